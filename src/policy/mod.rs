@@ -1,0 +1,3 @@
+//! Policy: the text, what it says, and the plan that was checked. Pure: no system calls.
+
+pub mod plan;
