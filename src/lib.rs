@@ -1,4 +1,5 @@
 //! cofferdam builds Linux daemons out of privilege-separated, sandboxed layers.
 
+pub mod confine;
 pub mod ident;
 pub mod policy;
