@@ -1,5 +1,64 @@
 //! cofferdam builds Linux daemons out of privilege-separated, sandboxed layers.
+//!
+//! A *supervisor* forks *layers*: processes that may do what their policy grants and nothing else.
+//! Layers are joined by sealed channels, over which they pass messages and descriptors. A breach
+//! of one layer stays in it, as water stays between two bulkheads.
+//!
+//! ```no_run
+//! use cofferdam::{Daemon, Layer, LayerError};
+//!
+//! async fn sleeper(layer: Layer) -> Result<(), LayerError> {
+//!     layer.stopping().await;
+//!     Ok(())
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     Daemon::from_text(
+//!         "sleeper.toml",
+//!         r#"
+//!             cofferdam = 1
+//!             name = "sleeper"
+//!             [layer.sleeper]
+//!             run = "sleeper"
+//!             syscalls = ["@core"]
+//!         "#,
+//!     )
+//!     .layer("sleeper", sleeper)
+//!     .main()
+//! }
+//! ```
+//!
+//! # Reading order
+//!
+//! A file imports from its own floor and from lower ones, never from a higher one.
+//!
+//! | floor | module | what is there |
+//! |---|---|---|
+//! | 5 | [`cli`] | the verbs of the command line |
+//! | 4 | [`supervisor`], [`layer`] | who starts, joins and clears away; what a layer's code sees |
+//! | 3 | [`ipc`] | the facilities by which layers communicate |
+//! | 2 | [`confine`], [`channel`] | what the kernel enforces on a layer; one sealed link |
+//! | 1 | [`policy`], [`wire`], [`seal`] | pure: the policy and its plan, bytes on the wire, keys |
+//! | 0 | [`ident`], [`text`], [`sys`] | names; harmless text; system calls and all unsafe code |
+//!
+//! # What is deliberately absent
+//!
+//! The supervisor holds no key of any channel and carries no message. No layer opens anything by
+//! name that its policy didn't name. Nothing falls back to less protection unless the policy says
+//! `optional`.
 
+pub mod channel;
+pub mod cli;
 pub mod confine;
 pub mod ident;
+pub mod ipc;
+pub mod layer;
 pub mod policy;
+pub mod seal;
+pub mod supervisor;
+pub mod sys;
+pub mod text;
+pub mod wire;
+
+pub use layer::{Layer, LayerError};
+pub use supervisor::{Daemon, Setup};

@@ -1,1 +1,7 @@
-fn main(){}
+//! The command line `cofferdam`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cofferdam::cli::main()
+}

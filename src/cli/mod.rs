@@ -1,0 +1,45 @@
+//! The command line: one file a verb.
+//!
+//! Exit codes: 0 fine; 1 a finding (an invalid policy, a protection that can't be had, a daemon
+//! that gave up); 2 wrong usage; 3 the system refused. Results go to standard output, errors to
+//! standard error.
+
+mod check;
+mod doctor;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::layer::enter;
+
+/// Linux daemons out of privilege-separated, sandboxed layers.
+#[derive(Debug, Parser)]
+#[command(name = "cofferdam", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Confine and supervise the programs of a policy's `exec` layers
+    Run(run::Args),
+    /// Check policies: every mistake of each, or one line that says what it holds
+    Check(check::Args),
+    /// Tell what this kernel and user can enforce, and what follows where it can't
+    Doctor(doctor::Args),
+}
+
+/// Runs the verb that the command line names.
+pub fn main() -> ExitCode {
+    if enter::is_layer() {
+        return enter::main(&std::collections::BTreeMap::new());
+    }
+    match Arguments::parse().verb {
+        Verb::Run(args) => run::run(args),
+        Verb::Check(args) => check::run(args),
+        Verb::Doctor(args) => doctor::run(args),
+    }
+}

@@ -1,0 +1,188 @@
+//! What a layer's code sees: its name, and what its policy grants it, by name.
+
+pub(crate) mod enter;
+pub(crate) mod inbox;
+mod run;
+pub(crate) mod slice;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::confine::receipt::Receipt;
+use crate::ident::{Instance, Name, PolicyId};
+use crate::ipc::file::Directory;
+use crate::ipc::message::Channel;
+
+pub use run::{Function, LayerResult};
+
+/// A running layer, and all that it may reach.
+///
+/// Cheap to clone. Everything is asked for by the name that the policy gives it; a name that the
+/// policy doesn't grant to this layer is [`LayerError::NotGranted`], with the line that would.
+#[derive(Clone, Debug)]
+pub struct Layer(pub(crate) Arc<Shared>);
+
+/// What all clones of a [`Layer`] share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) instance: Instance,
+    pub(crate) policy: PolicyId,
+    pub(crate) receipt: Receipt,
+    pub(crate) settings: Vec<u8>,
+    pub(crate) inbox: inbox::Inbox,
+    pub(crate) channels: BTreeMap<Name, Channel>,
+    pub(crate) channel_names: BTreeMap<u16, Name>,
+    pub(crate) directories: BTreeMap<Name, String>,
+    pub(crate) listeners: Mutex<BTreeMap<Name, OwnedFd>>,
+    pub(crate) files: Mutex<BTreeMap<Name, OwnedFd>>,
+    pub(crate) stop: Stop,
+}
+
+/// Whether the supervisor has asked this layer to finish.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    asked: AtomicBool,
+    notify: Notify,
+}
+
+/// Why a layer doesn't get what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The policy grants nothing of that name to this layer.
+    #[error("layer '{layer}' has no {kind} '{name}': the policy would need `{line}`")]
+    NotGranted {
+        /// Who asked.
+        layer: Name,
+        /// What was asked for: `channel`, `listener`, `file`, `directory`.
+        kind: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// A policy line that would grant it.
+        line: String,
+    },
+    /// The system refused.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+impl Layer {
+    /// Which layer this is, which copy, and in which life.
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
+    }
+
+    /// The digest of the policy that it runs under.
+    pub fn policy(&self) -> PolicyId {
+        self.0.policy
+    }
+
+    /// What the kernel enforces on this process.
+    pub fn receipt(&self) -> &Receipt {
+        &self.0.receipt
+    }
+
+    /// The bytes that the daemon's program gave to every layer
+    /// ([`Daemon::settings`](crate::Daemon::settings)).
+    pub fn settings(&self) -> &[u8] {
+        &self.0.settings
+    }
+
+    /// The channel `name`, of which this layer is one end.
+    pub fn channel(&self, name: &str) -> Result<Channel, LayerError> {
+        self.0.channels.get(name).cloned().ok_or_else(|| {
+            let layer = &self.0.instance.layer;
+            self.not_granted("channel", name, format!("[channel.{name}] from = \"{layer}\""))
+        })
+    }
+
+    /// The TCP listener `name`, which the supervisor has bound. Needs the tokio runtime.
+    pub fn listener(&self, name: &str) -> Result<TcpListener, LayerError> {
+        let fd = self.listener_fd(name)?;
+        TcpListener::from_std(fd.into()).map_err(|error| system("listener", name, error))
+    }
+
+    /// The listening socket `name` of any kind, non-blocking.
+    pub fn listener_fd(&self, name: &str) -> Result<OwnedFd, LayerError> {
+        self.duplicate(&self.0.listeners, "listener", name, || {
+            let layer = &self.0.instance.layer;
+            format!("[layer.{layer}] listen = {{ {name} = \"tcp:ADDRESS:PORT\" }}")
+        })
+    }
+
+    /// The file `name`, opened by the supervisor with the granted rights.
+    ///
+    /// All handles to it share one file position.
+    pub fn file(&self, name: &str) -> Result<File, LayerError> {
+        self.duplicate(&self.0.files, "file", name, || self.file_line(name)).map(File::from)
+    }
+
+    /// The directory `name`.
+    pub fn directory(&self, name: &str) -> Result<Directory, LayerError> {
+        let Some(path) = self.0.directories.get(name) else {
+            return Err(self.not_granted("directory", name, self.file_line(name)));
+        };
+        Directory::open(path).map_err(|error| system("directory", name, error))
+    }
+
+    /// Waits until the supervisor asks this layer to finish. Then it has the daemon's grace time
+    /// to return before it is killed.
+    pub async fn stopping(&self) {
+        let mut notified = std::pin::pin!(self.0.stop.notify.notified());
+        notified.as_mut().enable();
+        if !self.is_stopping() {
+            notified.await;
+        }
+    }
+
+    /// Whether the supervisor has asked this layer to finish.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stop.asked.load(Ordering::Acquire)
+    }
+
+    fn duplicate(
+        &self,
+        table: &Mutex<BTreeMap<Name, OwnedFd>>,
+        kind: &'static str,
+        name: &str,
+        line: impl FnOnce() -> String,
+    ) -> Result<OwnedFd, LayerError> {
+        let table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        match table.get(name) {
+            Some(fd) => fd.try_clone().map_err(|error| system(kind, name, error)),
+            None => Err(self.not_granted(kind, name, line())),
+        }
+    }
+
+    fn file_line(&self, name: &str) -> String {
+        format!("[file.{name}] grant = {{ {} = [\"read\"] }}", self.0.instance.layer)
+    }
+
+    fn not_granted(&self, kind: &'static str, name: &str, line: String) -> LayerError {
+        let layer = self.0.instance.layer.clone();
+        LayerError::NotGranted { layer, kind, name: name.to_owned(), line }
+    }
+}
+
+impl Stop {
+    /// Tells everybody who waits, and everybody who asks later.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+}
+
+fn system(kind: &str, name: &str, error: io::Error) -> LayerError {
+    LayerError::System { what: format!("{kind} '{name}'"), error }
+}

@@ -1,0 +1,145 @@
+//! Running a layer's function, with the control socket served beside it.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::inbox::Heard;
+use super::{Layer, Shared};
+use crate::wire::control::ToLayer;
+
+/// What a layer's function comes to: nothing, or the text of its error.
+pub type LayerResult = Result<(), String>;
+
+type Running = Pin<Box<dyn Future<Output = LayerResult>>>;
+
+/// A layer's function, as the daemon's program registered it.
+pub enum Function {
+    /// Runs on tokio's single-threaded runtime.
+    Async(Box<dyn Fn(Layer) -> Running>),
+    /// Runs on the process's only thread; its channels are [`Channel::blocking`].
+    ///
+    /// [`Channel::blocking`]: crate::ipc::message::Channel::blocking
+    Blocking(Box<dyn Fn(Layer) -> LayerResult>),
+}
+
+impl Function {
+    /// Wraps an async function with an error of any kind.
+    pub fn from_async<F, R, E>(function: F) -> Self
+    where
+        F: Fn(Layer) -> R + 'static,
+        R: Future<Output = Result<(), E>> + 'static,
+        E: Display,
+    {
+        Self::Async(Box::new(move |layer| {
+            let running = function(layer);
+            Box::pin(async move { running.await.map_err(|error| error.to_string()) })
+        }))
+    }
+
+    /// Wraps a blocking function with an error of any kind.
+    pub fn from_blocking<F, E>(function: F) -> Self
+    where
+        F: Fn(Layer) -> Result<(), E> + 'static,
+        E: Display,
+    {
+        Self::Blocking(Box::new(move |layer| function(layer).map_err(|error| error.to_string())))
+    }
+
+    /// Runs the function until it returns or the supervisor is gone.
+    pub(crate) fn run(&self, layer: Layer) -> LayerResult {
+        match self {
+            Self::Blocking(function) => function(layer),
+            Self::Async(function) => {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(|error| format!("the async runtime can't start: {error}"))?;
+                runtime.block_on(async {
+                    for channel in layer.0.channels.values().cloned() {
+                        tokio::spawn(async move { channel.drive().await });
+                    }
+                    let served = serve(Arc::clone(&layer.0));
+                    let running = function(layer);
+                    tokio::select! {
+                        biased;
+                        result = running => result,
+                        error = served => Err(error.to_string()),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Serves the control socket for ever; returns why it can't go on.
+async fn serve(shared: Arc<Shared>) -> io::Error {
+    let socket = Raw(shared.inbox.as_fd().as_raw_fd());
+    let readiness = match AsyncFd::register_with_interest(socket, Interest::READABLE) {
+        Ok(readiness) => readiness,
+        Err(error) => return error.into(),
+    };
+    loop {
+        let mut ready = match readiness.readable().await {
+            Ok(ready) => ready,
+            Err(error) => return error,
+        };
+        if let Err(error) = shared.pump() {
+            return error;
+        }
+        ready.clear_ready();
+    }
+}
+
+/// The socket's number for tokio's poller. [`Shared`] owns the descriptor and outlives the
+/// runtime.
+struct Raw(RawFd);
+
+impl AsRawFd for Raw {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl Shared {
+    /// Handles every control message that has come, without waiting.
+    ///
+    /// An error means that the layer can't go on: the supervisor is gone or speaks nonsense.
+    pub(crate) fn pump(&self) -> io::Result<()> {
+        loop {
+            match self.inbox.look()? {
+                Heard::Nothing => return Ok(()),
+                Heard::HungUp => return Err(io::Error::other("the supervisor is gone")),
+                Heard::Message(ToLayer::Stop, None) => self.stop.ask(),
+                Heard::Message(ToLayer::Introduce { channel, peer, key }, Some(socket)) => {
+                    self.channel_of(channel)?.introduce(peer, key.into(), socket);
+                }
+                Heard::Message(ToLayer::Departed { channel, peer }, None) => {
+                    self.channel_of(channel)?.departed(&peer);
+                }
+                Heard::Message(message, _) => {
+                    return Err(io::Error::other(format!("{message:?} is out of place")));
+                }
+            }
+        }
+    }
+
+    fn channel_of(&self, number: u16) -> io::Result<&crate::ipc::message::Channel> {
+        self.channel_names
+            .get(&number)
+            .and_then(|name| self.channels.get(name))
+            .ok_or_else(|| io::Error::other(format!("channel number {number} is not this layer's")))
+    }
+}
+
+impl AsFd for Shared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inbox.as_fd()
+    }
+}

@@ -1,0 +1,105 @@
+//! The layer's part of the plan, as the supervisor hands it to the re-executed child.
+//!
+//! It travels in a memfd that is sealed before the child exists, never in argv or environment: it
+//! can't be seen in `/proc`, and nobody can alter it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::confine::filter::Filter;
+use crate::confine::recipe::Order;
+use crate::ident::{Name, PolicyId};
+use crate::ipc::message::Side;
+use crate::policy::plan::ChannelPlan;
+
+/// The largest slice, in bytes. A filter has at most 32 KiB, settings at most 64 KiB; the rest
+/// is names and paths.
+const MAX: u64 = 1 << 20;
+
+/// The most that [`Slice::settings`] holds, in bytes.
+pub const MAX_SETTINGS: usize = 64 << 10;
+
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// All that a layer learns before it is confined.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Slice {
+    /// The daemon's name.
+    pub daemon: Name,
+    /// The digest of the whole plan.
+    pub policy: PolicyId,
+    /// How to confine it; holds its instance and its part of the plan.
+    pub order: Order,
+    /// The system-call filter.
+    pub filter: Filter,
+    /// The filter of an `exec` layer's init.
+    pub init_filter: Option<Filter>,
+    /// Its channels, with their numbers.
+    pub channels: Vec<ChannelSlice>,
+    /// Directories that it reaches by path, by the grant's name.
+    pub directories: Vec<(Name, String)>,
+    /// What the daemon's program wants every layer to know.
+    pub settings: Vec<u8>,
+}
+
+/// One end of a channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChannelSlice {
+    /// The channel's number in the plan.
+    pub number: u16,
+    /// What the policy says of it.
+    pub plan: ChannelPlan,
+    /// Which end is this layer's.
+    pub side: Side,
+}
+
+impl Slice {
+    /// Writes the slice into a new sealed memfd.
+    pub fn seal(&self) -> io::Result<OwnedFd> {
+        let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
+        if bytes.len() as u64 > MAX {
+            return Err(io::Error::other(format!(
+                "a layer's part of the plan has {} bytes, more than {MAX}",
+                bytes.len()
+            )));
+        }
+        let fd = memfd()?;
+        let mut file = File::from(fd);
+        file.write_all(&bytes)?;
+        rustix::fs::fcntl_add_seals(&file, SEALS)?;
+        Ok(file.into())
+    }
+
+    /// Reads the slice back, from a memfd that carries every seal.
+    pub fn unseal(fd: impl AsFd) -> io::Result<Self> {
+        let file = File::from(fd.as_fd().try_clone_to_owned()?);
+        if !rustix::fs::fcntl_get_seals(&file)?.contains(SEALS) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the memfd is not sealed"));
+        }
+        let size = file.metadata()?.len();
+        if size > MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the memfd is too large"));
+        }
+        let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        let (slice, rest) = postcard::take_from_bytes(&bytes).map_err(io::Error::other)?;
+        if !rest.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes are left over"));
+        }
+        Ok(slice)
+    }
+}
+
+fn memfd() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // MFD_NOEXEC_SEAL is Linux 6.3's; before that there is nothing to switch off.
+    rustix::fs::memfd_create("cofferdam-slice", flags | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| rustix::fs::memfd_create("cofferdam-slice", flags))
+        .map_err(Into::into)
+}

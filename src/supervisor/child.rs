@@ -1,0 +1,127 @@
+//! One running instance, as the supervisor holds it: its process, its end of the control socket
+//! and what it prints.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::process::{Pid, Signal, WaitIdOptions, WaitId};
+
+use super::denials::Culprit;
+use super::log::{Log, Pipe, PipeState};
+use super::roster::Ending;
+use crate::confine::cgroup::Group;
+use crate::ident::Instance;
+use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
+
+/// A running instance.
+#[derive(Debug)]
+pub struct Child {
+    /// Who it is.
+    pub instance: Instance,
+    /// Its process.
+    pub process: OwnedFd,
+    /// Its number, for people to read. Nothing is done by it.
+    pub pid: Pid,
+    /// How the kernel's log names it.
+    pub culprit: Culprit,
+    /// The supervisor's end of the control socket.
+    pub control: OwnedFd,
+    /// Standard output and error.
+    pub output: Vec<Pipe>,
+    /// Its cgroup.
+    pub cgroup: Option<Group>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// When it is killed unless it has ended.
+    pub deadline: Option<Instant>,
+    /// What it said last of its own end.
+    pub last_words: Option<FromLayer>,
+}
+
+/// How far an instance has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It confines itself.
+    Confining,
+    /// It is confined and runs; this is its public key.
+    Serving([u8; 32]),
+}
+
+/// Why an instance is ended by the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// It said something that it may not say, or not now.
+    #[error("it broke the control protocol")]
+    Protocol,
+    /// It doesn't read what the supervisor tells it.
+    #[error("it does not read its control socket")]
+    Deaf,
+}
+
+impl Child {
+    /// Whether it is confined and runs.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.stage, Stage::Serving(_))
+    }
+
+    /// Reads the next message, if there is one. Descriptors that come with it are refused by the
+    /// kernel, or closed by it.
+    pub fn hear(&self) -> Result<Option<FromLayer>, Breach> {
+        let mut bytes = [0; MAX_CONTROL];
+        match rustix::net::recv(&self.control, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            Ok((_, length)) => match bytes.get(..length) {
+                // An empty message or the end of the stream: what follows comes by the pidfd.
+                Some([]) => Ok(None),
+                Some(message) => FromLayer::decode(message).map(Some).ok_or(Breach::Protocol),
+                None => Err(Breach::Protocol),
+            },
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Tells it something, with a descriptor, and never waits.
+    pub fn tell(&self, message: &ToLayer, fd: Option<BorrowedFd<'_>>) -> Result<(), Breach> {
+        let Ok(bytes) = postcard::to_stdvec(message) else { return Err(Breach::Deaf) };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        if !fds.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::sendmsg(&self.control, &[IoSlice::new(&bytes)], &mut ancillary, flags) {
+            Err(Errno::AGAIN | Errno::TOOMANYREFS) => Err(Breach::Deaf),
+            // Success, or it is gone: then its pidfd tells.
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills it, and with it everything in its pid namespace.
+    pub fn kill(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+    }
+
+    /// Reaps it, if it has ended.
+    pub fn ending(&self) -> Option<Ending> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(WaitId::PidFd(self.process.as_fd()), options);
+        let status = status.ok().flatten()?;
+        Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Ending::Exited(code),
+            (None, signal) => Ending::Killed(signal.unwrap_or(0)),
+        })
+    }
+
+    /// Reads a turn's worth of what it prints.
+    pub fn read_output(&mut self, which: usize, log: &mut Log) {
+        if let Some(pipe) = self.output.get_mut(which)
+            && pipe.read(log) == PipeState::Ended
+        {
+            self.output.remove(which);
+        }
+    }
+}

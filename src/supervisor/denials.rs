@@ -1,0 +1,92 @@
+//! Which system call killed a layer.
+//!
+//! The kernel ends a process without telling its parent why, but its log does: an audit line
+//! `type=1326` with the process and the number (`audit_seccomp` in kernel/auditsc.c). Reading it
+//! takes the right to open `/dev/kmsg`; without it the number stays unknown.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// One record of `/dev/kmsg` is at most this long, in bytes (`CONSOLE_EXT_LOG_MAX`).
+const RECORD: usize = 8192;
+
+/// The most records that one search reads.
+const MOST: usize = 4096;
+
+/// Whose death is looked up.
+#[derive(Clone, Copy, Debug)]
+pub enum Culprit {
+    /// The process of this number.
+    Process(i32),
+    /// Any process of this user, which is one instance's alone.
+    User(u32),
+}
+
+/// The kernel's log, from the daemon's start on.
+#[derive(Debug)]
+pub struct Denials(Option<File>);
+
+impl Denials {
+    /// Opens the log at its end, or gets along without.
+    pub fn open() -> Self {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok();
+        Self(file.and_then(|mut file| file.seek(SeekFrom::End(0)).is_ok().then_some(file)))
+    }
+
+    /// Whether the log can be read at all.
+    pub fn is_available(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The number of the system call that `culprit` was killed for; with it, all that the log
+    /// held before is passed over.
+    pub fn number_for(&mut self, culprit: Culprit) -> Option<u32> {
+        let file = self.0.as_mut()?;
+        let mut record = [0; RECORD];
+        let mut found = None;
+        for _ in 0..MOST {
+            match file.read(&mut record) {
+                Ok(length) => found = parse(&record[..length], culprit).or(found),
+                // The reader was overtaken: the next read goes on with the oldest record.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(_) => break,
+            }
+        }
+        found
+    }
+}
+
+/// Reads who it was and `syscall=` of a seccomp record. What the process chose itself (`comm=`,
+/// `exe=`) comes quoted or in hexadecimal, so it can hold no field of its own.
+fn parse(record: &[u8], culprit: Culprit) -> Option<u32> {
+    let text = std::str::from_utf8(record).ok()?;
+    let (_, fields) = text.split_once("audit: type=1326 ")?;
+    let field = |name: &str| fields.split(' ').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
+    let matches = match culprit {
+        Culprit::Process(pid) => field("pid")?.parse() == Ok(pid),
+        Culprit::User(uid) => field("uid")?.parse() == Ok(uid),
+    };
+    matches.then(|| field("syscall")?.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Culprit, parse};
+
+    const RECORD: &[u8] = b"5,812,1597507690,-;audit: type=1326 audit(1795414588.979:2): \
+        auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7677 comm=\"x\" exe=\"/bin/x\" sig=31 \
+        arch=c000003e syscall=102 compat=0 ip=0x7f262e4f3507 code=0x80000000\n";
+
+    #[test]
+    fn finds_the_call_of_its_process_only() {
+        let process = Culprit::Process(7677);
+        assert_eq!(parse(RECORD, process), Some(102));
+        assert_eq!(parse(RECORD, Culprit::User(0)), Some(102));
+        assert_eq!(parse(RECORD, Culprit::Process(7678)), None);
+        assert_eq!(parse(RECORD, Culprit::User(1)), None);
+        assert_eq!(parse(b"6,1,1,-;something else pid=7677 syscall=1", process), None);
+        assert_eq!(parse(b"\xff", process), None);
+    }
+}

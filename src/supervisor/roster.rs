@@ -1,0 +1,210 @@
+//! The table of instances: who is in which life, and what follows when one ends.
+//!
+//! Pure: time comes in as a parameter, and every decision is a return value.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::ident::Instance;
+use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
+
+/// The first wait before a restart. Long enough that a layer that fails at once can't keep a
+/// processor busy with forking, short enough that a person doesn't notice a single crash.
+pub const FIRST_WAIT: Duration = Duration::from_millis(10);
+
+/// The longest wait before a restart: each failure in a row doubles the wait up to this.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// An instance that lived this long has shown that it works: its waits begin anew.
+pub const PROVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It returned or exited with this code.
+    Exited(i32),
+    /// A signal killed it.
+    Killed(i32),
+}
+
+impl Ending {
+    /// Whether this counts as a failure: anything but exit code 0.
+    pub fn is_failure(self) -> bool {
+        self != Self::Exited(0)
+    }
+}
+
+/// What follows an ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Start it again at this time.
+    RestartAt(Instant),
+    /// It stays down; the others go on.
+    LeaveDown,
+    /// The policy's restarts are used up and it says to stop: the whole daemon stops.
+    StopDaemon,
+}
+
+/// One copy of a layer, across its lives.
+#[derive(Debug)]
+pub struct Seat {
+    /// Place of the layer in the plan.
+    pub layer: usize,
+    /// The present or the last life. Generation 0: never started.
+    pub instance: Instance,
+    restart: Restart,
+    started: Option<Instant>,
+    failures_in_a_row: u32,
+    recent_restarts: VecDeque<Instant>,
+}
+
+impl Seat {
+    /// Begins the next life and names it.
+    pub fn begin(&mut self, now: Instant) -> Instance {
+        self.instance.generation += 1;
+        self.started = Some(now);
+        self.instance.clone()
+    }
+
+    /// Decides what follows the end of the present life.
+    pub fn ended(&mut self, ending: Ending, now: Instant) -> Decision {
+        let again = match self.restart.on {
+            RestartOn::Never => false,
+            RestartOn::Failure => ending.is_failure(),
+            RestartOn::Always => true,
+        };
+        if !again {
+            return Decision::LeaveDown;
+        }
+        let lived = self.started.map_or(Duration::ZERO, |started| now - started);
+        self.failures_in_a_row = if lived >= PROVEN_AFTER { 0 } else { self.failures_in_a_row + 1 };
+
+        let within = self.restart.within;
+        self.recent_restarts.retain(|&at| now - at < within);
+        if self.recent_restarts.len() >= self.restart.max as usize {
+            return match self.restart.then {
+                GiveUp::StopDaemon => Decision::StopDaemon,
+                GiveUp::LeaveDown => Decision::LeaveDown,
+            };
+        }
+        self.recent_restarts.push_back(now);
+        Decision::RestartAt(now + self.wait())
+    }
+
+    /// Nothing after the first failure that follows a proven life, then doubling.
+    fn wait(&self) -> Duration {
+        match self.failures_in_a_row {
+            0 => Duration::ZERO,
+            n => FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_WAIT),
+        }
+    }
+}
+
+/// A seat for every copy of every layer, in the plan's order.
+pub fn seats(plan: &Plan) -> Vec<Seat> {
+    let copies = |(layer, plan): (usize, &LayerPlan)| {
+        let (name, restart) = (plan.name.clone(), plan.restart.clone());
+        (0..plan.instances).map(move |index| Seat {
+            layer,
+            instance: Instance { layer: name.clone(), index, generation: 0 },
+            restart: restart.clone(),
+            started: None,
+            failures_in_a_row: 0,
+            recent_restarts: VecDeque::new(),
+        })
+    };
+    plan.layers.iter().enumerate().flat_map(copies).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ident::Name;
+
+    fn seat(restart: Restart) -> Seat {
+        Seat {
+            layer: 0,
+            instance: Instance { layer: Name::new("a").unwrap(), index: 0, generation: 0 },
+            restart,
+            started: None,
+            failures_in_a_row: 0,
+            recent_restarts: VecDeque::new(),
+        }
+    }
+
+    #[test]
+    fn every_life_has_its_own_generation() {
+        let (mut seat, now) = (seat(Restart::default()), Instant::now());
+        assert_eq!(seat.begin(now).to_string(), "a/0.g1");
+        assert_eq!(seat.begin(now).to_string(), "a/0.g2");
+    }
+
+    #[test]
+    fn a_clean_exit_is_followed_by_a_restart_only_if_always() {
+        let now = Instant::now();
+        for (on, clean, failed) in [
+            (RestartOn::Never, false, false),
+            (RestartOn::Failure, false, true),
+            (RestartOn::Always, true, true),
+        ] {
+            let restarts = |ending| {
+                let mut seat = seat(Restart { on, ..Restart::default() });
+                seat.begin(now);
+                matches!(seat.ended(ending, now), Decision::RestartAt(_))
+            };
+            assert_eq!(restarts(Ending::Exited(0)), clean, "{on:?}");
+            assert_eq!(restarts(Ending::Exited(1)), failed, "{on:?}");
+            assert_eq!(restarts(Ending::Killed(9)), failed, "{on:?}");
+        }
+    }
+
+    #[test]
+    fn waits_double_and_begin_anew_after_a_proven_life() {
+        let start = Instant::now();
+        let mut seat = seat(Restart { max: 100, ..Restart::default() });
+        let mut wait = |at: Instant, lived: Duration| {
+            seat.begin(at);
+            match seat.ended(Ending::Killed(11), at + lived) {
+                Decision::RestartAt(then) => then - (at + lived),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(wait(start, Duration::ZERO), FIRST_WAIT);
+        assert_eq!(wait(start, Duration::ZERO), FIRST_WAIT * 2);
+        assert_eq!(wait(start, Duration::ZERO), FIRST_WAIT * 4);
+        assert_eq!(wait(start, PROVEN_AFTER), Duration::ZERO);
+        assert_eq!(wait(start, Duration::ZERO), FIRST_WAIT);
+        for _ in 0..20 {
+            wait(start, Duration::ZERO);
+        }
+        assert_eq!(wait(start, Duration::ZERO), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn gives_up_as_the_policy_says() {
+        let now = Instant::now();
+        for (then, decision) in
+            [(GiveUp::StopDaemon, Decision::StopDaemon), (GiveUp::LeaveDown, Decision::LeaveDown)]
+        {
+            let mut seat = seat(Restart { max: 2, then, ..Restart::default() });
+            for _ in 0..2 {
+                seat.begin(now);
+                assert!(matches!(seat.ended(Ending::Killed(9), now), Decision::RestartAt(_)));
+            }
+            seat.begin(now);
+            assert_eq!(seat.ended(Ending::Killed(9), now), decision);
+        }
+    }
+
+    #[test]
+    fn old_restarts_are_forgotten_after_the_window() {
+        let start = Instant::now();
+        let within = Duration::from_secs(10);
+        let mut seat = seat(Restart { max: 1, within, ..Restart::default() });
+        for minute in 0..5 {
+            let now = start + Duration::from_secs(60) * minute;
+            seat.begin(now);
+            assert!(matches!(seat.ended(Ending::Killed(9), now), Decision::RestartAt(_)));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The forms of bytes that cross a boundary. Pure.
+
+pub mod control;

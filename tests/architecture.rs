@@ -1,0 +1,173 @@
+//! The floors of the code: a file imports from its own floor and from lower ones, and unsafe code
+//! stays in `src/sys`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every top-level module and its floor.
+const FLOORS: [(&str, u8); 13] = [
+    ("ident", 0),
+    ("text", 0),
+    ("sys", 0),
+    ("policy", 1),
+    ("wire", 1),
+    ("seal", 1),
+    ("confine", 2),
+    ("channel", 2),
+    ("ipc", 3),
+    ("audit", 3),
+    ("supervisor", 4),
+    ("layer", 4),
+    ("cli", 5),
+];
+
+/// What the crate root re-exports, and from where: `crate::Daemon` is `crate::supervisor`.
+const ROOT: [(&str, &str); 4] =
+    [("Daemon", "supervisor"), ("Setup", "supervisor"), ("Layer", "layer"), ("LayerError", "layer")];
+
+/// The modules that make no system calls at all.
+const PURE: [&str; 3] = ["policy", "wire", "seal"];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(&root).unwrap().to_owned(), text));
+            }
+        }
+    }
+    files
+}
+
+fn module_of(path: &Path) -> &str {
+    let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+fn floor_of(module: &str) -> Option<u8> {
+    FLOORS.iter().find(|(name, _)| *name == module).map(|&(_, floor)| floor)
+}
+
+/// The code of a file: no comments, and nothing from its tests on.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules that a file names behind `crate::`, also in `use crate::{a, b}`.
+fn imports(code: &str) -> Vec<String> {
+    let mut modules = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let word = |text: &str| {
+            text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+        };
+        match rest.strip_prefix('{') {
+            None => modules.push(word(rest)),
+            Some(list) => {
+                let mut depth = 1;
+                let mut start = true;
+                for (at, c) in list.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        ',' if depth == 1 => start = true,
+                        c if start && c.is_alphabetic() => {
+                            modules.push(word(&list[at..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    modules
+}
+
+#[test]
+fn nothing_is_imported_from_a_higher_floor() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (path, text) in sources() {
+        let module = module_of(&path);
+        if matches!(module, "lib" | "main") {
+            continue;
+        }
+        let own = floor_of(module).unwrap_or_else(|| panic!("{module} has no floor: add it above"));
+        for import in imports(&code(&text)) {
+            let target = ROOT.iter().find(|(name, _)| *name == import);
+            let target = target.map_or(import.as_str(), |(_, module)| module);
+            seen += 1;
+            match floor_of(target) {
+                Some(floor) if floor <= own => {}
+                Some(floor) => wrong.push(format!(
+                    "{} (floor {own}) imports {target} (floor {floor})",
+                    path.display()
+                )),
+                None => wrong.push(format!("{}: crate::{target} has no floor", path.display())),
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} imports were found: does this test still read them?");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stays_in_sys() {
+    let mut in_sys = 0;
+    for (path, text) in sources() {
+        let code = code(&text);
+        let uses = code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
+        let allows = code.contains("allow(unsafe_code)");
+        if module_of(&path) == "sys" {
+            in_sys += usize::from(uses);
+        } else {
+            assert!(!uses && !allows, "{}: unsafe code belongs into src/sys", path.display());
+        }
+    }
+    assert!(in_sys > 0, "src/sys has no unsafe code: does this test still read it?");
+}
+
+#[test]
+fn every_unsafe_block_says_why_it_is_sound() {
+    for (path, text) in sources() {
+        if module_of(&path) != "sys" {
+            continue;
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let block = line.split("//").next().unwrap().contains("unsafe {");
+            let said = lines[at.saturating_sub(8)..=at].iter().any(|l| l.contains("SAFETY:"));
+            assert!(!block || said, "{}:{}: no SAFETY comment", path.display(), at + 1);
+        }
+    }
+}
+
+#[test]
+fn the_pure_floors_make_no_system_calls() {
+    for (path, text) in sources() {
+        if !PURE.contains(&module_of(&path)) {
+            continue;
+        }
+        let code = code(&text);
+        for word in ["std::fs", "std::net::Tcp", "std::process", "std::env", "nix::", "rustix::"] {
+            assert!(!code.contains(word), "{}: {word} in a pure module", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_reader_of_imports_reads_lists() {
+    let code = "use crate::{sys::a::{b, c}, wire, cli as d}; crate::layer::x()";
+    assert_eq!(imports(code), ["sys", "wire", "cli", "layer"]);
+}
