@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use super::inbox::{Heard, Inbox};
 use super::run::{Function, LayerResult};
-use super::slice::Slice;
+use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop};
-use crate::confine::Confined;
-use crate::confine::init;
-use crate::confine::receipt::Receipt;
-use crate::ident::Name;
+use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::message::{Channel, ChannelSpec};
 use crate::policy::plan::Program;
-use crate::seal::secret::Identity;
-use crate::sys::pidfd::Ended;
+use crate::seal::{Identity, OsChance};
+use crate::sys::inherit::inherited;
+use crate::sys::secret_page::Kind;
 use crate::wire::control::{FromLayer, ToLayer};
 
 /// What the supervisor puts before the instance's name in `argv[0]`.
@@ -34,4 +32,127 @@ const SETUP_FAILED: u8 = 70;
 pub(crate) fn is_layer() -> bool {
     let title = std::env::args_os().next();
     title.is_some_and(|title| title.as_encoded_bytes().starts_with(TITLE.as_bytes()))
+}
+
+/// Confines this process and runs its layer.
+pub(crate) fn main(functions: &BTreeMap<String, Function>) -> ExitCode {
+    let taken = inherited(CONTROL_FD).and_then(Inbox::new);
+    let Ok(inbox) = taken else { return ExitCode::from(SETUP_FAILED) };
+    match enter(functions, inbox) {
+        Ok(code) => code,
+        Err((inbox, error)) => {
+            // If this can't be said, the supervisor still sees the exit code.
+            let _ = inbox.say(&FromLayer::Failed(error));
+            ExitCode::from(SETUP_FAILED)
+        }
+    }
+}
+
+/// Everything up to the layer's own code; an error is told to the supervisor.
+fn enter(
+    functions: &BTreeMap<String, Function>,
+    inbox: Inbox,
+) -> Result<ExitCode, (Inbox, String)> {
+    let slice = match inherited(SLICE_FD).and_then(Slice::unseal) {
+        Ok(slice) => slice,
+        Err(error) => return Err((inbox, format!("its part of the plan can't be read: {error}"))),
+    };
+    match slice.order.layer.program.clone() {
+        Program::Exec(argv) => super::exec::run(&slice, &argv, inbox),
+        Program::Run(name) => {
+            let Some(function) = functions.get(name.as_str()) else {
+                return Err((inbox, format!("the program has no function {name} any more")));
+            };
+            Ok(finish(&run(slice, function, inbox)?))
+        }
+    }
+}
+
+/// What a layer's error looks like in the log, and its exit code.
+fn finish(result: &LayerResult) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log stamps it with the instance's name.
+            let _ = rustix::io::write(io::stderr(), format!("{error}\n").as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(
+    slice: Slice,
+    function: &Function,
+    inbox: Inbox,
+) -> Result<LayerResult, (Inbox, String)> {
+    let confined = Identity::generate(&mut OsChance).map_err(|error| error.to_string()).and_then(
+        |identity| {
+            let hidden = match identity.hidden() {
+                Kind::Secret => Got::Enforced,
+                Kind::Locked => Got::Fallback,
+                Kind::Plain => Got::Missing(0),
+            };
+            let load = || slice.filter.load();
+            confine(&slice.order, inbox.as_fd(), hidden, load)
+                .map(|(confined, receipt)| (identity, confined, receipt))
+                .map_err(|error| error.to_string())
+        },
+    );
+    let (identity, confined, receipt) = match confined {
+        Ok(confined) => confined,
+        Err(error) => return Err((inbox, error)),
+    };
+    let ready = FromLayer::Ready { key: identity.public().0, receipt: receipt.to_bytes() };
+    if inbox.say(&ready).is_err() {
+        return Ok(Err("the supervisor is gone".to_owned()));
+    }
+    let shared = shared(slice, identity, &confined, receipt, inbox);
+    match shared.receive_grants() {
+        Ok(()) => Ok(function.run(Layer(Arc::new(shared)))),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn shared(
+    slice: Slice,
+    identity: Identity,
+    confined: &Confined,
+    receipt: Receipt,
+    inbox: Inbox,
+) -> Shared {
+    let identity = Arc::new(identity);
+    let own = slice.order.instance;
+    let mut channels = BTreeMap::new();
+    let mut channel_names = BTreeMap::new();
+    for ChannelSlice { number, plan, side } in slice.channels {
+        let name = plan.name.clone();
+        let spec = ChannelSpec { number, plan, policy: slice.policy, own: own.clone(), side };
+        channel_names.insert(number, name.clone());
+        channels.insert(name, Channel::new(spec, Arc::clone(&identity), confined));
+    }
+    Shared {
+        instance: own,
+        policy: slice.policy,
+        receipt,
+        settings: slice.settings,
+        inbox,
+        channels,
+        channel_names,
+        directories: slice.directories.into_iter().collect(),
+        listeners: Mutex::default(),
+        files: Mutex::default(),
+        stop: Stop::default(),
+    }
+}
+
+impl Shared {
+    /// Takes what the supervisor hands over, until it says start.
+    fn receive_grants(&self) -> io::Result<()> {
+        loop {
+            match self.inbox.wait()? {
+                Heard::Message(ToLayer::Start, None) => return Ok(()),
+                heard => self.handle(heard)?,
+            }
+        }
+    }
 }

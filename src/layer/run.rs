@@ -1,17 +1,21 @@
 //! Running a layer's function, with the control socket served beside it.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::inbox::Heard;
 use super::{Layer, Shared};
+use crate::ident::Name;
+use crate::ipc::message::Channel;
+use crate::seal::PublicKey;
 use crate::wire::control::ToLayer;
 
 /// What a layer's function comes to: nothing, or the text of its error.
@@ -115,22 +119,36 @@ impl Shared {
         loop {
             match self.inbox.look()? {
                 Heard::Nothing => return Ok(()),
-                Heard::HungUp => return Err(io::Error::other("the supervisor is gone")),
-                Heard::Message(ToLayer::Stop, None) => self.stop.ask(),
-                Heard::Message(ToLayer::Introduce { channel, peer, key }, Some(socket)) => {
-                    self.channel_of(channel)?.introduce(peer, key.into(), socket);
-                }
-                Heard::Message(ToLayer::Departed { channel, peer }, None) => {
-                    self.channel_of(channel)?.departed(&peer);
-                }
-                Heard::Message(message, _) => {
-                    return Err(io::Error::other(format!("{message:?} is out of place")));
-                }
+                heard => self.handle(heard)?,
             }
         }
     }
 
-    fn channel_of(&self, number: u16) -> io::Result<&crate::ipc::message::Channel> {
+    /// Handles one control message; see [`Shared::pump`].
+    pub(super) fn handle(&self, heard: Heard) -> io::Result<()> {
+        let keep = |table: &Mutex<BTreeMap<Name, OwnedFd>>, name, fd| {
+            table.lock().unwrap_or_else(PoisonError::into_inner).insert(name, fd);
+        };
+        match heard {
+            Heard::Nothing => {}
+            Heard::HungUp => return Err(io::Error::other("the supervisor is gone")),
+            Heard::Message(ToLayer::Stop, None) => self.stop.ask(),
+            Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
+            Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
+            Heard::Message(ToLayer::Introduce { channel, peer, key }, Some(socket)) => {
+                self.channel_of(channel)?.introduce(peer, PublicKey(key), socket);
+            }
+            Heard::Message(ToLayer::Departed { channel, peer }, None) => {
+                self.channel_of(channel)?.departed(&peer);
+            }
+            Heard::Message(message, _) => {
+                return Err(io::Error::other(format!("{message:?} is out of place")));
+            }
+        }
+        Ok(())
+    }
+
+    fn channel_of(&self, number: u16) -> io::Result<&Channel> {
         self.channel_names
             .get(&number)
             .and_then(|name| self.channels.get(name))

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::confine::filter::Filter;
-use crate::confine::recipe::Order;
+use crate::confine::Order;
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::policy::plan::ChannelPlan;
@@ -38,8 +38,6 @@ pub struct Slice {
     pub order: Order,
     /// The system-call filter.
     pub filter: Filter,
-    /// The filter of an `exec` layer's init.
-    pub init_filter: Option<Filter>,
     /// Its channels, with their numbers.
     pub channels: Vec<ChannelSlice>,
     /// Directories that it reaches by path, by the grant's name.
@@ -49,7 +47,7 @@ pub struct Slice {
 }
 
 /// One end of a channel.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChannelSlice {
     /// The channel's number in the plan.
     pub number: u16,

@@ -34,7 +34,7 @@ use self::log::Log;
 use self::roster::{Decision, Ending, Seat};
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
-use crate::confine::receipt::Receipt;
+use crate::confine::Receipt;
 use crate::policy::plan::Plan;
 use crate::policy::syscall;
 use crate::wire::control::{FromLayer, ToLayer};
@@ -61,6 +61,20 @@ pub enum Outcome {
     GaveUp,
     /// A layer could not be started or confined.
     Refused,
+}
+
+/// Why a daemon doesn't begin.
+#[derive(Debug, thiserror::Error)]
+enum StartUp {
+    /// A filter, a socket or a file.
+    #[error(transparent)]
+    Image(#[from] image::ImageError),
+    /// The supervisor can't take its signals.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+    /// The supervisor can't confine itself.
+    #[error("the supervisor can't confine itself: {0}")]
+    Lockdown(std::io::Error),
 }
 
 /// A running daemon.
@@ -103,6 +117,44 @@ enum Source {
 }
 
 impl Supervisor {
+    /// Compiles the plan, binds its sockets and locks the supervisor up. On an error, the log
+    /// comes back with it.
+    fn new(plan: Plan, settings: Vec<u8>, mut log: Log) -> Result<Self, (StartUp, Log)> {
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return Err((StartUp::Signals(error), log)),
+        };
+        let denials = Denials::open();
+        let images = match image::compile(&plan, settings) {
+            Ok(images) => images,
+            Err(error) => return Err((error.into(), log)),
+        };
+        log.say(&format!(
+            "{}: {} layers, {} channels, policy {}",
+            plan.name,
+            plan.layers.len(),
+            plan.channels.len(),
+            plan.id().short()
+        ));
+        if let Err(error) = lockdown::lock(&images) {
+            return Err((StartUp::Lockdown(error), log));
+        }
+        let now = Instant::now();
+        let place = |seat| Place { seat, life: Life::Waiting(now) };
+        let places = roster::seats(&plan).into_iter().map(place).collect();
+        Ok(Self {
+            plan,
+            images,
+            places,
+            signals,
+            denials,
+            log,
+            leftovers: Vec::new(),
+            stopping: false,
+            outcome: Outcome::Fine,
+        })
+    }
+
     /// Runs until every layer is down.
     fn run(&mut self) -> Outcome {
         loop {
@@ -178,11 +230,11 @@ impl Supervisor {
         }
         // A control socket whose other end is closed polls as hung up for ever; what matters then
         // is the process's end, so only input counts.
-        let ready = |(source, fd): (Source, &PollFd<'_>)| match source {
+        let ready = |source, fd: &PollFd<'_>| match source {
             Source::Control(_) => fd.revents().contains(PollFlags::IN),
             _ => !fd.revents().is_empty(),
         };
-        sources.into_iter().zip(&fds).filter(|&(s, fd)| ready((s, fd))).map(|(s, _)| s).collect()
+        sources.into_iter().zip(&fds).filter(|&(s, fd)| ready(s, fd)).map(|(s, _)| s).collect()
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -290,7 +342,7 @@ impl Supervisor {
             match (child.hear(), child.stage) {
                 (Ok(None), _) => return,
                 (Ok(Some(FromLayer::Ready { key, receipt })), Stage::Confining) => {
-                    match Receipt::decode(&receipt) {
+                    match Receipt::from_bytes(&receipt) {
                         Some(receipt) => self.admit(place, key, &receipt),
                         None => self.breach(place, Breach::Protocol),
                     }
@@ -335,7 +387,7 @@ impl Supervisor {
     }
 
     /// Gives a confined layer what it holds from the start, and its peers.
-    fn hand_over(&mut self, place: usize) -> Result<(), spawn::SpawnError> {
+    fn hand_over(&mut self, place: usize) -> Result<(), spawn::StartError> {
         let image = &self.images[self.places[place].seat.layer];
         let mut messages = Vec::new();
         for (name, socket) in &image.listeners {

@@ -1,0 +1,288 @@
+//! What every life of a layer has in common, compiled before the first one begins.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+use super::spawn::StartError;
+use super::listen;
+use crate::confine::cgroup::{self, Group};
+use crate::confine::filter::{self, Filter};
+use crate::confine::paths::Grant;
+use crate::confine::{Identity, spaces};
+use crate::ident::{Instance, Name, PolicyId};
+use crate::ipc::message::Side;
+use crate::layer::slice::ChannelSlice;
+use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
+use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
+
+/// The first of the users that layers get as root. Far above what user databases, containers and
+/// systemd's dynamic users hand out, and below 2^31, which some programs take for the end.
+const FIRST_UID: u32 = 0x4000_0000;
+
+/// Users that one daemon may take: 64 instances of each of 64 layers.
+const UIDS_PER_DAEMON: u32 = 4096;
+
+/// Different daemons begin at one of this many places, by their names.
+const DAEMONS: u32 = 0x2000;
+
+/// What all layers of this daemon stand on.
+pub struct Ground {
+    /// This program, pinned: an upgrade on disk changes nothing for a running daemon.
+    pub program: OwnedFd,
+    /// `/dev/null`.
+    pub null: OwnedFd,
+    /// Namespaces that this kernel and user give.
+    pub namespaces: Namespaces,
+    /// Who a layer is in its user namespace; `None` as root.
+    pub ids: Option<IdMap>,
+    /// Where cgroups can be made.
+    pub groups: cgroup::Hierarchies,
+    first_uid: u32,
+}
+
+/// A layer, ready to be started any number of times.
+pub struct Image {
+    pub(super) ground: Rc<Ground>,
+    pub(super) daemon: Name,
+    pub(super) policy: PolicyId,
+    pub(super) plan: LayerPlan,
+    pub(super) filter: Filter,
+    pub(super) channels: Vec<ChannelSlice>,
+    pub(super) grants: Vec<Grant>,
+    pub(super) directories: Vec<(Name, String)>,
+    pub(super) settings: Rc<[u8]>,
+    /// Its listening sockets.
+    pub listeners: Vec<(Name, OwnedFd)>,
+    /// Files that are handed to it open.
+    pub files: Vec<HeldFile>,
+    first_uid: u32,
+}
+
+/// A single file that a layer gets as a descriptor.
+pub struct HeldFile {
+    /// The grant's name.
+    pub name: Name,
+    path: String,
+    flags: OFlags,
+}
+
+/// Why the daemon can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The filter can't be compiled.
+    #[error("[layer.{layer}] syscalls: {error}")]
+    Filter {
+        /// The layer.
+        layer: Name,
+        /// What is wrong.
+        error: filter::FilterError,
+    },
+    /// A socket can't be bound.
+    #[error("[layer.{layer}] listen: {name} = \"{address}\": {error}{hint}")]
+    Listen {
+        /// The layer.
+        layer: Name,
+        /// The socket's name.
+        name: Name,
+        /// Where it should listen.
+        address: ListenAddress,
+        /// What the system said.
+        error: io::Error,
+        /// A way out.
+        hint: &'static str,
+    },
+    /// A file isn't there or can't be granted.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Something else.
+    #[error("{0}: {1}")]
+    System(&'static str, #[source] io::Error),
+}
+
+impl Ground {
+    /// Looks at what there is.
+    pub fn survey(plan: &Plan) -> Result<Self, ImageError> {
+        let rootless = !rustix::process::geteuid().is_root();
+        let program = pin_own_program().map_err(|e| ImageError::System("/proc/self/exe", e))?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        Ok(Self {
+            program,
+            null: null.map_err(|e| ImageError::System("/dev/null", e.into()))?,
+            namespaces: spaces::possible(rootless).namespaces,
+            ids: rootless.then(spaces::own_ids),
+            groups: cgroup::Hierarchies::find(plan.name.as_str()),
+            first_uid: FIRST_UID + place_of(&plan.name) * UIDS_PER_DAEMON,
+        })
+    }
+}
+
+/// Where in the range of users a daemon begins: FNV-1a of its name.
+fn place_of(daemon: &Name) -> u32 {
+    let hash = daemon.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash % DAEMONS
+}
+
+/// Compiles every layer and binds every socket.
+pub fn compile(plan: &Plan, settings: Vec<u8>) -> Result<Vec<Image>, ImageError> {
+    let ground = Rc::new(Ground::survey(plan)?);
+    let settings: Rc<[u8]> = settings.into();
+    let policy = plan.id();
+    let mut next_uid = ground.first_uid;
+    let mut images = Vec::new();
+    for layer in &plan.layers {
+        let filter = Filter::compile(&layer.syscalls)
+            .map_err(|error| ImageError::Filter { layer: layer.name.clone(), error })?;
+        let mut image = Image {
+            ground: Rc::clone(&ground),
+            daemon: plan.name.clone(),
+            policy,
+            plan: layer.clone(),
+            filter,
+            channels: channels_of(plan, &layer.name),
+            grants: Vec::new(),
+            directories: Vec::new(),
+            settings: Rc::clone(&settings),
+            listeners: listeners_of(layer)?,
+            files: Vec::new(),
+            first_uid: next_uid,
+        };
+        for (file, rights) in plan.files_of(&layer.name) {
+            image.grant(file, rights)?;
+        }
+        next_uid += u32::from(layer.instances);
+        images.push(image);
+    }
+    Ok(images)
+}
+
+fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {
+    let side = |channel: &crate::policy::plan::ChannelPlan| match layer {
+        layer if *layer == channel.from => Some(Side::From),
+        layer if *layer == channel.to => Some(Side::To),
+        _ => None,
+    };
+    (0..)
+        .zip(&plan.channels)
+        .filter_map(|(number, channel)| {
+            Some(ChannelSlice { number, plan: channel.clone(), side: side(channel)? })
+        })
+        .collect()
+}
+
+fn listeners_of(layer: &LayerPlan) -> Result<Vec<(Name, OwnedFd)>, ImageError> {
+    let bind = |listen: &crate::policy::plan::ListenPlan| match listen::bind(&listen.address) {
+        Ok(socket) => Ok((listen.name.clone(), socket)),
+        Err(error) => Err(ImageError::Listen {
+            layer: layer.name.clone(),
+            name: listen.name.clone(),
+            address: listen.address.clone(),
+            hint: match error.kind() {
+                io::ErrorKind::AddrInUse => "; `ss -ltnup` shows who has it",
+                io::ErrorKind::PermissionDenied => {
+                    "; ports below 1024 take root, and paths a directory that you may write to"
+                }
+                _ => "",
+            },
+            error,
+        }),
+    };
+    layer.listen.iter().map(bind).collect()
+}
+
+impl Image {
+    /// Decides how the layer gets a file: a directory by path, a single file as a descriptor,
+    /// except that another program can only open paths.
+    fn grant(&mut self, file: &FilePlan, rights: &[FileRight]) -> Result<(), ImageError> {
+        let (name, path) = (file.name.clone(), file.path.clone());
+        let refuse = |error| StartError::File { name: name.clone(), path: path.clone(), error };
+        let kind = open(&path, OFlags::PATH)
+            .and_then(|fd| Ok(rustix::fs::fstat(fd)?))
+            .map(|stat| FileType::from_raw_mode(stat.st_mode))
+            .map_err(refuse)?;
+        let by_path = matches!(self.plan.program, Program::Exec(_));
+        match kind {
+            FileType::Directory | FileType::RegularFile
+                if by_path || kind == FileType::Directory =>
+            {
+                self.grants.push(Grant { path: path.clone(), rights: rights.to_vec() });
+                self.directories.push((name, path));
+            }
+            FileType::RegularFile => {
+                let held = HeldFile { name, path, flags: access(rights) };
+                held.open()?;
+                self.files.push(held);
+            }
+            _ => {
+                let what = "it is neither a regular file nor a directory";
+                return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The user that copy `index` of this layer is.
+    pub(super) fn identity(&self, index: u16) -> Identity {
+        match (&self.ground.ids, self.plan.uid) {
+            (Some(_), _) => Identity::Mapped,
+            (None, Some(uid)) => Identity::Own { uid, gid: uid },
+            (None, None) => {
+                let uid = self.first_uid + u32::from(index);
+                Identity::Own { uid, gid: uid }
+            }
+        }
+    }
+
+    /// A fresh cgroup for `instance`, where there can be one.
+    pub(super) fn group(&self, instance: &Instance) -> io::Result<Option<Group>> {
+        self.ground.groups.make(&instance.to_string().replace('/', "-"), &self.plan.limits)
+    }
+}
+
+impl HeldFile {
+    /// Opens the file anew: every life has its own position in it.
+    pub fn open(&self) -> Result<OwnedFd, StartError> {
+        open(&self.path, self.flags).and_then(|fd| {
+            if File::from(fd.try_clone()?).metadata()?.is_file() {
+                Ok(fd)
+            } else {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file any more"))
+            }
+        })
+        .map_err(|error| StartError::File {
+            name: self.name.clone(),
+            path: self.path.clone(),
+            error,
+        })
+    }
+}
+
+/// Opens an absolute path without following any symbolic link, and without ever waiting: a FIFO
+/// or a lease (threat D13) on the way doesn't hold the supervisor up.
+fn open(path: &str, access: OFlags) -> io::Result<OwnedFd> {
+    let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags = if access == OFlags::PATH { OFlags::PATH | OFlags::CLOEXEC } else { flags };
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve).map_err(|errno| {
+        if errno == rustix::io::Errno::LOOP {
+            let what = "a part of this path is a symbolic link; write the path that it leads to";
+            io::Error::new(io::ErrorKind::InvalidInput, what)
+        } else {
+            errno.into()
+        }
+    })
+}
+
+fn access(rights: &[FileRight]) -> OFlags {
+    let writes = rights.iter().any(|r| matches!(r, FileRight::Write | FileRight::Truncate));
+    match (rights.contains(&FileRight::Read), writes) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        _ => OFlags::RDONLY,
+    }
+}

@@ -1,0 +1,122 @@
+//! Starting one instance: its slice, its pipes, its cgroup, its process.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::child::{Child, Stage};
+use super::denials::Culprit;
+use super::image::Image;
+use super::log::Pipe;
+use crate::confine::cgroup::Grouped;
+use crate::confine::{Identity, Order};
+use crate::ident::Instance;
+use crate::layer::enter::TITLE;
+use crate::layer::slice::Slice;
+use crate::sys::spawn::{self, Spawn};
+
+/// Why an instance can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file that the policy grants can't be opened.
+    #[error("[file.{name}] {path}: {error}")]
+    File {
+        /// The grant's name.
+        name: crate::ident::Name,
+        /// Its path.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A protection that the policy demands can't be had.
+    #[error(transparent)]
+    Spawn(#[from] spawn::SpawnError),
+    /// Something else.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl Image {
+    /// Starts `instance`. When this returns, its program has been executed, and nothing else has
+    /// happened in it yet.
+    pub fn spawn(&self, instance: Instance) -> Result<Child, StartError> {
+        let ground = &*self.ground;
+        let group = self.group(&instance)?;
+        let identity = self.identity(instance.index);
+        let order = Order {
+            instance: instance.clone(),
+            layer: self.plan.clone(),
+            identity,
+            namespaces: ground.namespaces,
+            grants: self.grants.clone(),
+            keep: vec![0, 1, 2, 3],
+            grouped: group.as_ref().map_or_else(|| Grouped::none(0), |group| group.grouped()),
+        };
+        let slice = self.slice(order).seal()?;
+        let (control, far_control) = control_pair()?;
+        let (stdout, far_stdout) = log_pipe()?;
+        let (stderr, far_stderr) = log_pipe()?;
+
+        let title = CString::new(format!("{TITLE}{instance}")).map_err(io::Error::other)?;
+        let fds = [&ground.null, &far_stdout, &far_stderr, &slice, &far_control].map(AsFd::as_fd);
+        let joins = group.as_ref().map(|group| group.joins());
+        let argv = [title];
+        let child = spawn::spawn(&Spawn {
+            fds: &fds,
+            namespaces: ground.namespaces,
+            ids: ground.ids.as_ref(),
+            cgroup: joins.as_ref().and_then(|joins| joins.unified),
+            tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),
+            ..Spawn::new(ground.program.as_fd(), &argv)
+        })?;
+        let name = instance.to_string();
+        Ok(Child {
+            culprit: match identity {
+                Identity::Own { uid, .. } => Culprit::User(uid),
+                Identity::Mapped => Culprit::Process(child.pid.as_raw_nonzero().get()),
+            },
+            instance,
+            process: child.pidfd,
+            pid: child.pid,
+            control,
+            output: vec![Pipe::new(stdout, &name), Pipe::new(stderr, &name)],
+            cgroup: group,
+            stage: Stage::Confining,
+            deadline: None,
+            last_words: None,
+        })
+    }
+
+    fn slice(&self, order: Order) -> Slice {
+        Slice {
+            daemon: self.daemon.clone(),
+            policy: self.policy,
+            order,
+            filter: self.filter.clone(),
+            channels: self.channels.clone(),
+            directories: self.directories.clone(),
+            settings: self.settings.to_vec(),
+        }
+    }
+}
+
+/// The control socket. The supervisor's end refuses descriptors: a layer has none to give it.
+fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::io::ioctl_fionbio(&near, true)?;
+    // Linux 6.16's SO_PASSRIGHTS; before that the plain receive drops what comes.
+    let _ = crate::sys::socket::refuse_rights(&near);
+    Ok((near, far))
+}
+
+/// A pipe for what a layer prints. Only the reading end is non-blocking: each end has its own
+/// flags, so a layer can't change ours.
+fn log_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((reader, writer))
+}
