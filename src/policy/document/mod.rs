@@ -1,0 +1,165 @@
+//! The document: what the text of a policy says, value by value, each with its place.
+//!
+//! Nothing here is checked against anything else: a document may name layers that don't exist.
+//! [`check`](mod@super::check) makes a plan of it.
+
+mod channel;
+mod file;
+mod keys;
+mod layer;
+mod section;
+
+use std::time::Duration;
+
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use self::section::Section;
+use super::code::Code;
+use super::diagnostic::{Diagnostics, Span};
+use super::plan::{DescriptorKind, FileRight, GiveUp, ListenAddress, RestartOn, View};
+
+/// A value and its place in the text.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Everything that a policy says.
+#[derive(Debug, Default)]
+pub struct Document {
+    /// The daemon's name.
+    pub name: Option<At<String>>,
+    /// The layers, in the order of the text.
+    pub layers: Vec<LayerText>,
+    /// The channels, in the order of the text.
+    pub channels: Vec<ChannelText>,
+    /// The files, in the order of the text.
+    pub files: Vec<FileText>,
+}
+
+/// `[layer.NAME]`
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field is the key of the same name; see `LayerPlan`")]
+pub struct LayerText {
+    pub name: At<String>,
+    pub run: Option<At<String>>,
+    pub exec: Option<At<Vec<At<String>>>>,
+    pub instances: Option<At<i128>>,
+    pub syscalls: Vec<At<String>>,
+    pub refuse: Vec<(At<String>, At<String>)>,
+    pub listen: Vec<(At<String>, At<ListenAddress>)>,
+    pub limits: LimitsText,
+    pub restart: RestartText,
+    pub optional: Vec<At<String>>,
+    pub because: Option<At<String>>,
+    pub view: Option<At<View>>,
+    pub env: Option<At<Vec<(At<String>, At<String>)>>>,
+    pub capabilities: Vec<At<String>>,
+    pub execmem: Option<At<bool>>,
+    pub uid: Option<At<i128>>,
+}
+
+/// `limits = { ... }`
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "each field is the key of the same name; see `Limits`")]
+pub struct LimitsText {
+    pub memory: Option<At<u64>>,
+    pub files: Option<At<i128>>,
+    pub tasks: Option<At<i128>>,
+    pub cpu: Option<At<i128>>,
+    pub file_size: Option<At<u64>>,
+}
+
+/// `restart = { ... }`
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "each field is the key of the same name; see `Restart`")]
+pub struct RestartText {
+    pub on: Option<At<RestartOn>>,
+    pub max: Option<At<i128>>,
+    pub within: Option<At<Duration>>,
+    pub then: Option<At<GiveUp>>,
+}
+
+/// `[channel.NAME]`
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field is the key of the same name; see `ChannelPlan`")]
+pub struct ChannelText {
+    pub name: At<String>,
+    pub from: Option<At<String>>,
+    pub to: Option<At<String>>,
+    pub max: Option<At<u64>>,
+    /// Methods with the largest message of each, where one is given.
+    pub methods: Option<At<Vec<(At<String>, Option<At<u64>>)>>>,
+    pub fds_max: Option<At<i128>>,
+    pub fds_kinds: Option<At<Vec<At<DescriptorKind>>>>,
+    pub audit: Option<At<Audit>>,
+    pub because: Option<At<String>>,
+}
+
+/// `audit = "..."`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// Nothing is recorded.
+    None,
+    /// The hash of each message.
+    Digest,
+    /// Each message whole.
+    Payload,
+}
+
+/// `[file.NAME]`
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field is the key of the same name; see `FilePlan`")]
+pub struct FileText {
+    pub name: At<String>,
+    pub path: Option<At<String>>,
+    pub grant: Option<At<Vec<Grant>>>,
+    pub because: Option<At<String>>,
+}
+
+/// One entry of `grant = { layer = ["read"] }`: the layer, and its rights.
+pub type Grant = (At<String>, At<Vec<At<FileRight>>>);
+
+/// The version of the language that this library reads.
+const VERSION: i128 = 1;
+
+/// Reads a tree, and tells every key and value that is not of the language.
+pub(crate) fn read(tree: &DeTable<'_>, out: &mut Diagnostics) -> Document {
+    let top = Section::root(tree, &keys::TOP, out);
+    match top.integer("cofferdam", out) {
+        Some(version) if version.value != VERSION => {
+            out.error(
+                Code::Version,
+                &version.span,
+                format!("version {} of the policy language is not known", version.value),
+            )
+            .help(format!("this program reads version {VERSION}"));
+        }
+        None if !top.has("cofferdam") => {
+            out.error(Code::Version, &(0..0), "the policy does not say its language version")
+                .help("begin the file with the line `cofferdam = 1`");
+        }
+        _ => {}
+    }
+    Document {
+        name: top.require("name", "the daemon's name, as in `name = \"signer\"`", out),
+        layers: named(&top, "layer", out, layer::read),
+        channels: named(&top, "channel", out, channel::read),
+        files: named(&top, "file", out, file::read),
+    }
+}
+
+/// Reads `[KIND.NAME]` tables.
+fn named<T>(
+    top: &Section<'_>,
+    kind: &str,
+    out: &mut Diagnostics,
+    read: fn(At<String>, &Spanned<DeValue<'_>>, &mut Diagnostics) -> Option<T>,
+) -> Vec<T> {
+    let entries = top.entries(kind, out);
+    entries.into_iter().filter_map(|(name, value)| read(name, value, out)).collect()
+}
