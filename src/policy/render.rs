@@ -33,7 +33,7 @@ impl Checked {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let path = calm(&self.source_name);
+        let path = one_line(&self.source_name);
         let mut group = Group::with_title(
             level.primary_title(calm(&diagnostic.message)).id(diagnostic.code.to_string()),
         );
@@ -47,8 +47,7 @@ impl Checked {
                 snippet = snippet.path(path.clone());
             }
             for (span, text, primary) in drawing.marks {
-                let kind =
-                    if primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+                let kind = if primary { AnnotationKind::Primary } else { AnnotationKind::Context };
                 let text = (!text.is_empty()).then_some(text);
                 snippet = snippet.annotation(kind.span(span).label(text));
             }
@@ -171,6 +170,15 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     let start = line_of(text, at).start;
     let lines = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
     (lines + 1, text[start..at].chars().count() + 1)
+}
+
+/// A file's name with its control characters spelled out.
+fn one_line(name: &str) -> String {
+    let spell = |c: char| match c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(spell).collect()
 }
 
 /// Text whose C1 control characters are replaced, each by one of the same length; the renderer

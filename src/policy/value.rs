@@ -45,7 +45,7 @@ fn quantity(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Res
         let names = units.iter().map(|(name, _)| *name);
         let near = match unit.trim() {
             "" => None,
-            unit => nearest(unit, names.clone()).or_else(|| starting_with(unit, names.clone())),
+            unit => starting_with(unit, names.clone()).or_else(|| nearest(unit, names.clone())),
         };
         return Err(match near {
             Some(near) => format!("unknown unit: did you mean `{number}{near}`?"),
@@ -58,9 +58,13 @@ fn quantity(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Res
         .ok_or_else(|| format!("{what} this large does not fit in 64 bits"))
 }
 
-fn starting_with<'a>(unit: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let first = unit.chars().next()?.to_ascii_uppercase();
-    names.into_iter().find(|name| name.starts_with(first))
+/// `M` and `mib` mean `MiB`, `sec` means `s`: the binary unit comes first in its table.
+fn starting_with<'a>(unit: &str, mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let unit = unit.to_ascii_lowercase();
+    names.find(|name| {
+        let name = name.to_ascii_lowercase();
+        name != "b" && (name.starts_with(&unit) || name.len() == 1 && unit.starts_with(&name))
+    })
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -140,6 +144,8 @@ mod tests {
         assert_eq!(size("4 KB"), Ok(4000));
         assert_eq!(size("0B"), Ok(0));
         assert!(size("64K").unwrap_err().contains("`64KiB`"));
+        assert!(size("64M").unwrap_err().contains("`64MiB`"));
+        assert!(size("4kb").unwrap_err().contains("`4KB`"));
         assert!(size("64kib").unwrap_err().contains("`64KiB`"));
         assert!(size("1.5MiB").is_err());
         assert!(size("-1MiB").is_err());
@@ -151,7 +157,8 @@ mod tests {
     fn durations() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert!(duration("5sec").is_err());
+        assert!(duration("5 seconds").unwrap_err().contains("`5s`"));
+        assert!(duration("5x").unwrap_err().contains("units are"));
         assert!(duration("5").unwrap_err().contains("unit"));
     }
 

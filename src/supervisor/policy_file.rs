@@ -211,11 +211,8 @@ impl Walk {
 
     /// Opens the file for reading, checks what was opened, and reads it whole.
     fn read(&mut self, name: &OsString, path: &Path) -> Result<Vec<u8>, PolicyFileError> {
-        let flags = OFlags::RDONLY
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = openat(&self.here, name, flags, Mode::empty());
         let file = file.map_err(|error| self.system(path, error.into()))?;
         let stat = fstat(&file).map_err(|error| self.system(path, error.into()))?;

@@ -28,8 +28,7 @@ const DEEP: [(&str, &str); 3] = [
 ];
 
 /// Devices that hold nothing.
-const HARMLESS: [&str; 5] =
-    ["/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"];
+const HARMLESS: [&str; 5] = ["/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"];
 
 /// Files that hold everybody's secrets.
 const SECRETS: [&str; 3] = ["/etc/gshadow", "/etc/shadow", "/etc/sudoers"];

@@ -10,7 +10,11 @@ use crate::policy::document::{At, Document, FileText};
 use crate::policy::plan::{FilePlan, FileRight};
 use crate::policy::value;
 
-pub(super) fn all(document: &Document, layers: &Layers<'_>, out: &mut Diagnostics) -> Vec<FilePlan> {
+pub(super) fn all(
+    document: &Document,
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Vec<FilePlan> {
     one_grant_a_path(&document.files, out);
     document.files.iter().filter_map(|file| one(file, layers, out)).collect()
 }

@@ -97,16 +97,23 @@ fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
         ];
         for (key, span) in useless {
             let Some(span) = span else { continue };
-            out.error(Code::RestartNonsense, span, format!("`{key}` limits restarts that never are"))
-                .label("this has no effect")
-                .also(&never.span, "never restarted")
-                .help(format!("take out `{key}`, or write `on = \"failure\"`"));
+            out.error(
+                Code::RestartNonsense,
+                span,
+                format!("`{key}` limits restarts that never are"),
+            )
+            .label("this has no effect")
+            .also(&never.span, "never restarted")
+            .help(format!("take out `{key}`, or write `on = \"failure\"`"));
         }
     }
     if let (true, Some(max)) = (on != RestartOn::Never, &text.max) {
         if max.value == 0 {
-            let mistake =
-                out.error(Code::RestartNonsense, &max.span, "a layer that restarts at most 0 times");
+            let mistake = out.error(
+                Code::RestartNonsense,
+                &max.span,
+                "a layer that restarts at most 0 times",
+            );
             mistake.label("no restart is ever tolerated");
             if let Some(on) = &text.on {
                 mistake.also(&on.span, "restarted here");

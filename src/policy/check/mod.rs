@@ -108,12 +108,11 @@ fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
             .help("add one: `[layer.NAME]` with `run` or `exec`");
     }
     let layers = Layers::new(document);
-    let mut plan = Plan {
-        name: daemon?,
-        layers: layer::all(document, out),
-        channels: channel::all(document, &layers, out),
-        files: file::all(document, &layers, out),
-    };
+    // Everything is looked at before anything that is missing ends the work.
+    let confined = layer::all(document, out);
+    let channels = channel::all(document, &layers, out);
+    let files = file::all(document, &layers, out);
+    let mut plan = Plan { name: daemon?, layers: confined, channels, files };
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));

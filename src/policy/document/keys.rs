@@ -55,11 +55,8 @@ pub(super) const LAYER: Keys = Keys {
     later: &["connect", "accept"],
 };
 
-pub(super) const LIMITS: Keys = Keys {
-    what: "`limits`",
-    known: &["memory", "files", "tasks", "cpu", "file-size"],
-    later: &[],
-};
+pub(super) const LIMITS: Keys =
+    Keys { what: "`limits`", known: &["memory", "files", "tasks", "cpu", "file-size"], later: &[] };
 
 pub(super) const RESTART: Keys =
     Keys { what: "`restart`", known: &["on", "max", "within", "then"], later: &[] };
@@ -73,8 +70,7 @@ pub(super) const CHANNEL: Keys = Keys {
 pub(super) const METHOD: Keys =
     Keys { what: "a method", known: &["max"], later: &["rate", "once", "after", "direction"] };
 
-pub(super) const DESCRIPTORS: Keys =
-    Keys { what: "`fds`", known: &["max", "kinds"], later: &[] };
+pub(super) const DESCRIPTORS: Keys = Keys { what: "`fds`", known: &["max", "kinds"], later: &[] };
 
 pub(super) const FILE: Keys =
     Keys { what: "a file", known: &["path", "grant", "because"], later: &["deny"] };

@@ -20,15 +20,13 @@ pub(super) struct Section<'a> {
     entries: Vec<(At<String>, &'a Spanned<DeValue<'a>>)>,
     keys: &'static Keys,
     span: Span,
+    /// Known keys that unknown ones were taken for.
+    meant: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     /// The whole policy.
-    pub(super) fn root(
-        table: &'a DeTable<'a>,
-        keys: &'static Keys,
-        out: &mut Diagnostics,
-    ) -> Self {
+    pub(super) fn root(table: &'a DeTable<'a>, keys: &'static Keys, out: &mut Diagnostics) -> Self {
         Self::with(table, keys, 0..0, out)
     }
 
@@ -54,12 +52,9 @@ impl<'a> Section<'a> {
         out: &mut Diagnostics,
     ) -> Self {
         let entries = in_order(table);
-        for (key, _) in &entries {
-            if !keys.known.contains(&key.value.as_str()) {
-                unknown_key(key, keys, out);
-            }
-        }
-        Self { entries, keys, span }
+        let unknown = entries.iter().filter(|(key, _)| !keys.known.contains(&key.value.as_str()));
+        let meant = unknown.filter_map(|(key, _)| unknown_key(key, keys, out)).collect();
+        Self { entries, keys, span, meant }
     }
 
     /// Where a key that is missing would have been.
@@ -67,9 +62,9 @@ impl<'a> Section<'a> {
         &self.span
     }
 
-    /// Whether the key is there, whatever its value.
+    /// Whether the key is there, whatever its value, or one was mistyped that was meant to be.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
+        self.get(key).is_some() || self.meant.contains(&key)
     }
 
     /// The value of a key.
@@ -253,10 +248,7 @@ pub(super) fn string(
 }
 
 /// Tells items that are in a list twice, at both places.
-pub(super) fn not_twice<'a>(
-    items: impl Iterator<Item = &'a At<String>>,
-    out: &mut Diagnostics,
-) {
+pub(super) fn not_twice<'a>(items: impl Iterator<Item = &'a At<String>>, out: &mut Diagnostics) {
     let mut seen = std::collections::BTreeMap::new();
     for item in items {
         if let Some(first) = seen.insert(&item.value, &item.span) {
@@ -299,23 +291,26 @@ fn in_order<'a>(table: &'a DeTable<'a>) -> Vec<(At<String>, &'a Spanned<DeValue<
     entries
 }
 
-fn unknown_key(key: &At<String>, keys: &Keys, out: &mut Diagnostics) {
+/// Tells an unknown key; gives the known one that was meant.
+fn unknown_key(key: &At<String>, keys: &Keys, out: &mut Diagnostics) -> Option<&'static str> {
     let name = key.value.as_str();
     if keys.later.contains(&name) {
         out.error(Code::NotBuiltYet, &key.span, format!("`{name}` is not built yet"))
             .label("part of the policy language, but nothing would enforce it")
             .help("take it out for now");
-        return;
+        return None;
     }
     let message = format!("{} has no key `{}`", keys.what, name.escape_debug());
     let mistake = out.error(Code::UnknownKey, &key.span, message);
+    let home = keys::ALL.iter().find(|other| other.known.contains(&name));
     let near = nearest(name, keys.known.iter().chain(keys.later).copied());
-    mistake.label("unknown key").did_you_mean(near);
-    if near.is_none() {
-        let home = keys::ALL.iter().find(|other| other.known.contains(&name));
-        match home {
-            Some(home) => mistake.help(format!("`{name}` is a key of {}", home.what)),
-            None => mistake.help(format!("its keys are {}", one_of(keys.known.iter().copied()))),
-        };
-    }
+    mistake.label("unknown key");
+    match (home, near) {
+        (Some(home), _) => mistake.help(format!("`{name}` is a key of {}", home.what)),
+        (None, Some(_)) => mistake.did_you_mean(near),
+        (None, None) => {
+            mistake.help(format!("its keys are {}", one_of(keys.known.iter().copied())))
+        }
+    };
+    near
 }
