@@ -104,7 +104,9 @@ impl Report {
             }
             _ => {
                 let errors = checked.errors() + checked.more;
-                writeln!(stderr, "{path}: {errors} mistakes, {} warnings", checked.warnings())
+                let (errors, warnings) =
+                    (count(errors, "mistake"), count(checked.warnings(), "warning"));
+                writeln!(stderr, "{path}: {errors}, {warnings}")
             }
         }
     }
@@ -119,6 +121,10 @@ impl Report {
             }),
         }
     }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn fine(checked: &Checked, args: &Args) -> bool {

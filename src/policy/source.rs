@@ -13,19 +13,20 @@ pub const MAX_SIZE: usize = 1 << 20;
 
 /// The text of a policy, whatever its bytes were.
 ///
-/// What is not UTF-8 is replaced and told, so the rest can still be checked.
-pub(crate) fn decode<'b>(bytes: &'b [u8], out: &mut Diagnostics) -> Cow<'b, str> {
+/// What is not UTF-8 is replaced and told, so the rest can still be checked. `false` beside the
+/// text says that nothing in it is worth checking.
+pub(crate) fn decode<'b>(bytes: &'b [u8], out: &mut Diagnostics) -> (Cow<'b, str>, bool) {
     if bytes.len() > MAX_SIZE {
         out.error(Code::TooLarge, &(0..0), "the policy file is too large")
             .label(format!("{} bytes, and at most {MAX_SIZE} are read", bytes.len()))
             .help("is this the right file?");
-        return Cow::Borrowed("");
+        return (Cow::Borrowed(""), false);
     }
     let text = String::from_utf8_lossy(bytes);
+    let wide = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     if let Cow::Owned(_) = text {
         let at = std::str::from_utf8(bytes).err().map_or(0, |error| error.valid_up_to());
         let value = bytes.get(at).copied().unwrap_or_default();
-        let wide = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
         // The text before the first wrong byte is unchanged, so its place is the same in both.
         out.error(Code::NotUtf8, &(at..at + '\u{fffd}'.len_utf8()), "the file is not UTF-8")
             .label(format!("the byte {value:#04x} can't be here"))
@@ -39,10 +40,10 @@ pub(crate) fn decode<'b>(bytes: &'b [u8], out: &mut Diagnostics) -> Cow<'b, str>
         out.error(Code::ByteOrderMark, &(0..3), "the file begins with a byte order mark")
             .help("save it as UTF-8 without one");
     }
-    text
+    (text, !wide)
 }
 
-/// The tree, and how many mistakes its syntax had.
+/// The tree, and the lines in which its syntax is wrong.
 ///
 /// Where the syntax is wrong the tree holds what could be made of it.
 pub(crate) fn parse<'t>(text: &'t str, out: &mut Diagnostics) -> (DeTable<'t>, Vec<Span>) {
@@ -76,24 +77,40 @@ pub(crate) fn line_of(text: &str, at: usize) -> Span {
 }
 
 fn duplicate(text: &str, tree: &DeTable<'_>, span: &Span, out: &mut Diagnostics) {
-    let word = text.get(span.clone()).unwrap_or_default();
-    let mistake = out
-        .error(Code::Duplicate, span, format!("`{}` is defined twice", word.escape_debug()))
-        .label("here again");
-    if let Some(first) = first_header(text, span).or_else(|| first_key(text, tree, word, span)) {
+    let line = line_of(text, span.start);
+    let header = first_header(text, &line);
+    if header.is_none() && first_header(text, &section_of(text, line.start)).is_some() {
+        // The whole section is a second definition, which is told where it begins.
+        return;
+    }
+    let (word, place) = match header {
+        Some(_) => (
+            text[line.clone()].trim_end(),
+            line.start..line.start + text[line.clone()].trim_end().len(),
+        ),
+        None => (text.get(span.clone()).unwrap_or_default(), span.clone()),
+    };
+    let message = format!("`{}` is defined twice", word.escape_debug());
+    let mistake = out.error(Code::Duplicate, &place, message);
+    mistake.label("here again");
+    if let Some(first) = header.or_else(|| first_key(text, tree, word, span)) {
         mistake.also(&first, "first defined here");
     }
     mistake.help("write it once: a second definition is never merged into the first");
 }
 
-/// The earlier table header that says the same as the one at `span`.
-fn first_header(text: &str, span: &Span) -> Option<Span> {
+/// The line of the table header before `at`, empty if there is none.
+fn section_of(text: &str, at: usize) -> Span {
+    text[..at].rfind("\n[").map_or(0..0, |newline| line_of(text, newline + 1))
+}
+
+/// The earlier table header that says the same as the one in `line`.
+fn first_header(text: &str, line: &Span) -> Option<Span> {
     let bare = |line: &str| -> Option<String> {
         let line = line.trim_start();
         let path = line.strip_prefix('[')?.split(']').next()?;
         Some(path.chars().filter(|c| !c.is_whitespace() && !"\"'".contains(*c)).collect())
     };
-    let line = line_of(text, span.start);
     let wanted = bare(&text[line.clone()])?;
     let mut start = 0;
     for earlier in text[..line.start].split_inclusive('\n') {
@@ -108,7 +125,7 @@ fn first_header(text: &str, span: &Span) -> Option<Span> {
 
 /// The key of the same word before `span`, in the same section and as little nested as possible.
 fn first_key(text: &str, tree: &DeTable<'_>, word: &str, span: &Span) -> Option<Span> {
-    let section = text[..span.start].rfind("\n[").map_or(0, |at| at + 1);
+    let section = section_of(text, span.start).start;
     let mut found: Option<(usize, Span)> = None;
     let mut waiting = vec![(0_usize, tree)];
     while let Some((depth, table)) = waiting.pop() {

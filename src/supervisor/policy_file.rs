@@ -176,7 +176,7 @@ impl Walk {
             }
             FileType::RegularFile if self.ahead.is_empty() => self.read(name, &path).map(Some),
             FileType::RegularFile => {
-                Err(self.system(&path, io::Error::from(io::ErrorKind::NotADirectory)))
+                Err(self.system(&path, io::Error::from(rustix::io::Errno::NOTDIR)))
             }
             other => Err(PolicyFileError::NotRegular { path, kind: kind_of(other) }),
         }

@@ -51,7 +51,8 @@ fn end_of(
         );
         out.error(Code::NotBuiltYet, &end.span, message)
             .label("this layer speaks no sealed channels")
-            .also(&exec.span, "it runs a foreign program");
+            .also(&exec.span, "it runs a foreign program")
+            .help("for now, only `run` layers have channels");
     }
     // A bad name is told where the layer is defined.
     Name::new(&end.value).ok()
@@ -113,7 +114,7 @@ fn descriptors(channel: &ChannelText, out: &mut Diagnostics) -> DescriptorPlan {
         mistake.help("set `max` to how many one message may carry, or take `kinds` out");
     }
     let mut kinds: Vec<_> =
-        kinds.iter().flat_map(|kinds| &kinds.value).map(|kind| kind.value).collect();
+        kinds.iter().flat_map(|kinds| &kinds.value).copied().flatten().collect();
     kinds.sort_unstable();
     kinds.dedup();
     DescriptorPlan { max, kinds }

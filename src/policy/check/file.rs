@@ -27,7 +27,7 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
             let mistake = out.error(Code::BadPath, &path.span, message);
             mistake.label(why);
             let better = plain(&path.value);
-            if better != path.value && value::path(&better).is_ok() {
+            if path.value.starts_with('/') && better != path.value && value::path(&better).is_ok() {
                 mistake.did_you_mean(Some(&better));
             }
         }

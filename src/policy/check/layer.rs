@@ -65,6 +65,12 @@ fn one(layer: &LayerText, out: &mut Diagnostics) -> Option<LayerPlan> {
 }
 
 fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan> {
+    if let (Some(exec), Some((first, _))) = (&layer.exec, layer.listen.first()) {
+        out.error(Code::NotBuiltYet, &first.span, "sockets of an `exec` layer are not built yet")
+            .label("nothing would hand the socket over")
+            .also(&exec.span, "it runs a foreign program")
+            .help("for now, only `run` layers listen");
+    }
     let mut sockets = Vec::new();
     for (text, address) in &layer.listen {
         if let Some(name) = name(text, "a socket", out) {

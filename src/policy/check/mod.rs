@@ -38,8 +38,8 @@ pub struct Checked {
 #[must_use]
 pub fn check(source_name: &str, bytes: &[u8]) -> Checked {
     let mut out = Diagnostics::default();
-    let text = source::decode(bytes, &mut out);
-    let plan = if bytes.len() > source::MAX_SIZE { None } else { plan(&text, &mut out) };
+    let (text, worth_reading) = source::decode(bytes, &mut out);
+    let plan = if worth_reading { plan(&text, &mut out) } else { None };
     let plan = plan.filter(|_| !out.has_errors());
     let (diagnostics, more) = out.finish();
     Checked {
@@ -103,10 +103,6 @@ fn follows_from_absence(code: Code) -> bool {
 /// Checks everything against everything; the plan is only valid if nothing was told.
 fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
     let daemon = document.name.as_ref().and_then(|text| name(text, "the daemon", out));
-    if document.layers.is_empty() {
-        out.error(Code::NoLayer, &(0..0), "the policy has no layer")
-            .help("add one: `[layer.NAME]` with `run` or `exec`");
-    }
     let layers = Layers::new(document);
     // Everything is looked at before anything that is missing ends the work.
     let confined = layer::all(document, out);

@@ -130,8 +130,9 @@ pub(super) fn capabilities(layer: &LayerText, out: &mut Diagnostics) -> Vec<u8> 
         }
         let message = format!("there is no capability `{}`", text.value.escape_debug());
         let full = format!("CAP_{}", text.value.to_ascii_uppercase());
-        let near = nearest(&text.value, CAPABILITIES).or_else(|| nearest(&full, CAPABILITIES));
-        out.error(Code::UnknownCapability, &text.span, message).did_you_mean(near);
+        let near = CAPABILITIES.into_iter().find(|name| *name == full);
+        out.error(Code::UnknownCapability, &text.span, message)
+            .did_you_mean(near.or_else(|| nearest(&text.value, CAPABILITIES)));
     }
     found.sort_unstable();
     found.dedup();

@@ -68,8 +68,9 @@ fn methods(
     Some(At { value: methods, span: value.span() })
 }
 
-fn kinds(fds: &Section<'_>, out: &mut Diagnostics) -> Option<At<Vec<At<DescriptorKind>>>> {
+fn kinds(fds: &Section<'_>, out: &mut Diagnostics) -> Option<At<Vec<Option<DescriptorKind>>>> {
     let list = fds.strings("kinds", out)?;
-    let kinds = list.value.iter().filter_map(|kind| word(kind, "`kinds`", &KINDS, out)).collect();
+    let kinds =
+        list.value.iter().map(|kind| Some(word(kind, "`kinds`", &KINDS, out)?.value)).collect();
     Some(At { value: kinds, span: list.span })
 }

@@ -95,7 +95,8 @@ pub struct ChannelText {
     /// Methods with the largest message of each, where one is given.
     pub methods: Option<At<Vec<(At<String>, Option<At<u64>>)>>>,
     pub fds_max: Option<At<i128>>,
-    pub fds_kinds: Option<At<Vec<At<DescriptorKind>>>>,
+    /// `None` is a kind that is none, and told.
+    pub fds_kinds: Option<At<Vec<Option<DescriptorKind>>>>,
     pub audit: Option<At<Audit>>,
     pub because: Option<At<String>>,
 }
@@ -144,6 +145,12 @@ pub(crate) fn read(tree: &DeTable<'_>, out: &mut Diagnostics) -> Document {
                 .help("begin the file with the line `cofferdam = 1`");
         }
         _ => {}
+    }
+    let none =
+        |value: &Spanned<DeValue<'_>>| value.get_ref().as_table().is_some_and(DeTable::is_empty);
+    if !top.has("layer") || top.get("layer").is_some_and(none) {
+        out.error(Code::NoLayer, &(0..0), "the policy has no layer")
+            .help("add one: `[layer.NAME]` with `run` or `exec`");
     }
     Document {
         name: top.require("name", "the daemon's name, as in `name = \"signer\"`", out),
