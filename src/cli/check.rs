@@ -92,23 +92,18 @@ impl Report {
         // The stream takes the colours out again where there is no terminal.
         write!(stderr, "{}", checked.render(true))?;
         let path = checked.source_name.escape_debug();
-        match (&checked.plan, fine(checked, args)) {
-            (Some(plan), true) => {
-                let mut stdout = anstream::stdout().lock();
-                if args.policies.len() > 1 {
-                    write!(stdout, "{path}: ")?;
-                }
-                let id = plan.id().map_or_else(|_| "unknown".to_owned(), |id| id.short());
-                let (layers, channels) = (plan.layers.len(), plan.channels.len());
-                writeln!(stdout, "ok: {layers} layers, {channels} channels, id {id}")
-            }
-            _ => {
-                let errors = checked.errors() + checked.more;
-                let (errors, warnings) =
-                    (count(errors, "mistake"), count(checked.warnings(), "warning"));
-                writeln!(stderr, "{path}: {errors}, {warnings}")
-            }
+        let Some(plan) = checked.plan.as_ref().filter(|_| fine(checked, args)) else {
+            let errors = count(checked.errors() + checked.more, "mistake");
+            let warnings = count(checked.warnings(), "warning");
+            return writeln!(stderr, "{path}: {errors}, {warnings}");
+        };
+        let mut stdout = anstream::stdout().lock();
+        if args.policies.len() > 1 {
+            write!(stdout, "{path}: ")?;
         }
+        let id = plan.id().map_or_else(|_| "unknown".to_owned(), |id| id.short());
+        let (layers, channels) = (plan.layers.len(), plan.channels.len());
+        writeln!(stdout, "ok: {layers} layers, {channels} channels, id {id}")
     }
 
     fn json(&self) -> Value {

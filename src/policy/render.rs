@@ -1,5 +1,7 @@
 //! Diagnostics for people, with the source drawn, and for programs, as JSON.
 
+use std::fmt::Write;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ impl Checked {
             text.push_str("\n\n");
         }
         if self.more > 0 {
-            text.push_str(&format!("and {} more\n\n", self.more));
+            let _ = write!(text, "and {} more\n\n", self.more);
         }
         text
     }
@@ -168,17 +170,21 @@ fn window(text: &str, mark: &Span) -> Span {
 fn position(text: &str, at: usize) -> (usize, usize) {
     let at = text.floor_char_boundary(at);
     let start = line_of(text, at).start;
-    let lines = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+    let lines = text[..start].matches('\n').count();
     (lines + 1, text[start..at].chars().count() + 1)
 }
 
 /// A file's name with its control characters spelled out.
 fn one_line(name: &str) -> String {
-    let spell = |c: char| match c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    name.chars().map(spell).collect()
+    let mut line = String::with_capacity(name.len());
+    for c in name.chars() {
+        if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// Text whose C1 control characters are replaced, each by one of the same length; the renderer

@@ -61,7 +61,7 @@ pub fn parse_item(text: &str) -> Result<Item, ItemError> {
     }
     let (name, conditions) = text.split_once('(').unwrap_or((text, ""));
     let error = || ItemError { text: name.to_owned() };
-    let call = syscalls::Sysno::from_str(name).map_err(|_| error())?;
+    let call = syscalls::Sysno::from_str(name).map_err(|()| error())?;
     let condition = super::plan::Condition {
         argument: 1,
         width: super::plan::Width::Dword,

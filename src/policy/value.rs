@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert!(duration("5 seconds").unwrap_err().contains("`5s`"));
         assert!(duration("5x").unwrap_err().contains("units are"));
         assert!(duration("5").unwrap_err().contains("unit"));

@@ -19,14 +19,14 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
     let own_name = name(&channel.name, "a channel", out);
     let from = channel.from.as_ref().and_then(|end| end_of(channel, end, layers, out));
     let to = channel.to.as_ref().and_then(|end| end_of(channel, end, layers, out));
-    if let (Some(from), Some(to)) = (&channel.from, &channel.to) {
-        if from.value == to.value {
-            let message = format!("a channel from `{}` to itself", from.value.escape_debug());
-            out.error(Code::ToItself, &to.span, message)
-                .label("the same layer")
-                .also(&from.span, "it begins here")
-                .help("instances of one layer have no channel with each other");
-        }
+    if let (Some(from), Some(to)) = (&channel.from, &channel.to)
+        && from.value == to.value
+    {
+        let message = format!("a channel from `{}` to itself", from.value.escape_debug());
+        out.error(Code::ToItself, &to.span, message)
+            .label("the same layer")
+            .also(&from.span, "it begins here")
+            .help("instances of one layer have no channel with each other");
     }
     danger::because_has_words(channel.because.as_ref(), out);
     audit(channel, out);

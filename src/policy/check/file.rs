@@ -21,15 +21,15 @@ pub(super) fn all(
 
 fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<FilePlan> {
     let own_name = name(&file.name, "a file", out);
-    if let Some(path) = &file.path {
-        if let Err(why) = value::path(&path.value) {
-            let message = format!("`{}` can't be granted", path.value.escape_debug());
-            let mistake = out.error(Code::BadPath, &path.span, message);
-            mistake.label(why);
-            let better = plain(&path.value);
-            if path.value.starts_with('/') && better != path.value && value::path(&better).is_ok() {
-                mistake.did_you_mean(Some(&better));
-            }
+    if let Some(path) = &file.path
+        && let Err(why) = value::path(&path.value)
+    {
+        let message = format!("`{}` can't be granted", path.value.escape_debug());
+        let mistake = out.error(Code::BadPath, &path.span, message);
+        mistake.label(why);
+        let better = plain(&path.value);
+        if path.value.starts_with('/') && better != path.value && value::path(&better).is_ok() {
+            mistake.did_you_mean(Some(&better));
         }
     }
     danger::because_has_words(file.because.as_ref(), out);

@@ -23,7 +23,7 @@ const CPU: std::ops::RangeInclusive<i128> = 1..=102_400;
 const FILE_SIZE: std::ops::RangeInclusive<u64> = 0..=1 << 50;
 /// A window this short never sees two ends, one this long never forgets.
 const WINDOW: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(86_400);
+    Duration::from_millis(100)..=Duration::from_hours(24);
 
 pub(super) fn all(document: &Document, out: &mut Diagnostics) -> Vec<LayerPlan> {
     one_address_each(&document.layers, out);
@@ -113,26 +113,23 @@ fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
             .help(format!("take out `{key}`, or write `on = \"failure\"`"));
         }
     }
-    if let (true, Some(max)) = (on != RestartOn::Never, &text.max) {
-        if max.value == 0 {
-            let mistake = out.error(
-                Code::RestartNonsense,
-                &max.span,
-                "a layer that restarts at most 0 times",
-            );
-            mistake.label("no restart is ever tolerated");
-            if let Some(on) = &text.on {
-                mistake.also(&on.span, "restarted here");
-            }
-            mistake.help("write `restart = { on = \"never\" }`");
-            return default;
+    if let (true, Some(max)) = (on != RestartOn::Never, &text.max)
+        && max.value == 0
+    {
+        let mistake =
+            out.error(Code::RestartNonsense, &max.span, "a layer that restarts at most 0 times");
+        mistake.label("no restart is ever tolerated");
+        if let Some(on) = &text.on {
+            mistake.also(&on.span, "restarted here");
         }
+        mistake.help("write `restart = { on = \"never\" }`");
+        return default;
     }
-    if let Some(window) = &text.within {
-        if !WINDOW.contains(&window.value) {
-            let message = format!("`within` can't be {:?}", window.value);
-            out.error(Code::OutOfRange, &window.span, message).label("it is from 100ms to 24h");
-        }
+    if let Some(window) = &text.within
+        && !WINDOW.contains(&window.value)
+    {
+        let message = format!("`within` can't be {:?}", window.value);
+        out.error(Code::OutOfRange, &window.span, message).label("it is from 100ms to 24h");
     }
     // Where nothing restarts the limits mean nothing; the default keeps the plan canonical.
     Restart {

@@ -176,10 +176,10 @@ where
     D: TryFrom<N>,
 {
     let Some(number) = number else { return default };
-    if range.contains(&number.value) {
-        if let Ok(value) = D::try_from(number.value) {
-            return value;
-        }
+    if range.contains(&number.value)
+        && let Ok(value) = D::try_from(number.value)
+    {
+        return value;
     }
     let (least, most) = (range.start(), range.end());
     out.error(Code::OutOfRange, &number.span, format!("`{what}` can't be {}", number.value))

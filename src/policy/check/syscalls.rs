@@ -77,9 +77,10 @@ fn item(text: &At<String>, out: &mut Diagnostics) -> Option<Item> {
 fn inside(string: &Span, part: Span, length: usize) -> Span {
     // One quote at each end: then what is written is what was read.
     let plain = string.end - string.start == length + 2;
-    match plain && part.start <= part.end && part.end <= length {
-        true => string.start + 1 + part.start..string.start + 1 + part.end,
-        false => string.clone(),
+    if plain && part.start <= part.end && part.end <= length {
+        string.start + 1 + part.start..string.start + 1 + part.end
+    } else {
+        string.clone()
     }
 }
 

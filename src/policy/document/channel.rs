@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use super::keys;
 use super::section::{Section, not_twice, string, word, wrong_type};
-use super::{At, Audit, ChannelText};
+use super::{At, Audit, ChannelText, Method};
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::DescriptorKind;
 
@@ -47,7 +47,7 @@ fn methods(
     value: &Spanned<DeValue<'_>>,
     channel: &Section<'_>,
     out: &mut Diagnostics,
-) -> Option<At<Vec<(At<String>, Option<At<u64>>)>>> {
+) -> Option<At<Vec<Method>>> {
     let methods = match value.get_ref() {
         DeValue::Array(list) => {
             let names: Vec<_> =

@@ -50,14 +50,14 @@ pub struct LayerText {
     pub exec: Option<At<Vec<At<String>>>>,
     pub instances: Option<At<i128>>,
     pub syscalls: Vec<At<String>>,
-    pub refuse: Vec<(At<String>, At<String>)>,
+    pub refuse: Vec<Pair>,
     pub listen: Vec<(At<String>, At<ListenAddress>)>,
     pub limits: LimitsText,
     pub restart: RestartText,
     pub optional: Vec<At<String>>,
     pub because: Option<At<String>>,
     pub view: Option<At<View>>,
-    pub env: Option<At<Vec<(At<String>, At<String>)>>>,
+    pub env: Option<At<Vec<Pair>>>,
     pub capabilities: Vec<At<String>>,
     pub execmem: Option<At<bool>>,
     pub uid: Option<At<i128>>,
@@ -92,8 +92,7 @@ pub struct ChannelText {
     pub from: Option<At<String>>,
     pub to: Option<At<String>>,
     pub max: Option<At<u64>>,
-    /// Methods with the largest message of each, where one is given.
-    pub methods: Option<At<Vec<(At<String>, Option<At<u64>>)>>>,
+    pub methods: Option<At<Vec<Method>>>,
     pub fds_max: Option<At<i128>>,
     /// `None` is a kind that is none, and told.
     pub fds_kinds: Option<At<Vec<Option<DescriptorKind>>>>,
@@ -121,6 +120,12 @@ pub struct FileText {
     pub grant: Option<At<Vec<Grant>>>,
     pub because: Option<At<String>>,
 }
+
+/// A name and a string: `LANG = "C"`, `openat = "ENOENT"`.
+pub type Pair = (At<String>, At<String>);
+
+/// A method, and its largest message where one is given.
+pub type Method = (At<String>, Option<At<u64>>);
 
 /// One entry of `grant = { layer = ["read"] }`: the layer, and its rights.
 pub type Grant = (At<String>, At<Vec<At<FileRight>>>);

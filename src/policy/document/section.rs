@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::At;
 use super::keys::{self, Keys};
+use super::{At, Pair};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::nearest::{nearest, one_of};
@@ -36,13 +36,10 @@ impl<'a> Section<'a> {
         keys: &'static Keys,
         out: &mut Diagnostics,
     ) -> Option<Self> {
-        match value.get_ref() {
-            DeValue::Table(table) => Some(Self::with(table, keys, value.span(), out)),
-            _ => {
-                wrong_type::<()>(value, &format!("{} is a table", keys.what), out);
-                None
-            }
-        }
+        let DeValue::Table(table) = value.get_ref() else {
+            return wrong_type(value, &format!("{} is a table", keys.what), out);
+        };
+        Some(Self::with(table, keys, value.span(), out))
     }
 
     fn with(
@@ -124,14 +121,12 @@ impl<'a> Section<'a> {
                 }
             },
             DeValue::Integer(number) => {
-                match u64::from_str_radix(number.as_str(), number.radix()) {
-                    Ok(size) => Some(At { value: size, span: value.span() }),
-                    Err(_) => {
-                        out.error(Code::BadSize, &value.span(), format!("`{number}` is no size"))
-                            .label("a size is from 0 to 2^64 - 1 bytes");
-                        None
-                    }
+                let size = u64::from_str_radix(number.as_str(), number.radix());
+                if size.is_err() {
+                    out.error(Code::BadSize, &value.span(), format!("`{number}` is no size"))
+                        .label("a size is from 0 to 2^64 - 1 bytes");
                 }
+                size.ok().map(|size| At { value: size, span: value.span() })
             }
             _ => wrong_type(value, &format!("`{key}` is a size, as in `\"64KiB\"`"), out),
         }
@@ -187,7 +182,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table from names to strings.
-    pub(super) fn pairs(&self, key: &str, out: &mut Diagnostics) -> Vec<(At<String>, At<String>)> {
+    pub(super) fn pairs(&self, key: &str, out: &mut Diagnostics) -> Vec<Pair> {
         let mut pairs = Vec::new();
         for (name, value) in self.entries(key, out) {
             if let Some(value) = string(value, &name.value, out) {
