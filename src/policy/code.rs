@@ -67,6 +67,7 @@ codes! {
     UnknownCall = 140, "an unknown system call, group or condition";
     RefusedAndGranted = 141, "a call is refused and granted";
     UnknownErrno = 142, "an unknown errno";
+    FixedAnswer = 143, "a call whose answer no policy changes";
 
     // Dangerous grants.
     NeedsBecause = 150, "a dangerous grant without a reason";

@@ -53,11 +53,16 @@ pub(crate) fn parse<'t>(text: &'t str, out: &mut Diagnostics) -> (DeTable<'t>, V
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         // One slip often makes several errors in its line; the first one tells it best.
-        let line = line_of(text, span.start);
-        if wrong.last().is_some_and(|last| *last == line) {
+        if wrong.last().is_some_and(|last| last.start <= span.start && span.start <= last.end) {
             continue;
         }
-        wrong.push(line);
+        // To find the line, and the other place, costs a look at the text before it. Who made
+        // more mistakes than are shown gets the rest told once these are mended.
+        if wrong.len() > Diagnostics::LIMIT {
+            out.error(Code::Syntax, &span, "this is not TOML either");
+            continue;
+        }
+        wrong.push(line_of(text, span.start));
         if error.message() == "duplicate key" {
             duplicate(text, &tree, &span, out);
         } else {

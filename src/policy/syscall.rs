@@ -91,6 +91,8 @@ pub fn assemble(grants: &[Item], refusals: &[(u32, u16)], _: Implied) -> Vec<Sys
     for (number, errno) in refusals {
         plans.entry(*number).or_insert_with(|| fresh(*number)).otherwise = Some(*errno);
     }
+    let clone3 = SyscallPlan { number: 435, allow: vec![], otherwise: Some(38) };
+    plans.insert(435, clone3);
     plans.into_values().collect()
 }
 
@@ -110,6 +112,7 @@ pub fn errno(name: &str) -> Option<u16> {
     match name {
         "ENOENT" => Some(2),
         "EPERM" => Some(1),
+        "ENOSYS" => Some(38),
         _ => None,
     }
 }

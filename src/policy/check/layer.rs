@@ -16,6 +16,8 @@ use crate::policy::plan::{
 const MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// Standard streams, the plan's slice, the control socket, and a few channels.
 const FILES: std::ops::RangeInclusive<i128> = 8..=1 << 20;
+/// As many as the supervisor could ever want to hold open.
+const MAX_SOCKETS: usize = 256;
 const TASKS: std::ops::RangeInclusive<i128> = 1..=1 << 16;
 /// Percent of one processor: up to 1024 processors.
 const CPU: std::ops::RangeInclusive<i128> = 1..=102_400;
@@ -173,6 +175,14 @@ fn uid(layer: &LayerText, out: &mut Diagnostics) -> Option<u32> {
 
 /// Two sockets on one address: the second `bind` would fail.
 fn one_address_each(layers: &[LayerText], out: &mut Diagnostics) {
+    let count: usize = layers.iter().map(|layer| layer.listen.len()).sum();
+    let last = layers.iter().flat_map(|layer| &layer.listen).next_back();
+    if let (true, Some((name, _))) = (count > MAX_SOCKETS, last) {
+        let message = format!("{count} listening sockets");
+        out.error(Code::OutOfRange, &name.span, message)
+            .label(format!("a policy has at most {MAX_SOCKETS}"));
+        return;
+    }
     let mut taken: Vec<&At<ListenAddress>> = Vec::new();
     for (_, address) in layers.iter().flat_map(|layer| &layer.listen) {
         match taken.iter().find(|other| overlap(&other.value, &address.value)) {

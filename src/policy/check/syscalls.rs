@@ -1,6 +1,6 @@
 //! Checking `syscalls` and `refuse`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::danger;
 use crate::policy::code::Code;
@@ -56,9 +56,11 @@ pub(super) fn plan(
     let refusals = refusals(layer, out);
     refused_and_granted(&items, &refusals, implied, out);
 
-    let items: Vec<Item> = items.into_iter().map(|(_, item)| item).collect();
-    let refusals: Vec<_> = refusals.iter().map(|refusal| (refusal.number, refusal.errno)).collect();
-    canonical(syscall::assemble(&items, &refusals, implied))
+    let granted: Vec<Item> = items.iter().map(|(_, item)| item.clone()).collect();
+    let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.number, refusal.errno)).collect();
+    let plans = syscall::assemble(&granted, &refused, implied);
+    without_effect(&items, &refusals, &plans, out);
+    canonical(plans)
 }
 
 fn item(text: &At<String>, out: &mut Diagnostics) -> Option<Item> {
@@ -151,6 +153,35 @@ fn refused_and_granted(
                 .label("never reached")
                 .also(&text.span, "granted without condition")
                 .help("keep one of the two");
+        }
+    }
+}
+
+/// Tells the lines that the filter does not follow: `clone3` always answers `ENOSYS`.
+fn without_effect(
+    items: &[(&At<String>, Item)],
+    refusals: &[Refusal<'_>],
+    plans: &[SyscallPlan],
+    out: &mut Diagnostics,
+) {
+    let by_number: BTreeMap<u32, &SyscallPlan> =
+        plans.iter().map(|plan| (plan.number, plan)).collect();
+    for (text, item) in items {
+        let Item::Call(call) = item else { continue };
+        if by_number.get(&call.number).is_none_or(|plan| plan.allow.is_empty()) {
+            let message = format!("`{}` can't be granted", text.value.escape_debug());
+            out.error(Code::FixedAnswer, &text.span, message)
+                .label("no layer gets this call, whatever its policy says")
+                .help("take it out");
+        }
+    }
+    for refusal in refusals {
+        let answer = by_number.get(&refusal.number).and_then(|plan| plan.otherwise);
+        if answer != Some(refusal.errno) {
+            let message = format!("the answer of `{}` is fixed", refusal.text.value.escape_debug());
+            out.error(Code::FixedAnswer, &refusal.text.span, message)
+                .label("this refusal would have no effect")
+                .help("take it out");
         }
     }
 }
