@@ -11,7 +11,8 @@ pub(crate) fn nearest<'a>(
         return None;
     }
     let word = word.to_ascii_lowercase();
-    let allowed = (word.chars().count() / 3).clamp(1, 4);
+    let letters = word.chars().count();
+    let allowed = (letters / 3).clamp(1, 4).min(letters.saturating_sub(1));
     candidates
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&word, &known.to_ascii_lowercase()), known))
@@ -40,6 +41,7 @@ mod tests {
         assert_eq!(nearest("sycsalls", words), Some("syscalls"));
         assert_eq!(nearest("RUN", words), Some("run"));
         assert_eq!(nearest("colour", words), None);
+        assert_eq!(nearest("x", ["a", "s"]), None);
         assert_eq!(nearest(&"syscalls".repeat(100), words), None);
         assert_eq!(one_of(words), "`run`, `exec`, `syscalls` or `restart`");
     }

@@ -29,6 +29,16 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     quantity(text, &SIZE_UNITS, "a size", "64KiB")
 }
 
+/// A size as a policy writes it, exactly: `64KiB`, `1000B`.
+pub(crate) fn show_size(size: u64) -> String {
+    let binary = SIZE_UNITS[..5].iter().rev();
+    let fits = |(_, factor): &&(&str, u64)| size != 0 && size.is_multiple_of(*factor);
+    binary
+        .into_iter()
+        .find(fits)
+        .map_or_else(|| format!("{size}B"), |(unit, factor)| format!("{}{unit}", size / factor))
+}
+
 /// A duration: `5s`, `250ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     quantity(text, &TIME_UNITS, "a duration", "5s").map(Duration::from_millis)
@@ -143,6 +153,7 @@ mod tests {
         assert_eq!(size("64KiB"), Ok(65536));
         assert_eq!(size("4 KB"), Ok(4000));
         assert_eq!(size("0B"), Ok(0));
+        assert_eq!([0, 1000, 4096, 1 << 50].map(show_size), ["0B", "1000B", "4KiB", "1024TiB"]);
         assert!(size("64K").unwrap_err().contains("`64KiB`"));
         assert!(size("64M").unwrap_err().contains("`64MiB`"));
         assert!(size("4kb").unwrap_err().contains("`4KB`"));

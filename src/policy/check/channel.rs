@@ -1,11 +1,12 @@
 //! Checking `[channel.NAME]`.
 
-use super::{Layers, danger, name, within};
+use super::{Layers, danger, digits, name, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Audit, ChannelText, Document};
 use crate::policy::plan::{ChannelPlan, DescriptorPlan, MethodPlan};
+use crate::policy::value::show_size;
 
 pub(super) fn all(
     document: &Document,
@@ -31,7 +32,8 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
     danger::because_has_words(channel.because.as_ref(), out);
     audit(channel, out);
     let most = u64::from(ChannelPlan::MAX_MESSAGE);
-    let max = within(channel.max.as_ref(), "max", 1..=most, ChannelPlan::DEFAULT_MESSAGE, out);
+    let max =
+        within(channel.max.as_ref(), "max", 1..=most, ChannelPlan::DEFAULT_MESSAGE, show_size, out);
     let methods = methods(channel, max, out);
     let fds = descriptors(channel, out);
     Some(ChannelPlan { name: own_name?, from: from?, to: to?, max, methods, fds })
@@ -76,14 +78,20 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
     let most = u64::from(ChannelPlan::MAX_MESSAGE);
     let mut plans = Vec::new();
     for (text, own) in &methods.value {
-        let own_max = within(own.as_ref(), "max", 1..=most, max, out);
+        let own_max = within(own.as_ref(), "max", 1..=most, max, show_size, out);
         if let (true, Some(own)) = (own_max > max, own) {
             let message = format!("method `{}` exceeds its channel", text.value.escape_debug());
             let mistake = out.error(Code::MethodTooLarge, &own.span, message);
-            mistake.label(format!("{own_max} bytes"));
+            mistake.label(show_size(u64::from(own_max)));
             match &channel.max {
-                Some(whole) => mistake.also(&whole.span, format!("the channel carries {max}")),
-                None => mistake.help(format!("a channel carries {max} bytes unless `max` is set")),
+                Some(whole) => mistake.also(
+                    &whole.span,
+                    format!("the channel carries {}", show_size(u64::from(max))),
+                ),
+                None => mistake.help(format!(
+                    "a channel carries {} unless `max` is set",
+                    show_size(u64::from(max))
+                )),
             };
             mistake.help("raise the channel's `max`, or lower the method's");
         }
@@ -97,7 +105,9 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
 
 fn descriptors(channel: &ChannelText, out: &mut Diagnostics) -> DescriptorPlan {
     let most = i128::from(DescriptorPlan::MAX);
-    let max: u8 = within(channel.fds_max.as_ref(), "fds.max", 0..=most, 0, out);
+    // A number that is told to be wrong was meant to be one.
+    let default = u8::from(channel.fds_max.is_some());
+    let max = within(channel.fds_max.as_ref(), "fds.max", 0..=most, default, digits, out);
     let kinds = channel.fds_kinds.as_ref();
     let none = kinds.is_none_or(|kinds| kinds.value.is_empty());
     if let (true, true, Some(written)) = (max > 0, none, &channel.fds_max) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{danger, name, program, syscalls, within};
+use super::{danger, digits, name, program, syscalls, within};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, Document, LayerText, RestartText};
@@ -11,6 +11,7 @@ use crate::policy::nearest::nearest;
 use crate::policy::plan::{
     LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart, RestartOn, View,
 };
+use crate::policy::value::show_size;
 
 /// A layer below this can't even start; one above it is a slip of the unit.
 const MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
@@ -49,6 +50,7 @@ fn one(layer: &LayerText, out: &mut Diagnostics) -> Option<LayerPlan> {
             "instances",
             1..=i128::from(LayerPlan::MAX_INSTANCES),
             1,
+            digits,
             out,
         ),
         syscalls: syscalls::plan(layer, program.as_ref(), out),
@@ -87,11 +89,18 @@ fn limits(layer: &LayerText, out: &mut Diagnostics) -> Limits {
     let (text, default) = (&layer.limits, Limits::default());
     let cpu = text.cpu.as_ref();
     Limits {
-        memory: within(text.memory.as_ref(), "memory", MEMORY, default.memory, out),
-        files: within(text.files.as_ref(), "files", FILES, default.files, out),
-        tasks: within(text.tasks.as_ref(), "tasks", TASKS, default.tasks, out),
-        cpu: cpu.map(|_| within(cpu, "cpu", CPU, 100, out)),
-        file_size: within(text.file_size.as_ref(), "file-size", FILE_SIZE, default.file_size, out),
+        memory: within(text.memory.as_ref(), "memory", MEMORY, default.memory, show_size, out),
+        files: within(text.files.as_ref(), "files", FILES, default.files, digits, out),
+        tasks: within(text.tasks.as_ref(), "tasks", TASKS, default.tasks, digits, out),
+        cpu: cpu.map(|_| within(cpu, "cpu", CPU, 100, digits, out)),
+        file_size: within(
+            text.file_size.as_ref(),
+            "file-size",
+            FILE_SIZE,
+            default.file_size,
+            show_size,
+            out,
+        ),
     }
 }
 
@@ -130,13 +139,13 @@ fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
     if let Some(window) = &text.within
         && !WINDOW.contains(&window.value)
     {
-        let message = format!("`within` can't be {:?}", window.value);
-        out.error(Code::OutOfRange, &window.span, message).label("it is from 100ms to 24h");
+        out.error(Code::OutOfRange, &window.span, "`within` is out of range")
+            .label("it is from 100ms to 24h");
     }
     // Where nothing restarts the limits mean nothing; the default keeps the plan canonical.
     Restart {
         on,
-        max: within(text.max.as_ref(), "max", 0..=1000, default.max, out),
+        max: within(text.max.as_ref(), "max", 0..=1000, default.max, digits, out),
         within: text.within.as_ref().map_or(default.within, |within| within.value),
         then: text.then.as_ref().map_or(default.then, |then| then.value),
     }
@@ -170,7 +179,7 @@ fn optional(layer: &LayerText, out: &mut Diagnostics) -> Vec<Protection> {
 fn uid(layer: &LayerText, out: &mut Diagnostics) -> Option<u32> {
     // The largest number means "unchanged" to setresuid(2).
     let most = i128::from(u32::MAX - 1);
-    layer.uid.as_ref().map(|uid| within(Some(uid), "uid", 0..=most, 0, out))
+    layer.uid.as_ref().map(|uid| within(Some(uid), "uid", 0..=most, 0, digits, out))
 }
 
 /// Two sockets on one address: the second `bind` would fail.

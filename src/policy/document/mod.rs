@@ -21,88 +21,84 @@ use super::plan::{DescriptorKind, FileRight, GiveUp, ListenAddress, RestartOn, V
 
 /// A value and its place in the text.
 #[derive(Clone, Debug)]
-pub struct At<T> {
+pub(crate) struct At<T> {
     /// The value.
-    pub value: T,
+    pub(crate) value: T,
     /// Where it is written.
-    pub span: Span,
+    pub(crate) span: Span,
 }
 
 /// Everything that a policy says.
 #[derive(Debug, Default)]
-pub struct Document {
+pub(crate) struct Document {
     /// The daemon's name.
-    pub name: Option<At<String>>,
+    pub(crate) name: Option<At<String>>,
     /// The layers, in the order of the text.
-    pub layers: Vec<LayerText>,
+    pub(crate) layers: Vec<LayerText>,
     /// The channels, in the order of the text.
-    pub channels: Vec<ChannelText>,
+    pub(crate) channels: Vec<ChannelText>,
     /// The files, in the order of the text.
-    pub files: Vec<FileText>,
+    pub(crate) files: Vec<FileText>,
 }
 
-/// `[layer.NAME]`
+/// `[layer.NAME]`. In this and the next ones, each field is the key of the same name.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "each field is the key of the same name; see `LayerPlan`")]
-pub struct LayerText {
-    pub name: At<String>,
-    pub run: Option<At<String>>,
-    pub exec: Option<At<Vec<At<String>>>>,
-    pub instances: Option<At<i128>>,
-    pub syscalls: Vec<At<String>>,
-    pub refuse: Vec<Pair>,
-    pub listen: Vec<(At<String>, At<ListenAddress>)>,
-    pub limits: LimitsText,
-    pub restart: RestartText,
-    pub optional: Vec<At<String>>,
-    pub because: Option<At<String>>,
-    pub view: Option<At<View>>,
-    pub env: Option<At<Vec<Pair>>>,
-    pub capabilities: Vec<At<String>>,
-    pub execmem: Option<At<bool>>,
-    pub uid: Option<At<i128>>,
+pub(crate) struct LayerText {
+    pub(crate) name: At<String>,
+    pub(crate) run: Option<At<String>>,
+    pub(crate) exec: Option<At<Vec<At<String>>>>,
+    pub(crate) instances: Option<At<i128>>,
+    pub(crate) syscalls: Vec<At<String>>,
+    pub(crate) refuse: Vec<Pair>,
+    pub(crate) listen: Vec<(At<String>, At<ListenAddress>)>,
+    pub(crate) limits: LimitsText,
+    pub(crate) restart: RestartText,
+    pub(crate) optional: Vec<At<String>>,
+    pub(crate) because: Option<At<String>>,
+    pub(crate) view: Option<At<View>>,
+    pub(crate) env: Option<At<Vec<Pair>>>,
+    pub(crate) capabilities: Vec<At<String>>,
+    pub(crate) execmem: Option<At<bool>>,
+    pub(crate) uid: Option<At<i128>>,
 }
 
 /// `limits = { ... }`
 #[derive(Debug, Default)]
-#[allow(missing_docs, reason = "each field is the key of the same name; see `Limits`")]
-pub struct LimitsText {
-    pub memory: Option<At<u64>>,
-    pub files: Option<At<i128>>,
-    pub tasks: Option<At<i128>>,
-    pub cpu: Option<At<i128>>,
-    pub file_size: Option<At<u64>>,
+pub(crate) struct LimitsText {
+    pub(crate) memory: Option<At<u64>>,
+    pub(crate) files: Option<At<i128>>,
+    pub(crate) tasks: Option<At<i128>>,
+    pub(crate) cpu: Option<At<i128>>,
+    pub(crate) file_size: Option<At<u64>>,
 }
 
 /// `restart = { ... }`
 #[derive(Debug, Default)]
-#[allow(missing_docs, reason = "each field is the key of the same name; see `Restart`")]
-pub struct RestartText {
-    pub on: Option<At<RestartOn>>,
-    pub max: Option<At<i128>>,
-    pub within: Option<At<Duration>>,
-    pub then: Option<At<GiveUp>>,
+pub(crate) struct RestartText {
+    pub(crate) on: Option<At<RestartOn>>,
+    pub(crate) max: Option<At<i128>>,
+    pub(crate) within: Option<At<Duration>>,
+    pub(crate) then: Option<At<GiveUp>>,
 }
 
 /// `[channel.NAME]`
 #[derive(Debug)]
-#[allow(missing_docs, reason = "each field is the key of the same name; see `ChannelPlan`")]
-pub struct ChannelText {
-    pub name: At<String>,
-    pub from: Option<At<String>>,
-    pub to: Option<At<String>>,
-    pub max: Option<At<u64>>,
-    pub methods: Option<At<Vec<Method>>>,
-    pub fds_max: Option<At<i128>>,
+pub(crate) struct ChannelText {
+    pub(crate) name: At<String>,
+    pub(crate) from: Option<At<String>>,
+    pub(crate) to: Option<At<String>>,
+    pub(crate) max: Option<At<u64>>,
+    pub(crate) methods: Option<At<Vec<Method>>>,
+    pub(crate) fds_max: Option<At<i128>>,
     /// `None` is a kind that is none, and told.
-    pub fds_kinds: Option<At<Vec<Option<DescriptorKind>>>>,
-    pub audit: Option<At<Audit>>,
-    pub because: Option<At<String>>,
+    pub(crate) fds_kinds: Option<At<Vec<Option<DescriptorKind>>>>,
+    pub(crate) audit: Option<At<Audit>>,
+    pub(crate) because: Option<At<String>>,
 }
 
 /// `audit = "..."`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audit {
+pub(crate) enum Audit {
     /// Nothing is recorded.
     None,
     /// The hash of each message.
@@ -113,22 +109,21 @@ pub enum Audit {
 
 /// `[file.NAME]`
 #[derive(Debug)]
-#[allow(missing_docs, reason = "each field is the key of the same name; see `FilePlan`")]
-pub struct FileText {
-    pub name: At<String>,
-    pub path: Option<At<String>>,
-    pub grant: Option<At<Vec<Grant>>>,
-    pub because: Option<At<String>>,
+pub(crate) struct FileText {
+    pub(crate) name: At<String>,
+    pub(crate) path: Option<At<String>>,
+    pub(crate) grant: Option<At<Vec<Grant>>>,
+    pub(crate) because: Option<At<String>>,
 }
 
 /// A name and a string: `LANG = "C"`, `openat = "ENOENT"`.
-pub type Pair = (At<String>, At<String>);
+pub(crate) type Pair = (At<String>, At<String>);
 
 /// A method, and its largest message where one is given.
-pub type Method = (At<String>, Option<At<u64>>);
+pub(crate) type Method = (At<String>, Option<At<u64>>);
 
 /// One entry of `grant = { layer = ["read"] }`: the layer, and its rights.
-pub type Grant = (At<String>, At<Vec<At<FileRight>>>);
+pub(crate) type Grant = (At<String>, At<Vec<At<FileRight>>>);
 
 /// The version of the language that this library reads.
 const VERSION: i128 = 1;
