@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
     }
     match Arguments::parse().verb {
         Verb::Run(args) => run::run(args),
-        Verb::Check(args) => check::run(args),
+        Verb::Check(args) => check::run(&args),
         Verb::Doctor(args) => doctor::run(args),
     }
 }

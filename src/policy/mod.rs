@@ -1,3 +1,23 @@
 //! Policy: the text, what it says, and the plan that was checked. Pure: no system calls.
+//!
+//! Reading order: [`plan`] is what comes out; `document` mirrors the text, and is private;
+//! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told.
+//!
+//! What this floor does not do: open files (see `supervisor::policy_file`), look at the machine,
+//! or know whether a path exists.
+#![forbid(unsafe_code)]
 
+pub mod check;
+pub mod code;
+pub mod diagnostic;
 pub mod plan;
+pub mod syscall;
+
+mod document;
+mod nearest;
+mod render;
+mod source;
+mod value;
+
+pub use check::{Checked, check};
+pub use source::MAX_SIZE;

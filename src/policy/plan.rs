@@ -467,15 +467,17 @@ impl Protection {
 
 impl Plan {
     /// The digest of this plan; see [`PolicyId`].
-    pub fn id(&self) -> PolicyId {
+    ///
+    /// Postcard of sorted vectors and maps is canonical. It can only fail on a sequence of
+    /// unknown length, of which a plan has none; were that ever to change, two plans must not
+    /// silently share the digest of nothing, so the failure is told.
+    pub fn id(&self) -> Result<PolicyId, postcard::Error> {
         use blake2::Digest;
-        // Postcard of a value made of sorted vectors and maps is canonical, and can only fail
-        // on a sequence of unknown length, of which a plan has none.
-        let bytes = postcard::to_stdvec(self).unwrap_or_default();
+        let bytes = postcard::to_stdvec(self)?;
         let mut hash = blake2::Blake2s256::new();
         hash.update(b"cofferdam plan 1\0");
         hash.update(&bytes);
-        PolicyId(hash.finalize().into())
+        Ok(PolicyId(hash.finalize().into()))
     }
 
     /// The layer of that name.
@@ -494,8 +496,8 @@ impl Plan {
         &'a self,
         layer: &'a Name,
     ) -> impl Iterator<Item = (&'a FilePlan, &'a [FileRight])> {
-        self.files.iter().filter_map(move |file| {
-            file.grant.get(layer).map(|rights| (file, rights.as_slice()))
-        })
+        self.files
+            .iter()
+            .filter_map(move |file| file.grant.get(layer).map(|rights| (file, rights.as_slice())))
     }
 }

@@ -14,7 +14,7 @@ mod listen;
 mod lockdown;
 mod log;
 mod peers;
-mod policy_file;
+pub mod policy_file;
 mod roster;
 mod signals;
 mod spawn;
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use daemon::{Daemon, Setup};
-pub use policy_file::{PolicyFileError, read as read_policy_file};
+
 
 use self::child::{Breach, Child, Stage};
 use self::denials::Denials;

@@ -1,0 +1,135 @@
+//! `cofferdam check POLICY...`: every mistake of each policy, or a line that it is fine.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::policy::code::Code;
+use crate::policy::diagnostic::{Diagnostic, Severity};
+use crate::policy::{self, Checked};
+use crate::supervisor::policy_file::{self, PolicyFile, PolicyFileError};
+
+/// Arguments of `cofferdam check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The policies to check
+    #[arg(value_name = "POLICY", required = true)]
+    policies: Vec<PathBuf>,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Count warnings as mistakes
+    #[arg(long)]
+    deny_warnings: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people: mistakes on standard error, `ok` lines on standard output
+    Text,
+    /// For programs: one JSON object on standard output
+    Json,
+}
+
+/// Checks each policy. Exit code 0: all are fine; 1: one is not; 3: one can't be read.
+pub fn run(args: &Args) -> ExitCode {
+    let reports: Vec<_> = args.policies.iter().map(|path| Report::of(path)).collect();
+    // Nobody reads what can't be written, so a closed pipe changes nothing.
+    let _ = match args.format {
+        Format::Text => reports.iter().try_for_each(|report| report.print(args)),
+        Format::Json => print_json(&reports, args),
+    };
+    let code = reports.iter().map(|report| report.exit_code(args)).max().unwrap_or(0);
+    ExitCode::from(code)
+}
+
+/// What is to be said of one policy.
+enum Report {
+    Checked(Checked),
+    Unread(PathBuf, PolicyFileError),
+}
+
+impl Report {
+    fn of(path: &Path) -> Self {
+        let name = path.display().to_string();
+        match policy_file::inspect(path) {
+            Ok(PolicyFile { bytes, defects }) => {
+                let mut checked = policy::check(&name, &bytes);
+                // A checkout may be writable by a team; what runs may not, so it is told.
+                let warn = |defect: policy_file::Defect| {
+                    let mut warning = Diagnostic::about_file(
+                        Code::UnsafeFile,
+                        Severity::Warning,
+                        defect.to_string(),
+                    );
+                    warning.help("`cofferdam run` will refuse this file until then");
+                    warning
+                };
+                checked.diagnostics.splice(0..0, defects.into_iter().map(warn));
+                Self::Checked(checked)
+            }
+            Err(error) => Self::Unread(path.to_owned(), error),
+        }
+    }
+
+    fn exit_code(&self, args: &Args) -> u8 {
+        match self {
+            Self::Checked(checked) if fine(checked, args) => 0,
+            Self::Checked(_) => 1,
+            Self::Unread(_, error) if error.is_finding() => 1,
+            Self::Unread(..) => 3,
+        }
+    }
+
+    fn print(&self, args: &Args) -> std::io::Result<()> {
+        let mut stderr = anstream::stderr().lock();
+        let checked = match self {
+            Self::Checked(checked) => checked,
+            Self::Unread(_, error) => return writeln!(stderr, "error: {error}"),
+        };
+        // The stream takes the colours out again where there is no terminal.
+        write!(stderr, "{}", checked.render(true))?;
+        let path = checked.source_name.escape_debug();
+        let Some(plan) = checked.plan.as_ref().filter(|_| fine(checked, args)) else {
+            let errors = count(checked.errors() + checked.more, "mistake");
+            let warnings = count(checked.warnings(), "warning");
+            return writeln!(stderr, "{path}: {errors}, {warnings}");
+        };
+        let mut stdout = anstream::stdout().lock();
+        if args.policies.len() > 1 {
+            write!(stdout, "{path}: ")?;
+        }
+        let id = plan.id().map_or_else(|_| "unknown".to_owned(), |id| id.short());
+        let (layers, channels) = (plan.layers.len(), plan.channels.len());
+        writeln!(stdout, "ok: {layers} layers, {channels} channels, id {id}")
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Checked(checked) => checked.json(),
+            Self::Unread(path, error) => json!({
+                "path": path.display().to_string(),
+                "ok": false,
+                "error": error.to_string(),
+            }),
+        }
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn fine(checked: &Checked, args: &Args) -> bool {
+    checked.plan.is_some() && !(args.deny_warnings && checked.warnings() > 0)
+}
+
+fn print_json(reports: &[Report], args: &Args) -> std::io::Result<()> {
+    let report = json!({
+        "ok": reports.iter().all(|report| report.exit_code(args) == 0),
+        "policies": reports.iter().map(Report::json).collect::<Vec<_>>(),
+    });
+    writeln!(anstream::stdout().lock(), "{report:#}")
+}

@@ -1,0 +1,131 @@
+//! Checking `[channel.NAME]`.
+
+use super::{Layers, danger, digits, name, within};
+use crate::ident::Name;
+use crate::policy::code::Code;
+use crate::policy::diagnostic::Diagnostics;
+use crate::policy::document::{At, Audit, ChannelText, Document};
+use crate::policy::plan::{ChannelPlan, DescriptorPlan, MethodPlan};
+use crate::policy::value::show_size;
+
+pub(super) fn all(
+    document: &Document,
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Vec<ChannelPlan> {
+    document.channels.iter().filter_map(|channel| one(channel, layers, out)).collect()
+}
+
+fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<ChannelPlan> {
+    let own_name = name(&channel.name, "a channel", out);
+    let from = channel.from.as_ref().and_then(|end| end_of(channel, end, layers, out));
+    let to = channel.to.as_ref().and_then(|end| end_of(channel, end, layers, out));
+    if let (Some(from), Some(to)) = (&channel.from, &channel.to)
+        && from.value == to.value
+    {
+        let message = format!("a channel from `{}` to itself", from.value.escape_debug());
+        out.error(Code::ToItself, &to.span, message)
+            .label("the same layer")
+            .also(&from.span, "it begins here")
+            .help("instances of one layer have no channel with each other");
+    }
+    danger::because_has_words(channel.because.as_ref(), out);
+    audit(channel, out);
+    let most = u64::from(ChannelPlan::MAX_MESSAGE);
+    let max =
+        within(channel.max.as_ref(), "max", 1..=most, ChannelPlan::DEFAULT_MESSAGE, show_size, out);
+    let methods = methods(channel, max, out);
+    let fds = descriptors(channel, out);
+    Some(ChannelPlan { name: own_name?, from: from?, to: to?, max, methods, fds })
+}
+
+fn end_of(
+    channel: &ChannelText,
+    end: &At<String>,
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Option<Name> {
+    let layer = layers.find(end, out)?;
+    if let (Some(exec), None) = (&layer.exec, &layer.run) {
+        let message = format!(
+            "channel `{}` ends at an `exec` layer, which is not built yet",
+            channel.name.value.escape_debug()
+        );
+        out.error(Code::NotBuiltYet, &end.span, message)
+            .label("this layer speaks no sealed channels")
+            .also(&exec.span, "it runs a foreign program")
+            .help("for now, only `run` layers have channels");
+    }
+    // A bad name is told where the layer is defined.
+    Name::new(&end.value).ok()
+}
+
+fn audit(channel: &ChannelText, out: &mut Diagnostics) {
+    if let Some(audit) = channel.audit.as_ref().filter(|audit| audit.value != Audit::None) {
+        out.warning(Code::NotRecorded, &audit.span, "the audit is not built yet")
+            .label("nothing is recorded for now")
+            .help("write `audit = \"none\"` to say so");
+    }
+}
+
+fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<MethodPlan> {
+    let Some(methods) = &channel.methods else { return Vec::new() };
+    if methods.value.is_empty() {
+        out.error(Code::Empty, &methods.span, "`methods` names no method")
+            .label("nothing could ever be said")
+            .help("name the methods, or leave `methods` out for one without a name");
+    }
+    let most = u64::from(ChannelPlan::MAX_MESSAGE);
+    let mut plans = Vec::new();
+    for (text, own) in &methods.value {
+        let own_max = within(own.as_ref(), "max", 1..=most, max, show_size, out);
+        if let (true, Some(own)) = (own_max > max, own) {
+            let message = format!("method `{}` exceeds its channel", text.value.escape_debug());
+            let mistake = out.error(Code::MethodTooLarge, &own.span, message);
+            mistake.label(show_size(u64::from(own_max)));
+            match &channel.max {
+                Some(whole) => mistake.also(
+                    &whole.span,
+                    format!("the channel carries {}", show_size(u64::from(max))),
+                ),
+                None => mistake.help(format!(
+                    "a channel carries {} unless `max` is set",
+                    show_size(u64::from(max))
+                )),
+            };
+            mistake.help("raise the channel's `max`, or lower the method's");
+        }
+        if let Some(name) = name(text, "a method", out) {
+            plans.push(MethodPlan { name, max: own_max });
+        }
+    }
+    plans.sort_by(|a, b| a.name.cmp(&b.name));
+    plans
+}
+
+fn descriptors(channel: &ChannelText, out: &mut Diagnostics) -> DescriptorPlan {
+    let most = i128::from(DescriptorPlan::MAX);
+    // A number that is told to be wrong was meant to be one.
+    let default = u8::from(channel.fds_max.is_some());
+    let max = within(channel.fds_max.as_ref(), "fds.max", 0..=most, default, digits, out);
+    let kinds = channel.fds_kinds.as_ref();
+    let none = kinds.is_none_or(|kinds| kinds.value.is_empty());
+    if let (true, true, Some(written)) = (max > 0, none, &channel.fds_max) {
+        out.error(Code::DescriptorKinds, &written.span, "descriptors of no kind")
+            .label(format!("{max} at most, of which kind?"))
+            .help("add their kinds, as in `kinds = [\"file-read\"]`");
+    }
+    if let (0, false, Some(kinds)) = (max, none, kinds) {
+        let mistake = out.error(Code::DescriptorKinds, &kinds.span, "kinds of no descriptors");
+        match &channel.fds_max {
+            Some(zero) => mistake.label("never sent").also(&zero.span, "none may be sent"),
+            None => mistake.label("`fds` has no `max`, so none may be sent"),
+        };
+        mistake.help("set `max` to how many one message may carry, or take `kinds` out");
+    }
+    let mut kinds: Vec<_> =
+        kinds.iter().flat_map(|kinds| &kinds.value).copied().flatten().collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    DescriptorPlan { max, kinds }
+}

@@ -1,0 +1,209 @@
+//! Checking `syscalls` and `refuse`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::danger;
+use crate::policy::code::Code;
+use crate::policy::diagnostic::{Diagnostics, Span};
+use crate::policy::document::{At, LayerText};
+use crate::policy::nearest::nearest;
+use crate::policy::plan::{Program, SyscallPlan};
+use crate::policy::syscall::{self, Implied, Item};
+
+/// The most items of `syscalls`, and of `refuse`. Linux has some 360 calls.
+const MAX_ITEMS: usize = 1024;
+
+/// Errnos that a policy may well want; to find the nearest one of a mistyped name.
+const ERRNOS: [&str; 16] = [
+    "EACCES",
+    "EAFNOSUPPORT",
+    "EAGAIN",
+    "EBADF",
+    "EEXIST",
+    "EINVAL",
+    "EIO",
+    "EMFILE",
+    "ENODEV",
+    "ENOENT",
+    "ENOMEM",
+    "ENOSYS",
+    "ENOTSUP",
+    "EOPNOTSUPP",
+    "EPERM",
+    "EROFS",
+];
+
+/// What the layer's filter answers, call by call.
+pub(super) fn plan(
+    layer: &LayerText,
+    program: Option<&Program>,
+    out: &mut Diagnostics,
+) -> Vec<SyscallPlan> {
+    let implied = match program {
+        Some(Program::Exec(_)) => Implied::Exec,
+        _ => Implied::Run,
+    };
+    let mut items = Vec::new();
+    for text in layer.syscalls.iter().take(MAX_ITEMS) {
+        if let Some(item) = item(text, out) {
+            if let (None, Some(why)) = (&layer.because, syscall::is_dangerous(&item)) {
+                let what = format!("`{}`", text.value.escape_debug());
+                danger::needs_reason(&text.span, &what, why, out);
+            }
+            items.push((text, item));
+        }
+    }
+    let refusals = refusals(layer, out);
+    refused_and_granted(&items, &refusals, implied, out);
+
+    let granted: Vec<Item> = items.iter().map(|(_, item)| item.clone()).collect();
+    let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.number, refusal.errno)).collect();
+    let plans = syscall::assemble(&granted, &refused, implied);
+    without_effect(&items, &refusals, &plans, out);
+    canonical(plans)
+}
+
+fn item(text: &At<String>, out: &mut Diagnostics) -> Option<Item> {
+    match syscall::parse_item(&text.value) {
+        Ok(item) => Some(item),
+        Err(error) => {
+            let span = inside(&text.span, error.span(), text.value.len());
+            out.error(Code::UnknownCall, &span, error.to_string())
+                .did_you_mean(error.nearest().as_deref());
+            None
+        }
+    }
+}
+
+/// The place of a part of a string, if the string is written without escapes.
+fn inside(string: &Span, part: Span, length: usize) -> Span {
+    // One quote at each end: then what is written is what was read.
+    let plain = string.end - string.start == length + 2;
+    if plain && part.start <= part.end && part.end <= length {
+        string.start + 1 + part.start..string.start + 1 + part.end
+    } else {
+        string.clone()
+    }
+}
+
+/// A call that answers with an errno instead of ending the process.
+struct Refusal<'d> {
+    number: u32,
+    errno: u16,
+    text: &'d At<String>,
+}
+
+fn refusals<'d>(layer: &'d LayerText, out: &mut Diagnostics) -> Vec<Refusal<'d>> {
+    let mut found = Vec::new();
+    for (call, errno) in layer.refuse.iter().take(MAX_ITEMS) {
+        let number = syscall::by_name(&call.value);
+        if number.is_none() {
+            let message = format!("there is no system call `{}`", call.value.escape_debug());
+            let mistake = out.error(Code::UnknownCall, &call.span, message);
+            if call.value.starts_with('@') {
+                mistake.help("`refuse` takes calls one by one, not groups");
+            } else {
+                let near = syscall::parse_item(&call.value).err().and_then(|error| error.nearest());
+                mistake.did_you_mean(near.as_deref());
+            }
+        }
+        let value = syscall::errno(&errno.value);
+        if value.is_none() {
+            let message = format!("there is no errno `{}`", errno.value.escape_debug());
+            out.error(Code::UnknownErrno, &errno.span, message)
+                .label("see errno(3)")
+                .did_you_mean(nearest(&errno.value, ERRNOS));
+        }
+        if let (Some(number), Some(errno)) = (number, value) {
+            found.push(Refusal { number, errno, text: call });
+        }
+    }
+    found
+}
+
+/// A call that is granted without condition never gets to its refusal.
+fn refused_and_granted(
+    items: &[(&At<String>, Item)],
+    refusals: &[Refusal<'_>],
+    implied: Implied,
+    out: &mut Diagnostics,
+) {
+    if refusals.is_empty() {
+        return;
+    }
+    let always = always_granted(&syscall::assemble(&[], &[], implied));
+    let granted: Vec<_> = items
+        .iter()
+        .map(|(text, item)| {
+            let alone = syscall::assemble(std::slice::from_ref(item), &[], implied);
+            (text, always_granted(&alone))
+        })
+        .collect();
+    for refusal in refusals {
+        let call = refusal.text.value.escape_debug();
+        let message = format!("`{call}` is refused here and granted");
+        if always.contains(&refusal.number) {
+            out.error(Code::RefusedAndGranted, &refusal.text.span, message)
+                .label("every layer of this kind needs this call")
+                .help("take the refusal out");
+        } else if let Some((text, _)) =
+            granted.iter().find(|(_, calls)| calls.contains(&refusal.number))
+        {
+            out.error(Code::RefusedAndGranted, &refusal.text.span, message)
+                .label("never reached")
+                .also(&text.span, "granted without condition")
+                .help("keep one of the two");
+        }
+    }
+}
+
+/// Tells the lines that the filter does not follow: `clone3` always answers `ENOSYS`.
+fn without_effect(
+    items: &[(&At<String>, Item)],
+    refusals: &[Refusal<'_>],
+    plans: &[SyscallPlan],
+    out: &mut Diagnostics,
+) {
+    let by_number: BTreeMap<u32, &SyscallPlan> =
+        plans.iter().map(|plan| (plan.number, plan)).collect();
+    for (text, item) in items {
+        let Item::Call(call) = item else { continue };
+        if by_number.get(&call.number).is_none_or(|plan| plan.allow.is_empty()) {
+            let message = format!("`{}` can't be granted", text.value.escape_debug());
+            out.error(Code::FixedAnswer, &text.span, message)
+                .label("no layer gets this call, whatever its policy says")
+                .help("take it out");
+        }
+    }
+    for refusal in refusals {
+        let answer = by_number.get(&refusal.number).and_then(|plan| plan.otherwise);
+        if answer != Some(refusal.errno) {
+            let message = format!("the answer of `{}` is fixed", refusal.text.value.escape_debug());
+            out.error(Code::FixedAnswer, &refusal.text.span, message)
+                .label("this refusal would have no effect")
+                .help("take it out");
+        }
+    }
+}
+
+fn always_granted(plans: &[SyscallPlan]) -> BTreeSet<u32> {
+    plans
+        .iter()
+        .filter(|plan| plan.allow.iter().any(|rule| rule.0.is_empty()))
+        .map(|plan| plan.number)
+        .collect()
+}
+
+/// The one spelling of the same filter: everything sorted, nothing twice.
+fn canonical(mut plans: Vec<SyscallPlan>) -> Vec<SyscallPlan> {
+    for plan in &mut plans {
+        for rule in &mut plan.allow {
+            rule.0.sort_unstable();
+            rule.0.dedup();
+        }
+        plan.allow.sort();
+        plan.allow.dedup();
+    }
+    plans.sort_by_key(|plan| plan.number);
+    plans
+}

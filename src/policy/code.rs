@@ -1,0 +1,104 @@
+//! The codes of mistakes: stable numbers, one line each.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($variant:ident = $number:literal, $title:literal;)*) => {
+        /// The kind of a mistake. Its number never changes and is never used again for another.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, by number.
+            pub const ALL: &[Code] = &[$(Self::$variant),*];
+
+            /// The number: 107 of `E0107`.
+            pub const fn number(self) -> u16 {
+                match self { $(Self::$variant => $number),* }
+            }
+
+            /// What is wrong, in one line.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),* }
+            }
+        }
+    };
+}
+
+codes! {
+    // The file and its syntax.
+    NotUtf8 = 101, "the file is not UTF-8";
+    ByteOrderMark = 102, "the file begins with a byte order mark";
+    TooLarge = 103, "the file is too large";
+    Syntax = 104, "this is not TOML";
+    Duplicate = 105, "something is defined twice";
+    Version = 106, "the version of the policy language is missing or unknown";
+
+    // Keys and values.
+    UnknownKey = 107, "a key that the policy language does not have";
+    NotBuiltYet = 108, "a part of the policy language that is not built yet";
+    WrongType = 109, "a value of the wrong type";
+    Missing = 110, "a required key is missing";
+    BadName = 111, "a name breaks the rules for names";
+    UnknownWord = 112, "a word that this key does not take";
+    BadSize = 113, "a size that can't be read";
+    BadDuration = 114, "a duration that can't be read";
+    BadAddress = 115, "an address that can't be read";
+    OutOfRange = 116, "a number is out of range";
+    Empty = 117, "nothing is granted or listed";
+    Repeated = 118, "the same thing is listed twice";
+    EmptyBecause = 119, "a reason without words";
+
+    // Layers.
+    NoProgram = 130, "a layer has nothing to run";
+    TwoPrograms = 131, "a layer has two things to run";
+    BadExec = 132, "the program of an exec layer can't be run";
+    AddressTaken = 133, "two sockets listen on one address";
+    RestartNonsense = 134, "restart settings that contradict each other";
+    UnknownProtection = 135, "an unknown protection in optional";
+    BadEnvironment = 136, "an environment that can't be set";
+    UnknownCapability = 137, "an unknown capability";
+    SharedUid = 138, "two layers have the same user";
+    NoLayer = 139, "a policy without layers";
+
+    // System calls.
+    UnknownCall = 140, "an unknown system call, group or condition";
+    RefusedAndGranted = 141, "a call is refused and granted";
+    UnknownErrno = 142, "an unknown errno";
+    FixedAnswer = 143, "a call whose answer no policy changes";
+
+    // Dangerous grants.
+    NeedsBecause = 150, "a dangerous grant without a reason";
+
+    // Channels.
+    UnknownLayer = 160, "a layer that is not defined";
+    ToItself = 161, "a channel from a layer to itself";
+    DescriptorKinds = 162, "descriptors whose number and kinds disagree";
+    MethodTooLarge = 163, "a method larger than its channel";
+    NotRecorded = 164, "an audit that is not recorded yet";
+
+    // Files.
+    BadPath = 170, "a path that is not absolute and plain";
+    PathTwice = 171, "two grants on one path";
+    UnsafeFile = 172, "somebody else can change the policy file";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "E{:04}", self.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    #[test]
+    fn numbers_rise_and_titles_are_one_line() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
+        assert!(Code::ALL.iter().all(|code| !code.title().contains('\n')));
+        assert_eq!(Code::UnknownKey.to_string(), "E0107");
+    }
+}

@@ -1,0 +1,76 @@
+//! Reading `[channel.NAME]`.
+
+use serde_spanned::Spanned;
+use toml::de::DeValue;
+
+use super::keys;
+use super::section::{Section, not_twice, string, word, wrong_type};
+use super::{At, Audit, ChannelText, Method};
+use crate::policy::diagnostic::Diagnostics;
+use crate::policy::plan::DescriptorKind;
+
+const AUDITS: [(&str, Audit); 3] =
+    [("none", Audit::None), ("digest", Audit::Digest), ("payload", Audit::Payload)];
+
+const KINDS: [(&str, DescriptorKind); 7] = [
+    ("file-read", DescriptorKind::FileRead),
+    ("file-write", DescriptorKind::FileWrite),
+    ("stream", DescriptorKind::Stream),
+    ("datagram", DescriptorKind::Datagram),
+    ("pipe-read", DescriptorKind::PipeRead),
+    ("pipe-write", DescriptorKind::PipeWrite),
+    ("sealed-memory", DescriptorKind::SealedMemory),
+];
+
+pub(super) fn read(
+    name: At<String>,
+    value: &Spanned<DeValue<'_>>,
+    out: &mut Diagnostics,
+) -> Option<ChannelText> {
+    let channel = Section::open(value, &keys::CHANNEL, out)?;
+    let fds = channel.get("fds").and_then(|value| Section::open(value, &keys::DESCRIPTORS, out));
+    Some(ChannelText {
+        from: channel.require("from", "the layer that speaks first, as in `from = \"a\"`", out),
+        to: channel.require("to", "the layer that answers, as in `to = \"b\"`", out),
+        max: channel.size("max", out),
+        methods: channel.get("methods").and_then(|value| methods(value, &channel, out)),
+        fds_max: fds.as_ref().and_then(|fds| fds.integer("max", out)),
+        fds_kinds: fds.as_ref().and_then(|fds| kinds(fds, out)),
+        audit: channel.word("audit", &AUDITS, out),
+        because: channel.string("because", out),
+        name,
+    })
+}
+
+/// `["sign"]`, or `{ sign = { max = "4KiB" } }`.
+fn methods(
+    value: &Spanned<DeValue<'_>>,
+    channel: &Section<'_>,
+    out: &mut Diagnostics,
+) -> Option<At<Vec<Method>>> {
+    let methods = match value.get_ref() {
+        DeValue::Array(list) => {
+            let names: Vec<_> =
+                list.iter().filter_map(|item| string(item, "methods", out)).collect();
+            not_twice(names.iter(), out);
+            names.into_iter().map(|name| (name, None)).collect()
+        }
+        DeValue::Table(_) => {
+            let entries = channel.entries("methods", out);
+            let read = |(name, value)| {
+                let max = Section::open(value, &keys::METHOD, out)?.size("max", out);
+                Some((name, max))
+            };
+            entries.into_iter().filter_map(read).collect()
+        }
+        _ => return wrong_type(value, "`methods` is a list of names, or a table of methods", out),
+    };
+    Some(At { value: methods, span: value.span() })
+}
+
+fn kinds(fds: &Section<'_>, out: &mut Diagnostics) -> Option<At<Vec<Option<DescriptorKind>>>> {
+    let list = fds.strings("kinds", out)?;
+    let kinds =
+        list.value.iter().map(|kind| Some(word(kind, "`kinds`", &KINDS, out)?.value)).collect();
+    Some(At { value: kinds, span: list.span })
+}

@@ -1,0 +1,311 @@
+//! A table being read: its keys are known, its values have types, and each slip is told.
+
+use std::time::Duration;
+
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Keys};
+use super::{At, Pair};
+use crate::policy::code::Code;
+use crate::policy::diagnostic::{Diagnostics, Span};
+use crate::policy::nearest::{nearest, one_of};
+use crate::policy::value;
+
+/// The most entries of a list or of a table of names.
+const MAX_ENTRIES: usize = 1024;
+
+/// One table of the text. Opening it tells its unknown keys.
+pub(super) struct Section<'a> {
+    entries: Vec<(At<String>, &'a Spanned<DeValue<'a>>)>,
+    keys: &'static Keys,
+    span: Span,
+    /// Known keys that unknown ones were taken for.
+    meant: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole policy.
+    pub(super) fn root(table: &'a DeTable<'a>, keys: &'static Keys, out: &mut Diagnostics) -> Self {
+        Self::with(table, keys, 0..0, out)
+    }
+
+    /// A table inside it; `None` if the value is no table.
+    pub(super) fn open(
+        value: &'a Spanned<DeValue<'a>>,
+        keys: &'static Keys,
+        out: &mut Diagnostics,
+    ) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else {
+            return wrong_type(value, &format!("{} is a table", keys.what), out);
+        };
+        Some(Self::with(table, keys, value.span(), out))
+    }
+
+    fn with(
+        table: &'a DeTable<'a>,
+        keys: &'static Keys,
+        span: Span,
+        out: &mut Diagnostics,
+    ) -> Self {
+        let entries = in_order(table);
+        let unknown = entries.iter().filter(|(key, _)| !keys.known.contains(&key.value.as_str()));
+        let meant = unknown.filter_map(|(key, _)| unknown_key(key, keys, out)).collect();
+        Self { entries, keys, span, meant }
+    }
+
+    /// Where a key that is missing would have been.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Whether the key is there, whatever its value, or one was mistyped that was meant to be.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some() || self.meant.contains(&key)
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        debug_assert!(self.keys.known.contains(&key), "{key} is not in its table of keys");
+        self.entries.iter().find(|(name, _)| name.value == key).map(|(_, value)| *value)
+    }
+
+    pub(super) fn string(&self, key: &str, out: &mut Diagnostics) -> Option<At<String>> {
+        self.get(key).and_then(|value| string(value, key, out))
+    }
+
+    /// A string that must be there; `example` says what to write.
+    pub(super) fn require(
+        &self,
+        key: &str,
+        example: &str,
+        out: &mut Diagnostics,
+    ) -> Option<At<String>> {
+        if !self.has(key) {
+            out.error(Code::Missing, &self.span, format!("{} needs `{key}`", self.keys.what))
+                .help(format!("add {example}"));
+        }
+        self.string(key, out)
+    }
+
+    pub(super) fn boolean(&self, key: &str, out: &mut Diagnostics) -> Option<At<bool>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(yes) => Some(At { value: *yes, span: value.span() }),
+            _ => wrong_type(value, &format!("`{key}` is `true` or `false`"), out),
+        }
+    }
+
+    pub(super) fn integer(&self, key: &str, out: &mut Diagnostics) -> Option<At<i128>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Integer(number) => {
+                let parsed = i128::from_str_radix(number.as_str(), number.radix());
+                // What does not fit in 128 bits is out of every range.
+                Some(At { value: parsed.unwrap_or(i128::MAX), span: value.span() })
+            }
+            _ => wrong_type(value, &format!("`{key}` is a whole number"), out),
+        }
+    }
+
+    /// A size: a number of bytes, or a string with a unit.
+    pub(super) fn size(&self, key: &str, out: &mut Diagnostics) -> Option<At<u64>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => match value::size(text) {
+                Ok(size) => Some(At { value: size, span: value.span() }),
+                Err(why) => {
+                    let message = format!("`{}` is not a size", text.escape_debug());
+                    out.error(Code::BadSize, &value.span(), message).label(why);
+                    None
+                }
+            },
+            DeValue::Integer(number) => {
+                let size = u64::from_str_radix(number.as_str(), number.radix());
+                if size.is_err() {
+                    out.error(Code::BadSize, &value.span(), format!("`{number}` is no size"))
+                        .label("a size is from 0 to 2^64 - 1 bytes");
+                }
+                size.ok().map(|size| At { value: size, span: value.span() })
+            }
+            _ => wrong_type(value, &format!("`{key}` is a size, as in `\"64KiB\"`"), out),
+        }
+    }
+
+    pub(super) fn duration(&self, key: &str, out: &mut Diagnostics) -> Option<At<Duration>> {
+        let value = self.get(key)?;
+        let DeValue::String(text) = value.get_ref() else {
+            return wrong_type(value, &format!("`{key}` is a duration, as in `\"5s\"`"), out);
+        };
+        match value::duration(text) {
+            Ok(duration) => Some(At { value: duration, span: value.span() }),
+            Err(why) => {
+                let message = format!("`{}` is not a duration", text.escape_debug());
+                out.error(Code::BadDuration, &value.span(), message).label(why);
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(
+        &self,
+        key: &str,
+        words: &[(&'static str, T)],
+        out: &mut Diagnostics,
+    ) -> Option<At<T>> {
+        word(&self.string(key, out)?, &format!("`{key}`"), words, out)
+    }
+
+    /// A list of strings, in which none is twice.
+    pub(super) fn strings(&self, key: &str, out: &mut Diagnostics) -> Option<At<Vec<At<String>>>> {
+        let list = self.get(key).and_then(|value| strings(value, key, out))?;
+        not_twice(list.value.iter(), out);
+        Some(list)
+    }
+
+    /// A table from names to values, in the order of the text.
+    pub(super) fn entries(
+        &self,
+        key: &str,
+        out: &mut Diagnostics,
+    ) -> Vec<(At<String>, &'a Spanned<DeValue<'a>>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        match value.get_ref() {
+            DeValue::Table(table) if table.len() <= MAX_ENTRIES => in_order(table),
+            DeValue::Table(table) => {
+                too_many(&value.span(), key, table.len(), out);
+                Vec::new()
+            }
+            _ => wrong_type(value, &format!("`{key}` is a table"), out).unwrap_or_default(),
+        }
+    }
+
+    /// A table from names to strings.
+    pub(super) fn pairs(&self, key: &str, out: &mut Diagnostics) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        for (name, value) in self.entries(key, out) {
+            if let Some(value) = string(value, &name.value, out) {
+                pairs.push((name, value));
+            }
+        }
+        pairs
+    }
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(
+    text: &At<String>,
+    what: &str,
+    words: &[(&'static str, T)],
+    out: &mut Diagnostics,
+) -> Option<At<T>> {
+    if let Some((_, value)) = words.iter().find(|(name, _)| *name == text.value) {
+        return Some(At { value: *value, span: text.span.clone() });
+    }
+    let names = words.iter().map(|(name, _)| *name);
+    let message = format!("{what} does not take `{}`", text.value.escape_debug());
+    out.error(Code::UnknownWord, &text.span, message)
+        .label(format!("it takes {}", one_of(names.clone())))
+        .did_you_mean(nearest(&text.value, names));
+    None
+}
+
+/// A list of strings.
+pub(super) fn strings(
+    value: &Spanned<DeValue<'_>>,
+    key: &str,
+    out: &mut Diagnostics,
+) -> Option<At<Vec<At<String>>>> {
+    match value.get_ref() {
+        DeValue::Array(list) if list.len() > MAX_ENTRIES => {
+            too_many(&value.span(), key, list.len(), out);
+            None
+        }
+        DeValue::Array(list) => {
+            let items = list.iter().filter_map(|item| string(item, key, out)).collect();
+            Some(At { value: items, span: value.span() })
+        }
+        _ => wrong_type(value, &format!("`{key}` is a list of strings"), out),
+    }
+}
+
+/// A string.
+pub(super) fn string(
+    value: &Spanned<DeValue<'_>>,
+    key: &str,
+    out: &mut Diagnostics,
+) -> Option<At<String>> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(At { value: text.to_string(), span: value.span() }),
+        _ => wrong_type(value, &format!("`{}` takes a string", key.escape_debug()), out),
+    }
+}
+
+/// Tells items that are in a list twice, at both places.
+pub(super) fn not_twice<'a>(items: impl Iterator<Item = &'a At<String>>, out: &mut Diagnostics) {
+    let mut seen = std::collections::BTreeMap::new();
+    for item in items {
+        if let Some(first) = seen.insert(&item.value, &item.span) {
+            let message = format!("`{}` is listed twice", item.value.escape_debug());
+            out.error(Code::Repeated, &item.span, message).label("again here").also(first, "first");
+        }
+    }
+}
+
+/// Tells that a value is of the wrong type; always `None`.
+pub(super) fn wrong_type<T>(
+    value: &Spanned<DeValue<'_>>,
+    rule: &str,
+    out: &mut Diagnostics,
+) -> Option<T> {
+    let is = match value.get_ref() {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    out.error(Code::WrongType, &value.span(), rule).label(format!("this is {is}"));
+    None
+}
+
+fn too_many(span: &Span, key: &str, count: usize, out: &mut Diagnostics) {
+    let message = format!("`{}` has {count} entries", key.escape_debug());
+    out.error(Code::OutOfRange, span, message).label(format!("at most {MAX_ENTRIES} are read"));
+}
+
+fn in_order<'a>(table: &'a DeTable<'a>) -> Vec<(At<String>, &'a Spanned<DeValue<'a>>)> {
+    let mut entries: Vec<_> = table
+        .iter()
+        .map(|(key, value)| (At { value: key.get_ref().to_string(), span: key.span() }, value))
+        .collect();
+    entries.sort_by_key(|(key, _)| key.span.start);
+    entries
+}
+
+/// Tells an unknown key; gives the known one that was meant.
+fn unknown_key(key: &At<String>, keys: &Keys, out: &mut Diagnostics) -> Option<&'static str> {
+    let name = key.value.as_str();
+    if keys.later.contains(&name) {
+        out.error(Code::NotBuiltYet, &key.span, format!("`{name}` is not built yet"))
+            .label("part of the policy language, but nothing would enforce it")
+            .help("take it out for now");
+        return None;
+    }
+    let message = format!("{} has no key `{}`", keys.what, name.escape_debug());
+    let mistake = out.error(Code::UnknownKey, &key.span, message);
+    let home = keys::ALL.iter().find(|other| other.known.contains(&name));
+    let near = nearest(name, keys.known.iter().chain(keys.later).copied());
+    mistake.label("unknown key");
+    match (home, near) {
+        (Some(home), _) => mistake.help(format!("`{name}` is a key of {}", home.what)),
+        (None, Some(_)) => mistake.did_you_mean(near),
+        (None, None) => {
+            mistake.help(format!("its keys are {}", one_of(keys.known.iter().copied())))
+        }
+    };
+    near
+}

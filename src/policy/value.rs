@@ -1,0 +1,195 @@
+//! Small values inside strings: sizes, durations, addresses, paths.
+
+use std::time::Duration;
+
+use super::nearest::nearest;
+use super::plan::ListenAddress;
+
+/// The longest path that `open(2)` takes, without its final NUL.
+const PATH_MAX: usize = 4095;
+/// The longest path of a Unix socket, without its final NUL (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+
+/// A size in bytes: `64KiB`, `4KB`, `1.5` is refused.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    quantity(text, &SIZE_UNITS, "a size", "64KiB")
+}
+
+/// A size as a policy writes it, exactly: `64KiB`, `1000B`.
+pub(crate) fn show_size(size: u64) -> String {
+    let binary = SIZE_UNITS[..5].iter().rev();
+    let fits = |(_, factor): &&(&str, u64)| size != 0 && size.is_multiple_of(*factor);
+    binary
+        .into_iter()
+        .find(fits)
+        .map_or_else(|| format!("{size}B"), |(unit, factor)| format!("{}{unit}", size / factor))
+}
+
+/// A duration: `5s`, `250ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    quantity(text, &TIME_UNITS, "a duration", "5s").map(Duration::from_millis)
+}
+
+fn quantity(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(format!("{what} is a whole number and a unit, as in `{example}`"));
+    }
+    let known = units.iter().find(|(name, _)| *name == unit.trim_start_matches(' '));
+    let Some((_, factor)) = known else {
+        let names = units.iter().map(|(name, _)| *name);
+        let near = match unit.trim() {
+            "" => None,
+            unit => starting_with(unit, names.clone()).or_else(|| nearest(unit, names.clone())),
+        };
+        return Err(match near {
+            Some(near) => format!("unknown unit: did you mean `{number}{near}`?"),
+            None => format!("the unit is missing or unknown; units are {}", list(names)),
+        });
+    };
+    let number: Option<u64> = number.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(*factor))
+        .ok_or_else(|| format!("{what} this large does not fit in 64 bits"))
+}
+
+/// `M` and `mib` mean `MiB`, `sec` means `s`: the binary unit comes first in its table.
+fn starting_with<'a>(unit: &str, mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let unit = unit.to_ascii_lowercase();
+    names.find(|name| {
+        let name = name.to_ascii_lowercase();
+        name != "b" && (name.starts_with(&unit) || name.len() == 1 && unit.starts_with(&name))
+    })
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Where a socket listens: `tcp:127.0.0.1:8443`, `udp:[::1]:53`, `unix:/run/signer.sock`.
+pub(crate) fn address(text: &str) -> Result<ListenAddress, String> {
+    let rule = "an address is `tcp:127.0.0.1:8443`, `udp:[::1]:53` or `unix:/run/a.sock`";
+    let Some((kind, rest)) = text.split_once(':') else {
+        return Err(rule.into());
+    };
+    let internet = || {
+        rest.parse().map_err(|_| {
+            let name = rest.rsplit_once(':').is_some_and(|(host, port)| {
+                port.parse::<u16>().is_ok() && !host.is_empty() && !host.starts_with('[')
+            });
+            let what = if name && rest.contains(|c: char| c.is_ascii_alphabetic()) {
+                "names are not looked up: write the number, as in"
+            } else {
+                "this is not an IP address and a port, as in"
+            };
+            format!("{what} `{kind}:127.0.0.1:8443` or `{kind}:[::1]:8443`")
+        })
+    };
+    match kind {
+        "tcp" => internet().map(ListenAddress::Tcp),
+        "udp" => internet().map(ListenAddress::Udp),
+        "unix" => {
+            path(rest)?;
+            if rest.len() > SOCKET_PATH_MAX {
+                return Err(format!("a socket's path has at most {SOCKET_PATH_MAX} bytes"));
+            }
+            Ok(ListenAddress::Unix(rest.to_owned()))
+        }
+        _ => Err(rule.into()),
+    }
+}
+
+/// Checks that a path is absolute and written in the one plain way.
+pub(crate) fn path(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err("a path begins with `/`".into());
+    }
+    if text.len() > PATH_MAX {
+        return Err(format!("a path has at most {PATH_MAX} bytes"));
+    }
+    if let Some(c) = text.chars().find(|c| c.is_control()) {
+        return Err(format!("a path has no control characters, this one has {c:?}"));
+    }
+    if text.ends_with(char::is_whitespace) {
+        return Err("there is white space at the end".into());
+    }
+    if text == "/" {
+        return Ok(());
+    }
+    for part in text[1..].split('/') {
+        match part {
+            "" if text.ends_with('/') && !text.ends_with("//") => {
+                return Err("a path does not end with `/`, not even a directory's".into());
+            }
+            "" => return Err("a path has no doubled `/`".into()),
+            "." | ".." => return Err(format!("a path has no `{part}`: write where it leads")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("4 KB"), Ok(4000));
+        assert_eq!(size("0B"), Ok(0));
+        assert_eq!([0, 1000, 4096, 1 << 50].map(show_size), ["0B", "1000B", "4KiB", "1024TiB"]);
+        assert!(size("64K").unwrap_err().contains("`64KiB`"));
+        assert!(size("64M").unwrap_err().contains("`64MiB`"));
+        assert!(size("4kb").unwrap_err().contains("`4KB`"));
+        assert!(size("64kib").unwrap_err().contains("`64KiB`"));
+        assert!(size("1.5MiB").is_err());
+        assert!(size("-1MiB").is_err());
+        assert!(size("99999999TiB").unwrap_err().contains("64 bits"));
+        assert!(size("99999999999999999999999B").unwrap_err().contains("64 bits"));
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
+        assert!(duration("5 seconds").unwrap_err().contains("`5s`"));
+        assert!(duration("5x").unwrap_err().contains("units are"));
+        assert!(duration("5").unwrap_err().contains("unit"));
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(address("unix:/run/a"), Ok(ListenAddress::Unix("/run/a".into())));
+        assert!(matches!(address("tcp:[::1]:80"), Ok(ListenAddress::Tcp(_))));
+        assert!(address("tcp:localhost:80").unwrap_err().contains("not looked up"));
+        assert!(address("tcp:127.0.0.1").is_err());
+        assert!(address("unix:a").is_err());
+        assert!(address(&format!("unix:/{}", "a".repeat(200))).is_err());
+        assert!(address("127.0.0.1:80").is_err());
+    }
+
+    #[test]
+    fn paths() {
+        assert!(path("/").is_ok());
+        assert!(path("/a/b.c/..d").is_ok());
+        for bad in ["", "a", "/a/", "/a//b", "//", "/a/../b", "/.", "/a ", "/a\0", "/a\n"] {
+            assert!(path(bad).is_err(), "{bad:?}");
+        }
+    }
+}

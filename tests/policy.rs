@@ -1,0 +1,281 @@
+//! The policy language from outside: every bad fixture says what it should, every good one is
+//! fine, and no bytes at all make the checker panic.
+//!
+//! `BLESS=1 cargo test --test policy` writes the expected messages anew; read the difference.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use cofferdam::policy::check;
+use cofferdam::policy::diagnostic::Severity;
+use cofferdam::policy::plan::Plan;
+use proptest::prelude::*;
+
+/// The policies of a folder. `syscalls.toml` is the table of groups, not a policy.
+fn policies(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut found: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| path.file_name().is_some_and(|name| name != "syscalls.toml"))
+        .collect();
+    found.sort();
+    found
+}
+
+fn plan(text: &str) -> Plan {
+    let checked = check("test.toml", text.as_bytes());
+    checked.plan.as_ref().unwrap_or_else(|| panic!("{}", checked.render(false))).clone()
+}
+
+#[test]
+fn each_bad_policy_says_what_is_wrong() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut different = String::new();
+    let fixtures = policies("tests/policies/bad");
+    assert!(fixtures.len() >= 30, "only {} fixtures were found", fixtures.len());
+    for path in fixtures {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let checked = check(name, &std::fs::read(&path).unwrap());
+        let said = checked.render(false);
+        let expected = path.with_extension("stderr");
+        if bless {
+            std::fs::write(&expected, &said).unwrap();
+        }
+        let wanted = std::fs::read_to_string(&expected).unwrap_or_default();
+        if said != wanted {
+            let _ = write!(different, "--- {name}: expected\n{wanted}+++ {name}: said\n{said}");
+        }
+        // The code in the fixture's name is among what it shows.
+        if let Some(code) = name.split('-').next().filter(|code| code.starts_with("E0")) {
+            let found = checked.diagnostics.iter().any(|item| item.code.to_string() == code);
+            assert!(found, "{name} does not show {code}:\n{said}");
+        }
+        let fine = checked.diagnostics.iter().all(|item| item.severity == Severity::Warning);
+        assert_eq!(checked.plan.is_some(), fine, "{name}");
+    }
+    assert!(different.is_empty(), "{different}\n(BLESS=1 accepts what is said now)");
+}
+
+#[test]
+fn each_good_policy_is_fine() {
+    let mut count = 0;
+    for path in policies("tests/policies/good").into_iter().chain(policies("policies")) {
+        let checked = check(path.to_str().unwrap(), &std::fs::read(&path).unwrap());
+        assert!(checked.diagnostics.is_empty(), "{}", checked.render(false));
+        assert!(checked.plan.is_some());
+        count += 1;
+    }
+    assert!(count >= 3);
+}
+
+#[test]
+fn every_code_has_a_fixture() {
+    use cofferdam::policy::code::Code;
+    let shown: BTreeSet<_> = policies("tests/policies/bad")
+        .iter()
+        .flat_map(|path| check("a", &std::fs::read(path).unwrap()).diagnostics)
+        .map(|item| item.code)
+        .collect();
+    // This one is about the file's owner and mode, not about its text.
+    let elsewhere = [Code::UnsafeFile];
+    let missing: Vec<_> = Code::ALL
+        .iter()
+        .filter(|code| !shown.contains(code) && !elsewhere.contains(code))
+        .collect();
+    assert!(missing.is_empty(), "no fixture shows {missing:?}");
+}
+
+#[test]
+fn ten_mistakes_are_told_in_one_run() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies/bad/ten-mistakes.toml");
+    let checked = check("ten.toml", &std::fs::read(path).unwrap());
+    let lines: BTreeSet<_> = checked.json()["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["labels"][0]["line"].as_u64().unwrap())
+        .collect();
+    assert!(checked.errors() >= 10, "{}", checked.render(false));
+    for line in [3, 6, 7, 8, 9, 10, 11, 12, 16, 19, 20] {
+        assert!(lines.contains(&line), "nothing is told of line {line}");
+    }
+}
+
+#[test]
+fn the_same_grants_in_another_spelling_have_the_same_id() {
+    let one = "cofferdam = 1\nname = \"a\"\n\
+        [layer.b]\nrun = \"b\"\nsyscalls = [\"@core\", \"openat\"]\n\
+        limits = { memory = \"64MiB\", files = 256 }\noptional = [\"landlock\"]\n\
+        [layer.c]\nrun = \"c\"\n\
+        [channel.d]\nfrom = \"b\"\nto = \"c\"\nmethods = [\"x\", \"y\"]\n\
+        fds = { max = 1, kinds = [\"stream\", \"file-read\"] }\n\
+        [file.e]\npath = \"/srv/e\"\ngrant = { b = [\"read\", \"list\"] }\n";
+    let other = "# Another order, and a comment.\n\
+        name = \"a\"\ncofferdam = 0x1\n\
+        file.e = { grant = { b = [\"list\", \"read\"] }, path = \"/srv/e\" }\n\
+        [channel.d]\nto = \"c\"\nfrom = \"b\"\nmax = 65_536\naudit = \"none\"\n\
+        methods = { y = {}, x = { max = \"64KiB\" } }\n\
+        fds = { kinds = [\"file-read\", \"stream\"], max = 1 }\n\
+        [layer.c]\nrun = \"c\"\ninstances = 1\nrestart = { on = \"failure\" }\n\
+        [layer.b]\nrun = \"b\"\nlimits.memory = 67108864\nsyscalls = [\"openat\", \"@core\"]\n\
+        because = \"not a grant\"\n\
+        optional = [\"landlock.scope\", \"landlock.file\", \"landlock.net\", \"landlock.ioctl\"]\n";
+    assert_eq!(plan(one), plan(other));
+    assert_eq!(plan(one).id().unwrap(), plan(other).id().unwrap());
+    let less = one.replace("[\"read\", \"list\"]", "[\"read\"]");
+    assert_ne!(plan(one).id().unwrap(), plan(&less).id().unwrap());
+}
+
+#[test]
+fn a_flood_of_mistakes_is_cut() {
+    let mut text = String::from("cofferdam = 1\nname = \"a\"\n");
+    for number in 0..1_000 {
+        let _ = write!(text, "[layer.l{number}]\nnur = 1\n");
+    }
+    let checked = check("flood.toml", text.as_bytes());
+    assert_eq!(checked.diagnostics.len(), 100);
+    assert!(checked.plan.is_none());
+    assert!(checked.render(false).contains("more"));
+}
+
+/// What a plan lets its layers do, as a set of single acts.
+fn authority(plan: &Plan) -> BTreeSet<String> {
+    let mut acts = BTreeSet::new();
+    for layer in &plan.layers {
+        let name = &layer.name;
+        for call in &layer.syscalls {
+            acts.extend(
+                call.allow.iter().map(|rule| format!("{name} calls {} {rule:?}", call.number)),
+            );
+        }
+        acts.extend(
+            layer.listen.iter().map(|socket| format!("{name} listens {:?}", socket.address)),
+        );
+        acts.extend(layer.capabilities.iter().map(|number| format!("{name} holds {number}")));
+        acts.extend(layer.optional.iter().map(|lost| format!("{name} may lack {lost:?}")));
+        acts.extend(layer.execmem.then(|| format!("{name} runs written memory")));
+    }
+    for channel in &plan.channels {
+        let name = &channel.name;
+        acts.extend(channel.methods.iter().map(|method| format!("{name} says {}", method.name)));
+        acts.extend(channel.fds.kinds.iter().map(|kind| format!("{name} passes {kind:?}")));
+        acts.insert(format!("{name} joins {} and {}", channel.from, channel.to));
+    }
+    for file in &plan.files {
+        for (layer, rights) in &file.grant {
+            acts.extend(rights.iter().map(|right| format!("{layer} may {right:?} {}", file.path)));
+        }
+    }
+    acts
+}
+
+/// Lines that narrow a grant: without them more is granted, by their meaning. `methods` turns a
+/// channel that says anything into one that says these; `refuse` adds no call, `limits` lowers.
+const NARROWING: [&str; 1] = ["methods"];
+
+#[test]
+fn taking_a_line_out_never_adds_authority() {
+    let mut checked_lines = 0;
+    for path in policies("tests/policies/good").into_iter().chain(policies("policies")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = authority(&plan(&text));
+        let lines: Vec<_> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            if NARROWING.iter().any(|key| line.trim_start().starts_with(key)) {
+                continue;
+            }
+            let mut rest = lines.clone();
+            rest.remove(number);
+            let without = check("less.toml", rest.join("\n").as_bytes());
+            let Some(less) = without.plan else { continue };
+            let gained: Vec<_> = authority(&less).difference(&whole).cloned().collect();
+            assert!(gained.is_empty(), "without {line:?} of {}: {gained:?}", path.display());
+            checked_lines += 1;
+        }
+    }
+    assert!(checked_lines > 30, "only {checked_lines} lines could be taken out");
+}
+
+fn everything(bytes: &[u8]) {
+    let checked = check("any\u{1b}.toml", bytes);
+    let drawn = checked.render(false);
+    // Nothing of the policy reaches a terminal as a control character.
+    assert!(drawn.chars().all(|c| c == '\n' || !c.is_control()), "{drawn:?}");
+    let _ = (checked.render(true), checked.json().to_string());
+    assert_eq!(checked.plan.is_none(), checked.errors() + checked.more > 0);
+    if let Some(plan) = &checked.plan {
+        plan.id().unwrap();
+    }
+}
+
+fn whole_policy() -> &'static str {
+    include_str!("policies/good/every-key.toml")
+}
+
+/// Snippets that parsers stumble over.
+const SNIPPETS: [&str; 24] = [
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    "'",
+    "=",
+    ".",
+    ",",
+    "\n",
+    "\r",
+    "\0",
+    "\"\"\"",
+    "'''",
+    "#",
+    "[layer.front]",
+    "layer.front.run = 1",
+    "[[layer]]",
+    "\u{feff}",
+    "\\u0000",
+    "-1",
+    "9e999",
+    "\u{9b}",
+    "99999999999999999999999999999999999999999999",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        everything(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,200}") {
+        everything(text.as_bytes());
+    }
+
+    #[test]
+    fn mutated_policies_never_panic(
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0_usize..60, prop::sample::select(&SNIPPETS[..])),
+            1..6,
+        ),
+    ) {
+        let mut bytes = whole_policy().as_bytes().to_vec();
+        for (at, cut, snippet) in changes {
+            let start = at.index(bytes.len());
+            let end = (start + cut).min(bytes.len());
+            bytes.splice(start..end, snippet.bytes());
+        }
+        everything(&bytes);
+    }
+
+    #[test]
+    fn shuffled_lines_never_panic(order in prop::collection::vec(any::<prop::sample::Index>(), 1..60)) {
+        let lines: Vec<_> = whole_policy().lines().collect();
+        let text: Vec<_> = order.iter().map(|at| *at.get(&lines)).collect();
+        everything(text.join("\n").as_bytes());
+    }
+}
