@@ -1,3 +1,4 @@
 //! Policy: the text, what it says, and the plan that was checked. Pure: no system calls.
 
 pub mod plan;
+pub mod syscall;
