@@ -105,6 +105,9 @@ impl Assembly {
         for member in &group.members {
             self.grant(&member.call);
         }
+        for &(number, errno) in &group.refuse {
+            self.0.entry(number).or_default().1 = Some(errno);
+        }
     }
 
     fn grant(&mut self, call: &CallItem) {
@@ -190,6 +193,7 @@ mod tests {
         assert_eq!(entry(&plan, "execveat").allow, [launch()]);
         assert!(!entry(&plan, "mmap").allow.is_empty());
         assert!(!plan.iter().any(|entry| Some(entry.number) == names::by_name("execve")));
+        assert_eq!(entry(&plan, "socket").otherwise, names::errno("EACCES"));
     }
 
     #[test]

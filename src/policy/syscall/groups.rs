@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::call::{self, CallItem};
 use super::error::{Fault, ItemError};
+use super::names;
 
 /// A named set of system calls.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub struct Group {
     pub dangerous: Option<String>,
     /// The members that the running architecture has.
     pub members: Vec<Member>,
+    /// Calls that answer an error where nothing allows them and the policy says nothing, by
+    /// number.
+    pub refuse: Vec<(u32, u16)>,
 }
 
 /// One member of a group.
@@ -67,6 +71,8 @@ struct Text {
     members: Vec<String>,
     #[serde(default)]
     noted: BTreeMap<String, String>,
+    #[serde(default)]
+    refuse: BTreeMap<String, String>,
 }
 
 fn read(text: &str) -> Result<Vec<Group>, String> {
@@ -85,7 +91,13 @@ fn group(name: String, text: Text) -> Result<Group, String> {
             Err(error) => return Err(format!("@{name}: {member}: {error}")),
         }
     }
-    Ok(Group { name, title: text.title, dangerous: text.dangerous, members })
+    let refuse = text
+        .refuse
+        .iter()
+        .map(|(call, error)| Some((names::by_name(call)?, names::errno(error)?)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| format!("@{name}: refuse"))?;
+    Ok(Group { name, title: text.title, dangerous: text.dangerous, members, refuse })
 }
 
 #[cfg(test)]
@@ -155,6 +167,7 @@ mod tests {
             "[a]\nmembers = []",
             "[a]\ntitle = 'A.'\nmember = []",
             "[a]\ntitle = 'A.'\nmembers = ['raed']",
+            "[a]\ntitle = 'A.'\nrefuse = { read = 'ENOPE' }",
             "[a]\ntitle = 'A.'\n[a.noted]\n'read(1)' = 'x'",
         ] {
             assert!(read(bad).is_err(), "{bad}");
