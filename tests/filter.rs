@@ -285,7 +285,7 @@ const CHILDREN: &[(&str, fn())] = &[
             let speaker = tokio::spawn(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 a.write_all(b"hello").await.unwrap();
-                let _ = tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
             });
             let mut heard = String::new();
             b.read_to_string(&mut heard).await.unwrap();
@@ -371,11 +371,12 @@ fn call(name: &str, arguments: [u64; 6]) -> i64 {
     raw(number(name).into(), arguments)
 }
 
-fn raw(number: i64, [a, b, c, d, e, f]: [u64; 6]) -> i64 {
+fn raw(number: i64, arguments: [u64; 6]) -> i64 {
+    let [first, second, third, fourth, fifth, sixth] = arguments;
     // SAFETY: the numbers and arguments of these tests make the kernel touch no memory of this
     // process but what they point to, which lives on: mostly null and invalid addresses. The
     // process ends right after.
-    let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    let answer = unsafe { libc::syscall(number, first, second, third, fourth, fifth, sixth) };
     if answer == -1 {
         -std::io::Error::last_os_error().raw_os_error().map_or(1, i64::from)
     } else {

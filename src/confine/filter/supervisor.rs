@@ -42,7 +42,7 @@ const EPERM: u16 = 1;
 /// What the supervisor itself, the start of its children and the recipe call.
 ///
 /// Not here, so refused to everybody unless a policy grants it: debugging of other processes,
-/// io_uring, BPF, performance counters, modules, keys beyond one's own keyring, clocks, power.
+/// `io_uring`, BPF, performance counters, modules, keys beyond one's own keyring, clocks, power.
 pub const OWN: &[&str] = &[
     // Bytes and descriptors.
     "read",

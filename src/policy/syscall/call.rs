@@ -65,8 +65,8 @@ pub(super) fn parse(text: &str) -> Result<CallItem, ItemError> {
     if text.len() > MAX_TEXT {
         return Err(ItemError::new(Fault::TooLong(MAX_TEXT), 0..text.len()));
     }
-    let mut scan = Scanner::new(text);
-    let (token, span) = scan.next()?;
+    let mut tokens = Scanner::new(text);
+    let (token, span) = tokens.next()?;
     let Token::Word(word) = token else {
         return Err(ItemError::new(Fault::Expected("the name of a system call"), span));
     };
@@ -77,7 +77,7 @@ pub(super) fn parse(text: &str) -> Result<CallItem, ItemError> {
     };
 
     let mut rules = vec![CallRule(Vec::new())];
-    match scan.next()? {
+    match tokens.next()? {
         (Token::End, _) => return Ok(CallItem { number, name, rules }),
         (Token::Sign("("), _) => {}
         (_, span) => return Err(ItemError::new(Fault::Expected("'(' or the end"), span)),
@@ -87,9 +87,9 @@ pub(super) fn parse(text: &str) -> Result<CallItem, ItemError> {
     };
     let has = kinds.len();
     for (argument, kind) in kinds.map(Some).chain(std::iter::repeat(None)).enumerate() {
-        let start = scan.peek()?.1.start;
-        let compares = check(&mut scan, kind)?;
-        let span = start..scan.position();
+        let start = tokens.peek()?.1.start;
+        let compares = check(&mut tokens, kind)?;
+        let span = start..tokens.position();
         match (compares, kind) {
             (None, _) => {}
             (Some(_), None) => {
@@ -106,7 +106,7 @@ pub(super) fn parse(text: &str) -> Result<CallItem, ItemError> {
             }
             (Some(compares), Some(kind)) => rules = multiply(rules, argument, kind, &compares),
         }
-        match scan.next()? {
+        match tokens.next()? {
             (Token::Sign(","), span) if argument + 1 >= has => {
                 return Err(ItemError::new(Fault::TooManyArguments { call: name, has }, span));
             }
@@ -115,7 +115,7 @@ pub(super) fn parse(text: &str) -> Result<CallItem, ItemError> {
             (_, span) => return Err(ItemError::new(Fault::Expected("',' or ')'"), span)),
         }
     }
-    match scan.next()? {
+    match tokens.next()? {
         (Token::End, _) => Ok(CallItem { number, name, rules }),
         (_, span) => Err(ItemError::new(Fault::Expected("the end after ')'"), span)),
     }
@@ -151,23 +151,23 @@ fn multiply(
 }
 
 /// Reads the check of one argument: `None` is anything, otherwise the alternatives.
-fn check(scan: &mut Scanner<'_>, kind: Option<Kind>) -> Result<Option<Vec<Compare>>, ItemError> {
+fn check(tokens: &mut Scanner<'_>, kind: Option<Kind>) -> Result<Option<Vec<Compare>>, ItemError> {
     let kind = kind.unwrap_or(Kind::Opaque);
-    let (token, span) = scan.peek()?;
+    let (token, span) = tokens.peek()?;
     match token {
         Token::Word("_") => {
-            scan.next()?;
+            tokens.next()?;
             return Ok(None);
         }
         Token::Word("in") => {
-            scan.next()?;
-            let values = set(scan, kind)?;
+            tokens.next()?;
+            let values = set(tokens, kind)?;
             return Ok(Some(values.into_iter().map(|(value, _)| Compare::Eq(value)).collect()));
         }
         Token::Word("subset") => {
-            scan.next()?;
-            scan.expect(Token::Word("of"), "'of' after 'subset'")?;
-            let (allowed, span) = number(scan, kind)?;
+            tokens.next()?;
+            tokens.expect(Token::Word("of"), "'of' after 'subset'")?;
+            let (allowed, span) = number(tokens, kind)?;
             not_a_pointer(kind, &span)?;
             return match all_bits(kind) & !allowed {
                 0 => Err(ItemError::new(Fault::AlwaysTrue, span)),
@@ -175,21 +175,21 @@ fn check(scan: &mut Scanner<'_>, kind: Option<Kind>) -> Result<Option<Vec<Compar
             };
         }
         Token::Sign("&") => {
-            scan.next()?;
-            return masked(scan, kind).map(Some);
+            tokens.next()?;
+            return masked(tokens, kind).map(Some);
         }
         _ => {}
     }
     let Token::Sign(sign @ ("!=" | "<" | "<=" | ">" | ">=")) = token else {
-        let (value, span) = number(scan, kind)?;
+        let (value, span) = number(tokens, kind)?;
         null_only(kind, value, &span)?;
         return Ok(Some(vec![Compare::Eq(value)]));
     };
-    scan.next()?;
+    tokens.next()?;
     if kind == Kind::Vague && matches!(sign, "!=" | ">" | ">=") {
         return Err(ItemError::new(Fault::AmbiguousWidth, span));
     }
-    let (value, at) = if sign == "!=" { number(scan, kind)? } else { unsigned(scan, kind)? };
+    let (value, at) = if sign == "!=" { number(tokens, kind)? } else { unsigned(tokens, kind)? };
     if sign != "!=" {
         not_a_pointer(kind, &at)?;
     }
@@ -209,18 +209,18 @@ fn check(scan: &mut Scanner<'_>, kind: Option<Kind>) -> Result<Option<Vec<Compar
 }
 
 /// Reads what follows `&`.
-fn masked(scan: &mut Scanner<'_>, kind: Kind) -> Result<Vec<Compare>, ItemError> {
-    let (mask, span) = number(scan, kind)?;
+fn masked(tokens: &mut Scanner<'_>, kind: Kind) -> Result<Vec<Compare>, ItemError> {
+    let (mask, span) = number(tokens, kind)?;
     not_a_pointer(kind, &span)?;
     if mask == 0 {
         return Err(ItemError::new(Fault::AlwaysTrue, span));
     }
-    let values = if scan.peek()?.0 == Token::Word("in") {
-        scan.next()?;
-        set(scan, kind)?
+    let values = if tokens.peek()?.0 == Token::Word("in") {
+        tokens.next()?;
+        set(tokens, kind)?
     } else {
-        scan.expect(Token::Sign("=="), "'==' or 'in' after the mask")?;
-        vec![number(scan, kind)?]
+        tokens.expect(Token::Sign("=="), "'==' or 'in' after the mask")?;
+        vec![number(tokens, kind)?]
     };
     values
         .into_iter()
@@ -232,14 +232,14 @@ fn masked(scan: &mut Scanner<'_>, kind: Kind) -> Result<Vec<Compare>, ItemError>
 }
 
 /// Reads a set of values.
-fn set(scan: &mut Scanner<'_>, kind: Kind) -> Result<Vec<(u64, Range<usize>)>, ItemError> {
-    scan.expect(Token::Sign("{"), "'{' after 'in'")?;
+fn set(tokens: &mut Scanner<'_>, kind: Kind) -> Result<Vec<(u64, Range<usize>)>, ItemError> {
+    tokens.expect(Token::Sign("{"), "'{' after 'in'")?;
     let mut values = Vec::new();
     loop {
-        let (value, span) = number(scan, kind)?;
+        let (value, span) = number(tokens, kind)?;
         null_only(kind, value, &span)?;
         values.push((value, span));
-        match scan.next()? {
+        match tokens.next()? {
             (Token::Sign(","), _) => {}
             (Token::Sign("}"), _) => return Ok(values),
             (_, span) => return Err(ItemError::new(Fault::Expected("',' or '}'"), span)),
@@ -248,28 +248,28 @@ fn set(scan: &mut Scanner<'_>, kind: Kind) -> Result<Vec<(u64, Range<usize>)>, I
 }
 
 /// Reads a value and cuts it to the argument's width.
-fn number(scan: &mut Scanner<'_>, kind: Kind) -> Result<(u64, Range<usize>), ItemError> {
-    let (value, span) = value(scan, 0)?;
+fn number(tokens: &mut Scanner<'_>, kind: Kind) -> Result<(u64, Range<usize>), ItemError> {
+    let (value, span) = value(tokens, 0)?;
     fit(value, kind, &span).map(|value| (value, span))
 }
 
 /// Reads a value that may not be negative, for there is no order in which it would be.
-fn unsigned(scan: &mut Scanner<'_>, kind: Kind) -> Result<(u64, Range<usize>), ItemError> {
-    let (value, span) = value(scan, 0)?;
+fn unsigned(tokens: &mut Scanner<'_>, kind: Kind) -> Result<(u64, Range<usize>), ItemError> {
+    let (value, span) = value(tokens, 0)?;
     if value < 0 {
         return Err(ItemError::new(Fault::Negative, span));
     }
     fit(value, kind, &span).map(|value| (value, span))
 }
 
-fn value(scan: &mut Scanner<'_>, depth: usize) -> Result<(i128, Range<usize>), ItemError> {
-    let (mut total, mut sort, mut span) = term(scan, depth)?;
-    while scan.peek()?.0 == Token::Sign("|") {
-        let (_, bar) = scan.next()?;
-        let (more, other, at) = term(scan, depth)?;
+fn value(tokens: &mut Scanner<'_>, depth: usize) -> Result<(i128, Range<usize>), ItemError> {
+    let (mut total, mut sort, mut span) = term(tokens, depth)?;
+    while tokens.peek()?.0 == Token::Sign("|") {
+        let (_, bar) = tokens.next()?;
+        let (more, other, at) = term(tokens, depth)?;
         // One number may carry flags, as in SOCK_STREAM|SOCK_CLOEXEC; two numbers mean a slip.
         if sort == Sort::Number && other == Sort::Number {
-            let name = scan.text(&at).to_owned();
+            let name = tokens.text(&at).to_owned();
             return Err(ItemError::new(Fault::NotFlags(name), bar.start..at.end));
         }
         if other == Sort::Number {
@@ -281,26 +281,26 @@ fn value(scan: &mut Scanner<'_>, depth: usize) -> Result<(i128, Range<usize>), I
     Ok((total, span))
 }
 
-fn term(scan: &mut Scanner<'_>, depth: usize) -> Result<(i128, Sort, Range<usize>), ItemError> {
-    let (token, span) = scan.next()?;
+fn term(tokens: &mut Scanner<'_>, depth: usize) -> Result<(i128, Sort, Range<usize>), ItemError> {
+    let (token, span) = tokens.next()?;
     if depth > MAX_DEPTH {
         return Err(ItemError::new(Fault::TooDeep(MAX_DEPTH), span));
     }
     match token {
         Token::Number(value) => Ok((value.into(), Sort::Flag, span)),
-        Token::Sign("-") => match scan.next()? {
+        Token::Sign("-") => match tokens.next()? {
             (Token::Number(value), end) => {
                 Ok((-i128::from(value), Sort::Number, span.start..end.end))
             }
             (_, span) => Err(ItemError::new(Fault::Expected("a number after '-'"), span)),
         },
         Token::Sign("~") => {
-            let (value, _, end) = term(scan, depth + 1)?;
+            let (value, _, end) = term(tokens, depth + 1)?;
             Ok((!value, Sort::Flag, span.start..end.end))
         }
         Token::Sign("(") => {
-            let (value, _) = value(scan, depth + 1)?;
-            let end = scan.expect(Token::Sign(")"), "')'")?;
+            let (value, _) = value(tokens, depth + 1)?;
+            let end = tokens.expect(Token::Sign(")"), "')'")?;
             Ok((value, Sort::Flag, span.start..end.end))
         }
         Token::Word(name) => match constants::find(name) {

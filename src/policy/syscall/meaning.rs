@@ -80,8 +80,7 @@ mod tests {
 
     #[test]
     fn what_follows_is_true_of_every_value() {
-        let mut all: Vec<Compare> =
-            COMPARES.iter().flat_map(|make| (0..8).map(move |value| make(value))).collect();
+        let mut all: Vec<Compare> = COMPARES.iter().flat_map(|make| (0..8).map(make)).collect();
         all.extend((0..8).flat_map(|mask| {
             (0..8)
                 .filter(move |value| value & !mask == 0)

@@ -71,13 +71,11 @@ impl<'a> Scanner<'a> {
         if !first.is_ascii_digit() {
             return Ok((Token::Word(word), span));
         }
-        match number(word) {
-            Some(value) => Ok((Token::Number(value), span)),
-            None => {
-                let what = "a number of at most 64 bits (12, 0x1f or 0o17)";
-                Err(ItemError::new(Fault::Expected(what), span))
-            }
-        }
+        let Some(value) = number(word) else {
+            let what = "a number of at most 64 bits (12, 0x1f or 0o17)";
+            return Err(ItemError::new(Fault::Expected(what), span));
+        };
+        Ok((Token::Number(value), span))
     }
 
     /// Takes one certain token and tells its place.
@@ -111,8 +109,8 @@ mod tests {
     use super::*;
 
     fn all(text: &str) -> Vec<Token<'_>> {
-        let mut scan = Scanner::new(text);
-        std::iter::from_fn(|| scan.next().ok().map(|(token, _)| token))
+        let mut tokens = Scanner::new(text);
+        std::iter::from_fn(|| tokens.next().ok().map(|(token, _)| token))
             .take_while(|token| *token != Token::End)
             .collect()
     }
