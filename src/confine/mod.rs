@@ -1,5 +1,7 @@
 //! Confinement: everything that the kernel is asked to enforce on a layer.
 
+pub mod filter;
+
 /// Proof that this process is confined as its policy asks.
 ///
 /// The recipe mints it as its last act, and no sealed channel can be made without one. Holding it

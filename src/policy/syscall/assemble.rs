@@ -1,0 +1,223 @@
+//! From the items of a policy to one plan entry for each system call.
+
+use std::collections::BTreeMap;
+
+use super::call::CallItem;
+use super::groups::{self, groups};
+use super::meaning::implies;
+use super::{EXEC_FD, Implied, Item, names};
+use crate::policy::plan::{CallRule, Compare, Condition, SyscallPlan, Width};
+
+/// Joins grants and refusals into entries sorted by number.
+///
+/// - Several grants of one call are alternatives; an unconditional one absorbs all others.
+/// - A refusal says what is answered where no grant holds. A call that is only refused has no
+///   rule. The last refusal of a number counts.
+/// - `clone3` keeps its flags in memory, where no filter looks, so it always answers `ENOSYS`,
+///   whatever is granted: C libraries then use `clone`, whose flags are checked.
+/// - [`Implied::Exec`] adds what starting a program needs: group `@loader` and the `execveat` of
+///   [`EXEC_FD`].
+pub fn assemble(grants: &[Item], refusals: &[(u32, u16)], implied: Implied) -> Vec<SyscallPlan> {
+    let mut calls = Assembly::default();
+    for item in grants {
+        match item {
+            Item::Group(group) => calls.group(group),
+            Item::Call(call) => calls.grant(call),
+        }
+    }
+    if implied == Implied::Exec {
+        for group in groups().iter().filter(|group| group.name == "loader") {
+            calls.group(group);
+        }
+        if let Some(number) = names::by_name("execveat") {
+            calls.0.entry(number).or_default().0.push(launch());
+        }
+    }
+    for &(number, errno) in refusals {
+        calls.0.entry(number).or_default().1 = Some(errno);
+    }
+    if let (Some(clone3), enosys) = (names::by_name("clone3"), names::errno("ENOSYS")) {
+        calls.0.insert(clone3, (Vec::new(), enosys));
+    }
+    calls.finish()
+}
+
+/// The plan of the tiny init of an `exec` layer: it waits for its program, forwards signals to it
+/// within the pid namespace, and talks on the control socket. It opens nothing, starts nothing.
+pub fn init_plan() -> Vec<SyscallPlan> {
+    let mut calls = Assembly::default();
+    for group in groups().iter().filter(|group| matches!(group.name.as_str(), "core" | "init")) {
+        calls.group(group);
+    }
+    if let (Some(clone3), enosys) = (names::by_name("clone3"), names::errno("ENOSYS")) {
+        calls.0.insert(clone3, (Vec::new(), enosys));
+    }
+    calls.finish()
+}
+
+/// Why an item needs a `because`: it belongs to no group, or to dangerous ones only, or it grants
+/// more of a call than the ordinary groups do.
+pub fn is_dangerous(item: &Item) -> Option<&'static str> {
+    let call = match item {
+        Item::Group(group) => return group.dangerous.as_deref(),
+        Item::Call(call) => call,
+    };
+    let granted = |dangerous: bool| {
+        groups()
+            .iter()
+            .filter(move |group| group.dangerous.is_some() == dangerous)
+            .flat_map(|group| group.members.iter().map(move |member| (group, member)))
+            .filter(|(_, member)| member.call.number == call.number)
+    };
+    let ordinary: Vec<&CallRule> =
+        granted(false).flat_map(|(_, member)| &member.call.rules).collect();
+    if call.rules.iter().all(|rule| ordinary.iter().any(|wider| implies(rule, wider))) {
+        return None;
+    }
+    if !ordinary.is_empty() {
+        return Some("it grants more of this call than the ordinary groups do");
+    }
+    match granted(true).next() {
+        Some((group, member)) => member.note.as_deref().or(group.dangerous.as_deref()),
+        None => Some("it is in no group of system calls"),
+    }
+}
+
+/// `execveat(EXEC_FD, _, _, _, AT_EMPTY_PATH)`.
+///
+/// The path can't be looked at, and an absolute one overrides the descriptor: so what can be
+/// started is bounded by the layer's view and its Landlock rules, and not by this rule.
+fn launch() -> CallRule {
+    let equal =
+        |argument, value| Condition { argument, width: Width::Dword, compare: Compare::Eq(value) };
+    CallRule(vec![equal(0, u64::from(EXEC_FD.unsigned_abs())), equal(4, AT_EMPTY_PATH)])
+}
+
+/// open(2), of the kernel's interface on every architecture.
+const AT_EMPTY_PATH: u64 = 0x1000;
+
+/// What is granted, and the refusal, by number.
+#[derive(Default)]
+struct Assembly(BTreeMap<u32, (Vec<CallRule>, Option<u16>)>);
+
+impl Assembly {
+    fn group(&mut self, group: &groups::Group) {
+        for member in &group.members {
+            self.grant(&member.call);
+        }
+        for &(number, errno) in &group.refuse {
+            self.0.entry(number).or_default().1 = Some(errno);
+        }
+    }
+
+    fn grant(&mut self, call: &CallItem) {
+        self.0.entry(call.number).or_default().0.extend(call.rules.iter().cloned());
+    }
+
+    fn finish(self) -> Vec<SyscallPlan> {
+        self.0
+            .into_iter()
+            .map(|(number, (rules, otherwise))| SyscallPlan {
+                number,
+                allow: widest(rules),
+                otherwise,
+            })
+            .collect()
+    }
+}
+
+/// Drops every rule that another one covers, and sorts the rest, so equal grants are equal plans.
+fn widest(mut rules: Vec<CallRule>) -> Vec<CallRule> {
+    for rule in &mut rules {
+        rule.0.sort_unstable();
+        rule.0.dedup();
+    }
+    rules.sort_unstable();
+    rules.dedup();
+    let covered = |at: usize| {
+        rules.iter().enumerate().any(|(other, wider)| {
+            other != at
+                && implies(&rules[at], wider)
+                // Of two that cover each other, the first stays.
+                && (!implies(wider, &rules[at]) || other < at)
+        })
+    };
+    (0..rules.len()).filter(|&at| !covered(at)).map(|at| rules[at].clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_item;
+    use super::*;
+
+    fn plan(items: &[&str]) -> Vec<SyscallPlan> {
+        let items: Vec<_> = items.iter().map(|text| parse_item(text).unwrap()).collect();
+        assemble(&items, &[(names::by_name("openat").unwrap(), 2)], Implied::Run)
+    }
+
+    fn entry<'a>(plan: &'a [SyscallPlan], name: &str) -> &'a SyscallPlan {
+        let number = names::by_name(name).unwrap();
+        plan.iter().find(|entry| entry.number == number).unwrap()
+    }
+
+    #[test]
+    fn entries_are_sorted_and_single() {
+        let plan = plan(&["@core", "@loader", "@thread", "read", "@core"]);
+        assert!(plan.is_sorted_by(|a, b| a.number < b.number));
+    }
+
+    #[test]
+    fn an_unconditional_grant_absorbs() {
+        let plan = plan(&["ioctl(_, FIONREAD)", "ioctl", "ioctl(_, FIONBIO)"]);
+        assert_eq!(entry(&plan, "ioctl").allow, [CallRule(vec![])]);
+    }
+
+    #[test]
+    fn conditions_are_alternatives_and_covered_ones_go() {
+        let plan = plan(&["dup(<= 5)", "dup(3)", "dup(9)", "dup(9)"]);
+        assert_eq!(entry(&plan, "dup").allow.len(), 2);
+    }
+
+    #[test]
+    fn a_refusal_alone_has_no_rule_and_clone3_is_unknown() {
+        let plan = plan(&["clone3"]);
+        let refused = entry(&plan, "openat");
+        assert_eq!((refused.allow.len(), refused.otherwise), (0, Some(2)));
+        let clone3 = entry(&plan, "clone3");
+        assert_eq!((clone3.allow.len(), clone3.otherwise), (0, names::errno("ENOSYS")));
+    }
+
+    #[test]
+    fn exec_implies_the_loader_and_one_execveat() {
+        let plan = assemble(&[], &[], Implied::Exec);
+        assert_eq!(entry(&plan, "execveat").allow, [launch()]);
+        assert!(!entry(&plan, "mmap").allow.is_empty());
+        assert!(!plan.iter().any(|entry| Some(entry.number) == names::by_name("execve")));
+        assert_eq!(entry(&plan, "socket").otherwise, names::errno("EACCES"));
+    }
+
+    #[test]
+    fn danger_is_measured_by_the_groups() {
+        let danger = |text: &str| is_dangerous(&parse_item(text).unwrap());
+        assert_eq!(danger("@core"), None);
+        assert_eq!(danger("read"), None);
+        assert_eq!(danger("ioctl(_, FIONREAD)"), None);
+        assert_eq!(danger("mmap(_, _, PROT_READ|PROT_WRITE)"), None);
+        assert_eq!(danger("mmap(_, _, PROT_READ)"), None);
+        for text in [
+            "fcntl",
+            "mmap",
+            "mprotect(_, _, PROT_EXEC|PROT_READ)",
+            "@debug",
+            "ptrace",
+            "io_uring_setup",
+            "socket(AF_NETLINK)",
+            "clone",
+            "ioctl(_, TIOCSTI)",
+            "execve",
+            "get_mempolicy",
+        ] {
+            assert!(danger(text).is_some(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! System calls as policies write them: names, groups, and conditions on arguments.
+//!
+//! An item of a layer's `syscalls` is a group (`"@core"`), a call (`"getpid"`), or a call with
+//! conditions (`"ioctl(_, FIONREAD)"`; the grammar is in [`call`]). Items become plan entries in
+//! [`assemble`]; `confine::filter` makes the kernel's filter of those.
+//!
+//! Reading order: [`groups`](groups()) and their text, [`call`], [`assemble`], [`meaning`].
+
+mod assemble;
+pub mod call;
+mod constants;
+mod error;
+mod groups;
+pub mod meaning;
+mod names;
+mod prototype;
+mod scan;
+
+pub use assemble::{assemble, init_plan, is_dangerous};
+pub use call::CallItem;
+pub use error::ItemError;
+pub use groups::{Group, Member, SOURCE, groups};
+pub use names::{ARCHITECTURE, all, by_name, errno, errno_name, name_of};
+
+/// The descriptor at which the init of an `exec` layer opens the layer's program, close-on-exec.
+///
+/// High enough to be past the descriptors that a layer starts with, low enough for every sensible
+/// limit on open files.
+pub const EXEC_FD: i32 = 63;
+
+/// One item of a `syscalls` list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A group of calls.
+    Group(&'static Group),
+    /// One call, perhaps with conditions.
+    Call(CallItem),
+}
+
+/// What is granted by what a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Implied {
+    /// A function of the daemon's own program: nothing.
+    Run,
+    /// Another program: what the loader and libraries need, and its `execveat`.
+    Exec,
+}
+
+/// Reads an item of a `syscalls` list.
+pub fn parse_item(text: &str) -> Result<Item, ItemError> {
+    match text.strip_prefix('@') {
+        Some(name) => groups::find(name).map(Item::Group),
+        None => call::parse(text).map(Item::Call),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_and_calls_are_told_apart() {
+        assert!(matches!(parse_item("@core"), Ok(Item::Group(group)) if group.name == "core"));
+        assert!(matches!(parse_item("read"), Ok(Item::Call(call)) if call.name == "read"));
+    }
+
+    #[test]
+    fn an_unknown_group_names_the_nearest() {
+        let error = parse_item("@cor").unwrap_err();
+        assert_eq!(error.to_string(), "there is no group '@cor'");
+        assert_eq!((error.nearest().as_deref(), error.span()), (Some("@core"), 0..4));
+        assert_eq!(parse_item("@").unwrap_err().span(), 0..1);
+    }
+}
