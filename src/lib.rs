@@ -3,3 +3,4 @@
 pub mod confine;
 pub mod ident;
 pub mod policy;
+pub mod sys;
