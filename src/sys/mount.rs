@@ -29,10 +29,18 @@ const MOUNT_ATTR_NOSUID: u64 = 0x2;
 const MOUNT_ATTR_NODEV: u64 = 0x4;
 const MOUNT_ATTR_NOEXEC: u64 = 0x8;
 
-/// Sets `flags`, and always `nosuid`, on the mount behind `tree` and every mount beneath it.
-///
-/// The whole tree changes or nothing does, so no submount stays writable (threat E11).
-pub fn restrict(tree: impl AsFd, flags: MountFlags) -> io::Result<()> {
+/// How far [`restrict`] reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// One mount.
+    Mount,
+    /// It and every mount beneath it, so that no submount stays writable (threat E11).
+    Tree,
+}
+
+/// Sets `flags`, and always `nosuid`, on the mount behind `mount`. All of `reach` changes or
+/// nothing does.
+pub fn restrict(mount: impl AsFd, reach: Reach, flags: MountFlags) -> io::Result<()> {
     let bit = |on: bool, bit: u64| if on { bit } else { 0 };
     let attr = MountAttr {
         set: MOUNT_ATTR_NOSUID
@@ -43,14 +51,18 @@ pub fn restrict(tree: impl AsFd, flags: MountFlags) -> io::Result<()> {
         propagation: 0,
         user_namespace: 0,
     };
+    let recursive = match reach {
+        Reach::Mount => 0,
+        Reach::Tree => libc::AT_RECURSIVE,
+    };
     // SAFETY: the path is an empty, terminated string, `attr` is a `struct mount_attr` of the size
     // that is passed, and the kernel only reads both.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_fd().as_raw_fd(),
+            mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | recursive,
             &raw const attr,
             size_of::<MountAttr>(),
         )

@@ -16,7 +16,7 @@ mod child;
 
 use std::ffi::{CStr, CString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::process::{DumpableBehavior, Pid};
@@ -187,6 +187,21 @@ impl std::fmt::Display for Step {
 /// The calling thread must outlive the child: the kernel sends the parent-death signal when the
 /// *thread* ends (threat B12).
 pub fn spawn(order: &Spawn<'_>) -> Result<Child, SpawnError> {
+    start(order, Some(order.program))
+}
+
+/// Makes a child with these namespaces that does all but run a program: it exits at once, and is
+/// reaped. So it says whether they can be had.
+pub fn rehearse(namespaces: Namespaces, ids: Option<&IdMap>) -> Result<(), SpawnError> {
+    // Never used: any descriptor will do.
+    let stderr = io::stderr();
+    let order = Spawn { namespaces, ids, ..Spawn::new(stderr.as_fd(), &[]) };
+    let child = start(&order, None)?;
+    super::pidfd::wait(&child.pidfd).map_err(SpawnError::Clone)?;
+    Ok(())
+}
+
+fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
     let argv = pointers(order.argv);
     let envp = pointers(order.envp);
     let fds = raw(order.fds);
@@ -196,7 +211,7 @@ pub fn spawn(order: &Spawn<'_>) -> Result<Child, SpawnError> {
     let mut pidfd: RawFd = -1;
 
     let mut brief = child::Brief {
-        program: order.program.as_raw_fd(),
+        program: program.map(|fd| fd.as_raw_fd()),
         argv: &argv,
         envp: &envp,
         fds: &fds,

@@ -3,7 +3,6 @@
 //! It runs in its parent's memory while the parent's thread sleeps, so: raw system calls only,
 //! nothing allocates, takes a lock, panics or unwinds. Loops go over iterators, not indices.
 
-use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_long, c_void};
 use std::os::fd::RawFd;
 
@@ -11,7 +10,8 @@ use super::{FilterLine, SignalSet, Step};
 
 /// All that the child needs, prepared by its parent.
 pub(super) struct Brief<'a> {
-    pub(super) program: RawFd,
+    /// `None`: exit once everything else is done.
+    pub(super) program: Option<RawFd>,
     /// Ends with a null, as does `envp`.
     pub(super) argv: &'a [*const c_char],
     pub(super) envp: &'a [*const c_char],
@@ -36,16 +36,16 @@ type Fault = (Step, i32);
 pub(super) unsafe extern "C" fn enter(brief: *mut c_void) -> ! {
     // SAFETY: the caller's promise.
     let brief = unsafe { &mut *brief.cast::<Brief<'_>>() };
-    let Err(fault) = run(brief);
-    brief.fault = Some(fault);
+    brief.fault = run(brief).err();
     loop {
         // SAFETY: ends this process and with it every borrow; no destructor or exit handler of
-        // the parent's runs.
+        // the parent's runs. The code is looked at by nobody.
         unsafe { libc::syscall(libc::SYS_exit_group, 127) };
     }
 }
 
-fn run(brief: &mut Brief<'_>) -> Result<Infallible, Fault> {
+/// Comes back only with a fault, or when there is no program to execute.
+fn run(brief: &mut Brief<'_>) -> Result<(), Fault> {
     // First, so that there is no moment in which the parent's death goes unnoticed for long; the
     // recipe looks for one that came even earlier.
     // SAFETY: PR_SET_PDEATHSIG takes a number.
@@ -81,8 +81,8 @@ fn run(brief: &mut Brief<'_>) -> Result<Infallible, Fault> {
         })?;
     }
 
-    arrange_descriptors(brief)?;
-    let program = number(brief.fds.len());
+    let Some(program) = brief.program else { return Ok(()) };
+    let program = arrange_descriptors(brief, program)?;
 
     unblock_signals()?;
     if let Some(filter) = brief.filter {
@@ -131,13 +131,14 @@ fn default_dispositions() -> Result<(), Fault> {
 /// Puts the descriptors at 0, 1, 2, ... and the program after them, and closes all others.
 ///
 /// Everything first moves above the places, for a source may have the number of another's place.
-fn arrange_descriptors(brief: &mut Brief<'_>) -> Result<(), Fault> {
-    let places = number(brief.fds.len());
+/// Returns the program's new number.
+fn arrange_descriptors(brief: &mut Brief<'_>, program: RawFd) -> Result<RawFd, Fault> {
+    let places = RawFd::try_from(brief.fds.len()).unwrap_or(RawFd::MAX);
     let above = places.saturating_add(1);
     for (moved, fd) in brief.moved.iter_mut().zip(brief.fds) {
         *moved = duplicate_above(*fd, above)?;
     }
-    let program = duplicate_above(brief.program, above)?;
+    let program = duplicate_above(program, above)?;
 
     for (place, moved) in (0..).zip(brief.moved.iter()) {
         put(*moved, place, 0)?;
@@ -146,7 +147,7 @@ fn arrange_descriptors(brief: &mut Brief<'_>) -> Result<(), Fault> {
     // SAFETY: takes numbers. The descriptors are our copies: without CLONE_FILES none of the
     // parent's closes.
     call(Step::Descriptors, unsafe { libc::syscall(libc::SYS_close_range, above, u32::MAX, 0) })?;
-    Ok(())
+    Ok(places)
 }
 
 fn duplicate_above(fd: RawFd, above: RawFd) -> Result<RawFd, Fault> {
@@ -209,11 +210,6 @@ fn write_all(step: Step, fd: RawFd, bytes: &[u8]) -> Result<(), Fault> {
     let written =
         call(step, unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) })?;
     if usize::try_from(written) == Ok(bytes.len()) { Ok(()) } else { Err((step, libc::EIO)) }
-}
-
-/// A count of descriptors as a descriptor's number.
-fn number(count: usize) -> RawFd {
-    RawFd::try_from(count).unwrap_or(RawFd::MAX)
 }
 
 /// `libc::syscall`'s answer, with the errno. That errno is the parent's thread-local variable,
