@@ -240,8 +240,8 @@ impl Recipe<'_> {
     fn session(&mut self) -> Done {
         let led = rustix::process::setsid().map(drop).or_else(|errno| {
             // A leader already, of a group that is the session: that is what was wanted.
-            let own = rustix::process::getpid();
-            if rustix::process::getsid(None) == Ok(own) { Ok(()) } else { Err(errno) }
+            let own = nix::unistd::getpid();
+            if nix::unistd::getsid(None) == Ok(own) { Ok(()) } else { Err(errno) }
         });
         self.note(Protection::Session, "setsid", led)
     }
@@ -279,6 +279,12 @@ impl Recipe<'_> {
                 _ => Got::Missing(EPERM),
             };
             self.conclude(protection, got)?;
+        }
+        // Who could make a user namespace within would have all capabilities again, there. The
+        // filter forbids it; this is a second lock, which root's layers can't have: the number is
+        // the whole machine's outside of user namespaces.
+        if self.order.namespaces.contains(Namespaces::USER) {
+            let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
         }
         let cgroup = nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP);
         self.note(Protection::NamespaceCgroup, "unsharing the cgroup namespace", cgroup)?;

@@ -105,8 +105,11 @@ fn files(order: &Order) {
     let write = |path: &str| OpenOptions::new().write(true).open(format!("{base}/{path}"));
     try_it("write-granted", write("write/file").map(drop));
     try_it("write-read-only", write("read/file").map(drop));
-    try_it("create-granted", File::create_new(format!("{base}/write/new")).map(drop));
-    try_it("create-read-only", File::create_new(format!("{base}/read/new")).map(drop));
+    let create = |path: &str| {
+        OpenOptions::new().write(true).create_new(true).open(format!("{base}/{path}")).map(drop)
+    };
+    try_it("create-granted", create("write/new"));
+    try_it("create-read-only", create("read/new"));
     try_it("read-neighbour", fs::read(format!("{base}/other/file")).map(drop));
     try_it("read-passwd", fs::read("/etc/passwd").map(drop));
     try_it("create-in-root", File::create_new("/new").map(drop));

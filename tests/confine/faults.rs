@@ -103,6 +103,8 @@ fn optional(protection: Protection) -> Vec<Protection> {
         Protection::Rlimits => {
             vec![Protection::Rlimits, Protection::CgroupMemory, Protection::CgroupTasks]
         }
+        // Who keeps its capabilities can go back to being root.
+        Protection::Capabilities => vec![Protection::Identity, Protection::Capabilities],
         other => vec![other],
     };
     list.sort_unstable();
