@@ -5,6 +5,8 @@
 
 #[path = "confine/child.rs"]
 mod child;
+#[path = "confine/exec.rs"]
+mod exec;
 #[path = "confine/faults.rs"]
 mod faults;
 #[path = "confine/harness.rs"]
@@ -26,7 +28,7 @@ fn main() {
             Ok(())
         })
     };
-    let mut trials: Vec<Trial> = promises::ALL.iter().map(trial).collect();
+    let mut trials: Vec<Trial> = promises::ALL.iter().chain(exec::ALL).map(trial).collect();
     trials.extend(faults::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

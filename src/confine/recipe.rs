@@ -116,11 +116,11 @@ pub enum ConfineError {
 /// pid namespace no process number could tell. On an error the process must exit.
 ///
 /// `secret` says what the memory of the layer's key got, for the receipt.
-pub fn confine(
+pub fn confine<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     order: &Order,
     control: BorrowedFd<'_>,
     secret: Got,
-    load: impl FnOnce() -> io::Result<()>,
+    load: impl FnOnce() -> Result<(), E>,
 ) -> Result<(Confined, Receipt), ConfineError> {
     let mut bare = prepare(order, control)?;
     bare.receipt.set(Protection::SecretMemory, secret);
@@ -163,11 +163,11 @@ impl Bare {
     }
 
     /// Loads the filter, compares the receipt with the plan, and mints the token.
-    pub fn seal(
+    pub fn seal<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         mut self,
-        load: impl FnOnce() -> io::Result<()>,
+        load: impl FnOnce() -> Result<(), E>,
     ) -> Result<(Confined, Receipt), ConfineError> {
-        let loaded = load();
+        let loaded = load().map_err(|error| io::Error::other(error.into()));
         self.receipt.set(Protection::Seccomp, Got::from_result(&loaded));
         if let Err(error) = loaded
             && self.receipt.asked(Protection::Seccomp) == Asked::Demanded

@@ -28,9 +28,10 @@ use super::clone::{Stack, clone3_vfork};
 #[derive(Clone, Copy)]
 pub struct Spawn<'a> {
     /// The program, open with `O_PATH` or for reading. It runs whatever its path names by then.
-    /// In the child it is the descriptor after the last of `fds`, closed by the exec: so a filter
-    /// can name it.
     pub program: BorrowedFd<'a>,
+    /// Its number in the child, for a filter to name; closed by the exec. At least the length of
+    /// `fds`, which is also the default.
+    pub program_at: Option<RawFd>,
     /// Arguments; the first is the program's name.
     pub argv: &'a [CString],
     /// The whole environment, `NAME=value`. Nothing of ours is inherited.
@@ -57,6 +58,7 @@ impl<'a> Spawn<'a> {
     pub const fn new(program: BorrowedFd<'a>, argv: &'a [CString]) -> Self {
         Self {
             program,
+            program_at: None,
             argv,
             envp: &[],
             fds: &[],
@@ -212,6 +214,7 @@ fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, Sp
 
     let mut brief = child::Brief {
         program: program.map(|fd| fd.as_raw_fd()),
+        program_at: order.program_at,
         argv: &argv,
         envp: &envp,
         fds: &fds,

@@ -1,11 +1,14 @@
 //! What runs in the children.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use cofferdam::confine::{Got, Order, Receipt, confine};
+use cofferdam::confine::init::Launch;
+use cofferdam::confine::{Got, Order, Receipt, confine, prepare};
+use cofferdam::policy::plan::Program;
 use cofferdam::sys::process;
 use rustix::fs::Mode;
 use rustix::process::Resource;
@@ -22,6 +25,9 @@ pub(crate) fn main(scenario: &str) {
     let order: Order = postcard::from_bytes(&order).expect("an order");
     let control = process::inherited(4).expect("the control socket");
 
+    if let Program::Exec(argv) = &order.layer.program {
+        return init(&order, argv, control.as_fd());
+    }
     match confine(&order, control.as_fd(), Got::Enforced, load_filter) {
         Err(error) => return say("refused", error),
         Ok((_confined, receipt)) => report(&order, &receipt),
@@ -34,6 +40,35 @@ pub(crate) fn main(scenario: &str) {
     }
     say("ready", "");
     wait_for_the_end(control);
+}
+
+/// An `exec` layer's process 1. The program writes to the same standard output.
+fn init(order: &Order, argv: &[String], control: BorrowedFd<'_>) {
+    let program = process::inherited(5).expect("the program");
+    let strings = |texts: Vec<String>| -> Vec<CString> {
+        texts.into_iter().map(|text| CString::new(text).expect("no NUL")).collect()
+    };
+    let argv = strings(argv.to_vec());
+    let env = order.layer.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let launched = prepare(order, control).and_then(|bare| {
+        let launch = Launch {
+            program: program.as_fd(),
+            argv: &argv,
+            envp: &strings(env),
+            fds: &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            filter: &super::faults::refusing(libc::SYS_swapon, &[]),
+        };
+        bare.launch(&launch, load_filter)
+    });
+    match launched {
+        Err(error) => say("refused", error),
+        Ok(init) => {
+            let ended = init.run().expect("the program's end");
+            say("ended", ended);
+            say("ready", "");
+        }
+    }
 }
 
 /// A filter that refuses one call; what filters refuse is tested elsewhere.

@@ -10,7 +10,7 @@ use cofferdam::confine::cgroup::Grouped;
 use cofferdam::confine::paths::Grant;
 use cofferdam::confine::{Identity, Order, spaces};
 use cofferdam::ident::{Instance, Name};
-use cofferdam::policy::plan::{FileRight, LayerPlan};
+use cofferdam::policy::plan::{FileRight, LayerPlan, Program, View};
 use cofferdam::sys::pidfd::{self, Ended};
 use cofferdam::sys::spawn::{Child, FilterLine, Spawn, pin_own_program, spawn};
 use rustix::fs::{MemfdFlags, OFlags};
@@ -82,8 +82,14 @@ pub(crate) fn start(scenario: &str, order: &Order, filter: Option<&[FilterLine]>
     let argv = [CHILD, scenario].map(|text| CString::new(text).expect("no NUL"));
     let ids = spaces::own_ids();
     let stderr = std::io::stderr();
-    let fds: [BorrowedFd<'_>; 5] =
-        [null.as_fd(), write.as_fd(), stderr.as_fd(), slice.as_fd(), theirs.as_fd()];
+    let mut fds: Vec<BorrowedFd<'_>> =
+        vec![null.as_fd(), write.as_fd(), stderr.as_fd(), slice.as_fd(), theirs.as_fd()];
+    // What an exec layer runs comes open.
+    let foreign = match &order.layer.program {
+        Program::Exec(argv) => Some(open_program(&argv[0])),
+        Program::Run(_) => None,
+    };
+    fds.extend(foreign.as_ref().map(AsFd::as_fd));
     let child = spawn(&Spawn {
         fds: &fds,
         namespaces: order.namespaces,
@@ -93,6 +99,22 @@ pub(crate) fn start(scenario: &str, order: &Order, filter: Option<&[FilterLine]>
     })
     .expect("spawn");
     Running { child, output: BufReader::new(read.into()), control: ours.map(File::from) }
+}
+
+fn open_program(path: &str) -> OwnedFd {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, 0.into()).expect("the program")
+}
+
+/// An `exec` layer that runs `script` by the shell, in its view of the system.
+pub(crate) fn exec_order(script: &str) -> Order {
+    let mut order = order();
+    let argv = ["/bin/sh", "-c", script].map(str::to_owned);
+    order.layer.program = Program::Exec(argv.to_vec());
+    order.layer.view = View::System;
+    order.layer.env = BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]);
+    order.layer.limits.files = 128;
+    order.keep = vec![0, 1, 2, 5];
+    order
 }
 
 fn slice(order: &Order) -> OwnedFd {

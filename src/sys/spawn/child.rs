@@ -12,6 +12,7 @@ use super::{FilterLine, SignalSet, Step};
 pub(super) struct Brief<'a> {
     /// `None`: exit once everything else is done.
     pub(super) program: Option<RawFd>,
+    pub(super) program_at: Option<RawFd>,
     /// Ends with a null, as does `envp`.
     pub(super) argv: &'a [*const c_char],
     pub(super) envp: &'a [*const c_char],
@@ -128,13 +129,14 @@ fn default_dispositions() -> Result<(), Fault> {
     Ok(())
 }
 
-/// Puts the descriptors at 0, 1, 2, ... and the program after them, and closes all others.
+/// Puts the descriptors at 0, 1, 2, ... and the program where it should be, and closes all others.
 ///
 /// Everything first moves above the places, for a source may have the number of another's place.
 /// Returns the program's new number.
 fn arrange_descriptors(brief: &mut Brief<'_>, program: RawFd) -> Result<RawFd, Fault> {
     let places = RawFd::try_from(brief.fds.len()).unwrap_or(RawFd::MAX);
-    let above = places.saturating_add(1);
+    let program_at = brief.program_at.unwrap_or(places).max(places);
+    let above = program_at.saturating_add(1);
     for (moved, fd) in brief.moved.iter_mut().zip(brief.fds) {
         *moved = duplicate_above(*fd, above)?;
     }
@@ -143,11 +145,20 @@ fn arrange_descriptors(brief: &mut Brief<'_>, program: RawFd) -> Result<RawFd, F
     for (place, moved) in (0..).zip(brief.moved.iter()) {
         put(*moved, place, 0)?;
     }
-    put(program, places, libc::O_CLOEXEC)?;
-    // SAFETY: takes numbers. The descriptors are our copies: without CLONE_FILES none of the
-    // parent's closes.
-    call(Step::Descriptors, unsafe { libc::syscall(libc::SYS_close_range, above, u32::MAX, 0) })?;
-    Ok(places)
+    put(program, program_at, libc::O_CLOEXEC)?;
+    if program_at > places {
+        close_range(places, program_at - 1)?;
+    }
+    close_range(above, RawFd::MAX)?;
+    Ok(program_at)
+}
+
+/// The descriptors are our copies: without `CLONE_FILES` none of the
+/// parent's closes.
+fn close_range(first: RawFd, last: RawFd) -> Result<(), Fault> {
+    // SAFETY: takes numbers.
+    call(Step::Descriptors, unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+        .map(drop)
 }
 
 fn duplicate_above(fd: RawFd, above: RawFd) -> Result<RawFd, Fault> {
