@@ -1,4 +1,31 @@
 //! Confinement: everything that the kernel is asked to enforce on a layer.
+//!
+//! | module | what is here |
+//! |---|---|
+//! | [`recipe`] | the ordered steps; the place to read first |
+//! | [`receipt`] | what was asked beside what the kernel enforces |
+//! | [`spaces`] | which namespaces, and what this user may make |
+//! | [`limits`] | resource limits of the process |
+//! | [`cgroup`] | limits by control group, made by the supervisor |
+//! | [`paths`] | what a layer sees of the file system, as data |
+//! | `root` | the empty root directory with that in it |
+//! | `identity` | user, groups, capabilities, securebits |
+//! | `domain` | Landlock |
+//! | [`init`] | process 1 of an `exec` layer |
+
+pub mod cgroup;
+mod domain;
+mod identity;
+pub mod init;
+pub mod limits;
+pub mod paths;
+pub mod receipt;
+pub mod recipe;
+mod root;
+pub mod spaces;
+
+pub use receipt::{Asked, Got, Receipt};
+pub use recipe::{Bare, ConfineError, Identity, Order, confine, prepare};
 
 pub mod filter;
 
@@ -12,7 +39,6 @@ pub struct Confined(());
 
 impl Confined {
     /// Called by the recipe alone.
-    #[allow(dead_code)]
     pub(crate) fn mint() -> Self {
         Self(())
     }

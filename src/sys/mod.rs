@@ -1,4 +1,22 @@
-//! Every system call that nix and rustix lack, and all unsafe code.
+//! System calls that neither `nix` nor `rustix` has, and all unsafe code of the crate.
+//!
+//! | module | what is here |
+//! |---|---|
+//! | [`spawn`] | a child by `clone3`, with pidfd, namespaces, cgroup, and nothing of ours in it |
+//! | `clone` | the few instructions of assembly beneath it |
+//! | [`pidfd`] | waiting for and signalling a child without its number |
+//! | [`mount`] | `mount_setattr` |
+//! | [`seccomp`] | loading a filter |
+//! | [`inherit`] | descriptors that the process was started with |
+//! | [`process`] | what a process asks for itself: `PR_SET_MDWE`, keyring, personality, `close_range` |
+//!
+//! Every function here is safe to call; what the kernel demands of the caller is met inside.
 #![allow(unsafe_code)]
 
+mod clone;
+pub mod inherit;
+pub mod mount;
+pub mod pidfd;
+pub mod process;
 pub mod seccomp;
+pub mod spawn;

@@ -1,0 +1,173 @@
+//! Where groups can be made: the hierarchy of a controller, and our place in it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Controller, kill_all, make_directory, write};
+
+/// Which of the kernel's two interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// A hierarchy with a controller that we may use.
+#[derive(Debug)]
+pub(super) struct Hierarchy {
+    pub(super) version: Version,
+    /// The daemon's own directory, `.../cofferdam/DAEMON-PID`.
+    pub(super) base: PathBuf,
+}
+
+/// The directory of all our daemons.
+const FAMILY: &str = "cofferdam";
+/// Where a supervisor of version 2 moves itself.
+const LEAF: &str = "cofferdam-supervisor";
+
+impl Hierarchy {
+    /// Finds `controller` and makes the directory `own` for it.
+    pub(super) fn open(controller: Controller, own: &str) -> io::Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let places = fs::read_to_string("/proc/self/cgroup")?;
+        let unified = locate(&mounts, &places, None);
+        let (version, here) = match unified {
+            Some(here) if offers(&here, controller) => (Version::V2, here),
+            _ => {
+                let here = locate(&mounts, &places, Some(controller.name())).ok_or_else(|| {
+                    let text =
+                        format!("no cgroup hierarchy has the controller {}", controller.name());
+                    io::Error::new(io::ErrorKind::NotFound, text)
+                })?;
+                (Version::V1, here)
+            }
+        };
+        let family = here.join(FAMILY);
+        make_directory(&family)?;
+        if version == Version::V2 {
+            delegate(&here, controller)?;
+            delegate(&family, controller)?;
+        }
+        sweep(&family);
+        let base = family.join(own);
+        make_directory(&base)?;
+        if version == Version::V2 {
+            delegate(&base, controller)?;
+        }
+        Ok(Self { version, base })
+    }
+}
+
+/// The directory of this process's group: of the version 1 hierarchy with `controller`, or of
+/// version 2 for `None`. From `/proc/self/mountinfo` and `/proc/self/cgroup`, see cgroups(7).
+fn locate(mounts: &str, places: &str, controller: Option<&str>) -> Option<PathBuf> {
+    let own = places.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, names, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let hit = match controller {
+            None => names.is_empty(),
+            Some(name) => names.split(',').any(|other| other == name),
+        };
+        hit.then_some(path)
+    })?;
+    mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let mut kind = kind.split(' ');
+        let (kind, _, options) = (kind.next()?, kind.next()?, kind.next()?);
+        let hit = match controller {
+            None => kind == "cgroup2",
+            Some(name) => kind == "cgroup" && options.split(',').any(|option| option == name),
+        };
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // The part of the hierarchy that is mounted here must have our group in it.
+        let within = Path::new(own).strip_prefix(root).ok()?;
+        hit.then(|| Path::new(point).join(within))
+    })
+}
+
+/// Whether the version 2 group at `here` may give `controller` to its children.
+fn offers(here: &Path, controller: Controller) -> bool {
+    fs::read_to_string(here.join("cgroup.controllers"))
+        .is_ok_and(|text| text.split_whitespace().any(|name| name == controller.name()))
+}
+
+/// Gives the children of `here` the controller. A group with processes in it can't, unless it is
+/// the root: if we are the only one, we move to a leaf.
+fn delegate(here: &Path, controller: Controller) -> io::Result<()> {
+    let control = here.join("cgroup.subtree_control");
+    let value = format!("+{}", controller.name());
+    let busy = Some(rustix::io::Errno::BUSY.raw_os_error());
+    match write(&control, &value) {
+        Err(error) if error.raw_os_error() == busy && alone(here) => {
+            let leaf = here.join(LEAF);
+            make_directory(&leaf)?;
+            write(&leaf.join("cgroup.procs"), "0")?;
+            write(&control, &value)
+        }
+        result => result,
+    }
+}
+
+fn alone(here: &Path) -> bool {
+    let own = std::process::id().to_string();
+    fs::read_to_string(here.join("cgroup.procs")).is_ok_and(|text| text.lines().eq([own.as_str()]))
+}
+
+/// Removes the groups of supervisors that don't run any more, with whatever still runs in them.
+fn sweep(family: &Path) {
+    let Ok(entries) = fs::read_dir(family) else { return };
+    for base in entries.flatten().filter(|entry| is_stale(&entry.file_name().to_string_lossy())) {
+        let groups = fs::read_dir(base.path()).into_iter().flatten().flatten();
+        for group in groups.filter(|group| group.file_type().is_ok_and(|kind| kind.is_dir())) {
+            kill_all(&group.path());
+            // What is still busy goes at the next start.
+            let _ = fs::remove_dir(group.path());
+        }
+        let _ = fs::remove_dir(base.path());
+    }
+}
+
+/// Whether `name` is `DAEMON-PID` of a process that is gone.
+fn is_stale(name: &str) -> bool {
+    name.rsplit_once('-').and_then(|(_, pid)| pid.parse::<u32>().ok()).is_some_and(|pid| {
+        // Without /proc nothing is known to be gone.
+        Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{pid}")).exists()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+41 31 0:38 /box /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+    const PLACES: &str = "4:memory:/a/b\n1:cpu,cpuacct:/\n0::/box/c\n";
+
+    #[test]
+    fn groups_are_found_in_both_versions() {
+        let found =
+            |controller| locate(MOUNTS, PLACES, controller).map(|path| path.display().to_string());
+        assert_eq!(found(Some("memory")).as_deref(), Some("/sys/fs/cgroup/memory/a/b"));
+        assert_eq!(found(Some("cpu")).as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct/"));
+        assert_eq!(found(None).as_deref(), Some("/sys/fs/cgroup/unified/c"));
+        assert_eq!(found(Some("pids")), None);
+    }
+
+    #[test]
+    fn a_group_outside_of_what_is_mounted_is_not_found() {
+        assert_eq!(locate(MOUNTS, "0::/elsewhere\n", None), None);
+    }
+
+    #[test]
+    fn only_the_dead_are_swept() {
+        assert!(!is_stale(&format!("web-{}", std::process::id())));
+        assert!(!is_stale("web"));
+        // Above the kernel's largest pid_max.
+        assert!(is_stale("web-4194305"));
+    }
+}

@@ -1,0 +1,84 @@
+//! Landlock: the second guard of the file system, and the only one of ports and signals.
+//!
+//! Every right that the running kernel knows is handled, so what no rule allows is refused. The
+//! crate's best-effort mode is never used: it can end in no enforcement at all, without an error.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+use super::paths::{Kind, Place};
+
+/// The first versions that know what a protection stands for.
+pub(super) const FILE_ABI: u32 = 1;
+pub(super) const NET_ABI: u32 = 4;
+pub(super) const IOCTL_ABI: u32 = 5;
+pub(super) const SCOPE_ABI: u32 = 6;
+
+/// Confines this thread to `places`, with no port, and no signal or abstract socket out of the
+/// domain, as far as version `abi` of the running kernel goes.
+pub(super) fn restrict(abi: u32, places: &[Place]) -> io::Result<()> {
+    let known = ABI::from(i32::try_from(abi).unwrap_or(i32::MAX));
+    let mut rules = Vec::with_capacity(places.len());
+    for place in places {
+        if let Some((fd, directory)) = open(place)? {
+            let access = place.access(known, directory);
+            if !access.is_empty() {
+                rules.push(PathBeneath::new(fd, access));
+            }
+        }
+    }
+    let status = enforce(abi, known, rules).map_err(into_io)?;
+    // Its word for "nothing is enforced" is no error.
+    if status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::OPNOTSUPP.into())
+    }
+}
+
+fn enforce(
+    abi: u32,
+    known: ABI,
+    rules: Vec<PathBeneath<OwnedFd>>,
+) -> Result<RestrictionStatus, RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(known))?;
+    if abi >= NET_ABI {
+        ruleset = ruleset.handle_access(AccessNet::from_all(known))?;
+    }
+    if abi >= SCOPE_ABI {
+        ruleset = ruleset.scope(Scope::from_all(known))?;
+    }
+    let mut ruleset = ruleset.create()?;
+    for rule in rules {
+        ruleset = ruleset.add_rule(rule)?;
+    }
+    ruleset.restrict_self()
+}
+
+/// The place as it is in the root of this process; `None` where there is nothing.
+fn open(place: &Place) -> io::Result<Option<(OwnedFd, bool)>> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = match rustix::fs::openat(CWD, &place.path, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::NOENT) if place.kind != Kind::Granted => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+        // What a system link leads to has a place of its own.
+        FileType::Symlink => Ok(None),
+        FileType::Directory => Ok(Some((fd, true))),
+        _ => Ok(Some((fd, false))),
+    }
+}
+
+fn into_io(error: RulesetError) -> io::Error {
+    io::Error::from_raw_os_error(*landlock::Errno::from(error))
+}

@@ -1,0 +1,113 @@
+//! Who a layer is: user, groups, the five capability sets, securebits.
+//!
+//! Every call here is the kernel's own, for the calling thread alone: the recipe runs before a
+//! second one exists.
+
+use std::io;
+
+use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getgroups, getuid};
+use rustix::thread::{self, CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
+
+/// Capabilities by number, as the plan has them, as a set.
+pub(super) fn capability_set(numbers: &[u8]) -> CapabilitySet {
+    let bits = numbers.iter().filter_map(|number| 1_u64.checked_shl(u32::from(*number)));
+    CapabilitySet::from_bits_retain(bits.fold(0, |all, bit| all | bit))
+}
+
+/// Takes everything but `kept` out of the bounding set, whatever the kernel's last capability is
+/// (threat F3). Needs `CAP_SETPCAP`, so it comes before the capabilities go.
+pub(super) fn empty_bounding_set(kept: CapabilitySet) -> io::Result<()> {
+    for capability in known() {
+        if !kept.contains(capability) && thread::capability_is_in_bounding_set(capability)? {
+            thread::remove_capability_from_bounding_set(capability)?;
+        }
+    }
+    Ok(())
+}
+
+/// Raises `kept` into the ambient set, from where a program that is executed gets it, and drops
+/// all others. Before the securebits, which forbid it for ever after.
+pub(super) fn set_ambient(kept: CapabilitySet) -> io::Result<()> {
+    thread::clear_ambient_capability_set()?;
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let sets = thread::capabilities(None)?;
+    thread::set_capabilities(None, CapabilitySets { inheritable: kept, ..sets })?;
+    for capability in known().filter(|capability| kept.contains(*capability)) {
+        thread::configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}
+
+/// Being user 0 means nothing any more, and that is locked: neither an exec nor a change of user
+/// gives or takes a capability.
+pub(super) fn lock_securebits() -> io::Result<()> {
+    let bits = CapabilitiesSecureBits::NO_ROOT
+        | CapabilitiesSecureBits::NO_ROOT_LOCKED
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+        | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+    thread::set_capabilities_secure_bits(bits)?;
+    demand(thread::capabilities_secure_bits()? == bits)
+}
+
+/// Becomes `uid` and `gid`, all of real, effective, saved and file system, without supplementary
+/// groups. Groups first: the user who may change them goes last.
+pub(super) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    thread::set_thread_groups(&[])?;
+    thread::set_thread_res_gid(gid, gid, gid)?;
+    thread::set_thread_res_uid(uid, uid, uid)?;
+    demand(getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid)?;
+    demand(getgroups()?.is_empty())
+}
+
+/// Leaves `kept` in the permitted, effective and inheritable sets and nothing else, and looks.
+pub(super) fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
+    thread::set_capabilities(None, sets)?;
+    demand(thread::capabilities(None)? == sets)?;
+    for capability in known().filter(|capability| !kept.contains(*capability)) {
+        demand(!thread::capability_is_in_bounding_set(capability)?)?;
+        demand(!thread::capability_is_in_ambient_set(capability)?)?;
+    }
+    Ok(())
+}
+
+/// Tries to become root again, which must fail (threat F2).
+pub(super) fn cannot_go_back() -> io::Result<()> {
+    let root = Uid::ROOT;
+    demand(geteuid() != root && thread::set_thread_res_uid(root, root, root).is_err())
+}
+
+/// The capabilities that the running kernel has.
+fn known() -> impl Iterator<Item = CapabilitySet> {
+    (0..64)
+        .map(|number| CapabilitySet::from_bits_retain(1 << number))
+        .take_while(|capability| thread::capability_is_in_bounding_set(*capability).is_ok())
+}
+
+/// An error where the kernel said yes and what it shows afterwards says no.
+fn demand(holds: bool) -> io::Result<()> {
+    if holds {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(rustix::io::Errno::PROTO.raw_os_error()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_bits() {
+        let set = capability_set(&[13, 0]);
+        assert_eq!(set, CapabilitySet::NET_RAW | CapabilitySet::CHOWN);
+        assert!(capability_set(&[]).is_empty());
+        assert!(capability_set(&[64, 255]).is_empty());
+    }
+}

@@ -1,0 +1,149 @@
+//! Process 1 of an `exec` layer: it confines itself as any layer, starts the program as process 2,
+//! and stays to reap, to pass signals on, and to tell how the program ended.
+//!
+//! The program gets everything that was confined, by inheritance, and its own filter between clone
+//! and exec; it never runs an instruction without. What an exec undoes is `not-dumpable`: the
+//! receipt calls it a fallback, see the recipe.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use rustix::io::Errno;
+use rustix::process::WaitOptions;
+
+use super::receipt::{Asked, Got, Receipt};
+use super::recipe::{Bare, ConfineError};
+use crate::policy::plan::Protection;
+use crate::sys::pidfd::{self, Ended};
+use crate::sys::spawn::{self, Child, FilterLine, Spawn};
+
+/// Where the program's own descriptor is when its filter is asked for the exec. Past what it
+/// starts with, and within any limit on descriptors that lets a program start at all.
+pub const EXEC_FD: RawFd = 63;
+
+/// The signals that are passed on to the program; all others are init's own.
+const FORWARDED: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
+/// The program of an `exec` layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The program, pinned by the supervisor.
+    pub program: BorrowedFd<'a>,
+    /// Its arguments, the first its path.
+    pub argv: &'a [CString],
+    /// Its whole environment, `NAME=value`.
+    pub envp: &'a [CString],
+    /// Its descriptors 0, 1, 2, ...; fewer than [`EXEC_FD`].
+    pub fds: &'a [BorrowedFd<'a>],
+    /// Its filter. It must allow `execveat(EXEC_FD, _, _, _, AT_EMPTY_PATH)`.
+    pub filter: &'a [FilterLine],
+}
+
+/// An init whose program runs.
+#[derive(Debug)]
+#[must_use = "without its init the program has nobody to reap and report"]
+pub struct Init {
+    program: Child,
+    receipt: Receipt,
+}
+
+impl Bare {
+    /// Starts the program and then loads init's own filter (`load`): what makes processes is needed
+    /// no more.
+    ///
+    /// The receipt is compared with the plan before the program starts.
+    pub fn launch<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        mut self,
+        launch: &Launch<'_>,
+        load: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Init, ConfineError> {
+        // A filter that can't be loaded is a spawn that fails: so if there is a program at all,
+        // this is true.
+        self.receipt.set(Protection::Seccomp, Got::Enforced);
+        self.complete()?;
+
+        // Before there is anybody who could send one: a blocked signal waits for us even as
+        // process 1, which would lose it otherwise.
+        SigSet::all().thread_block().map_err(|errno| ConfineError::Step {
+            step: "blocking init's signals",
+            source: errno.into(),
+        })?;
+        let program = spawn::spawn(&Spawn {
+            envp: launch.envp,
+            fds: launch.fds,
+            program_at: Some(EXEC_FD),
+            filter: Some(launch.filter),
+            ..Spawn::new(launch.program, launch.argv)
+        })?;
+        let loaded = load().map_err(|error| io::Error::other(error.into()));
+        if let Err(error) = loaded
+            && self.receipt.asked(Protection::Seccomp) == Asked::Demanded
+        {
+            return Err(ConfineError::Filter(error));
+        }
+        Ok(Init { program, receipt: self.receipt })
+    }
+}
+
+impl Init {
+    /// What is in force, for both init and program.
+    pub const fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// Reaps whatever ends and passes signals on, until the program itself has ended.
+    ///
+    /// Its children may still run: they end with this process, as all of a pid namespace do with
+    /// process 1.
+    pub fn run(self) -> io::Result<Ended> {
+        let signals = SigSet::all();
+        loop {
+            if let Some(ended) = self.reap()? {
+                return Ok(ended);
+            }
+            match signals.wait() {
+                Ok(signal) if FORWARDED.contains(&signal) => self.forward(signal),
+                // SIGCHLD, or one that isn't for the program; a real-time signal is an error here.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Reaps everything that has ended; how the program did, if it is among it.
+    fn reap(&self) -> io::Result<Option<Ended>> {
+        let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+        loop {
+            let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some(reaped)) => reaped,
+                Ok(None) => return Ok(None),
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            if pid != self.program.pid {
+                continue;
+            }
+            match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => return Ok(Some(Ended::Exited(byte(code)))),
+                (None, Some(signal)) => return Ok(Some(Ended::Killed(byte(signal)))),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn forward(&self, signal: Signal) {
+        if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
+            // It may have ended a moment ago: then it is reaped next.
+            let _ = pidfd::signal(&self.program.pidfd, signal);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a layer sees of the file system, as data: places in its root, each with its rights.
+//!
+//! One list serves both guards: the mounts of the empty root, and the rules of Landlock. Nothing
+//! here touches the file system.
+
+use landlock::{ABI, Access, AccessFs, BitFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::plan::{FileRight, LayerPlan, Program, View};
+use crate::sys::mount::MountFlags;
+
+/// A file or directory that the policy grants, to be seen at its own path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Absolute, as the plan has it.
+    pub path: String,
+    /// What may be done with it, or with all beneath it.
+    pub rights: Vec<FileRight>,
+}
+
+/// Something at its own path in the layer's root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Absolute path.
+    pub path: String,
+    /// Why it is there.
+    pub kind: Kind,
+    /// What may be done with it.
+    pub rights: Vec<FileRight>,
+}
+
+/// Why something is in the layer's root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The policy grants it: it must exist, and be a regular file or a directory, and no component
+    /// of its path may be a symbolic link.
+    Granted,
+    /// `view = "system"` adds it where the machine has it; a symbolic link is copied as such.
+    System,
+    /// A harmless device of `view = "system"`.
+    Device,
+}
+
+/// The directories of `view = "system"`; on a machine with merged `/usr` most are links.
+const SYSTEM: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
+/// The loader's cache, without which every library is searched for.
+const LOADER_CACHE: &str = "/etc/ld.so.cache";
+const DEVICES: [&str; 4] = ["/dev/full", "/dev/null", "/dev/urandom", "/dev/zero"];
+
+/// All that a layer sees, sorted by path, so that what lies within another place comes after it.
+///
+/// A grant at or beneath a system directory wins over it: mounts are nested, and Landlock adds up
+/// what the rules above a file allow.
+pub fn places(layer: &LayerPlan, grants: &[Grant]) -> Vec<Place> {
+    let mut places: Vec<Place> = grants
+        .iter()
+        .map(|grant| Place {
+            path: grant.path.clone(),
+            kind: Kind::Granted,
+            rights: grant.rights.clone(),
+        })
+        .collect();
+    if layer.view == View::System {
+        let run = [FileRight::Read, FileRight::List, FileRight::Execute];
+        let mut add = |path: &str, kind, rights: &[FileRight]| {
+            places.push(Place { path: path.to_owned(), kind, rights: rights.to_vec() });
+        };
+        for path in SYSTEM {
+            add(path, Kind::System, &run);
+        }
+        add(LOADER_CACHE, Kind::System, &[FileRight::Read]);
+        for path in DEVICES {
+            add(path, Kind::Device, &[FileRight::Read, FileRight::Write]);
+        }
+    }
+    if let Program::Exec(argv) = &layer.program
+        && let Some(path) = argv.first()
+        && !places.iter().any(|place| covers(place, path))
+    {
+        let rights = vec![FileRight::Read, FileRight::Execute];
+        places.push(Place { path: path.clone(), kind: Kind::Granted, rights });
+    }
+    places.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| rank(a.kind).cmp(&rank(b.kind))));
+    // Of two at one path the grant stays: it is what somebody wrote.
+    places.dedup_by(|later, first| later.path == first.path);
+    places
+}
+
+/// Whether the program at `path` can be executed thanks to `place`.
+fn covers(place: &Place, path: &str) -> bool {
+    let beneath = path.strip_prefix(place.path.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    (beneath || place.path == path) && place.rights.contains(&FileRight::Execute)
+}
+
+const fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::Granted => 0,
+        Kind::System => 1,
+        Kind::Device => 2,
+    }
+}
+
+impl Place {
+    /// What its mount refuses.
+    pub fn mount_flags(&self) -> MountFlags {
+        let changes = |right: &FileRight| match right {
+            FileRight::Write | FileRight::Truncate | FileRight::Create | FileRight::Remove => true,
+            FileRight::Read | FileRight::List | FileRight::Execute => false,
+        };
+        MountFlags {
+            // A device is written to through a read-only mount all the same.
+            read_only: self.kind == Kind::Device || !self.rights.iter().any(changes),
+            no_devices: self.kind != Kind::Device,
+            no_exec: !self.rights.contains(&FileRight::Execute),
+        }
+    }
+
+    /// What Landlock of version `abi` allows on it. A right that `abi` doesn't know isn't handled
+    /// by it either, so it needs no rule.
+    pub fn access(&self, abi: ABI, directory: bool) -> BitFlags<AccessFs> {
+        let access = self.rights.iter().fold(BitFlags::empty(), |all, right| all | bits(*right));
+        let known = if directory { AccessFs::from_all(abi) } else { AccessFs::from_file(abi) };
+        access & known
+    }
+}
+
+fn bits(right: FileRight) -> BitFlags<AccessFs> {
+    match right {
+        FileRight::Read => AccessFs::ReadFile.into(),
+        FileRight::Write => AccessFs::WriteFile.into(),
+        FileRight::Truncate => AccessFs::Truncate.into(),
+        FileRight::Create => AccessFs::MakeReg.into(),
+        FileRight::Remove => AccessFs::RemoveFile | AccessFs::RemoveDir,
+        FileRight::List => AccessFs::ReadDir.into(),
+        FileRight::Execute => AccessFs::Execute.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::confine::receipt::tests::layer;
+
+    fn grant(path: &str, rights: &[FileRight]) -> Grant {
+        Grant { path: path.into(), rights: rights.into() }
+    }
+
+    #[test]
+    fn a_run_layer_sees_its_grants_alone() {
+        let grants = [grant("/srv/site", &[FileRight::Read])];
+        let places = places(&layer(), &grants);
+        assert_eq!(places.len(), 1);
+        assert_eq!(places[0].path, "/srv/site");
+        let flags = MountFlags { read_only: true, no_devices: true, no_exec: true };
+        assert_eq!(places[0].mount_flags(), flags);
+    }
+
+    #[test]
+    fn what_lies_within_comes_after() {
+        let mut layer = layer();
+        layer.view = View::System;
+        let rights = [FileRight::Read];
+        let grants =
+            [grant("/usr/share/x", &rights), grant("/srv/a/b", &rights), grant("/srv/a", &rights)];
+        let paths: Vec<String> =
+            places(&layer, &grants).into_iter().map(|place| place.path).collect();
+        let at = |path: &str| paths.iter().position(|other| other == path).expect(path);
+        assert!(at("/srv/a") < at("/srv/a/b"));
+        assert!(at("/usr") < at("/usr/share/x"));
+    }
+
+    #[test]
+    fn a_grant_of_a_system_directory_is_what_counts() {
+        let mut layer = layer();
+        layer.view = View::System;
+        let places = places(&layer, &[grant("/usr", &[FileRight::Read])]);
+        let usr: Vec<&Place> = places.iter().filter(|place| place.path == "/usr").collect();
+        assert_eq!(usr.len(), 1);
+        assert!(usr[0].mount_flags().no_exec);
+    }
+
+    #[test]
+    fn a_program_outside_of_the_view_is_added() {
+        let mut layer = layer();
+        layer.view = View::System;
+        layer.program = Program::Exec(vec!["/opt/x/bin/tool".into()]);
+        let with = places(&layer, &[]);
+        assert!(with.iter().any(|place| place.path == "/opt/x/bin/tool"));
+        layer.program = Program::Exec(vec!["/usr/bin/true".into()]);
+        assert!(!places(&layer, &[]).iter().any(|place| place.path == "/usr/bin/true"));
+    }
+
+    #[test]
+    fn every_writing_right_makes_a_writable_mount() {
+        for right in [FileRight::Write, FileRight::Truncate, FileRight::Create, FileRight::Remove] {
+            let places = places(&layer(), &[grant("/var/x", &[right])]);
+            assert!(!places[0].mount_flags().read_only, "{right:?}");
+        }
+    }
+
+    #[test]
+    fn files_get_no_rights_of_directories() {
+        let rights = [FileRight::Read, FileRight::List, FileRight::Create];
+        let place = &places(&layer(), &[grant("/var/x", &rights)])[0];
+        assert_eq!(place.access(ABI::V7, false), AccessFs::ReadFile);
+        assert_eq!(
+            place.access(ABI::V7, true),
+            AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::MakeReg
+        );
+    }
+
+    #[test]
+    fn devices_can_be_opened_and_nothing_executed_from_them() {
+        let mut layer = layer();
+        layer.view = View::System;
+        let places = places(&layer, &[]);
+        let null = places.iter().find(|place| place.path == "/dev/null").expect("/dev/null");
+        let flags = MountFlags { read_only: true, no_devices: false, no_exec: true };
+        assert_eq!(null.mount_flags(), flags);
+    }
+}

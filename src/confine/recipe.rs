@@ -1,0 +1,482 @@
+//! The recipe: everything that is done to a process, in order, before it reads a peer's byte.
+//!
+//! It runs in the re-executed child, which has one thread, no peer yet, and the descriptors that
+//! the supervisor gave it. Each step either holds, or the policy calls it optional and the receipt
+//! says what is missing, or the layer doesn't start (promise P6).
+//!
+//! The filter comes last because every other step needs calls that no layer should have. So
+//! [`prepare`] does all but that and returns [`Bare`], and `Bare` becomes a
+//! [`Confined`](super::Confined) by loading the filter, or the [`init`](super::init) of an `exec`
+//! layer.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::sched::CloneFlags;
+use nix::sys::signal::SigSet;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, Signal};
+use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Grouped;
+use super::paths::{Grant, Place, places};
+use super::receipt::{Asked, Got, Receipt};
+use super::root::RootError;
+use super::spaces::FAMILY;
+use super::{Confined, domain, identity, limits, root};
+use crate::ident::Instance;
+use crate::policy::plan::{LayerPlan, Program, Protection};
+use crate::sys::process;
+use crate::sys::spawn::Namespaces;
+
+/// All that the recipe must know; the supervisor writes it into the layer's slice of the plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Who this is.
+    pub instance: Instance,
+    /// What its policy says.
+    pub layer: LayerPlan,
+    /// Who it becomes.
+    pub identity: Identity,
+    /// The namespaces that the clone made or joined.
+    pub namespaces: Namespaces,
+    /// Files and directories to see at their own paths. A file that is handed over as a
+    /// descriptor isn't among them.
+    pub grants: Vec<Grant>,
+    /// The descriptors that stay open, besides the control socket.
+    pub keep: Vec<RawFd>,
+    /// What its control group limits.
+    pub grouped: Grouped,
+}
+
+/// Who a layer becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Identity {
+    /// A user and group of its own. The supervisor is root.
+    Own {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+    /// The supervisor's own ordinary user, as the only one of a user namespace. Outside of it the
+    /// layers are the same user, and what parts them is everything else: so the receipt calls this
+    /// a fallback.
+    Mapped,
+}
+
+/// Why a process could not be confined. It must end: part of the recipe may have been done.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// The supervisor died before the parent-death signal was in place.
+    #[error("the supervisor is gone")]
+    Orphaned,
+    /// A protection that the policy demands can't be had.
+    #[error(
+        "{name} can't be enforced: {step}: {source}; `cofferdam doctor` says more, and a policy \
+         that can do without it lists \"{name}\" in `optional`",
+        name = protection.name()
+    )]
+    Refused {
+        /// What is missing.
+        protection: Protection,
+        /// The step that failed.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A granted path can't be given.
+    #[error("a granted path can't be given: {0}")]
+    Path(#[source] RootError),
+    /// A step that isn't a protection of its own failed.
+    #[error("{step}: {source}")]
+    Step {
+        /// The step.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The filter could not be loaded.
+    #[error("the system-call filter can't be loaded: {0}")]
+    Filter(#[source] io::Error),
+    /// A program of an `exec` layer could not be started.
+    #[error(transparent)]
+    Spawn(#[from] crate::sys::spawn::SpawnError),
+    /// Every step went well, and yet these are missing.
+    #[error("demanded and not enforced: {}", names(.0))]
+    Missing(Vec<Protection>),
+}
+
+/// Confines this process wholly; `load` loads its filter, as the last act.
+///
+/// `control` is the socket to the supervisor: it hangs up when the supervisor is dead, which in a
+/// pid namespace no process number could tell. On an error the process must exit.
+///
+/// `secret` says what the memory of the layer's key got, for the receipt.
+pub fn confine<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    order: &Order,
+    control: BorrowedFd<'_>,
+    secret: Got,
+    load: impl FnOnce() -> Result<(), E>,
+) -> Result<(Confined, Receipt), ConfineError> {
+    let mut bare = prepare(order, control)?;
+    bare.receipt.set(Protection::SecretMemory, secret);
+    bare.seal(load)
+}
+
+/// Does all of the recipe but the filter.
+pub fn prepare(order: &Order, control: BorrowedFd<'_>) -> Result<Bare, ConfineError> {
+    let mut recipe = Recipe { receipt: Receipt::new(&order.layer), order };
+    recipe.parent_death(control)?;
+    recipe.descriptors(control)?;
+    recipe.start_state()?;
+    recipe.session()?;
+    recipe.limits()?;
+    recipe.namespaces()?;
+    let places = recipe.root()?;
+    recipe.keyring()?;
+    recipe.identity()?;
+    recipe.not_dumpable()?;
+    // Changing the user has cleared the signal (threat B12).
+    recipe.parent_death(control)?;
+    recipe.no_new_privs()?;
+    recipe.write_execute()?;
+    recipe.landlock(&places)?;
+    Ok(Bare { receipt: recipe.receipt, layer: order.layer.clone() })
+}
+
+/// A process with everything in force but its filter.
+#[derive(Debug)]
+#[must_use = "without its filter the process isn't confined"]
+pub struct Bare {
+    pub(super) receipt: Receipt,
+    pub(super) layer: LayerPlan,
+}
+
+impl Bare {
+    /// The receipt so far: the filter, and the memory of keys, are not in it.
+    pub const fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// Loads the filter, compares the receipt with the plan, and mints the token.
+    pub fn seal<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        mut self,
+        load: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(Confined, Receipt), ConfineError> {
+        let loaded = load().map_err(|error| io::Error::other(error.into()));
+        self.receipt.set(Protection::Seccomp, Got::from_result(&loaded));
+        if let Err(error) = loaded
+            && self.receipt.asked(Protection::Seccomp) == Asked::Demanded
+        {
+            return Err(ConfineError::Filter(error));
+        }
+        self.complete()?;
+        Ok((Confined::mint(), self.receipt))
+    }
+
+    /// The last look: nothing that is demanded was forgotten.
+    pub(super) fn complete(&self) -> Result<(), ConfineError> {
+        let missing = self.receipt.missing_against(&self.layer);
+        if missing.is_empty() { Ok(()) } else { Err(ConfineError::Missing(missing)) }
+    }
+}
+
+struct Recipe<'a> {
+    order: &'a Order,
+    receipt: Receipt,
+}
+
+type Done = Result<(), ConfineError>;
+
+impl Recipe<'_> {
+    /// The layer dies with the supervisor. If that has happened already, nobody will send the
+    /// signal any more: then the control socket has hung up.
+    fn parent_death(&mut self, control: BorrowedFd<'_>) -> Done {
+        let set = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        self.note(Protection::ParentDeath, "setting the parent-death signal", set)?;
+        let mut polled = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
+        rustix::event::poll(&mut polled, Some(&Timespec::default()))
+            .map_err(step("looking at the control socket"))?;
+        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        if polled[0].revents().intersects(gone) { Err(ConfineError::Orphaned) } else { Ok(()) }
+    }
+
+    /// Nothing is open but what was declared. The spawn has seen to it; this is for whoever
+    /// started the process in another way, and for what the start of the program left behind.
+    fn descriptors(&mut self, control: BorrowedFd<'_>) -> Done {
+        let mut keep = self.order.keep.clone();
+        keep.push(control.as_raw_fd());
+        keep.sort_unstable();
+        keep.dedup();
+        let closed = close_all_but(&keep);
+        self.note(Protection::CloseDescriptors, "closing what isn't declared", closed)
+    }
+
+    /// What a process inherits without anybody having asked for it is as after a fresh boot
+    /// (threat H13). The processors that it may run on stay: the operator chose them.
+    fn start_state(&self) -> Done {
+        SigSet::empty().thread_set_mask().map_err(step("unblocking signals"))?;
+        process::reset_personality().map_err(step("resetting the personality"))?;
+        // Files that it makes are its own affair.
+        rustix::process::umask(Mode::from_raw_mode(0o077));
+        // Raising it back takes CAP_SYS_NICE on the host. Who can't keeps a lower priority, which
+        // harms nobody else.
+        let _ = rustix::process::setpriority_process(None, 0);
+        // Under memory pressure the layer goes, not the supervisor. Anybody may raise it; without
+        // /proc it stays.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+        // ps and the kernel's log show who it is; the name isn't a protection.
+        if let Ok(name) = CString::new(self.order.instance.to_string()) {
+            let _ = rustix::thread::set_name(&name);
+        }
+        Ok(())
+    }
+
+    /// A session of its own: no terminal to push characters into, no group to signal.
+    fn session(&mut self) -> Done {
+        let led = rustix::process::setsid().map(drop).or_else(|errno| {
+            // A leader already, of a group that is the session: that is what was wanted.
+            let own = nix::unistd::getpid();
+            if nix::unistd::getsid(None) == Ok(own) { Ok(()) } else { Err(errno) }
+        });
+        self.note(Protection::Session, "setsid", led)
+    }
+
+    /// Before the user changes: a hard limit that was lowered as root stays low for ever. The
+    /// group was joined before the exec, the receipt notes with which result.
+    fn limits(&mut self) -> Done {
+        let grouped = self.order.grouped;
+        let set = limits::apply(&self.order.layer.limits, &grouped);
+        let limited = set.is_ok();
+        self.note(Protection::Rlimits, "setting resource limits", set)?;
+
+        // RLIMIT_DATA and RLIMIT_NPROC stand in for two of the three.
+        let or_fallback = |got: Got| match got {
+            Got::Enforced => Got::Enforced,
+            _ if limited => Got::Fallback,
+            other => other,
+        };
+        self.conclude(Protection::CgroupMemory, or_fallback(grouped.memory))?;
+        self.conclude(Protection::CgroupTasks, or_fallback(grouped.tasks))?;
+        let cpu = match self.order.layer.limits.cpu {
+            Some(_) => grouped.cpu,
+            None => Got::NotApplicable,
+        };
+        self.conclude(Protection::CgroupCpu, cpu)
+    }
+
+    /// The clone made most of them; the one of cgroups takes the group that was joined as its
+    /// root. The host's name isn't the layer's business.
+    fn namespaces(&mut self) -> Done {
+        for (protection, one) in FAMILY {
+            let got = match (protection, self.order.identity) {
+                _ if self.order.namespaces.contains(one) => Got::Enforced,
+                (Protection::NamespaceUser, Identity::Own { .. }) => Got::NotApplicable,
+                _ => Got::Missing(EPERM),
+            };
+            self.conclude(protection, got)?;
+        }
+        // Who could make a user namespace within would have all capabilities again, there. The
+        // filter forbids it; this is a second lock, which root's layers can't have: the number is
+        // the whole machine's outside of user namespaces.
+        if self.order.namespaces.contains(Namespaces::USER) {
+            let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+        }
+        let cgroup = nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP);
+        self.note(Protection::NamespaceCgroup, "unsharing the cgroup namespace", cgroup)?;
+        if self.order.namespaces.contains(Namespaces::UTS) {
+            let name = self.order.layer.name.as_str().as_bytes();
+            rustix::system::sethostname(name).map_err(step("setting the host name"))?;
+            rustix::system::setdomainname(b"").map_err(step("clearing the domain name"))?;
+        }
+        Ok(())
+    }
+
+    /// An empty root with the grants in it. While we are root on the way there, so that the
+    /// layer's own user needs no right to any directory above a grant.
+    fn root(&mut self) -> Result<Vec<Place>, ConfineError> {
+        let places = places(&self.order.layer, &self.order.grants);
+        if !self.order.namespaces.contains(Namespaces::MOUNT) {
+            self.conclude(Protection::Root, Got::Missing(EPERM))?;
+            return Ok(places);
+        }
+        match root::replace(&places) {
+            Ok(()) => self.receipt.set(Protection::Root, Got::Enforced),
+            Err(error @ RootError::Place { .. }) => return Err(ConfineError::Path(error)),
+            Err(RootError::Root(what, cause)) => {
+                self.note(Protection::Root, what, Err::<(), _>(cause))?;
+            }
+        }
+        Ok(places)
+    }
+
+    /// The supervisor's session keyring, and every key in it, stays behind. Before the user
+    /// changes, or the new one would be charged to a user who may have none left.
+    fn keyring(&mut self) -> Done {
+        let joined = process::join_new_session_keyring();
+        self.note(Protection::Keyring, "joining a new session keyring", joined)
+    }
+
+    /// Capabilities go in two parts: what needs one to be done, then the rest. With the securebits
+    /// locked, changing the user takes none away, so each removal is explicit and looked at.
+    fn identity(&mut self) -> Done {
+        let layer = &self.order.layer;
+        let kept = identity::capability_set(&layer.capabilities);
+        // What a layer that runs our own code holds isn't passed on to anything that it executes.
+        let ambient = match layer.program {
+            Program::Exec(_) => kept,
+            Program::Run(_) => CapabilitySet::empty(),
+        };
+        let bounded =
+            identity::empty_bounding_set(kept).and_then(|()| identity::set_ambient(ambient));
+        self.note(Protection::Capabilities, "emptying the bounding set", bounded)?;
+        let locked = identity::lock_securebits();
+        self.note(Protection::Securebits, "locking the securebits", locked)?;
+
+        if let Identity::Own { uid, gid } = self.order.identity {
+            let changed = identity::become_user(uid, gid);
+            self.note(Protection::Identity, "changing user and group", changed)?;
+        }
+
+        let dropped = identity::drop_capabilities(kept);
+        self.note(Protection::Capabilities, "dropping capabilities", dropped)?;
+
+        match self.order.identity {
+            Identity::Own { .. } if kept.contains(CapabilitySet::SETUID) => {}
+            Identity::Own { .. } => {
+                let stuck = identity::cannot_go_back();
+                self.note(Protection::Identity, "making sure that root is out of reach", stuck)?;
+            }
+            Identity::Mapped => self.conclude(Protection::Identity, Got::Fallback)?,
+        }
+        let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+        self.receipt.note_ids(uid.as_raw(), gid.as_raw());
+        Ok(())
+    }
+
+    /// After the last exec and change of user that is ours, for either resets it (threat E16). A
+    /// program that an `exec` layer runs is dumpable again by its own exec: what keeps others away
+    /// from it is its user, its pid namespace and its Landlock domain, and no core is written
+    /// because of the limit. So there this is a fallback.
+    fn not_dumpable(&mut self) -> Done {
+        let set = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        self.note(Protection::NotDumpable, "switching dumps off", set)?;
+        if matches!(self.order.layer.program, Program::Exec(_))
+            && self.receipt.got(Protection::NotDumpable) == Got::Enforced
+        {
+            self.receipt.set(Protection::NotDumpable, Got::Fallback);
+        }
+        Ok(())
+    }
+
+    /// No exec gives any right any more.
+    fn no_new_privs(&mut self) -> Done {
+        let set = rustix::thread::set_no_new_privs(true);
+        self.note(Protection::NoNewPrivs, "setting no_new_privs", set)
+    }
+
+    /// What is writable never becomes executable, here and in all that is executed from here.
+    fn write_execute(&mut self) -> Done {
+        if self.receipt.asked(Protection::Mdwe) == Asked::No {
+            self.receipt.set(Protection::Mdwe, Got::NotApplicable);
+            return Ok(());
+        }
+        let set = process::deny_write_execute();
+        self.note(Protection::Mdwe, "PR_SET_MDWE", set)
+    }
+
+    /// The paths again, by Landlock, which also knows ports, signals and abstract sockets. It
+    /// forbids any later mount, so it comes after the root.
+    fn landlock(&mut self, places: &[Place]) -> Done {
+        const FAMILY: [(Protection, u32); 4] = [
+            (Protection::LandlockFile, domain::FILE_ABI),
+            (Protection::LandlockNet, domain::NET_ABI),
+            (Protection::LandlockIoctl, domain::IOCTL_ABI),
+            (Protection::LandlockScope, domain::SCOPE_ABI),
+        ];
+        let abi = process::landlock_abi();
+        let done = match &abi {
+            Ok(abi) => domain::restrict(*abi, places),
+            Err(error) => Err(same(error)),
+        };
+        let abi = abi.unwrap_or(0);
+        for (protection, since) in FAMILY {
+            let result = match &done {
+                Ok(()) if abi >= since => Ok(()),
+                Ok(()) => Err(rustix::io::Errno::OPNOTSUPP.into()),
+                Err(error) => Err(same(error)),
+            };
+            self.note(protection, "restricting by Landlock", result)?;
+        }
+        if done.is_ok() {
+            self.receipt.note_landlock(abi);
+        }
+        Ok(())
+    }
+
+    /// Writes down how a step went, and stops where a demanded protection failed.
+    fn note<T, E: Into<io::Error>>(
+        &mut self,
+        protection: Protection,
+        step: &'static str,
+        result: Result<T, E>,
+    ) -> Done {
+        let result = result.map_err(Into::into);
+        // Of two steps for one protection, neither makes good what the other lacks.
+        if !matches!(self.receipt.got(protection), Got::Missing(_)) {
+            self.receipt.set(protection, Got::from_result(&result));
+        }
+        match result {
+            Err(source) if self.receipt.asked(protection) == Asked::Demanded => {
+                Err(ConfineError::Refused { protection, step, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes down what somebody else has found, and stops likewise.
+    fn conclude(&mut self, protection: Protection, got: Got) -> Done {
+        self.receipt.set(protection, got);
+        let errno = match got {
+            Got::Missing(errno) => i32::from(errno),
+            Got::Untried => 0,
+            _ => return Ok(()),
+        };
+        if self.receipt.asked(protection) != Asked::Demanded {
+            return Ok(());
+        }
+        let step = "it could not be made for this layer";
+        Err(ConfineError::Refused { protection, step, source: io::Error::from_raw_os_error(errno) })
+    }
+}
+
+const EPERM: u16 = 1;
+
+/// Closes every gap between the sorted numbers of `keep`, and all above.
+fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut next = 0;
+    for fd in keep {
+        if *fd > next {
+            process::close_range(next, fd - 1)?;
+        }
+        next = fd.saturating_add(1);
+    }
+    process::close_range(next, RawFd::MAX)
+}
+
+fn step<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> ConfineError {
+    move |cause| ConfineError::Step { step, source: cause.into() }
+}
+
+/// A second copy of a system error.
+fn same(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+fn names(protections: &[Protection]) -> String {
+    protections.iter().map(|protection| protection.name()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,90 @@
+//! What a process asks of the kernel for itself, where `nix` and `rustix` have no call.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Turns on memory-deny-write-execute for good (`PR_SET_MDWE`, Linux 6.3): writable memory never
+/// becomes executable in this process, its children, and what they execute.
+pub fn deny_write_execute() -> io::Result<()> {
+    let flags = libc::c_ulong::from(libc::PR_MDWE_REFUSE_EXEC_GAIN);
+    // SAFETY: PR_SET_MDWE takes one number of flags and three zeros, and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_MDWE, flags, 0_u64, 0_u64, 0_u64) }.into())
+}
+
+/// Whether [`deny_write_execute`] holds.
+pub fn denies_write_execute() -> bool {
+    // SAFETY: PR_GET_MDWE takes four zeros and returns its flags.
+    let flags = unsafe { libc::prctl(libc::PR_GET_MDWE, 0_u64, 0_u64, 0_u64, 0_u64) };
+    flags > 0 && flags.cast_unsigned() & libc::PR_MDWE_REFUSE_EXEC_GAIN != 0
+}
+
+/// Leaves the session keyring that was inherited, for a new and empty one.
+pub fn join_new_session_keyring() -> io::Result<()> {
+    /// From linux/keyctl.h.
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring; nothing of ours is read or written.
+    check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0_u64, 0_u64, 0_u64, 0_u64)
+    })
+}
+
+/// Resets the execution domain to plain Linux: no `READ_IMPLIES_EXEC`, no fixed addresses.
+pub fn reset_personality() -> io::Result<()> {
+    // SAFETY: takes a number; 0 is `PER_LINUX` without flags.
+    check(unsafe { libc::personality(0) }.into())
+}
+
+/// Closes the descriptors `first..=last`; those of them that aren't open don't matter.
+///
+/// Only for a process that holds no `OwnedFd` in that range: the recipe's first step.
+pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last)) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // SAFETY: closing descriptors touches no memory. That none of them is owned by a value that
+    // would close a later descriptor of the same number is the documented condition; breaking it
+    // makes an `EBADF` or closes a wrong descriptor, never undefined memory.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) })
+}
+
+/// The version of Landlock that the kernel has: 1 and up, or the errno that says why not
+/// (`ENOSYS`: not built in; `EOPNOTSUPP`: switched off at boot).
+pub fn landlock_abi() -> io::Result<u32> {
+    /// From linux/landlock.h.
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    // SAFETY: with this flag the kernel demands a null pointer and size 0, and reads nothing.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(version).map_err(|_| io::Error::last_os_error())
+}
+
+/// Takes ownership of descriptor `fd`, which this process was started with, and makes it
+/// close-on-exec. `EBADF` if it isn't open or was taken before.
+///
+/// Only for a process that knows what it was started with, as the layer's child does: a number
+/// that this program opened itself has an owner already.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    /// One bit for each of the first 64, so that none has two owners.
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    let bad = || io::Error::from_raw_os_error(libc::EBADF);
+    let bit = u32::try_from(fd).ok().and_then(|fd| 1_u64.checked_shl(fd)).ok_or_else(bad)?;
+    // SAFETY: F_SETFD takes a number and touches no memory; an unopened descriptor is EBADF.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    if TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        return Err(bad());
+    }
+    // SAFETY: it is open, and by the documented condition and the bit just set it has no other
+    // owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

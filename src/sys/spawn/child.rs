@@ -1,0 +1,235 @@
+//! What the child does between clone and exec.
+//!
+//! It runs in its parent's memory while the parent's thread sleeps, so: raw system calls only,
+//! nothing allocates, takes a lock, panics or unwinds. Loops go over iterators, not indices.
+
+use std::ffi::{CStr, c_char, c_long, c_void};
+use std::os::fd::RawFd;
+
+use super::{FilterLine, SignalSet, Step};
+
+/// All that the child needs, prepared by its parent.
+pub(super) struct Brief<'a> {
+    /// `None`: exit once everything else is done.
+    pub(super) program: Option<RawFd>,
+    pub(super) program_at: Option<RawFd>,
+    /// Ends with a null, as does `envp`.
+    pub(super) argv: &'a [*const c_char],
+    pub(super) envp: &'a [*const c_char],
+    pub(super) fds: &'a [RawFd],
+    /// Room for as many numbers as `fds` has.
+    pub(super) moved: &'a mut [RawFd],
+    pub(super) tasks: &'a [RawFd],
+    pub(super) network: Option<RawFd>,
+    /// `uid_map` and `gid_map`.
+    pub(super) maps: Option<(&'a [u8], &'a [u8])>,
+    pub(super) filter: Option<&'a [FilterLine]>,
+    /// Out: what failed, and the errno.
+    pub(super) fault: Option<(Step, i32)>,
+}
+
+type Fault = (Step, i32);
+
+/// The child's first function.
+///
+/// # Safety
+/// `brief` points to a [`Brief`] that nobody else uses while the child runs.
+pub(super) unsafe extern "C" fn enter(brief: *mut c_void) -> ! {
+    // SAFETY: the caller's promise.
+    let brief = unsafe { &mut *brief.cast::<Brief<'_>>() };
+    brief.fault = run(brief).err();
+    loop {
+        // SAFETY: ends this process and with it every borrow; no destructor or exit handler of
+        // the parent's runs. The code is looked at by nobody.
+        unsafe { libc::syscall(libc::SYS_exit_group, 127) };
+    }
+}
+
+/// Comes back only with a fault, or when there is no program to execute.
+fn run(brief: &mut Brief<'_>) -> Result<(), Fault> {
+    // First, so that there is no moment in which the parent's death goes unnoticed for long; the
+    // recipe looks for one that came even earlier.
+    // SAFETY: PR_SET_PDEATHSIG takes a number.
+    call(Step::ParentDeath, unsafe {
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SET_PDEATHSIG,
+            c_long::from(libc::SIGKILL),
+            0_usize,
+            0_usize,
+            0_usize,
+        )
+    })?;
+
+    default_dispositions()?;
+
+    // Before the descriptors move. "0" is whoever writes it.
+    for tasks in brief.tasks {
+        write_all(Step::Cgroup, *tasks, b"0")?;
+    }
+
+    // Without "deny" an unprivileged process may not write its gid_map: user_namespaces(7).
+    if let Some((uid_map, gid_map)) = brief.maps {
+        write_file(c"/proc/self/setgroups", b"deny")?;
+        write_file(c"/proc/self/gid_map", gid_map)?;
+        write_file(c"/proc/self/uid_map", uid_map)?;
+    }
+
+    if let Some(network) = brief.network {
+        // SAFETY: setns takes a descriptor and a number.
+        call(Step::Network, unsafe {
+            libc::syscall(libc::SYS_setns, network, libc::CLONE_NEWNET)
+        })?;
+    }
+
+    let Some(program) = brief.program else { return Ok(()) };
+    let program = arrange_descriptors(brief, program)?;
+
+    unblock_signals()?;
+    if let Some(filter) = brief.filter {
+        load(filter)?;
+    }
+
+    // SAFETY: both vectors end with a null and their strings live in the parent's memory, which
+    // waits for us; the path is an empty string.
+    call(Step::Exec, unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program,
+            c"".as_ptr(),
+            brief.argv.as_ptr(),
+            brief.envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    })?;
+    // A successful exec doesn't return, and a failed one has left above.
+    Err((Step::Exec, libc::ENOEXEC))
+}
+
+/// Every signal at its default: an exec resets handlers, but what the parent ignored stays ignored.
+fn default_dispositions() -> Result<(), Fault> {
+    /// The kernel's `struct sigaction`, on every architecture at most this long.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: the kernel reads a `struct sigaction`, which all zeros make `SIG_DFL` without
+        // flags; the old one isn't asked for. Without CLONE_SIGHAND the table is our own copy.
+        call(Step::Signals, unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                0_usize,
+                size_of::<SignalSet>(),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Puts the descriptors at 0, 1, 2, ... and the program where it should be, and closes all others.
+///
+/// Everything first moves above the places, for a source may have the number of another's place.
+/// Returns the program's new number.
+fn arrange_descriptors(brief: &mut Brief<'_>, program: RawFd) -> Result<RawFd, Fault> {
+    let places = RawFd::try_from(brief.fds.len()).unwrap_or(RawFd::MAX);
+    let program_at = brief.program_at.unwrap_or(places).max(places);
+    let above = program_at.saturating_add(1);
+    for (moved, fd) in brief.moved.iter_mut().zip(brief.fds) {
+        *moved = duplicate_above(*fd, above)?;
+    }
+    let program = duplicate_above(program, above)?;
+
+    for (place, moved) in (0..).zip(brief.moved.iter()) {
+        put(*moved, place, 0)?;
+    }
+    put(program, program_at, libc::O_CLOEXEC)?;
+    if program_at > places {
+        close_range(places, program_at - 1)?;
+    }
+    close_range(above, RawFd::MAX)?;
+    Ok(program_at)
+}
+
+/// The descriptors are our copies: without `CLONE_FILES` none of the
+/// parent's closes.
+fn close_range(first: RawFd, last: RawFd) -> Result<(), Fault> {
+    // SAFETY: takes numbers.
+    call(Step::Descriptors, unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+        .map(drop)
+}
+
+fn duplicate_above(fd: RawFd, above: RawFd) -> Result<RawFd, Fault> {
+    // SAFETY: takes numbers.
+    let new = call(Step::Descriptors, unsafe {
+        libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, c_long::from(above))
+    })?;
+    RawFd::try_from(new).map_err(|_| (Step::Descriptors, libc::EBADF))
+}
+
+fn put(fd: RawFd, place: RawFd, flags: i32) -> Result<(), Fault> {
+    // SAFETY: takes numbers. What was at `place` has been moved above.
+    call(Step::Descriptors, unsafe { libc::syscall(libc::SYS_dup3, fd, place, flags) }).map(drop)
+}
+
+fn unblock_signals() -> Result<(), Fault> {
+    let none: SignalSet = 0;
+    // SAFETY: the kernel reads one signal set of the size that is passed.
+    call(Step::Signals, unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            0_usize,
+            size_of::<SignalSet>(),
+        )
+    })
+    .map(drop)
+}
+
+fn load(filter: &[FilterLine]) -> Result<(), Fault> {
+    let len = u16::try_from(filter.len()).map_err(|_| (Step::Filter, libc::EINVAL))?;
+    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads `len` instructions, which is what the slice has, and checks them.
+    call(Step::Filter, unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    })
+    .map(drop)
+}
+
+fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Fault> {
+    // SAFETY: the path is terminated.
+    let fd = call(Step::IdMap, unsafe {
+        libc::syscall(
+            libc::SYS_openat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::O_WRONLY | libc::O_CLOEXEC,
+            0,
+        )
+    })?;
+    let fd = RawFd::try_from(fd).map_err(|_| (Step::IdMap, libc::EBADF))?;
+    write_all(Step::IdMap, fd, bytes)
+    // Closed with all others.
+}
+
+/// These files take a value in one write or not at all.
+fn write_all(step: Step, fd: RawFd, bytes: &[u8]) -> Result<(), Fault> {
+    // SAFETY: the kernel reads `bytes` and no more.
+    let written =
+        call(step, unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) })?;
+    if usize::try_from(written) == Ok(bytes.len()) { Ok(()) } else { Err((step, libc::EIO)) }
+}
+
+/// `libc::syscall`'s answer, with the errno. That errno is the parent's thread-local variable,
+/// which the parent, asleep, isn't reading.
+fn call(step: Step, result: c_long) -> Result<c_long, Fault> {
+    if result >= 0 {
+        return Ok(result);
+    }
+    // SAFETY: libc's errno location is valid in every thread, and the child runs with its
+    // parent's thread-local storage.
+    Err((step, unsafe { *libc::__errno_location() }))
+}

@@ -1,0 +1,320 @@
+//! What a layer is after the recipe.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cofferdam::policy::plan::FileRight;
+use cofferdam::sys::pidfd::Ended;
+
+use super::harness::{Running, grant, is_root, order, start};
+
+type Test = fn();
+
+pub(crate) const ALL: &[(&str, Test)] = &[
+    ("everything_demanded_is_given", everything_demanded_is_given),
+    ("the_kernel_shows_it_from_outside", the_kernel_shows_it_from_outside),
+    ("the_start_state_is_as_documented", the_start_state_is_as_documented),
+    ("only_grants_are_seen", only_grants_are_seen),
+    ("mounts_carry_their_flags", mounts_carry_their_flags),
+    ("only_declared_descriptors_are_open", only_declared_descriptors_are_open),
+    ("an_absent_grant_is_an_error", an_absent_grant_is_an_error),
+    ("a_symbolic_link_is_not_followed", a_symbolic_link_is_not_followed),
+    ("a_device_or_fifo_is_not_granted", a_device_or_fifo_is_not_granted),
+    ("a_dead_supervisor_stops_the_recipe", a_dead_supervisor_stops_the_recipe),
+    ("the_layer_dies_with_its_parent", the_layer_dies_with_its_parent),
+    ("the_parent_is_as_before", the_parent_is_as_before),
+];
+
+fn ended_well(running: Running) {
+    assert_eq!(running.end(), Ended::Exited(0));
+}
+
+fn everything_demanded_is_given() {
+    let mut running = start("facts", &order(), None);
+    let facts = running.facts();
+    assert_eq!(facts.0.get("refused"), None);
+    assert_eq!(facts.get("missing"), "0");
+    assert_eq!(facts.get("receipt-survives"), "true");
+    assert_eq!(facts.get("got-cgroup.memory"), "by fallback");
+    assert_eq!(facts.get("got-seccomp"), "enforced");
+    let identity = if is_root() { "enforced" } else { "by fallback" };
+    assert_eq!(facts.get("got-identity"), identity);
+    ended_well(running);
+}
+
+fn the_kernel_shows_it_from_outside() {
+    let order = order();
+    let mut running = start("none", &order, None);
+    running.facts();
+    for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(running.status(field), "0000000000000000", "{field}");
+    }
+    assert_eq!(running.status("NoNewPrivs"), "1");
+    assert_eq!(running.status("Seccomp"), "2");
+    assert_eq!(running.status("Threads"), "1");
+    let numbers = running.status("NSpid");
+    assert!(numbers.ends_with(" 1"), "process 1 of its own namespace: {numbers}");
+    if let cofferdam::confine::Identity::Own { uid, gid } = order.identity {
+        assert_eq!(running.status("Uid"), format!("{uid} {uid} {uid} {uid}"));
+        assert_eq!(running.status("Gid"), format!("{gid} {gid} {gid} {gid}"));
+        assert_eq!(running.status("Groups"), "");
+    }
+    ended_well(running);
+}
+
+/// Started by a parent in odd states; see [`outer`].
+fn the_start_state_is_as_documented() {
+    let said = run_outer("odd");
+    let has = |line: &str| assert!(said.lines().any(|l| l == line), "{line:?} isn't in\n{said}");
+    has("umask 77");
+    has("cwd /");
+    has("environment 0");
+    has("pid 1");
+    has("leads-session true");
+    has("host worker");
+    has("dumpable NotDumpable");
+    has("death-signal Some(\"Signal::KILL\")");
+    has("mdwe true");
+    has("securebits 239");
+    has("files-limit 64");
+    has("tasks-limit 16");
+    has("limit-raised false");
+    has("uid-changed false");
+    has("blocked 0000000000000000");
+    // Its own user namespace allows no other in it; as root that is the filter's part alone.
+    if !is_root() {
+        has("user-namespace false");
+    }
+    // SIGPIPE (bit 12) is what Rust's start ignores.
+    has("ignored 0000000000001000");
+    if is_root() {
+        has("nice 0");
+    }
+}
+
+/// A directory of the test's own with three directories and a file in each.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let base = tempfile::tempdir().expect("a directory");
+        let open = |path: &std::path::Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+        };
+        open(base.path(), 0o755);
+        for name in ["read", "write", "other"] {
+            let path = base.path().join(name);
+            fs::create_dir(&path).expect("a directory");
+            open(&path, 0o777);
+            let file = path.join("file");
+            fs::write(&file, name).expect("a file");
+            open(&file, 0o666);
+        }
+        Self(base)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+fn with_files(files: &Files) -> cofferdam::confine::Order {
+    let mut order = order();
+    let read = [FileRight::Read];
+    let write = [FileRight::Write, FileRight::Create];
+    order.grants = vec![grant(&files.path("read"), &read), grant(&files.path("write"), &write)];
+    order
+}
+
+fn only_grants_are_seen() {
+    let files = Files::new();
+    let mut running = start("files", &with_files(&files), None);
+    let facts = running.facts();
+    let is = |name: &str, what: &str| assert_eq!(facts.get(name), what, "{name}");
+    is("read-granted", "ok");
+    is("write-granted", "ok");
+    is("create-granted", "ok");
+    // Landlock's part: the mount allows it.
+    is("read-written", "permission denied");
+    // The mount's part; Landlock refuses it too.
+    is("write-read-only", "read-only filesystem or storage medium");
+    is("create-read-only", "read-only filesystem or storage medium");
+    is("list-root", "permission denied");
+    // The empty root's part.
+    is("read-neighbour", "entity not found");
+    is("dot-dot", "entity not found");
+    is("read-passwd", "entity not found");
+    is("proc", "entity not found");
+    is("create-in-root", "read-only filesystem or storage medium");
+    ended_well(running);
+}
+
+fn mounts_carry_their_flags() {
+    let files = Files::new();
+    let mut running = start("none", &with_files(&files), None);
+    running.facts();
+    let mounts = running.proc("mountinfo");
+    let mut seen = Vec::new();
+    for line in mounts.lines() {
+        let mut fields = line.split(' ').skip(4);
+        let (point, flags) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        let flags: Vec<&str> = flags.split(',').collect();
+        for flag in ["nosuid", "nodev", "noexec"] {
+            assert!(flags.contains(&flag), "{flag} is missing: {line}");
+        }
+        let writable = point == files.path("write").to_str().expect("UTF-8");
+        assert_eq!(flags.contains(&"rw"), writable, "{line}");
+        assert!(!line.contains("shared:"), "{line}");
+        seen.push(point.to_owned());
+    }
+    assert_eq!(seen.len(), 3, "the root and two grants: {mounts}");
+    ended_well(running);
+}
+
+fn only_declared_descriptors_are_open() {
+    // One that is left open by mistake, in the parent.
+    let leak = fs::File::open("/").expect("the root");
+    rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).expect("not close-on-exec");
+    let mut running = start("last", &order(), None);
+    assert_eq!(running.facts().get("open-besides-declared"), "0");
+    running.end();
+}
+
+fn refusal(order: &cofferdam::confine::Order) -> String {
+    let mut running = start("none", order, None);
+    let said = running.facts().get("refused").to_owned();
+    running.end();
+    said
+}
+
+fn an_absent_grant_is_an_error() {
+    let mut order = order();
+    order.grants = vec![grant("/nowhere/at/all".as_ref(), &[FileRight::Read])];
+    // Even where the root is optional: a grant is no protection.
+    order.layer.optional = vec![cofferdam::policy::plan::Protection::Root];
+    let said = refusal(&order);
+    assert!(said.contains("/nowhere/at/all") && said.contains("opening it"), "{said}");
+}
+
+fn a_symbolic_link_is_not_followed() {
+    let files = Files::new();
+    std::os::unix::fs::symlink(files.path("other"), files.path("link")).expect("a link");
+    for path in ["link", "link/file"] {
+        let mut order = order();
+        order.grants = vec![grant(&files.path(path), &[FileRight::Read])];
+        let said = refusal(&order);
+        assert!(said.contains("symbolic link"), "{said}");
+    }
+}
+
+fn a_device_or_fifo_is_not_granted() {
+    let files = Files::new();
+    let fifo = files.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
+    for path in [fifo, PathBuf::from("/dev/zero")] {
+        let mut order = order();
+        order.grants = vec![grant(&path, &[FileRight::Read])];
+        let said = refusal(&order);
+        assert!(said.contains("neither a regular file nor a directory"), "{said}");
+    }
+}
+
+fn a_dead_supervisor_stops_the_recipe() {
+    let mut running = start("orphan", &order(), None);
+    let said = running.facts();
+    assert!(said.get("refused").contains("supervisor is gone"), "{said:?}");
+    running.end();
+}
+
+fn the_layer_dies_with_its_parent() {
+    let mut outer = outer_command("parent")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the outer process");
+    let mut line = String::new();
+    let output = outer.stdout.take().expect("its output");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
+    let layer = PathBuf::from(format!("/proc/{}", line.trim()));
+    assert!(layer.exists(), "the layer {line} runs");
+
+    outer.kill().expect("killed");
+    outer.wait().expect("reaped");
+    let end = Instant::now() + Duration::from_secs(20);
+    while alive(&layer) {
+        assert!(Instant::now() < end, "the layer outlives its parent");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A zombie that nobody reaps is dead enough.
+fn alive(process: &std::path::Path) -> bool {
+    fs::read_to_string(process.join("stat")).is_ok_and(|stat| {
+        !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
+    })
+}
+
+/// Threat F16: the child borrows its parent's memory.
+fn the_parent_is_as_before() {
+    let said = run_outer("unchanged");
+    assert!(said.contains("unchanged true"), "{said}");
+}
+
+fn outer_command(kind: &str) -> std::process::Command {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0(super::harness::CHILD).arg(format!("outer-{kind}"));
+    command
+}
+
+fn run_outer(kind: &str) -> String {
+    let output = outer_command(kind).output().expect("the outer process");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// A process between the test and the layer, with one thread and a state of its own.
+#[allow(clippy::print_stdout)]
+pub(crate) fn outer(kind: &str) {
+    use nix::sys::signal::{SigSet, Signal};
+    match kind {
+        "odd" => {
+            rustix::process::umask(rustix::fs::Mode::empty());
+            rustix::process::nice(7).expect("nice");
+            SigSet::all().thread_block().expect("signals blocked");
+            std::env::set_current_dir("/tmp").expect("a directory");
+            let personality = nix::sys::personality::Persona::ADDR_NO_RANDOMIZE;
+            nix::sys::personality::set(personality).expect("a personality");
+            let mut running = start("facts", &order(), None);
+            for (name, value) in running.facts().0 {
+                println!("{name} {value}");
+            }
+            println!("blocked {}", running.status("SigBlk"));
+            println!("ignored {}", running.status("SigIgn"));
+            running.end();
+        }
+        "parent" => {
+            let mut running = start("none", &order(), None);
+            running.facts();
+            println!("{}", running.child.pid.as_raw_nonzero());
+            std::thread::sleep(Duration::from_mins(10));
+        }
+        "unchanged" => {
+            let mask = SigSet::from(Signal::SIGUSR1);
+            mask.thread_set_mask().expect("a mask");
+            let not = rustix::process::DumpableBehavior::NotDumpable;
+            rustix::process::set_dumpable_behavior(not).expect("not dumpable");
+            let count = || fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+            let before = count();
+            for _ in 0..20 {
+                start("none", &order(), None).end();
+            }
+            let same = rustix::process::dumpable_behavior() == Ok(not)
+                && SigSet::thread_get_mask().is_ok_and(|now| now == mask)
+                && (count() == before || !is_root());
+            println!("unchanged {same}");
+        }
+        other => panic!("no outer process {other}"),
+    }
+}
