@@ -3,3 +3,6 @@
 pub mod confine;
 pub mod ident;
 pub mod policy;
+pub mod seal;
+pub mod sys;
+pub mod wire;

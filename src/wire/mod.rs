@@ -1,0 +1,4 @@
+//! Wire formats: what crosses between processes, encoded and checked. Pure.
+
+pub mod limits;
+pub mod record;
