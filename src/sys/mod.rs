@@ -7,6 +7,8 @@
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
 //! | [`seccomp`] | loading a filter |
+//! | [`secret_page`] | memory for a private key |
+//! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
 //! | [`process`] | what a process asks for itself: `PR_SET_MDWE`, keyring, personality, `close_range` |
 //!
@@ -19,4 +21,6 @@ pub mod mount;
 pub mod pidfd;
 pub mod process;
 pub mod seccomp;
+pub mod secret_page;
+pub mod socket;
 pub mod spawn;

@@ -1,3 +1,5 @@
-//! The forms of bytes that cross a boundary. Pure.
+//! The forms of bytes that cross a boundary between processes. Pure.
 
 pub mod control;
+pub mod limits;
+pub mod record;

@@ -1,0 +1,40 @@
+//! Two things about sockets that no safe wrapper has.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// `SO_PASSRIGHTS`, Linux 6.16; the generic number, which x86-64 and aarch64 share.
+const SO_PASSRIGHTS: i32 = 83;
+
+/// Makes the kernel refuse descriptors on their way to this socket: who sends one gets `EPERM`.
+///
+/// `Ok(false)` where the kernel has no such switch (before Linux 6.16).
+pub fn refuse_descriptors(socket: impl AsFd) -> io::Result<bool> {
+    let off: libc::c_int = 0;
+    let length = libc::socklen_t::try_from(size_of_val(&off)).map_err(io::Error::other)?;
+    // SAFETY: the pointer and length name `off`, which lives until the call returns.
+    let answer = unsafe {
+        let socket = socket.as_fd().as_raw_fd();
+        libc::setsockopt(socket, libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const off).cast(), length)
+    };
+    if answer == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(false),
+        error => Err(error),
+    }
+}
+
+/// Registers a nonblocking descriptor with the running tokio runtime, for both directions.
+///
+/// Panics outside of a runtime, as [`AsyncFd`] does.
+pub fn watch(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: the raw descriptor of an `Arc<OwnedFd>` is the same at every call, and stays open
+    // until the `Arc`, which the `AsyncFd` keeps to its end, is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE) }?)
+}

@@ -1,0 +1,41 @@
+//! Every size on a channel, with its reason. All in bytes unless said otherwise.
+
+use super::record::{DESCRIPTOR, FRAME, HEADER};
+use crate::policy::plan::{ChannelPlan, DescriptorPlan};
+use crate::seal::aead::TAG;
+
+/// Payload of one record: 64 KiB.
+///
+/// Larger records gain little (the cipher is the limit from 16 KiB up) and would not fit a
+/// socket's default send buffer (208 KiB) three times, which both ends working at once needs.
+pub const PAYLOAD: usize = 64 << 10;
+
+/// The largest body of a record before sealing: call, total, descriptions, payload.
+pub const BODY: usize = 4 + 4 + DescriptorPlan::MAX as usize * DESCRIPTOR + PAYLOAD;
+
+/// The largest record: header, sealed body, tag. A datagram longer than this is refused unread.
+pub const RECORD: usize = HEADER + BODY + TAG;
+
+/// The smallest record: an empty message still has its call number.
+pub const SMALLEST_RECORD: usize = HEADER + 4 + TAG;
+
+/// The largest payload that shares a record with others. Above it, the copy and the cipher cost
+/// more than the system call that sharing saves.
+pub const SHARED_PAYLOAD: usize = 8 << 10;
+
+/// The most frames in one record: every frame has a header of its own.
+pub const FRAMES: usize = BODY / FRAME;
+
+/// The largest message: the plan's upper bound for `max`.
+pub const MESSAGE: usize = ChannelPlan::MAX_MESSAGE as usize;
+
+/// The longest reason in a refusal.
+pub const REASON: usize = 1 << 10;
+
+/// How many calls may wait for their answers on one link, at either end. A caller that has more
+/// waits; an answerer that owes more stops reading. Bounds both tables.
+pub const CALLS: usize = 1 << 10;
+
+/// Received messages that wait for `recv`, in number: then the link is not read until some are
+/// taken. The record that reaches the limit is still taken whole ([`FRAMES`]).
+pub const INBOX: usize = 64;

@@ -1,0 +1,426 @@
+//! The record: one sealed datagram on a channel.
+//!
+//! ```text
+//! header, 16 bytes, clear, authenticated:
+//!     version u8, kind u8, method u16, descriptors u8, flags u8, reserved u16 = 0, sequence u64
+//! body, sealed:
+//!     lone message: call u32, [total u32 if it has more pieces,]
+//!                   a description for each descriptor, payload
+//!     later piece:  payload
+//!     batch:        frames of {kind u8, reserved u8 = 0, method u16, call u32, length u32, payload}
+//! tag, 16 bytes
+//! ```
+//!
+//! All numbers are little-endian. A decoder here refuses everything that an encoder here would
+//! not have written, so each record has one meaning and one encoding.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::limits::{FRAMES, MESSAGE, PAYLOAD};
+use crate::policy::plan::DescriptorPlan;
+pub use crate::seal::handshake::VERSION;
+
+/// Bytes of a header.
+pub const HEADER: usize = size_of::<Header>();
+/// Bytes of a frame's head in a batch.
+pub const FRAME: usize = size_of::<FrameHead>();
+/// Bytes of a descriptor's description.
+pub const DESCRIPTOR: usize = size_of::<Descriptor>();
+/// More pieces of the same message follow. The only flag.
+pub const MORE: u8 = 1;
+
+/// What a record or frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// A handshake message; the one kind that is not sealed as records are.
+    Handshake = 1,
+    /// A message that wants no answer.
+    Message = 2,
+    /// A call.
+    Request = 3,
+    /// The answer to a call.
+    Reply = 4,
+    /// A call that the other end declined, with the reason as text.
+    Refusal = 5,
+    /// Several of the four above, which carry no descriptors, in one record.
+    Batch = 6,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        Ok(match byte {
+            1 => Self::Handshake,
+            2 => Self::Message,
+            3 => Self::Request,
+            4 => Self::Reply,
+            5 => Self::Refusal,
+            6 => Self::Batch,
+            other => return Err(WireError::Kind(other)),
+        })
+    }
+}
+
+/// Why bytes are not a record. Each of these is the sender's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Too short to hold what it must.
+    #[error("a record is cut short")]
+    Short,
+    /// Longer than any record.
+    #[error("a record is longer than the limit")]
+    Long,
+    /// Another version of the protocol.
+    #[error("protocol version {0} is not {VERSION}")]
+    Version(u8),
+    /// An unknown kind.
+    #[error("record kind {0} is unknown")]
+    Kind(u8),
+    /// A kind that has no place here.
+    #[error("a record of kind {0:?} has no place here")]
+    Misplaced(Kind),
+    /// Unknown flags, or a flag where it has no meaning.
+    #[error("record flags {0:#04x} are unknown or misplaced")]
+    Flags(u8),
+    /// Reserved bits that are not zero.
+    #[error("reserved bits are set")]
+    Reserved,
+    /// More descriptors than any plan allows, or some where there can be none.
+    #[error("a record announces {0} descriptors where that many can't be")]
+    Descriptors(u8),
+    /// A method in a header that has none.
+    #[error("a record of a kind without a method names method {0}")]
+    Method(u16),
+    /// Not the next sequence number.
+    #[error("record {got} came where {expected} was due")]
+    Sequence {
+        /// What came.
+        got: u64,
+        /// What was due.
+        expected: u64,
+    },
+    /// A length inside that disagrees with the record's own, or passes a limit.
+    #[error("a length inside a record is wrong")]
+    Length,
+}
+
+/// A header as its bytes lie.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Header {
+    version: u8,
+    kind: u8,
+    method: U16,
+    descriptors: u8,
+    flags: u8,
+    reserved: U16,
+    sequence: U64,
+}
+
+/// What a header says, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// What the record is.
+    pub kind: Kind,
+    /// The method's number in the plan; 0 where there is none.
+    pub method: u16,
+    /// How many descriptors come along.
+    pub descriptors: u8,
+    /// Whether more pieces of this message follow.
+    pub more: bool,
+    /// The record's number in its direction.
+    pub sequence: u64,
+}
+
+impl Head {
+    /// The header's bytes.
+    pub fn encode(self) -> [u8; HEADER] {
+        let header = Header {
+            version: VERSION,
+            kind: self.kind as u8,
+            method: self.method.into(),
+            descriptors: self.descriptors,
+            flags: if self.more { MORE } else { 0 },
+            reserved: U16::ZERO,
+            sequence: self.sequence.into(),
+        };
+        zerocopy::transmute!(header)
+    }
+
+    /// Reads the header at the start of `record`.
+    pub fn decode(record: &[u8]) -> Result<Self, WireError> {
+        let (header, _) = Header::ref_from_prefix(record).map_err(|_| WireError::Short)?;
+        if header.version != VERSION {
+            return Err(WireError::Version(header.version));
+        }
+        let kind = Kind::from_byte(header.kind)?;
+        if header.flags & !MORE != 0 {
+            return Err(WireError::Flags(header.flags));
+        }
+        if header.reserved != U16::ZERO {
+            return Err(WireError::Reserved);
+        }
+        let head = Self {
+            kind,
+            method: header.method.get(),
+            descriptors: header.descriptors,
+            more: header.flags & MORE != 0,
+            sequence: header.sequence.get(),
+        };
+        head.check()
+    }
+
+    /// What no sender writes: descriptors, methods or pieces of kinds that have none.
+    fn check(self) -> Result<Self, WireError> {
+        let bare = matches!(self.kind, Kind::Handshake | Kind::Batch);
+        if self.descriptors > DescriptorPlan::MAX
+            || (self.descriptors != 0 && (bare || self.kind == Kind::Refusal))
+        {
+            return Err(WireError::Descriptors(self.descriptors));
+        }
+        if bare && self.method != 0 {
+            return Err(WireError::Method(self.method));
+        }
+        if self.more && (bare || self.kind == Kind::Refusal) {
+            return Err(WireError::Flags(MORE));
+        }
+        Ok(self)
+    }
+}
+
+/// A description of one descriptor, sealed in the body of the message that carries it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct Descriptor {
+    /// `st_dev`.
+    pub device: U64,
+    /// `st_ino`.
+    pub inode: U64,
+    /// The [`DescriptorKind`](crate::policy::plan::DescriptorKind), by its place there.
+    pub kind: u8,
+    /// `O_RDONLY`, `O_WRONLY` or `O_RDWR`.
+    pub access: u8,
+    /// Zero.
+    pub reserved: U16,
+    /// `F_GET_SEALS`, or 0 for what has no seals.
+    pub seals: U32,
+}
+
+/// The start of a message: what comes before its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening<'a> {
+    /// The call's number; 0 for a message.
+    pub call: u32,
+    /// Bytes of the whole message, when more pieces follow.
+    pub total: Option<u32>,
+    /// The descriptions.
+    pub descriptors: &'a [Descriptor],
+    /// The payload, or its first piece.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Opening<'a> {
+    /// Reads the body of a record that begins a message.
+    pub fn decode(head: Head, body: &'a [u8]) -> Result<Self, WireError> {
+        let (call, rest) = U32::read_from_prefix(body).map_err(|_| WireError::Short)?;
+        let (total, rest) = if head.more {
+            let (total, rest) = U32::read_from_prefix(rest).map_err(|_| WireError::Short)?;
+            (Some(total.get()), rest)
+        } else {
+            (None, rest)
+        };
+        let (descriptors, payload) =
+            <[Descriptor]>::ref_from_prefix_with_elems(rest, usize::from(head.descriptors))
+                .map_err(|_| WireError::Short)?;
+        if descriptors.iter().any(|one| one.reserved != U16::ZERO) {
+            return Err(WireError::Reserved);
+        }
+        // A message in pieces fills every record but the last one, so there is one way to cut it.
+        let whole = match total {
+            Some(total) => total as usize <= MESSAGE && total as usize > payload.len(),
+            None => true,
+        };
+        let full = payload.len() == PAYLOAD || !head.more;
+        if !whole || !full || payload.len() > PAYLOAD {
+            return Err(WireError::Length);
+        }
+        let call = check_call(head.kind, call.get())?;
+        Ok(Self { call, total, descriptors, payload })
+    }
+
+    /// Appends the part before the payload to `body`.
+    pub fn encode(
+        call: u32,
+        total: Option<u32>,
+        descriptors: &[Descriptor],
+        body: &mut Vec<u8>,
+    ) {
+        body.extend_from_slice(&call.to_le_bytes());
+        if let Some(total) = total {
+            body.extend_from_slice(&total.to_le_bytes());
+        }
+        body.extend_from_slice(descriptors.as_bytes());
+    }
+}
+
+/// A frame's head in a batch, as its bytes lie.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct FrameHead {
+    kind: u8,
+    reserved: u8,
+    method: U16,
+    call: U32,
+    length: U32,
+}
+
+/// One message in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What it is: anything but a handshake or a batch.
+    pub kind: Kind,
+    /// The method's number.
+    pub method: u16,
+    /// The call's number; 0 for a message.
+    pub call: u32,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Appends the frame to the body of a batch.
+    pub fn encode(&self, body: &mut Vec<u8>) {
+        let head = FrameHead {
+            kind: self.kind as u8,
+            reserved: 0,
+            method: self.method.into(),
+            call: self.call.into(),
+            // Payloads in frames are bounded by `limits::SHARED_PAYLOAD`.
+            length: u32::try_from(self.payload.len()).unwrap_or(u32::MAX).into(),
+        };
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(self.payload);
+    }
+
+    /// Takes the next frame from the front of `rest`.
+    pub fn decode(rest: &mut &'a [u8]) -> Result<Self, WireError> {
+        let (head, after) = FrameHead::ref_from_prefix(rest).map_err(|_| WireError::Short)?;
+        let kind = Kind::from_byte(head.kind)?;
+        if matches!(kind, Kind::Handshake | Kind::Batch) {
+            return Err(WireError::Misplaced(kind));
+        }
+        if head.reserved != 0 {
+            return Err(WireError::Reserved);
+        }
+        let length = usize::try_from(head.length.get()).map_err(|_| WireError::Length)?;
+        let (payload, after) = after.split_at_checked(length).ok_or(WireError::Length)?;
+        *rest = after;
+        let call = check_call(kind, head.call.get())?;
+        Ok(Self { kind, method: head.method.get(), call, payload })
+    }
+}
+
+/// Checks that a batch is nothing but whole frames, at least one, before any is acted on.
+pub fn check_batch(body: &[u8]) -> Result<(), WireError> {
+    let mut rest = body;
+    let mut frames = 0;
+    while !rest.is_empty() {
+        Frame::decode(&mut rest)?;
+        frames += 1;
+    }
+    if frames == 0 || frames > FRAMES { Err(WireError::Short) } else { Ok(()) }
+}
+
+/// Messages have no call number, everything else has one.
+fn check_call(kind: Kind, call: u32) -> Result<u32, WireError> {
+    if (kind == Kind::Message) == (call == 0) { Ok(call) } else { Err(WireError::Length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head() -> Head {
+        Head { kind: Kind::Request, method: 7, descriptors: 2, more: false, sequence: 9 }
+    }
+
+    #[test]
+    fn a_header_lies_as_documented() {
+        let bytes = head().encode();
+        assert_eq!(bytes, [1, 3, 7, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Head::decode(&bytes), Ok(head()));
+    }
+
+    #[test]
+    fn unknown_versions_kinds_flags_and_reserved_bits_are_refused() {
+        let with = |place: usize, byte: u8| {
+            let mut bytes = head().encode();
+            bytes[place] = byte;
+            Head::decode(&bytes)
+        };
+        assert_eq!(with(0, 2), Err(WireError::Version(2)));
+        assert_eq!(with(1, 0), Err(WireError::Kind(0)));
+        assert_eq!(with(1, 7), Err(WireError::Kind(7)));
+        assert_eq!(with(5, 2), Err(WireError::Flags(2)));
+        assert_eq!(with(6, 1), Err(WireError::Reserved));
+        assert_eq!(with(7, 1), Err(WireError::Reserved));
+        assert_eq!(with(4, 17), Err(WireError::Descriptors(17)));
+        assert_eq!(Head::decode(&head().encode()[..15]), Err(WireError::Short));
+    }
+
+    #[test]
+    fn a_piece_must_fill_its_record_and_leave_some_for_the_next() {
+        let head = Head { descriptors: 0, more: true, ..head() };
+        let mut body = Vec::new();
+        Opening::encode(1, Some(70_000), &[], &mut body);
+        body.resize(8 + PAYLOAD, 0);
+        assert_eq!(Opening::decode(head, &body).unwrap().total, Some(70_000));
+        assert_eq!(Opening::decode(head, &body[..100]), Err(WireError::Length));
+        body[4..8].copy_from_slice(&65_536_u32.to_le_bytes());
+        assert_eq!(Opening::decode(head, &body), Err(WireError::Length));
+        body[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(Opening::decode(head, &body), Err(WireError::Length));
+    }
+
+    #[test]
+    fn frames_come_back_in_order() {
+        let mut body = Vec::new();
+        let first = Frame { kind: Kind::Message, method: 1, call: 0, payload: b"one" };
+        let second = Frame { kind: Kind::Request, method: 2, call: 5, payload: b"" };
+        first.encode(&mut body);
+        second.encode(&mut body);
+        check_batch(&body).unwrap();
+        let mut rest = body.as_slice();
+        assert_eq!(Frame::decode(&mut rest), Ok(first));
+        assert_eq!(Frame::decode(&mut rest), Ok(second));
+        assert!(rest.is_empty());
+        assert!(check_batch(&body[..body.len() - 1]).is_err());
+        assert!(check_batch(&[]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_and_decode_to_what_encodes_to_them(bytes: Vec<u8>) {
+            if let Ok(head) = Head::decode(&bytes) {
+                prop_assert_eq!(&head.encode()[..], &bytes[..HEADER]);
+                let body = &bytes[HEADER..];
+                if let Ok(opening) = Opening::decode(head, body) {
+                    let mut again = Vec::new();
+                    Opening::encode(opening.call, opening.total, opening.descriptors, &mut again);
+                    again.extend_from_slice(opening.payload);
+                    prop_assert_eq!(&again[..], body);
+                }
+            }
+            let mut rest = bytes.as_slice();
+            while let Ok(frame) = Frame::decode(&mut rest) {
+                prop_assert!(frame.payload.len() <= bytes.len());
+            }
+            let _ = check_batch(&bytes);
+        }
+    }
+}
