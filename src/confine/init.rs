@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::io::Errno;
@@ -16,12 +16,9 @@ use rustix::process::WaitOptions;
 use super::receipt::{Asked, Got, Receipt};
 use super::recipe::{Bare, ConfineError};
 use crate::policy::plan::Protection;
+use crate::policy::syscall::EXEC_FD;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn::{self, Child, FilterLine, Spawn};
-
-/// Where the program's own descriptor is when its filter is asked for the exec. Past what it
-/// starts with, and within any limit on descriptors that lets a program start at all.
-pub const EXEC_FD: RawFd = 63;
 
 /// The signals that are passed on to the program; all others are init's own.
 const FORWARDED: [Signal; 7] = [

@@ -132,6 +132,28 @@ impl Receipt {
         Protection::ALL.into_iter().filter(lacks).collect()
     }
 
+    /// One line: how much of what was asked is in force, and what isn't as asked.
+    pub fn summary(&self) -> String {
+        let asked = || Protection::ALL.into_iter().filter(|&p| self.asked(p) != Asked::No);
+        let names = |wanted: fn(Got) -> bool| {
+            let names = asked().filter(|&p| wanted(self.got(p))).map(Protection::name);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let fallback = names(|got| got == Got::Fallback);
+        let missing = names(|got| !got.satisfies());
+        let given = asked().filter(|&p| self.got(p).satisfies()).count();
+        let mut text = format!("{given} of {} protections in force", asked().count());
+        if self.landlock_abi > 0 {
+            text += &format!(", Landlock ABI {}", self.landlock_abi);
+        }
+        for (what, names) in [("by fallback", fallback), ("missing", missing)] {
+            if !names.is_empty() {
+                text += &format!("; {what}: {names}");
+            }
+        }
+        text
+    }
+
     /// The wire form.
     pub fn to_bytes(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];

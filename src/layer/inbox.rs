@@ -3,12 +3,15 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg,
 };
 
+use crate::sys::socket;
 use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 
 /// What one look at the socket found.
@@ -24,13 +27,13 @@ pub enum Heard {
 
 /// The control socket (`SOCK_SEQPACKET`, non-blocking).
 #[derive(Debug)]
-pub struct Inbox(OwnedFd);
+pub struct Inbox(Arc<OwnedFd>);
 
 impl Inbox {
     /// Takes the layer's end.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self(socket))
+        Ok(Self(Arc::new(socket)))
     }
 
     /// Reads the next message without waiting.
@@ -40,7 +43,7 @@ impl Inbox {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
-            &self.0,
+            &*self.0,
             &mut [IoSliceMut::new(&mut bytes)],
             &mut ancillary,
             RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
@@ -75,7 +78,7 @@ impl Inbox {
             match self.look()? {
                 Heard::Nothing => {
                     let mut fds =
-                        [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
+                        [rustix::event::PollFd::new(&*self.0, rustix::event::PollFlags::IN)];
                     match rustix::event::poll(&mut fds, None) {
                         Ok(_) | Err(Errno::INTR) => {}
                         Err(error) => return Err(error.into()),
@@ -86,9 +89,14 @@ impl Inbox {
         }
     }
 
+    /// The socket, for tokio to watch.
+    pub fn watch(&self) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+        socket::watch(Arc::clone(&self.0))
+    }
+
     /// Says something to the supervisor. The few messages that a layer may send always fit.
     pub fn say(&self, message: &FromLayer) -> io::Result<()> {
-        rustix::net::send(&self.0, &message.encode(), SendFlags::NOSIGNAL)?;
+        rustix::net::send(&*self.0, &message.encode(), SendFlags::NOSIGNAL)?;
         Ok(())
     }
 }

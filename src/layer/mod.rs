@@ -2,6 +2,7 @@
 
 pub(crate) mod enter;
 pub(crate) mod inbox;
+mod exec;
 mod run;
 pub(crate) mod slice;
 

@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::inbox::Heard;
 use super::{Layer, Shared};
@@ -84,10 +81,9 @@ impl Function {
 
 /// Serves the control socket for ever; returns why it can't go on.
 async fn serve(shared: Arc<Shared>) -> io::Error {
-    let socket = Raw(shared.inbox.as_fd().as_raw_fd());
-    let readiness = match AsyncFd::register_with_interest(socket, Interest::READABLE) {
+    let readiness = match shared.inbox.watch() {
         Ok(readiness) => readiness,
-        Err(error) => return error.into(),
+        Err(error) => return error,
     };
     loop {
         let mut ready = match readiness.readable().await {
@@ -98,16 +94,6 @@ async fn serve(shared: Arc<Shared>) -> io::Error {
             return error;
         }
         ready.clear_ready();
-    }
-}
-
-/// The socket's number for tokio's poller. [`Shared`] owns the descriptor and outlives the
-/// runtime.
-struct Raw(RawFd);
-
-impl AsRawFd for Raw {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
     }
 }
 

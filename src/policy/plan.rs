@@ -164,6 +164,17 @@ pub enum ListenAddress {
     Unix(String),
 }
 
+impl std::fmt::Display for ListenAddress {
+    /// As the policy writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
 /// Resource limits of one instance. `None` is the default that [`Limits::default`] documents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use super::spawn::StartError;
 use super::listen;
 use crate::confine::cgroup::{self, Group};
-use crate::confine::filter::{self, Filter};
+use crate::confine::filter::{self, Arch, Filter};
 use crate::confine::paths::Grant;
 use crate::confine::{Identity, spaces};
 use crate::ident::{Instance, Name, PolicyId};
@@ -129,14 +129,17 @@ fn place_of(daemon: &Name) -> u32 {
 }
 
 /// Compiles every layer and binds every socket.
-pub fn compile(plan: &Plan, settings: Vec<u8>) -> Result<Vec<Image>, ImageError> {
+pub fn compile(
+    plan: &Plan,
+    policy: PolicyId,
+    settings: Vec<u8>,
+) -> Result<Vec<Image>, ImageError> {
     let ground = Rc::new(Ground::survey(plan)?);
     let settings: Rc<[u8]> = settings.into();
-    let policy = plan.id();
     let mut next_uid = ground.first_uid;
     let mut images = Vec::new();
     for layer in &plan.layers {
-        let filter = Filter::compile(&layer.syscalls)
+        let filter = filter::compile(&layer.syscalls, Arch::NATIVE)
             .map_err(|error| ImageError::Filter { layer: layer.name.clone(), error })?;
         let mut image = Image {
             ground: Rc::clone(&ground),

@@ -9,7 +9,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::CapabilitySet;
 
 use super::image::Image;
-use crate::confine::filter::supervisor::supervisor_filter;
+use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
 
 /// What starting, confining and killing layers takes of root's capabilities (capabilities(7)).
 const NEEDED: [CapabilitySet; 9] = [
@@ -39,9 +39,9 @@ pub fn lock(images: &[Image]) -> io::Result<()> {
         drop_capabilities(images)?;
     }
     rustix::thread::set_no_new_privs(true)?;
-    supervisor_filter(images.iter().map(|image| image.plan.syscalls.as_slice()))
-        .map_err(io::Error::other)?
-        .load()
+    let layers = images.iter().map(|image| image.plan.syscalls.as_slice());
+    let filter = supervisor_filter(layers, &own_calls()).map_err(io::Error::other)?;
+    filter.load().map_err(io::Error::other)
 }
 
 fn drop_capabilities(images: &[Image]) -> io::Result<()> {

@@ -40,6 +40,13 @@ impl Log {
         }
     }
 
+    /// Lines that stand for themselves, such as a checker's drawing.
+    pub fn print(&mut self, text: &str) {
+        for line in text.lines() {
+            self.push("", line.as_bytes());
+        }
+    }
+
     fn push(&mut self, stamp: &str, line: &[u8]) {
         self.queue.extend(stamp.as_bytes());
         self.queue.extend(neutralise(line).as_bytes());

@@ -57,7 +57,7 @@ const SWEEP: Duration = Duration::from_millis(50);
 pub enum Outcome {
     /// It was asked to stop, or every layer had finished.
     Fine,
-    /// A layer failed more often than its policy tolerates.
+    /// A layer failed more often than its policy tolerates, or once and for all.
     GaveUp,
     /// A layer could not be started or confined.
     Refused,
@@ -66,6 +66,9 @@ pub enum Outcome {
 /// Why a daemon doesn't begin.
 #[derive(Debug, thiserror::Error)]
 enum StartUp {
+    /// The plan has no canonical form.
+    #[error("the plan can't be encoded: {0}")]
+    Encoding(postcard::Error),
     /// A filter, a socket or a file.
     #[error(transparent)]
     Image(#[from] image::ImageError),
@@ -125,16 +128,20 @@ impl Supervisor {
             Err(error) => return Err((StartUp::Signals(error), log)),
         };
         let denials = Denials::open();
-        let images = match image::compile(&plan, settings) {
-            Ok(images) => images,
-            Err(error) => return Err((error.into(), log)),
+        let compiled = plan
+            .id()
+            .map_err(StartUp::Encoding)
+            .and_then(|id| Ok((id, image::compile(&plan, id, settings)?)));
+        let (id, images) = match compiled {
+            Ok(compiled) => compiled,
+            Err(error) => return Err((error, log)),
         };
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
             plan.layers.len(),
             plan.channels.len(),
-            plan.id().short()
+            id.short()
         ));
         if let Err(error) = lockdown::lock(&images) {
             return Err((StartUp::Lockdown(error), log));
@@ -360,8 +367,8 @@ impl Supervisor {
 
     /// Lets a confined layer in, if it is confined as its policy asks.
     fn admit(&mut self, place: usize, key: [u8; 32], receipt: &Receipt) {
-        let Life::Running(child) = &mut self.places[place].life else { return };
-        let plan = &self.plan.layers[self.places[place].seat.layer];
+        let Place { seat, life: Life::Running(child) } = &mut self.places[place] else { return };
+        let plan = &self.plan.layers[seat.layer];
         let missing = receipt.missing_against(plan);
         if !missing.is_empty() {
             let names: Vec<_> = missing.iter().map(|protection| protection.name()).collect();
@@ -432,6 +439,8 @@ impl Supervisor {
         }
         match self.places[place].seat.ended(ending, Instant::now()) {
             Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
+            // Nobody hears of it again, so the daemon's exit code does.
+            Decision::LeaveDown if ending.is_failure() => self.outcome = Outcome::GaveUp,
             Decision::LeaveDown => {}
             Decision::StopDaemon => {
                 self.log.say(&format!(

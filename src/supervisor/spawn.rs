@@ -109,7 +109,7 @@ fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::io::ioctl_fionbio(&near, true)?;
     // Linux 6.16's SO_PASSRIGHTS; before that the plain receive drops what comes.
-    let _ = crate::sys::socket::refuse_rights(&near);
+    let _ = crate::sys::socket::refuse_descriptors(&near);
     Ok((near, far))
 }
 

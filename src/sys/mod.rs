@@ -6,7 +6,6 @@
 //! | `clone` | the few instructions of assembly beneath it |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
-//! | [`seccomp`] | loading a filter |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
@@ -20,7 +19,6 @@ pub mod inherit;
 pub mod mount;
 pub mod pidfd;
 pub mod process;
-pub mod seccomp;
 pub mod secret_page;
 pub mod socket;
 pub mod spawn;

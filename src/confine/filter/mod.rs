@@ -16,7 +16,6 @@ mod link;
 pub mod supervisor;
 
 use std::collections::BTreeSet;
-use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +24,7 @@ pub use supervisor::supervisor_filter;
 
 use crate::policy::plan::SyscallPlan;
 use crate::policy::syscall::meaning::permits;
-use crate::sys::seccomp;
+use crate::sys::spawn::FilterLine;
 
 /// A compiled filter, ready to be loaded.
 ///
@@ -160,21 +159,27 @@ impl Filter {
         evaluate::run(&self.program, arch, number, &arguments)
     }
 
-    /// Loads it into every thread of this process, for good. `no_new_privs` must be set.
+    /// The instructions as the kernel's `struct sock_filter`, for a child that loads them itself.
+    pub fn lines(&self) -> Vec<FilterLine> {
+        let line = |&Instruction { code, jt, jf, k }| FilterLine { code, jt, jf, k };
+        self.program.iter().map(line).collect()
+    }
+
+    /// Loads it into every thread of this process, for good.
+    ///
+    /// All threads get the filter or none does (`SECCOMP_FILTER_FLAG_TSYNC`, seccomp(2)). Sets
+    /// `no_new_privs`, without which the kernel would refuse.
     pub fn load(&self) -> Result<(), LoadError> {
-        let program: Vec<seccomp::sock_filter> = self
-            .program
-            .iter()
-            .map(|&Instruction { code, jt, jf, k }| seccomp::sock_filter { code, jt, jf, k })
-            .collect();
-        seccomp::load(&program).map_err(LoadError)
+        let line = |&Instruction { code, jt, jf, k }| seccompiler::sock_filter { code, jt, jf, k };
+        let program: Vec<_> = self.program.iter().map(line).collect();
+        seccompiler::apply_filter_all_threads(&program).map_err(LoadError)
     }
 }
 
 /// The kernel refused the filter.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel refused the system-call filter: {0}")]
-pub struct LoadError(#[source] io::Error);
+pub struct LoadError(#[source] seccompiler::Error);
 
 /// Runs the filter on calls around every value that an entry's conditions name, and compares the
 /// answers with what the entry means.

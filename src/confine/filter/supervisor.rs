@@ -45,6 +45,7 @@ const EPERM: u16 = 1;
 /// `io_uring`, BPF, performance counters, modules, keys beyond one's own keyring, clocks, power.
 pub const OWN: &[&str] = &[
     // Bytes and descriptors.
+    "personality",
     "read",
     "write",
     "readv",

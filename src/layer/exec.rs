@@ -1,0 +1,76 @@
+//! An `exec` layer: this process becomes the init of another program.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::inbox::Inbox;
+use super::slice::Slice;
+use crate::confine::filter::{self, Arch};
+use crate::confine::init::{Init, Launch};
+use crate::confine::prepare;
+use crate::policy::syscall::init_plan;
+use crate::sys::pidfd::Ended;
+use crate::wire::control::FromLayer;
+
+/// Confines this process, runs the program beneath it, and tells the supervisor how it ended.
+pub(super) fn run(
+    slice: &Slice,
+    argv: &[String],
+    inbox: Inbox,
+) -> Result<ExitCode, (Inbox, String)> {
+    let init = match start(slice, argv, &inbox) {
+        Ok(init) => init,
+        Err(error) => return Err((inbox, error)),
+    };
+    let ready = FromLayer::Ready { key: [0; 32], receipt: init.receipt().to_bytes() };
+    // When the supervisor is gone there is nobody to tell, and the kernel is about to end us.
+    let _ = inbox.say(&ready);
+    let last_words = match init.run() {
+        Ok(Ended::Exited(code)) => FromLayer::Exited { code },
+        Ok(Ended::Killed(signal)) => FromLayer::Killed { signal },
+        Err(_) => return Ok(ExitCode::FAILURE),
+    };
+    let _ = inbox.say(&last_words);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> {
+    let init_filter =
+        filter::compile(&init_plan(), Arch::NATIVE).map_err(|error| error.to_string())?;
+    let bare = prepare(&slice.order, inbox.as_fd()).map_err(|error| error.to_string())?;
+
+    // Opened in the layer's own root: what it can't see can't be started.
+    let path = argv.first().map_or("", String::as_str);
+    let program = open(path).map_err(|error| {
+        let layer = &slice.order.layer.name;
+        format!("[layer.{layer}] exec: {path}: {error}")
+    })?;
+    let argv = strings(argv.iter().cloned())?;
+    let variables = slice.order.layer.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let envp = strings(variables)?;
+    // The spawn has put these in place: the null device and the log's pipes.
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let fds: [BorrowedFd<'_>; 3] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let launch = Launch {
+        program: program.as_fd(),
+        argv: &argv,
+        envp: &envp,
+        fds: &fds,
+        filter: &slice.filter.lines(),
+    };
+    bare.launch(&launch, || init_filter.load()).map_err(|error| error.to_string())
+}
+
+fn open(path: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> {
+    texts
+        .map(|text| CString::new(text).map_err(|_| "an argument holds a zero byte".to_owned()))
+        .collect()
+}
