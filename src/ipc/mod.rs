@@ -1,4 +1,0 @@
-//! The facilities by which layers communicate: one file each.
-
-pub mod file;
-pub mod message;
