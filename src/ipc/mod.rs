@@ -1,0 +1,3 @@
+//! The facilities that a layer's code uses, one module each.
+
+pub mod message;
