@@ -48,6 +48,7 @@
 //! `optional`.
 
 
+pub mod channel;
 pub mod cli;
 pub mod confine;
 pub mod ident;

@@ -16,9 +16,6 @@ pub const BODY: usize = 4 + 4 + DescriptorPlan::MAX as usize * DESCRIPTOR + PAYL
 /// The largest record: header, sealed body, tag. A datagram longer than this is refused unread.
 pub const RECORD: usize = HEADER + BODY + TAG;
 
-/// The smallest record: an empty message still has its call number.
-pub const SMALLEST_RECORD: usize = HEADER + 4 + TAG;
-
 /// The largest payload that shares a record with others. Above it, the copy and the cipher cost
 /// more than the system call that sharing saves.
 pub const SHARED_PAYLOAD: usize = 8 << 10;
@@ -39,3 +36,14 @@ pub const CALLS: usize = 1 << 10;
 /// Received messages that wait for `recv`, in number: then the link is not read until some are
 /// taken. The record that reaches the limit is still taken whole ([`FRAMES`]).
 pub const INBOX: usize = 64;
+
+/// The same in bytes: 1 MiB. One message more than this may wait, of any size that the policy
+/// allows.
+pub const INBOX_BYTES: usize = 1 << 20;
+
+/// How many tidings of peers (restarted, gone, broke) wait for `recv`; the oldest go first when
+/// nobody asks for them.
+pub const TIDINGS: usize = 256;
+
+/// How many records are read from one link before the others have their turn.
+pub const TURN: usize = 64;

@@ -1,0 +1,99 @@
+//! What can go wrong on a link, by who is to blame.
+
+use rustix::io::Errno;
+
+use super::descriptor::DescriptorFault;
+use crate::seal::SealError;
+use crate::wire::record::{Kind, WireError};
+
+/// Why a link ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The peer broke the rules, or somebody in its place did. It is taken as compromised.
+    #[error("the peer broke the rules: {0}")]
+    Peer(#[from] PeerFault),
+    /// The peer closed its end. Everything that it had sent before was received.
+    #[error("the peer has closed its end")]
+    Closed,
+    /// The system refused.
+    #[error("the system refused {what}: {errno}")]
+    System {
+        /// The call that failed.
+        what: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+    /// This end can't go on, for a reason of its own.
+    #[error("this end can't go on: {0}")]
+    Seal(#[from] SealError),
+}
+
+/// A rule that a peer broke.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerFault {
+    /// The handshake failed: another key, another policy, another channel or another instance.
+    #[error("the handshake failed: {0}")]
+    Handshake(SealError),
+    /// A record does not open.
+    #[error("record {sequence}: {error}")]
+    Record {
+        /// Which record was due.
+        sequence: u64,
+        /// What is wrong with it.
+        error: SealError,
+    },
+    /// Not in the form of a record.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A datagram longer than any record.
+    #[error("a datagram is longer than any record")]
+    Oversize,
+    /// A datagram of no bytes, which no end sends.
+    #[error("an empty datagram")]
+    Empty,
+    /// More descriptors than there was room for, or than this process may open. All are closed.
+    #[error("more descriptors came than the policy allows, or than this process may hold")]
+    DescriptorsCut,
+    /// Not as many descriptors as the header announces. All are closed.
+    #[error("{came} descriptors came where the record announces {announced}")]
+    DescriptorCount {
+        /// What the header says.
+        announced: u8,
+        /// What came.
+        came: usize,
+    },
+    /// A descriptor that is not what it should be. All are closed.
+    #[error("descriptor {place}: {fault}")]
+    Descriptor {
+        /// Which one, from 0.
+        place: usize,
+        /// What is wrong with it.
+        fault: DescriptorFault,
+    },
+    /// A kind of message that this side of the channel never gets.
+    #[error("the peer may not send a {0:?} on its side of the channel")]
+    Direction(Kind),
+    /// A method that the plan has not.
+    #[error("method number {0} is not in the policy")]
+    Method(u16),
+    /// Larger than the policy allows.
+    #[error("a message of {size} bytes passes the method's max of {max}")]
+    Size {
+        /// Bytes of the message.
+        size: usize,
+        /// What the policy allows.
+        max: usize,
+    },
+    /// A piece that doesn't belong to the message that was begun.
+    #[error("a piece does not continue the message that was begun")]
+    Piece,
+    /// An answer to no call.
+    #[error("an answer to call {0}, which is not waiting for one")]
+    Answer(u32),
+    /// A call number that is in use already, or more calls at once than the protocol allows.
+    #[error("call {0} is one too many, or was made twice")]
+    Call(u32),
+    /// A refusal whose reason is no text, or too long.
+    #[error("a refusal's reason is not text of a bounded length")]
+    Reason,
+}

@@ -1,0 +1,445 @@
+//! Waiting: looking for a while, then sleeping, in a task or in a thread.
+//!
+//! A task that waits leaves its waker in the [`State`]; the sockets are watched under one waker
+//! of the channel's own ([`Hub`]), which has the driver look, or everyone if there is none.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use tokio::time::Sleep;
+
+use super::error::ChannelError;
+use super::state::{Phase, Pumped, State};
+use crate::sys;
+use crate::wire::limits::TURN;
+
+/// What the handles of one channel share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    driver: Mutex<Option<Waker>>,
+    hub: OnceLock<Waker>,
+    bells: Mutex<Vec<Arc<OwnedFd>>>,
+    pub(super) patience: Patience,
+}
+
+/// How long a thread waits before it tries again to send descriptors, when too many are in
+/// flight: no event tells when there are fewer.
+const PRESSED: Duration = Duration::from_millis(1);
+
+impl Shared {
+    pub(super) fn new(state: State) -> Arc<Self> {
+        let shared = Arc::new(Self {
+            state: Mutex::new(state),
+            driver: Mutex::new(None),
+            hub: OnceLock::new(),
+            bells: Mutex::default(),
+            patience: Patience::default(),
+        });
+        let hub = Hub(Arc::downgrade(&shared));
+        let _ = shared.hub.set(Waker::from(Arc::new(hub)));
+        shared
+    }
+
+    /// Looks at the state, and wakes whom that concerns once the mutex is free.
+    pub(super) fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = look(&mut state);
+        let wakers = std::mem::take(&mut state.to_wake);
+        if std::mem::take(&mut state.changed) && !state.sleepers.is_empty() {
+            for bell in &state.sleepers {
+                // A bell that was rung already can refuse only because it is at its maximum.
+                let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+            }
+        }
+        drop(state);
+        for waker in wakers {
+            waker.wake();
+        }
+        result
+    }
+
+    /// Looks again and again for a bounded while, giving the processor away in between.
+    pub(super) fn look<R>(&self, mut attempt: impl FnMut(&mut State) -> Option<R>) -> Option<R> {
+        let budget = self.patience.budget()?;
+        let begin = Instant::now();
+        loop {
+            std::thread::yield_now();
+            if let Some(result) = self.with(&mut attempt) {
+                self.patience.paid();
+                return Some(result);
+            }
+            if begin.elapsed() >= budget {
+                self.patience.wasted();
+                return None;
+            }
+        }
+    }
+
+    /// Looks at the links whose sockets are ready, and has the runtime watch the others.
+    pub(super) fn poll_links(&self, cx: &mut Context<'_>) -> Result<(), ChannelError> {
+        let Some(hub) = self.hub.get() else { return Ok(()) };
+        let mut hub = Context::from_waker(hub);
+        let more = self.with(|state| poll_links(state, &mut hub))?;
+        if more {
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// Takes the driver's place. Whoever holds it is woken for everything that sockets tell.
+    pub(super) fn set_driver(&self, waker: Option<&Waker>) {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *driver, waker) {
+            (Some(old), Some(new)) => old.clone_from(new),
+            (driver, new) => *driver = new.cloned(),
+        }
+    }
+
+    /// Whether somebody drives.
+    pub(super) fn driven(&self) -> bool {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Has the driver look, if there is one; else everyone.
+    pub(super) fn wake_driver(&self) {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match driver {
+            Some(driver) => driver.wake(),
+            None => self.with(State::wake_everyone),
+        }
+    }
+
+    /// Waits in this task until `attempt` gives something.
+    pub(super) async fn wait<R>(
+        &self,
+        who: Who,
+        mut attempt: impl FnMut(&mut State) -> Option<R>,
+    ) -> Result<R, ChannelError> {
+        let mut looked = false;
+        let mut asleep = None;
+        let mut alarm: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|cx| {
+            if let Some(result) = self.with(&mut attempt) {
+                if let Some(since) = asleep {
+                    self.patience.slept(Instant::elapsed(&since));
+                }
+                return Poll::Ready(Ok(result));
+            }
+            if !std::mem::replace(&mut looked, true) && self.with(|state| who.may_look(state)) {
+                let found = self.look(|state| {
+                    state.pump();
+                    attempt(state)
+                });
+                if let Some(result) = found {
+                    return Poll::Ready(Ok(result));
+                }
+            }
+            self.poll_links(cx)?;
+            let (result, pressed) = self.with(|state| {
+                let result = attempt(state);
+                if result.is_none() {
+                    state.settle();
+                    who.leave(state, cx.waker());
+                }
+                (result, state.pressed())
+            });
+            if let Some(result) = result {
+                return Poll::Ready(Ok(result));
+            }
+            if pressed {
+                let alarm = alarm.insert(Box::pin(tokio::time::sleep(PRESSED)));
+                if alarm.as_mut().poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            asleep.get_or_insert_with(Instant::now);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Drives the channel for as long as it is polled.
+    pub(super) async fn drive(&self) -> Result<Infallible, ChannelError> {
+        let _driving = Driving(self);
+        poll_fn(|cx| {
+            self.set_driver(Some(cx.waker()));
+            self.with(State::flush);
+            match self.poll_links(cx) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
+        .await
+    }
+
+    /// Waits in this thread until `attempt` gives something, or until `deadline`.
+    pub(super) fn block<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut(&mut State) -> Option<R>,
+    ) -> Result<Option<R>, ChannelError> {
+        if let Some(result) = self.with(&mut attempt) {
+            return Ok(Some(result));
+        }
+        let mut try_once = |state: &mut State| {
+            state.pump();
+            attempt(state)
+        };
+        if let Some(result) = self.with(&mut try_once).or_else(|| self.look(&mut try_once)) {
+            return Ok(Some(result));
+        }
+        let bell = Bell::take(self)?;
+        let begin = Instant::now();
+        loop {
+            let (result, watched, pressed) = self.with(|state| {
+                let result = try_once(state);
+                (result, watched(state), state.pressed())
+            });
+            if let Some(result) = result {
+                self.patience.slept(begin.elapsed());
+                return Ok(Some(result));
+            }
+            let mut rest = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if rest == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            if pressed {
+                rest = Some(rest.map_or(PRESSED, |rest| rest.min(PRESSED)));
+            }
+            sleep(&bell, &watched, rest)?;
+        }
+    }
+}
+
+/// Who waits, and so where its waker is left.
+#[derive(Clone, Copy)]
+pub(super) enum Who {
+    Receiver,
+    Sender,
+    Caller(u32),
+}
+
+impl Who {
+    /// Looking holds up the other tasks of the runtime, so only who is alone looks.
+    fn may_look(self, state: &State) -> bool {
+        match self {
+            Self::Receiver => !state.owes(),
+            Self::Caller(_) => state.calls.len() == 1,
+            Self::Sender => false,
+        }
+    }
+
+    fn leave(self, state: &mut State, waker: &Waker) {
+        let crowd = match self {
+            Self::Receiver => &mut state.receivers,
+            Self::Sender => &mut state.senders,
+            Self::Caller(call) => {
+                if let Some(call) = state.calls.get_mut(&call) {
+                    call.waker = Some(waker.clone());
+                }
+                return;
+            }
+        };
+        if !crowd.iter().any(|known| known.will_wake(waker)) {
+            crowd.push(waker.clone());
+        }
+    }
+}
+
+/// Gives the driver's place up.
+struct Driving<'a>(&'a Shared);
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        self.0.set_driver(None);
+        self.0.wake_driver();
+    }
+}
+
+/// What wakes a channel when one of its sockets is ready. It holds no socket itself.
+struct Hub(Weak<Shared>);
+
+impl Wake for Hub {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.wake_driver();
+        }
+    }
+}
+
+/// True if there is more to do than one turn's worth.
+fn poll_links(state: &mut State, hub: &mut Context<'_>) -> Result<bool, ChannelError> {
+    let mut more = false;
+    let mut place = 0;
+    while place < state.links.len() {
+        let watch = match &state.links[place].watch {
+            Some(watch) => Arc::clone(watch),
+            None => {
+                let socket = match &state.links[place].phase {
+                    Phase::Meeting(meeting) => Arc::clone(meeting.socket()),
+                    Phase::Open(endpoint) => Arc::clone(endpoint.socket()),
+                };
+                let watch = sys::socket::watch(socket)
+                    .map_err(|error| ChannelError::from_io("epoll_ctl", &error))?;
+                let watch = Arc::new(watch);
+                state.links[place].watch = Some(Arc::clone(&watch));
+                watch
+            }
+        };
+        let mut budget = TURN;
+        let ended = loop {
+            let Poll::Ready(ready) = watch.poll_read_ready(hub) else { break false };
+            let mut ready = ready.map_err(|error| ChannelError::from_io("epoll", &error))?;
+            match state.pump_link(place) {
+                Pumped::Ended => break true,
+                Pumped::Stalled => break false,
+                Pumped::Nothing => ready.clear_ready(),
+                Pumped::Progress if budget == 0 => {
+                    more = true;
+                    break false;
+                }
+                Pumped::Progress => budget -= 1,
+            }
+        };
+        if ended {
+            continue;
+        }
+        while state.interest(place).1 {
+            let Poll::Ready(ready) = watch.poll_write_ready(hub) else { break };
+            let mut ready = ready.map_err(|error| ChannelError::from_io("epoll", &error))?;
+            match state.flush_link(place) {
+                Ok(true) => {}
+                // Its reading side meets the same error, and ends the link.
+                Err(_) => break,
+                Ok(false) => ready.clear_ready(),
+            }
+        }
+        place += 1;
+    }
+    Ok(more)
+}
+
+fn watched(state: &State) -> Vec<(Arc<OwnedFd>, PollFlags)> {
+    let flags = |place| {
+        let (input, room) = state.interest(place);
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, input);
+        flags.set(PollFlags::OUT, room);
+        flags
+    };
+    let socket = |place: usize| match &state.links[place].phase {
+        Phase::Meeting(meeting) => Arc::clone(meeting.socket()),
+        Phase::Open(endpoint) => Arc::clone(endpoint.socket()),
+    };
+    // A socket that is looked at for nothing would still report its end, again and again.
+    (0..state.links.len())
+        .filter(|place| !flags(*place).is_empty())
+        .map(|place| (socket(place), flags(place)))
+        .collect()
+}
+
+fn sleep(
+    bell: &Bell<'_>,
+    watched: &[(Arc<OwnedFd>, PollFlags)],
+    rest: Option<Duration>,
+) -> Result<(), ChannelError> {
+    let mut fds: Vec<_> = watched
+        .iter()
+        .map(|(socket, flags)| PollFd::from_borrowed_fd(socket.as_fd(), *flags))
+        .collect();
+    fds.push(PollFd::from_borrowed_fd(bell.fd.as_fd(), PollFlags::IN));
+    let rest = rest.map(|rest| Timespec {
+        tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: rest.subsec_nanos().into(),
+    });
+    match poll(&mut fds, rest.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(ChannelError::System { what: "poll", errno }),
+    }
+    let _ = rustix::io::read(&bell.fd, &mut [0_u8; 8]);
+    Ok(())
+}
+
+/// What a sleeping thread is woken by when another has done its work: an event descriptor of
+/// its own for as long as it sleeps.
+struct Bell<'a> {
+    shared: &'a Shared,
+    fd: Arc<OwnedFd>,
+}
+
+impl<'a> Bell<'a> {
+    fn take(shared: &'a Shared) -> Result<Self, ChannelError> {
+        let spare = shared.bells.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let fd = match spare {
+            Some(fd) => fd,
+            None => Arc::new(
+                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                    .map_err(|errno| ChannelError::System { what: "eventfd", errno })?,
+            ),
+        };
+        shared.with(|state| state.sleepers.push(Arc::clone(&fd)));
+        Ok(Self { shared, fd })
+    }
+}
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        self.shared.with(|state| state.sleepers.retain(|bell| !Arc::ptr_eq(bell, &self.fd)));
+        let _ = rustix::io::read(&self.fd, &mut [0_u8; 8]);
+        let mut bells = self.shared.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.push(Arc::clone(&self.fd));
+    }
+}
+
+/// How long it pays to look before sleeping, in microseconds.
+///
+/// It grows when looking found something, shrinks when it didn't, and comes back when a sleep
+/// turns out to have been shorter than the wake-up costs.
+pub(super) struct Patience(AtomicU32);
+
+impl Patience {
+    /// The longest look. Waking an idle processor costs some 60 µs; past that, sleep is cheaper.
+    const MOST: u32 = 50;
+    /// The shortest look that can find anything: a few context switches.
+    const LEAST: u32 = 4;
+    /// A sleep shorter than this was mostly the waking up.
+    const SHORT: Duration = Duration::from_micros(200);
+
+    fn budget(&self) -> Option<Duration> {
+        let micros = self.0.load(Ordering::Relaxed);
+        (micros >= Self::LEAST).then(|| Duration::from_micros(micros.into()))
+    }
+
+    fn paid(&self) {
+        self.0.store(Self::MOST, Ordering::Relaxed);
+    }
+
+    fn wasted(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
+    }
+
+    pub(super) fn slept(&self, time: Duration) {
+        if time < Self::SHORT {
+            let more = self.0.load(Ordering::Relaxed) * 2 + Self::LEAST;
+            self.0.store(more.min(Self::MOST), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(AtomicU32::new(Self::MOST))
+    }
+}

@@ -1,0 +1,4 @@
+//! The facilities that a layer's code uses, one module each.
+
+pub mod file;
+pub mod message;
