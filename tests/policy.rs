@@ -79,13 +79,24 @@ fn every_code_has_a_fixture() {
         .flat_map(|path| check("a", &std::fs::read(path).unwrap()).diagnostics)
         .map(|item| item.code)
         .collect();
-    // This one is about the file's owner and mode, not about its text.
-    let elsewhere = [Code::UnsafeFile];
+    // These are about the file's size, owner and mode, and have tests of their own.
+    let elsewhere = [Code::TooLarge, Code::UnsafeFile];
     let missing: Vec<_> = Code::ALL
         .iter()
         .filter(|code| !shown.contains(code) && !elsewhere.contains(code))
         .collect();
     assert!(missing.is_empty(), "no fixture shows {missing:?}");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let mut bytes = b"cofferdam = 1\nname = \"a\"\n[layer.b]\nrun = \"b\"\n#".to_vec();
+    bytes.resize(cofferdam::policy::MAX_SIZE, b'x');
+    assert!(check("large.toml", &bytes).plan.is_some());
+    bytes.push(b'x');
+    let checked = check("large.toml", &bytes);
+    assert!(checked.plan.is_none());
+    assert!(checked.render(false).contains("error[E0103]"), "{}", checked.render(false));
 }
 
 #[test]

@@ -131,6 +131,11 @@ impl Diagnostics {
         self.errors > 0
     }
 
+    /// Whether what comes now is only counted, so that no work need go into its words.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() > Self::LIMIT
+    }
+
     /// Removes those that only follow from broken syntax.
     pub(crate) fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
         self.list.retain(keep);

@@ -1,6 +1,6 @@
 //! The plan: what was checked, in the form that everything downstream uses.
 //!
-//! Only [`check`](crate::policy::check) makes a plan, so whoever holds one need not validate
+//! Only [`check`](crate::policy::check()) makes a plan, so whoever holds one need not validate
 //! anything again. A plan holds no text positions, comments or `because` lines: two policies that
 //! grant the same have the same [`PolicyId`].
 

@@ -295,8 +295,12 @@ fn unknown_key(key: &At<String>, keys: &Keys, out: &mut Diagnostics) -> Option<&
             .help("take it out for now");
         return None;
     }
+    let only_counted = out.is_full();
     let message = format!("{} has no key `{}`", keys.what, name.escape_debug());
     let mistake = out.error(Code::UnknownKey, &key.span, message);
+    if only_counted {
+        return None;
+    }
     let home = keys::ALL.iter().find(|other| other.known.contains(&name));
     let near = nearest(name, keys.known.iter().chain(keys.later).copied());
     mistake.label("unknown key");
