@@ -1,7 +1,7 @@
 //! Runs a filter as the kernel would, without one.
 //!
 //! Only the part of classic BPF that the kernel lets seccomp filters use (`seccomp_check_filter`
-//! in `kernel/seccomp.c`) and that [`link`](super::link) emits is understood. Anything else is
+//! in `kernel/seccomp.c`) and that `link` emits is understood. Anything else is
 //! [`Verdict::Broken`], for the kernel would refuse to load it.
 
 use super::{Action, Instruction};

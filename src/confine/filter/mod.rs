@@ -1,6 +1,6 @@
 //! The system-call filter: from plan entries to a program that the kernel runs at every call.
 //!
-//! - [`link`] makes the program, and refuses what it can't translate exactly;
+//! - `link` makes the program, and refuses what it can't translate exactly;
 //! - [`evaluate`] runs a program as the kernel does, so that a filter is checked without one;
 //! - [`supervisor`] is the filter of the supervisor itself.
 //!

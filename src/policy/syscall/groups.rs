@@ -52,6 +52,15 @@ pub fn groups() -> &'static [Group] {
     &GROUPS
 }
 
+/// The groups that grant a call in some form, ordinary ones first: what to name to a person whose
+/// layer was ended for it.
+pub fn offering(number: u32) -> Vec<&'static Group> {
+    let grants = |group: &&Group| group.members.iter().any(|member| member.call.number == number);
+    let mut offering: Vec<_> = groups().iter().filter(grants).collect();
+    offering.sort_by_key(|group| group.dangerous.is_some());
+    offering
+}
+
 /// Finds a group by the name after `@`; `span` is the name's place.
 pub(super) fn find(name: &str) -> Result<&'static Group, ItemError> {
     groups().iter().find(|group| group.name == name).ok_or_else(|| {
@@ -159,6 +168,17 @@ mod tests {
                 assert!(!forbidden.contains(&member.call.name), "@{}: {}", group.name, member.text);
             }
         }
+    }
+
+    #[test]
+    fn a_call_is_offered_by_its_groups() {
+        let names = |call| {
+            let number = names::by_name(call).unwrap();
+            offering(number).iter().map(|group| group.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("mprotect"), ["core", "loader", "memory-exec"]);
+        assert_eq!(names("ptrace"), ["debug"]);
+        assert!(names("get_mempolicy").is_empty());
     }
 
     #[test]

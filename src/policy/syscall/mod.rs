@@ -19,7 +19,7 @@ mod scan;
 pub use assemble::{assemble, init_plan, is_dangerous};
 pub use call::CallItem;
 pub use error::ItemError;
-pub use groups::{Group, Member, SOURCE, groups};
+pub use groups::{Group, Member, SOURCE, groups, offering};
 pub use names::{ARCHITECTURE, all, by_name, errno, errno_name, name_of};
 
 /// The descriptor at which the init of an `exec` layer opens the layer's program, close-on-exec.
