@@ -1,5 +1,6 @@
 //! cofferdam builds Linux daemons out of privilege-separated, sandboxed layers.
 
+pub mod cli;
 pub mod confine;
 pub mod ident;
 pub mod policy;

@@ -6,6 +6,7 @@
 //! | `clone` | the few instructions of assembly beneath it |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
+//! | [`probe`] | what only `cofferdam doctor` asks |
 //! | [`process`] | what a process asks for itself: `PR_SET_MDWE`, keyring, personality, `close_range` |
 //!
 //! Every function here is safe to call; what the kernel demands of the caller is met inside.
@@ -14,5 +15,6 @@
 mod clone;
 pub mod mount;
 pub mod pidfd;
+pub mod probe;
 pub mod process;
 pub mod spawn;
