@@ -47,7 +47,6 @@
 //! name that its policy didn't name. Nothing falls back to less protection unless the policy says
 //! `optional`.
 
-
 pub mod channel;
 pub mod cli;
 pub mod confine;

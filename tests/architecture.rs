@@ -22,8 +22,12 @@ const FLOORS: [(&str, u8); 13] = [
 ];
 
 /// What the crate root re-exports, and from where: `crate::Daemon` is `crate::supervisor`.
-const ROOT: [(&str, &str); 4] =
-    [("Daemon", "supervisor"), ("Setup", "supervisor"), ("Layer", "layer"), ("LayerError", "layer")];
+const ROOT: [(&str, &str); 4] = [
+    ("Daemon", "supervisor"),
+    ("Setup", "supervisor"),
+    ("Layer", "layer"),
+    ("LayerError", "layer"),
+];
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 3] = ["policy", "wire", "seal"];

@@ -110,7 +110,8 @@ impl Introducing {
     fn receive(&self, buffer: &mut Buffer) -> Result<Option<[u8; MESSAGE]>, LinkError> {
         let Some(received) = buffer.receive(&self.socket, 0)? else { return Ok(None) };
         let head = Head::decode(received.bytes).map_err(PeerFault::from)?;
-        let due = Head { kind: Kind::Handshake, method: 0, descriptors: 0, more: false, sequence: 0 };
+        let due =
+            Head { kind: Kind::Handshake, method: 0, descriptors: 0, more: false, sequence: 0 };
         if head.kind != Kind::Handshake {
             return Err(PeerFault::from(WireError::Misplaced(head.kind)).into());
         }

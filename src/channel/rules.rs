@@ -6,7 +6,7 @@ use crate::wire::limits::{MESSAGE, REASON};
 use crate::wire::record::Kind;
 
 /// Which end of a channel an instance holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Side {
     /// The one that calls, and that begins the handshake.
     From,

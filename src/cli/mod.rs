@@ -5,7 +5,7 @@
 //! standard error.
 
 mod check;
-
+mod doctor;
 mod run;
 
 use std::process::ExitCode;
@@ -28,8 +28,8 @@ enum Verb {
     Run(run::Args),
     /// Check policies: every mistake of each, or one line that says what it holds
     Check(check::Args),
-
-
+    /// Tell what this kernel and user can enforce, and what follows where it can't
+    Doctor(doctor::Args),
 }
 
 /// Runs the verb that the command line names.
@@ -38,8 +38,8 @@ pub fn main() -> ExitCode {
         return enter::main(&std::collections::BTreeMap::new());
     }
     match Arguments::parse().verb {
-        Verb::Run(args) => run::run(args),
+        Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
-
+        Verb::Doctor(args) => doctor::run(&args),
     }
 }

@@ -13,6 +13,6 @@ pub struct Args {
 }
 
 /// Runs the daemon until it ends.
-pub fn run(args: Args) -> ExitCode {
-    Daemon::new(args.policy).main()
+pub fn run(args: &Args) -> ExitCode {
+    Daemon::new(&args.policy).main()
 }

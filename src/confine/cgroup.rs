@@ -108,7 +108,20 @@ const PERIOD_US: u64 = 100_000;
 #[derive(Debug)]
 pub struct Hierarchies {
     usable: Vec<(Controller, Hierarchy)>,
-    refused: Vec<(Controller, io::Error)>,
+    refused: Vec<Refusal>,
+}
+
+/// Why a controller can't be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub struct Refusal {
+    /// Which.
+    pub controller: Controller,
+    /// Where it was tried.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub error: io::Error,
 }
 
 impl Hierarchies {
@@ -123,14 +136,14 @@ impl Hierarchies {
         for controller in Controller::ALL {
             match Hierarchy::open(controller, &own) {
                 Ok(hierarchy) => found.usable.push((controller, hierarchy)),
-                Err(error) => found.refused.push((controller, error)),
+                Err(refusal) => found.refused.push(refusal),
             }
         }
         found
     }
 
     /// The controllers that can't be had, each with the reason.
-    pub fn refused(&self) -> &[(Controller, io::Error)] {
+    pub fn refused(&self) -> &[Refusal] {
         &self.refused
     }
 
@@ -149,8 +162,8 @@ impl Hierarchies {
     /// What an instance without a group has: nothing, for these reasons.
     pub fn without_group(&self) -> Grouped {
         let mut grouped = Grouped::none(0);
-        for (controller, error) in &self.refused {
-            grouped.set(*controller, Got::missing(error));
+        for refusal in &self.refused {
+            grouped.set(refusal.controller, Got::missing(&refusal.error));
         }
         grouped
     }

@@ -351,7 +351,11 @@ impl Recipe<'_> {
                 let stuck = identity::cannot_go_back();
                 self.note(Protection::Identity, "making sure that root is out of reach", stuck)?;
             }
-            Identity::Mapped => self.conclude(Protection::Identity, Got::Fallback)?,
+            Identity::Mapped => {
+                let apart = self.order.namespaces.contains(Namespaces::USER);
+                let got = if apart { Got::Fallback } else { Got::Missing(EPERM) };
+                self.conclude(Protection::Identity, got)?;
+            }
         }
         let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
         self.receipt.note_ids(uid.as_raw(), gid.as_raw());

@@ -29,13 +29,8 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let file = File::from(rustix::fs::openat2(
-            &self.0,
-            relative,
-            flags,
-            Mode::empty(),
-            resolve,
-        )?);
+        let file =
+            File::from(rustix::fs::openat2(&self.0, relative, flags, Mode::empty(), resolve)?);
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());

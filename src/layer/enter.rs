@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use super::inbox::{Heard, Inbox};
-use super::run::{Function, LayerResult};
+use super::run::{Function, LayerResult, say};
 use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop};
 use crate::confine::{Confined, Got, Receipt, confine};
@@ -73,20 +73,15 @@ fn finish(result: &LayerResult) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The log stamps it with the instance's name.
-            let _ = rustix::io::write(io::stderr(), format!("{error}\n").as_bytes());
+            say(error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(
-    slice: Slice,
-    function: &Function,
-    inbox: Inbox,
-) -> Result<LayerResult, (Inbox, String)> {
-    let confined = Identity::generate(&mut OsChance).map_err(|error| error.to_string()).and_then(
-        |identity| {
+fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (Inbox, String)> {
+    let confined =
+        Identity::generate(&mut OsChance).map_err(|error| error.to_string()).and_then(|identity| {
             let hidden = match identity.hidden() {
                 Kind::Secret => Got::Enforced,
                 Kind::Locked => Got::Fallback,
@@ -96,8 +91,7 @@ fn run(
             confine(&slice.order, inbox.as_fd(), hidden, load)
                 .map(|(confined, receipt)| (identity, confined, receipt))
                 .map_err(|error| error.to_string())
-        },
-    );
+        });
     let (identity, confined, receipt) = match confined {
         Ok(confined) => confined,
         Err(error) => return Err((inbox, error)),

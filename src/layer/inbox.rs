@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg,
 };
+use tokio::io::unix::AsyncFd;
 
 use crate::sys::socket;
 use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};

@@ -1,8 +1,8 @@
 //! What a layer's code sees: its name, and what its policy grants it, by name.
 
 pub(crate) mod enter;
-pub(crate) mod inbox;
 mod exec;
+pub(crate) mod inbox;
 mod run;
 pub(crate) mod slice;
 

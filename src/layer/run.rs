@@ -79,6 +79,11 @@ impl Function {
     }
 }
 
+/// Says a line in the log, which stamps it with the instance's name.
+pub(super) fn say(line: &str) {
+    let _ = rustix::io::write(io::stderr(), format!("{line}\n").as_bytes());
+}
+
 /// Serves the control socket for ever; returns why it can't go on.
 async fn serve(shared: Arc<Shared>) -> io::Error {
     let readiness = match shared.inbox.watch() {
@@ -122,7 +127,13 @@ impl Shared {
             Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
             Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
             Heard::Message(ToLayer::Introduce { channel, peer, key }, Some(socket)) => {
-                self.channel_of(channel)?.introduce(peer, PublicKey(key), socket);
+                let who = peer.to_string();
+                if let Err(error) =
+                    self.channel_of(channel)?.introduce(peer, PublicKey(key), socket)
+                {
+                    // A peer with a key that nobody may use, or that is gone already: its loss.
+                    say(&format!("{who} is left out: {error}"));
+                }
             }
             Heard::Message(ToLayer::Departed { channel, peer }, None) => {
                 self.channel_of(channel)?.departed(&peer);

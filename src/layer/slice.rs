@@ -11,8 +11,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::confine::filter::Filter;
 use crate::confine::Order;
+use crate::confine::filter::Filter;
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::policy::plan::ChannelPlan;

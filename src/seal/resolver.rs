@@ -168,13 +168,7 @@ impl Cipher for ChaChaPoly {
         plain.len() + TAG
     }
 
-    fn decrypt(
-        &self,
-        n: u64,
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, Error> {
+    fn decrypt(&self, n: u64, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<usize, Error> {
         let (cipher, tag) = sealed.split_last_chunk::<TAG>().ok_or(Error::Decrypt)?;
         let body = out.get_mut(..cipher.len()).ok_or(Error::Decrypt)?;
         body.copy_from_slice(cipher);

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use rustix::process::{Pid, Signal, WaitIdOptions, WaitId};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::denials::Culprit;
 use super::log::{Log, Pipe, PipeState};

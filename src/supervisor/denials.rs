@@ -63,7 +63,8 @@ impl Denials {
 fn parse(record: &[u8], culprit: Culprit) -> Option<u32> {
     let text = std::str::from_utf8(record).ok()?;
     let (_, fields) = text.split_once("audit: type=1326 ")?;
-    let field = |name: &str| fields.split(' ').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
+    let field =
+        |name: &str| fields.split(' ').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
     let matches = match culprit {
         Culprit::Process(pid) => field("pid")?.parse() == Ok(pid),
         Culprit::User(uid) => field("uid")?.parse() == Ok(uid),

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
-use super::spawn::StartError;
 use super::listen;
+use super::spawn::StartError;
 use crate::confine::cgroup::{self, Group};
 use crate::confine::filter::{self, Arch, Filter};
 use crate::confine::paths::Grant;
@@ -122,18 +122,15 @@ impl Ground {
 
 /// Where in the range of users a daemon begins: FNV-1a of its name.
 fn place_of(daemon: &Name) -> u32 {
-    let hash = daemon.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = daemon
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash % DAEMONS
 }
 
 /// Compiles every layer and binds every socket.
-pub fn compile(
-    plan: &Plan,
-    policy: PolicyId,
-    settings: Vec<u8>,
-) -> Result<Vec<Image>, ImageError> {
+pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<Image>, ImageError> {
     let ground = Rc::new(Ground::survey(plan)?);
     let settings: Rc<[u8]> = settings.into();
     let mut next_uid = ground.first_uid;
@@ -250,18 +247,22 @@ impl Image {
 impl HeldFile {
     /// Opens the file anew: every life has its own position in it.
     pub fn open(&self) -> Result<OwnedFd, StartError> {
-        open(&self.path, self.flags).and_then(|fd| {
-            if File::from(fd.try_clone()?).metadata()?.is_file() {
-                Ok(fd)
-            } else {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file any more"))
-            }
-        })
-        .map_err(|error| StartError::File {
-            name: self.name.clone(),
-            path: self.path.clone(),
-            error,
-        })
+        open(&self.path, self.flags)
+            .and_then(|fd| {
+                if File::from(fd.try_clone()?).metadata()?.is_file() {
+                    Ok(fd)
+                } else {
+                    Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "it is no regular file any more",
+                    ))
+                }
+            })
+            .map_err(|error| StartError::File {
+                name: self.name.clone(),
+                path: self.path.clone(),
+                error,
+            })
     }
 }
 

@@ -38,11 +38,8 @@ pub fn bind(address: &ListenAddress) -> io::Result<OwnedFd> {
 }
 
 fn socket(address: std::net::SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
-    let (family, v6) = if address.is_ipv6() {
-        (AddressFamily::INET6, true)
-    } else {
-        (AddressFamily::INET, false)
-    };
+    let (family, v6) =
+        if address.is_ipv6() { (AddressFamily::INET6, true) } else { (AddressFamily::INET, false) };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = net::socket_with(family, kind, flags, None)?;
     if v6 {
@@ -61,7 +58,9 @@ fn remove_stale(path: &str) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket"));
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }

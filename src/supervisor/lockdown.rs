@@ -50,7 +50,9 @@ fn drop_capabilities(images: &[Image]) -> io::Result<()> {
     let kept = NEEDED.into_iter().chain(granted).fold(CapabilitySet::empty(), |all, one| all | one);
     for number in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << number);
-        if !kept.contains(one) && rustix::thread::capability_is_in_bounding_set(one).unwrap_or(false) {
+        if !kept.contains(one)
+            && rustix::thread::capability_is_in_bounding_set(one).unwrap_or(false)
+        {
             rustix::thread::remove_capability_from_bounding_set(one)?;
         }
     }

@@ -181,7 +181,10 @@ mod tests {
 
     #[test]
     fn lines_are_put_together_and_stamped() {
-        assert_eq!(shown(&[b"on", b"e\ntwo\nthr", b"ee"]), "a/0.g1: one\na/0.g1: two\na/0.g1: three\n");
+        assert_eq!(
+            shown(&[b"on", b"e\ntwo\nthr", b"ee"]),
+            "a/0.g1: one\na/0.g1: two\na/0.g1: three\n"
+        );
     }
 
     #[test]

@@ -26,15 +26,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use daemon::{Daemon, Setup};
 
-
 use self::child::{Breach, Child, Stage};
 use self::denials::Denials;
 use self::image::Image;
 use self::log::Log;
 use self::roster::{Decision, Ending, Seat};
 use self::signals::{Order, Signals};
-use crate::confine::cgroup::Group;
 use crate::confine::Receipt;
+use crate::confine::cgroup::Group;
 use crate::policy::plan::Plan;
 use crate::policy::syscall;
 use crate::wire::control::{FromLayer, ToLayer};
@@ -483,7 +482,9 @@ impl Supervisor {
                 )
             }
             None => {
-                let hint = if self.denials.is_available() { "" } else {
+                let hint = if self.denials.is_available() {
+                    ""
+                } else {
                     " (the kernel's log, which says which, is closed to this user)"
                 };
                 format!(

@@ -9,6 +9,7 @@
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
+//! | [`probe`] | what only `cofferdam doctor` asks |
 //! | [`process`] | what a process asks for itself: `PR_SET_MDWE`, keyring, personality, `close_range` |
 //!
 //! Every function here is safe to call; what the kernel demands of the caller is met inside.
@@ -18,6 +19,7 @@ mod clone;
 pub mod inherit;
 pub mod mount;
 pub mod pidfd;
+pub mod probe;
 pub mod process;
 pub mod secret_page;
 pub mod socket;

@@ -237,7 +237,8 @@ fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, Sp
     drop(signals);
     drop(dumpable);
 
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| pid > 0) else {
+    // Only a positive number is a pid; the crate's type panics on a negative one.
+    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
         let errno = i32::try_from(-pid).unwrap_or(libc::EINVAL);
         return Err(SpawnError::Clone(io::Error::from_raw_os_error(errno)));
     };

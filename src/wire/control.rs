@@ -133,8 +133,7 @@ mod tests {
     #[test]
     fn refuses_what_it_would_not_write() {
         let ready = FromLayer::Ready { key: [7; 32], receipt: [9; RECEIPT_BYTES] }.encode();
-        for bytes in
-            [&[][..], &[0], &[9, 9], &[EXITED], &[EXITED, 1, 1], &ready[..ready.len() - 1]]
+        for bytes in [&[][..], &[0], &[9, 9], &[EXITED], &[EXITED, 1, 1], &ready[..ready.len() - 1]]
         {
             assert_eq!(FromLayer::decode(bytes), None, "{bytes:?}");
         }
@@ -145,8 +144,7 @@ mod tests {
     #[test]
     fn cuts_a_long_failure_at_a_character() {
         let text = "é".repeat(MAX_FAILURE);
-        let Some(FromLayer::Failed(back)) =
-            FromLayer::decode(&FromLayer::Failed(text).encode())
+        let Some(FromLayer::Failed(back)) = FromLayer::decode(&FromLayer::Failed(text).encode())
         else {
             panic!("not a failure")
         };

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use cofferdam::confine::cgroup::Grouped;
+use cofferdam::confine::cgroup::{Group, Grouped};
 use cofferdam::confine::paths::Grant;
 use cofferdam::confine::{Identity, Order, spaces};
 use cofferdam::ident::{Instance, Name};
@@ -65,6 +65,16 @@ pub(crate) struct Running {
 /// Starts the child `scenario` with `order`. Its standard output is a list of `name value` lines;
 /// after "ready" it waits until its control socket is closed.
 pub(crate) fn start(scenario: &str, order: &Order, filter: Option<&[FilterLine]>) -> Running {
+    start_in(scenario, order, filter, None)
+}
+
+/// The same in a cgroup.
+pub(crate) fn start_in(
+    scenario: &str,
+    order: &Order,
+    filter: Option<&[FilterLine]>,
+    group: Option<&Group>,
+) -> Running {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
@@ -90,11 +100,14 @@ pub(crate) fn start(scenario: &str, order: &Order, filter: Option<&[FilterLine]>
         Program::Run(_) => None,
     };
     fds.extend(foreign.as_ref().map(AsFd::as_fd));
+    let joins = group.map(Group::joins);
     let child = spawn(&Spawn {
         fds: &fds,
         namespaces: order.namespaces,
         ids: (!is_root()).then_some(&ids),
         filter,
+        cgroup: joins.as_ref().and_then(|joins| joins.unified),
+        tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),
         ..Spawn::new(program.as_fd(), &argv)
     })
     .expect("spawn");

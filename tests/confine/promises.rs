@@ -1,14 +1,17 @@
 //! What a layer is after the recipe.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use cofferdam::confine::cgroup::Hierarchies;
 use cofferdam::policy::plan::FileRight;
 use cofferdam::sys::pidfd::Ended;
+use cofferdam::sys::spawn::{Namespaces, Spawn, rehearse, spawn};
 
-use super::harness::{Running, grant, is_root, order, start};
+use super::harness::{Running, exec_order, grant, is_root, order, start, start_in};
 
 type Test = fn();
 
@@ -25,6 +28,9 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("a_dead_supervisor_stops_the_recipe", a_dead_supervisor_stops_the_recipe),
     ("the_layer_dies_with_its_parent", the_layer_dies_with_its_parent),
     ("the_parent_is_as_before", the_parent_is_as_before),
+    ("a_refused_clone_is_an_error", a_refused_clone_is_an_error),
+    ("a_program_that_is_none_is_an_error", a_program_that_is_none_is_an_error),
+    ("a_cgroup_limits_and_goes", a_cgroup_limits_and_goes),
 ];
 
 fn ended_well(running: Running) {
@@ -261,6 +267,53 @@ fn the_parent_is_as_before() {
     assert!(said.contains("unchanged true"), "{said}");
 }
 
+fn a_refused_clone_is_an_error() {
+    let said = run_outer("refused-clone");
+    assert!(said.contains("clone3 for the child failed: Operation not permitted"), "{said}");
+}
+
+fn a_program_that_is_none_is_an_error() {
+    let file = fs::File::open("/dev/null").expect("/dev/null");
+    let argv = [c"none".to_owned()];
+    let before = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let error = spawn(&Spawn::new(file.as_fd(), &argv)).expect_err("a device was executed");
+    assert!(
+        error.to_string().starts_with("the new child failed to execute its program"),
+        "{error}"
+    );
+    let after = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    // Other tests of this process open and close theirs; a leak a try would show in a hundred.
+    for _ in 0..100 {
+        let _ = spawn(&Spawn::new(file.as_fd(), &argv));
+    }
+    let end = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    assert!(end < before.max(after) + 50, "{before}, {after}, {end} descriptors");
+}
+
+/// As root with cgroups; elsewhere there is nothing to try.
+fn a_cgroup_limits_and_goes() {
+    let groups = Hierarchies::find("confine-test");
+    let mut order =
+        exec_order("i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; echo bomb off");
+    let Some(mut group) = groups.make("bomb", &order.layer.limits).expect("a group") else {
+        assert!(groups.refused().len() == 3, "{groups:?}");
+        return;
+    };
+    // The group alone, not RLIMIT_NPROC, is to stop it.
+    order.layer.limits.tasks = 1000;
+    order.grouped = group.grouped();
+    let mut running = start_in("exec", &order, None, Some(&group));
+    let facts = running.facts();
+    assert_eq!(facts.0.get("bomb"), None, "40 processes in a group of 16: {facts:?}");
+    assert_ne!(facts.get("ended"), "exited with code 0");
+    running.end();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !group.remove() {
+        assert!(Instant::now() < end, "{group:?} stays busy");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn outer_command(kind: &str) -> std::process::Command {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new("/proc/self/exe");
@@ -299,6 +352,15 @@ pub(crate) fn outer(kind: &str) {
             running.facts();
             println!("{}", running.child.pid.as_raw_nonzero());
             std::thread::sleep(Duration::from_mins(10));
+        }
+        "refused-clone" => {
+            let program: Vec<_> = super::faults::refusing(libc::SYS_clone3, &[])
+                .iter()
+                .map(|l| seccompiler::sock_filter { code: l.code, jt: l.jt, jf: l.jf, k: l.k })
+                .collect();
+            seccompiler::apply_filter(&program).expect("a filter");
+            let refused = rehearse(Namespaces::NONE, None).expect_err("it was refused");
+            println!("{refused}");
         }
         "unchanged" => {
             let mask = SigSet::from(Signal::SIGUSR1);

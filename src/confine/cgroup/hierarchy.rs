@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Controller, kill_all, make_directory, write};
+use super::{Controller, Refusal, kill_all, make_directory, write};
 
 /// Which of the kernel's two interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,32 +28,35 @@ const LEAF: &str = "cofferdam-supervisor";
 
 impl Hierarchy {
     /// Finds `controller` and makes the directory `own` for it.
-    pub(super) fn open(controller: Controller, own: &str) -> io::Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let places = fs::read_to_string("/proc/self/cgroup")?;
-        let unified = locate(&mounts, &places, None);
-        let (version, here) = match unified {
-            Some(here) if offers(&here, controller) => (Version::V2, here),
-            _ => {
-                let here = locate(&mounts, &places, Some(controller.name())).ok_or_else(|| {
-                    let text =
-                        format!("no cgroup hierarchy has the controller {}", controller.name());
-                    io::Error::new(io::ErrorKind::NotFound, text)
-                })?;
-                (Version::V1, here)
-            }
+    pub(super) fn open(controller: Controller, own: &str) -> Result<Self, Refusal> {
+        let refuse = |path: &Path| {
+            let path = path.to_owned();
+            move |error| Refusal { controller, path, error }
         };
+        let read = |path: &str| fs::read_to_string(path).map_err(refuse(Path::new(path)));
+        let mounts = read("/proc/self/mountinfo")?;
+        let places = read("/proc/self/cgroup")?;
+        let unified = locate(&mounts, &places, None).filter(|here| offers(here, controller));
+        let found = match unified {
+            Some(here) => Some((Version::V2, here)),
+            None => locate(&mounts, &places, Some(controller.name())).map(|at| (Version::V1, at)),
+        };
+        let (version, here) = found.ok_or_else(|| {
+            let what = format!("no hierarchy has the controller {}", controller.name());
+            let error = io::Error::new(io::ErrorKind::NotFound, what);
+            refuse(Path::new("/sys/fs/cgroup"))(error)
+        })?;
         let family = here.join(FAMILY);
-        make_directory(&family)?;
+        make_directory(&family).map_err(refuse(&here))?;
         if version == Version::V2 {
-            delegate(&here, controller)?;
-            delegate(&family, controller)?;
+            delegate(&here, controller).map_err(refuse(&here))?;
+            delegate(&family, controller).map_err(refuse(&family))?;
         }
         sweep(&family);
         let base = family.join(own);
-        make_directory(&base)?;
+        make_directory(&base).map_err(refuse(&family))?;
         if version == Version::V2 {
-            delegate(&base, controller)?;
+            delegate(&base, controller).map_err(refuse(&base))?;
         }
         Ok(Self { version, base })
     }

@@ -213,9 +213,7 @@ impl State {
         let departed = self.links[place].departed;
         if let Phase::Meeting(meeting) = &mut self.links[place].phase {
             return match meeting.step(&mut self.buffer) {
-                Ok(Step::Blocked(_)) if departed => {
-                    self.end(place, &LinkError::Closed)
-                }
+                Ok(Step::Blocked(_)) if departed => self.end(place, &LinkError::Closed),
                 Ok(Step::Blocked(_)) => Pumped::Nothing,
                 Ok(Step::Done(session)) => {
                     let socket = Arc::clone(meeting.socket());
@@ -559,8 +557,7 @@ impl State {
             self.to_wake.extend(call.waker.take());
             !call.abandoned
         });
-        let successor =
-            self.links.iter().position(|link| link.instance.index == instance.index);
+        let successor = self.links.iter().position(|link| link.instance.index == instance.index);
         match why {
             LinkError::Closed if !was_open || successor.is_some() => {}
             LinkError::Closed => self.tell(Item::Gone(instance.clone())),
@@ -600,8 +597,7 @@ impl State {
     }
 
     fn tell(&mut self, item: Item) {
-        let tiding =
-            |item: &Item| !matches!(item, Item::Request { .. } | Item::Message { .. });
+        let tiding = |item: &Item| !matches!(item, Item::Request { .. } | Item::Message { .. });
         if self.inbox.len() - self.messages >= TIDINGS
             && let Some(oldest) = self.inbox.iter().position(tiding)
         {

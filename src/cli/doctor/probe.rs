@@ -1,0 +1,170 @@
+//! The examination: a child goes through the recipe and sends its receipt.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+use crate::confine::cgroup::{Group, Hierarchies};
+use crate::confine::spaces::{self, Possible};
+use crate::confine::{Got, Identity, Order, Receipt, confine};
+use crate::ident::{Instance, Name};
+use crate::policy::plan::{LayerPlan, Limits, Program, Protection, Restart, View};
+use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
+use crate::sys::{pidfd, probe, process};
+
+/// What was found.
+pub(super) struct Findings {
+    pub(super) rootless: bool,
+    pub(super) receipt: Receipt,
+    pub(super) spaces: Possible,
+    pub(super) groups: Hierarchies,
+}
+
+/// Why nothing could be found.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProbeError {
+    #[error("{0}")]
+    System(#[from] io::Error),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error("the examined child {0} before it could tell anything")]
+    Silent(pidfd::Ended),
+}
+
+/// The user that the child becomes as root: nobody's, and not one that a daemon's layers get.
+const UID: u32 = 0x3fff_ffff;
+const SLICE_FD: i32 = 3;
+const CONTROL_FD: i32 = 4;
+
+/// Starts the child, and reads its receipt.
+pub(super) fn examine() -> Result<Findings, ProbeError> {
+    let rootless = !rustix::process::geteuid().is_root();
+    let spaces = spaces::possible(rootless);
+    let groups = Hierarchies::find("doctor");
+    let layer = layer()?;
+    let mut group = groups.make("probe", &layer.limits).ok().flatten();
+    let order = Order {
+        instance: Instance { layer: layer.name.clone(), index: 0, generation: 1 },
+        layer,
+        identity: if rootless { Identity::Mapped } else { Identity::Own { uid: UID, gid: UID } },
+        namespaces: spaces.namespaces,
+        grants: Vec::new(),
+        keep: vec![0, 1, 2],
+        grouped: group.as_ref().map_or_else(|| groups.without_group(), Group::grouped),
+    };
+
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(io::Error::from)?;
+    let (answer, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+    let (control, far_control) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(io::Error::from)?;
+    let slice = slice(&order)?;
+    let stderr = io::stderr();
+    let program = spawn::pin_own_program()?;
+    let argv = [c"cofferdam", c"doctor", c"--probe"].map(CString::from);
+    let mapped = spaces.namespaces.contains(Namespaces::USER);
+    let ids = mapped.then(spaces::own_ids);
+    let joins = group.as_ref().map(|group| group.joins());
+    let child = spawn::spawn(&Spawn {
+        fds: &[null.as_fd(), theirs.as_fd(), stderr.as_fd(), slice.as_fd(), far_control.as_fd()],
+        namespaces: spaces.namespaces,
+        ids: ids.as_ref(),
+        cgroup: joins.as_ref().and_then(|joins| joins.unified),
+        tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),
+        ..Spawn::new(program.as_fd(), &argv)
+    })?;
+    drop(theirs);
+
+    let mut bytes = [0; Receipt::SIZE];
+    let read = File::from(answer).read_exact(&mut bytes);
+    let ended = pidfd::wait(&child.pidfd)?;
+    drop(control);
+    drop(joins);
+    if let Some(group) = &mut group {
+        // Its only process has been reaped; a moment later the kernel agrees.
+        (0..100).any(|_| group.remove() || pause());
+    }
+    match (read, Receipt::from_bytes(&bytes)) {
+        (Ok(()), Some(receipt)) => Ok(Findings { rootless, receipt, spaces, groups }),
+        _ => Err(ProbeError::Silent(ended)),
+    }
+}
+
+/// One millisecond; false.
+fn pause() -> bool {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    false
+}
+
+/// A layer that asks for everything and insists on nothing.
+fn layer() -> io::Result<LayerPlan> {
+    let name = Name::new("probe").map_err(io::Error::other)?;
+    Ok(LayerPlan {
+        program: Program::Run(name.clone()),
+        name,
+        instances: 1,
+        syscalls: Vec::new(),
+        listen: Vec::new(),
+        limits: Limits { cpu: Some(100), ..Limits::default() },
+        restart: Restart::default(),
+        optional: Protection::ALL.to_vec(),
+        view: View::Empty,
+        env: BTreeMap::new(),
+        capabilities: Vec::new(),
+        execmem: false,
+        uid: None,
+    })
+}
+
+fn slice(order: &Order) -> io::Result<OwnedFd> {
+    let bytes = postcard::to_stdvec(order).map_err(io::Error::other)?;
+    let mut file = File::from(rustix::fs::memfd_create("cofferdam-probe", MemfdFlags::CLOEXEC)?);
+    file.write_all(&bytes)?;
+    Ok(file.into())
+}
+
+/// The child: goes through the recipe and writes its receipt to standard output.
+pub(super) fn child() -> ExitCode {
+    match answer() {
+        Ok(receipt) => {
+            let written = io::stdout().write_all(&receipt.to_bytes());
+            let flushed = written.and_then(|()| io::stdout().flush());
+            ExitCode::from(u8::from(flushed.is_err()))
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn answer() -> Result<Receipt, Box<dyn std::error::Error>> {
+    use std::os::unix::fs::FileExt;
+    let slice = File::from(process::inherited(SLICE_FD)?);
+    let mut bytes = vec![0; usize::try_from(slice.metadata()?.len())?];
+    slice.read_exact_at(&mut bytes, 0)?;
+    drop(slice);
+    let control = process::inherited(CONTROL_FD)?;
+    let order: Order = postcard::from_bytes(&bytes)?;
+    // The fallback is locked memory, which every kernel has.
+    let secret = probe::secret_memory().map_or(Got::Fallback, |()| Got::Enforced);
+    let (_, receipt) = confine(&order, control.as_fd(), secret, load_filter)?;
+    Ok(receipt)
+}
+
+/// A filter that allows everything: it is the loading that is tried.
+fn load_filter() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    let refuse = SeccompAction::KillProcess;
+    let filter = SeccompFilter::new(BTreeMap::new(), SeccompAction::Allow, refuse, arch)?;
+    Ok(seccompiler::apply_filter(&BpfProgram::try_from(filter)?)?)
+}
