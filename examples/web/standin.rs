@@ -125,6 +125,7 @@ fn run(setup: Setup, layers: &[(&'static str, Function)]) -> Result<ExitCode, Bo
                 stopped: stopped.clone(),
             }));
             let function = Arc::clone(function);
+            let give_up = stop.clone();
             threads.push(std::thread::Builder::new().name((*name).to_owned()).spawn(
                 move || {
                     let id = layer.instance().clone();
@@ -132,6 +133,9 @@ fn run(setup: Setup, layers: &[(&'static str, Function)]) -> Result<ExitCode, Bo
                         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     let result = runtime.block_on(function(layer));
                     eprintln!("stand-in: {id}: {result:?}");
+                if result.is_err() {
+                    give_up.send_replace(true);
+                }
                     result.is_ok()
                 },
             )?);
@@ -141,9 +145,11 @@ fn run(setup: Setup, layers: &[(&'static str, Function)]) -> Result<ExitCode, Bo
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
+        let mut given_up = stopped.clone();
         let mut term = signal(SignalKind::terminate())?;
         tokio::select! {
             _ = term.recv() => Ok(()),
+            _ = given_up.wait_for(|stopped| *stopped) => Ok(()),
             result = tokio::signal::ctrl_c() => result,
         }
     })?;
