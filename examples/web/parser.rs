@@ -1,0 +1,197 @@
+//! The parser: TLS and HTTP, in a process that has nothing to steal.
+//!
+//! It opens no file and no socket: the listener passes it connections, the opener passes it files,
+//! the keeper signs its handshakes.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustix::fs::OFlags;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::http::{self, Body, OpenFile};
+use crate::idle::Idle;
+use crate::protocol::{OpenReply, OpenRequest, Settings};
+use crate::standin::{Channel, Event, Layer, Message};
+use crate::tls;
+
+/// Connections that one parser serves at once. The next ones wait in the channel, then in the
+/// listener, then in the kernel. With [`FILES`] it stays below the policy's `files = 1024`.
+const CONNECTIONS: u32 = 400;
+
+/// Files that one parser sends at once. A request past that waits for one to be done.
+const FILES: usize = 400;
+
+/// Handshakes and request heads take a round trip or two; these are for the slowest networks.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEAD: Duration = Duration::from_secs(10);
+
+/// A connection on which nothing moves for so long ends.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How long a request waits for the opener, restarts included.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// The time between two questions to the opener.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What one connection may buffer, in bytes; it bounds a request's head as well.
+const BUFFER: usize = 64 << 10;
+
+/// How long what is in flight may take when the daemon stops, and how long the listener's last
+/// connections are waited for.
+const GRACE: Duration = Duration::from_secs(5);
+const LAST: Duration = Duration::from_millis(100);
+
+/// The layer's function.
+pub(crate) async fn parser(layer: Layer) -> Result<(), Box<dyn Error>> {
+    let settings: Settings = postcard::from_bytes(layer.settings())?;
+    let connections = layer.channel("connections")?;
+    let parser = Arc::new(Parser {
+        acceptor: tls::acceptor(&settings, layer.channel("sign")?)?,
+        opener: layer.channel("open")?,
+        files: Arc::new(Semaphore::new(FILES)),
+    });
+    let room = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let (stop, _) = watch::channel(false);
+
+    loop {
+        let taken = async {
+            let permit = Arc::clone(&room).acquire_owned().await.ok()?;
+            Some((permit, connections.recv().await.ok()?))
+        };
+        let stopping = async {
+            layer.stopping().await;
+            // What the listener had accepted before it stopped is served as well.
+            sleep(LAST).await;
+        };
+        let (permit, event) = tokio::select! {
+            biased;
+            taken = taken => match taken {
+                Some(taken) => taken,
+                // The listener is gone for good, and no connection will come any more.
+                None => break,
+            },
+            () = stopping => break,
+        };
+        if let Event::Message { mut message, .. } = event
+            && let Some(socket) = message.fds.pop()
+        {
+            let (parser, stop) = (Arc::clone(&parser), stop.subscribe());
+            tokio::spawn(async move {
+                parser.serve(socket, stop).await;
+                drop(permit);
+            });
+        }
+    }
+
+    stop.send_replace(true);
+    // Past the grace time the rest is cut off, which is not this layer's failure.
+    let _ = timeout(GRACE, room.acquire_many(CONNECTIONS)).await;
+    Ok(())
+}
+
+/// What all connections of one parser share.
+struct Parser {
+    acceptor: TlsAcceptor,
+    opener: Channel,
+    files: Arc<Semaphore>,
+}
+
+impl Parser {
+    /// Serves one connection to its end. Whatever goes wrong on it ends it and nothing else.
+    async fn serve(self: Arc<Self>, socket: OwnedFd, mut stop: watch::Receiver<bool>) {
+        // The flag belongs to the socket, so the listener has set it; tokio insists on it.
+        if !rustix::fs::fcntl_getfl(&socket).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK)) {
+            return;
+        }
+        let Ok(stream) = TcpStream::from_std(socket.into()) else { return };
+        let handshake = self.acceptor.accept(Idle::new(stream, IDLE));
+        let Ok(Ok(stream)) = timeout(HANDSHAKE, handshake).await else { return };
+
+        let service = service_fn(|request| {
+            let parser = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(parser.answer(&request).await) }
+        });
+        let builder = builder();
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = stop.wait_for(|&stop| stop) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        let response = match http::asked(request) {
+            Ok(path) => match timeout(OPENING, self.open(request, path)).await {
+                Ok(Some(response)) => response,
+                Ok(None) | Err(_) => {
+                    http::failure(StatusCode::SERVICE_UNAVAILABLE, "come again in a moment")
+                }
+            },
+            Err(response) => *response,
+        };
+        http::finished(request, response)
+    }
+
+    /// Asks the opener and makes its answer a response; `None` if there is no sensible answer.
+    async fn open(&self, request: &Request<Incoming>, path: &str) -> Option<Response<Body>> {
+        let permit = Arc::clone(&self.files).acquire_owned().await.ok()?;
+        let mut reply = self.ask(path).await;
+        match reply.parse::<OpenReply>().ok()? {
+            OpenReply::File(found) => {
+                let file = OpenFile { file: reply.fds.pop()?.into(), _permit: Some(permit) };
+                Some(http::file(request, &found, file))
+            }
+            OpenReply::Moved { to } => Some(http::moved(request, to)),
+            OpenReply::NotFound => Some(http::failure(StatusCode::NOT_FOUND, "no such page")),
+            OpenReply::Malformed => Some(http::failure(StatusCode::BAD_REQUEST, "a broken path")),
+            OpenReply::Busy => None,
+        }
+    }
+
+    /// Asks the opener until it answers: while it restarts, a question goes unanswered, and asking
+    /// twice does no harm. The caller bounds the time.
+    async fn ask(&self, path: &str) -> Message {
+        let ask = OpenRequest { path: path.to_owned() };
+        loop {
+            if let Ok(message) = Message::typed(&ask)
+                && let Ok(reply) = self.opener.call("open", message).await
+            {
+                return reply;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+}
+
+/// The limits of one connection. HTTP/2 streams share what one connection may buffer.
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_headers(64)
+        .max_buf_size(BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(32)
+        .max_header_list_size(16 << 10)
+        .max_send_buf_size(BUFFER);
+    builder
+}

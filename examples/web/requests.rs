@@ -1,0 +1,48 @@
+//! Taking requests until the daemon stops, and a little longer.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::standin::{Channel, ChannelError, Event, Layer, Message, Replier};
+
+/// How long nobody has asked before a stopping layer ends. All layers are asked to stop at once,
+/// and the parsers still finish what they have.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// The requests on one channel.
+pub(crate) struct Requests {
+    layer: Layer,
+    channel: Channel,
+    stopping: bool,
+}
+
+impl Requests {
+    /// Those that come on `channel`, a channel to this layer.
+    pub(crate) fn new(layer: &Layer, channel: Channel) -> Self {
+        Self { layer: layer.clone(), channel, stopping: false }
+    }
+
+    /// The next request; `None` when the layer is to stop and it has become quiet.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Message, Replier)>, ChannelError> {
+        loop {
+            let event = tokio::select! {
+                event = self.channel.recv() => event,
+                () = self.layer.stopping(), if !self.stopping => {
+                    self.stopping = true;
+                    continue;
+                }
+                () = sleep(QUIET), if self.stopping => return Ok(None),
+            };
+            match event {
+                Ok(Event::Request { message, reply, .. }) => return Ok(Some((message, reply))),
+                Ok(_) => {}
+                // Nobody is left who could ask: right when all are to stop, else a failure.
+                Err(error) => match timeout(QUIET, self.layer.stopping()).await {
+                    Ok(()) => return Ok(None),
+                    Err(_) => return Err(error),
+                },
+            }
+        }
+    }
+}
