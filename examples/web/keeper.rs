@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::certificate_verify::is_server_certificate_verify;
 use crate::protocol::{Settings, SignReply, SignRequest};
 use crate::requests::Requests;
-use crate::standin::Layer;
+use cofferdam::Layer;
 
 /// The largest key file, in bytes: an RSA key of 16,384 bits has some 13,000.
 const KEY_FILE: u64 = 64 << 10;
@@ -28,7 +28,7 @@ pub(crate) async fn keeper(layer: Layer) -> Result<(), Box<dyn Error>> {
     let key = load(&layer.file("key")?, &settings)?;
     let mut requests = Requests::new(&layer, layer.channel("sign")?);
     while let Some((message, reply)) = requests.next().await? {
-        let signed = match message.parse::<SignRequest>() {
+        let signed = match message.decode::<SignRequest>() {
             Ok(request) => sign(&*key, &request),
             Err(_) => Err("this is no request to sign"),
         };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::standin::{Channel, Layer, Message};
+use cofferdam::Layer;
+use cofferdam::ipc::message::{Channel, Message};
 
 /// How long to wait when descriptors or memory have run out, or when no parser is there.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -33,13 +33,12 @@ mod protocol;
 mod range;
 mod requests;
 mod setup;
-mod standin;
 mod summary;
 mod tls;
 
 use std::process::ExitCode;
 
-use standin::Daemon;
+use cofferdam::Daemon;
 
 fn main() -> ExitCode {
     if let Some(code) = demo::certificate_process() {

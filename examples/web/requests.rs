@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::standin::{Channel, ChannelError, Event, Layer, Message, Replier};
+use cofferdam::Layer;
+use cofferdam::ipc::message::{Channel, ChannelError, Event, Message, Replier};
 
 /// How long nobody has asked before a stopping layer ends. All layers are asked to stop at once,
 /// and the parsers still finish what they have.

@@ -12,8 +12,8 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::demo;
 use crate::protocol::Settings;
-use crate::standin::Setup;
 use crate::summary;
+use cofferdam::Setup;
 
 const POLICY_NAME: &str = "policies/web.toml";
 const POLICY: &str = include_str!("../../policies/web.toml");

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
 
 use crate::protocol::{Settings, SignReply, SignRequest};
-use crate::standin::Channel;
+use cofferdam::ipc::message::Channel;
 
 /// How long a handshake waits for the keeper. The parser does nothing else meanwhile, so it is
 /// short; a signature takes some 50 µs.

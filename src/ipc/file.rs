@@ -14,10 +14,12 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 pub struct Directory(OwnedFd);
 
 impl Directory {
-    /// Opens the directory at `path`, an absolute path in this layer's own root.
+    /// Opens the directory at `path`, an absolute path in this layer's own root. It and all that
+    /// is opened beneath it take the system calls `openat2` and `statx`, nothing else.
     pub fn open(path: &str) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        Ok(Self(rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)?))
     }
 
     /// Opens a regular file for reading; `relative` has no leading slash.

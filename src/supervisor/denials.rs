@@ -4,6 +4,7 @@
 //! `type=1326` with the process and the number (`audit_seccomp` in kernel/auditsc.c). Reading it
 //! takes the right to open `/dev/kmsg`; without it the number stays unknown.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,8 +12,11 @@ use std::os::unix::fs::OpenOptionsExt;
 /// One record of `/dev/kmsg` is at most this long, in bytes (`CONSOLE_EXT_LOG_MAX`).
 const RECORD: usize = 8192;
 
-/// The most records that one search reads.
+/// The most records that one look reads.
 const MOST: usize = 4096;
+
+/// Denials that wait for somebody to ask; other processes of the machine have some too.
+const KEPT: usize = 64;
 
 /// Whose death is looked up.
 #[derive(Clone, Copy, Debug)]
@@ -25,56 +29,78 @@ pub enum Culprit {
 
 /// The kernel's log, from the daemon's start on.
 #[derive(Debug)]
-pub struct Denials(Option<File>);
+pub struct Denials {
+    file: Option<File>,
+    unclaimed: VecDeque<Denial>,
+}
+
+/// One record: who made which call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Denial {
+    pid: i32,
+    uid: u32,
+    number: u32,
+}
 
 impl Denials {
     /// Opens the log at its end, or gets along without.
     pub fn open() -> Self {
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok();
-        Self(file.and_then(|mut file| file.seek(SeekFrom::End(0)).is_ok().then_some(file)))
+        let file = file.and_then(|mut file| file.seek(SeekFrom::End(0)).is_ok().then_some(file));
+        Self { file, unclaimed: VecDeque::new() }
     }
 
     /// Whether the log can be read at all.
     pub fn is_available(&self) -> bool {
-        self.0.is_some()
+        self.file.is_some()
     }
 
-    /// The number of the system call that `culprit` was killed for; with it, all that the log
-    /// held before is passed over.
-    pub fn number_for(&mut self, culprit: Culprit) -> Option<u32> {
-        let file = self.0.as_mut()?;
+    /// Reads what the log has by now.
+    pub fn read(&mut self) {
+        let Some(file) = self.file.as_mut() else { return };
         let mut record = [0; RECORD];
-        let mut found = None;
         for _ in 0..MOST {
             match file.read(&mut record) {
-                Ok(length) => found = parse(&record[..length], culprit).or(found),
+                Ok(length) => self.unclaimed.extend(parse(&record[..length])),
                 // The reader was overtaken: the next read goes on with the oldest record.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(_) => break,
             }
+            if self.unclaimed.len() > KEPT {
+                self.unclaimed.pop_front();
+            }
         }
-        found
+    }
+
+    /// The number of the system call that `culprit` was killed for, once.
+    pub fn number_for(&mut self, culprit: Culprit) -> Option<u32> {
+        let is_it = |denial: &Denial| match culprit {
+            Culprit::Process(pid) => denial.pid == pid,
+            Culprit::User(uid) => denial.uid == uid,
+        };
+        let place = self.unclaimed.iter().position(is_it)?;
+        self.unclaimed.remove(place).map(|denial| denial.number)
     }
 }
 
-/// Reads who it was and `syscall=` of a seccomp record. What the process chose itself (`comm=`,
-/// `exe=`) comes quoted or in hexadecimal, so it can hold no field of its own.
-fn parse(record: &[u8], culprit: Culprit) -> Option<u32> {
+/// Reads a seccomp record. What the process chose itself (`comm=`, `exe=`) comes quoted or in
+/// hexadecimal, so it can hold no field of its own.
+fn parse(record: &[u8]) -> Option<Denial> {
     let text = std::str::from_utf8(record).ok()?;
     let (_, fields) = text.split_once("audit: type=1326 ")?;
     let field =
         |name: &str| fields.split(' ').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
-    let matches = match culprit {
-        Culprit::Process(pid) => field("pid")?.parse() == Ok(pid),
-        Culprit::User(uid) => field("uid")?.parse() == Ok(uid),
-    };
-    matches.then(|| field("syscall")?.parse().ok())?
+    Some(Denial {
+        pid: field("pid")?.parse().ok()?,
+        uid: field("uid")?.parse().ok()?,
+        number: field("syscall")?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Culprit, parse};
+    use super::*;
 
     const RECORD: &[u8] = b"5,812,1597507690,-;audit: type=1326 audit(1795414588.979:2): \
         auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7677 comm=\"x\" exe=\"/bin/x\" sig=31 \
@@ -82,12 +108,14 @@ mod tests {
 
     #[test]
     fn finds_the_call_of_its_process_only() {
-        let process = Culprit::Process(7677);
-        assert_eq!(parse(RECORD, process), Some(102));
-        assert_eq!(parse(RECORD, Culprit::User(0)), Some(102));
-        assert_eq!(parse(RECORD, Culprit::Process(7678)), None);
-        assert_eq!(parse(RECORD, Culprit::User(1)), None);
-        assert_eq!(parse(b"6,1,1,-;something else pid=7677 syscall=1", process), None);
-        assert_eq!(parse(b"\xff", process), None);
+        assert_eq!(parse(RECORD), Some(Denial { pid: 7677, uid: 0, number: 102 }));
+        assert_eq!(parse(b"6,1,1,-;something else pid=7677 uid=0 syscall=1"), None);
+        assert_eq!(parse(b"\xff"), None);
+
+        let mut denials = Denials { file: None, unclaimed: VecDeque::new() };
+        denials.unclaimed.extend(parse(RECORD));
+        assert_eq!(denials.number_for(Culprit::Process(7678)), None);
+        assert_eq!(denials.number_for(Culprit::User(0)), Some(102));
+        assert_eq!(denials.number_for(Culprit::User(0)), None);
     }
 }

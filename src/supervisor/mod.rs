@@ -27,13 +27,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub use daemon::{Daemon, Setup};
 
 use self::child::{Breach, Child, Stage};
-use self::denials::Denials;
+use self::denials::{Culprit, Denials};
 use self::image::Image;
 use self::log::Log;
 use self::roster::{Decision, Ending, Seat};
 use self::signals::{Order, Signals};
 use crate::confine::Receipt;
 use crate::confine::cgroup::Group;
+use crate::ident::Instance;
 use crate::policy::plan::Plan;
 use crate::policy::syscall;
 use crate::wire::control::{FromLayer, ToLayer};
@@ -47,6 +48,10 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Control messages heard from one layer in one turn. A layer has two to say in its whole life.
 const HEARD_IN_A_TURN: usize = 4;
+
+/// How long the kernel's log may take to tell of a killed layer. It is written by a thread of the
+/// kernel, which drops what comes in bursts.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
 const SWEEP: Duration = Duration::from_millis(50);
@@ -88,8 +93,16 @@ struct Supervisor {
     denials: Denials,
     log: Log,
     leftovers: Vec<Group>,
+    unexplained: Vec<Unexplained>,
     stopping: bool,
     outcome: Outcome,
+}
+
+/// A layer that was killed for a system call, of which the kernel's log hasn't said yet.
+struct Unexplained {
+    instance: Instance,
+    culprit: Culprit,
+    until: Instant,
 }
 
 /// A seat and who sits in it.
@@ -156,6 +169,7 @@ impl Supervisor {
             denials,
             log,
             leftovers: Vec::new(),
+            unexplained: Vec::new(),
             stopping: false,
             outcome: Outcome::Fine,
         })
@@ -167,6 +181,7 @@ impl Supervisor {
             self.start_what_is_due();
             self.stop_what_is_next();
             self.leftovers.retain_mut(|group| !group.remove());
+            self.explain_denials();
             if self.places.iter().all(|place| matches!(place.life, Life::Down)) {
                 break;
             }
@@ -249,7 +264,8 @@ impl Supervisor {
             Life::Waiting(at) => Some(*at),
             Life::Running(child) => child.deadline,
         };
-        let sweep = (!self.leftovers.is_empty()).then(|| Instant::now() + SWEEP);
+        let waits = !(self.leftovers.is_empty() && self.unexplained.is_empty());
+        let sweep = waits.then(|| Instant::now() + SWEEP);
         self.places.iter().filter_map(of_place).chain(sweep).min()
     }
 
@@ -467,32 +483,44 @@ impl Supervisor {
         self.log.say(&text);
     }
 
-    /// Says which system call a layer was killed for, and what would allow it.
+    /// Says that a layer was killed for a system call. Which one, the kernel's log tells in a
+    /// moment, if it can be read.
     fn denied(&mut self, child: &Child) -> String {
-        let name = &child.instance;
-        let layer = &name.layer;
-        match self.denials.number_for(child.culprit) {
-            Some(number) => {
-                let call = syscall::name_of(number)
-                    .map_or_else(|| format!("number {number}"), ToOwned::to_owned);
-                format!(
-                    "{name} was killed: it made the system call {call}, which its policy does not \
-                     grant; `syscalls = [\"{call}\"]` in [layer.{layer}] would allow it, \
-                     `refuse = {{ {call} = \"EPERM\" }}` would refuse it without killing"
-                )
-            }
-            None => {
-                let hint = if self.denials.is_available() {
-                    ""
-                } else {
-                    " (the kernel's log, which says which, is closed to this user)"
-                };
-                format!(
-                    "{name} was killed by SIGSYS: it made a system call that `syscalls` in \
-                     [layer.{layer}] does not grant{hint}"
-                )
-            }
+        let hint = if self.denials.is_available() {
+            let until = Instant::now() + EXPLAINED_WITHIN;
+            let (instance, culprit) = (child.instance.clone(), child.culprit);
+            self.unexplained.push(Unexplained { instance, culprit, until });
+            ""
+        } else {
+            " (which one is in the kernel's log, and this user can't read it)"
+        };
+        format!(
+            "{} was killed by SIGSYS: it made a system call that `syscalls` in [layer.{}] does \
+             not grant{hint}",
+            child.instance, child.instance.layer
+        )
+    }
+
+    /// Says which system calls layers were killed for, and what would allow them.
+    fn explain_denials(&mut self) {
+        if self.unexplained.is_empty() {
+            return;
         }
+        self.denials.read();
+        let now = Instant::now();
+        let (denials, log) = (&mut self.denials, &mut self.log);
+        self.unexplained.retain(|Unexplained { instance, culprit, until }| {
+            let Some(number) = denials.number_for(*culprit) else { return *until > now };
+            let layer = &instance.layer;
+            let call = syscall::name_of(number)
+                .map_or_else(|| format!("number {number}"), ToOwned::to_owned);
+            log.say(&format!(
+                "{instance} made the system call {call}: `syscalls = [\"{call}\"]` in \
+                 [layer.{layer}] would allow it, `refuse = {{ {call} = \"EPERM\" }}` would refuse \
+                 it without killing"
+            ));
+            false
+        });
     }
 
     fn breach(&mut self, place: usize, breach: Breach) {
