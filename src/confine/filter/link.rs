@@ -4,8 +4,8 @@
 //! foreign architecture?  kill
 //! x32 number?            kill          (x86-64 only)
 //! binary search over the numbers, each leaf one of
-//!     RET                              the whole call, or a run of numbers answered alike
-//!     rules                            tried in turn; the answer where none holds
+//!     answer                           for the whole call, or a run of numbers answered alike
+//!     rules                            tried in turn; then the answer where none holds
 //! ```
 //!
 //! The kernel finds out at load time which numbers a filter allows whatever the arguments, and
@@ -102,12 +102,12 @@ impl Leaf {
         if plan.allow.iter().any(|rule| rule.0.is_empty()) {
             return Ok(Self::of(plan.number, Action::Allow));
         }
-        let mut body = Body::default();
-        for rule in &plan.allow {
-            body.rule(rule).ok_or(FilterError::Rule(plan.number))?;
+        // Every condition takes a comparison, so such a rule has no chance.
+        if plan.allow.iter().any(|rule| rule.0.len() > REACH) {
+            return Err(FilterError::Rule(plan.number));
         }
-        body.code.push(answer(refused));
-        Ok(Self { first: plan.number, code: body.code, weight: 16 })
+        let code = Body::write(&plan.allow, refused).ok_or(FilterError::Rule(plan.number))?;
+        Ok(Self { first: plan.number, code, weight: 16 })
     }
 }
 
@@ -130,26 +130,97 @@ fn sound(condition: &Condition, number: u32) -> Result<(), FilterError> {
 }
 
 /// Joins leaves under a search tree, halving the weight at every step.
+///
+/// Load time goes by the length of a program, so answers are shared: a subtree that comparisons
+/// can reach across keeps one copy of each at its end.
 fn search(leaves: &[Leaf]) -> Vec<Instruction> {
-    let total: u32 = leaves.iter().map(|leaf| leaf.weight).sum();
-    let mut before = 0;
-    let cut = (1..leaves.len()).min_by_key(|&at| {
-        before += leaves[at - 1].weight;
-        before.max(total - before)
-    });
-    let Some(cut) = cut else {
+    let length: usize = leaves.iter().map(|leaf| leaf.code.len() + 1).sum();
+    if length < REACH
+        && let Some(code) = Near::write(leaves)
+    {
+        return code;
+    }
+    let Some(cut) = cut(leaves) else {
         return leaves.first().map(|leaf| leaf.code.clone()).unwrap_or_default();
     };
     let below = search(&leaves[..cut]);
     let first = leaves[cut].first;
     let mut code = match u8::try_from(below.len()) {
         Ok(skip) => vec![test(IF_AT_LEAST, first, skip, 0)],
-        // A comparison reaches 255 instructions, a plain jump reaches all.
         Err(_) => vec![test(IF_AT_LEAST, first, 0, 1), jump(below.len())],
     };
     code.extend(below);
     code.extend(search(&leaves[cut..]));
     code
+}
+
+/// How far a comparison skips, in instructions; a plain jump reaches all.
+const REACH: usize = 255;
+
+/// Where to cut leaves in two, so that both sides weigh about the same. `None` for a single one.
+fn cut(leaves: &[Leaf]) -> Option<usize> {
+    let total: u32 = leaves.iter().map(|leaf| leaf.weight).sum();
+    let mut before = 0;
+    (1..leaves.len()).min_by_key(|&at| {
+        before += leaves[at - 1].weight;
+        before.max(total - before)
+    })
+}
+
+/// A subtree in which every comparison reaches everything.
+#[derive(Default)]
+struct Near {
+    code: Vec<Instruction>,
+    /// Comparisons that lead to an answer: their place, whether when true, and the answer.
+    answers: Vec<(usize, bool, Instruction)>,
+}
+
+impl Near {
+    /// `None` if the leaves are too many for it.
+    fn write(leaves: &[Leaf]) -> Option<Vec<Instruction>> {
+        let mut near = Self::default();
+        near.search(leaves)?;
+        near.finish()
+    }
+
+    fn search(&mut self, leaves: &[Leaf]) -> Option<()> {
+        let Some(cut) = cut(leaves) else {
+            self.code.extend(leaves.iter().flat_map(|leaf| &leaf.code));
+            return Some(());
+        };
+        let at = self.code.len();
+        self.code.push(test(IF_AT_LEAST, leaves[cut].first, 0, 0));
+        for (side, above) in [(&leaves[..cut], false), (&leaves[cut..], true)] {
+            if let [Leaf { code, .. }] = side
+                && let [answer] = code[..]
+            {
+                self.answers.push((at, above, answer));
+            } else {
+                aim(&mut self.code, at, above)?;
+                self.search(side)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Adds the answers, each once, and leads to them.
+    fn finish(mut self) -> Option<Vec<Instruction>> {
+        while let Some(&(_, _, answer)) = self.answers.first() {
+            for (at, above, _) in self.answers.extract_if(.., |(_, _, other)| *other == answer) {
+                aim(&mut self.code, at, above)?;
+            }
+            self.code.push(answer);
+        }
+        Some(self.code)
+    }
+}
+
+/// Leads one way of the comparison at `at` to the end of the code. `None` if that is too far.
+fn aim(code: &mut [Instruction], at: usize, if_true: bool) -> Option<()> {
+    let skip = u8::try_from(code.len() - at - 1).ok()?;
+    let instruction = code.get_mut(at)?;
+    *if if_true { &mut instruction.jt } else { &mut instruction.jf } = skip;
+    Some(())
 }
 
 /// The rules of one call, being written.
@@ -158,6 +229,10 @@ struct Body {
     code: Vec<Instruction>,
     /// The word of `seccomp_data` that the accumulator is known to hold.
     holds: Option<u32>,
+    /// Comparisons after which the call is allowed: their place, and whether when true.
+    allowing: Vec<(usize, bool)>,
+    /// Whether rules share neither answer nor conditions, for what they share would be too far.
+    long: bool,
 }
 
 /// Where a comparison leads.
@@ -167,70 +242,120 @@ enum To {
     On,
     /// The end of this condition, which holds.
     Pass,
-    /// The end of this rule, which doesn't hold.
+    /// Past everything that depends on this condition, which doesn't hold.
     Fail,
 }
 
 impl Body {
-    /// Writes one rule: every condition in turn, then `RET ALLOW`. `None` if a jump is too far.
-    fn rule(&mut self, rule: &CallRule) -> Option<()> {
-        let mut tests: Vec<(usize, To, To)> = Vec::new();
-        // What the accumulator holds wherever the rule may be left.
-        let mut left_with: Option<Option<u32>> = None;
-        for condition in &rule.0 {
-            let from = tests.len();
-            for step in steps(condition) {
-                if self.holds != Some(step.word) {
-                    self.code.push(load(step.word));
-                    self.holds = Some(step.word);
-                }
-                if let Some(mask) = step.mask {
-                    self.code.push(Instruction { code: AND, jt: 0, jf: 0, k: mask });
-                    self.holds = None;
-                }
-                for (code, k, yes, no) in step.tests {
-                    tests.push((self.code.len(), yes, no));
-                    self.code.push(test(code, k, 0, 0));
-                    if yes == To::Fail || no == To::Fail {
-                        left_with = Some(match left_with {
-                            None => self.holds,
-                            Some(word) if word == self.holds => word,
-                            Some(_) => None,
-                        });
-                    }
-                }
+    /// Writes rules and the answer where none holds. `None` if some jump is too far.
+    fn write(rules: &[CallRule], refused: Action) -> Option<Vec<Instruction>> {
+        let rules: Vec<&[Condition]> = rules.iter().map(|rule| rule.0.as_slice()).collect();
+        let written = |long| {
+            let mut body = Self { long, ..Self::default() };
+            body.any(&rules)?;
+            body.code.push(answer(refused));
+            for (at, if_true) in std::mem::take(&mut body.allowing) {
+                aim(&mut body.code, at, if_true)?;
             }
-            let end = self.code.len();
-            for (at, yes, no) in &mut tests[from..] {
-                for (to, skip) in [(yes, true), (no, false)] {
-                    if *to == To::Pass {
-                        self.aim(*at, skip, end)?;
-                        *to = To::On;
-                        self.holds = None;
-                    }
-                }
+            if !long {
+                body.code.push(answer(Action::Allow));
             }
+            Some(body.code)
+        };
+        written(false).or_else(|| written(true))
+    }
+
+    /// Allows if any rule holds, and goes on at the end if none does. Neighbours that begin with
+    /// the same condition share it.
+    fn any(&mut self, rules: &[&[Condition]]) -> Option<()> {
+        let share = !self.long;
+        for alike in rules.chunk_by(|a, b| share && a.first() == b.first()) {
+            let Some(first) = alike[0].first() else {
+                self.code.push(answer(Action::Allow));
+                return Some(());
+            };
+            let rest: Vec<&[Condition]> = alike.iter().map(|rule| &rule[1..]).collect();
+            let last = rest.iter().any(|rule| rule.is_empty());
+            // What the accumulator holds where the code goes on after these rules.
+            let mut after = Vec::new();
+            let failing = self.condition(first, last, &mut after)?;
+            if !last {
+                self.any(&rest)?;
+                after.push(self.holds);
+            } else if self.long {
+                self.code.push(answer(Action::Allow));
+            }
+            for (at, if_true) in failing {
+                aim(&mut self.code, at, if_true)?;
+            }
+            self.holds = match after.split_first() {
+                Some((first, others)) if others.iter().all(|word| word == first) => *first,
+                _ => None,
+            };
         }
-        self.code.push(answer(Action::Allow));
-        let end = self.code.len();
-        for (at, yes, no) in tests {
-            if yes == To::Fail {
-                self.aim(at, true, end)?;
-            }
-            if no == To::Fail {
-                self.aim(at, false, end)?;
-            }
-        }
-        self.holds = left_with.flatten();
         Some(())
     }
 
-    /// Sets one way of the comparison at `at` to lead to `target`.
-    fn aim(&mut self, at: usize, if_true: bool, target: usize) -> Option<()> {
-        let skip = u8::try_from(target - at - 1).ok()?;
-        let instruction = self.code.get_mut(at)?;
-        *if if_true { &mut instruction.jt } else { &mut instruction.jf } = skip;
-        Some(())
+    /// Writes one condition, and returns the comparisons that find it untrue. Where it holds, the
+    /// code goes on at its end, or the call is allowed if nothing else is asked (`last`).
+    fn condition(
+        &mut self,
+        condition: &Condition,
+        last: bool,
+        after: &mut Vec<Option<u32>>,
+    ) -> Option<Vec<(usize, bool)>> {
+        let (mut failing, mut passing) = (Vec::new(), Vec::new());
+        let mut skipped = false;
+        let mut steps = steps(condition).into_iter().peekable();
+        if steps.peek().is_none() && last && !self.long {
+            self.code.push(answer(Action::Allow));
+        }
+        while let Some(step) = steps.next() {
+            self.look(&step);
+            let mut tests = step.tests.into_iter().peekable();
+            while let Some((code, k, yes, no)) = tests.next() {
+                let at = self.code.len();
+                self.code.push(test(code, k, 0, 0));
+                let decides = steps.peek().is_none() && tests.peek().is_none();
+                for (to, if_true) in [(yes, true), (no, false)] {
+                    match to {
+                        To::Fail => {
+                            failing.push((at, if_true));
+                            after.push(self.holds);
+                        }
+                        To::Pass => {
+                            skipped = true;
+                            passing.push((at, if_true));
+                        }
+                        To::On if decides => passing.push((at, if_true)),
+                        To::On => {}
+                    }
+                }
+            }
+        }
+        if last && !self.long {
+            self.allowing.extend(passing);
+        } else {
+            for (at, if_true) in passing {
+                aim(&mut self.code, at, if_true)?;
+            }
+            if skipped {
+                self.holds = None;
+            }
+        }
+        Some(failing)
+    }
+
+    /// Brings a word into the accumulator, unless it is there already.
+    fn look(&mut self, step: &Step) {
+        if self.holds != Some(step.word) {
+            self.code.push(load(step.word));
+            self.holds = Some(step.word);
+        }
+        if let Some(mask) = step.mask {
+            self.code.push(Instruction { code: AND, jt: 0, jf: 0, k: mask });
+            self.holds = None;
+        }
     }
 }
 
