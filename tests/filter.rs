@@ -101,6 +101,27 @@ fn plans_that_cant_be_translated_are_refused() {
 }
 
 #[test]
+fn a_call_may_have_hundreds_of_alternatives() {
+    let on =
+        |argument, value| Condition { argument, width: Width::Dword, compare: Compare::Eq(value) };
+    for shared in [false, true] {
+        let rule = |value| {
+            let first = shared.then(|| on(0, 1));
+            CallRule(first.into_iter().chain([on(1, value)]).collect())
+        };
+        let allow = (0..300).map(|value| rule(2 * value)).collect();
+        let plan = [SyscallPlan { number: 7, allow, otherwise: Some(2) }];
+        let filter = compile(&plan, Arch::X86_64).unwrap();
+        for value in 0..=600 {
+            let arguments = [1, value, 0, 0, 0, 0];
+            let found = filter.evaluate(Arch::X86_64.audit(), 7, arguments);
+            assert_eq!(found, meaning(&plan, 7, &arguments), "{value}");
+        }
+        assert_eq!(filter.evaluate(Arch::X86_64.audit(), 8, [0; 6]), Verdict::Kill);
+    }
+}
+
+#[test]
 fn a_filter_survives_the_way_to_its_layer() {
     let filter = compile(&plan(&["@core"], &[], Implied::Run), Arch::NATIVE).unwrap();
     let bytes = postcard::to_stdvec(&filter).unwrap();
@@ -147,7 +168,21 @@ fn condition() -> impl Strategy<Value = Condition> {
 
 fn plans() -> impl Strategy<Value = Vec<SyscallPlan>> {
     let rule = prop::collection::vec(condition(), 0..4).prop_map(CallRule);
-    let entry = (prop::collection::vec(rule, 0..5), prop::option::of(1..4096_u16));
+    // Rules that begin alike share code, so make some.
+    let rules = (prop::collection::vec((rule, any::<bool>()), 0..6), condition()).prop_map(
+        |(rules, first)| -> Vec<CallRule> {
+            let begin = |(mut rule, alike): (CallRule, bool)| {
+                if alike {
+                    rule.0.insert(0, first);
+                }
+                rule
+            };
+            let mut rules: Vec<_> = rules.into_iter().map(begin).collect();
+            rules.sort_unstable();
+            rules
+        },
+    );
+    let entry = (rules, prop::option::of(1..4096_u16));
     prop::collection::btree_map(0..40_u32, entry, 0..20).prop_map(|entries| {
         entries
             .into_iter()

@@ -1,6 +1,7 @@
 //! The system-call filter: from plan entries to a program that the kernel runs at every call.
 //!
-//! - `link` makes the program, and refuses what it can't translate exactly;
+//! - `link` makes the program, with `rules` for conditions on arguments, and refuses what it can't
+//!   translate exactly;
 //! - [`evaluate`] runs a program as the kernel does, so that a filter is checked without one;
 //! - [`supervisor`] is the filter of the supervisor itself.
 //!
@@ -11,8 +12,10 @@
 //! Two numbers pass every filter by the kernel's design, whatever it says: `uretprobe` (335) and
 //! `uprobe` (336) of x86-64. Outside the kernel's own trampolines they do nothing (A7).
 
+mod emit;
 pub mod evaluate;
 mod link;
+mod rules;
 pub mod supervisor;
 
 use std::collections::BTreeSet;

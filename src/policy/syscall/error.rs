@@ -72,7 +72,7 @@ impl fmt::Display for ItemError {
                 write!(f, "{ARCHITECTURE} has no system call '{name}', other architectures do")
             }
             Fault::UnknownConstant(name) => write!(f, "there is no constant '{name}'"),
-            Fault::Expected(what) => write!(f, "expected {what} here"),
+            Fault::Expected(what) => write!(f, "expected {what}"),
             Fault::TooManyArguments { call, has } => {
                 write!(f, "'{call}' has {has} argument{}", if *has == 1 { "" } else { "s" })
             }
