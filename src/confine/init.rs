@@ -37,7 +37,8 @@ const FORWARDED: [Signal; 7] = [
 /// The program of an `exec` layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
-    /// The program, pinned by the supervisor.
+    /// The program, pinned by the supervisor. Not a script: its interpreter would have to open it
+    /// again by a descriptor that the exec has closed, and says "no such file".
     pub program: BorrowedFd<'a>,
     /// Its arguments, the first its path.
     pub argv: &'a [CString],

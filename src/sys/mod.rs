@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`spawn`] | a child by `clone3`, with pidfd, namespaces, cgroup, and nothing of ours in it |
 //! | `clone` | the few instructions of assembly beneath it |
+//! | [`inherit`] | descriptors that this process was started with |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
 //! | [`probe`] | what only `cofferdam doctor` asks |
@@ -13,6 +14,7 @@
 #![allow(unsafe_code)]
 
 mod clone;
+pub mod inherit;
 pub mod mount;
 pub mod pidfd;
 pub mod probe;

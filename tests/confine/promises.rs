@@ -1,5 +1,6 @@
 //! What a layer is after the recipe.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::confine::cgroup::Hierarchies;
 use cofferdam::policy::plan::FileRight;
-use cofferdam::sys::pidfd::Ended;
+use cofferdam::sys::pidfd::{self, Ended};
 use cofferdam::sys::spawn::{Namespaces, Spawn, rehearse, spawn};
 
 use super::harness::{Running, exec_order, grant, is_root, order, start, start_in};
@@ -31,6 +32,9 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("a_refused_clone_is_an_error", a_refused_clone_is_an_error),
     ("a_program_that_is_none_is_an_error", a_program_that_is_none_is_an_error),
     ("a_cgroup_limits_and_goes", a_cgroup_limits_and_goes),
+    ("a_hog_dies_alone", a_hog_dies_alone),
+    ("a_child_is_born_in_its_unified_group", a_child_is_born_in_its_unified_group),
+    ("an_empty_network_can_be_entered", an_empty_network_can_be_entered),
 ];
 
 fn ended_well(running: Running) {
@@ -314,6 +318,66 @@ fn a_cgroup_limits_and_goes() {
     }
 }
 
+/// By the group's limit, or by `RLIMIT_DATA`: the shell's memory grows until it is told no.
+fn a_hog_dies_alone() {
+    let groups = Hierarchies::find("confine-hog");
+    // 16 bytes doubled 24 times are 256 MiB.
+    let script = "x=xxxxxxxxxxxxxxxx; i=0; while [ $i -lt 24 ]; do x=$x$x; i=$((i+1)); done";
+    let mut order = exec_order(script);
+    order.layer.limits.memory = 32 << 20;
+    let mut group = groups.make("hog", &order.layer.limits).expect("a group");
+    if let Some(group) = &group {
+        order.grouped = group.grouped();
+    }
+    let mut running = start_in("exec", &order, None, group.as_ref());
+    let facts = running.facts();
+    assert_ne!(facts.0.get("ended").map(String::as_str), Some("exited with code 0"));
+    running.end();
+    let end = Instant::now() + Duration::from_secs(20);
+    while group.as_mut().is_some_and(|group| !group.remove()) {
+        assert!(Instant::now() < end, "{group:?} stays busy");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// `CLONE_INTO_CGROUP`, where there is a version 2 hierarchy that we may write to.
+fn a_child_is_born_in_its_unified_group() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let unified = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let Some(point) = unified.and_then(|line| line.split(' ').nth(4)) else { return };
+    let name = format!("cofferdam-test-{}", std::process::id());
+    let directory = PathBuf::from(point).join(&name);
+    if fs::create_dir(&directory).is_err() {
+        return;
+    }
+    let group = fs::File::open(&directory).expect("the group");
+    let cat = fs::File::open("/bin/cat").expect("cat");
+    let argv = [c"cat", c"/proc/self/cgroup"].map(CString::from);
+    let (read, write) = rustix::pipe::pipe().expect("a pipe");
+    let child = spawn(&Spawn {
+        cgroup: Some(group.as_fd()),
+        fds: &[read.as_fd(), write.as_fd(), write.as_fd()],
+        ..Spawn::new(cat.as_fd(), &argv)
+    });
+    drop(write);
+    let said = std::io::read_to_string(fs::File::from(read)).expect("what cat says");
+    pidfd::wait(&child.expect("a child").pidfd).expect("its end");
+    fs::remove_dir(&directory).expect("an empty group");
+    let own = said.lines().find_map(|line| line.strip_prefix("0::")).expect("its group");
+    assert!(own.ends_with(&name), "{said}");
+}
+
+/// As root; an ordinary user's layers make their own.
+fn an_empty_network_can_be_entered() {
+    if !is_root() {
+        return;
+    }
+    let said = run_outer("network");
+    let devices: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once(':')).map(|d| d.0.trim()).collect();
+    assert_eq!(devices, ["lo"], "{said}");
+}
+
 fn outer_command(kind: &str) -> std::process::Command {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new("/proc/self/exe");
@@ -353,6 +417,21 @@ pub(crate) fn outer(kind: &str) {
             println!("{}", running.child.pid.as_raw_nonzero());
             std::thread::sleep(Duration::from_mins(10));
         }
+        "network" => {
+            let own = fs::read_link("/proc/self/ns/net").expect("own network");
+            let empty = cofferdam::confine::spaces::empty_network().expect("an empty network");
+            assert_eq!(fs::read_link("/proc/self/ns/net").expect("own network"), own);
+            let cat = fs::File::open("/bin/cat").expect("cat");
+            let argv = [c"cat", c"/proc/self/net/dev"].map(CString::from);
+            let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+            let child = spawn(&Spawn {
+                network: Some(empty.as_fd()),
+                fds: &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+                ..Spawn::new(cat.as_fd(), &argv)
+            });
+            let child = child.expect("a child");
+            assert_eq!(pidfd::wait(&child.pidfd).expect("its end"), Ended::Exited(0));
+        }
         "refused-clone" => {
             let program: Vec<_> = super::faults::refusing(libc::SYS_clone3, &[])
                 .iter()
@@ -370,7 +449,9 @@ pub(crate) fn outer(kind: &str) {
             let count = || fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
             let before = count();
             for _ in 0..20 {
-                start("none", &order(), None).end();
+                let mut running = start("none", &order(), None);
+                assert_eq!(running.facts().get("missing"), "0");
+                running.end();
             }
             let same = rustix::process::dumpable_behavior() == Ok(not)
                 && SigSet::thread_get_mask().is_ok_and(|now| now == mask)
