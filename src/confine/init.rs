@@ -13,8 +13,9 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 
+use super::error::ConfineError;
 use super::receipt::{Asked, Got, Receipt};
-use super::recipe::{Bare, ConfineError};
+use super::recipe::Bare;
 use crate::policy::plan::Protection;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn::{self, Child, FilterLine, Spawn};
