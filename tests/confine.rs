@@ -9,6 +9,8 @@ mod child;
 mod exec;
 #[path = "confine/faults.rs"]
 mod faults;
+#[path = "confine/groups.rs"]
+mod groups;
 #[path = "confine/harness.rs"]
 mod harness;
 #[path = "confine/promises.rs"]
@@ -28,7 +30,8 @@ fn main() {
             Ok(())
         })
     };
-    let mut trials: Vec<Trial> = promises::ALL.iter().chain(exec::ALL).map(trial).collect();
+    let mut trials: Vec<Trial> =
+        [promises::ALL, exec::ALL, groups::ALL].concat().iter().map(trial).collect();
     trials.extend(faults::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -13,8 +13,9 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 
+use super::error::ConfineError;
 use super::receipt::{Asked, Got, Receipt};
-use super::recipe::{Bare, ConfineError};
+use super::recipe::Bare;
 use crate::policy::plan::Protection;
 use crate::policy::syscall::EXEC_FD;
 use crate::sys::pidfd::{self, Ended};
@@ -34,7 +35,8 @@ const FORWARDED: [Signal; 7] = [
 /// The program of an `exec` layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
-    /// The program, pinned by the supervisor.
+    /// The program, pinned by the supervisor. Not a script: its interpreter would have to open it
+    /// again by a descriptor that the exec has closed, and says "no such file".
     pub program: BorrowedFd<'a>,
     /// Its arguments, the first its path.
     pub argv: &'a [CString],

@@ -3,6 +3,7 @@
 //! | module | what is here |
 //! |---|---|
 //! | [`recipe`] | the ordered steps; the place to read first |
+//! | `order`, `error` | what the recipe is told, and why it can fail |
 //! | [`receipt`] | what was asked beside what the kernel enforces |
 //! | [`spaces`] | which namespaces, and what this user may make |
 //! | [`limits`] | resource limits of the process |
@@ -15,17 +16,21 @@
 
 pub mod cgroup;
 mod domain;
+mod error;
 mod identity;
 pub mod init;
 pub mod limits;
+mod order;
 pub mod paths;
 pub mod receipt;
 pub mod recipe;
 mod root;
 pub mod spaces;
 
+pub use error::ConfineError;
+pub use order::{Identity, Order};
 pub use receipt::{Asked, Got, Receipt};
-pub use recipe::{Bare, ConfineError, Identity, Order, confine, prepare};
+pub use recipe::{Bare, confine, prepare};
 
 pub mod filter;
 

@@ -6,7 +6,7 @@
 //!
 //! The filter comes last because every other step needs calls that no layer should have. So
 //! [`prepare`] does all but that and returns [`Bare`], and `Bare` becomes a
-//! [`Confined`](super::Confined) by loading the filter, or the [`init`](super::init) of an `exec`
+//! [`Confined`] by loading the filter, or the [`init`](super::init) of an `exec`
 //! layer.
 
 use std::ffi::CString;
@@ -19,96 +19,17 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::CapabilitySet;
-use serde::{Deserialize, Serialize};
 
-use super::cgroup::Grouped;
-use super::paths::{Grant, Place, places};
+use super::error::ConfineError;
+use super::order::{Identity, Order};
+use super::paths::{Place, places};
 use super::receipt::{Asked, Got, Receipt};
 use super::root::RootError;
 use super::spaces::FAMILY;
 use super::{Confined, domain, identity, limits, root};
-use crate::ident::Instance;
 use crate::policy::plan::{LayerPlan, Program, Protection};
 use crate::sys::process;
 use crate::sys::spawn::Namespaces;
-
-/// All that the recipe must know; the supervisor writes it into the layer's slice of the plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
-    /// Who this is.
-    pub instance: Instance,
-    /// What its policy says.
-    pub layer: LayerPlan,
-    /// Who it becomes.
-    pub identity: Identity,
-    /// The namespaces that the clone made or joined.
-    pub namespaces: Namespaces,
-    /// Files and directories to see at their own paths. A file that is handed over as a
-    /// descriptor isn't among them.
-    pub grants: Vec<Grant>,
-    /// The descriptors that stay open, besides the control socket.
-    pub keep: Vec<RawFd>,
-    /// What its control group limits.
-    pub grouped: Grouped,
-}
-
-/// Who a layer becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Identity {
-    /// A user and group of its own. The supervisor is root.
-    Own {
-        /// The user.
-        uid: u32,
-        /// The group.
-        gid: u32,
-    },
-    /// The supervisor's own ordinary user, as the only one of a user namespace. Outside of it the
-    /// layers are the same user, and what parts them is everything else: so the receipt calls this
-    /// a fallback.
-    Mapped,
-}
-
-/// Why a process could not be confined. It must end: part of the recipe may have been done.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfineError {
-    /// The supervisor died before the parent-death signal was in place.
-    #[error("the supervisor is gone")]
-    Orphaned,
-    /// A protection that the policy demands can't be had.
-    #[error(
-        "{name} can't be enforced: {step}: {source}; `cofferdam doctor` says more, and a policy \
-         that can do without it lists \"{name}\" in `optional`",
-        name = protection.name()
-    )]
-    Refused {
-        /// What is missing.
-        protection: Protection,
-        /// The step that failed.
-        step: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A granted path can't be given.
-    #[error("a granted path can't be given: {0}")]
-    Path(#[source] RootError),
-    /// A step that isn't a protection of its own failed.
-    #[error("{step}: {source}")]
-    Step {
-        /// The step.
-        step: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The filter could not be loaded.
-    #[error("the system-call filter can't be loaded: {0}")]
-    Filter(#[source] io::Error),
-    /// A program of an `exec` layer could not be started.
-    #[error(transparent)]
-    Spawn(#[from] crate::sys::spawn::SpawnError),
-    /// Every step went well, and yet these are missing.
-    #[error("demanded and not enforced: {}", names(.0))]
-    Missing(Vec<Protection>),
-}
 
 /// Confines this process wholly; `load` loads its filter, as the last act.
 ///
@@ -479,8 +400,4 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> ConfineError {
 /// A second copy of a system error.
 fn same(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
-fn names(protections: &[Protection]) -> String {
-    protections.iter().map(|protection| protection.name()).collect::<Vec<_>>().join(", ")
 }

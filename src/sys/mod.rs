@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`spawn`] | a child by `clone3`, with pidfd, namespaces, cgroup, and nothing of ours in it |
 //! | `clone` | the few instructions of assembly beneath it |
+//! | [`inherit`] | descriptors that this process was started with |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
 //! | [`secret_page`] | memory for a private key |

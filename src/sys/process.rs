@@ -1,8 +1,7 @@
 //! What a process asks of the kernel for itself, where `nix` and `rustix` have no call.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::RawFd;
 
 /// Turns on memory-deny-write-execute for good (`PR_SET_MDWE`, Linux 6.3): writable memory never
 /// becomes executable in this process, its children, and what they execute.
@@ -63,26 +62,6 @@ pub fn landlock_abi() -> io::Result<u32> {
         )
     };
     u32::try_from(version).map_err(|_| io::Error::last_os_error())
-}
-
-/// Takes ownership of descriptor `fd`, which this process was started with, and makes it
-/// close-on-exec. `EBADF` if it isn't open or was taken before.
-///
-/// Only for a process that knows what it was started with, as the layer's child does: a number
-/// that this program opened itself has an owner already.
-pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    /// One bit for each of the first 64, so that none has two owners.
-    static TAKEN: AtomicU64 = AtomicU64::new(0);
-    let bad = || io::Error::from_raw_os_error(libc::EBADF);
-    let bit = u32::try_from(fd).ok().and_then(|fd| 1_u64.checked_shl(fd)).ok_or_else(bad)?;
-    // SAFETY: F_SETFD takes a number and touches no memory; an unopened descriptor is EBADF.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
-    if TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-        return Err(bad());
-    }
-    // SAFETY: it is open, and by the documented condition and the bit just set it has no other
-    // owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {

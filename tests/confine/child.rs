@@ -9,6 +9,7 @@ use std::path::Path;
 use cofferdam::confine::init::Launch;
 use cofferdam::confine::{Got, Order, Receipt, confine, prepare};
 use cofferdam::policy::plan::Program;
+use cofferdam::sys::inherit::inherited;
 use cofferdam::sys::process;
 use rustix::fs::Mode;
 use rustix::process::Resource;
@@ -19,11 +20,11 @@ pub(crate) fn main(scenario: &str) {
         return super::promises::outer(kind);
     }
     let mut order = Vec::new();
-    let slice = process::inherited(3).expect("the slice");
+    let slice = inherited(3).expect("the slice");
     File::open("/proc/self/fd/3").and_then(|mut file| file.read_to_end(&mut order)).expect("slice");
     drop(slice);
     let order: Order = postcard::from_bytes(&order).expect("an order");
-    let control = process::inherited(4).expect("the control socket");
+    let control = inherited(4).expect("the control socket");
 
     if let Program::Exec(argv) = &order.layer.program {
         return init(&order, argv, control.as_fd());
@@ -44,7 +45,7 @@ pub(crate) fn main(scenario: &str) {
 
 /// An `exec` layer's process 1. The program writes to the same standard output.
 fn init(order: &Order, argv: &[String], control: BorrowedFd<'_>) {
-    let program = process::inherited(5).expect("the program");
+    let program = inherited(5).expect("the program");
     let strings = |texts: Vec<String>| -> Vec<CString> {
         texts.into_iter().map(|text| CString::new(text).expect("no NUL")).collect()
     };

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cofferdam::confine::cgroup::{Group, Grouped};
 use cofferdam::confine::paths::Grant;
@@ -38,7 +39,10 @@ pub(crate) fn layer() -> LayerPlan {
 }
 
 pub(crate) fn order() -> Order {
-    let own = 1_073_741_824 + std::process::id();
+    // A user for each, as the supervisor would: limits on tasks count by user.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let own = 1_073_741_824 + (std::process::id() << 8) + next;
     let identity = if is_root() { Identity::Own { uid: own, gid: own } } else { Identity::Mapped };
     Order {
         instance: Instance { layer: Name::new("worker").expect("a name"), index: 0, generation: 1 },

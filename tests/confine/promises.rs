@@ -1,17 +1,17 @@
 //! What a layer is after the recipe.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cofferdam::confine::cgroup::Hierarchies;
 use cofferdam::policy::plan::FileRight;
-use cofferdam::sys::pidfd::Ended;
+use cofferdam::sys::pidfd::{self, Ended};
 use cofferdam::sys::spawn::{Namespaces, Spawn, rehearse, spawn};
 
-use super::harness::{Running, exec_order, grant, is_root, order, start, start_in};
+use super::harness::{Running, exec_order, grant, is_root, order, start};
 
 type Test = fn();
 
@@ -30,7 +30,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("the_parent_is_as_before", the_parent_is_as_before),
     ("a_refused_clone_is_an_error", a_refused_clone_is_an_error),
     ("a_program_that_is_none_is_an_error", a_program_that_is_none_is_an_error),
-    ("a_cgroup_limits_and_goes", a_cgroup_limits_and_goes),
+    ("an_empty_network_can_be_entered", an_empty_network_can_be_entered),
 ];
 
 fn ended_well(running: Running) {
@@ -235,28 +235,35 @@ fn a_dead_supervisor_stops_the_recipe() {
 }
 
 fn the_layer_dies_with_its_parent() {
-    let mut outer = outer_command("parent")
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("the outer process");
-    let mut line = String::new();
-    let output = outer.stdout.take().expect("its output");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
-    let layer = PathBuf::from(format!("/proc/{}", line.trim()));
-    assert!(layer.exists(), "the layer {line} runs");
+    for (kind, processes) in [("parent", 1), ("parent-exec", 4)] {
+        let mut outer = outer_command(kind).stdout(std::process::Stdio::piped()).spawn();
+        let outer = outer.as_mut().expect("the outer process");
+        let mut line = String::new();
+        let output = outer.stdout.take().expect("its output");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)
+            .expect("a line");
+        let mut family = vec![line.trim().to_owned()];
+        let mut next = 0;
+        while let Some(pid) = family.get(next) {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            family.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
+            next += 1;
+        }
+        assert_eq!(family.len(), processes, "{family:?}");
 
-    outer.kill().expect("killed");
-    outer.wait().expect("reaped");
-    let end = Instant::now() + Duration::from_secs(20);
-    while alive(&layer) {
-        assert!(Instant::now() < end, "the layer outlives its parent");
-        std::thread::sleep(Duration::from_millis(5));
+        outer.kill().expect("killed");
+        outer.wait().expect("reaped");
+        let end = Instant::now() + Duration::from_secs(20);
+        while let Some(survivor) = family.iter().find(|pid| alive(pid)) {
+            assert!(Instant::now() < end, "{survivor} of {family:?} outlives its supervisor");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
 /// A zombie that nobody reaps is dead enough.
-fn alive(process: &std::path::Path) -> bool {
-    fs::read_to_string(process.join("stat")).is_ok_and(|stat| {
+fn alive(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
     })
 }
@@ -290,28 +297,15 @@ fn a_program_that_is_none_is_an_error() {
     assert!(end < before.max(after) + 50, "{before}, {after}, {end} descriptors");
 }
 
-/// As root with cgroups; elsewhere there is nothing to try.
-fn a_cgroup_limits_and_goes() {
-    let groups = Hierarchies::find("confine-test");
-    let mut order =
-        exec_order("i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; echo bomb off");
-    let Some(mut group) = groups.make("bomb", &order.layer.limits).expect("a group") else {
-        assert!(groups.refused().len() == 3, "{groups:?}");
+/// As root; an ordinary user's layers make their own.
+fn an_empty_network_can_be_entered() {
+    if !is_root() {
         return;
-    };
-    // The group alone, not RLIMIT_NPROC, is to stop it.
-    order.layer.limits.tasks = 1000;
-    order.grouped = group.grouped();
-    let mut running = start_in("exec", &order, None, Some(&group));
-    let facts = running.facts();
-    assert_eq!(facts.0.get("bomb"), None, "40 processes in a group of 16: {facts:?}");
-    assert_ne!(facts.get("ended"), "exited with code 0");
-    running.end();
-    let end = Instant::now() + Duration::from_secs(20);
-    while !group.remove() {
-        assert!(Instant::now() < end, "{group:?} stays busy");
-        std::thread::sleep(Duration::from_millis(1));
     }
+    let said = run_outer("network");
+    let devices: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once(':')).map(|d| d.0.trim()).collect();
+    assert_eq!(devices, ["lo"], "{said}");
 }
 
 fn outer_command(kind: &str) -> std::process::Command {
@@ -321,7 +315,7 @@ fn outer_command(kind: &str) -> std::process::Command {
     command
 }
 
-fn run_outer(kind: &str) -> String {
+pub(crate) fn run_outer(kind: &str) -> String {
     let output = outer_command(kind).output().expect("the outer process");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -347,11 +341,28 @@ pub(crate) fn outer(kind: &str) {
             println!("ignored {}", running.status("SigIgn"));
             running.end();
         }
-        "parent" => {
-            let mut running = start("none", &order(), None);
+        "parent" | "parent-exec" => {
+            let script = "sleep 1000 & sleep 1000 & echo ready; wait";
+            let order = if kind == "parent" { order() } else { exec_order(script) };
+            let mut running = start("none", &order, None);
             running.facts();
             println!("{}", running.child.pid.as_raw_nonzero());
             std::thread::sleep(Duration::from_mins(10));
+        }
+        "network" => {
+            let own = fs::read_link("/proc/self/ns/net").expect("own network");
+            let empty = cofferdam::confine::spaces::empty_network().expect("an empty network");
+            assert_eq!(fs::read_link("/proc/self/ns/net").expect("own network"), own);
+            let cat = fs::File::open("/bin/cat").expect("cat");
+            let argv = [c"cat", c"/proc/self/net/dev"].map(CString::from);
+            let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+            let child = spawn(&Spawn {
+                network: Some(empty.as_fd()),
+                fds: &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+                ..Spawn::new(cat.as_fd(), &argv)
+            });
+            let child = child.expect("a child");
+            assert_eq!(pidfd::wait(&child.pidfd).expect("its end"), Ended::Exited(0));
         }
         "refused-clone" => {
             let program: Vec<_> = super::faults::refusing(libc::SYS_clone3, &[])
@@ -370,13 +381,16 @@ pub(crate) fn outer(kind: &str) {
             let count = || fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
             let before = count();
             for _ in 0..20 {
-                start("none", &order(), None).end();
+                let mut running = start("none", &order(), None);
+                assert_eq!(running.facts().get("missing"), "0");
+                running.end();
             }
             let same = rustix::process::dumpable_behavior() == Ok(not)
                 && SigSet::thread_get_mask().is_ok_and(|now| now == mask)
                 && (count() == before || !is_root());
             println!("unchanged {same}");
         }
+        "abandon" => super::groups::abandon(),
         other => panic!("no outer process {other}"),
     }
 }

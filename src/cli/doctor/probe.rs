@@ -17,8 +17,9 @@ use crate::confine::spaces::{self, Possible};
 use crate::confine::{Got, Identity, Order, Receipt, confine};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::{LayerPlan, Limits, Program, Protection, Restart, View};
+use crate::sys::inherit::inherited;
 use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
-use crate::sys::{pidfd, probe, process};
+use crate::sys::{pidfd, probe};
 
 /// What was found.
 pub(super) struct Findings {
@@ -149,11 +150,11 @@ pub(super) fn child() -> ExitCode {
 
 fn answer() -> Result<Receipt, Box<dyn std::error::Error>> {
     use std::os::unix::fs::FileExt;
-    let slice = File::from(process::inherited(SLICE_FD)?);
+    let slice = File::from(inherited(SLICE_FD)?);
     let mut bytes = vec![0; usize::try_from(slice.metadata()?.len())?];
     slice.read_exact_at(&mut bytes, 0)?;
     drop(slice);
-    let control = process::inherited(CONTROL_FD)?;
+    let control = inherited(CONTROL_FD)?;
     let order: Order = postcard::from_bytes(&bytes)?;
     // The fallback is locked memory, which every kernel has.
     let secret = probe::secret_memory().map_or(Got::Fallback, |()| Got::Enforced);

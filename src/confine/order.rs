@@ -1,0 +1,47 @@
+//! What the supervisor tells the recipe.
+
+use std::os::fd::RawFd;
+
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Grouped;
+use super::paths::Grant;
+use crate::ident::Instance;
+use crate::policy::plan::LayerPlan;
+use crate::sys::spawn::Namespaces;
+
+/// All that the recipe must know; the supervisor writes it into the layer's slice of the plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Who this is.
+    pub instance: Instance,
+    /// What its policy says.
+    pub layer: LayerPlan,
+    /// Who it becomes.
+    pub identity: Identity,
+    /// The namespaces that the clone made or joined.
+    pub namespaces: Namespaces,
+    /// Files and directories to see at their own paths. A file that is handed over as a
+    /// descriptor isn't among them.
+    pub grants: Vec<Grant>,
+    /// The descriptors that stay open, besides the control socket.
+    pub keep: Vec<RawFd>,
+    /// What its control group limits.
+    pub grouped: Grouped,
+}
+
+/// Who a layer becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Identity {
+    /// A user and group of its own. The supervisor is root.
+    Own {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+    /// The supervisor's own ordinary user, as the only one of a user namespace. Outside of it the
+    /// layers are the same user, and what parts them is everything else: so the receipt calls this
+    /// a fallback.
+    Mapped,
+}
