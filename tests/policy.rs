@@ -12,14 +12,13 @@ use cofferdam::policy::diagnostic::Severity;
 use cofferdam::policy::plan::Plan;
 use proptest::prelude::*;
 
-/// The policies of a folder. `syscalls.toml` is the table of groups, not a policy.
+/// The policies of a folder.
 fn policies(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut found: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .filter(|path| path.file_name().is_some_and(|name| name != "syscalls.toml"))
         .collect();
     found.sort();
     found

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use caps::{CapSet, CapsHashSet};
 use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getgroups, getuid};
 use rustix::thread::{self, CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
@@ -17,8 +18,15 @@ pub(super) fn capability_set(numbers: &[u8]) -> CapabilitySet {
 /// Takes everything but `kept` out of the bounding set, whatever the kernel's last capability is
 /// (threat F3). Needs `CAP_SETPCAP`, so it comes before the capabilities go.
 pub(super) fn empty_bounding_set(kept: CapabilitySet) -> io::Result<()> {
-    for capability in known() {
-        if !kept.contains(capability) && thread::capability_is_in_bounding_set(capability)? {
+    let named = named(kept);
+    for capability in caps::read(None, CapSet::Bounding).map_err(io::Error::other)? {
+        if !named.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
+        }
+    }
+    // What is newer than the crate's names.
+    for capability in known().filter(|capability| !kept.contains(*capability)) {
+        if thread::capability_is_in_bounding_set(capability)? {
             thread::remove_capability_from_bounding_set(capability)?;
         }
     }
@@ -28,16 +36,12 @@ pub(super) fn empty_bounding_set(kept: CapabilitySet) -> io::Result<()> {
 /// Raises `kept` into the ambient set, from where a program that is executed gets it, and drops
 /// all others. Before the securebits, which forbid it for ever after.
 pub(super) fn set_ambient(kept: CapabilitySet) -> io::Result<()> {
-    thread::clear_ambient_capability_set()?;
+    caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
     if kept.is_empty() {
         return Ok(());
     }
-    let sets = thread::capabilities(None)?;
-    thread::set_capabilities(None, CapabilitySets { inheritable: kept, ..sets })?;
-    for capability in known().filter(|capability| kept.contains(*capability)) {
-        thread::configure_capability_in_ambient_set(capability, true)?;
-    }
-    Ok(())
+    caps::set(None, CapSet::Inheritable, &named(kept)).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Ambient, &named(kept)).map_err(io::Error::other)
 }
 
 /// Being user 0 means nothing any more, and that is locked: neither an exec nor a change of user
@@ -67,8 +71,12 @@ pub(super) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
 
 /// Leaves `kept` in the permitted, effective and inheritable sets and nothing else, and looks.
 pub(super) fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
+    // Permitted last: the others are bounded by it.
+    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &named(kept)).map_err(io::Error::other)?;
+    }
+    // The kernel's own words, all 64 bits of them.
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
-    thread::set_capabilities(None, sets)?;
     demand(thread::capabilities(None)? == sets)?;
     for capability in known().filter(|capability| !kept.contains(*capability)) {
         demand(!thread::capability_is_in_bounding_set(capability)?)?;
@@ -81,6 +89,11 @@ pub(super) fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
 pub(super) fn cannot_go_back() -> io::Result<()> {
     let root = Uid::ROOT;
     demand(geteuid() != root && thread::set_thread_res_uid(root, root, root).is_err())
+}
+
+/// The same set by the names of crate `caps`. A plan has no number that it has no name for.
+fn named(set: CapabilitySet) -> CapsHashSet {
+    caps::all().into_iter().filter(|one| set.bits() & one.bitmask() != 0).collect()
 }
 
 /// The capabilities that the running kernel has.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::inbox::{Heard, Inbox};
 use super::run::{Function, LayerResult, say};
@@ -102,7 +102,14 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
     }
     let shared = shared(slice, identity, &confined, receipt, inbox);
     match shared.receive_grants() {
-        Ok(()) => Ok(function.run(Layer(Arc::new(shared)))),
+        Ok(()) => {
+            let shared = Arc::new(shared);
+            for channel in shared.channels.values() {
+                let companion: Weak<Shared> = Arc::downgrade(&shared);
+                channel.accompany(companion);
+            }
+            Ok(function.run(Layer(shared)))
+        }
         Err(error) => Ok(Err(error.to_string())),
     }
 }

@@ -1,7 +1,7 @@
 //! An `exec` layer: this process becomes the init of another program.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
@@ -45,10 +45,15 @@ fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> 
 
     // Opened in the layer's own root: what it can't see can't be started.
     let path = argv.first().map_or("", String::as_str);
-    let program = open(path).map_err(|error| {
-        let layer = &slice.order.layer.name;
-        format!("[layer.{layer}] exec: {path}: {error}")
-    })?;
+    let layer = &slice.order.layer.name;
+    let blame = |error: String| format!("[layer.{layer}] exec: {path}: {error}");
+    let program = open(path).map_err(|error| blame(missing(&error)))?;
+    if let Some(interpreter) = interpreter(path) {
+        return Err(blame(format!(
+            "it is a script, which starts by another program; write `exec = [\"{interpreter}\", \
+             \"{path}\", ...]`"
+        )));
+    }
     let argv = strings(argv.iter().cloned())?;
     let variables = slice.order.layer.env.iter().map(|(name, value)| format!("{name}={value}"));
     let envp = strings(variables)?;
@@ -67,6 +72,27 @@ fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> 
 
 fn open(path: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Why a program isn't there, with what a person may not know of a layer's view.
+fn missing(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        format!(
+            "{error}; the layer sees the system's programs (`view = \"system\"`) and what a \
+             [file.*] grants it"
+        )
+    } else {
+        error.to_string()
+    }
+}
+
+/// The program that a script names in its first line. The kernel can't start a script by a
+/// descriptor that the exec closes (execveat(2), BUGS).
+fn interpreter(path: &str) -> Option<String> {
+    let mut start = [0; 256];
+    let length = std::fs::File::open(path).and_then(|mut file| file.read(&mut start)).ok()?;
+    let line = start[..length].strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    Some(String::from_utf8_lossy(line).split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> {

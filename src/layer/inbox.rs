@@ -89,6 +89,11 @@ impl Inbox {
         }
     }
 
+    /// The socket, for a thread to watch.
+    pub fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.0)
+    }
+
     /// The socket, for tokio to watch.
     pub fn watch(&self) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
         socket::watch(Arc::clone(&self.0))

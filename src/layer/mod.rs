@@ -147,9 +147,16 @@ impl Layer {
         }
     }
 
-    /// Whether the supervisor has asked this layer to finish.
+    /// Whether the supervisor has asked this layer to finish. A blocking layer learns it in
+    /// [`recv`](crate::ipc::message::blocking::Channel::recv), or by [`Layer::attend`].
     pub fn is_stopping(&self) -> bool {
-        self.0.stop.asked.load(Ordering::Acquire)
+        self.0.stop.is_asked()
+    }
+
+    /// Handles what the supervisor has said, without waiting: for a blocking layer that waits for
+    /// something else than its channels. An error says that the supervisor is gone.
+    pub fn attend(&self) -> io::Result<()> {
+        self.0.pump()
     }
 
     fn duplicate(
@@ -177,6 +184,10 @@ impl Layer {
 }
 
 impl Stop {
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
     /// Tells everybody who waits, and everybody who asks later.
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::Release);

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::inbox::Heard;
 use super::{Layer, Shared};
 use crate::ident::Name;
-use crate::ipc::message::Channel;
+use crate::ipc::message::{Channel, Companion};
 use crate::seal::PublicKey;
 use crate::wire::control::ToLayer;
 
@@ -102,6 +102,21 @@ async fn serve(shared: Arc<Shared>) -> io::Error {
     }
 }
 
+/// What threads that sleep on a channel attend to.
+impl Companion for Shared {
+    fn socket(&self) -> Arc<OwnedFd> {
+        self.inbox.socket()
+    }
+
+    fn attend(&self) -> io::Result<()> {
+        self.pump()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.is_asked()
+    }
+}
+
 impl Shared {
     /// Handles every control message that has come, without waiting.
     ///
@@ -150,11 +165,5 @@ impl Shared {
             .get(&number)
             .and_then(|name| self.channels.get(name))
             .ok_or_else(|| io::Error::other(format!("channel number {number} is not this layer's")))
-    }
-}
-
-impl AsFd for Shared {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inbox.as_fd()
     }
 }

@@ -142,7 +142,7 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
             ground: Rc::clone(&ground),
             daemon: plan.name.clone(),
             policy,
-            plan: layer.clone(),
+            plan: with_init(layer),
             filter,
             channels: channels_of(plan, &layer.name),
             grants: Vec::new(),
@@ -159,6 +159,15 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
         images.push(image);
     }
     Ok(images)
+}
+
+/// The init of an `exec` layer is a task too, and the policy doesn't count it.
+fn with_init(layer: &LayerPlan) -> LayerPlan {
+    let mut plan = layer.clone();
+    if matches!(plan.program, Program::Exec(_)) {
+        plan.limits.tasks += 1;
+    }
+    plan
 }
 
 fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {

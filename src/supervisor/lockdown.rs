@@ -28,8 +28,8 @@ const NEEDED: [CapabilitySet; 9] = [
     CapabilitySet::DAC_OVERRIDE,
     // Limits above the supervisor's own hard ones.
     CapabilitySet::SYS_RESOURCE,
-    // Names of a layer's own host name space.
-    CapabilitySet::SYS_CHROOT,
+    // The ordinary nice value for a layer of a supervisor that has a higher one.
+    CapabilitySet::SYS_NICE,
 ];
 
 /// Drops what isn't needed and loads the supervisor's own filter.

@@ -512,12 +512,20 @@ impl Supervisor {
         self.unexplained.retain(|Unexplained { instance, culprit, until }| {
             let Some(number) = denials.number_for(*culprit) else { return *until > now };
             let layer = &instance.layer;
-            let call = syscall::name_of(number)
-                .map_or_else(|| format!("number {number}"), ToOwned::to_owned);
+            let Some(call) = syscall::name_of(number) else {
+                log.say(&format!("{instance} made a system call of the unknown number {number}"));
+                return false;
+            };
+            let groups = syscall::offering(number);
+            let groups: String = groups
+                .iter()
+                .filter(|group| group.dangerous.is_none())
+                .map(|group| format!(" or \"@{}\"", group.name))
+                .collect();
             log.say(&format!(
-                "{instance} made the system call {call}: `syscalls = [\"{call}\"]` in \
-                 [layer.{layer}] would allow it, `refuse = {{ {call} = \"EPERM\" }}` would refuse \
-                 it without killing"
+                "{instance} made the system call {call} in a way that isn't granted: \"{call}\" in \
+                 `syscalls` of [layer.{layer}]{groups} would allow it, `refuse = {{ {call} = \
+                 \"EPERM\" }}` would refuse it without killing"
             ));
             false
         });

@@ -11,7 +11,7 @@ use super::child::{Child, Stage};
 use super::denials::Culprit;
 use super::image::Image;
 use super::log::Pipe;
-use crate::confine::cgroup::Grouped;
+use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order};
 use crate::ident::Instance;
 use crate::layer::enter::TITLE;
@@ -53,7 +53,9 @@ impl Image {
             namespaces: ground.namespaces,
             grants: self.grants.clone(),
             keep: vec![0, 1, 2, 3],
-            grouped: group.as_ref().map_or_else(|| Grouped::none(0), |group| group.grouped()),
+            grouped: group
+                .as_ref()
+                .map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
         let slice = self.slice(order).seal()?;
         let (control, far_control) = control_pair()?;

@@ -7,7 +7,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::PidfdFlags;
 
 use super::probe::Findings;
-use crate::sys::probe;
+use crate::sys::{probe, socket};
 
 /// One fact.
 pub(super) struct Fact {
@@ -135,7 +135,10 @@ fn own_pidfd() -> io::Result<()> {
 fn passrights() -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC;
     let (one, _other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    probe::refuses_descriptors(one)
+    match socket::refuse_descriptors(one)? {
+        true => Ok(()),
+        false => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// A kernel setting; "unknown" where the kernel has no such setting.

@@ -100,10 +100,11 @@ impl Channel {
         self.call(method, request, time)?.decode().map_err(CallError::Decode)
     }
 
-    /// Receives the next event, or [`ChannelError::Timeout`]. Answer requests with
+    /// Receives the next event, or [`ChannelError::Timeout`]; in a layer that is asked to finish,
+    /// [`ChannelError::Stopping`] once nothing is left to receive. Answer requests with
     /// [`Replier::reply_blocking`](super::Replier::reply_blocking).
     pub fn recv(&self, time: Option<Duration>) -> Result<Event, ChannelError> {
-        let item = self.0.shared.block(deadline(time), State::take)?;
+        let item = self.0.shared.block_until(deadline(time), true, State::take)?;
         item.map(|item| self.0.event(item)).ok_or(ChannelError::Timeout)
     }
 

@@ -186,6 +186,9 @@ pub enum ChannelError {
     /// Nothing came in time.
     #[error("nothing came in time")]
     Timeout,
+    /// Nothing has come, and the supervisor asks this layer to finish.
+    #[error("the supervisor asks this layer to finish")]
+    Stopping,
 }
 
 impl ChannelError {

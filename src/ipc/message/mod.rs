@@ -33,7 +33,7 @@ mod wait;
 use std::convert::Infallible;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub use call::Replier;
@@ -42,6 +42,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::state::{Item, Parcel, State, Submitted};
+pub use self::wait::Companion;
 use self::wait::{Shared, Who};
 pub use crate::channel::Side;
 use crate::channel::descriptor::describe_all;
@@ -145,6 +146,11 @@ impl Channel {
         let rules = Arc::new(Rules { plan: spec.plan.clone(), side: spec.side });
         let shared = Shared::new(State::new(Arc::clone(&rules)));
         Self { shared, spec: Arc::new(spec), rules, identity }
+    }
+
+    /// Names who is attended to by threads that sleep on this channel.
+    pub fn accompany(&self, companion: Weak<dyn Companion>) {
+        self.shared.accompany(companion);
     }
 
     /// Takes a peer up: the supervisor says that `peer` with this key holds the other end of

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,12 +22,26 @@ use super::state::{Phase, Pumped, State};
 use crate::sys;
 use crate::wire::limits::TURN;
 
+/// What a thread that sleeps on a channel attends to besides: the layer's control socket, by which
+/// new peers come and a stop is asked for. A task leaves that to the runtime.
+pub trait Companion: Send + Sync {
+    /// The socket to watch.
+    fn socket(&self) -> Arc<OwnedFd>;
+
+    /// Handles what has come, without waiting. An error says that the layer can't go on.
+    fn attend(&self) -> io::Result<()>;
+
+    /// Whether the layer has been asked to finish.
+    fn is_stopping(&self) -> bool;
+}
+
 /// What the handles of one channel share.
 pub(super) struct Shared {
     state: Mutex<State>,
     driver: Mutex<Option<Waker>>,
     hub: OnceLock<Waker>,
     bells: Mutex<Vec<Arc<OwnedFd>>>,
+    companion: OnceLock<Weak<dyn Companion>>,
     pub(super) patience: Patience,
 }
 
@@ -41,11 +56,17 @@ impl Shared {
             driver: Mutex::new(None),
             hub: OnceLock::new(),
             bells: Mutex::default(),
+            companion: OnceLock::new(),
             patience: Patience::default(),
         });
         let hub = Hub(Arc::downgrade(&shared));
         let _ = shared.hub.set(Waker::from(Arc::new(hub)));
         shared
+    }
+
+    /// Names the companion of threads that sleep here, once.
+    pub(super) fn accompany(&self, companion: Weak<dyn Companion>) {
+        let _ = self.companion.set(companion);
     }
 
     /// Looks at the state, and wakes whom that concerns once the mutex is free.
@@ -184,6 +205,16 @@ impl Shared {
     pub(super) fn block<R>(
         &self,
         deadline: Option<Instant>,
+        attempt: impl FnMut(&mut State) -> Option<R>,
+    ) -> Result<Option<R>, ChannelError> {
+        self.block_until(deadline, false, attempt)
+    }
+
+    /// The same, and with `ends_with_layer` at most until the layer is asked to finish.
+    pub(super) fn block_until<R>(
+        &self,
+        deadline: Option<Instant>,
+        ends_with_layer: bool,
         mut attempt: impl FnMut(&mut State) -> Option<R>,
     ) -> Result<Option<R>, ChannelError> {
         if let Some(result) = self.with(&mut attempt) {
@@ -197,9 +228,13 @@ impl Shared {
             return Ok(Some(result));
         }
         let bell = Bell::take(self)?;
+        let companion = self.companion.get().and_then(Weak::upgrade);
         let begin = Instant::now();
         loop {
-            let (result, watched, pressed) = self.with(|state| {
+            if let Some(companion) = &companion {
+                companion.attend().map_err(|e| ChannelError::from_io("the control socket", &e))?;
+            }
+            let (result, mut watched, pressed) = self.with(|state| {
                 let result = try_once(state);
                 (result, watched(state), state.pressed())
             });
@@ -214,6 +249,10 @@ impl Shared {
             if pressed {
                 rest = Some(rest.map_or(PRESSED, |rest| rest.min(PRESSED)));
             }
+            if ends_with_layer && companion.as_ref().is_some_and(|c| c.is_stopping()) {
+                return Err(ChannelError::Stopping);
+            }
+            watched.extend(companion.as_ref().map(|c| (c.socket(), PollFlags::IN)));
             sleep(&bell, &watched, rest)?;
         }
     }

@@ -1,6 +1,6 @@
 //! The groups of system calls that policies name with `@`.
 //!
-//! They are data, in `policies/syscalls.toml`, which is part of the program. Every group has a
+//! They are data, in `policies/groups/syscalls.toml`, which is part of the program. Every group has a
 //! title, plain members, and `noted` members: those that carry power, each with what it gives and
 //! why it is there. A member is a call expression; one that the running architecture lacks is
 //! left out.
@@ -42,7 +42,7 @@ pub struct Member {
 }
 
 /// The text that [`groups`] was read from.
-pub const SOURCE: &str = include_str!("../../../policies/syscalls.toml");
+pub const SOURCE: &str = include_str!("../../../policies/groups/syscalls.toml");
 
 /// Every group, sorted by name.
 pub fn groups() -> &'static [Group] {

@@ -26,7 +26,7 @@ pub use names::{ARCHITECTURE, all, by_name, errno, errno_name, name_of};
 ///
 /// High enough to be past the descriptors that a layer starts with, low enough for every sensible
 /// limit on open files.
-pub const EXEC_FD: i32 = 63;
+pub const EXEC_FD: i32 = 15;
 
 /// One item of a `syscalls` list.
 #[derive(Clone, Debug, PartialEq, Eq)]
