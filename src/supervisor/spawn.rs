@@ -53,9 +53,7 @@ impl Image {
             namespaces: ground.namespaces,
             grants: self.grants.clone(),
             keep: vec![0, 1, 2, 3],
-            grouped: group
-                .as_ref()
-                .map_or_else(|| ground.groups.without_group(), Group::grouped),
+            grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
         let slice = self.slice(order).seal()?;
         let (control, far_control) = control_pair()?;

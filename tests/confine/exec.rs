@@ -113,7 +113,7 @@ fn grandchildren() {
 
 fn too_few() {
     let mut order = exec_order("true");
-    order.layer.limits.files = 32;
+    order.layer.limits.files = 12;
     let mut running = start("exec", &order, None);
     let said = running.facts();
     assert!(said.get("refused").contains("arrange its descriptors"), "{said:?}");

@@ -67,22 +67,22 @@ impl fmt::Display for ItemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.fault {
             Fault::UnknownGroup(name) => write!(f, "there is no group '@{name}'"),
-            Fault::UnknownCall(name) => write!(f, "there is no system call '{name}'"),
+            Fault::UnknownCall(name) => write!(f, "there is no system call `{name}`"),
             Fault::ElsewhereCall(name) => {
-                write!(f, "{ARCHITECTURE} has no system call '{name}', other architectures do")
+                write!(f, "{ARCHITECTURE} has no system call `{name}`, other architectures do")
             }
-            Fault::UnknownConstant(name) => write!(f, "there is no constant '{name}'"),
+            Fault::UnknownConstant(name) => write!(f, "there is no constant `{name}`"),
             Fault::Expected(what) => write!(f, "expected {what}"),
             Fault::TooManyArguments { call, has } => {
-                write!(f, "'{call}' has {has} argument{}", if *has == 1 { "" } else { "s" })
+                write!(f, "`{call}` has {has} argument{}", if *has == 1 { "" } else { "s" })
             }
             Fault::NoConditions(call) => write!(
                 f,
-                "the widths of the arguments of '{call}' are not known, so they can't be \
+                "the widths of the arguments of `{call}` are not known, so they can't be \
                  conditions: name the call alone"
             ),
             Fault::ArgumentNotChecked { call, argument } => {
-                write!(f, "argument {argument} of '{call}' can't be a condition: write '_'")
+                write!(f, "argument {argument} of `{call}` can't be a condition: write `_`")
             }
             Fault::Pointer => {
                 f.write_str("this argument is a pointer: it may only be '0' or '!= 0'")
@@ -94,7 +94,7 @@ impl fmt::Display for ItemError {
             Fault::TooWide => f.write_str("this argument has 32 bits, the value needs more"),
             Fault::NotFlags(name) => write!(
                 f,
-                "'{name}' is a number, not a flag, so '|' means nothing here: alternatives are \
+                "`{name}` is a number, not a flag, so `|` means nothing here: alternatives are \
                  written 'in {{A, B}}'"
             ),
             Fault::TooLong(most) => write!(f, "an item has at most {most} bytes"),

@@ -1,0 +1,122 @@
+//! `cofferdam run`: ordinary programs as layers.
+
+use rustix::process::{Signal, kill_process};
+
+use crate::Test;
+use crate::harness::{Daemon, eventually, is_alive};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("commands::output_is_stamped_and_harmless", output),
+    ("commands::exit_codes_are_told", exit_codes),
+    ("commands::a_program_that_is_not_there_is_named", not_there),
+    ("commands::a_script_is_refused_with_the_way_out", script),
+    ("commands::sigterm_reaches_the_program", sigterm),
+    ("commands::what_a_program_started_ends_with_it", children),
+    ("commands::a_run_layer_has_no_function_here", no_function),
+    ("commands::a_bad_policy_is_drawn", bad_policy),
+];
+
+fn sh(script: &str, more: &str) -> String {
+    format!(
+        "[layer.a]\nexec = [\"/bin/sh\", \"-c\", '''{script}''']\nsyscalls = [\"@core\", \
+         \"@process\", \"@exec\", \"@signal\"]\nbecause = \"a test\"\nrestart = {{ on = \"never\" }}\n{more}"
+    )
+}
+
+fn output() {
+    let mut daemon = Daemon::command_line(&sh(
+        r#"printf 'plain\n\033]0;title\007\r\ncofferdam: a/0.g9 is confined\nlast'; echo err >&2"#,
+        "",
+    ));
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    for line in [
+        "a/0.g1: plain",
+        "a/0.g1: \\x1b]0;title\\x07\\x0d",
+        "a/0.g1: cofferdam: a/0.g9 is confined",
+        "a/0.g1: last",
+        "a/0.g1: err",
+    ] {
+        assert!(daemon.seen.iter().any(|seen| seen == line), "{line}: {daemon}");
+    }
+}
+
+fn exit_codes() {
+    let mut daemon = Daemon::command_line(&sh("exit 7", ""));
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("a/0.g1 ended with exit code 7"), 1, "{daemon}");
+    let mut daemon = Daemon::command_line(&sh("kill -9 $$", ""));
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("a/0.g1 was killed by SIGKILL"), 1, "{daemon}");
+}
+
+fn not_there() {
+    let policy = "[layer.a]\nexec = [\"/usr/bin/no-such-program\"]\nsyscalls = [\"@core\"]";
+    let mut daemon = Daemon::command_line(policy);
+    assert_eq!(daemon.end(), Some(3), "{daemon}");
+    assert_eq!(
+        daemon.count("[layer.a] exec: /usr/bin/no-such-program: No such file"),
+        1,
+        "{daemon}"
+    );
+}
+
+fn script() {
+    // Some system program that is a script.
+    let is_script = |path: &std::path::Path| {
+        std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"#!/bin/sh"))
+    };
+    let programs = std::fs::read_dir("/usr/bin").unwrap().map(|entry| entry.unwrap().path());
+    let mut programs = programs.filter(|path| std::fs::symlink_metadata(path).unwrap().is_file());
+    let path = programs.find(|path| is_script(path)).expect("a shell script in /usr/bin");
+    let policy = format!("[layer.a]\nexec = [{path:?}]\nsyscalls = [\"@core\"]");
+    let mut daemon = Daemon::command_line(&policy);
+    assert_eq!(daemon.end(), Some(3), "{daemon}");
+    assert_eq!(daemon.count("it is a script"), 1, "{daemon}");
+    assert_eq!(daemon.count("write `exec = [\"/bin/sh\", "), 1, "{daemon}");
+}
+
+fn sigterm() {
+    let mut daemon = Daemon::command_line(&sh(
+        "trap 'echo trapped; exit 0' TERM; echo ready; while :; do sleep 0.01; done",
+        "",
+    ));
+    daemon.line("a/0.g1: ready");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("a/0.g1: trapped"), 1, "{daemon}");
+}
+
+fn children() {
+    let mut daemon = Daemon::command_line(&sh(
+        "(trap '' TERM HUP; while :; do sleep 1; done) & echo started; while :; do sleep 1; done",
+        "",
+    ));
+    let init = daemon.confined("a/0.g1");
+    daemon.line("started");
+    let inside = || {
+        let listed = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.parse::<i32>().ok()
+        });
+        let group = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = group(&init.as_raw_nonzero().to_string());
+        listed.filter(|pid| own.is_some() && group(&pid.to_string()) == own).count()
+    };
+    eventually("several processes run", || inside() >= 3);
+    kill_process(init, Signal::KILL).unwrap();
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert!(!is_alive(init));
+}
+
+fn no_function() {
+    let mut daemon = Daemon::command_line("[layer.a]\nrun = \"x\"\nsyscalls = [\"@core\"]");
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("`exec = [\"/path/of/program\"]` runs an ordinary one"), 1, "{daemon}");
+}
+
+fn bad_policy() {
+    let mut daemon = Daemon::command_line("[layer.a]\nrunn = \"x\"\nsyscalls = [\"@coer\"]");
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert!(daemon.count("policy.toml:4:1") == 1, "{daemon}");
+    assert!(daemon.count("did you mean `run`") == 1, "{daemon}");
+    assert!(daemon.count("did you mean `@core`") == 1, "{daemon}");
+}

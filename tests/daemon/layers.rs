@@ -1,0 +1,194 @@
+//! The layers that the tests' daemons are made of.
+
+use std::fmt::Display;
+use std::io::Read;
+use std::time::Duration;
+
+use cofferdam::ipc::message::{CallError, ChannelError, Event, Message};
+use cofferdam::{Daemon, Layer};
+
+type Outcome = Result<(), String>;
+
+/// The daemon of that name, with the policy that the command line names.
+pub(crate) fn daemon(name: &str) -> Daemon {
+    let policy = std::env::args().nth(3).unwrap_or_default();
+    let daemon = Daemon::new(policy).settings(*b"what all may know");
+    match name {
+        // In a re-executed layer the name is unknown: every function is there.
+        "" => daemon
+            .layer("sleeper", sleeper)
+            .layer("failing", failing)
+            .layer("finishing", finishing)
+            .layer("stubborn", stubborn)
+            .layer("reader", reader)
+            .layer("acceptor", acceptor)
+            .layer("caller", caller)
+            .layer("callee", callee)
+            .blocking_layer("blocking_caller", blocking_caller)
+            .blocking_layer("blocking_callee", blocking_callee),
+        "sleeper" => daemon.layer("sleeper", sleeper),
+        "failing" => daemon.layer("failing", failing),
+        "finishing" => daemon.layer("finishing", finishing).layer("sleeper", sleeper),
+        "stubborn" => daemon.layer("stubborn", stubborn),
+        "reader" => daemon.layer("reader", reader),
+        "acceptor" => daemon.layer("acceptor", acceptor),
+        "talk" => daemon.layer("caller", caller).layer("callee", callee),
+        "blocking" => daemon
+            .blocking_layer("blocking_caller", blocking_caller)
+            .blocking_layer("blocking_callee", blocking_callee),
+        other => panic!("no daemon {other}"),
+    }
+}
+
+fn say(text: impl Display) {
+    eprintln!("{text}");
+}
+
+async fn sleeper(layer: Layer) -> Outcome {
+    say("asleep");
+    layer.stopping().await;
+    say("woken");
+    Ok(())
+}
+
+async fn failing(_: Layer) -> Outcome {
+    Err("as it always does".into())
+}
+
+async fn finishing(_: Layer) -> Outcome {
+    Ok(())
+}
+
+/// Never returns, whatever it is told.
+async fn stubborn(_: Layer) -> Outcome {
+    say("deaf");
+    loop {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+}
+
+/// Reads what it was granted, and asks for what it wasn't.
+async fn reader(layer: Layer) -> Outcome {
+    let mut text = String::new();
+    let error = |error: std::io::Error| error.to_string();
+    layer.file("note").map_err(|e| e.to_string())?.read_to_string(&mut text).map_err(error)?;
+    say(format!("note: {text}"));
+    let folder = layer.directory("folder").map_err(|e| e.to_string())?;
+    text.clear();
+    folder.open_read("page").map_err(error)?.0.read_to_string(&mut text).map_err(error)?;
+    say(format!("page: {text}"));
+    for outside in ["../note", "link"] {
+        say(format!("{outside}: {}", folder.open_read(outside).is_err()));
+    }
+    say(format!("settings: {}", String::from_utf8_lossy(layer.settings())));
+    say(format!("refused: {}", layer.file("other").unwrap_err()));
+    say(format!("refused: {}", layer.channel("other").unwrap_err()));
+    say(format!("refused: {}", layer.listener("other").unwrap_err()));
+    Ok(())
+}
+
+/// Answers each connection with its own name, and dies of every third.
+async fn acceptor(layer: Layer) -> Outcome {
+    let listener = layer.listener("door").map_err(|e| e.to_string())?;
+    say("accepting");
+    for count in 1.. {
+        let stopping = layer.stopping();
+        let accepted = tokio::select! {
+            () = stopping => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, _) = accepted.map_err(|e| e.to_string())?;
+        stream.writable().await.map_err(|e| e.to_string())?;
+        let _ = stream.try_write(format!("{}\n", layer.instance()).as_bytes());
+        if count % 3 == 0 {
+            return Err("three are enough".into());
+        }
+    }
+    Ok(())
+}
+
+/// Calls again and again, and says what changes.
+async fn caller(layer: Layer) -> Outcome {
+    let channel = layer.channel("talk").map_err(|e| e.to_string())?;
+    say(format!("refused: {}", channel.call("sing", Message::default()).await.unwrap_err()));
+    let events = channel.clone();
+    tokio::spawn(async move {
+        loop {
+            match events.recv().await {
+                Ok(Event::PeerRestarted { old, new }) => say(format!("restarted: {old} {new}")),
+                Ok(other) => say(format!("event: {other:?}")),
+                Err(error) => return say(format!("no events: {error}")),
+            }
+        }
+    });
+    let mut last = String::new();
+    while !layer.is_stopping() {
+        let call = channel.call("echo", Message::from(b"hello".to_vec()));
+        let now = match call.await {
+            Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
+            Err(CallError::NotDelivered(_) | CallError::MayHaveExecuted(_)) => "lost".into(),
+            Err(error) => return Err(error.to_string()),
+        };
+        if now != last {
+            say(format!("answer: {now}"));
+            last = now;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    say("caller done");
+    Ok(())
+}
+
+async fn callee(layer: Layer) -> Outcome {
+    let channel = layer.channel("talk").map_err(|e| e.to_string())?;
+    loop {
+        let event = tokio::select! {
+            event = channel.recv() => event.map_err(|e| e.to_string())?,
+            () = layer.stopping() => break,
+        };
+        if let Event::Request { reply, message, .. } = event {
+            let answer = [message.body, format!(" from {}", layer.instance()).into()].concat();
+            // The caller may be gone.
+            let _ = reply.reply(Message::from(answer)).await;
+        }
+    }
+    say("callee done");
+    Ok(())
+}
+
+fn blocking_caller(layer: Layer) -> Outcome {
+    let channel = layer.channel("talk").map_err(|e| e.to_string())?.blocking();
+    let mut last = String::new();
+    while !layer.is_stopping() {
+        let now = match channel.call("echo", b"hello".to_vec(), None) {
+            Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
+            Err(CallError::NotDelivered(_) | CallError::MayHaveExecuted(_)) => "lost".into(),
+            Err(error) => return Err(error.to_string()),
+        };
+        if now != last {
+            say(format!("answer: {now}"));
+            last = now;
+        }
+        layer.attend().map_err(|e| e.to_string())?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    say("caller done");
+    Ok(())
+}
+
+fn blocking_callee(layer: Layer) -> Outcome {
+    let channel = layer.channel("talk").map_err(|e| e.to_string())?.blocking();
+    loop {
+        match channel.recv(None) {
+            Ok(Event::Request { reply, message, .. }) => {
+                let answer = [message.body, format!(" from {}", layer.instance()).into()].concat();
+                let _ = reply.reply_blocking(Message::from(answer));
+            }
+            Ok(_) => {}
+            Err(ChannelError::Stopping) => break,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    say("callee done");
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Starting, failing, restarting, stopping.
+
+use std::io::Read;
+use std::net::TcpStream;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::Test;
+use crate::harness::{Daemon, eventually, is_alive};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("lives::a_layer_that_fails_is_restarted_until_the_policy_gives_up", gives_up),
+    ("lives::a_layer_may_be_left_down", left_down),
+    ("lives::a_daemon_ends_when_all_layers_have_finished", finished),
+    ("lives::a_killed_layer_comes_back", comes_back),
+    ("lives::sigterm_lets_layers_finish", lets_finish),
+    ("lives::a_second_sigterm_does_not_wait", does_not_wait),
+    ("lives::layers_die_with_the_supervisor", die_with_supervisor),
+    ("lives::a_listener_survives_its_layer", listener_survives),
+    ("lives::a_layer_gets_what_it_was_granted_and_no_more", grants),
+    ("lives::functions_and_policy_must_agree", must_agree),
+    ("lives::a_missing_file_stops_the_daemon_before_it_begins", missing_file),
+    ("lives::a_call_that_is_not_granted_is_named", denied_call),
+];
+
+const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
+
+fn gives_up() {
+    let restart = "restart = { max = 3, within = \"1m\" }";
+    let policy = format!("[layer.a]\nrun = \"failing\"\n{ONE}\n{restart}");
+    let mut daemon = Daemon::start("failing", &policy);
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("as it always does"), 4, "{daemon}");
+    assert_eq!(daemon.count("a/0.g4 has failed too often"), 1, "{daemon}");
+}
+
+fn left_down() {
+    let restart = "restart = { max = 1, then = \"leave-down\" }";
+    let policy = format!(
+        "[layer.a]\nrun = \"failing\"\n{ONE}\n{restart}\n[layer.b]\nrun = \"failing\"\n{ONE}\n\
+         restart = {{ on = \"never\" }}"
+    );
+    let mut daemon = Daemon::start("failing", &policy);
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("as it always does"), 3, "{daemon}");
+}
+
+fn finished() {
+    let policy = format!("[layer.a]\nrun = \"finishing\"\ninstances = 3\n{ONE}\n");
+    let mut daemon = Daemon::start("finishing", &policy);
+    // The program registers a function that no layer runs: told before anything starts.
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("no layer of the policy runs it"), 1, "{daemon}");
+
+    let policy = format!("{policy}[layer.b]\nrun = \"sleeper\"\n{ONE}\n");
+    let mut daemon = Daemon::start("finishing", &policy);
+    daemon.line("asleep");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("ended with exit code 0"), 4, "{daemon}");
+}
+
+fn comes_back() {
+    let mut daemon = Daemon::start("sleeper", &format!("[layer.a]\nrun = \"sleeper\"\n{ONE}"));
+    for generation in 1..=5 {
+        let pid = daemon.confined(&format!("a/0.g{generation}"));
+        daemon.line(&format!("a/0.g{generation}: asleep"));
+        kill_process(pid, Signal::KILL).unwrap();
+        daemon.line(&format!("a/0.g{generation} was killed by SIGKILL"));
+    }
+    daemon.line("a/0.g6: asleep");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+fn lets_finish() {
+    let mut daemon = Daemon::start("sleeper", &format!("[layer.a]\nrun = \"sleeper\"\n{ONE}"));
+    daemon.line("asleep");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("a/0.g1: woken"), 1, "{daemon}");
+}
+
+fn does_not_wait() {
+    let mut daemon = Daemon::start("stubborn", &format!("[layer.a]\nrun = \"stubborn\"\n{ONE}"));
+    let pid = daemon.confined("a/0.g1");
+    daemon.line("deaf");
+    daemon.signal(Signal::TERM);
+    daemon.line("stopping");
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    assert!(!is_alive(pid));
+}
+
+fn die_with_supervisor() {
+    let mut daemon = Daemon::start("sleeper", &format!("[layer.a]\nrun = \"sleeper\"\n{ONE}"));
+    let pid = daemon.confined("a/0.g1");
+    daemon.line("asleep");
+    assert!(is_alive(pid));
+    daemon.signal(Signal::KILL);
+    eventually("the layer is gone", || !is_alive(pid));
+}
+
+fn listener_survives() {
+    // The port is free a moment before; if somebody takes it, the daemon says so.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let policy = format!(
+        "[layer.a]\nrun = \"acceptor\"\nsyscalls = [\"@core\", \"@net-stream\"]\n\
+         listen = {{ door = \"tcp:{address}\" }}\nrestart = {{ max = 100 }}"
+    );
+    let mut daemon = Daemon::start("acceptor", &policy);
+    daemon.line("accepting");
+    let mut last = String::new();
+    for _ in 0..12 {
+        // Never refused, though the layer dies of every third.
+        let mut stream = TcpStream::connect(address).unwrap();
+        last.clear();
+        stream.read_to_string(&mut last).unwrap();
+    }
+    assert_eq!(last.trim(), "a/0.g4", "{daemon}");
+    daemon.line("a/0.g5 is confined");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+fn grants() {
+    let policy = format!(
+        "[layer.a]\nrun = \"reader\"\nsyscalls = [\"@core\", \"openat2\", \"statx\"]\n\
+         restart = {{ on = \"never\" }}\n\
+         [file.note]\npath = \"DIR/note\"\ngrant = {{ a = [\"read\"] }}\n\
+         [file.folder]\npath = \"DIR/folder\"\ngrant = {{ a = [\"read\"] }}"
+    );
+    let mut daemon = Daemon::start_with("reader", &policy, |directory| {
+        std::fs::write(directory.join("note"), "n").unwrap();
+        std::fs::create_dir(directory.join("folder")).unwrap();
+        std::fs::write(directory.join("folder/page"), "p").unwrap();
+        std::os::unix::fs::symlink("page", directory.join("folder/link")).unwrap();
+    });
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    for line in [
+        "a/0.g1: note: n",
+        "a/0.g1: page: p",
+        "a/0.g1: ../note: true",
+        "a/0.g1: link: true",
+        "a/0.g1: settings: what all may know",
+        "the policy would need `[file.other] grant = { a = [\"read\"] }`",
+        "the policy would need `[channel.other] from = \"a\"`",
+        "the policy would need `[layer.a] listen = { other = ",
+    ] {
+        assert_eq!(daemon.count(line), 1, "{line}: {daemon}");
+    }
+}
+
+fn must_agree() {
+    let mut daemon = Daemon::start("sleeper", &format!("[layer.a]\nrun = \"slepper\"\n{ONE}"));
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("registers no function of that name; it has sleeper"), 1, "{daemon}");
+}
+
+fn missing_file() {
+    let policy = format!(
+        "[layer.a]\nrun = \"sleeper\"\n{ONE}\n\
+         [file.key]\npath = \"DIR/nowhere\"\ngrant = {{ a = [\"read\"] }}"
+    );
+    let mut daemon = Daemon::start("sleeper", &policy);
+    assert_eq!(daemon.end(), Some(3), "{daemon}");
+    assert_eq!(daemon.count("nowhere: No such file or directory"), 1, "{daemon}");
+    assert_eq!(daemon.count("confined"), 0, "{daemon}");
+}
+
+fn denied_call() {
+    // Opening the directory takes openat2, which isn't granted.
+    let policy = format!(
+        "[layer.a]\nrun = \"reader\"\n{ONE}\nrestart = {{ on = \"never\" }}\n\
+         [file.note]\npath = \"DIR/note\"\ngrant = {{ a = [\"read\"] }}\n\
+         [file.folder]\npath = \"DIR/folder\"\ngrant = {{ a = [\"read\"] }}"
+    );
+    let mut daemon = Daemon::start_with("reader", &policy, |directory| {
+        std::fs::write(directory.join("note"), "n").unwrap();
+        std::fs::create_dir(directory.join("folder")).unwrap();
+    });
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("a/0.g1 was killed by SIGSYS"), 1, "{daemon}");
+    assert_eq!(daemon.count("`syscalls` in [layer.a]"), 1, "{daemon}");
+}

@@ -1,0 +1,60 @@
+//! Layers that talk to each other, while one of them dies.
+
+use rustix::process::{Signal, kill_process};
+
+use crate::Test;
+use crate::harness::Daemon;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("talk::a_restarted_peer_is_one_event_and_answers_again", restarted),
+    ("talk::blocking_layers_talk_and_meet_a_restarted_peer", blocking),
+    ("talk::callers_stop_before_those_they_call", order),
+];
+
+fn policy(caller: &str, callee: &str) -> String {
+    format!(
+        "[layer.caller]\nrun = \"{caller}\"\nsyscalls = [\"@core\"]\n\
+         [layer.callee]\nrun = \"{callee}\"\nsyscalls = [\"@core\"]\nrestart = {{ max = 100 }}\n\
+         [channel.talk]\nfrom = \"caller\"\nto = \"callee\"\nmethods = [\"echo\"]\n"
+    )
+}
+
+fn restarted() {
+    let mut daemon = Daemon::start("talk", &policy("caller", "callee"));
+    let mut pid = daemon.confined("callee/0.g1");
+    daemon.line("refused: ");
+    daemon.line("answer: hello from callee/0.g1");
+    for generation in 2..=4 {
+        kill_process(pid, Signal::KILL).unwrap();
+        pid = daemon.confined(&format!("callee/0.g{generation}"));
+        daemon.line(&format!("answer: hello from callee/0.g{generation}"));
+    }
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    for generation in 1..=3 {
+        let next = generation + 1;
+        let event = format!("restarted: callee/0.g{generation} callee/0.g{next}");
+        assert_eq!(daemon.count(&event), 1, "{event}: {daemon}");
+    }
+}
+
+fn blocking() {
+    let mut daemon = Daemon::start("blocking", &policy("blocking_caller", "blocking_callee"));
+    let mut pid = daemon.confined("callee/0.g1");
+    daemon.line("answer: hello from callee/0.g1");
+    for generation in 2..=4 {
+        kill_process(pid, Signal::KILL).unwrap();
+        pid = daemon.confined(&format!("callee/0.g{generation}"));
+        daemon.line(&format!("answer: hello from callee/0.g{generation}"));
+    }
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("caller/0.g1: caller done"), 1, "{daemon}");
+    assert_eq!(daemon.count("callee/0.g4: callee done"), 1, "{daemon}");
+}
+
+fn order() {
+    let mut daemon = Daemon::start("talk", &policy("caller", "callee"));
+    daemon.line("answer: ");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    let place = |text: &str| daemon.seen.iter().position(|line| line.contains(text)).unwrap();
+    assert!(place("caller/0.g1 ended") < place("callee/0.g1: callee done"), "{daemon}");
+}
