@@ -18,11 +18,11 @@ pub(crate) async fn opener(layer: Layer) -> Result<(), Box<dyn Error>> {
     let site = layer.directory("site")?;
     let mut requests = Requests::new(&layer, layer.channel("open")?);
     while let Some((message, reply)) = requests.next().await? {
-        let (answer, file) = match message.parse::<OpenRequest>() {
+        let (answer, file) = match message.decode::<OpenRequest>() {
             Ok(request) => open(&site, &request.path),
             Err(_) => (OpenReply::Malformed, None),
         };
-        let mut message = Message::typed(&answer)?;
+        let mut message = Message::encode(&answer)?;
         message.fds.extend(file.map(Into::into));
         // Who asked may be gone by now; then the descriptor closes and nothing is lost.
         let _ = reply.reply(message).await;

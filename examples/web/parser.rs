@@ -151,7 +151,7 @@ impl Parser {
     async fn open(&self, request: &Request<Incoming>, path: &str) -> Option<Response<Body>> {
         let permit = Arc::clone(&self.files).acquire_owned().await.ok()?;
         let mut reply = self.ask(path).await;
-        match reply.parse::<OpenReply>().ok()? {
+        match reply.decode::<OpenReply>().ok()? {
             OpenReply::File(found) => {
                 let file = OpenFile { file: reply.fds.pop()?.into(), _permit: Some(permit) };
                 Some(http::file(request, &found, file))
@@ -168,7 +168,7 @@ impl Parser {
     async fn ask(&self, path: &str) -> Message {
         let ask = OpenRequest { path: path.to_owned() };
         loop {
-            if let Ok(message) = Message::typed(&ask)
+            if let Ok(message) = Message::encode(&ask)
                 && let Ok(reply) = self.opener.call("open", message).await
             {
                 return reply;

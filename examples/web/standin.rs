@@ -133,9 +133,9 @@ fn run(setup: Setup, layers: &[(&'static str, Function)]) -> Result<ExitCode, Bo
                         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     let result = runtime.block_on(function(layer));
                     eprintln!("stand-in: {id}: {result:?}");
-                if result.is_err() {
-                    give_up.send_replace(true);
-                }
+                    if result.is_err() {
+                        give_up.send_replace(true);
+                    }
                     result.is_ok()
                 },
             )?);
@@ -231,11 +231,11 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    pub(crate) fn typed<T: Serialize>(value: &T) -> Result<Self, postcard::Error> {
+    pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Self, postcard::Error> {
         Ok(Self { body: postcard::to_stdvec(value)?, fds: Vec::new() })
     }
 
-    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, postcard::Error> {
+    pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, postcard::Error> {
         postcard::from_bytes(&self.body)
     }
 }
@@ -260,7 +260,7 @@ pub(crate) enum CallError {
 pub(crate) enum Event {
     Request { from: Instance, method: Name, message: Message, reply: Replier },
     Message { from: Instance, method: Name, message: Message },
-    PeerRestarted { old: Instance, new: Instance },
+    PeerGone(Instance),
 }
 
 type Answer = Result<Message, CallError>;
@@ -274,7 +274,7 @@ impl Replier {
     }
 
     pub(crate) async fn reply_typed<T: Serialize>(self, value: &T) -> Result<(), ChannelError> {
-        self.reply(Message::typed(value).map_err(|_| ChannelError)?).await
+        self.reply(Message::encode(value).map_err(|_| ChannelError)?).await
     }
 
     pub(crate) async fn refuse(self, why: &str) -> Result<(), ChannelError> {
@@ -332,9 +332,18 @@ impl Channel {
         receiver.await.unwrap_or(Err(CallError::MayHaveExecuted))
     }
 
+    pub(crate) fn peers(&self) -> Vec<Instance> {
+        let closed = self.0.receiver.as_ref().and_then(|receiver| receiver.try_lock().ok());
+        let closed = closed.is_some_and(|receiver| receiver.sender_strong_count() == 0);
+        if closed { Vec::new() } else { vec![self.0.own.clone()] }
+    }
+
     pub(crate) async fn recv(&self) -> Result<Event, ChannelError> {
         let receiver = self.0.receiver.as_ref().ok_or(ChannelError)?;
-        let parcel = receiver.lock().await.recv().await.ok_or(ChannelError)?;
+        let Some(parcel) = receiver.lock().await.recv().await else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            return Ok(Event::PeerGone(self.0.own.clone()));
+        };
         let Parcel { from, method, message, reply } = parcel;
         Ok(match reply {
             Some(reply) => Event::Request { from, method, message, reply },
@@ -358,11 +367,11 @@ impl Blocking<'_> {
     ) -> Result<R, CallError> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let reply = Replier(Box::new(move |answer| drop(sender.send(answer))));
-        let parcel = self.0.parcel(method, Message::typed(request)?, Some(reply));
+        let parcel = self.0.parcel(method, Message::encode(request)?, Some(reply));
         self.0.peer().try_send(parcel).map_err(|_| CallError::NotDelivered)?;
         let answer = receiver
             .recv_timeout(timeout.unwrap_or(Duration::from_secs(60)))
             .map_err(|_| CallError::MayHaveExecuted)??;
-        Ok(answer.parse()?)
+        Ok(answer.decode()?)
     }
 }
