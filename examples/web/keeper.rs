@@ -19,8 +19,8 @@ use crate::protocol::{Settings, SignReply, SignRequest};
 use crate::requests::Requests;
 use cofferdam::Layer;
 
-/// The largest key file, in bytes: an RSA key of 16,384 bits has some 13,000.
-const KEY_FILE: u64 = 64 << 10;
+/// No key file is so large, in bytes: an RSA key of 16,384 bits has some 13,000.
+const KEY_FILE: usize = 64 << 10;
 
 /// The layer's function.
 pub(crate) async fn keeper(layer: Layer) -> Result<(), Box<dyn Error>> {
@@ -56,14 +56,17 @@ fn sign(key: &dyn SigningKey, request: &SignRequest) -> Result<Vec<u8>, &'static
 
 /// Reads the key and makes sure that it is the certificate's.
 fn load(file: &File, settings: &Settings) -> Result<Arc<dyn SigningKey>, Box<dyn Error>> {
-    let length = file.metadata()?.len();
-    if length > KEY_FILE {
-        return Err(format!("the key's file has {length} bytes, more than {KEY_FILE}").into());
-    }
-    let mut pem = Zeroizing::new(vec![0; usize::try_from(length)?]);
+    let mut pem = Zeroizing::new(vec![0; KEY_FILE]);
+    let mut length = 0;
     // At an offset: a restarted keeper shares the descriptor's position with the one before.
-    file.read_exact_at(&mut pem, 0)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem)
+    while let read @ 1.. = file.read_at(&mut pem[length..], length as u64)? {
+        length += read;
+    }
+    if length == KEY_FILE {
+        return Err(format!("the key's file has {KEY_FILE} bytes or more").into());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&pem[..length])
+        .map(Zeroizing::new)
         .map_err(|error| format!("the key's file holds no private key in PEM: {error}"))?;
     let key = rustls::crypto::ring::sign::any_supported_type(&key)
         .map_err(|_| io::Error::other("the key is not RSA, P-256, P-384 or Ed25519"))?;

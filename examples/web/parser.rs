@@ -68,24 +68,24 @@ pub(crate) async fn parser(layer: Layer) -> Result<(), Box<dyn Error>> {
     let room = Arc::new(Semaphore::new(CONNECTIONS as usize));
     let (stop, _) = watch::channel(false);
 
+    let mut stopping = pin!(async {
+        layer.stopping().await;
+        // What the listener had accepted before it stopped is served as well.
+        sleep(LAST).await;
+    });
     loop {
         let taken = async {
             let permit = Arc::clone(&room).acquire_owned().await.ok()?;
             Some((permit, connections.recv().await.ok()?))
         };
-        let stopping = async {
-            layer.stopping().await;
-            // What the listener had accepted before it stopped is served as well.
-            sleep(LAST).await;
-        };
         let (permit, event) = tokio::select! {
             biased;
+            () = &mut stopping => break,
             taken = taken => match taken {
                 Some(taken) => taken,
                 // The listener is gone for good, and no connection will come any more.
                 None => break,
             },
-            () = stopping => break,
         };
         if let Event::Message { mut message, .. } = event
             && let Some(socket) = message.fds.pop()

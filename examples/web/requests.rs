@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use cofferdam::Layer;
 use cofferdam::ipc::message::{Channel, ChannelError, Event, Message, Replier};
 
 /// How long nobody has asked before a stopping layer ends. All layers are asked to stop at once,
 /// and the parsers still finish what they have.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The requests on one channel.
 pub(crate) struct Requests {
@@ -24,11 +24,11 @@ impl Requests {
         Self { layer: layer.clone(), channel, stopping: false }
     }
 
-    /// The next request; `None` when the layer is to stop and it has become quiet.
+    /// The next request; `None` when the layer is to stop and nobody is left who would ask.
     pub(crate) async fn next(&mut self) -> Result<Option<(Message, Replier)>, ChannelError> {
         loop {
             let event = tokio::select! {
-                event = self.channel.recv() => event,
+                event = self.channel.recv() => event?,
                 () = self.layer.stopping(), if !self.stopping => {
                     self.stopping = true;
                     continue;
@@ -36,13 +36,11 @@ impl Requests {
                 () = sleep(QUIET), if self.stopping => return Ok(None),
             };
             match event {
-                Ok(Event::Request { message, reply, .. }) => return Ok(Some((message, reply))),
-                Ok(_) => {}
-                // Nobody is left who could ask: right when all are to stop, else a failure.
-                Err(error) => match timeout(QUIET, self.layer.stopping()).await {
-                    Ok(()) => return Ok(None),
-                    Err(_) => return Err(error),
-                },
+                Event::Request { message, reply, .. } => return Ok(Some((message, reply))),
+                Event::PeerGone(_) if self.stopping && self.channel.peers().is_empty() => {
+                    return Ok(None);
+                }
+                _ => {}
             }
         }
     }

@@ -8,13 +8,14 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal};
 
 use super::denials::Culprit;
 use super::log::{Log, Pipe, PipeState};
 use super::roster::Ending;
 use crate::confine::cgroup::Group;
 use crate::ident::Instance;
+use crate::sys::pidfd::{self, Ended};
 use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 
 /// A running instance.
@@ -102,18 +103,20 @@ impl Child {
 
     /// Kills it, and with it everything in its pid namespace.
     pub fn kill(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+        let _ = pidfd::signal(&self.process, Signal::KILL);
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let _ = pidfd::signal(&self.process, Signal::TERM);
     }
 
     /// Reaps it, if it has ended.
     pub fn ending(&self) -> Option<Ending> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let status = rustix::process::waitid(WaitId::PidFd(self.process.as_fd()), options);
-        let status = status.ok().flatten()?;
-        Some(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Ending::Exited(code),
-            (None, signal) => Ending::Killed(signal.unwrap_or(0)),
-        })
+        match pidfd::try_wait(&self.process).ok().flatten()? {
+            Ended::Exited(code) => Some(Ending::Exited(code.into())),
+            Ended::Killed(signal) => Some(Ending::Killed(signal.into())),
+        }
     }
 
     /// Reads a turn's worth of what it prints.

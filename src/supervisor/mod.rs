@@ -35,7 +35,7 @@ use self::signals::{Order, Signals};
 use crate::confine::Receipt;
 use crate::confine::cgroup::Group;
 use crate::ident::Instance;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Plan, Program};
 use crate::policy::syscall;
 use crate::wire::control::{FromLayer, ToLayer};
 
@@ -333,13 +333,13 @@ impl Supervisor {
         }
         for place in next {
             let Life::Running(child) = &mut self.places[place].life else { continue };
-            match child.stage {
-                Stage::Confining => child.kill(),
-                Stage::Serving(_) if child.deadline.is_none() => {
-                    child.deadline = Some(Instant::now() + GRACE);
-                    self.tell(place, &ToLayer::Stop, None);
+            // Who still confines itself is asked once that is done.
+            if child.is_serving() && child.deadline.is_none() {
+                child.deadline = Some(Instant::now() + GRACE);
+                match self.plan.layers[self.places[place].seat.layer].program {
+                    Program::Run(_) => self.tell(place, &ToLayer::Stop, None),
+                    Program::Exec(_) => self.terminate(place),
                 }
-                Stage::Serving(_) => {}
             }
         }
     }
@@ -535,6 +535,13 @@ impl Supervisor {
         let name = self.places[place].seat.instance.clone();
         self.log.say(&format!("{name} is killed: {breach}"));
         self.kill(place);
+    }
+
+    /// Asks another program to finish, in the way that it knows: its init passes SIGTERM on.
+    fn terminate(&self, place: usize) {
+        if let Life::Running(child) = &self.places[place].life {
+            child.terminate();
+        }
     }
 
     fn kill(&self, place: usize) {

@@ -17,8 +17,7 @@ pub(crate) struct Daemon {
     lines: Receiver<String>,
     /// Every line so far.
     pub(crate) seen: Vec<String>,
-    /// For the test's files; open to the layers' users.
-    pub(crate) directory: TempDir,
+    _directory: TempDir,
 }
 
 impl Daemon {
@@ -67,7 +66,7 @@ impl Daemon {
                 }
             }
         });
-        Self { child, lines, seen: Vec::new(), directory }
+        Self { child, lines, seen: Vec::new(), _directory: directory }
     }
 
     pub(crate) fn pid(&self) -> Pid {

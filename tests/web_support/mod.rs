@@ -1,7 +1,8 @@
 //! Starting the example `web` and asking it things with curl.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part; a skip is said")]
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +23,7 @@ pub(crate) struct Web {
     directory: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) site: PathBuf,
-    certificate: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
 }
 
 /// What curl got.
@@ -67,6 +68,30 @@ impl Web {
     /// The supervisor's process.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// The processes of its layers, by their titles: `parser/0.g1`.
+    pub(crate) fn layers(&self) -> BTreeMap<String, Pid> {
+        let supervisor = self.pid().as_raw_nonzero().to_string();
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let pid = Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?)?;
+            // After the command, which may hold anything but ends at the last parenthesis, come
+            // the state and the parent (proc_pid_stat(5)).
+            let stat = fs::read_to_string(path.join("stat")).ok()?;
+            let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?;
+            let title = fs::read(path.join("cmdline")).ok()?;
+            let title = title.split(|byte| *byte == 0).next()?;
+            let title = String::from_utf8_lossy(title.strip_prefix(b"cofferdam-layer:")?);
+            (parent == supervisor).then(|| (title.into_owned(), pid))
+        });
+        processes.collect()
+    }
+
+    /// The process of one copy, in whatever life: `parser/0`.
+    pub(crate) fn layer(&self, copy: &str) -> Option<(String, Pid)> {
+        let is_it = |title: &str| title.rsplit_once(".g").is_some_and(|(name, _)| name == copy);
+        self.layers().into_iter().find(|(title, _)| is_it(title))
     }
 
     /// What it has said on standard error.
@@ -159,9 +184,14 @@ pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String) {
 pub(crate) fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     if !found {
-        eprintln!("SKIPPED: there is no curl on this machine");
+        skip("there is no curl on this machine");
     }
     found
+}
+
+/// Says that a test proves nothing here, and why.
+pub(crate) fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 /// Waits until something is so.
