@@ -47,3 +47,7 @@ pub const TIDINGS: usize = 256;
 
 /// How many records are read from one link before the others have their turn.
 pub const TURN: usize = 64;
+
+/// The same in descriptors: as many as one message may carry, so that a queue never eats up what
+/// the layer may open (`limits.files`).
+pub const INBOX_DESCRIPTORS: usize = DescriptorPlan::MAX as usize;

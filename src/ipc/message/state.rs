@@ -14,7 +14,7 @@ use crate::channel::endpoint::{Buffer, Incoming, Outgoing};
 use crate::channel::introduce::Step;
 use crate::channel::{Endpoint, Introducing, LinkError, PeerFault, Rules};
 use crate::ident::Instance;
-use crate::wire::limits::{CALLS, INBOX, INBOX_BYTES, REASON, TIDINGS};
+use crate::wire::limits::{CALLS, INBOX, INBOX_BYTES, INBOX_DESCRIPTORS, REASON, TIDINGS};
 use crate::wire::record::{Descriptor, Kind};
 
 /// Everything behind a channel's mutex.
@@ -28,8 +28,10 @@ pub(super) struct State {
     pub(super) calls: HashMap<u32, Call>,
     next_call: u32,
     inbox: VecDeque<Item>,
+    /// What the messages in the inbox come to.
     messages: usize,
     bytes: usize,
+    fds: usize,
     /// Peers that ended and have no successor yet, by index.
     lost: HashMap<u16, Instance>,
     buffer: Buffer,
@@ -140,6 +142,7 @@ impl State {
             inbox: VecDeque::new(),
             messages: 0,
             bytes: 0,
+            fds: 0,
             lost: HashMap::new(),
             buffer: Buffer::default(),
             receivers: Vec::new(),
@@ -190,6 +193,7 @@ impl State {
         if let Item::Request { message, .. } | Item::Message { message, .. } = &item {
             self.messages -= 1;
             self.bytes -= message.body.len();
+            self.fds -= message.fds.len();
         }
         Some(item)
     }
@@ -230,7 +234,7 @@ impl State {
         if let Err(error) = self.flush_link(place) {
             return self.end(place, &error);
         }
-        if self.behind(place) || self.messages >= INBOX || self.bytes >= INBOX_BYTES {
+        if self.behind(place) || self.full() {
             return Pumped::Stalled;
         }
         match self.receive(place) {
@@ -304,9 +308,8 @@ impl State {
         match &link.phase {
             Phase::Meeting(_) => (true, false),
             Phase::Open(endpoint) => {
-                let full = self.messages >= INBOX || self.bytes >= INBOX_BYTES;
                 let unsent = endpoint.unsent() || !link.refusals.is_empty();
-                (!full && !self.behind(place), !link.mute && unsent)
+                (!self.full() && !self.behind(place), !link.mute && unsent)
             }
         }
     }
@@ -435,6 +438,13 @@ impl State {
         self.changed = true;
     }
 
+    /// Whether the inbox holds as much as it may.
+    fn full(&self) -> bool {
+        self.messages >= INBOX
+            || self.bytes >= INBOX_BYTES
+            || self.fds >= INBOX_DESCRIPTORS
+    }
+
     fn place(&self, id: u64) -> Option<usize> {
         self.links.iter().position(|link| link.id == id)
     }
@@ -489,7 +499,7 @@ impl State {
     }
 
     fn receive(&mut self, place: usize) -> Result<bool, LinkError> {
-        let Self { links, calls, inbox, messages, bytes, methods, buffer, .. } = self;
+        let Self { links, calls, inbox, messages, bytes, fds: carried, methods, buffer, .. } = self;
         let Link { id, instance, phase, calls: waiting, owing, warm, .. } = &mut links[place];
         let Phase::Open(endpoint) = phase else { return Ok(false) };
         let (wake, receivers) = (&mut self.to_wake, &mut self.receivers);
@@ -524,6 +534,7 @@ impl State {
             let message = Message { body: body.into_vec(), fds };
             *messages += 1;
             *bytes += message.body.len();
+            *carried += message.fds.len();
             let method = methods.get(usize::from(number)).cloned().unwrap_or(Method(None));
             let from = instance.clone();
             inbox.push_back(if kind == Kind::Request {
