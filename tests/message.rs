@@ -1,4 +1,5 @@
 //! Messages between two ends: calls, sizes, descriptors, deaths, restarts, back-pressure.
+#![allow(clippy::cast_possible_truncation, clippy::similar_names)]
 
 #[path = "support/channel.rs"]
 mod support;
@@ -147,10 +148,10 @@ fn a_refusal_and_a_dropped_handler_both_answer_the_caller() {
         let serve = async {
             let mut first = true;
             loop {
-                if let Event::Request { reply, .. } = to.channel.recv().await.unwrap() {
-                    if std::mem::take(&mut first) {
-                        reply.refuse("not today").await.unwrap();
-                    }
+                if let Event::Request { reply, .. } = to.channel.recv().await.unwrap()
+                    && std::mem::take(&mut first)
+                {
+                    reply.refuse("not today").await.unwrap();
                 }
             }
         };
@@ -295,14 +296,14 @@ fn a_dead_peer_fails_the_calls_on_it_after_its_last_words_were_heard() {
     // The end closes with the request unanswered: its replier keeps nothing open.
     std::mem::forget(reply);
     let keeper = to.own.clone();
-    let (other, _kept) = pair(&plain());
+    let (other, kept) = pair(&plain());
     other.channel.blocking().send("", b"last words".as_slice(), Some(LONG)).unwrap();
     drop(other);
-    match _kept.channel.blocking().recv(Some(LONG)).unwrap() {
+    match kept.channel.blocking().recv(Some(LONG)).unwrap() {
         Event::Message { message, .. } => assert_eq!(message.body, b"last words"),
         event => panic!("{event:?}"),
     }
-    assert!(matches!(_kept.channel.blocking().recv(Some(LONG)), Ok(Event::PeerGone(_))));
+    assert!(matches!(kept.channel.blocking().recv(Some(LONG)), Ok(Event::PeerGone(_))));
     // A forgotten replier holds the channel, so its end is closed by the supervisor's word.
     to.channel.departed(&from.own);
     assert_eq!(waiting.join().unwrap().unwrap_err(), CallError::MayHaveExecuted(keeper));
@@ -361,11 +362,8 @@ fn a_restart_is_told_once_and_the_old_generation_is_drained_first() {
             other => panic!("{other:?}"),
         }
     }
-    let expected: Vec<Vec<u8>> = (0..5)
-        .map(|n| vec![1, n])
-        .chain([vec![]])
-        .chain((0..5).map(|n| vec![2, n]))
-        .collect();
+    let expected: Vec<Vec<u8>> =
+        (0..5).map(|n| vec![1, n]).chain([vec![]]).chain((0..5).map(|n| vec![2, n])).collect();
     assert_eq!(seen, expected);
     thread.join().unwrap();
     assert_eq!(channel.recv(Some(Duration::from_millis(20))).unwrap_err(), ChannelError::Timeout);
@@ -406,7 +404,9 @@ fn calls_spread_over_peers_and_go_on_when_one_ends() {
     let plan = calls();
     let from = End::new(&plan, Side::From, 0, 1);
     let ends: Vec<_> = (0..3).map(|index| End::new(&plan, Side::To, index, 1)).collect();
-    ends.iter().for_each(|end| from.join(end, &plan));
+    for end in &ends {
+        from.join(end, &plan);
+    }
     let mut threads: Vec<_> = ends
         .iter()
         .map(|end| {
@@ -540,7 +540,10 @@ fn descriptors_of_other_kinds_are_refused_before_they_leave() {
         ("PipeRead", pipe.into()),
         ("Stream", UnixStream::pair().unwrap().0.into()),
         ("listening", std::net::TcpListener::bind("127.0.0.1:0").unwrap().into()),
-        ("no file", rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap()),
+        (
+            "no file",
+            rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap(),
+        ),
         ("no file", rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap()),
     ];
     for (what, fd) in wrong {

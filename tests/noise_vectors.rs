@@ -1,5 +1,6 @@
 //! Our cryptography against what others say it should be: published Noise vectors, Wycheproof,
 //! and an independent implementation of Noise.
+#![allow(clippy::cast_possible_truncation, clippy::similar_names)]
 
 use std::sync::Arc;
 
@@ -65,8 +66,7 @@ fn published_vectors_come_out_byte_for_byte() {
         let prologue = hex(&vector["init_prologue"]);
         let chance = |name: &str| Box::new(Fixed(hex(&vector[name])));
         let peer = keeper.public();
-        let from =
-            Initiator::new(Arc::clone(&caller), &peer, &prologue, chance("init_ephemeral"));
+        let from = Initiator::new(Arc::clone(&caller), &peer, &prologue, chance("init_ephemeral"));
         let to =
             Responder::new(keeper, &caller.public(), &prologue, chance("resp_ephemeral")).unwrap();
 
@@ -85,8 +85,7 @@ fn published_vectors_come_out_byte_for_byte() {
             assert_eq!(from.binding()[..], hex(hash));
         }
         for (n, message) in messages.iter().enumerate().skip(2) {
-            let (one, other) =
-                if n % 2 == 0 { (&mut from, &mut to) } else { (&mut to, &mut from) };
+            let (one, other) = if n % 2 == 0 { (&mut from, &mut to) } else { (&mut to, &mut from) };
             assert_eq!(transport(one, other, &payload(n)), hex(&message["ciphertext"]));
         }
     }

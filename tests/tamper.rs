@@ -1,5 +1,6 @@
 //! A relay between two ends that changes what passes: every change must be refused, nothing of
 //! it delivered, and the link ended; without a change everything passes.
+#![allow(clippy::cast_possible_truncation, clippy::similar_names)]
 
 #[path = "support/channel.rs"]
 mod support;
@@ -280,7 +281,9 @@ fn a_message_in_pieces_admits_no_change_to_the_pieces() {
         pieces
     };
     let relay = Relay::new(&plain());
-    pieces(&relay).iter().for_each(|piece| relay.pass(piece));
+    for piece in pieces(&relay) {
+        relay.pass(&piece);
+    }
     assert_eq!(relay.delivered().body, body);
     for left_out in 0..4 {
         let relay = Relay::new(&plain());
@@ -295,9 +298,10 @@ fn a_message_in_pieces_admits_no_change_to_the_pieces() {
 /// The far end may have closed already.
 fn put_quietly(socket: &OwnedFd, datagram: &Datagram) {
     let mut control = SendAncillaryBuffer::default();
-    let _ =
-        sendmsg(socket, &[IoSlice::new(&datagram.bytes)], &mut control, SendFlags::NOSIGNAL);
+    let _ = sendmsg(socket, &[IoSlice::new(&datagram.bytes)], &mut control, SendFlags::NOSIGNAL);
 }
+
+type Change<'a> = Box<dyn Fn(&mut Vec<OwnedFd>) + 'a>;
 
 #[test]
 fn added_removed_replaced_and_reordered_descriptors_are_refused() {
@@ -311,7 +315,6 @@ fn added_removed_replaced_and_reordered_descriptors_are_refused() {
         File::options().read(true).write(true).open(dir.path().join("a")).unwrap().into()
     };
     let plan = carrying(&["FileRead"]);
-    type Change<'a> = Box<dyn Fn(&mut Vec<OwnedFd>) + 'a>;
     let changes: Vec<(&str, Change<'_>)> = vec![
         ("removed", Box::new(|fds| drop(fds.pop()))),
         ("all removed", Box::new(Vec::clear)),

@@ -56,8 +56,8 @@ pub fn compare_all(
     fds: &[OwnedFd],
 ) -> Result<(), PeerFault> {
     for (place, (said, fd)) in said.iter().zip(fds).enumerate() {
-        let found = describe(plan, fd.as_fd())
-            .map_err(|fault| PeerFault::Descriptor { place, fault })?;
+        let found =
+            describe(plan, fd.as_fd()).map_err(|fault| PeerFault::Descriptor { place, fault })?;
         // Seals can only be added, so what came may have more of them than it had when sent.
         let kept = found.seals.get() & said.seals.get() == said.seals.get();
         if !kept || (Descriptor { seals: said.seals, ..found }) != *said {

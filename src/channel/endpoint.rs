@@ -279,8 +279,7 @@ impl Endpoint {
             return false;
         }
         self.batch.resize(self.batch.len().max(HEADER), 0);
-        let frame =
-            Frame { kind: out.kind, method: out.method, call: out.call, payload: out.body };
+        let frame = Frame { kind: out.kind, method: out.method, call: out.call, payload: out.body };
         frame.encode(&mut self.batch);
         self.batched += 1;
         self.accepted += 1;
@@ -393,11 +392,7 @@ impl Endpoint {
 }
 
 /// Opens a record where it lies and returns its body.
-fn open<'a>(
-    session: &mut Session,
-    head: Head,
-    bytes: &'a mut [u8],
-) -> Result<&'a [u8], PeerFault> {
+fn open<'a>(session: &mut Session, head: Head, bytes: &'a mut [u8]) -> Result<&'a [u8], PeerFault> {
     if head.kind == Kind::Handshake {
         return Err(WireError::Misplaced(head.kind).into());
     }

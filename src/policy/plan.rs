@@ -494,8 +494,8 @@ impl Plan {
         &'a self,
         layer: &'a Name,
     ) -> impl Iterator<Item = (&'a FilePlan, &'a [FileRight])> {
-        self.files.iter().filter_map(move |file| {
-            file.grant.get(layer).map(|rights| (file, rights.as_slice()))
-        })
+        self.files
+            .iter()
+            .filter_map(move |file| file.grant.get(layer).map(|rights| (file, rights.as_slice())))
     }
 }

@@ -186,8 +186,7 @@ impl Phase {
             .and_then(|builder| builder.remote_public_key(&peer.0))
             .and_then(|builder| builder.prologue(prologue))
             .map_err(|_| SealError::Order)?;
-        let noise =
-            if initiator { builder.build_initiator() } else { builder.build_responder() };
+        let noise = if initiator { builder.build_initiator() } else { builder.build_responder() };
         let noise = Box::new(noise.map_err(|_| SealError::Order)?);
         Ok(Self { noise, small_order })
     }
@@ -203,9 +202,7 @@ impl Phase {
     #[allow(clippy::needless_pass_by_value)]
     fn blame(&self, error: snow::Error) -> SealError {
         match error {
-            snow::Error::Dh
-                if *self.small_order.lock().unwrap_or_else(PoisonError::into_inner) =>
-            {
+            snow::Error::Dh if *self.small_order.lock().unwrap_or_else(PoisonError::into_inner) => {
                 SealError::NonContributory
             }
             snow::Error::Decrypt | snow::Error::Input | snow::Error::Dh => SealError::NotAuthentic,

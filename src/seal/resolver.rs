@@ -17,7 +17,7 @@ use super::SealError;
 use super::aead::{Aead, Chosen, TAG, nonce};
 use super::secret::{self, BASE, Chance, Identity, KEY, Key, PublicKey};
 
-/// Resolves 25519, ChaChaPoly and BLAKE2s.
+/// Resolves `25519`, `ChaChaPoly` and `BLAKE2s`.
 pub(super) struct Resolver {
     identity: Arc<Identity>,
     chance: Mutex<Option<Box<dyn Chance>>>,
@@ -59,7 +59,7 @@ impl CryptoResolver for Resolver {
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
         match choice {
             CipherChoice::ChaChaPoly => Some(Box::new(ChaChaPoly(Key::take(&mut [0; KEY])))),
-            _ => None,
+            CipherChoice::AESGCM => None,
         }
     }
 }
@@ -168,13 +168,7 @@ impl Cipher for ChaChaPoly {
         plain.len() + TAG
     }
 
-    fn decrypt(
-        &self,
-        n: u64,
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, Error> {
+    fn decrypt(&self, n: u64, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<usize, Error> {
         let (cipher, tag) = sealed.split_last_chunk::<TAG>().ok_or(Error::Decrypt)?;
         let body = out.get_mut(..cipher.len()).ok_or(Error::Decrypt)?;
         body.copy_from_slice(cipher);

@@ -127,10 +127,7 @@ pub(super) const BASE: [u8; KEY] = x25519_dalek::X25519_BASEPOINT_BYTES;
 /// X25519, refusing the all-zero result that a public key of small order gives.
 ///
 /// The comparison looks at every byte, so it takes the same time whatever the secret is.
-pub fn agree(
-    private: &[u8; KEY],
-    peer: &PublicKey,
-) -> Result<Zeroizing<[u8; KEY]>, SealError> {
+pub fn agree(private: &[u8; KEY], peer: &PublicKey) -> Result<Zeroizing<[u8; KEY]>, SealError> {
     let secret = Zeroizing::new(x25519(*private, peer.0));
     match secret.iter().fold(0, |all, byte| all | byte) {
         0 => Err(SealError::NonContributory),

@@ -252,12 +252,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Appends the part before the payload to `body`.
-    pub fn encode(
-        call: u32,
-        total: Option<u32>,
-        descriptors: &[Descriptor],
-        body: &mut Vec<u8>,
-    ) {
+    pub fn encode(call: u32, total: Option<u32>, descriptors: &[Descriptor], body: &mut Vec<u8>) {
         body.extend_from_slice(&call.to_le_bytes());
         if let Some(total) = total {
             body.extend_from_slice(&total.to_le_bytes());

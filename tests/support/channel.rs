@@ -14,7 +14,7 @@ use cofferdam::seal::{Identity, OsChance, PublicKey};
 use serde_json::json;
 
 /// No test waits longer than this for anything: only a hang does.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// A channel of methods `echo` and `note`, up to 16 MiB.
 pub fn calls() -> ChannelPlan {
@@ -67,8 +67,7 @@ impl End {
         let own = instance(layer, index, generation);
         let identity = Arc::new(Identity::generate(&mut OsChance).unwrap());
         let key = identity.public();
-        let spec =
-            ChannelSpec { number: 3, plan: plan.clone(), policy, own: own.clone(), side };
+        let spec = ChannelSpec { number: 3, plan: plan.clone(), policy, own: own.clone(), side };
         Self { channel: Channel::new(spec, identity, &Confined::pretend()), own, key }
     }
 

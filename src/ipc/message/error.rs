@@ -22,9 +22,7 @@ pub enum Violation {
         method: String,
     },
     /// The wrong end for it.
-    #[error(
-        "this end of the channel can't {act}: `[channel.{channel}]` lets only `{may}` do that"
-    )]
+    #[error("this end of the channel can't {act}: `[channel.{channel}]` lets only `{may}` do that")]
     Direction {
         /// The channel.
         channel: Name,
@@ -44,7 +42,9 @@ pub enum Violation {
         max: usize,
     },
     /// Too many descriptors.
-    #[error("{count} descriptors are more than the {max} that `[channel.{channel}] fds.max` allows")]
+    #[error(
+        "{count} descriptors are more than the {max} that `[channel.{channel}] fds.max` allows"
+    )]
     DescriptorCount {
         /// The channel.
         channel: Name,

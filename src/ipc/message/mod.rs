@@ -311,10 +311,8 @@ impl Channel {
         let driven = self.shared.driven();
         // What may stay in the link's small queue when the driver takes care of it.
         let leave = driven && message.fds.is_empty() && message.body.len() <= SHARED_PAYLOAD;
-        let mut parcel = Parcel {
-            hold: driven,
-            ..parcel(Kind::Message, number, &mut message, &descriptions)
-        };
+        let mut parcel =
+            Parcel { hold: driven, ..parcel(Kind::Message, number, &mut message, &descriptions) };
         let mut taken = None;
         let attempt = |state: &mut State| {
             if taken.is_none() {

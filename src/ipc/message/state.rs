@@ -67,7 +67,7 @@ pub(super) struct Link {
 }
 
 pub(super) enum Phase {
-    Meeting(Introducing),
+    Meeting(Box<Introducing>),
     Open(Box<Endpoint>),
 }
 
@@ -124,6 +124,15 @@ pub(super) enum Pumped {
     Ended,
 }
 
+impl Link {
+    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(match &self.phase {
+            Phase::Meeting(meeting) => meeting.socket(),
+            Phase::Open(endpoint) => endpoint.socket(),
+        })
+    }
+}
+
 impl State {
     pub(super) fn new(rules: Arc<Rules>) -> Self {
         let named = rules.plan.methods.iter().map(|method| Method(Some(method.name.clone())));
@@ -165,7 +174,7 @@ impl State {
         self.links.push(Link {
             id: self.next_link,
             instance,
-            phase: Phase::Meeting(meeting),
+            phase: Phase::Meeting(Box::new(meeting)),
             watch: None,
             departed: false,
             mute: false,
@@ -217,9 +226,7 @@ impl State {
         let departed = self.links[place].departed;
         if let Phase::Meeting(meeting) = &mut self.links[place].phase {
             return match meeting.step(&mut self.buffer) {
-                Ok(Step::Blocked(_)) if departed => {
-                    self.end(place, &LinkError::Closed)
-                }
+                Ok(Step::Blocked(_)) if departed => self.end(place, &LinkError::Closed),
                 Ok(Step::Blocked(_)) => Pumped::Nothing,
                 Ok(Step::Done(session)) => {
                     let socket = Arc::clone(meeting.socket());
@@ -440,9 +447,7 @@ impl State {
 
     /// Whether the inbox holds as much as it may.
     fn full(&self) -> bool {
-        self.messages >= INBOX
-            || self.bytes >= INBOX_BYTES
-            || self.fds >= INBOX_DESCRIPTORS
+        self.messages >= INBOX || self.bytes >= INBOX_BYTES || self.fds >= INBOX_DESCRIPTORS
     }
 
     fn place(&self, id: u64) -> Option<usize> {
@@ -570,8 +575,7 @@ impl State {
             self.to_wake.extend(call.waker.take());
             !call.abandoned
         });
-        let successor =
-            self.links.iter().position(|link| link.instance.index == instance.index);
+        let successor = self.links.iter().position(|link| link.instance.index == instance.index);
         match why {
             LinkError::Closed if !was_open || successor.is_some() => {}
             LinkError::Closed => self.tell(Item::Gone(instance.clone())),
@@ -611,8 +615,7 @@ impl State {
     }
 
     fn tell(&mut self, item: Item) {
-        let tiding =
-            |item: &Item| !matches!(item, Item::Request { .. } | Item::Message { .. });
+        let tiding = |item: &Item| !matches!(item, Item::Request { .. } | Item::Message { .. });
         if self.inbox.len() - self.messages >= TIDINGS
             && let Some(oldest) = self.inbox.iter().position(tiding)
         {

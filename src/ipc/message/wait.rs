@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
 use super::error::ChannelError;
-use super::state::{Phase, Pumped, State};
+use super::state::{Link, Pumped, State};
 use crate::sys;
 use crate::wire::limits::TURN;
 
@@ -284,20 +285,7 @@ fn poll_links(state: &mut State, hub: &mut Context<'_>) -> Result<bool, ChannelE
     let mut more = false;
     let mut place = 0;
     while place < state.links.len() {
-        let watch = match &state.links[place].watch {
-            Some(watch) => Arc::clone(watch),
-            None => {
-                let socket = match &state.links[place].phase {
-                    Phase::Meeting(meeting) => Arc::clone(meeting.socket()),
-                    Phase::Open(endpoint) => Arc::clone(endpoint.socket()),
-                };
-                let watch = sys::socket::watch(socket)
-                    .map_err(|error| ChannelError::from_io("epoll_ctl", &error))?;
-                let watch = Arc::new(watch);
-                state.links[place].watch = Some(Arc::clone(&watch));
-                watch
-            }
-        };
+        let watch = watch(&mut state.links[place])?;
         let mut budget = TURN;
         let ended = loop {
             let Poll::Ready(ready) = watch.poll_read_ready(hub) else { break false };
@@ -331,6 +319,16 @@ fn poll_links(state: &mut State, hub: &mut Context<'_>) -> Result<bool, ChannelE
     Ok(more)
 }
 
+/// The runtime's watch over a link's socket, from its first use on.
+fn watch(link: &mut Link) -> Result<Arc<AsyncFd<Arc<OwnedFd>>>, ChannelError> {
+    if let Some(watch) = &link.watch {
+        return Ok(Arc::clone(watch));
+    }
+    let watch = sys::socket::watch(link.socket())
+        .map_err(|error| ChannelError::from_io("epoll_ctl", &error))?;
+    Ok(Arc::clone(link.watch.insert(Arc::new(watch))))
+}
+
 fn watched(state: &State) -> Vec<(Arc<OwnedFd>, PollFlags)> {
     let flags = |place| {
         let (input, room) = state.interest(place);
@@ -339,14 +337,10 @@ fn watched(state: &State) -> Vec<(Arc<OwnedFd>, PollFlags)> {
         flags.set(PollFlags::OUT, room);
         flags
     };
-    let socket = |place: usize| match &state.links[place].phase {
-        Phase::Meeting(meeting) => Arc::clone(meeting.socket()),
-        Phase::Open(endpoint) => Arc::clone(endpoint.socket()),
-    };
     // A socket that is looked at for nothing would still report its end, again and again.
     (0..state.links.len())
         .filter(|place| !flags(*place).is_empty())
-        .map(|place| (socket(place), flags(place)))
+        .map(|place| (state.links[place].socket(), flags(place)))
         .collect()
 }
 
