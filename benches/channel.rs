@@ -35,8 +35,14 @@ fn main() {
     }
     let cipher = if cfg!(feature = "ring") { "ring" } else { "chacha20poly1305" };
     println!("sealed channels with {cipher}; medians of {ROUNDS} rounds; ratio to raw\n");
-    round_trips();
-    one_way();
+    let wanted =
+        |section| !arguments.iter().skip(1).any(|name| !name.starts_with('-') && name != section);
+    if wanted("round-trips") {
+        round_trips();
+    }
+    if wanted("one-way") {
+        one_way();
+    }
 }
 
 fn round_trips() {

@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) changed: bool,
     /// The driver was told that messages wait to be flushed.
     pub(super) nudged: bool,
+    /// Something was sent and nothing looked for since.
+    pub(super) asked: bool,
 }
 
 /// One link to one instance.
@@ -160,6 +162,7 @@ impl State {
             sleepers: Vec::new(),
             changed: false,
             nudged: false,
+            asked: false,
         }
     }
 
@@ -209,6 +212,7 @@ impl State {
 
     /// Looks at every link once, without asking whether its socket is ready.
     pub(super) fn pump(&mut self) {
+        self.asked = false;
         let mut place = 0;
         let mut budget = crate::wire::limits::TURN;
         while place < self.links.len() {
@@ -490,6 +494,7 @@ impl State {
         };
         let taken = endpoint.try_send(&mut out, parcel.hold && *warm)?;
         *warm = true;
+        self.asked = true;
         Ok(taken.then(|| endpoint.accepted()))
     }
 

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ use crate::wire::limits::TURN;
 pub(super) struct Shared {
     state: Mutex<State>,
     driver: Mutex<Option<Waker>>,
+    /// Whether there is a driver, to be asked without a lock.
+    driven: AtomicBool,
     hub: OnceLock<Waker>,
     bells: Mutex<Vec<Arc<OwnedFd>>>,
     pub(super) patience: Patience,
@@ -40,6 +42,7 @@ impl Shared {
         let shared = Arc::new(Self {
             state: Mutex::new(state),
             driver: Mutex::new(None),
+            driven: AtomicBool::new(false),
             hub: OnceLock::new(),
             bells: Mutex::default(),
             patience: Patience::default(),
@@ -102,11 +105,12 @@ impl Shared {
             (Some(old), Some(new)) => old.clone_from(new),
             (driver, new) => *driver = new.cloned(),
         }
+        self.driven.store(driver.is_some(), Ordering::Relaxed);
     }
 
     /// Whether somebody drives.
     pub(super) fn driven(&self) -> bool {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.driven.load(Ordering::Relaxed)
     }
 
     /// Has the driver look, if there is one; else everyone.
@@ -194,7 +198,10 @@ impl Shared {
             state.pump();
             attempt(state)
         };
-        if let Some(result) = self.with(&mut try_once).or_else(|| self.look(&mut try_once)) {
+        // Right after sending there is nothing to be had yet: let the peer have the processor.
+        let asked = self.with(|state| state.asked);
+        let found = if asked { None } else { self.with(&mut try_once) };
+        if let Some(result) = found.or_else(|| self.look(&mut try_once)) {
             return Ok(Some(result));
         }
         let bell = Bell::take(self)?;
