@@ -19,9 +19,7 @@ use crate::policy::plan::DescriptorPlan;
 use crate::seal::Session;
 use crate::seal::aead::TAG;
 use crate::wire::limits::{BODY, PAYLOAD, RECORD, SHARED_PAYLOAD};
-use crate::wire::record::{
-    Descriptor, FRAME, Frame, HEADER, Head, Kind, Opening, WireError, check_batch,
-};
+use crate::wire::record::{Descriptor, FRAME, Frame, HEADER, Head, Kind, Opening, WireError};
 
 /// Room for the descriptors of one message.
 const CONTROL: usize = rustix::cmsg_space!(ScmRights(DescriptorPlan::MAX as usize));
@@ -326,8 +324,10 @@ impl Endpoint {
         if self.partial.is_some() {
             return Err(PeerFault::Piece);
         }
-        check_batch(body)?;
         let mut rest = body;
+        if rest.is_empty() {
+            return Err(WireError::Short.into());
+        }
         while !rest.is_empty() {
             let Frame { kind, method, call, payload } = Frame::decode(&mut rest)?;
             self.check(kind, method, payload.len())?;

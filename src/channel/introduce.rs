@@ -32,7 +32,7 @@ enum Phase {
 
 enum Next {
     Wait(Waiting),
-    Done(Session),
+    Done(Box<Session>),
 }
 
 /// What a step came to.
@@ -81,7 +81,7 @@ impl Introducing {
                     }
                     match next {
                         Next::Wait(waiting) => self.phase = Phase::Wait(waiting),
-                        Next::Done(session) => return Ok(Step::Done(session)),
+                        Next::Done(session) => return Ok(Step::Done(*session)),
                     }
                 }
                 Phase::Listen(responder) => match self.receive(buffer)? {
@@ -92,7 +92,8 @@ impl Introducing {
                     Some(message) => {
                         let answering = responder.read(&message).map_err(blame)?;
                         let (session, message) = answering.write().map_err(blame)?;
-                        self.phase = Phase::Send(datagram(0, &message), Next::Done(session));
+                        self.phase =
+                            Phase::Send(datagram(0, &message), Next::Done(Box::new(session)));
                     }
                 },
                 Phase::Wait(waiting) => match self.receive(buffer)? {

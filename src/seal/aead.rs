@@ -43,7 +43,7 @@ pub type Chosen = Ring;
 #[cfg(not(feature = "ring"))]
 pub type Chosen = Portable;
 
-/// Noise's nonce for ChaChaPoly: four zero bytes, then the counter in little-endian
+/// Noise's nonce for `ChaChaPoly`: four zero bytes, then the counter in little-endian
 /// (Noise, section 12.3).
 pub fn nonce(counter: u64) -> [u8; NONCE] {
     let mut nonce = [0; NONCE];

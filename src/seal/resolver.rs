@@ -17,7 +17,7 @@ use super::SealError;
 use super::aead::{Aead, Chosen, TAG, nonce};
 use super::secret::{self, BASE, Chance, Identity, KEY, Key, PublicKey};
 
-/// Resolves 25519, ChaChaPoly and BLAKE2s.
+/// Resolves `25519`, `ChaChaPoly` and `BLAKE2s`.
 pub(super) struct Resolver {
     identity: Arc<Identity>,
     chance: Mutex<Option<Box<dyn Chance>>>,
@@ -59,7 +59,7 @@ impl CryptoResolver for Resolver {
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
         match choice {
             CipherChoice::ChaChaPoly => Some(Box::new(ChaChaPoly(Key::take(&mut [0; KEY])))),
-            _ => None,
+            CipherChoice::AESGCM => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every size on a channel, with its reason. All in bytes unless said otherwise.
 
-use super::record::{DESCRIPTOR, FRAME, HEADER};
+use super::record::{DESCRIPTOR, HEADER};
 use crate::policy::plan::{ChannelPlan, DescriptorPlan};
 use crate::seal::aead::TAG;
 
@@ -20,9 +20,6 @@ pub const RECORD: usize = HEADER + BODY + TAG;
 /// more than the system call that sharing saves.
 pub const SHARED_PAYLOAD: usize = 8 << 10;
 
-/// The most frames in one record: every frame has a header of its own.
-pub const FRAMES: usize = BODY / FRAME;
-
 /// The largest message: the plan's upper bound for `max`.
 pub const MESSAGE: usize = ChannelPlan::MAX_MESSAGE as usize;
 
@@ -34,7 +31,7 @@ pub const REASON: usize = 1 << 10;
 pub const CALLS: usize = 1 << 10;
 
 /// Received messages that wait for `recv`, in number: then the link is not read until some are
-/// taken. The record that reaches the limit is still taken whole ([`FRAMES`]).
+/// taken. The record that reaches the limit is still taken whole.
 pub const INBOX: usize = 64;
 
 /// The same in bytes: 1 MiB. One message more than this may wait, of any size that the policy
@@ -47,3 +44,7 @@ pub const TIDINGS: usize = 256;
 
 /// How many records are read from one link before the others have their turn.
 pub const TURN: usize = 64;
+
+/// The same in descriptors: as many as one message may carry, so that a queue never eats up what
+/// the layer may open (`limits.files`).
+pub const INBOX_DESCRIPTORS: usize = DescriptorPlan::MAX as usize;

@@ -14,7 +14,7 @@ use crate::channel::endpoint::{Buffer, Incoming, Outgoing};
 use crate::channel::introduce::Step;
 use crate::channel::{Endpoint, Introducing, LinkError, PeerFault, Rules};
 use crate::ident::Instance;
-use crate::wire::limits::{CALLS, INBOX, INBOX_BYTES, REASON, TIDINGS};
+use crate::wire::limits::{CALLS, INBOX, INBOX_BYTES, INBOX_DESCRIPTORS, REASON, TIDINGS};
 use crate::wire::record::{Descriptor, Kind};
 
 /// Everything behind a channel's mutex.
@@ -28,8 +28,10 @@ pub(super) struct State {
     pub(super) calls: HashMap<u32, Call>,
     next_call: u32,
     inbox: VecDeque<Item>,
+    /// What the messages in the inbox come to.
     messages: usize,
     bytes: usize,
+    fds: usize,
     /// Peers that ended and have no successor yet, by index.
     lost: HashMap<u16, Instance>,
     buffer: Buffer,
@@ -42,6 +44,8 @@ pub(super) struct State {
     pub(super) changed: bool,
     /// The driver was told that messages wait to be flushed.
     pub(super) nudged: bool,
+    /// Something was sent and nothing looked for since.
+    pub(super) asked: bool,
 }
 
 /// One link to one instance.
@@ -65,7 +69,7 @@ pub(super) struct Link {
 }
 
 pub(super) enum Phase {
-    Meeting(Introducing),
+    Meeting(Box<Introducing>),
     Open(Box<Endpoint>),
 }
 
@@ -122,6 +126,15 @@ pub(super) enum Pumped {
     Ended,
 }
 
+impl Link {
+    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(match &self.phase {
+            Phase::Meeting(meeting) => meeting.socket(),
+            Phase::Open(endpoint) => endpoint.socket(),
+        })
+    }
+}
+
 impl State {
     pub(super) fn new(rules: Arc<Rules>) -> Self {
         let named = rules.plan.methods.iter().map(|method| Method(Some(method.name.clone())));
@@ -140,6 +153,7 @@ impl State {
             inbox: VecDeque::new(),
             messages: 0,
             bytes: 0,
+            fds: 0,
             lost: HashMap::new(),
             buffer: Buffer::default(),
             receivers: Vec::new(),
@@ -148,6 +162,7 @@ impl State {
             sleepers: Vec::new(),
             changed: false,
             nudged: false,
+            asked: false,
         }
     }
 
@@ -162,7 +177,7 @@ impl State {
         self.links.push(Link {
             id: self.next_link,
             instance,
-            phase: Phase::Meeting(meeting),
+            phase: Phase::Meeting(Box::new(meeting)),
             watch: None,
             departed: false,
             mute: false,
@@ -190,12 +205,14 @@ impl State {
         if let Item::Request { message, .. } | Item::Message { message, .. } = &item {
             self.messages -= 1;
             self.bytes -= message.body.len();
+            self.fds -= message.fds.len();
         }
         Some(item)
     }
 
     /// Looks at every link once, without asking whether its socket is ready.
     pub(super) fn pump(&mut self) {
+        self.asked = false;
         let mut place = 0;
         let mut budget = crate::wire::limits::TURN;
         while place < self.links.len() {
@@ -228,7 +245,7 @@ impl State {
         if let Err(error) = self.flush_link(place) {
             return self.end(place, &error);
         }
-        if self.behind(place) || self.messages >= INBOX || self.bytes >= INBOX_BYTES {
+        if self.behind(place) || self.full() {
             return Pumped::Stalled;
         }
         match self.receive(place) {
@@ -302,9 +319,8 @@ impl State {
         match &link.phase {
             Phase::Meeting(_) => (true, false),
             Phase::Open(endpoint) => {
-                let full = self.messages >= INBOX || self.bytes >= INBOX_BYTES;
                 let unsent = endpoint.unsent() || !link.refusals.is_empty();
-                (!full && !self.behind(place), !link.mute && unsent)
+                (!self.full() && !self.behind(place), !link.mute && unsent)
             }
         }
     }
@@ -433,6 +449,11 @@ impl State {
         self.changed = true;
     }
 
+    /// Whether the inbox holds as much as it may.
+    fn full(&self) -> bool {
+        self.messages >= INBOX || self.bytes >= INBOX_BYTES || self.fds >= INBOX_DESCRIPTORS
+    }
+
     fn place(&self, id: u64) -> Option<usize> {
         self.links.iter().position(|link| link.id == id)
     }
@@ -473,6 +494,7 @@ impl State {
         };
         let taken = endpoint.try_send(&mut out, parcel.hold && *warm)?;
         *warm = true;
+        self.asked = true;
         Ok(taken.then(|| endpoint.accepted()))
     }
 
@@ -487,7 +509,7 @@ impl State {
     }
 
     fn receive(&mut self, place: usize) -> Result<bool, LinkError> {
-        let Self { links, calls, inbox, messages, bytes, methods, buffer, .. } = self;
+        let Self { links, calls, inbox, messages, bytes, fds: carried, methods, buffer, .. } = self;
         let Link { id, instance, phase, calls: waiting, owing, warm, .. } = &mut links[place];
         let Phase::Open(endpoint) = phase else { return Ok(false) };
         let (wake, receivers) = (&mut self.to_wake, &mut self.receivers);
@@ -522,6 +544,7 @@ impl State {
             let message = Message { body: body.into_vec(), fds };
             *messages += 1;
             *bytes += message.body.len();
+            *carried += message.fds.len();
             let method = methods.get(usize::from(number)).cloned().unwrap_or(Method(None));
             let from = instance.clone();
             inbox.push_back(if kind == Kind::Request {

@@ -8,17 +8,18 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
 use super::error::ChannelError;
-use super::state::{Phase, Pumped, State};
+use super::state::{Link, Pumped, State};
 use crate::sys;
 use crate::wire::limits::TURN;
 
@@ -39,6 +40,8 @@ pub trait Companion: Send + Sync {
 pub(super) struct Shared {
     state: Mutex<State>,
     driver: Mutex<Option<Waker>>,
+    /// Whether there is a driver, to be asked without a lock.
+    driven: AtomicBool,
     hub: OnceLock<Waker>,
     bells: Mutex<Vec<Arc<OwnedFd>>>,
     companion: OnceLock<Weak<dyn Companion>>,
@@ -54,6 +57,7 @@ impl Shared {
         let shared = Arc::new(Self {
             state: Mutex::new(state),
             driver: Mutex::new(None),
+            driven: AtomicBool::new(false),
             hub: OnceLock::new(),
             bells: Mutex::default(),
             companion: OnceLock::new(),
@@ -122,11 +126,12 @@ impl Shared {
             (Some(old), Some(new)) => old.clone_from(new),
             (driver, new) => *driver = new.cloned(),
         }
+        self.driven.store(driver.is_some(), Ordering::Relaxed);
     }
 
     /// Whether somebody drives.
     pub(super) fn driven(&self) -> bool {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.driven.load(Ordering::Relaxed)
     }
 
     /// Has the driver look, if there is one; else everyone.
@@ -224,7 +229,10 @@ impl Shared {
             state.pump();
             attempt(state)
         };
-        if let Some(result) = self.with(&mut try_once).or_else(|| self.look(&mut try_once)) {
+        // Right after sending there is nothing to be had yet: let the peer have the processor.
+        let asked = self.with(|state| state.asked);
+        let found = if asked { None } else { self.with(&mut try_once) };
+        if let Some(result) = found.or_else(|| self.look(&mut try_once)) {
             return Ok(Some(result));
         }
         let bell = Bell::take(self)?;
@@ -323,20 +331,7 @@ fn poll_links(state: &mut State, hub: &mut Context<'_>) -> Result<bool, ChannelE
     let mut more = false;
     let mut place = 0;
     while place < state.links.len() {
-        let watch = match &state.links[place].watch {
-            Some(watch) => Arc::clone(watch),
-            None => {
-                let socket = match &state.links[place].phase {
-                    Phase::Meeting(meeting) => Arc::clone(meeting.socket()),
-                    Phase::Open(endpoint) => Arc::clone(endpoint.socket()),
-                };
-                let watch = sys::socket::watch(socket)
-                    .map_err(|error| ChannelError::from_io("epoll_ctl", &error))?;
-                let watch = Arc::new(watch);
-                state.links[place].watch = Some(Arc::clone(&watch));
-                watch
-            }
-        };
+        let watch = watch(&mut state.links[place])?;
         let mut budget = TURN;
         let ended = loop {
             let Poll::Ready(ready) = watch.poll_read_ready(hub) else { break false };
@@ -370,6 +365,16 @@ fn poll_links(state: &mut State, hub: &mut Context<'_>) -> Result<bool, ChannelE
     Ok(more)
 }
 
+/// The runtime's watch over a link's socket, from its first use on.
+fn watch(link: &mut Link) -> Result<Arc<AsyncFd<Arc<OwnedFd>>>, ChannelError> {
+    if let Some(watch) = &link.watch {
+        return Ok(Arc::clone(watch));
+    }
+    let watch = sys::socket::watch(link.socket())
+        .map_err(|error| ChannelError::from_io("epoll_ctl", &error))?;
+    Ok(Arc::clone(link.watch.insert(Arc::new(watch))))
+}
+
 fn watched(state: &State) -> Vec<(Arc<OwnedFd>, PollFlags)> {
     let flags = |place| {
         let (input, room) = state.interest(place);
@@ -378,14 +383,10 @@ fn watched(state: &State) -> Vec<(Arc<OwnedFd>, PollFlags)> {
         flags.set(PollFlags::OUT, room);
         flags
     };
-    let socket = |place: usize| match &state.links[place].phase {
-        Phase::Meeting(meeting) => Arc::clone(meeting.socket()),
-        Phase::Open(endpoint) => Arc::clone(endpoint.socket()),
-    };
     // A socket that is looked at for nothing would still report its end, again and again.
     (0..state.links.len())
         .filter(|place| !flags(*place).is_empty())
-        .map(|place| (socket(place), flags(place)))
+        .map(|place| (state.links[place].socket(), flags(place)))
         .collect()
 }
 

@@ -1,0 +1,96 @@
+//! Two ends of a channel in one process, for the tests of channels.
+#![allow(dead_code, unreachable_pub)]
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam::channel::{Side, socketpair};
+use cofferdam::confine::Confined;
+use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ipc::message::{Channel, ChannelSpec};
+use cofferdam::policy::plan::ChannelPlan;
+use cofferdam::seal::{Identity, OsChance, PublicKey};
+use serde_json::json;
+
+/// No test waits longer than this for anything: only a hang does.
+pub const LONG: Duration = Duration::from_mins(1);
+
+/// A channel of methods `echo` and `note`, up to 16 MiB.
+pub fn calls() -> ChannelPlan {
+    let method = |name| json!({ "name": name, "max": 16 << 20 });
+    plan(&json!([method("echo"), method("note")]), 0, &[])
+}
+
+/// A channel without methods.
+pub fn plain() -> ChannelPlan {
+    plan(&json!([]), 0, &[])
+}
+
+/// A channel without methods that carries descriptors.
+pub fn carrying(kinds: &[&str]) -> ChannelPlan {
+    plan(&json!([]), 4, kinds)
+}
+
+pub fn plan(methods: &serde_json::Value, fds: u8, kinds: &[&str]) -> ChannelPlan {
+    serde_json::from_value(json!({
+        "name": "test", "from": "caller", "to": "keeper", "max": 16 << 20,
+        "methods": methods, "fds": { "max": fds, "kinds": kinds },
+    }))
+    .unwrap()
+}
+
+pub fn instance(layer: &str, index: u16, generation: u64) -> Instance {
+    Instance { layer: Name::new(layer).unwrap(), index, generation }
+}
+
+/// One end, and the key by which the other knows it.
+pub struct End {
+    pub channel: Channel,
+    pub own: Instance,
+    pub key: PublicKey,
+}
+
+impl End {
+    pub fn new(plan: &ChannelPlan, side: Side, index: u16, generation: u64) -> Self {
+        Self::with_policy(plan, side, index, generation, PolicyId([7; 32]))
+    }
+
+    pub fn with_policy(
+        plan: &ChannelPlan,
+        side: Side,
+        index: u16,
+        generation: u64,
+        policy: PolicyId,
+    ) -> Self {
+        let layer = if side == Side::From { "caller" } else { "keeper" };
+        let own = instance(layer, index, generation);
+        let identity = Arc::new(Identity::generate(&mut OsChance).unwrap());
+        let key = identity.public();
+        let spec = ChannelSpec { number: 3, plan: plan.clone(), policy, own: own.clone(), side };
+        Self { channel: Channel::new(spec, identity, &Confined::pretend()), own, key }
+    }
+
+    /// Introduces two ends over a socketpair.
+    pub fn join(&self, other: &Self, plan: &ChannelPlan) {
+        let (one, two) = socketpair(plan).unwrap();
+        self.join_over(other, one, two);
+    }
+
+    pub fn join_over(&self, other: &Self, ours: OwnedFd, theirs: OwnedFd) {
+        self.channel.introduce(other.own.clone(), other.key, ours).unwrap();
+        other.channel.introduce(self.own.clone(), self.key, theirs).unwrap();
+    }
+}
+
+/// Two ends that are introduced.
+pub fn pair(plan: &ChannelPlan) -> (End, End) {
+    let (from, to) = (End::new(plan, Side::From, 0, 1), End::new(plan, Side::To, 0, 1));
+    from.join(&to, plan);
+    (from, to)
+}
+
+/// How many descriptors this process holds.
+pub fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
