@@ -142,16 +142,16 @@ impl Receipt {
         let fallback = names(|got| got == Got::Fallback);
         let missing = names(|got| !got.satisfies());
         let given = asked().filter(|&p| self.got(p).satisfies()).count();
-        let mut text = format!("{given} of {} protections in force", asked().count());
+        let mut parts = vec![format!("{given} of {} protections in force", asked().count())];
         if self.landlock_abi > 0 {
-            text += &format!(", Landlock ABI {}", self.landlock_abi);
+            parts.push(format!("Landlock ABI {}", self.landlock_abi));
         }
         for (what, names) in [("by fallback", fallback), ("missing", missing)] {
             if !names.is_empty() {
-                text += &format!("; {what}: {names}");
+                parts.push(format!("{what}: {names}"));
             }
         }
-        text
+        parts.join("; ")
     }
 
     /// The wire form.

@@ -63,7 +63,8 @@ impl Function {
                     .build()
                     .map_err(|error| format!("the async runtime can't start: {error}"))?;
                 runtime.block_on(async {
-                    for channel in layer.0.channels.values().cloned() {
+                    for channel in layer.0.channels.values() {
+                        let channel = channel.clone();
                         tokio::spawn(async move { channel.drive().await });
                     }
                     let served = serve(Arc::clone(&layer.0));

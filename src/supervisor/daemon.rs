@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::log::Log;
@@ -131,7 +131,7 @@ impl Daemon {
         let Self { source, settings, functions } = self;
         let setup = match source {
             Source::Setup(setup) => setup(),
-            Source::File(path) => read(path),
+            Source::File(path) => read(&path),
         };
         let mut setup = match setup {
             Ok(setup) => setup,
@@ -154,17 +154,17 @@ impl Daemon {
         let Some(plan) = checked.plan else { return ExitCode::from(FINDING) };
         let unbound = unbound(&plan, &functions);
         if !unbound.is_empty() {
-            unbound.iter().for_each(|text| log.say(text));
+            for text in &unbound {
+                log.say(text);
+            }
             return ExitCode::from(FINDING);
         }
-        match Supervisor::new(plan, setup.settings, std::mem::take(log)) {
-            Ok(mut supervisor) => match supervisor.run() {
-                Outcome::Fine => ExitCode::SUCCESS,
-                Outcome::GaveUp => ExitCode::from(FINDING),
-                Outcome::Refused => ExitCode::from(REFUSED),
-            },
-            Err((error, unsaid)) => {
-                *log = unsaid;
+        let outcome = Supervisor::new(plan, setup.settings, log).map(|mut daemon| daemon.run());
+        match outcome {
+            Ok(Outcome::Fine) => ExitCode::SUCCESS,
+            Ok(Outcome::GaveUp) => ExitCode::from(FINDING),
+            Ok(Outcome::Refused) => ExitCode::from(REFUSED),
+            Err(error) => {
                 log.say(&error.to_string());
                 ExitCode::from(REFUSED)
             }
@@ -172,8 +172,8 @@ impl Daemon {
     }
 }
 
-fn read(path: PathBuf) -> Result<Setup, String> {
-    let bytes = policy_file::read(&path).map_err(|error| error.to_string())?;
+fn read(path: &Path) -> Result<Setup, String> {
+    let bytes = policy_file::read(path).map_err(|error| error.to_string())?;
     let name = path.display().to_string();
     // What isn't UTF-8 is refused by the checker, which says where.
     Ok(Setup { name, text: String::from_utf8_lossy(&bytes).into_owned(), settings: Vec::new() })

@@ -8,6 +8,16 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use super::Supervisor;
+use super::child::Child;
+use crate::ident::Instance;
+use crate::policy::syscall;
+
+/// How long the kernel's log may take to tell of a killed layer. It is written by a thread of the
+/// kernel, which drops what comes in bursts.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(1);
 
 /// One record of `/dev/kmsg` is at most this long, in bytes (`CONSOLE_EXT_LOG_MAX`).
 const RECORD: usize = 8192;
@@ -96,6 +106,63 @@ fn parse(record: &[u8]) -> Option<Denial> {
         uid: field("uid")?.parse().ok()?,
         number: field("syscall")?.parse().ok()?,
     })
+}
+
+/// A layer that was killed for a system call, of which the kernel's log hasn't said yet.
+pub struct Unexplained {
+    instance: Instance,
+    culprit: Culprit,
+    until: Instant,
+}
+
+impl Supervisor<'_> {
+    /// Says that a layer was killed for a system call. Which one, the kernel's log tells in a
+    /// moment, if it can be read.
+    pub(super) fn denied(&mut self, child: &Child) -> String {
+        let hint = if self.denials.is_available() {
+            let until = Instant::now() + EXPLAINED_WITHIN;
+            let (instance, culprit) = (child.instance.clone(), child.culprit);
+            self.unexplained.push(Unexplained { instance, culprit, until });
+            ""
+        } else {
+            " (which one is in the kernel's log, and this user can't read it)"
+        };
+        format!(
+            "{} was killed by SIGSYS: it made a system call that `syscalls` in [layer.{}] does \
+             not grant{hint}",
+            child.instance, child.instance.layer
+        )
+    }
+
+    /// Says which system calls layers were killed for, and what would allow them.
+    pub(super) fn explain_denials(&mut self) {
+        if self.unexplained.is_empty() {
+            return;
+        }
+        self.denials.read();
+        let now = Instant::now();
+        let (denials, log) = (&mut self.denials, &mut self.log);
+        self.unexplained.retain(|Unexplained { instance, culprit, until }| {
+            let Some(number) = denials.number_for(*culprit) else { return *until > now };
+            let layer = &instance.layer;
+            let Some(call) = syscall::name_of(number) else {
+                log.say(&format!("{instance} made a system call of the unknown number {number}"));
+                return false;
+            };
+            let groups = syscall::offering(number);
+            let groups: String = groups
+                .iter()
+                .filter(|group| group.dangerous.is_none())
+                .flat_map(|group| [" or \"@", group.name.as_str(), "\""])
+                .collect();
+            log.say(&format!(
+                "{instance} made the system call {call} in a way that isn't granted: \"{call}\" in \
+                 `syscalls` of [layer.{layer}]{groups} would allow it, `refuse = {{ {call} = \
+                 \"EPERM\" }}` would refuse it without killing"
+            ));
+            false
+        });
+    }
 }
 
 #[cfg(test)]

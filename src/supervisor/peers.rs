@@ -20,7 +20,7 @@ struct Meeting {
     people: [(Instance, [u8; 32]); 2],
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Introduces the layer at `place`, which has just become ready, to all of its peers.
     pub(super) fn introduce(&mut self, place: usize) -> std::io::Result<()> {
         for meeting in self.meetings(place) {

@@ -25,7 +25,7 @@ fn sh(script: &str, more: &str) -> String {
 
 fn output() {
     let mut daemon = Daemon::command_line(&sh(
-        r#"printf 'plain\n\033]0;title\007\r\ncofferdam: a/0.g9 is confined\nlast'; echo err >&2"#,
+        r"printf 'plain\n\033]0;title\007\r\ncofferdam: a/0.g9 is confined\nlast'; echo err >&2",
         "",
     ));
     assert_eq!(daemon.end(), Some(0), "{daemon}");
@@ -68,7 +68,7 @@ fn script() {
     let programs = std::fs::read_dir("/usr/bin").unwrap().map(|entry| entry.unwrap().path());
     let mut programs = programs.filter(|path| std::fs::symlink_metadata(path).unwrap().is_file());
     let path = programs.find(|path| is_script(path)).expect("a shell script in /usr/bin");
-    let policy = format!("[layer.a]\nexec = [{path:?}]\nsyscalls = [\"@core\"]");
+    let policy = format!("[layer.a]\nexec = [\"{}\"]\nsyscalls = [\"@core\"]", path.display());
     let mut daemon = Daemon::command_line(&policy);
     assert_eq!(daemon.end(), Some(3), "{daemon}");
     assert_eq!(daemon.count("it is a script"), 1, "{daemon}");

@@ -11,10 +11,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("talk::callers_stop_before_those_they_call", order),
 ];
 
-fn policy(caller: &str, callee: &str) -> String {
+fn policy(asking: &str, answering: &str) -> String {
     format!(
-        "[layer.caller]\nrun = \"{caller}\"\nsyscalls = [\"@core\"]\n\
-         [layer.callee]\nrun = \"{callee}\"\nsyscalls = [\"@core\"]\nrestart = {{ max = 100 }}\n\
+        "[layer.caller]\nrun = \"{asking}\"\nsyscalls = [\"@core\"]\n\
+         [layer.callee]\nrun = \"{answering}\"\nsyscalls = [\"@core\"]\nrestart = {{ max = 100 }}\n\
          [channel.talk]\nfrom = \"caller\"\nto = \"callee\"\nmethods = [\"echo\"]\n"
     )
 }

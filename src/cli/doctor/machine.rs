@@ -135,10 +135,8 @@ fn own_pidfd() -> io::Result<()> {
 fn passrights() -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC;
     let (one, _other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    match socket::refuse_descriptors(one)? {
-        true => Ok(()),
-        false => Err(io::ErrorKind::Unsupported.into()),
-    }
+    let refuses = socket::refuse_descriptors(one)?;
+    if refuses { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
 /// A kernel setting; "unknown" where the kernel has no such setting.

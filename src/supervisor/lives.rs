@@ -1,0 +1,193 @@
+//! The lives of layers: starting, letting in, burying.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::child::{Breach, Child, Stage};
+use super::roster::{Decision, Ending};
+use super::spawn::StartError;
+use super::{Life, Outcome, Place, Supervisor};
+use crate::confine::Receipt;
+use crate::wire::control::{FromLayer, ToLayer};
+
+/// How long a layer may take to confine itself. It takes milliseconds; on a machine that is
+/// starved of processor time it may take seconds.
+const CONFINING: Duration = Duration::from_secs(30);
+
+/// Control messages heard from one layer in one turn. A layer has two to say in its whole life.
+const HEARD_IN_A_TURN: usize = 4;
+
+impl Supervisor<'_> {
+    /// Starts every layer whose time has come.
+    pub(super) fn start_what_is_due(&mut self) {
+        let now = Instant::now();
+        for place in 0..self.places.len() {
+            let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
+            if due && !self.stopping {
+                self.start(place, now);
+            }
+        }
+    }
+
+    fn start(&mut self, place: usize, now: Instant) {
+        let seat = &mut self.places[place].seat;
+        let instance = seat.begin(now);
+        match self.images[seat.layer].spawn(instance.clone()) {
+            Ok(mut child) => {
+                child.deadline = Some(now + CONFINING);
+                self.places[place].life = Life::Running(Box::new(child));
+            }
+            Err(error) => {
+                self.log.say(&format!("{instance} can't be started: {error}"));
+                self.places[place].life = Life::Down;
+                self.stop(Outcome::Refused);
+            }
+        }
+    }
+
+    /// Hears what a layer says of itself.
+    pub(super) fn hear(&mut self, place: usize) {
+        for _ in 0..HEARD_IN_A_TURN {
+            let Life::Running(child) = &mut self.places[place].life else { return };
+            match (child.hear(), child.stage) {
+                (Ok(None), _) => return,
+                (Ok(Some(FromLayer::Ready { key, receipt })), Stage::Confining) => {
+                    match Receipt::from_bytes(&receipt) {
+                        Some(receipt) => self.admit(place, key, &receipt),
+                        None => self.breach(place, Breach::Protocol),
+                    }
+                }
+                (Ok(Some(words @ FromLayer::Failed(_))), Stage::Confining)
+                | (
+                    Ok(Some(words @ (FromLayer::Exited { .. } | FromLayer::Killed { .. }))),
+                    Stage::Serving(_),
+                ) if child.last_words.is_none() => child.last_words = Some(words),
+                (Ok(Some(_)), _) => return self.breach(place, Breach::Protocol),
+                (Err(breach), _) => return self.breach(place, breach),
+            }
+        }
+    }
+
+    /// Lets a confined layer in, if it is confined as its policy asks.
+    fn admit(&mut self, place: usize, key: [u8; 32], receipt: &Receipt) {
+        let Place { seat, life: Life::Running(child) } = &mut self.places[place] else { return };
+        let plan = &self.plan.layers[seat.layer];
+        let missing = receipt.missing_against(plan);
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.iter().map(|protection| protection.name()).collect();
+            self.log.say(&format!(
+                "{} runs without {}, which its policy demands; add it to `optional` in [layer.{}] \
+                 to run without, `cofferdam doctor` tells why",
+                child.instance,
+                names.join(", "),
+                child.instance.layer
+            ));
+            child.kill();
+            return self.stop(Outcome::Refused);
+        }
+        child.stage = Stage::Serving(key);
+        child.deadline = None;
+        let (instance, pid) = (child.instance.clone(), child.pid);
+        self.log.say(&format!("{instance} is confined, pid {pid}: {}", receipt.summary()));
+        if let Err(error) = self.hand_over(place) {
+            self.log.say(&format!("{instance} can't be given what it needs: {error}"));
+            self.kill(place);
+            self.stop(Outcome::Refused);
+        }
+    }
+
+    /// Gives a confined layer what it holds from the start, and its peers.
+    fn hand_over(&mut self, place: usize) -> Result<(), StartError> {
+        let image = &self.images[self.places[place].seat.layer];
+        let mut messages = Vec::new();
+        for (name, socket) in &image.listeners {
+            messages.push((ToLayer::Listener(name.clone()), socket.try_clone()?));
+        }
+        for file in &image.files {
+            messages.push((ToLayer::File(file.name.clone()), file.open()?));
+        }
+        for (message, fd) in &messages {
+            self.tell(place, message, Some(fd));
+        }
+        self.introduce(place)?;
+        self.tell(place, &ToLayer::Start, None);
+        Ok(())
+    }
+
+    /// Clears away a process that has ended, and decides what follows.
+    pub(super) fn bury(&mut self, place: usize) {
+        self.hear(place);
+        let Life::Running(child) = &mut self.places[place].life else { return };
+        let Some(mut ending) = child.ending() else { return };
+        let Life::Running(mut child) = std::mem::replace(&mut self.places[place].life, Life::Down)
+        else {
+            return;
+        };
+        for pipe in child.output.drain(..) {
+            pipe.drain(self.log);
+        }
+        match child.last_words {
+            Some(FromLayer::Exited { code }) => ending = Ending::Exited(code.into()),
+            Some(FromLayer::Killed { signal }) => ending = Ending::Killed(signal.into()),
+            _ => {}
+        }
+        self.report(&child, ending);
+        self.leftovers.extend(child.cgroup.take());
+        self.announce_departure(&child);
+        if matches!(child.last_words, Some(FromLayer::Failed(_))) {
+            return self.stop(Outcome::Refused);
+        }
+        if self.stopping {
+            return;
+        }
+        match self.places[place].seat.ended(ending, Instant::now()) {
+            Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
+            // Nobody hears of it again, so the daemon's exit code does.
+            Decision::LeaveDown if ending.is_failure() => self.outcome = Outcome::GaveUp,
+            Decision::LeaveDown => {}
+            Decision::StopDaemon => {
+                self.log.say(&format!(
+                    "{} has failed too often: the daemon stops (`restart` in [layer.{}])",
+                    child.instance, child.instance.layer
+                ));
+                self.stop(Outcome::GaveUp);
+            }
+        }
+    }
+
+    /// Says how a layer ended.
+    fn report(&mut self, child: &Child, ending: Ending) {
+        let name = &child.instance;
+        let text = match (&child.last_words, ending) {
+            (Some(FromLayer::Failed(why)), _) => format!("{name} could not be confined: {why}"),
+            (_, Ending::Exited(code)) => format!("{name} ended with exit code {code}"),
+            (_, Ending::Killed(libc::SIGSYS)) => self.denied(child),
+            (_, Ending::Killed(signal)) => {
+                let signal = nix::sys::signal::Signal::try_from(signal)
+                    .map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned());
+                format!("{name} was killed by {signal}")
+            }
+        };
+        self.log.say(&text);
+    }
+
+    fn breach(&mut self, place: usize, breach: Breach) {
+        let name = self.places[place].seat.instance.clone();
+        self.log.say(&format!("{name} is killed: {breach}"));
+        self.kill(place);
+    }
+
+    pub(super) fn kill(&self, place: usize) {
+        if let Life::Running(child) = &self.places[place].life {
+            child.kill();
+        }
+    }
+
+    /// Tells a layer something; one that can't be told is ended.
+    pub(super) fn tell(&mut self, place: usize, message: &ToLayer, fd: Option<&OwnedFd>) {
+        let Life::Running(child) = &self.places[place].life else { return };
+        if let Err(breach) = child.tell(message, fd.map(AsFd::as_fd)) {
+            self.breach(place, breach);
+        }
+    }
+}

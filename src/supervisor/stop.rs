@@ -1,0 +1,78 @@
+//! Stopping: who is asked when, and who is killed.
+
+use std::time::{Duration, Instant};
+
+use super::{Life, Outcome, Supervisor};
+use crate::policy::plan::Program;
+use crate::wire::control::ToLayer;
+
+/// How long a layer has to finish after it was asked to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Supervisor<'_> {
+    /// From now on nothing is started and everything is asked to finish.
+    pub(super) fn stop(&mut self, outcome: Outcome) {
+        if !self.stopping {
+            self.stopping = true;
+            self.outcome = outcome;
+        }
+        for place in &mut self.places {
+            if matches!(place.life, Life::Waiting(_)) {
+                place.life = Life::Down;
+            }
+        }
+    }
+
+    /// Asks those layers to finish that no running layer may still call, so that work under way
+    /// is carried to its end. Layers that call each other in a circle are asked together.
+    pub(super) fn stop_what_is_next(&mut self) {
+        if !self.stopping {
+            return;
+        }
+        let runs = |layer: &str| self.children().any(|child| child.instance.layer == *layer);
+        let is_called = |layer: &str| {
+            let mut channels = self.plan.channels.iter();
+            channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
+        };
+        let running: Vec<usize> = (0..self.places.len())
+            .filter(|&place| matches!(self.places[place].life, Life::Running(_)))
+            .collect();
+        let layer_of = |place: usize| self.places[place].seat.instance.layer.as_str();
+        let mut next: Vec<usize> =
+            running.iter().copied().filter(|&place| !is_called(layer_of(place))).collect();
+        if next.is_empty() {
+            next = running;
+        }
+        for place in next {
+            let Life::Running(child) = &mut self.places[place].life else { continue };
+            // Who still confines itself is asked once that is done.
+            if child.is_serving() && child.deadline.is_none() {
+                child.deadline = Some(Instant::now() + GRACE);
+                match self.plan.layers[self.places[place].seat.layer].program {
+                    Program::Run(_) => self.tell(place, &ToLayer::Stop, None),
+                    Program::Exec(_) => self.terminate(place),
+                }
+            }
+        }
+    }
+
+    pub(super) fn kill_what_is_late(&mut self) {
+        let now = Instant::now();
+        for place in &mut self.places {
+            let Life::Running(child) = &mut place.life else { continue };
+            if child.deadline.is_some_and(|at| at <= now) {
+                let why = if child.is_serving() { "finish" } else { "confine itself" };
+                self.log.say(&format!("{} did not {why} in time and is killed", child.instance));
+                child.deadline = Some(now + GRACE);
+                child.kill();
+            }
+        }
+    }
+
+    /// Asks another program to finish, in the way that it knows: its init passes SIGTERM on.
+    fn terminate(&self, place: usize) {
+        if let Life::Running(child) = &self.places[place].life {
+            child.terminate();
+        }
+    }
+}
