@@ -202,7 +202,7 @@ mod tests {
         let within = Duration::from_secs(10);
         let mut seat = seat(Restart { max: 1, within, ..Restart::default() });
         for minute in 0..5 {
-            let now = start + Duration::from_secs(60) * minute;
+            let now = start + Duration::from_mins(1) * minute;
             seat.begin(now);
             assert!(matches!(seat.ended(Ending::Killed(9), now), Decision::RestartAt(_)));
         }

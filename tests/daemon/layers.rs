@@ -1,7 +1,7 @@
 //! The layers that the tests' daemons are made of.
 
 use std::fmt::Display;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use cofferdam::ipc::message::{CallError, ChannelError, Event, Message};
@@ -40,8 +40,9 @@ pub(crate) fn daemon(name: &str) -> Daemon {
     }
 }
 
+/// Says a line in the log.
 fn say(text: impl Display) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 async fn sleeper(layer: Layer) -> Outcome {
@@ -63,7 +64,7 @@ async fn finishing(_: Layer) -> Outcome {
 async fn stubborn(_: Layer) -> Outcome {
     say("deaf");
     loop {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
     }
 }
 
@@ -156,6 +157,7 @@ async fn callee(layer: Layer) -> Outcome {
     Ok(())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
 fn blocking_caller(layer: Layer) -> Outcome {
     let channel = layer.channel("talk").map_err(|e| e.to_string())?.blocking();
     let mut last = String::new();
@@ -176,6 +178,7 @@ fn blocking_caller(layer: Layer) -> Outcome {
     Ok(())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
 fn blocking_callee(layer: Layer) -> Outcome {
     let channel = layer.channel("talk").map_err(|e| e.to_string())?.blocking();
     loop {

@@ -122,13 +122,11 @@ fn listener_survives() {
 }
 
 fn grants() {
-    let policy = format!(
-        "[layer.a]\nrun = \"reader\"\nsyscalls = [\"@core\", \"openat2\", \"statx\"]\n\
-         restart = {{ on = \"never\" }}\n\
-         [file.note]\npath = \"DIR/note\"\ngrant = {{ a = [\"read\"] }}\n\
-         [file.folder]\npath = \"DIR/folder\"\ngrant = {{ a = [\"read\"] }}"
-    );
-    let mut daemon = Daemon::start_with("reader", &policy, |directory| {
+    let policy = "[layer.a]\nrun = \"reader\"\nsyscalls = [\"@core\", \"openat2\", \"statx\"]\n\
+         restart = { on = \"never\" }\n\
+         [file.note]\npath = \"DIR/note\"\ngrant = { a = [\"read\"] }\n\
+         [file.folder]\npath = \"DIR/folder\"\ngrant = { a = [\"read\"] }";
+    let mut daemon = Daemon::start_with("reader", policy, |directory| {
         std::fs::write(directory.join("note"), "n").unwrap();
         std::fs::create_dir(directory.join("folder")).unwrap();
         std::fs::write(directory.join("folder/page"), "p").unwrap();
