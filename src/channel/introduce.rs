@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::endpoint::{Buffer, send_record};
+use super::datagram::{Buffer, send_record};
 use super::fault::{LinkError, PeerFault};
 use super::rules::Side;
 use crate::seal::handshake::{Initiator, Introduction, MESSAGE, Responder, Waiting};
