@@ -200,11 +200,11 @@ impl State {
         let departed = self.links[place].departed;
         if let Phase::Meeting(meeting) = &mut self.links[place].phase {
             return match meeting.step(&mut self.buffer) {
-                Ok(Step::Blocked(_)) if departed => self.end(place, &LinkError::Closed),
-                Ok(Step::Blocked(_)) => Pumped::Nothing,
+                Ok(Step::Blocked) if departed => self.end(place, &LinkError::Closed),
+                Ok(Step::Blocked) => Pumped::Nothing,
                 Ok(Step::Done(session)) => {
                     let socket = Arc::clone(meeting.socket());
-                    let endpoint = Endpoint::new(socket, session, Arc::clone(&self.rules));
+                    let endpoint = Endpoint::new(socket, *session, Arc::clone(&self.rules));
                     self.links[place].phase = Phase::Open(Box::new(endpoint));
                     self.announce(place);
                     Pumped::Progress
