@@ -43,6 +43,11 @@ fn main() {
     if wanted("one-way") {
         one_way();
     }
+    if wanted("descriptors") {
+        let count = 20_000;
+        let rate = count as f64 / measure("fd-sink", 1, count, "auto").as_secs_f64() / 1e3;
+        println!("\ndescriptors, one in a message: {rate:.0} thousand/s");
+    }
 }
 
 fn round_trips() {
@@ -129,9 +134,14 @@ fn plan(mode: &str) -> ChannelPlan {
     } else {
         json!([])
     };
+    let fds = if mode == "fd-sink" {
+        json!({ "max": 1, "kinds": ["FileRead"] })
+    } else {
+        json!({ "max": 0, "kinds": [] })
+    };
     serde_json::from_value(json!({
         "name": "bench", "from": "caller", "to": "keeper", "max": 1 << 20,
-        "methods": methods, "fds": { "max": 0, "kinds": [] },
+        "methods": methods, "fds": fds,
     }))
     .expect("a plan")
 }
@@ -206,6 +216,18 @@ fn client(mode: &str, size: usize, count: usize, socket: OwnedFd) -> Vec<Duratio
             };
             (0..ROUNDS).map(|_| time(&mut round)).collect()
         }
+        "fd-sink" => {
+            let channel = meet(mode, Side::From, socket).blocking();
+            let file = std::fs::File::open("/proc/self/exe").expect("a file");
+            let mut round = || {
+                for _ in 0..count {
+                    let fds = vec![file.try_clone().expect("a copy").into()];
+                    channel.send("", Message { body: vec![], fds }, None).expect("sent");
+                }
+                channel.recv(None).expect("the end");
+            };
+            (0..ROUNDS).map(|_| time(&mut round)).collect()
+        }
         _ => {
             let channel = meet(mode, Side::From, socket);
             driven(&channel, async {
@@ -268,7 +290,7 @@ fn serve(mode: &str, size: usize, count: usize) {
                 }
             }
         }
-        "sink" => {
+        "sink" | "fd-sink" => {
             let channel = meet(mode, Side::To, socket).blocking();
             for _ in 0..ROUNDS {
                 (0..count).for_each(|_| drop(black_box(channel.recv(None))));

@@ -265,6 +265,34 @@ fn truncated_extended_oversize_and_empty_datagrams_are_refused() {
 }
 
 #[test]
+fn small_messages_share_a_record_and_a_flip_of_any_of_its_bytes_is_refused() {
+    let burst = |relay: &Relay| {
+        let channel = relay.from.channel.blocking();
+        channel.send_all("", (0..40_u8).map(|n| vec![n; 5]), Some(LONG)).unwrap();
+        [take(&relay.near), take(&relay.near)]
+    };
+    let relay = Relay::new(&plain());
+    for record in burst(&relay) {
+        relay.pass(&record);
+    }
+    for n in 0..40_u8 {
+        assert_eq!(relay.delivered().body, [n; 5]);
+    }
+    // The first went at once and alone; the other 39 went together.
+    let length = burst(&Relay::new(&plain()))[1].bytes.len();
+    assert_eq!(length, HEADER + 39 * (12 + 5) + 16);
+    for place in (0..length).step_by(7) {
+        let relay = Relay::new(&plain());
+        let [first, mut batch] = burst(&relay);
+        batch.bytes[place] ^= 4;
+        relay.pass(&first);
+        relay.pass(&batch);
+        assert_eq!(relay.delivered().body, [0; 5]);
+        relay.refused();
+    }
+}
+
+#[test]
 fn a_message_in_pieces_admits_no_change_to_the_pieces() {
     let body = vec![5; 200_000];
     let pieces = |relay: &Relay| {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::endpoint::{Buffer, send_record};
+use super::datagram::{Buffer, send_record};
 use super::fault::{LinkError, PeerFault};
 use super::rules::Side;
 use crate::seal::handshake::{Initiator, Introduction, MESSAGE, Responder, Waiting};
@@ -37,10 +37,13 @@ enum Next {
 
 /// What a step came to.
 pub enum Step {
-    /// Nothing more can be done now. True if the socket's room is what is missing.
-    Blocked(bool),
+    /// Nothing more can be done until the peer has said something.
+    ///
+    /// That the socket is full can't be before the first message, unless somebody else who holds
+    /// it filled it; then the link waits likewise.
+    Blocked,
     /// The peer is who the supervisor said, and here is the session.
-    Done(Session),
+    Done(Box<Session>),
 }
 
 impl Introducing {
@@ -77,17 +80,17 @@ impl Introducing {
                 Phase::Send(bytes, next) => {
                     if !send_record(&self.socket, &bytes, &[])? {
                         self.phase = Phase::Send(bytes, next);
-                        return Ok(Step::Blocked(true));
+                        return Ok(Step::Blocked);
                     }
                     match next {
                         Next::Wait(waiting) => self.phase = Phase::Wait(waiting),
-                        Next::Done(session) => return Ok(Step::Done(*session)),
+                        Next::Done(session) => return Ok(Step::Done(session)),
                     }
                 }
                 Phase::Listen(responder) => match self.receive(buffer)? {
                     None => {
                         self.phase = Phase::Listen(responder);
-                        return Ok(Step::Blocked(false));
+                        return Ok(Step::Blocked);
                     }
                     Some(message) => {
                         let answering = responder.read(&message).map_err(blame)?;
@@ -99,9 +102,11 @@ impl Introducing {
                 Phase::Wait(waiting) => match self.receive(buffer)? {
                     None => {
                         self.phase = Phase::Wait(waiting);
-                        return Ok(Step::Blocked(false));
+                        return Ok(Step::Blocked);
                     }
-                    Some(message) => return Ok(Step::Done(waiting.read(&message).map_err(blame)?)),
+                    Some(message) => {
+                        return Ok(Step::Done(Box::new(waiting.read(&message).map_err(blame)?)));
+                    }
                 },
                 Phase::Over => return Err(LinkError::Closed),
             }

@@ -4,6 +4,7 @@
 //! and [`descriptor`] (what may come along). Nothing here waits: every operation does what can
 //! be done at once and says so. Waiting is the business of `ipc::message`.
 
+pub mod datagram;
 pub mod descriptor;
 pub mod endpoint;
 pub mod fault;

@@ -84,7 +84,7 @@ impl Aead for Portable {
     }
 }
 
-/// The crate `ring`: BoringSSL's assembly.
+/// The crate `ring`: assembly from `BoringSSL`.
 #[cfg(feature = "ring")]
 pub struct Ring(Option<ring::aead::LessSafeKey>);
 

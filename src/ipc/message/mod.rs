@@ -27,6 +27,7 @@
 pub mod blocking;
 mod call;
 pub mod error;
+mod patience;
 mod state;
 mod wait;
 

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
 use super::error::ChannelError;
+use super::patience::Patience;
 use super::state::{Link, Pumped, State};
 use crate::sys;
 use crate::wire::limits::TURN;
@@ -440,46 +441,5 @@ impl Drop for Bell<'_> {
         let _ = rustix::io::read(&self.fd, &mut [0_u8; 8]);
         let mut bells = self.shared.bells.lock().unwrap_or_else(PoisonError::into_inner);
         bells.push(Arc::clone(&self.fd));
-    }
-}
-
-/// How long it pays to look before sleeping, in microseconds.
-///
-/// It grows when looking found something, shrinks when it didn't, and comes back when a sleep
-/// turns out to have been shorter than the wake-up costs.
-pub(super) struct Patience(AtomicU32);
-
-impl Patience {
-    /// The longest look. Waking an idle processor costs some 60 µs; past that, sleep is cheaper.
-    const MOST: u32 = 50;
-    /// The shortest look that can find anything: a few context switches.
-    const LEAST: u32 = 4;
-    /// A sleep shorter than this was mostly the waking up.
-    const SHORT: Duration = Duration::from_micros(200);
-
-    fn budget(&self) -> Option<Duration> {
-        let micros = self.0.load(Ordering::Relaxed);
-        (micros >= Self::LEAST).then(|| Duration::from_micros(micros.into()))
-    }
-
-    fn paid(&self) {
-        self.0.store(Self::MOST, Ordering::Relaxed);
-    }
-
-    fn wasted(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
-    }
-
-    pub(super) fn slept(&self, time: Duration) {
-        if time < Self::SHORT {
-            let more = self.0.load(Ordering::Relaxed) * 2 + Self::LEAST;
-            self.0.store(more.min(Self::MOST), Ordering::Relaxed);
-        }
-    }
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self(AtomicU32::new(Self::MOST))
     }
 }
