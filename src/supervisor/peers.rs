@@ -4,12 +4,9 @@
 //! The supervisor makes the pair, hands one end to each with the other's public key, and keeps
 //! neither. A restarted instance gets new pairs; the old ones die with its predecessor.
 
-use std::os::fd::OwnedFd;
-
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-
 use super::child::{Child, Stage};
 use super::{Life, Supervisor};
+use crate::channel::socketpair;
 use crate::ident::Instance;
 use crate::wire::control::ToLayer;
 
@@ -26,7 +23,7 @@ impl Supervisor<'_> {
         for meeting in self.meetings(place) {
             let Meeting { channel, places, people } = meeting;
             let [one, two] = &people;
-            let (first, second) = pair()?;
+            let (first, second) = socketpair(&self.plan.channels[usize::from(channel)])?;
             let told = |(peer, key): &(Instance, [u8; 32])| ToLayer::Introduce {
                 channel,
                 peer: peer.clone(),
@@ -87,10 +84,4 @@ impl Supervisor<'_> {
             }
         }
     }
-}
-
-/// A socketpair for one channel between two instances.
-fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
