@@ -10,7 +10,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -50,6 +51,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// What one connection may buffer, in bytes; it bounds a request's head as well.
 const BUFFER: usize = 64 << 10;
+
+/// How much of a body that nobody asked for is read, in bytes.
+const UNWANTED: usize = 64 << 10;
 
 /// How long what is in flight may take when the daemon stops, and how long the listener's last
 /// connections are waited for.
@@ -124,7 +128,11 @@ impl Parser {
 
         let service = service_fn(|request| {
             let parser = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(parser.answer(&request).await) }
+            async move {
+                let (head, body) = request.into_parts();
+                drain(body).await;
+                Ok::<_, Infallible>(parser.answer(&Request::from_parts(head, ())).await)
+            }
         });
         let builder = builder();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -135,7 +143,7 @@ impl Parser {
         let _ = connection.await;
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: &Request<()>) -> Response<Body> {
         let response = match http::asked(request) {
             Ok(path) => match timeout(OPENING, self.open(request, path)).await {
                 Ok(Some(response)) => response,
@@ -149,7 +157,7 @@ impl Parser {
     }
 
     /// Asks the opener and makes its answer a response; `None` if there is no sensible answer.
-    async fn open(&self, request: &Request<Incoming>, path: &str) -> Option<Response<Body>> {
+    async fn open(&self, request: &Request<()>, path: &str) -> Option<Response<Body>> {
         let permit = Arc::clone(&self.files).acquire_owned().await.ok()?;
         let mut reply = self.ask(path).await;
         match reply.decode::<OpenReply>().ok()? {
@@ -177,6 +185,22 @@ impl Parser {
             sleep(AGAIN).await;
         }
     }
+}
+
+/// Reads what a client sends though nothing here takes a body, up to a bound. An answer that comes
+/// before the end of its request resets an HTTP/2 stream, and some clients then drop the answer.
+async fn drain(mut body: Incoming) {
+    let mut left = UNWANTED;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            left = match left.checked_sub(length) {
+                Some(left) => left,
+                None => return,
+            };
+        }
+    };
+    let _ = timeout(HEAD, reading).await;
 }
 
 /// The limits of one connection. HTTP/2 streams share what one connection may buffer.
