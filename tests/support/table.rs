@@ -16,8 +16,13 @@ pub(crate) struct Row {
 /// What stands between the attacker and the goal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Behind<'a> {
-    /// The filter of a layer that is granted these of the calls that attacks begin with.
-    Filter(&'a [&'a str]),
+    /// The filter.
+    Filter {
+        /// Calls that attacks begin with and that this layer is granted, at least in part.
+        granted: &'a [&'a str],
+        /// Calls that it answers with an errno instead of killing.
+        refused: &'a [(&'a str, &'a str)],
+    },
     /// Everything but the filter.
     Bulkhead,
 }
@@ -48,18 +53,31 @@ impl Row {
         let wrong = |expected: &str| {
             Err(format!("{}: expected {expected}, behind {behind:?}: {outcome:?}", self.name))
         };
-        let filtered_at = match (behind, self.filter.split_once(' ')) {
-            (Behind::Filter(granted), Some(("kills", call))) if granted.contains(&call) => None,
-            (Behind::Filter(_), Some(("kills", call))) => Some(Some(call)),
-            (Behind::Filter(_), _) if self.filter == "kills" => Some(None),
-            (Behind::Bulkhead, _) if self.bulkhead == "filter" => Some(None),
-            _ => None,
+        let begins_with = self.filter.strip_prefix("kills").map(str::trim);
+        let filtered_at = match (behind, begins_with) {
+            (Behind::Filter { granted, .. }, Some(call)) if granted.contains(&call) => {
+                // Perhaps not with these arguments.
+                match outcome {
+                    Outcome::Filtered(named) if named.as_deref().is_none_or(|name| name == call) => {
+                        return Ok(());
+                    }
+                    _ => None,
+                }
+            }
+            (Behind::Filter { refused, .. }, Some(call))
+                if let Some((_, errno)) = refused.iter().find(|(one, _)| *one == call) =>
+            {
+                let is_refused = *outcome == Outcome::Errno((*errno).to_owned());
+                return if is_refused { Ok(()) } else { wrong(errno) };
+            }
+            (Behind::Filter { .. }, call) => call,
+            (Behind::Bulkhead, _) if self.bulkhead == "filter" => Some(""),
+            (Behind::Bulkhead, _) => None,
         };
         match (filtered_at, outcome) {
-            (Some(Some(call)), Outcome::Filtered(Some(named))) if call != named => {
-                wrong(&format!("the filter to kill at {call}"))
-            }
-            (Some(_), Outcome::Filtered(_)) => Ok(()),
+            // The number of another architecture's call, or of none, has no name that matters.
+            (Some(""), Outcome::Filtered(_)) | (Some(_), Outcome::Filtered(None)) => Ok(()),
+            (Some(call), Outcome::Filtered(Some(named))) if call == named => Ok(()),
             (Some(call), _) => wrong(&format!("the filter to kill at {call:?}")),
             (None, Outcome::Errno(errno)) => {
                 let allowed = self.bulkhead.strip_prefix("says ").unwrap_or_default();
