@@ -66,6 +66,22 @@ fn the_judge_calls_a_success_a_breach() {
 }
 
 #[test]
+fn a_killed_layer_is_told_which_call_it_was() {
+    let site = WebFiles::make();
+    let daemon = Daemon::start(&site.policy(), "keeper:ptrace", &Host::open().facts());
+    daemon.go(&["keeper/0.g1".to_owned()], &[]);
+    assert_eq!(daemon.outcome("keeper/0.g1"), Outcome::Filtered(None));
+    if std::fs::File::open("/dev/kmsg").is_err() {
+        return eprintln!("skipped: this user can't read the kernel's log");
+    }
+    daemon.wait(0, "the call's name, and the line that would allow it", |line| {
+        let tells = line.contains("keeper/0.g1 made the system call ptrace")
+            && line.contains("\"ptrace\" in `syscalls` of [layer.keeper]");
+        tells.then_some(())
+    });
+}
+
+#[test]
 fn the_listener_of_web_holds() {
     web_layer_holds("listener", &[]);
 }
@@ -135,8 +151,9 @@ fn attack(
     daemon.go(&targets, &all);
 
     let mut wrong = Vec::new();
-    for (row, instance) in rows.iter().zip(&targets) {
-        let outcome = daemon.outcome(instance);
+    let outcomes: Vec<_> = targets.iter().map(|instance| daemon.outcome(instance)).collect();
+    for ((row, instance), outcome) in rows.iter().zip(&targets).zip(outcomes) {
+        let outcome = with_name(&daemon, instance, outcome);
         wrong.extend(row.judge(behind, &outcome).err());
         if matches!(outcome, Outcome::Errno(_)) && !daemon.is_well(instance) {
             wrong.push(format!("{}: what the layer may do doesn't work either", row.name));
@@ -146,6 +163,14 @@ fn attack(
     neighbours_are_well(&daemon, neighbours);
     let (status, lines) = daemon.stop();
     assert!(status.success(), "{status}\n{}", lines.join("\n"));
+}
+
+/// The outcome with the name of the call, as far as the kernel's log has told it.
+fn with_name(daemon: &Daemon, instance: &str, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Filtered(_) => Outcome::Filtered(daemon.named(instance)),
+        other => other,
+    }
 }
 
 /// Each neighbour is in its first life still, and its channels answer.
@@ -184,7 +209,8 @@ fn exec_layers_hold(rows: &[Row], calls: &str, behind: Behind<'_>, host: &Host) 
         let daemon = Daemon::start(&policy, ":", &[]);
         let mut wrong = Vec::new();
         for (number, row) in some.iter().enumerate() {
-            let outcome = daemon.outcome(&format!("attacker{number}/0.g1"));
+            let instance = format!("attacker{number}/0.g1");
+            let outcome = with_name(&daemon, &instance, daemon.outcome(&instance));
             wrong.extend(row.judge(behind, &outcome).err());
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -55,6 +55,23 @@ impl Daemon {
         Self::spawn(&mut command, directory)
     }
 
+    /// The same, with more said to the probe's process before it starts.
+    pub(crate) fn start_by(
+        shell: &str,
+        policy: &str,
+        attack: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the policy");
+        let path = directory.path().join("probe.toml");
+        std::fs::write(&path, policy).expect("the policy's file");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(super::probe());
+        command.arg("--policy").arg(&path).args(["--attack", attack]);
+        command.envs(environment.iter().copied());
+        Self::spawn(&mut command, directory)
+    }
+
     /// Starts any daemon; `directory` is kept as long as it runs.
     pub(crate) fn spawn(command: &mut Command, directory: TempDir) -> Self {
         let stdio = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -63,6 +80,10 @@ impl Daemon {
         let (stderr, sink) = (child.stderr.take().expect("a pipe"), Arc::clone(&log));
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                // Floods aren't kept.
+                if line.ends_with(b"ffffffff") {
+                    continue;
+                }
                 let line = String::from_utf8_lossy(&line).into_owned();
                 sink.lines.lock().expect("the log").0.push(line);
                 sink.more.notify_all();
@@ -136,6 +157,12 @@ impl Daemon {
         self.wait(0, &format!("what became of {instance}"), |line| outcome_in(line, instance))
     }
 
+    /// The call that `instance` was killed for, if the kernel's log has told by now. It drops
+    /// what comes too fast.
+    pub(crate) fn named(&self, instance: &str) -> Option<String> {
+        self.lines().iter().find_map(|line| named_in(line, instance))
+    }
+
     /// Whether `instance` showed, after its attack, that what it may do still works.
     pub(crate) fn is_well(&self, instance: &str) -> bool {
         let well = format!("{instance}: ALIVE well");
@@ -188,6 +215,31 @@ impl Daemon {
         (descriptors, memory.unwrap_or(0))
     }
 
+    /// The processor time that the supervisor has used so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+        let ticks = fields.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks"));
+        // The kernel counts in hundredths of a second here (USER_HZ).
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
+    /// Everything that runs under it, however deep.
+    pub(crate) fn descendants(&self) -> Vec<i32> {
+        let parents = parents();
+        let is_below = |pid: i32| {
+            let mut above = pid;
+            while let Some(&parent) = parents.get(&above) {
+                if parent == self.pid() {
+                    return true;
+                }
+                above = parent;
+            }
+            false
+        };
+        parents.keys().copied().filter(|&pid| is_below(pid)).collect()
+    }
+
     /// Its children, dead ones that nobody has buried too.
     pub(crate) fn children(&self) -> usize {
         children_of(self.pid())
@@ -204,6 +256,19 @@ impl Drop for Daemon {
 
 fn count(directory: &Path) -> usize {
     std::fs::read_dir(directory).map_or(0, Iterator::count)
+}
+
+/// Waits until none of these processes is left, not even dead and unburied.
+pub(crate) fn wait_until_gone(pids: &[i32]) {
+    let until = Instant::now() + PATIENCE;
+    let left = || -> Vec<i32> {
+        let alive = parents();
+        pids.iter().copied().filter(|pid| alive.contains_key(pid)).collect()
+    };
+    while !left().is_empty() {
+        assert!(Instant::now() < until, "still there: {:?}", left());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Processes whose parent this is.
@@ -242,12 +307,15 @@ fn outcome_in(line: &str, instance: &str) -> Option<Outcome> {
     if said.starts_with("was killed by SIGSYS") {
         return Some(Outcome::Filtered(None));
     }
-    if let Some(call) = said.strip_prefix("was killed: it made the system call ") {
-        let name = call.split(',').next()?;
-        return Some(Outcome::Filtered(Some(name.to_owned())));
-    }
     let is_end = said.starts_with("was killed") || said.starts_with("ended with");
     is_end.then(|| Outcome::Ended(said.to_owned()))
+}
+
+/// `cofferdam: a/0.g1 made the system call ptrace in a way ...`
+fn named_in(line: &str, instance: &str) -> Option<String> {
+    let rest = line.strip_prefix("cofferdam: ")?.strip_prefix(instance)?;
+    let call = rest.strip_prefix(" made the system call ")?;
+    Some(call.split(' ').next()?.to_owned())
 }
 
 /// The signal that ended a process.
