@@ -177,10 +177,10 @@ fn a_layer_that_ends_is_told_and_begins_anew() {
 #[test]
 fn an_abort_leaves_no_core() {
     let daemon = attacked(CORE, "abort", &[]);
-    assert_eq!(
-        daemon.outcome("attacker/0.g1"),
-        Outcome::Ended("was killed by SIGABRT".to_owned())
-    );
+    // The layer is the first process of its namespace, which the kernel spares its own SIGABRT:
+    // then abort() ends it by a forbidden instruction.
+    let Outcome::Ended(how) = daemon.outcome("attacker/0.g1") else { panic!("it goes on") };
+    assert!(["was killed by SIGABRT", "was killed by SIGSEGV"].contains(&&*how), "{how}");
     others_are_well(&daemon);
 }
 
