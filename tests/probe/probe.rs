@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let title = std::env::args().next().unwrap_or_default();
     if let Some(instance) = title.strip_prefix("cofferdam-layer:") {
         let layer = instance.split('/').next().unwrap_or_default();
-        return Daemon::from_text("", "").layer(layer, perform).main();
+        return register(Daemon::from_text("", ""), layer).main();
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
@@ -67,7 +67,12 @@ fn daemon(arguments: &[String]) -> Result<ExitCode, String> {
     orders.facts.insert("supervisor".to_owned(), std::process::id().to_string());
     let setup = Setup { name: path, text, settings: orders.to_text().into_bytes() };
     let daemon = Daemon::from_setup(move || Ok(setup));
-    Ok(functions.iter().fold(daemon, |daemon, name| daemon.layer(name, perform)).main())
+    Ok(functions.iter().fold(daemon, |daemon, name| register(daemon, name)).main())
+}
+
+/// The layer `plain` has no runtime of async functions, nor what comes with it.
+fn register(daemon: Daemon, name: &str) -> Daemon {
+    if name == "plain" { daemon.blocking_layer(name, plain) } else { daemon.layer(name, perform) }
 }
 
 fn functions(plan: &Plan) -> Vec<String> {
@@ -91,6 +96,17 @@ async fn perform(layer: Layer) -> Result<(), String> {
         attempt(attack, &orders.facts);
     }
     neighbour::serve(&layer, &orders).await
+}
+
+/// Attacks at once, and waits for its end.
+fn plain(layer: Layer) -> Result<(), String> {
+    let orders = Orders::parse(&String::from_utf8_lossy(layer.settings()));
+    if let Some(attack) = orders.attack_of(layer.instance()) {
+        attempt(attack, &orders.facts);
+    }
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 /// Performs an attack and reports.

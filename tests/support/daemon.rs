@@ -139,6 +139,11 @@ impl Daemon {
         self.wait(0, &format!("{instance} is confined"), |line| pid_of(line, instance))
     }
 
+    /// The same, but only looks at what is said after `mark`.
+    pub(crate) fn confined_after(&self, mark: usize, instance: &str) -> i32 {
+        self.wait(mark, &format!("{instance} is confined"), |line| pid_of(line, instance))
+    }
+
     /// Starts the attacks of these instances, once every one of `all` is confined.
     pub(crate) fn go(&self, targets: &[String], all: &[String]) {
         for instance in all {
