@@ -75,16 +75,19 @@ fn a_layer_starts_the_same_from_anywhere() {
         daemon.go(&["attacker/0.g1".to_owned()], &[]);
         let text = said(&daemon, "attacker/0.g1");
         expect(&text, EVERYWHERE);
-        expect(&text, &[
-            ("dumpable", "0"),
-            ("pid", "1"),
-            ("ppid", "0"),
-            ("files", "c8"),
-            ("tasks", "8"),
-            // Only its title, in place of a program's name.
-            ("arguments", "1"),
-            ("environment", "0"),
-        ]);
+        expect(
+            &text,
+            &[
+                ("dumpable", "0"),
+                ("pid", "1"),
+                ("ppid", "0"),
+                ("files", "c8"),
+                ("tasks", "8"),
+                // Only its title, in place of a program's name.
+                ("arguments", "1"),
+                ("environment", "0"),
+            ],
+        );
         if is_root() {
             // An ordinary user's priority stays as low as it was.
             expect(&text, &[("nice", "0")]);
@@ -108,7 +111,8 @@ fn a_program_starts_the_same_from_anywhere() {
 
 #[test]
 fn a_layer_holds_no_descriptor_that_nobody_gave_it() {
-    let policy = WIDE.replace("[layer.attacker]", "[layer.plain]").replace("\"attacker\"", "\"plain\"");
+    let policy =
+        WIDE.replace("[layer.attacker]", "[layer.plain]").replace("\"attacker\"", "\"plain\"");
     let daemon = Daemon::start_by(ODD, &policy, "plain:list-descriptors", ENVIRONMENT);
     // The null device, two pipes to the log, the control socket.
     assert_eq!(said(&daemon, "plain/0.g1"), "0:character 1:pipe 2:pipe 4:socket");

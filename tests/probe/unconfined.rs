@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, geteuid, getegid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    ForkResult, Gid, Pid, Uid, fork, getegid, geteuid, setgroups, setresgid, setresuid,
+};
 
 use crate::attacks::{self, Control, Facts};
 use crate::orders::Orders;

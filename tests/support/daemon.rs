@@ -110,25 +110,31 @@ impl Daemon {
     }
 
     /// Waits for a line after `mark` from which `find` makes something.
-    pub(crate) fn wait<T>(
+    pub(crate) fn wait<T>(&self, mark: usize, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let found = self.wait_for(PATIENCE, mark, find);
+        found.unwrap_or_else(|| {
+            panic!("waited in vain for {what}; the log:\n{}", self.lines().join("\n"))
+        })
+    }
+
+    /// The same, for that long at most; `None` too if the daemon has ended without it.
+    pub(crate) fn wait_for<T>(
         &self,
+        time: Duration,
         mark: usize,
-        what: &str,
         find: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        let until = Instant::now() + PATIENCE;
+    ) -> Option<T> {
+        let until = Instant::now() + time;
         let mut lines = self.log.lines.lock().expect("the log");
         let mut seen = mark;
         loop {
             if let Some(found) = lines.0[seen.min(lines.0.len())..].iter().find_map(|l| find(l)) {
-                return found;
+                return Some(found);
             }
             seen = lines.0.len();
             let left = until.saturating_duration_since(Instant::now());
             if lines.1 || left.is_zero() {
-                let log = lines.0.join("\n");
-                drop(lines);
-                panic!("waited in vain for {what}; the log:\n{log}");
+                return None;
             }
             lines = self.log.more.wait_timeout(lines, left).expect("the log").0;
         }
@@ -301,7 +307,8 @@ fn pid_of(line: &str, instance: &str) -> Option<i32> {
 }
 
 fn outcome_in(line: &str, instance: &str) -> Option<Outcome> {
-    if let Some(said) = line.strip_prefix(instance).and_then(|rest| rest.strip_prefix(": RESULT ")) {
+    if let Some(said) = line.strip_prefix(instance).and_then(|rest| rest.strip_prefix(": RESULT "))
+    {
         let (_, result) = said.split_once(' ')?;
         return Some(match result.strip_prefix("worked: ") {
             Some(what) => Outcome::Worked(what.to_owned()),

@@ -57,6 +57,7 @@ impl Host {
         let segment = shared_memory(key);
         let queue = CString::new(format!("/{name}")).expect("a name");
         make_queue(&queue);
+        make_key();
         Self { directory, tcp, udp, path, named, key, segment, queue, name }
     }
 
@@ -124,6 +125,20 @@ fn shared_memory(key: i32) -> i32 {
 fn remove_shared_memory(segment: i32) {
     // SAFETY: IPC_RMID reads nothing through the pointer.
     unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
+}
+
+/// A key in a session keyring of this thread, which the programs that it starts inherit.
+#[allow(unsafe_code, reason = "likewise")]
+fn make_key() {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    const SESSION_KEYRING: i32 = -3;
+    let (kind, name) = (c"user".as_ptr(), c"cofferdam-probe".as_ptr());
+    // SAFETY: no name of a keyring makes a new one; the other pointers are to texts that end with
+    // a zero, and to one byte.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>());
+        libc::syscall(libc::SYS_add_key, kind, name, c"x".as_ptr(), 1_usize, SESSION_KEYRING);
+    }
 }
 
 #[allow(unsafe_code, reason = "likewise")]

@@ -34,7 +34,8 @@ pub(crate) fn rows() -> Vec<Row> {
     let row = |line: &str| {
         let parts: Vec<&str> = line.split('\t').collect();
         let [name, control, filter, bulkhead] = parts[..] else { panic!("{line}") };
-        let [name, control, filter, bulkhead] = [name, control, filter, bulkhead].map(str::to_owned);
+        let [name, control, filter, bulkhead] =
+            [name, control, filter, bulkhead].map(str::to_owned);
         Row { name, control, filter, bulkhead }
     };
     let rows: Vec<Row> = text.lines().map(row).collect();
@@ -58,7 +59,9 @@ impl Row {
             (Behind::Filter { granted, .. }, Some(call)) if granted.contains(&call) => {
                 // Perhaps not with these arguments.
                 match outcome {
-                    Outcome::Filtered(named) if named.as_deref().is_none_or(|name| name == call) => {
+                    Outcome::Filtered(named)
+                        if named.as_deref().is_none_or(|name| name == call) =>
+                    {
                         return Ok(());
                     }
                     _ => None,

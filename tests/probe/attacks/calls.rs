@@ -204,9 +204,8 @@ pub(super) fn read_clock(_: &Facts) -> Outcome {
 /// A forbidden call from a second thread (A8, A9): the whole process must go.
 pub(super) fn thread_call(facts: &Facts) -> Outcome {
     let call = if fact(facts, "thread-call").is_ok() { 1 } else { 0 };
-    let thread = std::thread::Builder::new().spawn(move || {
-        raw(libc::SYS_ptrace, [call, 1, 0, 0, 0, 0]).map(|_| "traced".to_owned())
-    });
+    let thread = std::thread::Builder::new()
+        .spawn(move || raw(libc::SYS_ptrace, [call, 1, 0, 0, 0, 0]).map(|_| "traced".to_owned()));
     match thread {
         Ok(thread) => thread.join().unwrap_or(Err(Errno::ECANCELED)),
         Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),

@@ -111,7 +111,8 @@ pub(super) fn control_ready_again(_: &Facts) -> Outcome {
 
 /// Ends our half without ending us (C2).
 pub(super) fn control_shutdown(_: &Facts) -> Outcome {
-    raw(libc::SYS_shutdown, [CONTROL, libc::SHUT_RDWR.into(), 0, 0, 0, 0]).map(|_| "shut".to_owned())
+    raw(libc::SYS_shutdown, [CONTROL, libc::SHUT_RDWR.into(), 0, 0, 0, 0])
+        .map(|_| "shut".to_owned())
 }
 
 pub(super) fn control_close(_: &Facts) -> Outcome {

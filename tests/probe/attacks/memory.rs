@@ -66,7 +66,8 @@ pub(super) fn exec_shell(_: &Facts) -> Outcome {
     let arguments = [at(c"sh"), at(c"-c"), at(c"exit 0"), 0];
     match pid {
         Ok(0) => {
-            let ran = raw(libc::SYS_execve, [at(c"/bin/sh"), at(&arguments), at(&[0_i64]), 0, 0, 0]);
+            let ran =
+                raw(libc::SYS_execve, [at(c"/bin/sh"), at(&arguments), at(&[0_i64]), 0, 0, 0]);
             let code = ran.err().map_or(0, |errno| errno as i64);
             let _ = raw(libc::SYS_exit_group, [code, 0, 0, 0, 0, 0]);
             Err(Errno::ECANCELED)

@@ -51,9 +51,7 @@ pub(super) fn process_madvise(facts: &Facts) -> Outcome {
     let page = (at(&*memory) + 4095) & !4095;
     let range = [page, 4096];
     // MADV_COLD
-    on_any(facts, |pid| {
-        raw(libc::SYS_process_madvise, [pidfd(pid)?, at(&range), 1, 20, 0, 0])
-    })
+    on_any(facts, |pid| raw(libc::SYS_process_madvise, [pidfd(pid)?, at(&range), 1, 20, 0, 0]))
 }
 
 /// Signal 0 asks whether one could.

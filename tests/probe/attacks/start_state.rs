@@ -77,9 +77,8 @@ pub(super) fn start_state(facts: &Facts) -> Outcome {
     let header = [0x2008_0522_u32, 0];
     let mut sets = [0_u32; 6];
     raw(libc::SYS_capget, [at(&header), into(&mut sets), 0, 0, 0, 0])?;
-    let bounding = (0..64).filter(|n| {
-        raw(libc::SYS_prctl, [libc::PR_CAPBSET_READ.into(), *n, 0, 0, 0, 0]) == Ok(1)
-    });
+    let bounding = (0..64)
+        .filter(|n| raw(libc::SYS_prctl, [libc::PR_CAPBSET_READ.into(), *n, 0, 0, 0, 0]) == Ok(1));
     let _ = write!(text, " capabilities={}", sets.iter().fold(0, |all, set| all | set));
     let _ = write!(text, " bounding={}", bounding.count());
     let bits = raw(libc::SYS_prctl, [libc::PR_GET_SECUREBITS.into(), 0, 0, 0, 0, 0])?;
