@@ -1,8 +1,72 @@
 //! Section A: around the filter, and calls that reach into the kernel.
 
 use nix::errno::Errno;
+use nix::errno::Errno::{EACCES, EINVAL, ENOSPC, ENOSYS, ENOTTY, EPERM, ESRCH};
 
-use super::{Facts, Outcome, at, fact, into, raw, targets};
+use super::{Attack, Facts, Outcome, at, fact, into, raw, row, targets};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("int80", int80).without("a kernel may lack 32-bit calls").killed(),
+    row("x32", x32).without("most kernels lack x32").killed(),
+    row("clone3", clone3).answered().says(&[ENOSYS]),
+    row("clone3-user", clone3_user).answered().says(&[ENOSYS]),
+    row("unknown-call", unknown).without("the number has no meaning yet").killed(),
+    row("unshare-mount", unshare_mount).killed_at("unshare").says(&[EPERM, EACCES, ENOSPC]),
+    row("clone-user", clone_user)
+        .killed_at("clone")
+        .harmless("a user namespace by itself reaches nothing; unshare-mount goes on from there"),
+    row("setns", setns).ruler().killed_at("pidfd_open").says(&[ESRCH, EPERM, EINVAL]),
+    row("io-uring", io_uring).killed_at("io_uring_setup"),
+    row("bpf", bpf).without("it takes a capability on the host").killed_at("bpf").says(&[EPERM]),
+    row("userfaultfd", userfaultfd).killed_at("userfaultfd").harmless("of its own memory only"),
+    row("perf", perf)
+        .without("perf_event_paranoid decides")
+        .killed_at("perf_event_open")
+        .says(&[ESRCH, EPERM, EACCES]),
+    row("init-module", init_module)
+        .without("it would change the machine")
+        .killed_at("init_module")
+        .says(&[EPERM, ENOSYS]),
+    row("kexec", kexec)
+        .without("it would change the machine")
+        .killed_at("kexec_load")
+        .says(&[EPERM, ENOSYS]),
+    row("reboot", reboot).without("it would stop the machine").killed_at("reboot").says(&[EPERM]),
+    row("iopl", iopl)
+        .without("it takes a capability on the host")
+        .killed_at("iopl")
+        .says(&[EPERM, ENOSYS]),
+    row("syslog-clear", syslog_clear)
+        .without("it would clear the kernel's log")
+        .killed_at("syslog")
+        .says(&[EPERM]),
+    row("acct", acct)
+        .without("it would change the machine")
+        .killed_at("acct")
+        .says(&[EPERM, ENOSYS]),
+    row("swapon", swapon)
+        .without("it would change the machine")
+        .killed_at("swapon")
+        .says(&[EPERM, ENOSYS]),
+    row("settimeofday", settimeofday)
+        .without("it would change the machine")
+        .killed_at("settimeofday")
+        .says(&[EPERM]),
+    row("sethostname", sethostname).ruler().killed_at("sethostname").says(&[EPERM]),
+    row("fanotify", fanotify).root().killed_at("fanotify_init").says(&[EPERM, ENOSYS]),
+    row("personality", personality)
+        .killed_at("personality")
+        .harmless("PR_SET_MDWE holds whatever the personality is: write-execute tests it"),
+    row("tiocsti", tiocsti)
+        .without("the test has no terminal")
+        .killed_at("ioctl")
+        .says(&[ENOTTY, EPERM]),
+    row("tiocsti-high-bit", tiocsti_high_bit)
+        .without("the test has no terminal")
+        .killed_at("ioctl")
+        .says(&[ENOTTY, EPERM]),
+];
 
 /// A 32-bit call: another architecture, whose numbers mean something else (A1).
 #[cfg(target_arch = "x86_64")]

@@ -3,8 +3,25 @@
 use std::fmt::Write;
 
 use nix::errno::Errno;
+use nix::errno::Errno::{EACCES, EBADF, ENOENT, EOPNOTSUPP, EPERM, EROFS, ETXTBSY, EXDEV};
 
-use super::{Facts, Outcome, at, fact, into, path, raw};
+use super::{Attack, Facts, Outcome, at, fact, into, path, raw, row};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("own-program", own_program)
+        .without("the program is root's, or busy")
+        .killed_at("openat")
+        .says(&[ENOENT, EACCES, EROFS, ETXTBSY]),
+    row("dirfd-escape", dirfd_escape).killed_at("openat").says(&[ENOENT, EACCES, EXDEV]),
+    row("handle", handle)
+        .root()
+        .killed_at("name_to_handle_at")
+        .says(&[ENOENT, EPERM, EOPNOTSUPP, EACCES]),
+    row("dup-scan", stray_directory)
+        .without("descriptors-layer and -program list them")
+        .says(&[EBADF]),
+];
 
 /// Where a layer's control socket is.
 const CONTROL: i64 = 4;

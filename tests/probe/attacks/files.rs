@@ -1,6 +1,48 @@
 //! Section E: files outside the grants, and mounts.
 
-use super::{Facts, Outcome, at, fact, into, path, raw};
+use nix::errno::Errno::{EACCES, EEXIST, EINVAL, ENOENT, EPERM, EROFS};
+
+use super::{Attack, Facts, Outcome, at, fact, into, path, raw, row};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("open", open).killed_at("open").says(&[ENOENT, EACCES]),
+    row("openat", openat).killed_at("openat").says(&[ENOENT, EACCES]),
+    row("openat2", openat2).killed_at("openat2").says(&[ENOENT, EACCES]),
+    row("open-up", open_up).killed_at("openat").says(&[ENOENT, EACCES]),
+    row("open-device", open_device).killed_at("openat").says(&[ENOENT, EACCES]),
+    row("stat", stat).killed_at("newfstatat").says(&[ENOENT, EACCES]),
+    row("write-outside", write_outside).killed_at("openat").says(&[ENOENT, EACCES, EROFS]),
+    row("truncate", truncate).killed_at("truncate").says(&[ENOENT, EACCES, EROFS]),
+    row("make-file", make_file).ruler().killed_at("openat").says(&[EACCES, EROFS, EPERM]),
+    row("make-directory", make_directory)
+        .ruler()
+        .killed_at("mkdirat")
+        .says(&[EACCES, EROFS, EPERM]),
+    row("make-device", make_device)
+        .without("no namespace allows it")
+        .killed_at("mknodat")
+        .says(&[EACCES, EROFS, EPERM]),
+    row("symlink", symlink).ruler().killed_at("symlinkat").says(&[EACCES, EROFS, EPERM, EEXIST]),
+    row("chmod-root", chmod_root)
+        .without("it would change the machine")
+        .killed_at("fchmodat")
+        .says(&[EROFS, EPERM, EACCES]),
+    row("mount", mount).ruler().killed_at("mount").says(&[EPERM, EACCES]),
+    row("umount", umount)
+        .without("the row `mount` shows it")
+        .killed_at("umount2")
+        .says(&[EPERM, EACCES, EINVAL]),
+    row("remount", remount).ruler().killed_at("mount").says(&[EPERM, EACCES]),
+    row("fsopen", fsopen).ruler().killed_at("fsopen").says(&[EPERM, EACCES]),
+    row("open-tree", open_tree).ruler().killed_at("open_tree").says(&[EPERM, EACCES]),
+    row("mount-setattr", mount_setattr).ruler().killed_at("mount_setattr").says(&[EPERM, EACCES]),
+    row("pivot-root", pivot_root)
+        .without("the row `mount` shows it")
+        .killed_at("pivot_root")
+        .says(&[EPERM, EACCES]),
+    row("chroot", chroot).ruler().killed_at("chroot").says(&[EPERM, EACCES]),
+];
 
 const HERE: i64 = libc::AT_FDCWD as i64;
 

@@ -1,8 +1,34 @@
 //! Section F: users, groups, capabilities, keys, objects of the host's IPC namespace.
 
 use nix::errno::Errno;
+use nix::errno::Errno::{EACCES, EINVAL, EMFILE, ENOENT, ENOKEY, ENOSYS, EPERM};
 
-use super::{Facts, Outcome, at, fact, into, raw};
+use super::{Attack, Facts, Outcome, at, fact, into, raw, row};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("setuid", setuid).root().killed_at("setuid").says(&[EPERM, EINVAL]),
+    row("setresuid", setresuid).root().killed_at("setresuid").says(&[EPERM, EINVAL]),
+    row("setgid", setgid).root().killed_at("setgid").says(&[EPERM, EINVAL]),
+    row("setgroups", setgroups).root().killed_at("setgroups").says(&[EPERM, EINVAL]),
+    row("capset", capset).root().killed_at("capset").says(&[EPERM]),
+    row("ambient", ambient)
+        .without("it takes an inheritable capability")
+        .killed_at("prctl")
+        .says(&[EPERM]),
+    row("securebits", securebits).root().killed_at("prctl").says(&[EPERM]),
+    row("bounding-set", bounding_set).root().killed_at("prctl").says(&[EPERM]),
+    row("new-privileges", new_privileges)
+        .without("nobody can take it back")
+        .killed_at("prctl")
+        .says(&[EINVAL]),
+    row("keyring", keyring).killed_at("keyctl").says(&[ENOKEY, EACCES, EPERM, ENOSYS]),
+    row("add-key", add_key).killed_at("add_key").harmless("into a session keyring of its own"),
+    row("shared-memory", shared_memory).killed_at("shmget").says(&[ENOENT]),
+    row("message-queue", message_queue)
+        .killed_at("mq_open")
+        .says(&[ENOENT, EACCES, EMFILE, ENOSYS]),
+];
 
 fn done(_: i64) -> String {
     "done".to_owned()

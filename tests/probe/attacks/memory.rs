@@ -1,8 +1,19 @@
 //! Memory that was written and then runs (A14), and what is left of a crash (E16).
 
 use nix::errno::Errno;
+use nix::errno::Errno::{E2BIG, EACCES, ENOENT, ENOEXEC, EPERM};
 
-use super::{Facts, Outcome, at, raw};
+use super::{Attack, Facts, Outcome, at, raw, row};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("write-execute", write_execute).killed_at("mmap").says(&[EACCES, EPERM]),
+    row("write-then-execute", write_then_execute).killed_at("mprotect").says(&[EACCES, EPERM]),
+    row("pkey-execute", pkey_execute).killed_at("pkey_mprotect").says(&[EACCES, EPERM]),
+    row("memfd-map", memfd_map).killed_at("memfd_create").harmless("a mapping of a file is code that somebody wrote to a file; PR_SET_MDWE does not know which files"),
+    row("memfd-exec", memfd_exec).killed_at("memfd_create").harmless("it stays in the same cage; vm.memfd_noexec could forbid it"),
+    row("exec-shell", exec_shell).killed_at("clone").says(&[ENOENT, EACCES, E2BIG, ENOEXEC]),
+];
 
 const PAGE: i64 = 4096;
 const WRITE: i64 = (libc::PROT_READ | libc::PROT_WRITE) as i64;

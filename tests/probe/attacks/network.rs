@@ -1,8 +1,59 @@
 //! Sockets of every family: none may reach the host, whose listeners the driver has set up.
 
 use nix::errno::Errno;
+use nix::errno::Errno::{
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, ENETUNREACH, ENOENT, ENOPROTOOPT,
+    EOPNOTSUPP, EPERM, EPROTONOSUPPORT,
+};
 
-use super::{Facts, Outcome, at, fact, raw};
+use super::{Attack, Facts, Outcome, at, fact, raw, row};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("tcp-loopback", tcp_loopback).killed_at("socket").says(&[
+        ENETUNREACH,
+        ECONNREFUSED,
+        EACCES,
+    ]),
+    row("tcp-fast-open", tcp_fast_open).killed_at("socket").says(&[
+        ENETUNREACH,
+        ECONNREFUSED,
+        EACCES,
+        EOPNOTSUPP,
+    ]),
+    row("udp-loopback", udp_loopback).killed_at("socket").says(&[
+        ENETUNREACH,
+        ECONNREFUSED,
+        EACCES,
+    ]),
+    row("tcp6-loopback", tcp6_loopback).killed_at("socket").says(&[
+        ENETUNREACH,
+        ECONNREFUSED,
+        EACCES,
+        EADDRNOTAVAIL,
+    ]),
+    row("mptcp", mptcp).without("a kernel may lack MPTCP").killed_at("socket").says(&[
+        ENETUNREACH,
+        ECONNREFUSED,
+        EACCES,
+        EPROTONOSUPPORT,
+        ENOPROTOOPT,
+    ]),
+    row("unix-path", unix_path).killed_at("socket").says(&[ENOENT, EACCES, ECONNREFUSED]),
+    row("unix-abstract", unix_abstract).killed_at("socket").says(&[ECONNREFUSED, EPERM, EACCES]),
+    row("raw-socket", raw_socket).ruler().killed_at("socket").says(&[EPERM, EAFNOSUPPORT]),
+    row("packet-socket", packet_socket).ruler().killed_at("socket").says(&[EPERM, EAFNOSUPPORT]),
+    row("interface-up", interface_up).ruler().killed_at("socket").says(&[EPERM]),
+    row("netlink", netlink).killed_at("socket").harmless("it shows the layer's own empty network"),
+    row("vsock", vsock)
+        .without("a kernel may lack vsock")
+        .killed_at("socket")
+        .harmless("it is not in any namespace before Linux 7.0: only the filter holds it"),
+    row("alg-socket", alg)
+        .without("a kernel may lack AF_ALG")
+        .killed_at("socket")
+        .harmless("the kernel's ciphers are nobody's secret"),
+];
 
 fn socket(family: i32, kind: i32, protocol: i32) -> Result<i64, Errno> {
     raw(libc::SYS_socket, [family.into(), kind.into(), protocol.into(), 0, 0, 0])

@@ -1,8 +1,42 @@
 //! Section B: the supervisor, the siblings, and whoever else runs on the host.
 
 use nix::errno::Errno;
+use nix::errno::Errno::{EACCES, ENOENT, ENOSYS, EPERM, ESRCH};
 
-use super::{Facts, Outcome, at, fact, into, on_any, raw, targets};
+use super::{Attack, Facts, Outcome, at, fact, into, on_any, raw, row, targets};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("ptrace", ptrace).killed_at("ptrace").says(&[ESRCH, EPERM]),
+    row("ptrace-seize", ptrace_seize).killed_at("ptrace").says(&[ESRCH, EPERM]),
+    row("vm-read", vm_read).killed_at("process_vm_readv").says(&[ESRCH, EPERM]),
+    row("vm-write", vm_write).killed_at("process_vm_writev").says(&[ESRCH, EPERM]),
+    row("pidfd-getfd", pidfd_getfd).killed_at("pidfd_open").says(&[ESRCH, EPERM]),
+    row("kcmp", kcmp).killed_at("kcmp").says(&[ESRCH, EPERM, ENOSYS]),
+    row("process-madvise", process_madvise)
+        .without("it takes a capability")
+        .killed_at("pidfd_open")
+        .says(&[ESRCH, EPERM]),
+    row("kill", kill).killed_at("kill").says(&[ESRCH, EPERM]),
+    row("kill-supervisor", kill_supervisor).killed_at("kill").says(&[ESRCH, EPERM]),
+    row("kill-everybody", kill_everybody)
+        .without("it would reach whoever runs the test")
+        .killed_at("kill")
+        .says(&[ESRCH, EPERM]),
+    row("tgkill", tgkill).killed_at("tgkill").says(&[ESRCH, EPERM]),
+    row("tgkill-abort", tgkill_abort).without("kill shows it").says(&[ESRCH, EPERM]),
+    row("sigqueue", sigqueue).killed_at("rt_sigqueueinfo").says(&[ESRCH, EPERM]),
+    row("pidfd-signal", pidfd_signal).killed_at("pidfd_open").says(&[ESRCH, EPERM]),
+    row("owner-signal", owner_signal).killed_at("fcntl").says(&[ESRCH, EPERM]),
+    row("owner-ioctl", owner_ioctl).killed_at("ioctl").says(&[ESRCH, EPERM]),
+    row("prlimit", prlimit).killed_at("prlimit64").says(&[ESRCH, EPERM]),
+    row("affinity", affinity).killed_at("sched_setaffinity").says(&[ESRCH, EPERM]),
+    row("priority", priority).killed_at("setpriority").says(&[ESRCH, EPERM, EACCES]),
+    row("proc-mem", proc_mem).killed_at("openat").says(&[ENOENT, EACCES]),
+    row("proc-self-mem", proc_self_mem).killed_at("openat").says(&[ENOENT, EACCES]),
+    row("proc-environ", proc_environ).killed_at("openat").says(&[ENOENT, EACCES]),
+    row("proc-fd", proc_fd).killed_at("openat").says(&[ENOENT, EACCES]),
+];
 
 fn pidfd(pid: i32) -> Result<i64, Errno> {
     raw(libc::SYS_pidfd_open, [pid.into(), 0, 0, 0, 0, 0])

@@ -3,8 +3,36 @@
 use std::io::Write;
 
 use nix::errno::Errno;
+use nix::errno::Errno::{EACCES, EAGAIN, EMFILE, ENOMEM, EPERM};
 
-use super::{Facts, Outcome, at, fact, into, raw};
+use super::{Attack, Facts, Outcome, at, fact, into, raw, row};
+
+/// Every attack here.
+pub(super) const ROWS: &[Attack] = &[
+    row("raise-files", raise_files)
+        .without("it takes a capability on the host")
+        .killed_at("prlimit64")
+        .says(&[EPERM]),
+    row("raise-core", raise_core)
+        .without("it takes a capability on the host")
+        .killed_at("prlimit64")
+        .says(&[EPERM]),
+    row("nice", nice)
+        .without("it takes a capability on the host")
+        .killed_at("setpriority")
+        .says(&[EPERM, EACCES]),
+    row("realtime", realtime)
+        .without("it takes a capability on the host")
+        .killed_at("sched_setscheduler")
+        .says(&[EPERM]),
+    row("lock-memory", lock_memory)
+        .without("a user's own limit may forbid it")
+        .says(&[ENOMEM, EAGAIN, EPERM]),
+    row("descriptors", descriptors)
+        .without("everybody has a limit")
+        .killed_at("dup")
+        .says(&[EMFILE]),
+];
 
 fn raise(resource: u32) -> Outcome {
     let mut now = [0_u64; 2];
