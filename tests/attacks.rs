@@ -4,6 +4,8 @@
 //! What is attacked: every layer of `policies/web.toml`, an `exec` layer, and, as the second
 //! bulkhead, both kinds of layer with nearly every system call granted.
 
+#![allow(clippy::print_stderr, reason = "a test says what it could not look at")]
+
 mod support;
 
 use std::process::Command;
@@ -53,7 +55,7 @@ fn the_judge_calls_a_success_a_breach() {
     let secret = &host.facts()[0].1;
     let policy = format!(
         "{}\n[file.secret]\npath = \"{secret}\"\ngrant = {{ attacker0 = [\"read\"] }}\n",
-        exec_policy(&[row.clone()], &host.facts(), WIDE_CALLS, "")
+        exec_policy(std::slice::from_ref(row), &host.facts(), WIDE_CALLS, "")
     );
     let daemon = Daemon::start(&policy, ":", &[]);
     let outcome = daemon.outcome("attacker0/0.g1");
@@ -317,6 +319,6 @@ fn with_copies(policy: &str, layer: &str, copies: usize) -> String {
     let (before, after) = policy.split_once(&head).expect("the layer is in the policy");
     let (own, rest) = after.split_once("\n\n").unwrap_or((after, ""));
     let lines = own.lines().filter(|line| !line.starts_with("instances"));
-    let own = lines.map(|line| format!("{line}\n")).collect::<String>();
-    format!("{before}{head}instances = {copies}\n{own}\n{rest}")
+    let own: Vec<_> = lines.collect();
+    format!("{before}{head}instances = {copies}\n{}\n\n{rest}", own.join("\n"))
 }

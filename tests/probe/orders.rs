@@ -29,8 +29,7 @@ impl Orders {
                 "--attack" => {
                     let (target, attacks) =
                         value.split_once(':').ok_or("--attack LAYER:NAME[,NAME...]")?;
-                    orders.target = target.to_owned();
-                    orders.attacks = attacks.split(',').map(ToOwned::to_owned).collect();
+                    orders.set_attack(target, attacks);
                 }
                 "--fact" => {
                     let (key, value) = value.split_once('=').ok_or("--fact K=V")?;
@@ -40,6 +39,11 @@ impl Orders {
             }
         }
         Ok((policy.ok_or("--policy FILE is missing")?, orders))
+    }
+
+    fn set_attack(&mut self, target: &str, attacks: &str) {
+        target.clone_into(&mut self.target);
+        self.attacks = attacks.split(',').map(ToOwned::to_owned).collect();
     }
 
     /// Takes note of who talks to whom.
@@ -70,8 +74,7 @@ impl Orders {
             match line.split_once(' ') {
                 Some(("attack", value)) => {
                     let (target, attacks) = value.split_once(':').unwrap_or_default();
-                    orders.target = target.to_owned();
-                    orders.attacks = attacks.split(',').map(ToOwned::to_owned).collect();
+                    orders.set_attack(target, attacks);
                 }
                 Some(("fact", value)) => {
                     let (key, value) = value.split_once('=').unwrap_or_default();

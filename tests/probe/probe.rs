@@ -16,6 +16,8 @@
 //! policies that this program is given.
 
 #![allow(unsafe_code, reason = "attacks are raw system calls")]
+#![allow(clippy::unnecessary_wraps, reason = "attacks have one signature")]
+#![allow(clippy::doc_markdown, reason = "the kernel's constants are in no other case")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
 
 mod attacks;
@@ -99,6 +101,7 @@ async fn perform(layer: Layer) -> Result<(), String> {
 }
 
 /// Attacks at once, and waits for its end.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it away")]
 fn plain(layer: Layer) -> Result<(), String> {
     let orders = Orders::parse(&String::from_utf8_lossy(layer.settings()));
     if let Some(attack) = orders.attack_of(layer.instance()) {

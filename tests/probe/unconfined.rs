@@ -96,12 +96,11 @@ fn own_root() -> nix::Result<()> {
 ///
 /// `number` is the child's as the attacker sees it, if that isn't its number here.
 fn with_victim(name: &str, mut facts: Facts, number: Option<i32>) -> Result<ExitCode, String> {
-    let sleeper = |_: ()| loop {
-        std::thread::sleep(std::time::Duration::from_secs(1));
-    };
     // SAFETY: this program has one thread.
     let victim = match unsafe { fork() }.map_err(|errno| errno.to_string())? {
-        ForkResult::Child => sleeper(()),
+        ForkResult::Child => loop {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        },
         ForkResult::Parent { child } => child,
     };
     // In the control's own root.

@@ -22,6 +22,9 @@ use nix::errno::Errno;
 /// What an attack comes to: what it achieved, or what the kernel said.
 pub(crate) type Outcome = Result<String, Errno>;
 
+/// The code of an attack.
+pub(crate) type Run = fn(&Facts) -> Outcome;
+
 /// What the driver of the test knows and an attacker might have learned: process numbers, paths,
 /// ports.
 pub(crate) type Facts = BTreeMap<String, String>;
@@ -31,7 +34,7 @@ pub(crate) struct Attack {
     /// Its name on the command line.
     pub(crate) name: &'static str,
     /// Does it.
-    pub(crate) run: fn(&Facts) -> Outcome,
+    pub(crate) run: Run,
     /// How to see that it works where nobody stops it.
     pub(crate) control: Control,
     /// The call that the filter stops, where the layer isn't granted it.
@@ -75,7 +78,7 @@ pub(crate) enum Bulkhead {
 }
 
 /// A row: by default anybody can do it, and no policy can grant it.
-const fn row(name: &'static str, run: fn(&Facts) -> Outcome) -> Attack {
+const fn row(name: &'static str, run: Run) -> Attack {
     let (control, filter, bulkhead) = (Control::Anybody, Filter::Passes, Bulkhead::Filter);
     Attack { name, run, control, filter, bulkhead }
 }
@@ -131,7 +134,7 @@ fn rows() -> impl Iterator<Item = &'static Attack> {
 }
 
 /// Attacks that succeed, or report something, and are judged by a test of their own.
-pub(crate) const OTHERS: &[(&str, fn(&Facts) -> Outcome)] = &[
+pub(crate) const OTHERS: &[(&str, Run)] = &[
     ("nothing", |_| Ok("done".to_owned())),
     ("read-clock", calls::read_clock),
     ("fork-bomb", resources::fork_bomb),
@@ -159,7 +162,7 @@ pub(crate) const OTHERS: &[(&str, fn(&Facts) -> Outcome)] = &[
 ];
 
 /// Finds an attack by its name.
-pub(crate) fn find(name: &str) -> Option<fn(&Facts) -> Outcome> {
+pub(crate) fn find(name: &str) -> Option<Run> {
     let row = rows().find(|attack| attack.name == name).map(|attack| attack.run);
     row.or_else(|| OTHERS.iter().find(|(other, _)| *other == name).map(|(_, run)| *run))
 }
@@ -239,11 +242,20 @@ pub(crate) fn path(facts: &Facts, name: &str) -> Result<*const libc::c_char, Err
 
 /// A system call as the kernel has it.
 pub(crate) fn raw(number: i64, arguments: [i64; 6]) -> Result<i64, Errno> {
-    let [a, b, c, d, e, f] = arguments;
     // SAFETY: an attacker's call may do anything to this process, that is what it is for. The
     // callers pass pointers to memory that lives during the call, and none asks the kernel to
     // unmap or overwrite memory of this program.
-    let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    let answer = unsafe {
+        libc::syscall(
+            number,
+            arguments[0],
+            arguments[1],
+            arguments[2],
+            arguments[3],
+            arguments[4],
+            arguments[5],
+        )
+    };
     if answer == -1 { Err(Errno::last()) } else { Ok(answer) }
 }
 
