@@ -41,6 +41,9 @@ pub struct Child {
     pub deadline: Option<Instant>,
     /// What it said last of its own end.
     pub last_words: Option<FromLayer>,
+    /// It has closed its end of the control socket, or sent a message of no bytes, which looks the
+    /// same: nothing is heard from it any more.
+    pub mute: bool,
 }
 
 /// How far an instance has come.
@@ -71,16 +74,23 @@ impl Child {
 
     /// Reads the next message, if there is one. Descriptors that come with it are refused by the
     /// kernel, or closed by it.
-    pub fn hear(&self) -> Result<Option<FromLayer>, Breach> {
+    pub fn hear(&mut self) -> Result<Option<FromLayer>, Breach> {
         let mut bytes = [0; MAX_CONTROL];
         match rustix::net::recv(&self.control, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((_, length)) => match bytes.get(..length) {
-                // An empty message or the end of the stream: what follows comes by the pidfd.
-                Some([]) => Ok(None),
+                // What follows comes by the pidfd. Polled on, the socket would never rest.
+                Some([]) => {
+                    self.mute = true;
+                    Ok(None)
+                }
                 Some(message) => FromLayer::decode(message).map(Some).ok_or(Breach::Protocol),
                 None => Err(Breach::Protocol),
             },
-            Err(_) => Ok(None),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(_) => {
+                self.mute = true;
+                Ok(None)
+            }
         }
     }
 

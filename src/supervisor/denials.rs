@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Supervisor;
 use super::child::Child;
+use crate::confine::filter::Arch;
 use crate::ident::Instance;
 use crate::policy::syscall;
 
@@ -49,7 +50,21 @@ pub struct Denials {
 struct Denial {
     pid: i32,
     uid: u32,
-    number: u32,
+    call: Call,
+}
+
+/// What was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// The call of this number.
+    Native(u32),
+    /// One of another architecture (`AUDIT_ARCH_*`), where the number means something else.
+    Foreign {
+        /// The architecture.
+        arch: u32,
+        /// The number.
+        number: u32,
+    },
 }
 
 impl Denials {
@@ -83,14 +98,14 @@ impl Denials {
         }
     }
 
-    /// The number of the system call that `culprit` was killed for, once.
-    pub fn number_for(&mut self, culprit: Culprit) -> Option<u32> {
+    /// The system call that `culprit` was killed for, once.
+    pub fn call_of(&mut self, culprit: Culprit) -> Option<Call> {
         let is_it = |denial: &Denial| match culprit {
             Culprit::Process(pid) => denial.pid == pid,
             Culprit::User(uid) => denial.uid == uid,
         };
         let place = self.unclaimed.iter().position(is_it)?;
-        self.unclaimed.remove(place).map(|denial| denial.number)
+        self.unclaimed.remove(place).map(|denial| denial.call)
     }
 }
 
@@ -101,10 +116,13 @@ fn parse(record: &[u8]) -> Option<Denial> {
     let (_, fields) = text.split_once("audit: type=1326 ")?;
     let field =
         |name: &str| fields.split(' ').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
+    let arch = u32::from_str_radix(field("arch")?, 16).ok()?;
+    let number = field("syscall")?.parse().ok()?;
+    let is_native = arch == Arch::NATIVE.audit();
     Some(Denial {
         pid: field("pid")?.parse().ok()?,
         uid: field("uid")?.parse().ok()?,
-        number: field("syscall")?.parse().ok()?,
+        call: if is_native { Call::Native(number) } else { Call::Foreign { arch, number } },
     })
 }
 
@@ -143,7 +161,17 @@ impl Supervisor<'_> {
         let now = Instant::now();
         let (denials, log) = (&mut self.denials, &mut self.log);
         self.unexplained.retain(|Unexplained { instance, culprit, until }| {
-            let Some(number) = denials.number_for(*culprit) else { return *until > now };
+            let number = match denials.call_of(*culprit) {
+                None => return *until > now,
+                Some(Call::Native(number)) => number,
+                Some(Call::Foreign { arch, number }) => {
+                    log.say(&format!(
+                        "{instance} made system call {number} of another architecture \
+                         ({arch:#x}), which no policy grants"
+                    ));
+                    return false;
+                }
+            };
             let layer = &instance.layer;
             let Some(call) = syscall::name_of(number) else {
                 log.say(&format!("{instance} made a system call of the unknown number {number}"));
@@ -175,14 +203,26 @@ mod tests {
 
     #[test]
     fn finds_the_call_of_its_process_only() {
-        assert_eq!(parse(RECORD), Some(Denial { pid: 7677, uid: 0, number: 102 }));
-        assert_eq!(parse(b"6,1,1,-;something else pid=7677 uid=0 syscall=1"), None);
+        // The call that the record names, where this program runs.
+        let call = match Arch::NATIVE {
+            Arch::X86_64 => Call::Native(102),
+            Arch::Aarch64 => Call::Foreign { arch: 0xc000_003e, number: 102 },
+        };
+        assert_eq!(parse(RECORD), Some(Denial { pid: 7677, uid: 0, call }));
+        assert_eq!(parse(b"6,1,1,-;something else pid=7677 uid=0 arch=c000003e syscall=1"), None);
         assert_eq!(parse(b"\xff"), None);
 
         let mut denials = Denials { file: None, unclaimed: VecDeque::new() };
         denials.unclaimed.extend(parse(RECORD));
-        assert_eq!(denials.number_for(Culprit::Process(7678)), None);
-        assert_eq!(denials.number_for(Culprit::User(0)), Some(102));
-        assert_eq!(denials.number_for(Culprit::User(0)), None);
+        assert_eq!(denials.call_of(Culprit::Process(7678)), None);
+        assert_eq!(denials.call_of(Culprit::User(0)), Some(call));
+        assert_eq!(denials.call_of(Culprit::User(0)), None);
+    }
+
+    #[test]
+    fn another_architectures_number_is_not_taken_for_ours() {
+        let record = String::from_utf8(RECORD.to_vec()).unwrap().replace("c000003e", "40000003");
+        let denial = parse(record.as_bytes()).unwrap();
+        assert_eq!(denial.call, Call::Foreign { arch: 0x4000_0003, number: 102 });
     }
 }

@@ -171,8 +171,10 @@ impl<'a> Supervisor<'a> {
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
-            sources.push(Source::Control(index));
-            fds.push(PollFd::new(&child.control, PollFlags::IN));
+            if !child.mute {
+                sources.push(Source::Control(index));
+                fds.push(PollFd::new(&child.control, PollFlags::IN));
+            }
             sources.push(Source::Process(index));
             fds.push(PollFd::new(&child.process, PollFlags::IN));
             if self.log.has_room() {
@@ -187,13 +189,8 @@ impl<'a> Supervisor<'a> {
         if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
             return Vec::new();
         }
-        // A control socket whose other end is closed polls as hung up for ever; what matters then
-        // is the process's end, so only input counts.
-        let ready = |source, fd: &PollFd<'_>| match source {
-            Source::Control(_) => fd.revents().contains(PollFlags::IN),
-            _ => !fd.revents().is_empty(),
-        };
-        sources.into_iter().zip(&fds).filter(|&(s, fd)| ready(s, fd)).map(|(s, _)| s).collect()
+        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        sources.into_iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|(s, _)| s).collect()
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -87,6 +87,7 @@ impl Image {
             stage: Stage::Confining,
             deadline: None,
             last_words: None,
+            mute: false,
         })
     }
 

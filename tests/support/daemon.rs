@@ -1,0 +1,336 @@
+//! A running daemon and what it says.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Nothing here takes longer, unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A daemon, ended when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    log: Arc<Log>,
+    _policy: TempDir,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<(Vec<String>, bool)>,
+    more: Condvar,
+}
+
+/// What became of an attack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did what it wanted.
+    Worked(String),
+    /// The kernel answered this.
+    Errno(String),
+    /// The filter killed the process; the call's name, if the kernel's log could be read.
+    Filtered(Option<String>),
+    /// The process ended otherwise, as the supervisor said.
+    Ended(String),
+}
+
+impl Daemon {
+    /// Starts the probe under `policy`; `attack` is `LAYER:NAME,...`.
+    pub(crate) fn start(policy: &str, attack: &str, facts: &[(String, String)]) -> Self {
+        let mut command = Command::new(super::probe());
+        let directory = tempfile::tempdir().expect("a directory for the policy");
+        let path = directory.path().join("probe.toml");
+        std::fs::write(&path, policy).expect("the policy's file");
+        command.arg("--policy").arg(&path).args(["--attack", attack]);
+        for (key, value) in facts {
+            command.arg("--fact").arg(format!("{key}={value}"));
+        }
+        Self::spawn(&mut command, directory)
+    }
+
+    /// The same, with more said to the probe's process before it starts.
+    pub(crate) fn start_by(
+        shell: &str,
+        policy: &str,
+        attack: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the policy");
+        let path = directory.path().join("probe.toml");
+        std::fs::write(&path, policy).expect("the policy's file");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(super::probe());
+        command.arg("--policy").arg(&path).args(["--attack", attack]);
+        command.envs(environment.iter().copied());
+        Self::spawn(&mut command, directory)
+    }
+
+    /// Starts any daemon; `directory` is kept as long as it runs.
+    pub(crate) fn spawn(command: &mut Command, directory: TempDir) -> Self {
+        let stdio = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = stdio.spawn().expect("the daemon starts");
+        let log = Arc::<Log>::default();
+        let (stderr, sink) = (child.stderr.take().expect("a pipe"), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                // Floods aren't kept.
+                if line.ends_with(b"ffffffff") {
+                    continue;
+                }
+                let line = String::from_utf8_lossy(&line).into_owned();
+                sink.lines.lock().expect("the log").0.push(line);
+                sink.more.notify_all();
+            }
+            sink.lines.lock().expect("the log").1 = true;
+            sink.more.notify_all();
+        });
+        Self { child, log, _policy: directory }
+    }
+
+    /// The supervisor's number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// How many lines there are: what comes later comes after this mark.
+    pub(crate) fn mark(&self) -> usize {
+        self.log.lines.lock().expect("the log").0.len()
+    }
+
+    /// Everything said so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.lines.lock().expect("the log").0.clone()
+    }
+
+    /// Waits for a line after `mark` from which `find` makes something.
+    pub(crate) fn wait<T>(&self, mark: usize, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let found = self.wait_for(PATIENCE, mark, find);
+        found.unwrap_or_else(|| {
+            panic!("waited in vain for {what}; the log:\n{}", self.lines().join("\n"))
+        })
+    }
+
+    /// The same, for that long at most; `None` too if the daemon has ended without it.
+    pub(crate) fn wait_for<T>(
+        &self,
+        time: Duration,
+        mark: usize,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let until = Instant::now() + time;
+        let mut lines = self.log.lines.lock().expect("the log");
+        let mut seen = mark;
+        loop {
+            if let Some(found) = lines.0[seen.min(lines.0.len())..].iter().find_map(|l| find(l)) {
+                return Some(found);
+            }
+            seen = lines.0.len();
+            let left = until.saturating_duration_since(Instant::now());
+            if lines.1 || left.is_zero() {
+                return None;
+            }
+            lines = self.log.more.wait_timeout(lines, left).expect("the log").0;
+        }
+    }
+
+    /// Waits until `instance` is confined, and gives its process number.
+    pub(crate) fn confined(&self, instance: &str) -> i32 {
+        self.wait(0, &format!("{instance} is confined"), |line| pid_of(line, instance))
+    }
+
+    /// The same, but only looks at what is said after `mark`.
+    pub(crate) fn confined_after(&self, mark: usize, instance: &str) -> i32 {
+        self.wait(mark, &format!("{instance} is confined"), |line| pid_of(line, instance))
+    }
+
+    /// Starts the attacks of these instances, once every one of `all` is confined.
+    pub(crate) fn go(&self, targets: &[String], all: &[String]) {
+        for instance in all {
+            let _ = self.confined(instance);
+        }
+        for instance in targets {
+            let pid = self.confined(instance);
+            let ready = format!("{instance}: READY");
+            self.wait(0, &ready, |line| (line == ready).then_some(()));
+            kill(Pid::from_raw(pid), Signal::SIGUSR1).expect("the attacker hears its signal");
+        }
+    }
+
+    /// What became of the attack of `instance`.
+    pub(crate) fn outcome(&self, instance: &str) -> Outcome {
+        self.wait(0, &format!("what became of {instance}"), |line| outcome_in(line, instance))
+    }
+
+    /// The call that `instance` was killed for, if the kernel's log has told by now. It drops
+    /// what comes too fast.
+    pub(crate) fn named(&self, instance: &str) -> Option<String> {
+        self.lines().iter().find_map(|line| named_in(line, instance))
+    }
+
+    /// Whether `instance` showed, after its attack, that what it may do still works.
+    pub(crate) fn is_well(&self, instance: &str) -> bool {
+        let well = format!("{instance}: ALIVE well");
+        self.wait(0, &format!("{instance}: ALIVE"), |line| {
+            line.starts_with(&format!("{instance}: ALIVE")).then(|| line == well)
+        })
+    }
+
+    /// Waits for a sign of life of `instance` after `mark`, with all of `channels` answering.
+    pub(crate) fn beats(&self, mark: usize, instance: &str, channels: &[&str]) {
+        let start = format!("{instance}: BEAT");
+        self.wait(mark, &format!("{start} {channels:?}"), |line| {
+            let answering: Vec<_> = line.strip_prefix(&start)?.split_whitespace().collect();
+            channels.iter().all(|channel| answering.contains(channel)).then_some(())
+        });
+    }
+
+    /// Sends the supervisor a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("the supervisor is there");
+    }
+
+    /// Asks it to stop, waits, and gives how it ended and what it said.
+    pub(crate) fn stop(mut self) -> (ExitStatus, Vec<String>) {
+        self.signal(Signal::SIGTERM);
+        let status = self.ended();
+        (status, self.lines())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it does not end; the log:\n{}", self.lines().join("\n"));
+    }
+
+    /// Its open descriptors and its memory in KiB.
+    pub(crate) fn weight(&self) -> (usize, usize) {
+        let descriptors = count(Path::new(&format!("/proc/{}/fd", self.pid())));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let memory = status.ok().and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        });
+        (descriptors, memory.unwrap_or(0))
+    }
+
+    /// The processor time that the supervisor has used so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+        let ticks = fields.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks"));
+        // The kernel counts in hundredths of a second here (USER_HZ).
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
+    /// Everything that runs under it, however deep.
+    pub(crate) fn descendants(&self) -> Vec<i32> {
+        let parents = parents();
+        let is_below = |pid: i32| {
+            let mut above = pid;
+            while let Some(&parent) = parents.get(&above) {
+                if parent == self.pid() {
+                    return true;
+                }
+                above = parent;
+            }
+            false
+        };
+        parents.keys().copied().filter(|&pid| is_below(pid)).collect()
+    }
+
+    /// Its children, dead ones that nobody has buried too.
+    pub(crate) fn children(&self) -> usize {
+        children_of(self.pid())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The whole tree dies with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn count(directory: &Path) -> usize {
+    std::fs::read_dir(directory).map_or(0, Iterator::count)
+}
+
+/// Waits until none of these processes is left, not even dead and unburied.
+pub(crate) fn wait_until_gone(pids: &[i32]) {
+    let until = Instant::now() + PATIENCE;
+    let left = || -> Vec<i32> {
+        let alive = parents();
+        pids.iter().copied().filter(|pid| alive.contains_key(pid)).collect()
+    };
+    while !left().is_empty() {
+        assert!(Instant::now() < until, "still there: {:?}", left());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Processes whose parent this is.
+fn children_of(parent: i32) -> usize {
+    parents().values().filter(|&&other| other == parent).count()
+}
+
+/// Every process and its parent.
+pub(crate) fn parents() -> BTreeMap<i32, i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(") ")?;
+        Some((pid, rest.split(' ').nth(1)?.parse().ok()?))
+    })
+    .collect()
+}
+
+/// `cofferdam: a/0.g1 is confined, pid 12: ...`
+fn pid_of(line: &str, instance: &str) -> Option<i32> {
+    let rest = line.strip_prefix("cofferdam: ")?.strip_prefix(instance)?;
+    let digits = rest.strip_prefix(" is confined, pid ")?;
+    digits.split(':').next()?.parse().ok()
+}
+
+fn outcome_in(line: &str, instance: &str) -> Option<Outcome> {
+    if let Some(said) = line.strip_prefix(instance).and_then(|rest| rest.strip_prefix(": RESULT "))
+    {
+        let (_, result) = said.split_once(' ')?;
+        return Some(match result.strip_prefix("worked: ") {
+            Some(what) => Outcome::Worked(what.to_owned()),
+            None => Outcome::Errno(result.to_owned()),
+        });
+    }
+    let said = line.strip_prefix("cofferdam: ")?.strip_prefix(instance)?.strip_prefix(' ')?;
+    if said.starts_with("was killed by SIGSYS") {
+        return Some(Outcome::Filtered(None));
+    }
+    let is_end = said.starts_with("was killed") || said.starts_with("ended with");
+    is_end.then(|| Outcome::Ended(said.to_owned()))
+}
+
+/// `cofferdam: a/0.g1 made the system call ptrace in a way ...`
+fn named_in(line: &str, instance: &str) -> Option<String> {
+    let rest = line.strip_prefix("cofferdam: ")?.strip_prefix(instance)?;
+    let call = rest.strip_prefix(" made the system call ")?;
+    Some(call.split(' ').next()?.to_owned())
+}
+
+/// The signal that ended a process.
+pub(crate) fn signal_of(status: ExitStatus) -> Option<i32> {
+    status.signal()
+}

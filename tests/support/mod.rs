@@ -1,0 +1,54 @@
+//! Driving the probe: a daemon whose layers attack, its log as it comes, and the host around it.
+
+#![allow(dead_code, reason = "every test program uses its own part")]
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+pub(crate) mod daemon;
+pub(crate) mod host;
+pub(crate) mod table;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The program of `tests/probe`. Built if cargo runs this test alone, which builds no examples.
+pub(crate) fn probe() -> &'static PathBuf {
+    static PROBE: OnceLock<PathBuf> = OnceLock::new();
+    PROBE.get_or_init(|| example("probe"))
+}
+
+/// An example of this package, beside the directory of this test program.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this program's path");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE");
+    let program = profile.join("examples").join(name);
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--example", name]);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        if cfg!(feature = "ring") {
+            build.args(["--features", "ring"]);
+        }
+        // What cargo tells this test about its package isn't for the packages built there: some
+        // are built anew when it changes.
+        let told = |name: &str| {
+            name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name)
+        };
+        let vars = std::env::vars().map(|(name, _)| name);
+        for name in vars.filter(|name| told(name)) {
+            build.env_remove(name);
+        }
+        // Offline or read-only, the program of the last build will do.
+        let _ = build.status();
+    }
+    assert!(program.exists(), "{} is missing: cargo build --example {name}", program.display());
+    program
+}
+
+/// Whether this is root.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
