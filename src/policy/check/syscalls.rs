@@ -59,7 +59,7 @@ pub(super) fn plan(
     let granted: Vec<Item> = items.iter().map(|(_, item)| item.clone()).collect();
     let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.number, refusal.errno)).collect();
     let plans = syscall::assemble(&granted, &refused, implied);
-    without_effect(&items, &refusals, &plans, out);
+    without_effect(&items, &refusals, &plans, implied, out);
     canonical(plans)
 }
 
@@ -157,18 +157,22 @@ fn refused_and_granted(
     }
 }
 
-/// Tells the lines that the filter does not follow: `clone3` always answers `ENOSYS`.
+/// Tells the lines that the filter does not follow: `clone3` always answers `ENOSYS`, and a `run`
+/// layer keeps its parent-death signal.
 fn without_effect(
     items: &[(&At<String>, Item)],
     refusals: &[Refusal<'_>],
     plans: &[SyscallPlan],
+    implied: Implied,
     out: &mut Diagnostics,
 ) {
     let by_number: BTreeMap<u32, &SyscallPlan> =
         plans.iter().map(|plan| (plan.number, plan)).collect();
     for (text, item) in items {
         let Item::Call(call) = item else { continue };
-        if by_number.get(&call.number).is_none_or(|plan| plan.allow.is_empty()) {
+        let alone = syscall::assemble(std::slice::from_ref(item), &[], implied);
+        let granted = alone.iter().find(|plan| plan.number == call.number);
+        if granted.is_none_or(|plan| plan.allow.is_empty()) {
             let message = format!("`{}` can't be granted", text.value.escape_debug());
             out.error(Code::FixedAnswer, &text.span, message)
                 .label("no layer gets this call, whatever its policy says")

@@ -15,6 +15,9 @@ use crate::policy::plan::{CallRule, Compare, Condition, SyscallPlan, Width};
 ///   rule. The last refusal of a number counts.
 /// - `clone3` keeps its flags in memory, where no filter looks, so it always answers `ENOSYS`,
 ///   whatever is granted: C libraries then use `clone`, whose flags are checked.
+/// - The parent-death signal of a [`Implied::Run`] layer is what ends it with its supervisor, so no
+///   grant of `prctl` lets it take that back. The program of an `exec` layer has an init above it
+///   that keeps its own.
 /// - [`Implied::Exec`] adds what starting a program needs: group `@loader` and the `execveat` of
 ///   [`EXEC_FD`].
 pub fn assemble(grants: &[Item], refusals: &[(u32, u16)], implied: Implied) -> Vec<SyscallPlan> {
@@ -32,6 +35,9 @@ pub fn assemble(grants: &[Item], refusals: &[(u32, u16)], implied: Implied) -> V
         if let Some(number) = names::by_name("execveat") {
             calls.0.entry(number).or_default().0.push(launch());
         }
+    }
+    if implied == Implied::Run {
+        calls.keep_parent_death();
     }
     for &(number, errno) in refusals {
         calls.0.entry(number).or_default().1 = Some(errno);
@@ -93,6 +99,9 @@ fn launch() -> CallRule {
     CallRule(vec![equal(0, u64::from(EXEC_FD.unsigned_abs())), equal(4, AT_EMPTY_PATH)])
 }
 
+/// prctl(2), likewise.
+const PR_SET_PDEATHSIG: u64 = 1;
+
 /// open(2), of the kernel's interface on every architecture.
 const AT_EMPTY_PATH: u64 = 0x1000;
 
@@ -112,6 +121,20 @@ impl Assembly {
 
     fn grant(&mut self, call: &CallItem) {
         self.0.entry(call.number).or_default().0.extend(call.rules.iter().cloned());
+    }
+
+    /// Takes `prctl(PR_SET_PDEATHSIG)` out of what is granted.
+    fn keep_parent_death(&mut self) {
+        let prctl = names::by_name("prctl").and_then(|number| self.0.get_mut(&number));
+        let Some((rules, _)) = prctl else { return };
+        let option = |compare| Condition { argument: 0, width: Width::Dword, compare };
+        rules.retain(|rule| !rule.0.contains(&option(Compare::Eq(PR_SET_PDEATHSIG))));
+        let is_other = |condition: &Condition| {
+            condition.argument == 0 && matches!(condition.compare, Compare::Eq(_))
+        };
+        for rule in rules.iter_mut().filter(|rule| !rule.0.iter().any(is_other)) {
+            rule.0.push(option(Compare::Ne(PR_SET_PDEATHSIG)));
+        }
     }
 
     fn finish(self) -> Vec<SyscallPlan> {
@@ -185,6 +208,25 @@ mod tests {
         assert_eq!((refused.allow.len(), refused.otherwise), (0, Some(2)));
         let clone3 = entry(&plan, "clone3");
         assert_eq!((clone3.allow.len(), clone3.otherwise), (0, names::errno("ENOSYS")));
+    }
+
+    #[test]
+    fn no_grant_lets_a_layer_outlive_its_supervisor() {
+        let allows = |plan: &[SyscallPlan], option| {
+            entry(plan, "prctl").allow.iter().any(|rule| {
+                rule.0.iter().filter(|c| c.argument == 0).all(|c| match c.compare {
+                    Compare::Eq(value) => value == option,
+                    Compare::Ne(value) => value != option,
+                    _ => panic!("{c:?}"),
+                })
+            })
+        };
+        for items in [&["prctl"][..], &["@core", "prctl(PR_SET_PDEATHSIG)"], &["@privilege"]] {
+            assert!(!allows(&plan(items), PR_SET_PDEATHSIG), "{items:?}");
+        }
+        assert!(allows(&plan(&["prctl"]), 2) && allows(&plan(&["@core"]), 3));
+        let items = [parse_item("prctl").unwrap()];
+        assert!(allows(&assemble(&items, &[], Implied::Exec), PR_SET_PDEATHSIG));
     }
 
     #[test]
