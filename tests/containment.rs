@@ -124,6 +124,41 @@ fn descriptors_for_the_supervisor_are_refused() {
     assert_eq!(daemon.weight().0, before.0, "the supervisor's open descriptors");
 }
 
+/// It is told of every life of its peers, and listens to nothing.
+#[test]
+fn who_does_not_listen_is_killed_before_anybody_waits() {
+    let crashers = CORE.to_owned()
+        + "
+[layer.crasher]
+run       = \"crasher\"
+instances = 50
+syscalls  = [\"@core\"]
+limits    = { memory = \"64MiB\" }
+restart   = { on = \"always\", max = 1000, within = \"10s\" }
+optional  = [\"cgroup\"]
+
+[channel.noise]
+from = \"crasher\"
+to   = \"attacker\"
+";
+    let daemon = attacked(&crashers, "control-deaf", &[]);
+    let said = "cofferdam: attacker/0.g1 is killed: it does not read its control socket";
+    let is_told = |line: &str| (line == said).then_some(());
+    let mut mark = 0;
+    for generation in 1..100 {
+        let next = daemon.mark();
+        for copy in 0..50 {
+            let pid = daemon.confined_after(mark, &format!("crasher/{copy}.g{generation}"));
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        mark = next;
+        if daemon.wait_for(Duration::from_millis(1), 0, is_told).is_some() {
+            return others_are_well(&daemon);
+        }
+    }
+    panic!("nobody minds:\n{}", daemon.lines().join("\n"));
+}
+
 /// A turn of the supervisor's loop that finds nothing to do, again and again, would be seen here.
 #[test]
 fn a_dead_control_socket_keeps_nobody_busy() {
@@ -220,6 +255,46 @@ fn nothing_outlives_the_supervisor() {
         let status = daemon.ended();
         assert_eq!(support::daemon::signal_of(status), Some(libc::SIGKILL));
         wait_until_gone(&all);
+    }
+}
+
+/// A policy may grant `prctl` whole: not even then can a layer take the kernel's signal back.
+#[test]
+fn no_layer_makes_itself_immortal() {
+    let mut daemon = attacked(WIDE, "immortal", &[]);
+    let outcome = daemon.outcome("attacker/0.g1");
+    assert_eq!(outcome, Outcome::Filtered(None));
+    let all = daemon.descendants();
+    daemon.signal(Signal::SIGKILL);
+    daemon.ended();
+    let left = support::daemon::left_after(Duration::from_secs(5), &all);
+    for pid in &left {
+        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+    }
+    assert!(left.is_empty(), "{outcome:?}, and {left:?} lived on");
+}
+
+/// The init of an `exec` layer is the program's own user, in the program's own namespaces.
+#[test]
+fn a_program_does_not_get_hold_of_its_init() {
+    let probe = support::probe().display().to_string();
+    let (_, calls) = WIDE.split_once("syscalls = [").expect("the calls");
+    let (calls, _) = calls.split_once("]\n").expect("their end");
+    for attack in ["init-ptrace", "init-memory", "init-descriptor", "init-kill"] {
+        let policy = format!(
+            "cofferdam = 1\nname = \"programs\"\n
+             [layer.a]
+             exec     = [\"{probe}\", \"--inside\", \"{attack}\"]
+             because  = \"a test\"
+             syscalls = [{calls}]
+             optional = [\"cgroup\"]\n
+             [file.probe]
+             path  = \"{probe}\"
+             grant = {{ a = [\"read\", \"execute\"] }}\n"
+        );
+        let daemon = Daemon::start(&policy, ":", &[]);
+        assert_eq!(daemon.outcome("a/0.g1"), Outcome::Errno("EPERM".to_owned()), "{attack}");
+        daemon.beats(daemon.mark(), "a/0.g1", &[]);
     }
 }
 

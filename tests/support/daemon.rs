@@ -271,13 +271,19 @@ fn count(directory: &Path) -> usize {
 
 /// Waits until none of these processes is left, not even dead and unburied.
 pub(crate) fn wait_until_gone(pids: &[i32]) {
-    let until = Instant::now() + PATIENCE;
-    let left = || -> Vec<i32> {
+    let left = left_after(PATIENCE, pids);
+    assert!(left.is_empty(), "still there: {left:?}");
+}
+
+/// Which of these processes are left after that long; returns as soon as none is.
+pub(crate) fn left_after(time: Duration, pids: &[i32]) -> Vec<i32> {
+    let until = Instant::now() + time;
+    loop {
         let alive = parents();
-        pids.iter().copied().filter(|pid| alive.contains_key(pid)).collect()
-    };
-    while !left().is_empty() {
-        assert!(Instant::now() < until, "still there: {:?}", left());
+        let left: Vec<i32> = pids.iter().copied().filter(|pid| alive.contains_key(pid)).collect();
+        if left.is_empty() || Instant::now() > until {
+            return left;
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
 }

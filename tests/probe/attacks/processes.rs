@@ -218,6 +218,48 @@ pub(super) fn grandchild(_: &Facts) -> Outcome {
     Ok("left one behind".to_owned())
 }
 
+/// Takes back what ends a layer with its supervisor (B12): the signal, and the socket that hangs
+/// up.
+pub(super) fn immortal(_: &Facts) -> Outcome {
+    raw(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), 0, 0, 0, 0, 0])?;
+    raw(libc::SYS_close, [4, 0, 0, 0, 0, 0])?;
+    let _ = raw(libc::SYS_rt_sigaction, [0; 6]);
+    crate::say("RESULT immortal worked: nothing is left that ends it");
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+/// The init of an `exec` layer, which is the same user and in the same namespaces: its control
+/// socket is the way to the supervisor.
+pub(super) fn init_ptrace(_: &Facts) -> Outcome {
+    raw(libc::SYS_ptrace, [libc::PTRACE_SEIZE.into(), 1, 0, 0, 0, 0]).map(|_| "traced".to_owned())
+}
+
+pub(super) fn init_memory(_: &Facts) -> Outcome {
+    let mut memory = [0_u8; 8];
+    let local = [into(&mut memory), 8];
+    let remote = [into(&mut memory), 8];
+    // EFAULT, unlike EPERM, is said to who may read.
+    match raw(libc::SYS_process_vm_readv, [1, at(&local), 1, at(&remote), 1, 0]) {
+        Ok(_) | Err(Errno::EFAULT) => Ok("readable".to_owned()),
+        Err(errno) => Err(errno),
+    }
+}
+
+pub(super) fn init_descriptor(_: &Facts) -> Outcome {
+    raw(libc::SYS_pidfd_getfd, [pidfd(1)?, 4, 0, 0, 0, 0]).map(|fd| format!("descriptor {fd}"))
+}
+
+/// The kernel spares the first process of a namespace what comes from inside.
+pub(super) fn init_kill(_: &Facts) -> Outcome {
+    for signal in [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV] {
+        raw(libc::SYS_kill, [1, signal.into(), 0, 0, 0, 0])?;
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    Err(Errno::EPERM)
+}
+
 /// Looks stopped, so that nobody takes it for dead (B14).
 pub(super) fn stop_itself(_: &Facts) -> Outcome {
     let own = raw(libc::SYS_getpid, [0; 6])?;
