@@ -120,8 +120,11 @@ fn a_layer_holds_no_descriptor_that_nobody_gave_it() {
 
 #[test]
 fn a_program_holds_its_three_descriptors() {
-    let daemon = Daemon::start_by(ODD, &program("list-descriptors"), ":", ENVIRONMENT);
-    assert_eq!(said(&daemon, "a/0.g1"), "0:character 1:pipe 2:pipe");
+    // The second supervisor has no standard input and output itself (threat H12).
+    for odd in [ODD, "exec 0<&- 1>&-"] {
+        let daemon = Daemon::start_by(odd, &program("list-descriptors"), ":", ENVIRONMENT);
+        assert_eq!(said(&daemon, "a/0.g1"), "0:character 1:pipe 2:pipe");
+    }
 }
 
 #[test]
