@@ -256,7 +256,7 @@ optional = [\"cgroup\"]
 const WIDE_CALLS: &str = r#"
   "@core", "@time", "@file-read", "@file-write", "@net-stream", "@net-connect", "@net-datagram",
   "@thread", "@process", "@exec", "@signal", "@memory-exec", "@debug", "@ipc", "@privilege",
-  "@mount", "@kernel", "clone", "fcntl", "ioctl", "socket", "socketpair", "sendto", "sendmsg",
+  "@mount", "@kernel", "@uring", "clone", "fcntl", "ioctl", "socket", "socketpair", "sendto", "sendmsg",
   "setsockopt", "prlimit64", "sched_setaffinity", "sched_setscheduler", "setpriority",
   "getgroups", "getresuid", "getresgid", "symlinkat", "fchmodat", "truncate", "getpriority", "dup"
 "#;

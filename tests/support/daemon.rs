@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ impl Daemon {
         let mut command = Command::new(super::probe());
         let directory = tempfile::tempdir().expect("a directory for the policy");
         let path = directory.path().join("probe.toml");
-        std::fs::write(&path, policy).expect("the policy's file");
+        std::fs::write(&path, renamed(policy)).expect("the policy's file");
         command.arg("--policy").arg(&path).args(["--attack", attack]);
         for (key, value) in facts {
             command.arg("--fact").arg(format!("{key}={value}"));
@@ -64,7 +65,7 @@ impl Daemon {
     ) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the policy");
         let path = directory.path().join("probe.toml");
-        std::fs::write(&path, policy).expect("the policy's file");
+        std::fs::write(&path, renamed(policy)).expect("the policy's file");
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(super::probe());
         command.arg("--policy").arg(&path).args(["--attack", attack]);
@@ -263,6 +264,16 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The policy under a name that no other test's daemon has at this time: layers of daemons of one
+/// name are the same users, so the kernel's log couldn't tell them apart.
+fn renamed(policy: &str) -> String {
+    static DAEMONS: AtomicU32 = AtomicU32::new(0);
+    let number = DAEMONS.fetch_add(1, Ordering::Relaxed);
+    let (before, rest) = policy.split_once("name = \"").expect("a name");
+    let (name, after) = rest.split_once('"').expect("a name");
+    format!("{before}name = \"{name}-{}-{number}\"{after}", std::process::id())
 }
 
 fn count(directory: &Path) -> usize {

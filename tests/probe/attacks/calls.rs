@@ -1,9 +1,9 @@
 //! Section A: around the filter, and calls that reach into the kernel.
 
 use nix::errno::Errno;
-use nix::errno::Errno::{EACCES, EINVAL, ENOSPC, ENOSYS, ENOTTY, EPERM, ESRCH};
+use nix::errno::Errno::{EACCES, EINVAL, ENOENT, ENOSPC, ENOSYS, ENOTTY, EPERM, ESRCH};
 
-use super::{Attack, Facts, Outcome, at, into, raw, row, targets};
+use super::{Attack, Facts, Outcome, at, into, path, raw, row, targets};
 
 /// Every attack here.
 pub(super) const ROWS: &[Attack] = &[
@@ -17,7 +17,10 @@ pub(super) const ROWS: &[Attack] = &[
         .killed_at("clone")
         .harmless("a user namespace by itself reaches nothing; unshare-mount goes on from there"),
     row("setns", setns).ruler().killed_at("pidfd_open").says(&[ESRCH, EPERM, EINVAL]),
-    row("io-uring", io_uring).killed_at("io_uring_setup"),
+    row("io-uring", io_uring)
+        .killed_at("io_uring_setup")
+        .harmless("what it carries out is bounded: io-uring-open shows it"),
+    row("io-uring-open", io_uring_open).killed_at("io_uring_setup").says(&[ENOENT, EACCES]),
     row("bpf", bpf).without("it takes a capability on the host").killed_at("bpf").says(&[EPERM]),
     row("userfaultfd", userfaultfd).killed_at("userfaultfd").harmless("of its own memory only"),
     row("perf", perf)
@@ -160,6 +163,38 @@ pub(super) fn io_uring(_: &Facts) -> Outcome {
     let mut parameters = [0_u64; 15];
     let fd = raw(libc::SYS_io_uring_setup, [4, into(&mut parameters), 0, 0, 0, 0])?;
     Ok(format!("descriptor {fd}"))
+}
+
+/// One of them: an open of a file that isn't granted.
+#[allow(clippy::cast_ptr_alignment, reason = "the kernel has aligned the fields")]
+fn io_uring_open(facts: &Facts) -> Outcome {
+    const OPENAT: u64 = 18;
+    let mut parameters = [0_u32; 30];
+    let ring = raw(libc::SYS_io_uring_setup, [1, into(&mut parameters), 0, 0, 0, 0])?;
+    // Where things are in the shared memory (io_uring_setup(2)): sq_off from the tenth word on,
+    // cq_off from the twentieth.
+    let [tail, array] = [parameters[11], parameters[16]];
+    let [answers, count] = [parameters[25], parameters[1]];
+    let flags = i64::from(libc::MAP_SHARED | libc::MAP_POPULATE);
+    let mode = i64::from(libc::PROT_READ | libc::PROT_WRITE);
+    let map = |size: u32, offset| raw(libc::SYS_mmap, [0, size.into(), mode, flags, ring, offset]);
+    let shared = map((answers + 16 * count).max(array + 4), 0)? as *mut u8;
+    let entry = map(64, 0x1000_0000)? as *mut u64;
+    let path = path(facts, "secret")?.cast::<u8>() as u64;
+    let here = u64::from(libc::AT_FDCWD.cast_unsigned());
+    // SAFETY: the kernel has mapped both, an entry of 64 bytes and rings with these fields, which
+    // are aligned; nobody else touches them before the call below.
+    unsafe {
+        entry.write(OPENAT | here << 32);
+        entry.add(2).write(path);
+        shared.add(array as usize).cast::<u32>().write(0);
+        shared.add(tail as usize).cast::<u32>().write(1);
+    }
+    // One to submit, one to wait for (IORING_ENTER_GETEVENTS).
+    raw(libc::SYS_io_uring_enter, [ring, 1, 1, 1, 0, 0])?;
+    // SAFETY: the answer is there: its second word from the eighth byte on.
+    let answer = unsafe { shared.add(answers as usize + 8).cast::<i32>().read() };
+    if answer < 0 { Err(Errno::from_raw(-answer)) } else { Ok(format!("descriptor {answer}")) }
 }
 
 pub(super) fn bpf(_: &Facts) -> Outcome {
