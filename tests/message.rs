@@ -20,7 +20,7 @@ use cofferdam::ipc::message::{
     CallError, Channel, ChannelError, Event, Message, SendError, Violation,
 };
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
-use support::{End, LONG, calls, carrying, instance, open_descriptors, pair, plain};
+use support::{End, LONG, alone, calls, carrying, instance, open_descriptors, pair, plain};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -371,6 +371,9 @@ fn a_restart_is_told_once_and_the_old_generation_is_drained_first() {
 
 #[test]
 fn a_hundred_restarts_are_told_one_by_one_or_merged_but_never_lost() {
+    if alone("a_hundred_restarts_are_told_one_by_one_or_merged_but_never_lost") {
+        return;
+    }
     let plan = plain();
     let from = End::new(&plan, Side::From, 0, 1);
     let channel = from.channel.blocking();

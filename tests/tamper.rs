@@ -23,7 +23,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
 };
-use support::{End, LONG, carrying, open_descriptors, plain};
+use support::{End, LONG, alone, carrying, open_descriptors, plain};
 
 /// What passes: bytes and descriptors.
 #[derive(Debug)]
@@ -333,6 +333,9 @@ type Change<'a> = Box<dyn Fn(&mut Vec<OwnedFd>) + 'a>;
 
 #[test]
 fn added_removed_replaced_and_reordered_descriptors_are_refused() {
+    if alone("added_removed_replaced_and_reordered_descriptors_are_refused") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| -> OwnedFd {
         let path = dir.path().join(name);
@@ -374,6 +377,9 @@ fn added_removed_replaced_and_reordered_descriptors_are_refused() {
 
 #[test]
 fn descriptors_where_the_policy_allows_none_are_refused_and_never_installed() {
+    if alone("descriptors_where_the_policy_allows_none_are_refused_and_never_installed") {
+        return;
+    }
     for count in [1, 2, 253] {
         let relay = Relay::new(&plain());
         let mut datagram = relay.sent(b"plain", vec![]);
@@ -403,6 +409,9 @@ fn the_kernel_refuses_descriptors_on_the_supervisors_socketpairs_where_it_can() 
 
 #[test]
 fn ten_thousand_bad_messages_leave_no_descriptor_and_no_panic() {
+    if alone("ten_thousand_bad_messages_leave_no_descriptor_and_no_panic") {
+        return;
+    }
     let plan = carrying(&["FileRead"]);
     let file: OwnedFd = File::open("/proc/self/exe").unwrap().into();
     let to = End::new(&plan, Side::To, 0, 1);

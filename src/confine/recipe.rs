@@ -209,6 +209,12 @@ impl Recipe<'_> {
         }
         let cgroup = nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP);
         self.note(Protection::NamespaceCgroup, "unsharing the cgroup namespace", cgroup)?;
+        if self.order.namespaces.contains(Namespaces::PID) && !self.order.layer.execmem {
+            // Memory made to be a file can't be executed as one either. The setting is the pid
+            // namespace's own since Linux 6.3, and one way only; where there is none, the filter
+            // and Landlock stand alone.
+            let _ = std::fs::write("/proc/sys/vm/memfd_noexec", "2");
+        }
         if self.order.namespaces.contains(Namespaces::UTS) {
             let name = self.order.layer.name.as_str().as_bytes();
             rustix::system::sethostname(name).map_err(step("setting the host name"))?;

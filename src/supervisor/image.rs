@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::listen;
 use super::spawn::StartError;
+use super::users::Users;
 use crate::confine::cgroup::{self, Group};
 use crate::confine::filter::{self, Arch, Filter};
 use crate::confine::paths::Grant;
@@ -18,16 +19,6 @@ use crate::ipc::message::Side;
 use crate::layer::slice::ChannelSlice;
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
-
-/// The first of the users that layers get as root. Far above what user databases, containers and
-/// systemd's dynamic users hand out, and below 2^31, which some programs take for the end.
-const FIRST_UID: u32 = 0x4000_0000;
-
-/// Users that one daemon may take: 64 instances of each of 64 layers.
-const UIDS_PER_DAEMON: u32 = 4096;
-
-/// Different daemons begin at one of this many places, by their names.
-const DAEMONS: u32 = 0x2000;
 
 /// What all layers of this daemon stand on.
 pub struct Ground {
@@ -41,7 +32,8 @@ pub struct Ground {
     pub ids: Option<IdMap>,
     /// Where cgroups can be made.
     pub groups: cgroup::Hierarchies,
-    first_uid: u32,
+    /// The users of the layers; `None` for an ordinary user, whose layers are itself.
+    users: Option<Users>,
 }
 
 /// A layer, ready to be started any number of times.
@@ -115,25 +107,19 @@ impl Ground {
             namespaces: spaces::possible(rootless).namespaces,
             ids: rootless.then(spaces::own_ids),
             groups: cgroup::Hierarchies::find(plan.name.as_str()),
-            first_uid: FIRST_UID + place_of(&plan.name) * UIDS_PER_DAEMON,
+            users: (!rootless)
+                .then(|| Users::claim(&plan.name))
+                .transpose()
+                .map_err(|e| ImageError::System("users for the layers: /run/cofferdam", e))?,
         })
     }
-}
-
-/// Where in the range of users a daemon begins: FNV-1a of its name.
-fn place_of(daemon: &Name) -> u32 {
-    let hash = daemon
-        .as_str()
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash % DAEMONS
 }
 
 /// Compiles every layer and binds every socket.
 pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<Image>, ImageError> {
     let ground = Rc::new(Ground::survey(plan)?);
     let settings: Rc<[u8]> = settings.into();
-    let mut next_uid = ground.first_uid;
+    let mut next_uid = ground.users.as_ref().map_or(0, |users| users.first);
     let mut images = Vec::new();
     for layer in &plan.layers {
         let filter = filter::compile(&layer.syscalls, Arch::NATIVE)

@@ -20,6 +20,7 @@ mod roster;
 mod signals;
 mod spawn;
 mod stop;
+mod users;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

@@ -90,6 +90,19 @@ pub fn pair(plan: &ChannelPlan) -> (End, End) {
     (from, to)
 }
 
+/// Runs the test `name` again in a process of its own, unless this is that process: for tests that
+/// count what the process holds, of which other tests' threads would have some too.
+pub fn alone(name: &str) -> bool {
+    const MARK: &str = "COFFERDAM_TEST_ALONE";
+    if std::env::var(MARK).is_ok_and(|marked| marked == name) {
+        return false;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let status = command.args(["--exact", name, "--nocapture"]).env(MARK, name).status().unwrap();
+    assert!(status.success(), "{name} failed in a process of its own");
+    true
+}
+
 /// How many descriptors this process holds.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()

@@ -1,8 +1,10 @@
 //! Where groups can be made: the hierarchy of a controller, and our place in it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
 
 use super::{Controller, Refusal, kill_all, make_directory, write};
 
@@ -19,6 +21,9 @@ pub(super) struct Hierarchy {
     pub(super) version: Version,
     /// The daemon's own directory, `.../cofferdam/DAEMON-PID`.
     pub(super) base: PathBuf,
+    /// That directory, locked for as long as we live: so who sweeps can tell, also from another
+    /// pid namespace, where our number is somebody else's.
+    _claim: File,
 }
 
 /// The directory of all our daemons.
@@ -53,12 +58,11 @@ impl Hierarchy {
             delegate(&family, controller).map_err(refuse(&family))?;
         }
         sweep(&family);
-        let base = family.join(own);
-        make_directory(&base).map_err(refuse(&family))?;
+        let (base, claim) = claim(&family, own).map_err(refuse(&family))?;
         if version == Version::V2 {
             delegate(&base, controller).map_err(refuse(&base))?;
         }
-        Ok(Self { version, base })
+        Ok(Self { version, base, _claim: claim })
     }
 }
 
@@ -121,7 +125,9 @@ fn alone(here: &Path) -> bool {
 /// Removes the groups of supervisors that don't run any more, with whatever still runs in them.
 fn sweep(family: &Path) {
     let Ok(entries) = fs::read_dir(family) else { return };
-    for base in entries.flatten().filter(|entry| is_stale(&entry.file_name().to_string_lossy())) {
+    let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    for base in entries.flatten().filter(is_directory) {
+        let Ok(Some(_claim)) = lock(&base.path()) else { continue };
         let groups = fs::read_dir(base.path()).into_iter().flatten().flatten();
         for group in groups.filter(|group| group.file_type().is_ok_and(|kind| kind.is_dir())) {
             kill_all(&group.path());
@@ -132,12 +138,32 @@ fn sweep(family: &Path) {
     }
 }
 
-/// Whether `name` is `DAEMON-PID` of a process that is gone.
-fn is_stale(name: &str) -> bool {
-    name.rsplit_once('-').and_then(|(_, pid)| pid.parse::<u32>().ok()).is_some_and(|pid| {
-        // Without /proc nothing is known to be gone.
-        Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{pid}")).exists()
-    })
+/// Makes a directory `own` in `family` and locks it; another name if a living supervisor has that.
+fn claim(family: &Path, own: &str) -> io::Result<(PathBuf, File)> {
+    for attempt in 0..16 {
+        let base = match attempt {
+            0 => family.join(own),
+            more => family.join(format!("{own}-{more}")),
+        };
+        make_directory(&base)?;
+        // Between the two somebody may have swept it away: then what is locked isn't there.
+        if let Some(claim) = lock(&base)?
+            && base.exists()
+        {
+            return Ok((base, claim));
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Locks the directory at `path` (flock(2)); `None` if somebody else holds the lock.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let directory = File::open(path)?;
+    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(directory)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 #[cfg(test)]
@@ -168,9 +194,15 @@ mod tests {
 
     #[test]
     fn only_the_dead_are_swept() {
-        assert!(!is_stale(&format!("web-{}", std::process::id())));
-        assert!(!is_stale("web"));
-        // Above the kernel's largest pid_max.
-        assert!(is_stale("web-4194305"));
+        let family = tempfile::tempdir().unwrap();
+        let (base, alive) = claim(family.path(), "web-1").unwrap();
+        let (other, dead) = claim(family.path(), "web-1").unwrap();
+        assert_ne!(base, other);
+        drop(dead);
+        sweep(family.path());
+        assert!(base.exists() && !other.exists());
+        drop(alive);
+        sweep(family.path());
+        assert!(!base.exists());
     }
 }
