@@ -37,6 +37,9 @@ struct Options {
     /// The address and port, in place of the policy's; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Show for every layer what its policy asks beside what the kernel enforces.
+    #[arg(long)]
+    receipts: bool,
 }
 
 /// Reads the arguments, makes what is missing, and prints what is going to run.
@@ -51,7 +54,7 @@ fn prepare() -> Result<Setup, Box<dyn Error>> {
         None => (POLICY_NAME.to_owned(), POLICY.to_owned()),
     };
 
-    let Options { policy, mut site, mut certificate, mut key, listen } = options;
+    let Options { policy, mut site, mut certificate, mut key, listen, receipts } = options;
     if certificate.is_some() && key.is_none() && policy.is_none() {
         return Err("--certificate needs --key, or a --policy that names the key".into());
     }
@@ -87,7 +90,7 @@ fn prepare() -> Result<Setup, Box<dyn Error>> {
         authority.as_deref(),
         &value(&text, &["file", "site", "path"])?,
     )?;
-    Ok(Setup { name, text, settings: postcard::to_stdvec(&settings)? })
+    Ok(Setup { name, text, settings: postcard::to_stdvec(&settings)?, receipts })
 }
 
 /// The certificates of a PEM file, the server's own first.

@@ -38,6 +38,7 @@ const REFUSED: u8 = 3;
 pub struct Daemon {
     source: Source,
     settings: Vec<u8>,
+    receipts: bool,
     functions: BTreeMap<String, Function>,
 }
 
@@ -48,7 +49,7 @@ enum Source {
 }
 
 /// A policy that the program makes or embeds, and what its layers shall know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// What the policy is called in messages.
     pub name: String,
@@ -56,6 +57,8 @@ pub struct Setup {
     pub text: String,
     /// See [`Daemon::settings`].
     pub settings: Vec<u8>,
+    /// See [`Daemon::receipts`].
+    pub receipts: bool,
 }
 
 impl Daemon {
@@ -67,7 +70,7 @@ impl Daemon {
 
     /// A daemon whose policy is part of the program.
     pub fn from_text(name: &str, text: &str) -> Self {
-        let setup = Setup { name: name.to_owned(), text: text.to_owned(), settings: Vec::new() };
+        let setup = Setup { name: name.to_owned(), text: text.to_owned(), ..Setup::default() };
         Self::from_setup(|| Ok(setup))
     }
 
@@ -78,7 +81,7 @@ impl Daemon {
     }
 
     fn from_source(source: Source) -> Self {
-        Self { source, settings: Vec::new(), functions: BTreeMap::new() }
+        Self { source, settings: Vec::new(), receipts: false, functions: BTreeMap::new() }
     }
 
     /// Bytes that every layer reads with [`Layer::settings`]: at most 64 KiB. No secret belongs
@@ -86,6 +89,14 @@ impl Daemon {
     #[must_use]
     pub fn settings(mut self, settings: impl Into<Vec<u8>>) -> Self {
         self.settings = settings.into();
+        self
+    }
+
+    /// Whether the log shows the whole receipt of each layer: for every protection, what the
+    /// policy asks beside what the kernel enforces. Otherwise it shows a line.
+    #[must_use]
+    pub fn receipts(mut self, shown: bool) -> Self {
+        self.receipts = shown;
         self
     }
 
@@ -128,7 +139,7 @@ impl Daemon {
     }
 
     fn supervise(self, log: &mut Log) -> ExitCode {
-        let Self { source, settings, functions } = self;
+        let Self { source, settings, receipts, functions } = self;
         let setup = match source {
             Source::Setup(setup) => setup(),
             Source::File(path) => read(&path),
@@ -159,7 +170,10 @@ impl Daemon {
             }
             return ExitCode::from(FINDING);
         }
-        let outcome = Supervisor::new(plan, setup.settings, log).map(|mut daemon| daemon.run());
+        let outcome = Supervisor::new(plan, setup.settings, log).map(|mut daemon| {
+            daemon.receipts = receipts || setup.receipts;
+            daemon.run()
+        });
         match outcome {
             Ok(Outcome::Fine) => ExitCode::SUCCESS,
             Ok(Outcome::GaveUp) => ExitCode::from(FINDING),
@@ -176,7 +190,8 @@ fn read(path: &Path) -> Result<Setup, String> {
     let bytes = policy_file::read(path).map_err(|error| error.to_string())?;
     let name = path.display().to_string();
     // What isn't UTF-8 is refused by the checker, which says where.
-    Ok(Setup { name, text: String::from_utf8_lossy(&bytes).into_owned(), settings: Vec::new() })
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Setup { name, text, ..Setup::default() })
 }
 
 /// Names that the policy runs and the program doesn't register, and the other way round.

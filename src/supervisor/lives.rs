@@ -89,6 +89,9 @@ impl Supervisor<'_> {
         child.deadline = None;
         let (instance, pid) = (child.instance.clone(), child.pid);
         self.log.say(&format!("{instance} is confined, pid {pid}: {}", receipt.summary()));
+        if self.receipts {
+            self.log.print(&receipt.to_string());
+        }
         if let Err(error) = self.hand_over(place) {
             self.log.say(&format!("{instance} can't be given what it needs: {error}"));
             self.kill(place);

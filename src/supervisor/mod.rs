@@ -79,6 +79,7 @@ struct Supervisor<'a> {
     log: &'a mut Log,
     leftovers: Vec<Group>,
     unexplained: Vec<Unexplained>,
+    receipts: bool,
     stopping: bool,
     outcome: Outcome,
 }
@@ -136,6 +137,7 @@ impl<'a> Supervisor<'a> {
             log,
             leftovers: Vec::new(),
             unexplained: Vec::new(),
+            receipts: false,
             stopping: false,
             outcome: Outcome::Fine,
         })

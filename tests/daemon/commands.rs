@@ -7,6 +7,7 @@ use crate::harness::{Daemon, eventually, is_alive};
 
 pub(crate) const TESTS: &[Test] = &[
     ("commands::output_is_stamped_and_harmless", output),
+    ("commands::receipts_are_shown_whole", receipts),
     ("commands::exit_codes_are_told", exit_codes),
     ("commands::a_program_that_is_not_there_is_named", not_there),
     ("commands::a_script_is_refused_with_the_way_out", script),
@@ -38,6 +39,15 @@ fn output() {
     ] {
         assert!(daemon.seen.iter().any(|seen| seen == line), "{line}: {daemon}");
     }
+}
+
+fn receipts() {
+    let mut daemon = Daemon::command_line_with(&sh("exit 0", ""), &["--receipts"]);
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    for protection in cofferdam::policy::plan::Protection::ALL {
+        assert_eq!(daemon.count(&format!("{:18} ", protection.name())), 1, "{daemon}");
+    }
+    assert_eq!(daemon.count("seccomp            demanded  enforced"), 1, "{daemon}");
 }
 
 fn exit_codes() {

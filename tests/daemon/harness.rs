@@ -43,10 +43,15 @@ impl Daemon {
 
     /// `cofferdam run` with a policy.
     pub(crate) fn command_line(policy: &str) -> Self {
+        Self::command_line_with(policy, &[])
+    }
+
+    /// The same, with flags.
+    pub(crate) fn command_line_with(policy: &str, flags: &[&str]) -> Self {
         let directory = directory();
         let path = write_policy(&directory, policy);
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
-        command.arg("run").arg(path);
+        command.arg("run").args(flags).arg(path);
         Self::run(command, directory)
     }
 

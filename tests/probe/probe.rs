@@ -67,7 +67,8 @@ fn daemon(arguments: &[String]) -> Result<ExitCode, String> {
         orders.learn_channels(plan);
     }
     orders.facts.insert("supervisor".to_owned(), std::process::id().to_string());
-    let setup = Setup { name: path, text, settings: orders.to_text().into_bytes() };
+    let setup =
+        Setup { name: path, text, settings: orders.to_text().into_bytes(), ..Setup::default() };
     let daemon = Daemon::from_setup(move || Ok(setup));
     Ok(functions.iter().fold(daemon, |daemon, name| register(daemon, name)).main())
 }
