@@ -5,7 +5,7 @@ use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Audit, ChannelText, Document};
-use crate::policy::plan::{ChannelPlan, DescriptorPlan, MethodPlan};
+use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, MethodPlan, Transport};
 use crate::policy::value::show_size;
 
 pub(super) fn all(
@@ -36,7 +36,17 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
         within(channel.max.as_ref(), "max", 1..=most, ChannelPlan::DEFAULT_MESSAGE, show_size, out);
     let methods = methods(channel, max, out);
     let fds = descriptors(channel, out);
-    Some(ChannelPlan { name: own_name?, from: from?, to: to?, max, methods, fds })
+    Some(ChannelPlan {
+        name: own_name?,
+        from: from?,
+        to: to?,
+        max,
+        methods,
+        fds,
+        audit: crate::policy::plan::Audit::None,
+        witness: false,
+        transport: Transport::Socket,
+    })
 }
 
 fn end_of(
@@ -96,7 +106,14 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
             mistake.help("raise the channel's `max`, or lower the method's");
         }
         if let Some(name) = name(text, "a method", out) {
-            plans.push(MethodPlan { name, max: own_max });
+            plans.push(MethodPlan {
+                name,
+                max: own_max,
+                direction: Direction::Forth,
+                rate: None,
+                once: false,
+                after: None,
+            });
         }
     }
     plans.sort_by(|a, b| a.name.cmp(&b.name));

@@ -35,7 +35,13 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
     danger::because_has_words(file.because.as_ref(), out);
     danger::file(file, out);
     let grant = grants(file, layers, out);
-    Some(FilePlan { name: own_name?, path: file.path.as_ref()?.value.clone(), grant })
+    Some(FilePlan {
+        name: own_name?,
+        path: file.path.as_ref()?.value.clone(),
+        grant,
+        deny: Vec::new(),
+        max_open: None,
+    })
 }
 
 fn grants(

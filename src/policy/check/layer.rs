@@ -44,6 +44,9 @@ fn one(layer: &LayerText, out: &mut Diagnostics) -> Option<LayerPlan> {
     danger::because_has_words(layer.because.as_ref(), out);
     danger::layer(layer, out);
     let plan = LayerPlan {
+        connect: Vec::new(),
+        stdin: None,
+        stdout: None,
         name: own_name?,
         instances: within(
             layer.instances.as_ref(),
@@ -78,7 +81,12 @@ fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan> {
     let mut sockets = Vec::new();
     for (text, address) in &layer.listen {
         if let Some(name) = name(text, "a socket", out) {
-            sockets.push(ListenPlan { name, address: address.value.clone() });
+            sockets.push(ListenPlan {
+                name,
+                address: address.value.clone(),
+                rate: None,
+                per_source: None,
+            });
         }
     }
     sockets.sort_by(|a, b| a.name.cmp(&b.name));

@@ -13,7 +13,7 @@ use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 use super::document::{self, At, Document};
 use super::nearest::nearest;
-use super::plan::Plan;
+use super::plan::{Facilities, Plan};
 use super::source;
 use crate::ident::Name;
 
@@ -108,7 +108,14 @@ fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
     let confined = layer::all(document, out);
     let channels = channel::all(document, &layers, out);
     let files = file::all(document, &layers, out);
-    let mut plan = Plan { name: daemon?, layers: confined, channels, files };
+    let mut plan = Plan {
+        name: daemon?,
+        layers: confined,
+        channels,
+        files,
+        facilities: Facilities::default(),
+        never: Vec::new(),
+    };
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));
