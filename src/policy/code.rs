@@ -51,6 +51,13 @@ codes! {
     Repeated = 118, "the same thing is listed twice";
     EmptyBecause = 119, "a reason without words";
 
+    // Several files, variables, the ceiling.
+    Include = 120, "a file that can't be included";
+    IncludeCycle = 121, "a file that is included more than once";
+    UndefinedVariable = 122, "a variable that is not declared";
+    UnusedVariable = 123, "a variable that nothing uses";
+    AboveCeiling = 124, "a grant above the ceiling";
+
     // Layers.
     NoProgram = 130, "a layer has nothing to run";
     TwoPrograms = 131, "a layer has two things to run";

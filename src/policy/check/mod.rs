@@ -8,13 +8,14 @@ mod program;
 mod syscalls;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
-use super::document::{self, At, Document};
+use super::document::{self, At, Document, Gathered};
 use super::nearest::nearest;
+use super::places::Places;
 use super::plan::{Facilities, Plan};
-use super::source;
 use crate::ident::Name;
 
 /// What came of checking one policy.
@@ -28,8 +29,24 @@ pub struct Checked {
     pub more: usize,
     /// The policy's name in messages, usually its path.
     pub source_name: String,
-    pub(super) text: String,
+    /// Where each rule stands.
+    pub places: Places,
 }
+
+/// What a policy is checked with, besides its own text.
+#[derive(Clone, Copy, Default)]
+pub struct Inputs<'a> {
+    /// Reads a file that a policy includes. Its argument is a path, relative to what
+    /// `source_name` is relative to. `None`: including anything is a mistake.
+    pub load: Option<&'a Load<'a>>,
+    /// Values for variables that the policy declares in `[vars]`, instead of its own.
+    pub vars: &'a [(String, String)],
+    /// The name and the bytes of a ceiling: what any layer may have at most.
+    pub ceiling: Option<(&'a str, &'a [u8])>,
+}
+
+/// Reads a file, or says why not.
+pub type Load<'a> = dyn Fn(&str) -> Result<Vec<u8>, String> + 'a;
 
 /// Checks a policy's bytes, whatever they are.
 ///
@@ -37,18 +54,20 @@ pub struct Checked {
 /// of a policy without any.
 #[must_use]
 pub fn check(source_name: &str, bytes: &[u8]) -> Checked {
+    check_with(source_name, bytes, &Inputs::default())
+}
+
+/// Checks a policy that may include others, has variables set from outside, or is bounded by a
+/// ceiling.
+#[must_use]
+pub fn check_with(source_name: &str, bytes: &[u8], inputs: &Inputs<'_>) -> Checked {
     let mut out = Diagnostics::default();
-    let (text, worth_reading) = source::decode(bytes, &mut out);
-    let plan = if worth_reading { plan(&text, &mut out) } else { None };
+    let (gathered, worth_reading) = document::gather(source_name, bytes, inputs, &mut out);
+    let plan = if worth_reading { plan(&gathered, &mut out) } else { None };
     let plan = plan.filter(|_| !out.has_errors());
     let (diagnostics, more) = out.finish();
-    Checked {
-        plan,
-        diagnostics,
-        more,
-        source_name: source_name.to_owned(),
-        text: text.into_owned(),
-    }
+    let places = Places { tree: Arc::new(gathered.tree), texts: Arc::new(gathered.texts) };
+    Checked { plan, diagnostics, more, source_name: source_name.to_owned(), places }
 }
 
 impl Checked {
@@ -67,9 +86,9 @@ impl Checked {
     }
 }
 
-fn plan(text: &str, out: &mut Diagnostics) -> Option<Plan> {
-    let (tree, wrong_lines) = source::parse(text, out);
-    let document = document::read(&tree, out);
+fn plan(gathered: &Gathered, out: &mut Diagnostics) -> Option<Plan> {
+    let wrong_lines = &gathered.wrong;
+    let document = document::read(&gathered.tree, out);
     let plan = judge(&document, out);
     if !wrong_lines.is_empty() {
         // Where the syntax is broken things are missing that were meant to be there.

@@ -1,13 +1,11 @@
 //! Reading `[channel.NAME]`.
 
-use serde_spanned::Spanned;
-use toml::de::DeValue;
-
 use super::keys;
 use super::section::{Section, not_twice, string, word, wrong_type};
 use super::{At, Audit, ChannelText, Method};
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::DescriptorKind;
+use crate::policy::tree::{Node, Value};
 
 const AUDITS: [(&str, Audit); 3] =
     [("none", Audit::None), ("digest", Audit::Digest), ("payload", Audit::Payload)];
@@ -24,7 +22,7 @@ const KINDS: [(&str, DescriptorKind); 7] = [
 
 pub(super) fn read(
     name: At<String>,
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     out: &mut Diagnostics,
 ) -> Option<ChannelText> {
     let channel = Section::open(value, &keys::CHANNEL, out)?;
@@ -44,18 +42,18 @@ pub(super) fn read(
 
 /// `["sign"]`, or `{ sign = { max = "4KiB" } }`.
 fn methods(
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     channel: &Section<'_>,
     out: &mut Diagnostics,
 ) -> Option<At<Vec<Method>>> {
-    let methods = match value.get_ref() {
-        DeValue::Array(list) => {
+    let methods = match &value.value {
+        Value::List(list) => {
             let names: Vec<_> =
                 list.iter().filter_map(|item| string(item, "methods", out)).collect();
             not_twice(names.iter(), out);
             names.into_iter().map(|name| (name, None)).collect()
         }
-        DeValue::Table(_) => {
+        Value::Table(_) => {
             let entries = channel.entries("methods", out);
             let read = |(name, value)| {
                 let max = Section::open(value, &keys::METHOD, out)?.size("max", out);
@@ -65,7 +63,7 @@ fn methods(
         }
         _ => return wrong_type(value, "`methods` is a list of names, or a table of methods", out),
     };
-    Some(At { value: methods, span: value.span() })
+    Some(At { value: methods, span: value.span.clone() })
 }
 
 fn kinds(fds: &Section<'_>, out: &mut Diagnostics) -> Option<At<Vec<Option<DescriptorKind>>>> {

@@ -18,7 +18,7 @@ pub(super) const ALL: [&Keys; 8] =
 
 pub(super) const TOP: Keys = Keys {
     what: "a policy",
-    known: &["cofferdam", "name", "layer", "channel", "file"],
+    known: &["cofferdam", "name", "include", "vars", "layer", "channel", "file"],
     later: &[
         "region",
         "signal",
@@ -28,8 +28,6 @@ pub(super) const TOP: Keys = Keys {
         "semaphore",
         "mapped-file",
         "never",
-        "include",
-        "vars",
     ],
 };
 

@@ -1,14 +1,12 @@
 //! Reading `[layer.NAME]`.
 
-use serde_spanned::Spanned;
-use toml::de::DeValue;
-
 use super::keys;
 use super::section::Section;
 use super::{At, LayerText, LimitsText, RestartText};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::{GiveUp, ListenAddress, RestartOn, View};
+use crate::policy::tree::Node;
 use crate::policy::value;
 
 const VIEWS: [(&str, View); 2] = [("empty", View::Empty), ("system", View::System)];
@@ -21,7 +19,7 @@ const GIVE_UPS: [(&str, GiveUp); 2] =
 
 pub(super) fn read(
     name: At<String>,
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     out: &mut Diagnostics,
 ) -> Option<LayerText> {
     let layer = Section::open(value, &keys::LAYER, out)?;
@@ -50,7 +48,7 @@ pub(super) fn read(
         view: layer.word("view", &VIEWS, out),
         env: layer
             .get("env")
-            .map(|value| At { value: layer.pairs("env", out), span: value.span() }),
+            .map(|value| At { value: layer.pairs("env", out), span: value.span.clone() }),
         capabilities: list("capabilities", out),
         execmem: layer.boolean("execmem", out),
         uid: layer.integer("uid", out),

@@ -5,18 +5,19 @@
 
 mod channel;
 mod file;
+mod gather;
 mod keys;
 mod layer;
 mod section;
+mod vars;
 
 use std::time::Duration;
 
-use serde_spanned::Spanned;
-use toml::de::{DeTable, DeValue};
-
+pub(crate) use self::gather::{Gathered, gather};
 use self::section::Section;
 use super::code::Code;
 use super::diagnostic::{Diagnostics, Span};
+use super::tree::{Node, Table, Value};
 use super::plan::{DescriptorKind, FileRight, GiveUp, ListenAddress, RestartOn, View};
 
 /// A value and its place in the text.
@@ -129,29 +130,15 @@ pub(crate) type Grant = (At<String>, At<Vec<At<FileRight>>>);
 const VERSION: i128 = 1;
 
 /// Reads a tree, and tells every key and value that is not of the language.
-pub(crate) fn read(tree: &DeTable<'_>, out: &mut Diagnostics) -> Document {
+pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
     let top = Section::root(tree, &keys::TOP, out);
-    match top.integer("cofferdam", out) {
-        Some(version) if version.value != VERSION => {
-            out.error(
-                Code::Version,
-                &version.span,
-                format!("version {} of the policy language is not known", version.value),
-            )
-            .help(format!("this program reads version {VERSION}"));
-        }
-        None if !top.has("cofferdam") => {
-            out.error(Code::Version, &(0..0), "the policy does not say its language version")
-                .help("begin the file with the line `cofferdam = 1`");
-        }
-        _ => {}
-    }
-    let none =
-        |value: &Spanned<DeValue<'_>>| value.get_ref().as_table().is_some_and(DeTable::is_empty);
+    let none = |node: &Node| matches!(&node.value, Value::Table(table) if table.is_empty());
     if !top.has("layer") || top.get("layer").is_some_and(none) {
         out.error(Code::NoLayer, &(0..0), "the policy has no layer")
             .help("add one: `[layer.NAME]` with `run` or `exec`");
     }
+    // Their contents were looked at when the files were put together.
+    let _ = top.entries("vars", out);
     Document {
         name: top.require("name", "the daemon's name, as in `name = \"signer\"`", out),
         layers: named(&top, "layer", out, layer::read),
@@ -165,7 +152,7 @@ fn named<T>(
     top: &Section<'_>,
     kind: &str,
     out: &mut Diagnostics,
-    read: fn(At<String>, &Spanned<DeValue<'_>>, &mut Diagnostics) -> Option<T>,
+    read: fn(At<String>, &Node, &mut Diagnostics) -> Option<T>,
 ) -> Vec<T> {
     let entries = top.entries(kind, out);
     entries.into_iter().filter_map(|(name, value)| read(name, value, out)).collect()
