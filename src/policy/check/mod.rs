@@ -1,11 +1,22 @@
 //! The checker: a document in, a plan out, or every mistake of the document.
 
+mod broker;
 mod channel;
 mod danger;
+mod ends;
 mod file;
 mod layer;
+mod memory;
+mod never;
+mod order;
+mod paths;
 mod program;
+mod rate;
+mod stream;
 mod syscalls;
+mod useless;
+
+pub(crate) use self::program::CAPABILITIES;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,6 +127,11 @@ fn follows_from_absence(code: Code) -> bool {
             | Code::UnknownLayer
             | Code::NeedsBecause
             | Code::DescriptorKinds
+            | Code::UndefinedVariable
+            | Code::UnknownMethod
+            | Code::UnknownPipe
+            | Code::UnknownObject
+            | Code::NobodyOpens
     )
 }
 
@@ -127,18 +143,51 @@ fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
     let confined = layer::all(document, out);
     let channels = channel::all(document, &layers, out);
     let files = file::all(document, &layers, out);
-    let mut plan = Plan {
-        name: daemon?,
-        layers: confined,
-        channels,
-        files,
-        facilities: Facilities::default(),
-        never: Vec::new(),
-    };
+    let facilities = facilities(document, &layers, out);
+    let never = never::all(document, &layers, out);
+    paths::all(document, out);
+    order::calls(document, out);
+    useless::nobody_opens(document, out);
+    let mut plan = Plan { name: daemon?, layers: confined, channels, files, facilities, never };
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));
+    plan.never.sort();
+    plan.never.dedup();
+    // Ways through a plan with mistakes would be ways through another policy.
+    if !out.has_errors() {
+        never::hold(document, &plan, out);
+        useless::all(document, out);
+    }
     Some(plan)
+}
+
+fn facilities(document: &Document, layers: &Layers<'_>, out: &mut Diagnostics) -> Facilities {
+    fn each<T, P>(
+        texts: &[T],
+        layers: &Layers<'_>,
+        out: &mut Diagnostics,
+        one: fn(&T, &Layers<'_>, &mut Diagnostics) -> Option<P>,
+        name: fn(&P) -> &Name,
+    ) -> Vec<P> {
+        let mut plans: Vec<_> = texts.iter().filter_map(|text| one(text, layers, out)).collect();
+        plans.sort_by(|a, b| name(a).cmp(name(b)));
+        plans
+    }
+    let mut facilities = Facilities {
+        signals: broker::signals(&document.signals, layers, out),
+        queues: each(&document.queues, layers, out, stream::queue, |plan| &plan.name),
+        pipes: each(&document.pipes, layers, out, stream::pipe, |plan| &plan.name),
+        fifos: each(&document.fifos, layers, out, stream::fifo, |plan| &plan.name),
+        semaphores: broker::semaphores(&document.semaphores, layers, out),
+        regions: each(&document.regions, layers, out, memory::region, |plan| &plan.name),
+        mapped_files: each(&document.mapped_files, layers, out, memory::mapped_file, |plan| {
+            &plan.name
+        }),
+    };
+    facilities.signals.sort_by(|a, b| a.name.cmp(&b.name));
+    facilities.semaphores.sort_by(|a, b| a.name.cmp(&b.name));
+    facilities
 }
 
 /// The layers that a document defines, by name.

@@ -32,6 +32,8 @@ pub(super) fn read(
     Some(FileText {
         path: file.require("path", "`path = \"/an/absolute/path\"`", out),
         grant: file.get("grant").map(|value| At { value: grants(&file, out), span: value.span.clone() }),
+        deny: file.strings("deny", out).map(|list| list.value).unwrap_or_default(),
+        max_open: file.integer("max-open", out),
         because: file.string("because", out),
         name,
     })

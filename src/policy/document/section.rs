@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::keys::{self, Keys};
-use super::{At, Pair};
+use super::{At, Pair, RateText};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::nearest::{nearest, one_of};
@@ -11,7 +11,7 @@ use crate::policy::tree::{Node, Table, Value};
 use crate::policy::value;
 
 /// The most entries of a list or of a table of names.
-const MAX_ENTRIES: usize = 1024;
+pub(super) const MAX_ENTRIES: usize = 1024;
 
 /// One table of the text. Opening it tells its unknown keys.
 pub(super) struct Section<'a> {
@@ -79,11 +79,29 @@ impl<'a> Section<'a> {
         example: &str,
         out: &mut Diagnostics,
     ) -> Option<At<String>> {
+        self.demand(key, example, out);
+        self.string(key, out)
+    }
+
+    /// Tells a key that must be there and isn't; `example` says what to write.
+    pub(super) fn demand(&self, key: &str, example: &str, out: &mut Diagnostics) {
         if !self.has(key) {
             out.error(Code::Missing, &self.span, format!("{} needs `{key}`", self.keys.what))
                 .help(format!("add {example}"));
         }
-        self.string(key, out)
+    }
+
+    /// How often: `"500/s"`, `"1MiB/s"`.
+    pub(super) fn rate(&self, key: &str, out: &mut Diagnostics) -> Option<At<RateText>> {
+        let text = self.string(key, out)?;
+        match value::rate(&text.value) {
+            Ok(rate) => Some(At { value: rate, span: text.span }),
+            Err(why) => {
+                let message = format!("`{}` is not a rate", text.value.escape_debug());
+                out.error(Code::BadRate, &text.span, message).label(why);
+                None
+            }
+        }
     }
 
     pub(super) fn boolean(&self, key: &str, out: &mut Diagnostics) -> Option<At<bool>> {
