@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// What is to be said of one policy.
 enum Report {
-    Checked(Checked),
+    Checked(Box<Checked>),
     Unread(PathBuf, PolicyFileError),
 }
 
@@ -107,9 +107,14 @@ impl Report {
         let mut defects = found.take();
         // Several files in one directory have its defects in common.
         let mut seen = Vec::new();
-        defects.retain(|defect| !seen.contains(defect) && { seen.push(defect.clone()); true });
+        defects.retain(|defect| {
+            !seen.contains(defect) && {
+                seen.push(defect.clone());
+                true
+            }
+        });
         checked.diagnostics.splice(0..0, defects.into_iter().map(warn));
-        Self::Checked(checked)
+        Self::Checked(Box::new(checked))
     }
 
     fn exit_code(&self, args: &Args) -> u8 {

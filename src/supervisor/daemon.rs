@@ -10,8 +10,8 @@ use super::{Outcome, Supervisor, policy_file};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
-use crate::policy::{self, Inputs};
 use crate::policy::plan::{Plan, Program};
+use crate::policy::{self, Inputs};
 
 /// Exit code when the policy is invalid or the daemon gave up: a finding.
 const FINDING: u8 = 1;
@@ -187,7 +187,9 @@ impl Daemon {
         let Some(plan) = checked.plan else { return ExitCode::from(FINDING) };
         let missing = policy::unbuilt(&plan);
         if !missing.is_empty() {
-            missing.iter().for_each(|text| log.say(text));
+            for text in &missing {
+                log.say(text);
+            }
             return ExitCode::from(REFUSED);
         }
         let unbound = unbound(&plan, &functions);

@@ -29,16 +29,15 @@ pub(super) fn fill_in(
     let mut wrong = Vec::new();
     let mut vars = declared(tree, out);
     for (name, value) in given {
-        match vars.iter_mut().find(|var| var.name == *name) {
-            Some(var) => var.value.clone_from(value),
-            None => {
-                let near = nearest(name, vars.iter().map(|var| var.name.as_str()));
-                let message = format!("the policy has no variable `{}`", name.escape_debug());
-                let mut mistake =
-                    Diagnostic::about_file(Code::UndefinedVariable, Severity::Error, message);
-                mistake.did_you_mean(near).help("declare it: `[vars]` with `NAME = \"value\"`");
-                out.push(mistake);
-            }
+        if let Some(var) = vars.iter_mut().find(|var| var.name == *name) {
+            var.value.clone_from(value);
+        } else {
+            let near = nearest(name, vars.iter().map(|var| var.name.as_str()));
+            let message = format!("the policy has no variable `{}`", name.escape_debug());
+            let mut mistake =
+                Diagnostic::about_file(Code::UndefinedVariable, Severity::Error, message);
+            mistake.did_you_mean(near).help("declare it: `[vars]` with `NAME = \"value\"`");
+            out.push(mistake);
         }
     }
     for (key, entry) in tree.iter_mut() {
@@ -77,12 +76,10 @@ fn declared(tree: &Table, out: &mut Diagnostics) -> Vec<Var> {
 
 fn in_node(node: &mut Node, vars: &mut [Var], wrong: &mut Vec<Span>, out: &mut Diagnostics) {
     match &mut node.value {
-        Value::String(text) if text.contains("${") => {
-            match filled(text, &node.span, vars, out) {
-                Some(filled) => *text = filled,
-                None => wrong.push(node.span.clone()),
-            }
-        }
+        Value::String(text) if text.contains("${") => match filled(text, &node.span, vars, out) {
+            Some(filled) => *text = filled,
+            None => wrong.push(node.span.clone()),
+        },
         Value::List(list) => list.iter_mut().for_each(|item| in_node(item, vars, wrong, out)),
         Value::Table(table) => {
             for entry in table.values_mut() {
