@@ -1,7 +1,9 @@
 //! Policy: the text, what it says, and the plan that was checked. Pure: no system calls.
 //!
 //! Reading order: [`plan`] is what comes out; `document` mirrors the text, and is private;
-//! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told.
+//! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told,
+//! [`code`] explains each kind, [`defaults`] says what an unwritten key means. [`places`] finds a
+//! rule's line again, [`print`](mod@print) makes text of a plan, [`judge`] answers questions.
 //!
 //! What this floor does not do: open files (see `supervisor::policy_file`), look at the machine,
 //! or know whether a path exists.
@@ -9,6 +11,7 @@
 
 pub mod check;
 pub mod code;
+pub mod defaults;
 pub mod diagnostic;
 pub mod judge;
 pub mod places;
