@@ -75,11 +75,11 @@ fn warnings_count_when_asked() {
 
 #[test]
 fn a_policy_is_checked_with_its_files_variables_and_ceiling() {
-    let text = format!(
+    let policy = format!(
         "include = [\"base.toml\"]\n{GOOD}[vars]\nroot = \"/srv\"\n[file.f]\n\
          path = \"${{root}}/f\"\ngrant = {{ b = [\"read\"], c = [\"read\"] }}\n"
     );
-    let (place, path) = place("a.toml", &text);
+    let (place, path) = place("a.toml", &policy);
     let beside = |name: &str, text: &str| {
         let path = place.path().join(name);
         fs::write(&path, text).unwrap();
