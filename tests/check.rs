@@ -64,15 +64,64 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn warnings_count_when_asked() {
-    let policy = format!(
-        "{GOOD}[layer.c]\nrun = \"c\"\n[channel.d]\nfrom = \"b\"\nto = \"c\"\naudit = \"digest\"\n"
-    );
+    let policy = format!("{GOOD}[vars]\nunused = \"x\"\n");
     let (_place, path) = place("a.toml", &policy);
     let output = check(&[&path]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stderr).contains("warning[E0164]"), "{output:?}");
-    assert!(text(&output.stdout).starts_with("ok: 2 layers, 1 channels"), "{output:?}");
+    assert!(text(&output.stderr).contains("warning[E0123]"), "{output:?}");
+    assert!(text(&output.stdout).starts_with("ok: 1 layers, 0 channels"), "{output:?}");
     assert_eq!(check(&[&path, "--deny-warnings"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_policy_is_checked_with_its_files_variables_and_ceiling() {
+    let policy = format!(
+        "include = [\"base.toml\"]\n{GOOD}[vars]\nroot = \"/srv\"\n[file.f]\n\
+         path = \"${{root}}/f\"\ngrant = {{ b = [\"read\"], c = [\"read\"] }}\n"
+    );
+    let (place, path) = place("a.toml", &policy);
+    let beside = |name: &str, text: &str| {
+        let path = place.path().join(name);
+        fs::write(&path, text).unwrap();
+        mode(&path, 0o600);
+        path.to_str().unwrap().to_owned()
+    };
+    assert_eq!(check(&[&path]).status.code(), Some(1));
+    let base = beside("base.toml", "cofferdam = 1\n[layer.c]\nrun = \"c\"\n");
+    let output = check(&[&path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
+    assert!(text(&output.stdout).starts_with("ok: 2 layers"), "{output:?}");
+    mode(Path::new(&base), 0o666);
+    assert!(text_of(&check(&[&path])).contains("base.toml has mode 0666"));
+
+    let ceiling = beside("ceiling", "cofferdam = 1\n[ceiling]\npaths = [\"/srv/*\"]\n");
+    assert_eq!(check(&[&path, "--ceiling", &ceiling]).status.code(), Some(0));
+    let other = ["--ceiling", &ceiling, "--var", "root=/var"];
+    let output = check(&[&[path.as_str()], &other[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let said = text_of(&output);
+    assert!(said.contains("`/var/f` is above the ceiling") && said.contains("ceiling:3"), "{said}");
+    assert_eq!(check(&[&path, "--var", "no=1"]).status.code(), Some(1));
+    assert_eq!(check(&[&path, "--var", "root"]).status.code(), Some(2));
+    assert_eq!(check(&[&path, "--ceiling", "/nowhere"]).status.code(), Some(3));
+}
+
+#[test]
+fn what_is_not_built_does_not_start() {
+    let program = GOOD.replace("run = \"b\"", "exec = [\"/bin/true\"]");
+    let policy =
+        format!("{program}[fifo.f]\npath = \"/tmp/f\"\nto = \"c\"\n[layer.c]\nrun = \"c\"\n");
+    let (_place, path) = place("a.toml", &policy);
+    assert_eq!(check(&[&path]).status.code(), Some(0));
+    let output = Command::new(env!("CARGO_BIN_EXE_cofferdam")).args(["run", &path]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+    let said = text_of(&output);
+    assert!(said.contains("[fifo.f] a fifo is not built yet"), "{said}");
+}
+
+fn text_of(output: &Output) -> &str {
+    text(&output.stderr)
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
 use super::datagram::{Buffer, Received, send_record};
 use super::descriptor;
 use super::fault::{LinkError, PeerFault};
+use super::protocol::Progress;
 use super::rules::Rules;
 use crate::seal::Session;
 use crate::seal::aead::TAG;
@@ -33,6 +35,7 @@ pub struct Endpoint {
     sent: u64,
     pressed: bool,
     partial: Option<Partial>,
+    progress: Progress,
 }
 
 /// A message too large for one record, on its way out.
@@ -112,6 +115,7 @@ impl Endpoint {
     /// An end whose handshake is done.
     pub fn new(socket: Arc<OwnedFd>, session: Session, rules: Arc<Rules>) -> Self {
         Self {
+            progress: Progress::new(&rules.plan),
             socket,
             session,
             rules,
@@ -376,9 +380,12 @@ impl Endpoint {
         sink(Incoming { kind: head.kind, method: head.method, call, body, fds })
     }
 
-    fn check(&self, kind: Kind, method: u16, size: usize) -> Result<(), PeerFault> {
+    fn check(&mut self, kind: Kind, method: u16, size: usize) -> Result<(), PeerFault> {
         let max = self.rules.check_received(kind, method)?;
-        if size > max { Err(PeerFault::Size { size, max }) } else { Ok(()) }
+        if size > max {
+            return Err(PeerFault::Size { size, max });
+        }
+        self.progress.admit(&self.rules.plan, kind, method, Instant::now)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::check::Outside;
 use crate::Daemon;
 
 /// What `cofferdam run` takes.
@@ -13,9 +14,18 @@ pub struct Args {
     /// Show for every layer and protection what was asked beside what the kernel enforces
     #[arg(long)]
     receipts: bool,
+    #[command(flatten)]
+    outside: Outside,
 }
 
 /// Runs the daemon until it ends.
 pub fn run(args: &Args) -> ExitCode {
-    Daemon::new(&args.policy).receipts(args.receipts).main()
+    let mut daemon = Daemon::new(&args.policy).receipts(args.receipts);
+    for (name, value) in &args.outside.vars {
+        daemon = daemon.var(name, value);
+    }
+    if let Some(ceiling) = &args.outside.ceiling {
+        daemon = daemon.ceiling(ceiling);
+    }
+    daemon.main()
 }

@@ -288,6 +288,9 @@ pub(crate) mod tests {
 
     pub(crate) fn layer() -> LayerPlan {
         LayerPlan {
+            connect: vec![],
+            stdin: None,
+            stdout: None,
             name: Name::new("worker").expect("a good name"),
             program: Program::Run(Name::new("worker").expect("a good name")),
             instances: 1,

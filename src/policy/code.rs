@@ -1,4 +1,8 @@
-//! The codes of mistakes: stable numbers, one line each.
+//! The codes of mistakes: stable numbers, one line each, and an explanation.
+
+mod facility;
+mod layer;
+mod text;
 
 use std::fmt;
 
@@ -51,6 +55,18 @@ codes! {
     Repeated = 118, "the same thing is listed twice";
     EmptyBecause = 119, "a reason without words";
 
+    // Several files, variables, the ceiling.
+    Include = 120, "a file that can't be included";
+    IncludeCycle = 121, "a file that is included more than once";
+    UndefinedVariable = 122, "a variable that is not declared";
+    UnusedVariable = 123, "a variable that nothing uses";
+    AboveCeiling = 124, "a grant above the ceiling";
+
+    // More values.
+    BadRate = 125, "a rate that can't be read";
+    RateNonsense = 126, "a rate that makes no sense";
+    Contradiction = 127, "settings that contradict each other";
+
     // Layers.
     NoProgram = 130, "a layer has nothing to run";
     TwoPrograms = 131, "a layer has two things to run";
@@ -77,12 +93,67 @@ codes! {
     ToItself = 161, "a channel from a layer to itself";
     DescriptorKinds = 162, "descriptors whose number and kinds disagree";
     MethodTooLarge = 163, "a method larger than its channel";
-    NotRecorded = 164, "an audit that is not recorded yet";
+    UnknownMethod = 165, "a method that comes after one that is not there";
+    MethodCycle = 166, "methods that wait for each other";
+    CallCycle = 167, "layers that call each other in a circle";
+    ForeignEnd = 168, "a foreign program at an end that it can't use";
+    NobodyOpens = 169, "an end that nobody opens";
 
     // Files.
     BadPath = 170, "a path that is not absolute and plain";
     PathTwice = 171, "two grants on one path";
     UnsafeFile = 172, "somebody else can change the policy file";
+    Overlap = 173, "paths within each other with different rights";
+    UnusableFile = 174, "a file grant without the system calls to use it";
+    UnusableCalls = 175, "system calls for files, and no file to use them on";
+
+    // The other facilities.
+    UnknownSignal = 180, "an unknown signal";
+    GrantTwice = 181, "the same thing is granted in two places";
+    KernelSetting = 182, "a size that the kernel gives only to some";
+    KernelRefuses = 183, "a size that the kernel refuses or changes";
+    LockOrder = 184, "semaphores whose order can't be told";
+    OneSided = 185, "shared memory that is not shared";
+    UnknownPipe = 186, "a pipe that is not defined";
+    BadMode = 187, "a mode that can't be given to a fifo";
+
+    // The whole.
+    Idle = 190, "a layer that can do nothing";
+    UnknownObject = 191, "an object that the policy does not have";
+    NeverBroken = 192, "what must never be possible is possible";
+}
+
+/// What there is to know about a kind of mistake. Displays as a text of some lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Why it is one.
+    pub why: &'static str,
+    /// What to do.
+    pub way_out: &'static str,
+    /// How it is written well: a piece of a policy, or a command.
+    pub example: &'static str,
+}
+
+impl Code {
+    /// The code of a number, as in `E0107`, `e107` or `107`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = text.trim_start_matches(['E', 'e']).parse::<u16>().ok()?;
+        Self::ALL.iter().copied().find(|code| code.number() == number)
+    }
+
+    /// Why it is a mistake, the way out, and an example.
+    pub fn explanation(self) -> Explanation {
+        let mut all = text::ALL.iter().chain(layer::ALL).chain(facility::ALL);
+        let found = all.find(|(code, _)| *code == self).map(|(_, about)| *about);
+        found.unwrap_or(Explanation { why: self.title(), way_out: "", example: "" })
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n\n{}\n", self.why, self.way_out)?;
+        self.example.lines().try_for_each(|line| write!(f, "\n    {line}"))
+    }
 }
 
 impl fmt::Display for Code {
@@ -100,5 +171,17 @@ mod tests {
         assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
         assert!(Code::ALL.iter().all(|code| !code.title().contains('\n')));
         assert_eq!(Code::UnknownKey.to_string(), "E0107");
+        assert_eq!(Code::parse("E0107"), Some(Code::UnknownKey));
+        assert_eq!((Code::parse("E0164"), Code::parse(""), Code::parse("EE")), (None, None, None));
+    }
+
+    #[test]
+    fn every_code_is_explained() {
+        for code in Code::ALL {
+            let about = code.explanation();
+            assert!(about.why != code.title() && about.why.ends_with('.'), "{code}");
+            assert!(about.way_out.ends_with('.') && !about.example.is_empty(), "{code}");
+        }
+        assert!(Code::NeverBroken.explanation().to_string().contains("\n    [[never]]\n"));
     }
 }

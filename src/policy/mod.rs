@@ -1,7 +1,9 @@
 //! Policy: the text, what it says, and the plan that was checked. Pure: no system calls.
 //!
 //! Reading order: [`plan`] is what comes out; `document` mirrors the text, and is private;
-//! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told.
+//! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told,
+//! [`code`] explains each kind, [`defaults`] says what an unwritten key means. [`places`] finds a
+//! rule's line again, [`print`](mod@print) makes text of a plan, [`judge`] answers questions.
 //!
 //! What this floor does not do: open files (see `supervisor::policy_file`), look at the machine,
 //! or know whether a path exists.
@@ -9,15 +11,25 @@
 
 pub mod check;
 pub mod code;
+pub mod defaults;
 pub mod diagnostic;
+pub mod judge;
+pub mod places;
 pub mod plan;
+pub mod print;
 pub mod syscall;
 
 mod document;
 mod nearest;
 mod render;
 mod source;
+mod texts;
+mod tree;
+mod unbuilt;
 mod value;
 
-pub use check::{Checked, check};
+pub use check::{Checked, Inputs, check, check_with};
+pub use places::{Place, Places};
+pub use print::print;
 pub use source::MAX_SIZE;
+pub use unbuilt::unbuilt;

@@ -23,6 +23,10 @@ pub struct Plan {
     pub channels: Vec<ChannelPlan>,
     /// Its files and directories, sorted by name.
     pub files: Vec<FilePlan>,
+    /// The other facilities.
+    pub facilities: Facilities,
+    /// What must never be possible, sorted. It holds, or there would be no plan.
+    pub never: Vec<Never>,
 }
 
 /// One layer: what runs, and what it may do.
@@ -39,6 +43,12 @@ pub struct LayerPlan {
     pub syscalls: Vec<SyscallPlan>,
     /// Listening sockets that the supervisor binds for it, sorted by name.
     pub listen: Vec<ListenPlan>,
+    /// Addresses that the supervisor connects to for it, sorted by name.
+    pub connect: Vec<ConnectPlan>,
+    /// The pipe that an `exec` layer reads as its standard input.
+    pub stdin: Option<Name>,
+    /// The pipe that an `exec` layer writes as its standard output.
+    pub stdout: Option<Name>,
     /// Resource limits.
     pub limits: Limits,
     /// What happens when it ends.
@@ -151,6 +161,62 @@ pub struct ListenPlan {
     pub name: Name,
     /// Where it listens.
     pub address: ListenAddress,
+    /// How many connections it accepts in a while; `None` is no limit.
+    pub rate: Option<Rate>,
+    /// How many connections one source address may have open at once; `None` is no limit.
+    pub per_source: Option<u32>,
+}
+
+/// An address that the supervisor connects to; the layer gets the connected socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectPlan {
+    /// Its name, by which the layer asks for it.
+    pub name: Name,
+    /// Where to.
+    pub address: ConnectAddress,
+}
+
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConnectAddress {
+    /// `tcp:192.0.2.1:443`, `tcp:example.org:443`: a name is resolved outside of the layer.
+    Tcp {
+        /// Address (IPv6 without brackets) or host name.
+        host: String,
+        /// Port, 1 to 65535.
+        port: u16,
+    },
+    /// `udp:192.0.2.1:53`.
+    Udp {
+        /// Address (IPv6 without brackets) or host name.
+        host: String,
+        /// Port, 1 to 65535.
+        port: u16,
+    },
+    /// `unix:/run/other.sock`.
+    Unix(String),
+}
+
+impl std::fmt::Display for ConnectAddress {
+    /// As the policy writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Self::Udp { host, port } if host.contains(':') => write!(f, "udp:[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Udp { host, port } => write!(f, "udp:{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// At most `count` in `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rate {
+    /// How many; at least 1.
+    pub count: u32,
+    /// In which time; at least a millisecond.
+    pub per: Duration,
 }
 
 /// Where a socket listens.
@@ -260,6 +326,34 @@ pub struct ChannelPlan {
     pub methods: Vec<MethodPlan>,
     /// The descriptors that a message may carry.
     pub fds: DescriptorPlan,
+    /// What the audit log keeps of its messages.
+    pub audit: Audit,
+    /// Whether the built-in witness relays it.
+    pub witness: bool,
+    /// How its records travel.
+    pub transport: Transport,
+}
+
+/// What the audit log keeps of a facility's messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Audit {
+    /// Nothing.
+    #[default]
+    None,
+    /// That there was one: number, method, length, hash.
+    Digest,
+    /// The message itself too, sealed to the auditor.
+    Payload,
+}
+
+/// How a channel's records travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Transport {
+    /// A `SOCK_SEQPACKET` socketpair.
+    #[default]
+    Socket,
+    /// A ring in sealed shared memory.
+    Ring,
 }
 
 impl ChannelPlan {
@@ -277,6 +371,24 @@ pub struct MethodPlan {
     pub name: Name,
     /// The largest message of this method, in bytes, both request and reply.
     pub max: u32,
+    /// Who may call it.
+    pub direction: Direction,
+    /// How often one instance may call it; `None` is no limit.
+    pub rate: Option<Rate>,
+    /// Whether an instance may call it once in its life only.
+    pub once: bool,
+    /// The method that must have been called before, by its place in the channel.
+    pub after: Option<u16>,
+}
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Direction {
+    /// The channel's `from` calls, its `to` answers.
+    #[default]
+    Forth,
+    /// The channel's `to` sends one-way messages to its `from`.
+    Back,
 }
 
 /// Which descriptors a message may carry.
@@ -324,6 +436,10 @@ pub struct FilePlan {
     pub path: String,
     /// Rights by layer, sorted by layer.
     pub grant: BTreeMap<Name, Vec<FileRight>>,
+    /// Names beneath a directory that nobody opens through the broker, as patterns with `*`.
+    pub deny: Vec<String>,
+    /// How many descriptors of it a layer may hold from the broker at once; `None` is no limit.
+    pub max_open: Option<u32>,
 }
 
 /// A right on a file, or on all that lies beneath a directory.
@@ -474,6 +590,169 @@ impl Protection {
             Self::Seccomp => "seccomp",
         }
     }
+}
+
+/// The facilities beside channels and files, each sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Facilities {
+    /// `[signal.*]`.
+    pub signals: Vec<SignalPlan>,
+    /// `[queue.*]`.
+    pub queues: Vec<QueuePlan>,
+    /// `[pipe.*]`.
+    pub pipes: Vec<PipePlan>,
+    /// `[fifo.*]`.
+    pub fifos: Vec<FifoPlan>,
+    /// `[semaphore.*]`.
+    pub semaphores: Vec<SemaphorePlan>,
+    /// `[region.*]`.
+    pub regions: Vec<RegionPlan>,
+    /// `[mapped-file.*]`.
+    pub mapped_files: Vec<MappedFilePlan>,
+}
+
+/// Signals that one layer may send to another, through the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalPlan {
+    /// The grant's name.
+    pub name: Name,
+    /// Who sends.
+    pub from: Name,
+    /// Who receives.
+    pub to: Name,
+    /// Which signals, by number, sorted.
+    pub send: Vec<u8>,
+    /// How often; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// A message queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePlan {
+    /// The queue's name.
+    pub name: Name,
+    /// Who sends, sorted.
+    pub send: Vec<Name>,
+    /// Who receives, sorted.
+    pub receive: Vec<Name>,
+    /// How many messages it holds.
+    pub depth: u32,
+    /// The largest message, in bytes.
+    pub max: u32,
+    /// How many priorities there are, 1 to 32.
+    pub priorities: u8,
+    /// What happens to a message for which there is no room.
+    pub on_full: OnFull,
+}
+
+/// What happens when a queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFull {
+    /// The sender waits, at most for this long.
+    Block(Duration),
+    /// The sender gets an error.
+    Reject,
+    /// The oldest message goes.
+    DropOldest,
+}
+
+/// A one-way stream of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipePlan {
+    /// The pipe's name.
+    pub name: Name,
+    /// Who writes.
+    pub from: Name,
+    /// Who reads.
+    pub to: Name,
+    /// Whether its bytes travel as they are, for programs that know nothing of sealing.
+    pub raw: bool,
+    /// Bytes that it holds, a power of two from 4 KiB.
+    pub capacity: u32,
+    /// Bytes in a while; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// A FIFO into which programs outside of the daemon write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FifoPlan {
+    /// The FIFO's name.
+    pub name: Name,
+    /// Absolute path.
+    pub path: String,
+    /// Who reads it.
+    pub to: Name,
+    /// Its owner outside, by number; `None` is the supervisor's user.
+    pub owner: Option<u32>,
+    /// Its mode: write bits only matter.
+    pub mode: u16,
+    /// The longest line, in bytes.
+    pub max: u32,
+    /// Lines in a while; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// Permits that layers lease from the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SemaphorePlan {
+    /// The semaphore's name.
+    pub name: Name,
+    /// How many permits there are.
+    pub permits: u32,
+    /// Who may hold one, sorted.
+    pub holders: Vec<Name>,
+    /// How long a permit is held at most; `None` is until it is given back.
+    pub lease: Option<Duration>,
+    /// Its place in the order in which several are taken: who holds one takes only those of a
+    /// higher place. `None`: it is never taken while another is held.
+    pub order: Option<u32>,
+}
+
+/// Memory that several layers map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionPlan {
+    /// The region's name.
+    pub name: Name,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Who maps it, sorted.
+    pub grant: BTreeMap<Name, MapRight>,
+}
+
+/// A file that several layers map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedFilePlan {
+    /// The grant's name.
+    pub name: Name,
+    /// Absolute path.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether what is committed survives a power cut (`msync`).
+    pub durable: bool,
+    /// Who maps it, sorted.
+    pub grant: BTreeMap<Name, MapRight>,
+}
+
+/// A right on mapped memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum MapRight {
+    /// `r`.
+    Read,
+    /// `rw`.
+    ReadWrite,
+}
+
+/// Something that must never be possible, in any number of steps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Never {
+    /// Who must not.
+    pub layer: Name,
+    /// What it must not reach: `file.key`, `layer.keeper`, `connect.upstream`.
+    pub reach: String,
+    /// Ways through these layers are tolerated, sorted.
+    pub through_except: Vec<Name>,
 }
 
 impl Plan {

@@ -10,8 +10,8 @@ use super::{Outcome, Supervisor, policy_file};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
-use crate::policy;
 use crate::policy::plan::{Plan, Program};
+use crate::policy::{self, Inputs};
 
 /// Exit code when the policy is invalid or the daemon gave up: a finding.
 const FINDING: u8 = 1;
@@ -40,6 +40,8 @@ pub struct Daemon {
     settings: Vec<u8>,
     receipts: bool,
     functions: BTreeMap<String, Function>,
+    vars: Vec<(String, String)>,
+    ceiling: Option<PathBuf>,
 }
 
 /// Where the policy comes from.
@@ -81,7 +83,8 @@ impl Daemon {
     }
 
     fn from_source(source: Source) -> Self {
-        Self { source, settings: Vec::new(), receipts: false, functions: BTreeMap::new() }
+        let (settings, functions) = (Vec::new(), BTreeMap::new());
+        Self { source, settings, receipts: false, functions, vars: Vec::new(), ceiling: None }
     }
 
     /// Bytes that every layer reads with [`Layer::settings`]: at most 64 KiB. No secret belongs
@@ -97,6 +100,21 @@ impl Daemon {
     #[must_use]
     pub fn receipts(mut self, shown: bool) -> Self {
         self.receipts = shown;
+        self
+    }
+
+    /// Gives a variable that the policy declares in `[vars]` another value.
+    #[must_use]
+    pub fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Refuses a policy that grants anything above the ceiling in this file, which must be as safe
+    /// as the policy's own.
+    #[must_use]
+    pub fn ceiling(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ceiling = Some(path.into());
         self
     }
 
@@ -134,60 +152,83 @@ impl Daemon {
         }
         let mut log = Log::default();
         let outcome = self.supervise(&mut log);
-        log.flush();
-        outcome
-    }
-
-    fn supervise(self, log: &mut Log) -> ExitCode {
-        let Self { source, settings, receipts, functions } = self;
-        let setup = match source {
-            Source::Setup(setup) => setup(),
-            Source::File(path) => read(&path),
-        };
-        let mut setup = match setup {
-            Ok(setup) => setup,
-            Err(error) => {
-                log.say(&error);
-                return ExitCode::from(REFUSED);
-            }
-        };
-        setup.settings.extend(settings);
-        if setup.settings.len() > MAX_SETTINGS {
-            log.say(&format!(
-                "the settings have {} bytes, more than {MAX_SETTINGS}",
-                setup.settings.len()
-            ));
-            return ExitCode::from(REFUSED);
-        }
-
-        let checked = policy::check(&setup.name, setup.text.as_bytes());
-        log.print(&checked.render(false));
-        let Some(plan) = checked.plan else { return ExitCode::from(FINDING) };
-        let unbound = unbound(&plan, &functions);
-        if !unbound.is_empty() {
-            for text in &unbound {
-                log.say(text);
-            }
-            return ExitCode::from(FINDING);
-        }
-        let outcome = Supervisor::new(plan, setup.settings, log).map(|mut daemon| {
-            daemon.receipts = receipts || setup.receipts;
-            daemon.run()
-        });
-        match outcome {
+        let code = match outcome {
             Ok(Outcome::Fine) => ExitCode::SUCCESS,
             Ok(Outcome::GaveUp) => ExitCode::from(FINDING),
             Ok(Outcome::Refused) => ExitCode::from(REFUSED),
-            Err(error) => {
-                log.say(&error.to_string());
-                ExitCode::from(REFUSED)
+            Err(Refusal { code, lines }) => {
+                lines.iter().for_each(|line| log.say(line));
+                ExitCode::from(code)
             }
+        };
+        log.flush();
+        code
+    }
+
+    fn supervise(self, log: &mut Log) -> Result<Outcome, Refusal> {
+        // What a program embeds has nothing beside it that it could include.
+        let in_a_file = matches!(self.source, Source::File(_));
+        let setup = match self.source {
+            Source::Setup(setup) => setup().map_err(Refusal::system)?,
+            Source::File(path) => read(&path)?,
+        };
+        let settings = [setup.settings, self.settings].concat();
+        if settings.len() > MAX_SETTINGS {
+            return Err(Refusal::system(format!(
+                "the settings have {} bytes, more than {MAX_SETTINGS}",
+                settings.len()
+            )));
         }
+
+        let ceiling = self.ceiling.map(|path| read(&path)).transpose()?;
+        let load = |path: &str| policy_file::read(Path::new(path)).map_err(|e| e.to_string());
+        let checked = policy::check_with(
+            &setup.name,
+            setup.text.as_bytes(),
+            &Inputs {
+                load: if in_a_file { Some(&load) } else { None },
+                vars: &self.vars,
+                ceiling: ceiling.as_ref().map(|file| (file.name.as_str(), file.text.as_bytes())),
+            },
+        );
+        log.print(&checked.render(false));
+        let Some(plan) = checked.plan else { return Err(Refusal::finding(Vec::new())) };
+        let unbound = unbound(&plan, &self.functions);
+        if !unbound.is_empty() {
+            return Err(Refusal::finding(unbound));
+        }
+        let unbuilt = policy::unbuilt(&plan);
+        if !unbuilt.is_empty() {
+            return Err(Refusal { code: REFUSED, lines: unbuilt });
+        }
+        let mut supervisor = Supervisor::new(plan, settings, log)
+            .map_err(|error| Refusal::system(error.to_string()))?;
+        supervisor.receipts = self.receipts || setup.receipts;
+        Ok(supervisor.run())
     }
 }
 
-fn read(path: &Path) -> Result<Setup, String> {
-    let bytes = policy_file::read(path).map_err(|error| error.to_string())?;
+/// Why a daemon doesn't begin, as it is told to a person.
+struct Refusal {
+    code: u8,
+    lines: Vec<String>,
+}
+
+impl Refusal {
+    fn system(line: String) -> Self {
+        Self { code: REFUSED, lines: vec![line] }
+    }
+
+    fn finding(lines: Vec<String>) -> Self {
+        Self { code: FINDING, lines }
+    }
+}
+
+fn read(path: &Path) -> Result<Setup, Refusal> {
+    let bytes = policy_file::read(path).map_err(|error| Refusal {
+        code: if error.is_finding() { FINDING } else { REFUSED },
+        lines: vec![error.to_string()],
+    })?;
     let name = path.display().to_string();
     // What isn't UTF-8 is refused by the checker, which says where.
     let text = String::from_utf8_lossy(&bytes).into_owned();

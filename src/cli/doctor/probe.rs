@@ -110,6 +110,9 @@ fn pause() -> bool {
 fn layer() -> io::Result<LayerPlan> {
     let name = Name::new("probe").map_err(io::Error::other)?;
     Ok(LayerPlan {
+        connect: Vec::new(),
+        stdin: None,
+        stdout: None,
         program: Program::Run(name.clone()),
         name,
         instances: 1,
