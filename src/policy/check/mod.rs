@@ -7,6 +7,8 @@ mod layer;
 mod program;
 mod syscalls;
 
+pub(super) use program::CAPABILITIES;
+
 use std::collections::BTreeMap;
 
 use super::code::Code;
