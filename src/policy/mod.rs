@@ -11,6 +11,7 @@ pub mod check;
 pub mod code;
 pub mod diagnostic;
 pub mod judge;
+pub mod places;
 pub mod plan;
 pub mod syscall;
 

@@ -15,6 +15,7 @@ use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 use super::document::{self, At, Document};
 use super::nearest::nearest;
+use super::places::Places;
 use super::plan::{Facilities, Plan};
 use super::source;
 use crate::ident::Name;
@@ -30,6 +31,8 @@ pub struct Checked {
     pub more: usize,
     /// The policy's name in messages, usually its path.
     pub source_name: String,
+    /// Where its rules stand.
+    pub places: Places,
     pub(super) text: String,
 }
 
@@ -49,6 +52,7 @@ pub fn check(source_name: &str, bytes: &[u8]) -> Checked {
         diagnostics,
         more,
         source_name: source_name.to_owned(),
+        places: Places { name: source_name.to_owned(), text: text.clone().into_owned() },
         text: text.into_owned(),
     }
 }
