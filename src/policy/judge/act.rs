@@ -205,6 +205,22 @@ pub fn meant(word: &str, object: &str) -> Vec<Act> {
         .collect()
 }
 
+/// The words that mean something on this object.
+pub(super) fn words_on(object: &str) -> Vec<&'static str> {
+    let acts = acts_on(object).iter().map(|act| act.name());
+    let umbrellas = UMBRELLAS.iter().map(|(word, _)| *word);
+    let mut words: Vec<&str> =
+        umbrellas.filter(|word| !meant(word, object).is_empty()).chain(acts).collect();
+    let mut seen = Vec::new();
+    words.retain(|word| {
+        !seen.contains(word) && {
+            seen.push(*word);
+            true
+        }
+    });
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

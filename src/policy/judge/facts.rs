@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-pub(super) use facility::has;
+pub(super) use facility::{has, kind_name};
 pub(super) use layer::address;
 
 use super::act::Act;

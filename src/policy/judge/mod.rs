@@ -7,6 +7,8 @@
 //! by its path in the policy, such as `file.key.grant.keeper`; whoever shows it looks the line up.
 
 pub mod act;
+pub mod calls;
+pub mod can;
 pub mod facts;
 pub mod flow;
 pub mod reach;
@@ -14,5 +16,6 @@ pub mod reach;
 mod names;
 
 pub use act::Act;
+pub use can::{Answer, can};
 pub use facts::{Bound, Fact, Facts, facts};
 pub use reach::{Step, Ways, reach};
