@@ -4,8 +4,10 @@
 //! that gave up); 2 wrong usage; 3 the system refused. Results go to standard output, errors to
 //! standard error.
 
+mod can;
 mod check;
 mod doctor;
+mod read;
 mod run;
 
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ enum Verb {
     Run(run::Args),
     /// Check policies: every mistake of each, or one line that says what it holds
     Check(check::Args),
+    /// Answer whether a layer may do something: yes or no, the rule, and the ways through others
+    Can(can::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
 }
@@ -40,6 +44,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Can(args) => can::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
     }
 }

@@ -54,6 +54,17 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Whether it bounds anything that a person would ask about.
+    pub(crate) fn is_worth_saying(&self) -> bool {
+        let usual = matches!(self.name, "transport" | "owner")
+            || matches!(
+                (self.name, self.text.as_str()),
+                ("once" | "witness", "no") | ("deny", "none")
+            )
+            || (self.name, self.amount) == ("after", 1);
+        self.amount != u128::MAX && !usual
+    }
+
     /// A bound that is a number.
     pub(super) fn count(name: &'static str, amount: impl Into<u128>) -> Self {
         let amount = amount.into();
