@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::read::{self, Format, Sound, at, wrap};
+use crate::policy::judge::Fact;
 use crate::policy::judge::calls::{Refusal, Verdict, expressions};
 use crate::policy::judge::can::{Answer, Change, REACH, can};
-use crate::policy::judge::{Bound, Fact};
+use crate::policy::judge::explain::words;
 use crate::policy::syscall::by_name;
 use crate::text::neutralise;
 
@@ -72,7 +73,7 @@ fn text(policy: &Sound, answer: &Answer) -> String {
         (false, _) => format!("\x1b[31mno\x1b[0m: {layer} may not {act} {object} itself\n"),
     };
     for fact in &answer.facts {
-        out.push_str(&wrap("  ", &format!("{fact}{}", bounds(&fact.bounds))));
+        out.push_str(&wrap("  ", &format!("{fact}{}", neutralise(words(&fact.bounds).as_bytes()))));
         if let Some(place) = policy.place_of(fact) {
             let _ = writeln!(out, "    {}: {}", at(&place), place.text);
         }
@@ -80,6 +81,9 @@ fn text(policy: &Sound, answer: &Answer) -> String {
     }
     if let (false, Some(Verdict::Refused(refusal))) = (answer.yes, answer.verdict) {
         let _ = writeln!(out, "  the call {}", instead(refusal));
+        if answer.change.is_none() {
+            out.push_str("  and no policy changes that\n");
+        }
     }
     if let Some(way) = &answer.way {
         match (answer.through.as_slice(), act == REACH) {
@@ -111,16 +115,6 @@ fn list(names: &[crate::ident::Name]) -> String {
         [most @ .., last] if !most.is_empty() => format!("{} and {last}", most.join(", ")),
         names => names.concat(),
     }
-}
-
-/// Bounds in parentheses, without those that bound nothing.
-pub(super) fn bounds(bounds: &[Bound]) -> String {
-    let shown: Vec<String> = bounds
-        .iter()
-        .filter(|bound| bound.is_worth_saying())
-        .map(|bound| format!("{} {}", bound.name, neutralise(bound.text.as_bytes())))
-        .collect();
-    if shown.is_empty() { String::new() } else { format!(" ({})", shown.join(", ")) }
 }
 
 fn conditions(fact: &Fact, verdict: Option<Verdict>, out: &mut String) {

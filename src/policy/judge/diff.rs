@@ -1,0 +1,260 @@
+//! What one policy grants that another doesn't: authority, not text.
+//!
+//! Facts are compared by layer, act and object. Of a fact that both have, the conditions of a
+//! system call and the bounds are compared by what they mean: a narrower condition or a lower rate
+//! is a loss, and a different one that is neither wider nor narrower (another path, another
+//! address) is both a gain and a loss.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::act::Act;
+use super::calls::expressions;
+use super::explain::is_goal;
+use super::facts::{Bound, Fact};
+use super::reach::{Step, Ways};
+use super::settings::{Setting, settings};
+use crate::ident::Name;
+use crate::policy::plan::{CallRule, Never, Plan};
+use crate::policy::syscall::by_name;
+use crate::policy::syscall::meaning::implies;
+
+/// The differences between two plans.
+#[derive(Debug, Default)]
+pub struct Diff {
+    /// Layers that only the new one has.
+    pub new_layers: Vec<Name>,
+    /// Layers that only the old one has.
+    pub old_layers: Vec<Name>,
+    /// Authority by layer, sorted.
+    pub changes: Vec<Change>,
+    /// What a layer reaches through others in the new one only, sorted.
+    pub reach_gained: Vec<Reached>,
+    /// What it reached in the old one only, sorted; of the old one are the ways.
+    pub reach_lost: Vec<Reached>,
+    /// What must never be possible in the old one only.
+    pub guards_lost: Vec<Never>,
+    /// What must never be possible in the new one only.
+    pub guards_gained: Vec<Never>,
+}
+
+/// A change of one layer's authority.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// Whose.
+    pub layer: Name,
+    /// Whether it is more or less than before.
+    pub gain: Gain,
+    /// What it is about.
+    pub kind: ChangeKind,
+    /// The path of the rule: in the new policy, or in the old one if it is only there.
+    pub rule: String,
+}
+
+/// More or less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Gain {
+    /// More authority, or less protection.
+    Gained,
+    /// Less authority, or more protection.
+    Lost,
+    /// Neither contains the other. It counts as gained.
+    Changed,
+}
+
+/// What a change is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// The layer may do it in one of the two only.
+    Act(Act, String),
+    /// It may in both, within different bounds: the bound's name, the old text and the new one.
+    Bound(Act, String, &'static str, String, String),
+    /// It may make a call in both, in different forms: those of the old one only, and those of the
+    /// new one only.
+    Forms(String, Vec<String>, Vec<String>),
+    /// A setting: its name, the old text and the new one.
+    Setting(String, String, String),
+}
+
+/// Something that a layer reaches through others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Who.
+    pub layer: Name,
+    /// Reaches what.
+    pub object: String,
+    /// By the shortest way.
+    pub way: Vec<Step>,
+}
+
+impl Diff {
+    /// Whether the new one grants anything that the old one doesn't.
+    pub fn gained(&self) -> bool {
+        !self.reach_gained.is_empty() || self.changes.iter().any(|it| it.gain != Gain::Lost)
+    }
+
+    /// Whether there is no difference in authority.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+            && self.reach_gained.is_empty()
+            && self.reach_lost.is_empty()
+            && self.guards_lost.is_empty()
+            && self.guards_gained.is_empty()
+    }
+}
+
+/// Compares two plans.
+pub fn diff(old: &Plan, new: &Plan) -> Diff {
+    let (before, after) = (Ways::of(old), Ways::of(new));
+    let names = |plan: &Plan| -> BTreeSet<Name> {
+        plan.layers.iter().map(|layer| layer.name.clone()).collect()
+    };
+    let (olds, news) = (names(old), names(new));
+    let mut diff = Diff {
+        new_layers: news.difference(&olds).cloned().collect(),
+        old_layers: olds.difference(&news).cloned().collect(),
+        guards_lost: old.never.iter().filter(|it| !new.never.contains(it)).cloned().collect(),
+        guards_gained: new.never.iter().filter(|it| !old.never.contains(it)).cloned().collect(),
+        ..Diff::default()
+    };
+    for layer in olds.union(&news) {
+        facts(before.facts.of(layer.as_str()), after.facts.of(layer.as_str()), &mut diff.changes);
+        if let (Some(was), Some(is)) = (old.layer(layer.as_str()), new.layer(layer.as_str())) {
+            for (was, is) in settings(was).iter().zip(&settings(is)) {
+                setting(layer, was, is, &mut diff.changes);
+            }
+        }
+    }
+    diff.changes.sort();
+    let (was, is) = (reached(&before), reached(&after));
+    diff.reach_gained = difference(&after, &before, &is, &was);
+    diff.reach_lost = difference(&before, &after, &was, &is);
+    diff
+}
+
+/// Compares the facts of one layer; both lists are sorted by object and act.
+fn facts(old: &[Fact], new: &[Fact], out: &mut Vec<Change>) {
+    let keyed = |list: &[Fact]| -> BTreeMap<(String, Act), usize> {
+        list.iter().enumerate().map(|(at, it)| ((it.object.clone(), it.act), at)).collect()
+    };
+    let (olds, news) = (keyed(old), keyed(new));
+    let mut only = |list: &[Fact], mine: &BTreeMap<_, usize>, others: &BTreeMap<_, usize>, gain| {
+        for (key, &at) in mine.iter().filter(|(key, _)| !others.contains_key(*key)) {
+            // A method of a channel that changes as a whole is told with the channel.
+            let parent = parent(&key.0).map(|parent| (parent, key.1));
+            let told = parent.is_some_and(|it| mine.contains_key(&it) && !others.contains_key(&it));
+            if !told {
+                let (layer, rule) = (list[at].layer.clone(), list[at].rule.clone());
+                let kind = ChangeKind::Act(key.1, key.0.clone());
+                out.push(Change { layer, gain, kind, rule });
+            }
+        }
+    };
+    only(new, &news, &olds, Gain::Gained);
+    only(old, &olds, &news, Gain::Lost);
+    for (key, &at) in &news {
+        if let Some(&was) = olds.get(key) {
+            forms(&old[was], &new[at], out);
+            for (was, is) in old[was].bounds.iter().zip(&new[at].bounds) {
+                if let Some(gain) = bound(was, is) {
+                    let (was, text) = (was.text.clone(), is.text.clone());
+                    let kind = ChangeKind::Bound(key.1, key.0.clone(), is.name, was, text);
+                    let (layer, rule) = (new[at].layer.clone(), new[at].rule.clone());
+                    out.push(Change { layer, gain, kind, rule });
+                }
+            }
+        }
+    }
+}
+
+/// `channel.sign` of `channel.sign.hello` and of `channel.sign.fds.stream`.
+fn parent(object: &str) -> Option<String> {
+    let parts: Vec<&str> = object.split('.').collect();
+    let whole = !matches!(parts[0], "listen" | "connect") && parts.len() > 2;
+    whole.then(|| parts[..2].join("."))
+}
+
+/// Compares the forms of one system call.
+fn forms(old: &Fact, new: &Fact, out: &mut Vec<Change>) {
+    if old.calls == new.calls {
+        return;
+    }
+    let beyond = |some: &[CallRule], others: &[CallRule]| -> Vec<CallRule> {
+        let covered = |rule: &&CallRule| !others.iter().any(|wide| implies(rule, wide));
+        some.iter().filter(covered).cloned().collect()
+    };
+    let (lost, gained) = (beyond(&old.calls, &new.calls), beyond(&new.calls, &old.calls));
+    let gain = match (gained.is_empty(), lost.is_empty()) {
+        (true, true) => return,
+        (false, true) => Gain::Gained,
+        (true, false) => Gain::Lost,
+        (false, false) => Gain::Changed,
+    };
+    let number = new.object.strip_prefix("syscall.").and_then(by_name).unwrap_or(u32::MAX);
+    let kind = ChangeKind::Forms(
+        new.object.clone(),
+        expressions(number, &lost),
+        expressions(number, &gained),
+    );
+    out.push(Change { layer: new.layer.clone(), gain, kind, rule: new.rule.clone() });
+}
+
+/// How a bound changed.
+fn bound(old: &Bound, new: &Bound) -> Option<Gain> {
+    match new.amount.cmp(&old.amount) {
+        std::cmp::Ordering::Greater => Some(Gain::Gained),
+        std::cmp::Ordering::Less => Some(Gain::Lost),
+        std::cmp::Ordering::Equal if old.text == new.text => None,
+        std::cmp::Ordering::Equal => Some(Gain::Changed),
+    }
+}
+
+fn setting(layer: &Name, old: &Setting, new: &Setting, out: &mut Vec<Change>) {
+    if let Some(gain) = bound(&old.bound, &new.bound) {
+        let (was, is) = (old.bound.text.clone(), new.bound.text.clone());
+        let kind = ChangeKind::Setting(new.name.clone(), was, is);
+        out.push(Change { layer: layer.clone(), gain, kind, rule: new.rule.clone() });
+    }
+}
+
+/// Every layer with every object that it reaches in some number of steps: layers, what is outside
+/// of the daemon, and what is kept.
+fn reached(ways: &Ways) -> HashSet<(Name, String)> {
+    let mut found = HashSet::new();
+    for place in 0..ways.flows.len() {
+        let layer = ways.flows.name(place);
+        let (moved, told) = ways.reached_from(place);
+        for (other, _) in moved.iter().enumerate().filter(|(at, yes)| **yes && *at != place) {
+            found.insert((layer.clone(), format!("layer.{}", ways.flows.name(other))));
+        }
+        for fact in ways.facts.all().iter().filter(|fact| is_goal(&fact.object)) {
+            let Some(holder) = ways.flows.place(fact.layer.as_str()) else { continue };
+            if moved[holder] || told[holder] && fact.act.learns() {
+                found.insert((layer.clone(), fact.object.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// What is reached in one plan only, and not by the layer itself, which its facts tell already.
+fn difference(
+    of: &Ways,
+    other: &Ways,
+    some: &HashSet<(Name, String)>,
+    others: &HashSet<(Name, String)>,
+) -> Vec<Reached> {
+    let mut only: Vec<&(Name, String)> = some
+        .iter()
+        .filter(|pair| !others.contains(*pair))
+        // What a layer is new to, or new itself, would fill pages with what follows from that.
+        .filter(|(layer, _)| other.flows.place(layer.as_str()).is_some())
+        .collect();
+    only.sort();
+    only.into_iter()
+        .filter_map(|(layer, object)| {
+            let way = of.reach(layer.as_str(), object, &Act::ALL, &[])?;
+            let itself = way.len() == 1 && !object.starts_with("layer.");
+            (!itself).then(|| Reached { layer: layer.clone(), object: object.clone(), way })
+        })
+        .collect()
+}
