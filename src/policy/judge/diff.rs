@@ -133,31 +133,28 @@ pub fn diff(old: &Plan, new: &Plan) -> Diff {
 
 /// Compares the facts of one layer; both lists are sorted by object and act.
 fn facts(old: &[Fact], new: &[Fact], out: &mut Vec<Change>) {
-    let keyed = |list: &[Fact]| -> BTreeMap<(String, Act), usize> {
-        list.iter().enumerate().map(|(at, it)| ((it.object.clone(), it.act), at)).collect()
-    };
     let (olds, news) = (keyed(old), keyed(new));
-    let mut only = |list: &[Fact], mine: &BTreeMap<_, usize>, others: &BTreeMap<_, usize>, gain| {
-        for (key, &at) in mine.iter().filter(|(key, _)| !others.contains_key(*key)) {
+    let mut only = |list: &[Fact], mine: &Keyed<'_>, others: &Keyed<'_>, gain| {
+        for (&(object, act), &at) in mine {
+            let alone =
+                |object| mine.contains_key(&(object, act)) && !others.contains_key(&(object, act));
             // A method of a channel that changes as a whole is told with the channel.
-            let parent = parent(&key.0).map(|parent| (parent, key.1));
-            let told = parent.is_some_and(|it| mine.contains_key(&it) && !others.contains_key(&it));
-            if !told {
+            if alone(object) && !parent(object).is_some_and(alone) {
                 let (layer, rule) = (list[at].layer.clone(), list[at].rule.clone());
-                let kind = ChangeKind::Act(key.1, key.0.clone());
+                let kind = ChangeKind::Act(act, object.to_owned());
                 out.push(Change { layer, gain, kind, rule });
             }
         }
     };
     only(new, &news, &olds, Gain::Gained);
     only(old, &olds, &news, Gain::Lost);
-    for (key, &at) in &news {
-        if let Some(&was) = olds.get(key) {
+    for (&(object, act), &at) in &news {
+        if let Some(&was) = olds.get(&(object, act)) {
             forms(&old[was], &new[at], out);
             for (was, is) in old[was].bounds.iter().zip(&new[at].bounds) {
                 if let Some(gain) = bound(was, is) {
                     let (was, text) = (was.text.clone(), is.text.clone());
-                    let kind = ChangeKind::Bound(key.1, key.0.clone(), is.name, was, text);
+                    let kind = ChangeKind::Bound(act, object.to_owned(), is.name, was, text);
                     let (layer, rule) = (new[at].layer.clone(), new[at].rule.clone());
                     out.push(Change { layer, gain, kind, rule });
                 }
@@ -166,11 +163,18 @@ fn facts(old: &[Fact], new: &[Fact], out: &mut Vec<Change>) {
     }
 }
 
-/// `channel.sign` of `channel.sign.hello` and of `channel.sign.fds.stream`.
-fn parent(object: &str) -> Option<String> {
-    let parts: Vec<&str> = object.split('.').collect();
-    let whole = !matches!(parts[0], "listen" | "connect") && parts.len() > 2;
-    whole.then(|| parts[..2].join("."))
+/// The facts of one layer, by object and act.
+type Keyed<'f> = BTreeMap<(&'f str, Act), usize>;
+
+fn keyed(list: &[Fact]) -> Keyed<'_> {
+    list.iter().enumerate().map(|(at, fact)| ((fact.object.as_str(), fact.act), at)).collect()
+}
+
+/// `channel.sign` of `channel.sign.hello`, `signal.reload` of `signal.reload.HUP`.
+fn parent(object: &str) -> Option<&str> {
+    let whole = object.starts_with("channel.") || object.starts_with("signal.");
+    let (dot, _) = object.match_indices('.').nth(1).filter(|_| whole)?;
+    Some(&object[..dot])
 }
 
 /// Compares the forms of one system call.
