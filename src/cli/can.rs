@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::read::{self, Format, Sound, at, wrap};
+use crate::ident::Name;
 use crate::policy::judge::Fact;
 use crate::policy::judge::calls::{Refusal, Verdict, expressions};
 use crate::policy::judge::can::{Answer, Change, REACH, can};
@@ -109,8 +110,8 @@ fn text(policy: &Sound, answer: &Answer) -> String {
 }
 
 /// `keeper`, `opener and keeper`.
-fn list(names: &[crate::ident::Name]) -> String {
-    let names: Vec<&str> = names.iter().map(crate::ident::Name::as_str).collect();
+fn list(names: &[Name]) -> String {
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
     match names.as_slice() {
         [most @ .., last] if !most.is_empty() => format!("{} and {last}", most.join(", ")),
         names => names.concat(),
@@ -188,7 +189,7 @@ fn json(policy: &Sound, answer: &Answer) -> Value {
         "rules": answer.facts.iter().map(rule).collect::<Vec<_>>(),
         "verdict": answer.verdict.map(|verdict| verdict.to_string()),
         "way": answer.way.as_ref().map(|way| policy.steps_json(way)),
-        "through": answer.through.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+        "through": answer.through.iter().map(Name::as_str).collect::<Vec<_>>(),
         "change": change,
     })
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::read::{self, Format, Sound, at, wrap};
+use crate::ident::Name;
 use crate::policy::judge::Act;
 use crate::policy::judge::diff::{Change, ChangeKind, Diff, Gain, Reached, diff};
 use crate::policy::plan::Never;
@@ -67,9 +68,9 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
         };
         let _ = writeln!(out, "\x1b[1m{}\x1b[0m{note}", first.layer);
         for gain in [Gain::Gained, Gain::Changed, Gain::Lost] {
-            let some: Vec<&Change> = of_layer.iter().filter(|it| it.gain == gain).collect();
-            calls(&some, &mut out);
-            for change in some.iter().filter(|it| !is_call(it)) {
+            let alike: Vec<&Change> = of_layer.iter().filter(|it| it.gain == gain).collect();
+            calls(&alike, &mut out);
+            for change in alike.iter().filter(|it| !is_call(it)) {
                 one(old, new, change, &mut out);
             }
         }
@@ -220,8 +221,8 @@ fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
         "new": new.name,
         "same": same,
         "gained": diff.gained(),
-        "new_layers": diff.new_layers.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
-        "old_layers": diff.old_layers.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+        "new_layers": diff.new_layers.iter().map(Name::as_str).collect::<Vec<_>>(),
+        "old_layers": diff.old_layers.iter().map(Name::as_str).collect::<Vec<_>>(),
         "changes": diff.changes.iter().map(change).collect::<Vec<_>>(),
         "reach_gained": ways(new, &diff.reach_gained),
         "reach_lost": ways(old, &diff.reach_lost),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::ident::Name;
 use crate::policy::judge::calls::expressions;
 use crate::policy::judge::{Fact, Step};
 use crate::policy::places::Place;
@@ -104,7 +105,7 @@ impl Sound {
                 "layer": step.layer.as_str(),
                 "act": step.act.name(),
                 "object": step.object,
-                "to": step.to.as_ref().map(|to| to.as_str()),
+                "to": step.to.as_ref().map(Name::as_str),
                 "rule": step.rule,
                 "place": Self::place_json(self.place(&step.rule)),
                 "sentence": step.to_string(),

@@ -126,48 +126,46 @@ pub fn diff(old: &Plan, new: &Plan) -> Diff {
     }
     diff.changes.sort();
     let (was, is) = (reached(&before), reached(&after));
-    diff.reach_gained = difference(&after, &before, &is, &was);
-    diff.reach_lost = difference(&before, &after, &was, &is);
+    diff.reach_gained = difference(&after, &is, &was);
+    diff.reach_lost = difference(&before, &was, &is);
     diff
 }
 
 /// Compares the facts of one layer; both lists are sorted by object and act.
 fn facts(old: &[Fact], new: &[Fact], out: &mut Vec<Change>) {
-    let (olds, news) = (keyed(old), keyed(new));
-    let mut only = |list: &[Fact], mine: &Keyed<'_>, others: &Keyed<'_>, gain| {
-        for (&(object, act), &at) in mine {
-            let alone =
-                |object| mine.contains_key(&(object, act)) && !others.contains_key(&(object, act));
-            // A method of a channel that changes as a whole is told with the channel.
-            if alone(object) && !parent(object).is_some_and(alone) {
-                let (layer, rule) = (list[at].layer.clone(), list[at].rule.clone());
-                let kind = ChangeKind::Act(act, object.to_owned());
-                out.push(Change { layer, gain, kind, rule });
-            }
-        }
-    };
-    only(new, &news, &olds, Gain::Gained);
-    only(old, &olds, &news, Gain::Lost);
-    for (&(object, act), &at) in &news {
-        if let Some(&was) = olds.get(&(object, act)) {
-            forms(&old[was], &new[at], out);
-            for (was, is) in old[was].bounds.iter().zip(&new[at].bounds) {
-                if let Some(gain) = bound(was, is) {
-                    let (was, text) = (was.text.clone(), is.text.clone());
-                    let kind = ChangeKind::Bound(act, object.to_owned(), is.name, was, text);
-                    let (layer, rule) = (new[at].layer.clone(), new[at].rule.clone());
-                    out.push(Change { layer, gain, kind, rule });
-                }
+    only(new, old, Gain::Gained, out);
+    only(old, new, Gain::Lost, out);
+    for is in new {
+        let Some(was) = find(old, &is.object, is.act) else { continue };
+        forms(was, is, out);
+        for (was, bound_is) in was.bounds.iter().zip(&is.bounds) {
+            if let Some(gain) = bound(was, bound_is) {
+                let (was, text) = (was.text.clone(), bound_is.text.clone());
+                let kind = ChangeKind::Bound(is.act, is.object.clone(), bound_is.name, was, text);
+                out.push(Change { layer: is.layer.clone(), gain, kind, rule: is.rule.clone() });
             }
         }
     }
 }
 
-/// The facts of one layer, by object and act.
-type Keyed<'f> = BTreeMap<(&'f str, Act), usize>;
+/// The facts that only the first list has.
+fn only(mine: &[Fact], others: &[Fact], gain: Gain, out: &mut Vec<Change>) {
+    for fact in mine {
+        let alone = |object| {
+            find(others, object, fact.act).is_none() && find(mine, object, fact.act).is_some()
+        };
+        // A method of a channel that changes as a whole is told with the channel.
+        if alone(&fact.object) && !parent(&fact.object).is_some_and(alone) {
+            let (layer, rule) = (fact.layer.clone(), fact.rule.clone());
+            let kind = ChangeKind::Act(fact.act, fact.object.clone());
+            out.push(Change { layer, gain, kind, rule });
+        }
+    }
+}
 
-fn keyed(list: &[Fact]) -> Keyed<'_> {
-    list.iter().enumerate().map(|(at, fact)| ((fact.object.as_str(), fact.act), at)).collect()
+fn find<'f>(list: &'f [Fact], object: &str, act: Act) -> Option<&'f Fact> {
+    let found = list.binary_search_by(|it| (it.object.as_str(), it.act).cmp(&(object, act)));
+    found.ok().map(|at| &list[at])
 }
 
 /// `channel.sign` of `channel.sign.hello`, `signal.reload` of `signal.reload.HUP`.
@@ -220,45 +218,54 @@ fn setting(layer: &Name, old: &Setting, new: &Setting, out: &mut Vec<Change>) {
     }
 }
 
-/// Every layer with every object that it reaches in some number of steps: layers, what is outside
-/// of the daemon, and what is kept.
-fn reached(ways: &Ways) -> HashSet<(Name, String)> {
-    let mut found = HashSet::new();
+/// What each layer reaches in some number of steps: layers, what is outside of the daemon, and
+/// what is kept.
+type Reach<'w> = BTreeMap<&'w Name, HashSet<Goal<'w>>>;
+
+/// A layer, or another object.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Goal<'w> {
+    Layer(&'w Name),
+    Object(&'w str),
+}
+
+fn reached(ways: &Ways) -> Reach<'_> {
+    let goals = ways.facts.all().iter().filter(|fact| is_goal(&fact.object));
+    let goals: Vec<(usize, &Fact)> =
+        goals.filter_map(|fact| Some((ways.flows.place(fact.layer.as_str())?, fact))).collect();
+    let mut reach = BTreeMap::new();
     for place in 0..ways.flows.len() {
-        let layer = ways.flows.name(place);
         let (moved, told) = ways.reached_from(place);
-        for (other, _) in moved.iter().enumerate().filter(|(at, yes)| **yes && *at != place) {
-            found.insert((layer.clone(), format!("layer.{}", ways.flows.name(other))));
-        }
-        for fact in ways.facts.all().iter().filter(|fact| is_goal(&fact.object)) {
-            let Some(holder) = ways.flows.place(fact.layer.as_str()) else { continue };
-            if moved[holder] || told[holder] && fact.act.learns() {
-                found.insert((layer.clone(), fact.object.clone()));
+        let others = (0..moved.len()).filter(|at| moved[*at] && *at != place);
+        let others = others.map(|at| Goal::Layer(ways.flows.name(at)));
+        let objects = goals
+            .iter()
+            .filter(|(holder, fact)| moved[*holder] || told[*holder] && fact.act.learns())
+            .map(|(_, fact)| Goal::Object(fact.object.as_str()));
+        reach.insert(ways.flows.name(place), others.chain(objects).collect());
+    }
+    reach
+}
+
+/// What is reached in one plan only, and not by the layer itself, which its facts tell already.
+/// Of a layer that the other plan has not, nothing: it would fill pages with what follows.
+fn difference(of: &Ways, some: &Reach<'_>, others: &Reach<'_>) -> Vec<Reached> {
+    let mut found = Vec::new();
+    for (layer, goals) in some {
+        let Some(known) = others.get(layer) else { continue };
+        let mut only: Vec<&Goal<'_>> = goals.difference(known).collect();
+        only.sort_unstable();
+        for goal in only {
+            let object = match goal {
+                Goal::Layer(name) => format!("layer.{name}"),
+                Goal::Object(object) => (*object).to_owned(),
+            };
+            let way = of.reach(layer.as_str(), &object, &Act::ALL, &[]);
+            let through = |way: &Vec<Step>| way.len() > 1 || matches!(goal, Goal::Layer(_));
+            if let Some(way) = way.filter(through) {
+                found.push(Reached { layer: (*layer).clone(), object, way });
             }
         }
     }
     found
-}
-
-/// What is reached in one plan only, and not by the layer itself, which its facts tell already.
-fn difference(
-    of: &Ways,
-    other: &Ways,
-    some: &HashSet<(Name, String)>,
-    others: &HashSet<(Name, String)>,
-) -> Vec<Reached> {
-    let mut only: Vec<&(Name, String)> = some
-        .iter()
-        .filter(|pair| !others.contains(*pair))
-        // What a layer is new to, or new itself, would fill pages with what follows from that.
-        .filter(|(layer, _)| other.flows.place(layer.as_str()).is_some())
-        .collect();
-    only.sort();
-    only.into_iter()
-        .filter_map(|(layer, object)| {
-            let way = of.reach(layer.as_str(), object, &Act::ALL, &[])?;
-            let itself = way.len() == 1 && !object.starts_with("layer.");
-            (!itself).then(|| Reached { layer: layer.clone(), object: object.clone(), way })
-        })
-        .collect()
 }

@@ -191,10 +191,8 @@ fn talk(plan: &Plan, layer: &LayerPlan) -> Vec<String> {
     let me = &layer.name;
     let mut lines = Vec::new();
     for channel in plan.channels.iter().filter(|it| it.from == *me || it.to == *me) {
-        let (other, does) = match channel.from == *me {
-            true => (&channel.to, "calls"),
-            false => (&channel.from, "answers"),
-        };
+        let (other, does) =
+            if channel.from == *me { (&channel.to, "calls") } else { (&channel.from, "answers") };
         let methods: Vec<&str> = channel.methods.iter().map(|it| it.name.as_str()).collect();
         let methods = match methods.as_slice() {
             [] => "anything".to_owned(),
