@@ -130,27 +130,36 @@ fn what_is_looser_is_gained_and_what_is_tighter_is_not() {
 #[test]
 fn reach_that_is_gained_is_told_with_its_way() {
     let folder = TempDir::new().unwrap();
-    let text = web() + "[channel.shortcut]\nfrom = \"listener\"\nto = \"keeper\"\n";
-    let cut = changed(
-        &folder,
-        &[(
-            "from    = \"parser\"\nto      = \"keeper\"",
-            "from    = \"opener\"\nto      = \"keeper\"",
-        )],
-    );
-    // Without the listener's channel to the parser it reaches nothing; with the shortcut, the key.
+    // Without its channel to the parser the listener reaches nothing; with a shortcut, the key.
+    let text = web();
     let start = text.find("[channel.connections]").unwrap();
     let end = text.find("# A path there").unwrap();
     let without = format!("{}{}", &text[..start], &text[end..]);
+    let shortcut = "[channel.shortcut]\nfrom = \"listener\"\nto = \"keeper\"\n";
     let (before, after) = (folder.path().join("before.toml"), folder.path().join("after.toml"));
-    std::fs::write(&before, without.split("[channel.shortcut]").next().unwrap()).unwrap();
-    std::fs::write(&after, &without).unwrap();
+    std::fs::write(&before, &without).unwrap();
+    std::fs::write(&after, without + shortcut).unwrap();
     let (code, found) = json(&["diff", before.to_str().unwrap(), after.to_str().unwrap()]);
     assert_eq!(code, 1);
     let gained = found["reach_gained"].as_array().unwrap();
     let key = gained.iter().find(|it| it["layer"] == "listener" && it["object"] == "file.key");
-    assert_eq!(key.unwrap()["way"].as_array().unwrap().len(), 2);
-    assert_eq!(ask(&["check", cut.to_str().unwrap()]).0, 0);
+    let way = key.unwrap()["way"].as_array().unwrap();
+    let sentences: Vec<_> = way.iter().map(|step| step["sentence"].as_str().unwrap()).collect();
+    assert_eq!(sentences, ["listener calls channel.shortcut", "keeper reads file.key"]);
+}
+
+#[test]
+fn a_new_layer_is_gained() {
+    let folder = TempDir::new().unwrap();
+    let new = folder.path().join("new.toml");
+    std::fs::write(&new, web() + "[layer.extra]\nrun = \"extra\"\nsyscalls = [\"getpid\"]\n")
+        .unwrap();
+    let (code, text) = ask(&["diff", WEB, new.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(text.starts_with("extra (a new layer)\n  + makes 1 system call: getpid\n"), "{text}");
+    let (code, text) = ask(&["diff", new.to_str().unwrap(), WEB]);
+    assert_eq!(code, 0);
+    assert!(text.starts_with("extra (no layer any more)\n"), "{text}");
 }
 
 #[test]

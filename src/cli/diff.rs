@@ -75,6 +75,13 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
             }
         }
     }
+    let told = |layer: &&Name| !diff.changes.iter().any(|change| change.layer == **layer);
+    for layer in diff.new_layers.iter().filter(told) {
+        let _ = writeln!(out, "{layer} (a new layer), which may do nothing");
+    }
+    for layer in diff.old_layers.iter().filter(told) {
+        let _ = writeln!(out, "{layer} (no layer any more), which could do nothing");
+    }
     ways(new, "through others it gains", &diff.reach_gained, &mut out);
     ways(old, "through others it loses", &diff.reach_lost, &mut out);
     for (guards, word) in [(&diff.guards_lost, "no longer"), (&diff.guards_gained, "from now on")] {

@@ -89,12 +89,16 @@ pub struct Reached {
 impl Diff {
     /// Whether the new one grants anything that the old one doesn't.
     pub fn gained(&self) -> bool {
-        !self.reach_gained.is_empty() || self.changes.iter().any(|it| it.gain != Gain::Lost)
+        !self.new_layers.is_empty()
+            || !self.reach_gained.is_empty()
+            || self.changes.iter().any(|it| it.gain != Gain::Lost)
     }
 
     /// Whether there is no difference in authority.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+            && self.new_layers.is_empty()
+            && self.old_layers.is_empty()
             && self.reach_gained.is_empty()
             && self.reach_lost.is_empty()
             && self.guards_lost.is_empty()
