@@ -5,7 +5,9 @@
 //! standard error.
 
 mod check;
+mod checked;
 mod doctor;
+mod graph;
 mod run;
 
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ enum Verb {
     Run(run::Args),
     /// Check policies: every mistake of each, or one line that says what it holds
     Check(check::Args),
+    /// Draw a policy: its layers, what joins them, and what they may touch
+    Graph(graph::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
 }
@@ -40,6 +44,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Graph(args) => graph::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
     }
 }

@@ -10,6 +10,7 @@
 pub mod check;
 pub mod code;
 pub mod diagnostic;
+pub mod graph;
 pub mod plan;
 pub mod syscall;
 
