@@ -11,6 +11,8 @@ mod order;
 mod place;
 mod rank;
 
+use place::Span;
+
 /// Width and height, in pixels.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
@@ -41,12 +43,9 @@ pub(super) struct Link {
 /// A link on its way: it enters and leaves each stop level, and swings between them.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    /// Where it leaves the first box.
-    pub(super) start: Point,
-    /// What it passes in between: where it enters, and the x where it leaves.
+    /// Its level pieces, at least two: where each begins, and the x where it ends. The first
+    /// begins at one box and the last ends at the other one.
     pub(super) stops: Vec<(Point, f64)>,
-    /// Where it meets the last box.
-    pub(super) end: Point,
     /// The middle of its label.
     pub(super) label: Point,
 }
@@ -101,7 +100,8 @@ pub(super) fn layout(boxes: &[Size], links: &[Link]) -> Layout {
     }
     let columns = order::order(&cells, &pieces);
     let ys = place::rows(&cells, &pieces, &columns);
-    let (xs, width) = place::columns(&cells, &pieces, &columns, &ys);
+    let spans = place::columns(&cells, &pieces, &columns, &ys);
+    let width = spans.last().map_or(0.0, |span| span.right);
     let height =
         cells.iter().zip(&ys).map(|(cell, y)| y + cell.size.height / 2.0).fold(0.0, f64::max);
     let ports = place::ports(&cells, &pieces, &ys);
@@ -110,9 +110,17 @@ pub(super) fn layout(boxes: &[Size], links: &[Link]) -> Layout {
     for (chain, &turned) in chains.iter().zip(&ranking.turned) {
         let first = piece;
         piece += chain.len() - 1;
-        routes.push(route(chain, &cells, &xs, &ys, (ports[first].0, ports[piece - 1].1), turned));
+        routes.push(route(
+            chain,
+            &cells,
+            &spans,
+            &ys,
+            (ports[first].0, ports[piece - 1].1),
+            turned,
+        ));
     }
-    let places = xs.iter().zip(&ys).take(boxes.len()).map(|(&x, &y)| Point { x, y }).collect();
+    let place = |(cell, &y): (&Cell, &f64)| Point { x: spans[cell.column].middle(), y };
+    let places = cells.iter().zip(&ys).take(boxes.len()).map(place).collect();
     Layout { size: Size { width, height }, places, routes }
 }
 
@@ -134,28 +142,85 @@ fn chain(left: usize, right: usize, link: &Link, cells: &mut Vec<Cell>) -> Vec<u
 fn route(
     chain: &[usize],
     cells: &[Cell],
-    xs: &[f64],
+    spans: &[Span],
     ys: &[f64],
     ports: (f64, f64),
     turned: bool,
 ) -> Route {
     let (left, right) = (chain[0], chain[chain.len() - 1]);
     let half = |cell: usize| cells[cell].size.width / 2.0;
-    let mut start = Point { x: xs[left] + half(left), y: ports.0 };
-    let mut end = Point { x: xs[right] - half(right), y: ports.1 };
+    let span = |cell: usize| spans[cells[cell].column];
+    let start = Point { x: span(left).middle() + half(left), y: ports.0 };
+    let end = Point { x: span(right).middle() - half(right), y: ports.1 };
+    // Links are level as far as a column reaches, and swing only between columns: so they never
+    // run beneath a box or a label that isn't theirs.
     let between = &chain[1..chain.len() - 1];
-    let mut stops: Vec<(Point, f64)> = between
-        .iter()
-        .map(|&cell| (Point { x: xs[cell] - half(cell), y: ys[cell] }, xs[cell] + half(cell)))
-        .collect();
+    let mut stops = vec![(start, span(left).right)];
+    stops.extend(
+        between.iter().map(|&cell| (Point { x: span(cell).left, y: ys[cell] }, span(cell).right)),
+    );
+    stops.push((Point { x: span(right).left, y: end.y }, end.x));
     let widest = between.iter().max_by(|&&a, &&b| half(a).total_cmp(&half(b)));
-    let label = widest.map_or(start, |&cell| Point { x: xs[cell], y: ys[cell] });
+    let label = widest.map_or(start, |&cell| Point { x: span(cell).middle(), y: ys[cell] });
     if turned {
-        std::mem::swap(&mut start, &mut end);
         stops.reverse();
         for (point, leaves) in &mut stops {
             std::mem::swap(&mut point.x, leaves);
         }
     }
-    Route { start, stops, end, label }
+    Route { stops, label }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that look random and are always the same.
+    fn numbers(mut seed: u64) -> impl FnMut(usize) -> usize {
+        move |below| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(seed >> 33).unwrap() % below
+        }
+    }
+
+    #[test]
+    fn boxes_and_labels_never_overlap() {
+        for seed in 0..60 {
+            let mut next = numbers(seed);
+            let count = 2 + next(30);
+            let mut size = |most: usize| Size {
+                width: f64::from(u32::try_from(20 + next(most)).unwrap()),
+                height: f64::from(u32::try_from(10 + next(most)).unwrap()),
+            };
+            let boxes: Vec<_> = (0..count).map(|_| size(150)).collect();
+            let labels: Vec<_> = (0..count * 2).map(|_| size(100)).collect();
+            let links: Vec<_> = labels
+                .into_iter()
+                .map(|label| Link { from: next(count), to: next(count), weight: 1, label })
+                .collect();
+            let layout = layout(&boxes, &links);
+            let drawn = links.iter().filter(|link| link.from != link.to);
+            let mut areas: Vec<_> = boxes.iter().copied().zip(layout.places).collect();
+            areas.extend(drawn.zip(layout.routes).map(|(link, route)| (link.label, route.label)));
+            for (at, (size, place)) in areas.iter().enumerate() {
+                assert!(place.x - size.width / 2.0 > -0.01 && place.y - size.height / 2.0 > -0.01);
+                assert!(place.x + size.width / 2.0 < layout.size.width + 0.01);
+                assert!(place.y + size.height / 2.0 < layout.size.height + 0.01);
+                for (other, there) in &areas[at + 1..] {
+                    let beside = (place.x - there.x).abs() >= (size.width + other.width) / 2.0;
+                    let above = (place.y - there.y).abs() >= (size.height + other.height) / 2.0;
+                    assert!(
+                        beside || above,
+                        "{seed}: {size:?} at {place:?}, {other:?} at {there:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_laid_out_as_nothing() {
+        let empty = layout(&[], &[Link { from: 0, to: 1, weight: 1, label: Size::default() }]);
+        assert!(empty.places.is_empty() && empty.routes.is_empty());
+    }
 }

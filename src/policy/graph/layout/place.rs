@@ -86,32 +86,43 @@ fn settle(column: &[usize], wanted: &[(f64, f64)], cells: &[Cell], ys: &mut [f64
     }
 }
 
-/// The x of each cell's middle, and the width of all. Where links climb, columns stand apart.
+/// From where to where a column reaches, in pixels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) left: f64,
+    pub(super) right: f64,
+}
+
+impl Span {
+    pub(super) fn middle(self) -> f64 {
+        f64::midpoint(self.left, self.right)
+    }
+}
+
+/// The columns from the left. Where links climb, they stand apart.
 pub(super) fn columns(
     cells: &[Cell],
     pieces: &[Piece],
     columns: &[Vec<usize>],
     ys: &[f64],
-) -> (Vec<f64>, f64) {
+) -> Vec<Span> {
     let mut climb = vec![0.0_f64; columns.len()];
     for piece in pieces {
         let steep = (ys[piece.left] - ys[piece.right]).abs();
         let at = cells[piece.right].column;
         climb[at] = climb[at].max(steep);
     }
-    let mut xs = vec![0.0; cells.len()];
-    let mut right = 0.0;
+    let mut spans = Vec::with_capacity(columns.len());
+    let mut left = 0.0;
     for (at, column) in columns.iter().enumerate() {
         let width = column.iter().map(|&cell| cells[cell].size.width).fold(0.0, f64::max);
         if at > 0 {
-            right += (AISLE.0 + climb[at] * 0.14).min(AISLE.1);
+            left += (AISLE.0 + climb[at] * 0.14).min(AISLE.1);
         }
-        for &cell in column {
-            xs[cell] = right + width / 2.0;
-        }
-        right += width;
+        spans.push(Span { left, right: left + width });
+        left += width;
     }
-    (xs, right)
+    spans
 }
 
 /// For each piece, the y where it leaves its left cell and where it meets its right one. Those of

@@ -50,55 +50,49 @@ pub(super) fn class(kind: EdgeKind) -> &'static str {
 /// The line and its heads.
 pub(super) fn line(edge: &Edge, route: &Route, out: &mut String) {
     let class = class(edge.kind);
-    let next = route.stops.first().map_or(route.end, |stop| stop.0);
-    let last = route.stops.last().map_or(route.start, |stop| Point { x: stop.1, y: stop.0.y });
-    let (mut start, mut end) = (route.start, route.end);
-    let (out_of, into) = ((next.x - start.x).signum(), (end.x - last.x).signum());
+    let (Some(first), Some(last)) = (route.stops.first(), route.stops.last()) else { return };
+    let (start, end) = (first.0, Point { x: last.1, y: last.0.y });
+    // Links go to the right as a whole, or to the left as a whole.
+    let way = (end.x - start.x).signum();
     let (at_start, at_end) = match edge.heads {
         Heads::End => (false, true),
         Heads::Start => (true, false),
         Heads::Both => (true, true),
         Heads::Neither => (false, false),
     };
-    if at_start {
-        start.x += out_of * (HEAD - 2.0);
-    }
-    if at_end {
-        end.x -= into * (HEAD - 2.0);
-    }
-    let path = path(start, &route.stops, end);
+    // The line ends beneath its heads.
+    let shorter = |yes: bool| if yes { way * (HEAD - 2.0) } else { 0.0 };
+    let path = path(&route.stops, shorter(at_start), shorter(at_end));
     let _ = write!(out, "<g><title>{}</title>", escape(&edge.tip));
     let _ = write!(out, "<path class=\"edge {class}\" d=\"{path}\"/>");
     if edge.kind == EdgeKind::Pipe {
         let _ = write!(out, "<path class=\"bore\" d=\"{path}\"/>");
     }
     if at_start {
-        head(class, route.start, -out_of, out);
+        head(class, start, -way, out);
     }
     if at_end {
-        head(class, route.end, into, out);
+        head(class, end, way, out);
     }
     out.push_str("</g>\n");
 }
 
-/// Level through every stop, and swinging from one to the next.
-fn path(start: Point, stops: &[(Point, f64)], end: Point) -> String {
-    let mut path = format!("M{:.1} {:.1}", start.x, start.y);
-    let mut at = start;
-    let targets = stops.iter().copied().chain(std::iter::once((end, end.x)));
-    for (point, leaves) in targets {
-        let middle = f64::midpoint(at.x, point.x);
-        let _ = write!(
-            path,
-            "C{middle:.1} {:.1} {middle:.1} {y:.1} {:.1} {y:.1}",
-            at.y,
-            point.x,
-            y = point.y
-        );
-        if (leaves - point.x).abs() > 0.05 {
-            let _ = write!(path, "H{leaves:.1}");
+/// Level through every stop, and swinging from one to the next; shorter by this much at its ends.
+fn path(stops: &[(Point, f64)], shorter_start: f64, shorter_end: f64) -> String {
+    let mut path = String::new();
+    let mut x = 0.0;
+    let mut y = 0.0;
+    for (at, &(point, leaves)) in stops.iter().enumerate() {
+        if at == 0 {
+            let _ = write!(path, "M{:.1} {:.1}", point.x + shorter_start, point.y);
+        } else {
+            let middle = f64::midpoint(x, point.x);
+            let (to_x, to_y) = (point.x, point.y);
+            let _ = write!(path, "C{middle:.1} {y:.1} {middle:.1} {to_y:.1} {to_x:.1} {to_y:.1}");
         }
-        at = Point { x: leaves, y: point.y };
+        let last = at + 1 == stops.len();
+        let _ = write!(path, "H{:.1}", if last { leaves - shorter_end } else { leaves });
+        (x, y) = (leaves, point.y);
     }
     path
 }

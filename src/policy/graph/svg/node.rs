@@ -138,10 +138,11 @@ fn layer(exposure: f64, instances: u16, w: f64, h: f64, out: &mut String) -> std
     write!(
         out,
         "<rect class=\"box e{step}\" width=\"{w:.1}\" height=\"{h:.1}\" rx=\"9\"/>\
-         <path class=\"s{step}\" d=\"M9 0H7A7 9 0 0 0 0 9V{b:.1}A7 9 0 0 0 7 {h:.1}Z\"/>\
+         <path class=\"s{step}\" d=\"M6 .5A9 9 0 0 0 0 9V{b:.1}A9 9 0 0 0 6 {l:.1}Z\"/>\
          <rect class=\"s{step}\" x=\"{x:.1}\" y=\"9\" width=\"32\" height=\"17\" rx=\"8.5\"/>\
          <text class=\"badge\" x=\"{m:.1}\" y=\"21.5\" text-anchor=\"middle\">{exposure:.1}</text>",
         b = h - 9.0,
+        l = h - 0.5,
         x = w - 41.0,
         m = w - 25.0,
     )
