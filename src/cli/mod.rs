@@ -9,6 +9,7 @@ mod checked;
 mod doctor;
 mod graph;
 mod run;
+mod schema;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Verb {
     Check(check::Args),
     /// Draw a policy: its layers, what joins them, and what they may touch
     Graph(graph::Args),
+    /// Write the JSON Schema of the policy language, for editors
+    Schema(schema::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
 }
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Graph(args) => graph::run(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
     }
 }

@@ -11,6 +11,7 @@ pub mod check;
 pub mod code;
 pub mod diagnostic;
 pub mod graph;
+pub mod language;
 pub mod plan;
 pub mod syscall;
 

@@ -11,7 +11,9 @@ mod model;
 mod show;
 mod svg;
 
-pub use model::{Edge, EdgeKind, Graph, Heads, Node, NodeKind};
+pub use model::Graph;
+use model::{Edge, EdgeKind, Heads, Node, NodeKind};
+pub(crate) use show::SIGNALS;
 
 use super::plan::LayerPlan;
 use super::syscall;

@@ -18,37 +18,37 @@ const METHODS: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// The daemon's name.
-    pub name: String,
+    pub(super) name: String,
     /// The first digits of the policy's id; empty if it has none.
-    pub id: String,
+    pub(super) id: String,
     /// Layers, outside ends and facilities that are things of their own.
-    pub nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     /// What joins them.
-    pub edges: Vec<Edge>,
+    pub(super) edges: Vec<Edge>,
     /// What must never be possible, in words.
-    pub never: Vec<String>,
+    pub(super) never: Vec<String>,
 }
 
 /// A box, or another shape.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(super) struct Node {
     /// Its name in questions: `layer.parser`, `file.key`, `listen.front.https`.
-    pub key: String,
+    pub(super) key: String,
     /// What it is.
-    pub kind: NodeKind,
+    pub(super) kind: NodeKind,
     /// Its name.
-    pub title: String,
+    pub(super) title: String,
     /// What else is drawn in it.
-    pub lines: Vec<String>,
+    pub(super) lines: Vec<String>,
     /// What is dangerous about it.
-    pub alarms: Vec<String>,
+    pub(super) alarms: Vec<String>,
     /// All there is to say, for who points at it.
-    pub tip: String,
+    pub(super) tip: String,
 }
 
 /// What a node is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum NodeKind {
+pub(super) enum NodeKind {
     /// A layer, with its exposure from 0 to 10 and its number of instances.
     Layer(f64, u16),
     /// A listening socket, towards the outside.
@@ -71,26 +71,26 @@ pub enum NodeKind {
 
 /// A line between two nodes.
 #[derive(Clone, Debug)]
-pub struct Edge {
+pub(super) struct Edge {
     /// Index of the node where it begins.
-    pub from: usize,
+    pub(super) from: usize,
     /// Index of the node where it ends.
-    pub to: usize,
+    pub(super) to: usize,
     /// What it is.
-    pub kind: EdgeKind,
+    pub(super) kind: EdgeKind,
     /// Its arrow heads.
-    pub heads: Heads,
+    pub(super) heads: Heads,
     /// Its name, if it has one of its own.
-    pub title: Option<String>,
+    pub(super) title: Option<String>,
     /// What it carries.
-    pub lines: Vec<String>,
+    pub(super) lines: Vec<String>,
     /// All there is to say.
-    pub tip: String,
+    pub(super) tip: String,
 }
 
 /// What an edge is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EdgeKind {
+pub(super) enum EdgeKind {
     /// A sealed channel.
     Channel,
     /// A pipe.
@@ -103,7 +103,7 @@ pub enum EdgeKind {
 
 /// Where an edge has arrow heads: in which way something flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heads {
+pub(super) enum Heads {
     /// Where it ends.
     End,
     /// Where it begins.

@@ -97,14 +97,16 @@ pub(super) fn descriptors(fds: &DescriptorPlan) -> String {
     format!("{} × {}", fds.max, kinds.join(", "))
 }
 
+/// Linux's signals from 1 (signal(7)), without `SIG`.
+pub(crate) const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
 /// `HUP`, or `signal 40` for one without a name.
 pub(super) fn signal(number: u8) -> String {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    let name = usize::from(number).checked_sub(1).and_then(|at| NAMES.get(at));
+    let name = usize::from(number).checked_sub(1).and_then(|at| SIGNALS.get(at));
     name.map_or_else(|| format!("signal {number}"), |name| (*name).to_owned())
 }
 
