@@ -99,12 +99,21 @@ fn each_facility_has_a_valid_example_and_a_bad_one() {
         ("fifo", json!({ "path": "/run/f", "to": "a", "mode": "0622" }), ("mode", json!(622))),
         ("semaphore", json!({ "permits": 1, "holders": ["a"] }), ("lease", json!("5 parsecs"))),
         ("region", json!({ "size": "8MiB", "grant": { "a": "rw" } }), ("size", json!("8M"))),
-        ("mapped-file", json!({ "path": "/f", "size": 4096, "grant": { "a": "r" } }),
-            ("path", json!("relative"))),
-        ("channel", json!({ "from": "a", "to": "b", "methods": { "m": { "rate": "5/s" } } }),
-            ("methods", json!({ "m": { "direction": "up" } }))),
-        ("file", json!({ "path": "/a", "grant": { "a": ["read"] }, "deny": ["*.key"] }),
-            ("grant", json!({ "a": ["admire"] }))),
+        (
+            "mapped-file",
+            json!({ "path": "/f", "size": 4096, "grant": { "a": "r" } }),
+            ("path", json!("relative")),
+        ),
+        (
+            "channel",
+            json!({ "from": "a", "to": "b", "methods": { "m": { "rate": "5/s" } } }),
+            ("methods", json!({ "m": { "direction": "up" } })),
+        ),
+        (
+            "file",
+            json!({ "path": "/a", "grant": { "a": ["read"] }, "deny": ["*.key"] }),
+            ("grant", json!({ "a": ["admire"] })),
+        ),
     ];
     for (kind, good, (key, bad)) in cases {
         let policy = |table: &Value| {
@@ -197,14 +206,14 @@ fn every_key_is_described_to_editors() {
 
 #[test]
 fn the_verb_writes_the_schema() {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_cofferdam")).arg("schema").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cofferdam")).arg("schema").output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let written: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(written, schema());
 }
 
-const BEGIN: &str = "<!-- The tables below are written by `BLESS=1 cargo test --test schema`. -->\n";
+const BEGIN: &str =
+    "<!-- The tables below are written by `BLESS=1 cargo test --test schema`. -->\n";
 const END: &str = "<!-- End of the tables. -->\n";
 
 #[test]

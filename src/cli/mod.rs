@@ -7,6 +7,7 @@
 mod check;
 mod checked;
 mod doctor;
+mod export;
 mod graph;
 mod run;
 mod schema;
@@ -35,6 +36,8 @@ enum Verb {
     Graph(graph::Args),
     /// Write the JSON Schema of the policy language, for editors
     Schema(schema::Args),
+    /// Write units or profiles for other programs, and what those can't say
+    Export(export::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
 }
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Graph(args) => graph::run(&args),
         Verb::Schema(args) => schema::run(&args),
+        Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
     }
 }

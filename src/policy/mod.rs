@@ -10,6 +10,7 @@
 pub mod check;
 pub mod code;
 pub mod diagnostic;
+pub mod export;
 pub mod graph;
 pub mod language;
 pub mod plan;
