@@ -216,7 +216,8 @@ impl Unit {
                     conditional.push(name);
                 }
             } else if let Some(errno) = call.otherwise {
-                refused.push(format!("{name}:{errno}"));
+                let errno = syscall::errno_name(errno).unwrap_or("an error");
+                refused.push(format!("{name} ({errno})"));
             }
         }
         if allowed.is_empty() {
@@ -226,8 +227,13 @@ impl Unit {
         for some in allowed.chunks(10) {
             self.say("SystemCallFilter", &some.join(" "));
         }
-        for some in refused.chunks(10) {
-            self.say("SystemCallFilter", &some.join(" "));
+        if !refused.is_empty() {
+            // In a list of what is allowed, systemd takes no errno for a single call.
+            self.miss(format!(
+                "calls that fail with an errno: they end the unit's process instead, unless \
+                 SystemCallErrorNumber= is set for all: {}",
+                refused.join(" ")
+            ));
         }
         if !conditional.is_empty() {
             self.miss(format!(
