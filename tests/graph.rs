@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use cofferdam::ident::Name;
@@ -87,6 +88,18 @@ fn everything() -> Plan {
     let host = "plc-7.plant.example".to_owned();
     let address = ConnectAddress::Tcp { host, port: 502 };
     bus.connect.push(ConnectPlan { name: name("plc"), address });
+    facilities(&mut plan);
+    plan.never.push(Never {
+        layer: name("front"),
+        reach: "file.key".to_owned(),
+        through_except: vec![name("keeper")],
+    });
+    plan
+}
+
+/// One of each kind that is no channel, file or socket.
+fn facilities(plan: &mut Plan) {
+    let second = Duration::from_secs(1);
     let all = &mut plan.facilities;
     all.signals.push(SignalPlan {
         name: name("reload"),
@@ -143,12 +156,6 @@ fn everything() -> Plan {
         durable: true,
         grant: both("store", "logic"),
     });
-    plan.never.push(Never {
-        layer: name("front"),
-        reach: "file.key".to_owned(),
-        through_except: vec![name("keeper")],
-    });
-    plan
 }
 
 /// A daemon of 20 layers: a tree of stages with some links across and back.
@@ -254,4 +261,145 @@ fn everything_is_in_the_picture() {
         assert!(svg.contains(&plan.id().unwrap().short()));
         assert!(svg.contains("prefers-color-scheme:dark"));
     }
+}
+
+/// Every tag that is opened is closed, in order, and attributes are quoted.
+fn well_formed(svg: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    for piece in svg.split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').unwrap();
+        assert!(!text.contains('>'), "{text}");
+        for entity in text.split('&').skip(1) {
+            let name = entity.split(';').next().unwrap();
+            assert!(["amp", "lt", "gt", "quot", "#39"].contains(&name), "&{name};");
+        }
+        if let Some(closed) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(closed));
+        } else if !tag.ends_with('/') {
+            open.push(tag.split([' ', '\n']).next().unwrap());
+        }
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn pictures_are_well_formed_whatever_is_in_the_policy() {
+    let hostile = plan(
+        r#"
+        cofferdam = 1
+        name = "hostile"
+        [layer.a]
+        exec = ["/bin/sh", "</svg><script>alert(1)</script>", "\u001b[2J\u202e", "a\"];b"]
+        [layer.b]
+        run = "b"
+        [file.f]
+        path = "/srv/<b onload='x'>&amp;\"]"
+        grant = { a = ["read"], b = ["read"] }
+    "#,
+    );
+    for (file, plan) in [("hostile", hostile), ("everything", everything()), ("twenty", twenty())] {
+        let svg = draw(file, &plan);
+        well_formed(&svg);
+        assert!(!svg.contains("<script") && !svg.contains("<b "), "{file}");
+        assert!(!svg.contains(['\u{1b}', '\u{202e}']), "{file}");
+    }
+}
+
+#[test]
+fn each_kind_has_its_shape_and_words() {
+    let svg = draw("everything", &everything());
+    for words in [
+        "channel.sign: front to keeper, sealed",
+        "signal.reload: logic to front",
+        "pipe.raw: logic to convert",
+        "queue.jobs",
+        "fifo.operator",
+        "semaphore.bus-slots",
+        "region.values",
+        "mapped-file.counters",
+        "listen.front.https",
+        "connect.bus.plc",
+        "← event ≤64KiB",
+        "HUP USR1",
+        "1 capability",
+        "exec jq",
+        "never: front never reaches file.key, except through keeper",
+    ] {
+        assert!(svg.contains(words), "{words}");
+    }
+    for legend in ["sealed channel", "shared memory", "named pipe", "mapped file", "connects to"] {
+        assert!(svg.contains(&format!(">{legend}<")), "{legend}");
+    }
+}
+
+#[test]
+fn pictures_are_always_the_same() {
+    assert_eq!(draw("twice", &everything()), draw("twice", &everything()));
+}
+
+/// The largest sensible policy, and one that is larger: no picture takes for ever.
+#[test]
+fn large_policies_are_drawn() {
+    let mut text = "cofferdam = 1\nname = \"large\"\n".to_owned();
+    for at in 0..120 {
+        let _ = write!(text, "[layer.l{at}]\nrun = \"l\"\nsyscalls = [\"@core\"]\n");
+    }
+    for at in 0..600 {
+        let (from, to) = (at * 7 % 120, (at * 13 + 1) % 120);
+        if from != to {
+            let _ = write!(text, "[channel.c{at}]\nfrom = \"l{from}\"\nto = \"l{to}\"\n");
+        }
+    }
+    well_formed(&draw("large", &plan(&text)));
+}
+
+#[test]
+fn graphviz_reads_the_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("everything.dot");
+    let text = Graph::new(&everything(), &exposure).dot();
+    assert_eq!(text.matches('{').count(), text.matches('}').count());
+    std::fs::write(&path, text).unwrap();
+    let Ok(output) = Command::new("dot").arg("-Tplain").arg(&path).output() else {
+        // Other machines have no Graphviz.
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn graph(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cofferdam")).arg("graph").args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_verb_writes_each_format() {
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/web.toml");
+    let policy = policy.to_str().unwrap();
+    for (format, begins) in [("svg", "<svg "), ("dot", "digraph "), ("mermaid", "---\ntitle: web")]
+    {
+        let output = graph(&[policy, "--format", format]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(begins), "{format}");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("web.svg");
+    let output = graph(&[policy, "-o", file.to_str().unwrap()]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    well_formed(&std::fs::read_to_string(file).unwrap());
+}
+
+#[test]
+fn exit_codes_are_those_of_the_contract() {
+    let place = tempfile::tempdir().unwrap();
+    let bad = place.path().join("bad.toml");
+    std::fs::write(&bad, "cofferdam = 1\nname = \"a\"\n[layer.b]\nrnu = \"b\"\n").unwrap();
+    let output = graph(&[bad.to_str().unwrap()]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("E0107"));
+    assert_eq!(graph(&["/nowhere.toml"]).status.code(), Some(3));
+    assert_eq!(graph(&[]).status.code(), Some(2));
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/web.toml");
+    let output = graph(&[policy.to_str().unwrap(), "-o", "/nowhere/web.svg"]);
+    assert_eq!(output.status.code(), Some(3));
 }

@@ -6,6 +6,7 @@
 
 mod masks;
 mod oci;
+mod quote;
 mod systemd;
 
 pub use oci::oci_seccomp;

@@ -4,7 +4,9 @@
 //! outside program, [`dot`](Graph::dot) and [`mermaid`](Graph::mermaid) write them for others.
 //! Names and paths are escaped for each format, whatever is in them.
 
+mod builder;
 mod dot;
+mod facilities;
 mod layout;
 mod mermaid;
 mod model;

@@ -1,5 +1,7 @@
 //! The language as a JSON Schema, for editors.
 
+use std::fmt::Write;
+
 use serde_json::{Map, Value, json};
 
 use super::{Default, Key, Kind, TABLES, Table, markdown, top};
@@ -65,12 +67,14 @@ fn key_schema(key: &Key) -> Value {
         Default::Required => {}
         Default::Value(text) => {
             schema["default"] = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
-            description += &format!("\n\nDefault: `{text}`.");
+            let _ = write!(description, "\n\nDefault: `{text}`.");
         }
-        Default::Said(text) => description += &format!("\n\nDefault: {text}."),
+        Default::Said(text) => {
+            let _ = write!(description, "\n\nDefault: {text}.");
+        }
     }
     if !key.kernel.is_empty() {
-        description += &format!("\n\nBy: {}", key.kernel);
+        let _ = write!(description, "\n\nBy: {}", key.kernel);
     }
     schema["description"] = json!(description);
     schema

@@ -2,8 +2,6 @@
 
 use super::{Kind, Table, facility, layer, link, required, said, value};
 
-const CALLS: Kind = Kind::Call;
-
 pub(super) const POLICY: Table = Table {
     name: "policy",
     header: "the file",
@@ -116,38 +114,34 @@ pub(super) const CEILING: Table = Table {
     name: "ceiling",
     header: "[ceiling]",
     meaning: "Of a ceiling file (`--ceiling FILE`), which bounds what any policy on a machine may \
-              grant. Such a file holds `cofferdam = 1` and this table. A grant above it is an error \
-              (E0124).",
+              grant. Such a file holds `cofferdam = 1` and this table. What it doesn't name is \
+              granted to nobody; only numbers are without bound where it names none. A grant above \
+              it is an error (E0124). In `exec`, `paths`, `listen` and `connect` a `*` stands for \
+              any text.",
     keys: &[
-        said("syscalls", Kind::List(&CALLS, false), "any", "System calls at most.", ""),
+        said("syscalls", Kind::List(&Kind::Call, false), "none", "System calls at most.", ""),
         said(
             "capabilities",
             Kind::List(&Kind::Capability, false),
-            "any",
+            "none",
             "Capabilities at most.",
             "",
         ),
-        value("execmem", Kind::Boolean, "true", "Whether `execmem` may be granted.", ""),
-        value("root", Kind::Boolean, "true", "Whether a layer may have `uid = 0`.", ""),
-        said("exec", Kind::List(&Kind::Path, false), "any", "Programs that layers may run.", ""),
-        said(
-            "paths",
-            Kind::Texts(&Kind::List(&Kind::Word(link::RIGHTS), false)),
-            "any",
-            "Directories, and the rights beneath them at most.",
-            "",
-        ),
-        said("listen", Kind::List(&Kind::Text, false), "any", "Addresses to listen on.", ""),
-        said("connect", Kind::List(&Kind::Text, false), "any", "Addresses to connect to.", ""),
-        said("signals", Kind::List(&Kind::Signal, false), "any", "Signals that may be sent.", ""),
+        value("execmem", Kind::Boolean, "false", "Whether `execmem` may be granted.", ""),
+        value("root", Kind::Boolean, "false", "Whether a layer may have `uid = 0`.", ""),
+        said("exec", Kind::List(&Kind::Text, false), "none", "Programs that layers may run.", ""),
+        said("paths", Kind::List(&Kind::Text, false), "none", "Paths that may be granted.", ""),
+        said("listen", Kind::List(&Kind::Text, false), "none", "Addresses to listen on.", ""),
+        said("connect", Kind::List(&Kind::Text, false), "none", "Addresses to connect to.", ""),
+        said("signals", Kind::List(&Kind::Signal, false), "none", "Signals that may be sent.", ""),
         said(
             "optional",
             Kind::List(&Kind::Protection, false),
-            "any",
+            "none",
             "Protections that may be called optional.",
             "",
         ),
-        said("instances", Kind::Integer(1, 64), "any", "Instances of one layer at most.", ""),
-        said("limits", Kind::Table(&layer::LIMITS), "any", "Limits of one layer at most.", ""),
+        said("instances", Kind::Integer(1, 64), "no bound", "Instances of one layer at most.", ""),
+        said("limits", Kind::Table(&layer::LIMITS), "no bound", "Limits of one layer at most.", ""),
     ],
 };

@@ -65,7 +65,7 @@ fn settle(column: &[usize], wanted: &[(f64, f64)], cells: &[Cell], ys: &mut [f64
     for (at, &cell) in column.iter().enumerate() {
         if let Some(&above) = at.checked_sub(1).and_then(|above| column.get(above)) {
             let gap = if cells[above].solid && cells[cell].solid { GAP.0 } else { GAP.1 };
-            offset += (cells[above].size.height + cells[cell].size.height) / 2.0 + gap;
+            offset += f64::midpoint(cells[above].size.height, cells[cell].size.height) + gap;
         }
         offsets.push(offset);
     }

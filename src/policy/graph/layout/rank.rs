@@ -20,9 +20,12 @@ pub(super) fn rank(boxes: usize, links: &[Link]) -> Ranking {
     let arcs: Vec<(usize, usize, u32)> = links
         .iter()
         .zip(&turned)
-        .map(|(link, &turned)| match turned {
-            true => (link.to, link.from, link.weight),
-            false => (link.from, link.to, link.weight),
+        .map(|(link, &turned)| {
+            if turned {
+                (link.to, link.from, link.weight)
+            } else {
+                (link.from, link.to, link.weight)
+            }
         })
         .collect();
     let mut sequence: Vec<usize> = (0..boxes).collect();
@@ -46,7 +49,9 @@ pub(super) fn rank(boxes: usize, links: &[Link]) -> Ranking {
         }
     }
     let least = ranks.iter().copied().min().unwrap_or(0);
-    ranks.iter_mut().for_each(|rank| *rank -= least);
+    for rank in &mut ranks {
+        *rank -= least;
+    }
     Ranking { ranks, turned }
 }
 

@@ -78,18 +78,8 @@ pub(super) fn shape(kind: NodeKind, Size { width: w, height: h }: Size, out: &mu
     let _ = match kind {
         NodeKind::Layer(exposure, instances) => layer(exposure, instances, w, h, out),
         NodeKind::Listen | NodeKind::Connect => outside(kind == NodeKind::Listen, w, h, out),
-        NodeKind::File | NodeKind::MappedFile => {
-            document(w, h, out).and_then(|()| match kind == NodeKind::MappedFile {
-                // Lines of pages along its side.
-                true => write!(
-                    out,
-                    "<path class=\"mark\" d=\"M10 0V{h:.1}M0 {:.1}H10M0 {:.1}H10\"/>",
-                    h / 3.0,
-                    h * 2.0 / 3.0
-                ),
-                false => Ok(()),
-            })
-        }
+        NodeKind::File => document(w, h, out),
+        NodeKind::MappedFile => document(w, h, out).and_then(|()| pages(h, out)),
         NodeKind::Queue => write!(
             out,
             "<rect class=\"thing\" width=\"{w:.1}\" height=\"{h:.1}\" rx=\"4\"/>\
@@ -162,6 +152,12 @@ fn outside(daemon_right: bool, w: f64, h: f64, out: &mut String) -> std::fmt::Re
         m - 3.2,
         m + 3.2
     )
+}
+
+/// The pages of what is mapped, along its side.
+fn pages(h: f64, out: &mut String) -> std::fmt::Result {
+    let (one, two) = (h / 3.0, h * 2.0 / 3.0);
+    write!(out, "<path class=\"mark\" d=\"M10 0V{h:.1}M0 {one:.1}H10M0 {two:.1}H10\"/>")
 }
 
 fn document(w: f64, h: f64, out: &mut String) -> std::fmt::Result {
