@@ -73,10 +73,11 @@ fn bad_policies_are_refused_where_a_schema_can() {
         let Some(policy) = json_of(&path) else { continue };
         let valid = validator.is_valid(&policy);
         let checked = check(name, &fs::read(&path).unwrap());
-        // Only what checking one file finds: it would look for included files.
         let found: BTreeSet<_> =
             checked.diagnostics.iter().map(|item| item.code.to_string()).collect();
-        let can = found.iter().any(|code| SEEN.contains(&code.as_str()));
+        // A mistake of an included file is in that file.
+        let own = !name.contains("included");
+        let can = own && found.iter().any(|code| SEEN.contains(&code.as_str()));
         if checked.plan.is_some() && !valid {
             let _ = writeln!(wrong, "{name} only has warnings, and the schema refuses it");
         }

@@ -64,16 +64,17 @@ pub(super) const LAYER: Table = Table {
         ),
         said(
             "stdin",
-            Kind::Name,
+            Kind::Pipe,
             "/dev/null",
-            "The raw pipe that an `exec` layer reads as its standard input.",
+            "The raw pipe that an `exec` layer reads as its standard input, as in `\"pipe.in\"`.",
             "Descriptor 0.",
         ),
         said(
             "stdout",
-            Kind::Name,
+            Kind::Pipe,
             "the log",
-            "The raw pipe that an `exec` layer writes as its standard output.",
+            "The raw pipe that an `exec` layer writes as its standard output, as in \
+             `\"pipe.out\"`.",
             "Descriptor 1.",
         ),
         said("limits", Kind::Table(&LIMITS), "see there", "Resource limits of each instance.", ""),

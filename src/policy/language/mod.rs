@@ -63,6 +63,8 @@ pub enum Kind {
     Name,
     /// The name of a layer.
     Layer,
+    /// A pipe as an object: `pipe.in`.
+    Pipe,
     /// Any text.
     Text,
     /// Words for a reviewer; not empty.

@@ -84,6 +84,7 @@ fn value_schema(kind: &Kind) -> Value {
     match kind {
         Kind::Version => json!({ "const": 1 }),
         Kind::Name | Kind::Layer => pattern(NAME, kind),
+        Kind::Pipe => pattern(r"^pipe\.[a-z][a-z0-9_-]{0,47}$", kind),
         Kind::Text => json!({ "type": "string" }),
         Kind::Reason => json!({ "type": "string", "pattern": r"\S" }),
         Kind::Boolean => json!({ "type": "boolean" }),
