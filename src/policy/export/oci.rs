@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::masks::{Test, alternatives};
 use super::{Export, facilities};
-use crate::policy::plan::{Compare, LayerPlan, Plan, Program, SyscallPlan};
+use crate::policy::plan::{Compare, LayerPlan, Plan, SyscallPlan};
 use crate::policy::syscall;
 
 /// The profile of one layer.
@@ -82,12 +82,8 @@ const fn architecture() -> &'static str {
 
 /// A profile is about system calls alone.
 fn beside_calls(plan: &Plan, layer: &LayerPlan, not_expressed: &mut Vec<String>) {
-    if let Program::Exec(_) | Program::Run(_) = layer.program
-        && !layer
-            .syscalls
-            .iter()
-            .any(|call| Some(call.number) == syscall::by_name("execve") && !call.allow.is_empty())
-    {
+    let execve = syscall::by_name("execve");
+    if !layer.syscalls.iter().any(|call| Some(call.number) == execve && !call.allow.is_empty()) {
         not_expressed.push(
             "execve: the policy grants none, but a runtime that loads the profile before it starts \
              the program needs it"
