@@ -40,12 +40,14 @@ pub struct Args {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    outside: read::Outside,
 }
 
 /// Answers. Exit code 0: yes; 1: no, or the policy has mistakes; 2: nothing of that name; 3: the
 /// policy can't be read.
 pub fn run(args: &Args) -> ExitCode {
-    let policy = match read::sound(&args.policy) {
+    let policy = match read::sound(&args.policy, &args.outside) {
         Ok(policy) => policy,
         Err(code) => return code,
     };

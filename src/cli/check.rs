@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::read::Outside;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
 use crate::policy::{self, Checked, Inputs};
@@ -26,22 +27,6 @@ pub struct Args {
     deny_warnings: bool,
     #[command(flatten)]
     outside: Outside,
-}
-
-/// What a policy is checked with from outside.
-#[derive(Debug, clap::Args)]
-pub(super) struct Outside {
-    /// Give a variable of the policy's `[vars]` another value
-    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
-    pub(super) vars: Vec<(String, String)>,
-    /// Refuse what is above this ceiling
-    #[arg(long, value_name = "FILE")]
-    pub(super) ceiling: Option<PathBuf>,
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

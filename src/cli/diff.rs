@@ -27,6 +27,8 @@ pub struct Args {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    outside: read::Outside,
 }
 
 /// So many ways through others are shown in the text; the JSON has all.
@@ -35,14 +37,15 @@ const WAYS: usize = 20;
 /// Compares. Exit code 0: nothing was gained; 1: something was, or a policy has mistakes; 3: a
 /// policy can't be read.
 pub fn run(args: &Args) -> ExitCode {
-    let (old, new) = match (read::sound(&args.old), read::sound(&args.new)) {
-        (Ok(old), Ok(new)) => (old, new),
-        (old, new) => {
-            // Of two exit codes the graver one.
-            let system = [old.err(), new.err()].contains(&Some(ExitCode::from(3)));
-            return ExitCode::from(if system { 3 } else { 1 });
-        }
-    };
+    let (old, new) =
+        match (read::sound(&args.old, &args.outside), read::sound(&args.new, &args.outside)) {
+            (Ok(old), Ok(new)) => (old, new),
+            (old, new) => {
+                // Of two exit codes the graver one.
+                let system = [old.err(), new.err()].contains(&Some(ExitCode::from(3)));
+                return ExitCode::from(if system { 3 } else { 1 });
+            }
+        };
     let found = diff(&old.plan, &new.plan);
     let same = old.plan == new.plan;
     let text = match args.format {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::read::{self, Format, Sound, wrap};
-use crate::policy::code::Code;
+use crate::policy::code::{Code, Explanation};
 use crate::policy::judge::calls::{Refusal, Verdict, entry, expressions, verdict};
 use crate::policy::judge::explain::powers;
 use crate::policy::judge::{Account, Exposure, Ways, explain};
@@ -34,6 +34,8 @@ pub struct Args {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    outside: read::Outside,
 }
 
 /// Every number below this is in the JSON, and all that have names.
@@ -45,7 +47,7 @@ pub fn run(args: &Args) -> ExitCode {
     if let Some(number) = code(&args.policy) {
         return mistake(number, args);
     }
-    let policy = match read::sound(&args.policy) {
+    let policy = match read::sound(&args.policy, &args.outside) {
         Ok(policy) => policy,
         Err(code) => return code,
     };
@@ -88,9 +90,12 @@ fn mistake(number: u16, args: &Args) -> ExitCode {
         return ExitCode::from(2);
     };
     let text = match args.format {
-        Format::Text => format!("{code}: {}\n", code.title()),
+        Format::Text => format!("{code}: {}\n\n{}\n", code.title(), code.explanation()),
         Format::Json => {
-            format!("{:#}\n", json!({ "code": code.to_string(), "title": code.title() }))
+            let Explanation { why, way_out, example } = code.explanation();
+            let told = json!({ "code": code.to_string(), "title": code.title(), "why": why,
+                "way_out": way_out, "example": example });
+            format!("{told:#}\n")
         }
     };
     let _ = anstream::stdout().write_all(text.as_bytes());

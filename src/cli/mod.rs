@@ -9,8 +9,11 @@ mod check;
 mod diff;
 mod doctor;
 mod explain;
+mod export;
+mod graph;
 mod read;
 mod run;
+mod schema;
 
 use std::process::ExitCode;
 
@@ -38,6 +41,12 @@ enum Verb {
     Can(can::Args),
     /// Tell what a new policy grants that an old one doesn't, and the reverse
     Diff(diff::Args),
+    /// Draw a policy: its layers, what joins them, and what they may touch
+    Graph(graph::Args),
+    /// Write the JSON Schema of the policy language, for editors
+    Schema(schema::Args),
+    /// Write units or profiles for other programs, and what those can't say
+    Export(export::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
 }
@@ -53,6 +62,9 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::run(&args),
         Verb::Can(args) => can::run(&args),
         Verb::Diff(args) => diff::run(&args),
+        Verb::Graph(args) => graph::run(&args),
+        Verb::Schema(args) => schema::run(&args),
+        Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
     }
 }

@@ -1,7 +1,7 @@
 //! What the verbs that ask questions share: reading a policy, and naming the places of rules.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::policy::judge::{Fact, Step};
 use crate::policy::places::Place;
 use crate::policy::plan::Plan;
 use crate::policy::syscall::{by_name, offering};
-use crate::policy::{self, Checked};
+use crate::policy::{self, Checked, Inputs};
 use crate::supervisor::policy_file;
 use crate::text::neutralise;
 
@@ -23,6 +23,22 @@ pub(super) enum Format {
     Text,
     /// For programs: one JSON object
     Json,
+}
+
+/// What a policy is checked with from outside.
+#[derive(Debug, clap::Args)]
+pub(super) struct Outside {
+    /// Give a variable of the policy's `[vars]` another value
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
+    pub(super) vars: Vec<(String, String)>,
+    /// Refuse what is above this ceiling
+    #[arg(long, value_name = "FILE")]
+    pub(super) ceiling: Option<PathBuf>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// A policy without mistakes, and its plan.
@@ -38,16 +54,30 @@ pub(super) struct Sound {
 /// the exit code: 1 for mistakes, 3 for a file that can't be read.
 ///
 /// Who may write to the file is not looked at: nothing is run.
-pub(super) fn sound(path: &Path) -> Result<Sound, ExitCode> {
-    let mut stderr = anstream::stderr().lock();
-    let file = policy_file::inspect(path).map_err(|error| {
-        let _ = writeln!(stderr, "error: {}", neutralise(error.to_string().as_bytes()));
-        ExitCode::from(if error.is_finding() { 1 } else { 3 })
-    })?;
+pub(super) fn sound(path: &Path, outside: &Outside) -> Result<Sound, ExitCode> {
+    let inspect = |path: &Path| policy_file::inspect(path).map(|file| file.bytes);
+    let read = |path: &Path| {
+        inspect(path).map_err(|error| {
+            let text = neutralise(error.to_string().as_bytes());
+            let _ = writeln!(anstream::stderr(), "error: {text}");
+            ExitCode::from(if error.is_finding() { 1 } else { 3 })
+        })
+    };
+    let bytes = read(path)?;
+    let ceiling = match &outside.ceiling {
+        Some(path) => Some((path.display().to_string(), read(path)?)),
+        None => None,
+    };
     let name = path.display().to_string();
-    let checked = policy::check(&name, &file.bytes);
+    let load = |path: &str| inspect(Path::new(path)).map_err(|error| error.to_string());
+    let inputs = Inputs {
+        load: Some(&load),
+        vars: &outside.vars,
+        ceiling: ceiling.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice())),
+    };
+    let checked = policy::check_with(&name, &bytes, &inputs);
     let Some(plan) = checked.plan.clone() else {
-        let _ = write!(stderr, "{}", checked.render(true));
+        let _ = write!(anstream::stderr(), "{}", checked.render(true));
         return Err(ExitCode::from(1));
     };
     Ok(Sound { name: neutralise(name.as_bytes()), plan, checked })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::check::Outside;
+use super::read::Outside;
 use crate::Daemon;
 
 /// What `cofferdam run` takes.

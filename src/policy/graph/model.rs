@@ -1,0 +1,135 @@
+//! Nodes and edges of a plan.
+
+use super::builder::Builder;
+use crate::policy::plan::{LayerPlan, Plan};
+
+/// What a picture shows.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The daemon's name.
+    pub(super) name: String,
+    /// The first digits of the policy's id; empty if it has none.
+    pub(super) id: String,
+    /// Layers, outside ends and facilities that are things of their own.
+    pub(super) nodes: Vec<Node>,
+    /// What joins them.
+    pub(super) edges: Vec<Edge>,
+    /// What must never be possible, in words.
+    pub(super) never: Vec<String>,
+}
+
+/// A box, or another shape.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// Its name in questions: `layer.parser`, `file.key`, `listen.front.https`.
+    pub(super) key: String,
+    /// What it is.
+    pub(super) kind: NodeKind,
+    /// Its name.
+    pub(super) title: String,
+    /// What else is drawn in it.
+    pub(super) lines: Vec<String>,
+    /// What is dangerous about it.
+    pub(super) alarms: Vec<String>,
+    /// All there is to say, for who points at it.
+    pub(super) tip: String,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum NodeKind {
+    /// A layer, with its exposure from 0 to 10 and its number of instances.
+    Layer(f64, u16),
+    /// A listening socket, towards the outside.
+    Listen,
+    /// An outside address that the daemon connects to.
+    Connect,
+    /// A file or directory.
+    File,
+    /// A file that is mapped.
+    MappedFile,
+    /// A message queue.
+    Queue,
+    /// A FIFO that the outside writes.
+    Fifo,
+    /// Permits.
+    Semaphore,
+    /// Shared memory.
+    Region,
+}
+
+/// A line between two nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    /// Index of the node where it begins.
+    pub(super) from: usize,
+    /// Index of the node where it ends.
+    pub(super) to: usize,
+    /// What it is.
+    pub(super) kind: EdgeKind,
+    /// Its arrow heads.
+    pub(super) heads: Heads,
+    /// Its name, if it has one of its own.
+    pub(super) title: Option<String>,
+    /// What it carries.
+    pub(super) lines: Vec<String>,
+    /// All there is to say.
+    pub(super) tip: String,
+}
+
+/// What an edge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EdgeKind {
+    /// A sealed channel.
+    Channel,
+    /// A pipe.
+    Pipe,
+    /// Signals.
+    Signal,
+    /// A grant on a facility.
+    Grant,
+}
+
+/// Where an edge has arrow heads: in which way something flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heads {
+    /// Where it ends.
+    End,
+    /// Where it begins.
+    Start,
+    /// On both ends.
+    Both,
+    /// Nowhere: nothing flows.
+    Neither,
+}
+
+impl Graph {
+    /// The graph of a plan; `exposure` gives each layer a number from 0 to 10.
+    pub fn new(plan: &Plan, exposure: &dyn Fn(&LayerPlan) -> f64) -> Self {
+        let mut graph = Builder::default();
+        for layer in &plan.layers {
+            graph.layer(layer, exposure(layer));
+        }
+        for layer in &plan.layers {
+            graph.sockets(layer);
+        }
+        plan.channels.iter().for_each(|channel| graph.channel(channel));
+        graph.files(plan);
+        graph.facilities(&plan.facilities);
+        let never = plan.never.iter().map(|never| {
+            let mut text = format!("{} never reaches {}", never.layer, never.reach);
+            for (at, name) in never.through_except.iter().enumerate() {
+                text += if at == 0 { ", except through " } else { " or " };
+                text += name.as_str();
+            }
+            text
+        });
+        Self {
+            name: plan.name.to_string(),
+            id: plan.id().map(|id| id.short()).unwrap_or_default(),
+            never: never.collect(),
+            nodes: graph.nodes,
+            edges: graph.edges,
+        }
+    }
+}
