@@ -91,7 +91,7 @@ fn near(compare: Compare) -> Vec<u64> {
     match compare {
         Compare::Masked { mask, value } => {
             let lowest = mask & mask.wrapping_neg();
-            let highest = 1_u64.checked_shl(63 - mask.leading_zeros()).unwrap_or(0);
+            let highest = mask.checked_ilog2().map_or(0, |bit| 1 << bit);
             vec![value, value ^ lowest, value ^ highest, value | !mask & 0x7fff_ffff]
         }
         Compare::Eq(value)

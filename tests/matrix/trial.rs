@@ -1,5 +1,7 @@
 //! Makes the calls of one layer and compares the answers.
 
+#![allow(clippy::print_stdout, reason = "what the caged process tells the test")]
+
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
