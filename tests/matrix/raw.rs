@@ -4,8 +4,9 @@ use cofferdam::policy::syscall::by_name;
 
 /// Makes a call and returns what the kernel says.
 ///
-/// If the call starts a process or a thread, that one ends at once, without touching its stack,
-/// which it may share with the caller. `rt_sigreturn` gets no stack to return from, so it ends
+/// If the call starts a process or a thread, that one ends at once with 255, as `exit` of the
+/// caller itself would by its arguments: of a process the last thread tells. It leaves its stack,
+/// which it may share with the caller, alone. `rt_sigreturn` gets no stack to return from, so it ends
 /// the process by `SIGSEGV`.
 pub fn call(number: u32, arguments: [u64; 6]) -> i64 {
     if Some(number) == by_name("rt_sigreturn") {
@@ -30,7 +31,7 @@ unsafe fn syscall(number: u32, [a, b, c, d, e, f]: [u64; 6], starts: u64, exit: 
             "test r12, r12",
             "jz 3f",
             "2:",
-            "xor edi, edi",
+            "mov edi, 255",
             "mov rax, r13",
             "syscall",
             "jmp 2b",
@@ -55,7 +56,7 @@ unsafe fn syscall(number: u32, [a, b, c, d, e, f]: [u64; 6], starts: u64, exit: 
             "cbnz x0, 3f",
             "cbz x10, 3f",
             "2:",
-            "mov x0, xzr",
+            "mov x0, #255",
             "mov x8, x11",
             "svc #0",
             "b 2b",
