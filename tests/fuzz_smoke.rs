@@ -83,17 +83,23 @@ fn changed(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn seeds_of_policies() {
-    policies().iter().for_each(|bytes| fuzz::policy(bytes));
+    for bytes in policies() {
+        fuzz::policy(&bytes);
+    }
 }
 
 #[test]
 fn seeds_of_records() {
-    read(&["fuzz/corpus/record"]).iter().for_each(|bytes| fuzz::record(bytes));
+    for bytes in read(&["fuzz/corpus/record"]) {
+        fuzz::record(&bytes);
+    }
 }
 
 #[test]
 fn seeds_of_control_messages() {
-    read(&["fuzz/corpus/control"]).iter().for_each(|bytes| fuzz::control(bytes));
+    for bytes in read(&["fuzz/corpus/control"]) {
+        fuzz::control(&bytes);
+    }
 }
 
 /// Without it the other tests could pass by refusing everything.

@@ -23,6 +23,10 @@ struct Wish {
     refuse: BTreeMap<&'static str, &'static str>,
 }
 
+/// Calls with arguments that are numbers.
+const PLAIN: [&str; 9] =
+    ["close", "dup", "fcntl", "socket", "kill", "madvise", "lseek", "fchmod", "clone"];
+
 /// Groups, calls, and calls with conditions; also some that the checker must refuse.
 fn item() -> impl Strategy<Value = String> {
     let groups: Vec<_> = groups().iter().map(|group| format!("@{}", group.name)).collect();
@@ -39,8 +43,6 @@ fn item() -> impl Strategy<Value = String> {
             format!("in {{{}}}", set.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))
         }),
     ];
-    const PLAIN: [&str; 9] =
-        ["close", "dup", "fcntl", "socket", "kill", "madvise", "lseek", "fchmod", "clone"];
     let conditional = (select(&PLAIN[..]), prop::collection::vec(check, 1..4))
         .prop_map(|(call, checks)| format!("{call}({})", checks.join(", ")));
     prop_oneof![select(groups), select(members), select(calls), conditional]
@@ -196,10 +198,9 @@ fn many_of_these_policies_are_accepted() {
 
 #[test]
 fn a_filter_that_is_none_does_not_load() {
-    assert!(!loads(
-        &postcard::from_bytes(&[1, 6, 0, 0, 0])
-            .map_or_else(|_| unreachable!("a filter of one instruction"), |filter: Filter| filter,)
-    ));
+    // It loads a word and never answers.
+    let filter: Filter = postcard::from_bytes(&[1, 0x20, 0, 0, 0]).unwrap();
+    assert!(!loads(&filter));
 }
 
 #[test]
