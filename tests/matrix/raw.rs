@@ -20,7 +20,7 @@ pub fn call(number: u32, arguments: [u64; 6]) -> i64 {
 }
 
 #[cfg(target_arch = "x86_64")]
-unsafe fn syscall(number: u32, [a, b, c, d, e, f]: [u64; 6], starts: u64, exit: u32) -> i64 {
+unsafe fn syscall(number: u32, arguments: [u64; 6], starts: u64, exit: u32) -> i64 {
     let answer;
     // SAFETY: as the caller says; the new process or thread never leaves the loop.
     unsafe {
@@ -37,8 +37,9 @@ unsafe fn syscall(number: u32, [a, b, c, d, e, f]: [u64; 6], starts: u64, exit: 
             "jmp 2b",
             "3:",
             inlateout("rax") u64::from(number) => answer,
-            inlateout("rdi") a => _,
-            in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            inlateout("rdi") arguments[0] => _,
+            in("rsi") arguments[1], in("rdx") arguments[2], in("r10") arguments[3],
+            in("r8") arguments[4], in("r9") arguments[5],
             in("r12") starts, in("r13") u64::from(exit),
             out("rcx") _, out("r11") _,
         );
@@ -47,7 +48,7 @@ unsafe fn syscall(number: u32, [a, b, c, d, e, f]: [u64; 6], starts: u64, exit: 
 }
 
 #[cfg(target_arch = "aarch64")]
-unsafe fn syscall(number: u32, [a, b, c, d, e, f]: [u64; 6], starts: u64, exit: u32) -> i64 {
+unsafe fn syscall(number: u32, arguments: [u64; 6], starts: u64, exit: u32) -> i64 {
     let answer;
     // SAFETY: as the caller says; the new process or thread never leaves the loop.
     unsafe {
@@ -62,8 +63,9 @@ unsafe fn syscall(number: u32, [a, b, c, d, e, f]: [u64; 6], starts: u64, exit: 
             "b 2b",
             "3:",
             inlateout("x8") u64::from(number) => _,
-            inlateout("x0") a => answer,
-            in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
+            inlateout("x0") arguments[0] => answer,
+            in("x1") arguments[1], in("x2") arguments[2], in("x3") arguments[3],
+            in("x4") arguments[4], in("x5") arguments[5],
             in("x10") starts, in("x11") u64::from(exit),
         );
     }
