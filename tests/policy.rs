@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use cofferdam::policy::check;
+use cofferdam::policy::{Checked, Inputs, check, check_with};
 use cofferdam::policy::diagnostic::Severity;
 use cofferdam::policy::plan::Plan;
 use proptest::prelude::*;
@@ -24,6 +24,16 @@ fn policies(folder: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Checks one of the bad policies; files beside it can be included.
+fn check_bad(path: &Path) -> Checked {
+    let folder = path.parent().unwrap();
+    let load =
+        |path: &str| std::fs::read(folder.join(path)).map_err(|error| error.kind().to_string());
+    let inputs = Inputs { load: Some(&load), ..Inputs::default() };
+    let name = path.file_name().unwrap().to_str().unwrap();
+    check_with(name, &std::fs::read(path).unwrap(), &inputs)
+}
+
 fn plan(text: &str) -> Plan {
     let checked = check("test.toml", text.as_bytes());
     checked.plan.as_ref().unwrap_or_else(|| panic!("{}", checked.render(false))).clone()
@@ -34,10 +44,10 @@ fn each_bad_policy_says_what_is_wrong() {
     let bless = std::env::var_os("BLESS").is_some();
     let mut different = String::new();
     let fixtures = policies("tests/policies/bad");
-    assert!(fixtures.len() >= 30, "only {} fixtures were found", fixtures.len());
+    assert!(fixtures.len() >= 80, "only {} fixtures were found", fixtures.len());
     for path in fixtures {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let checked = check(name, &std::fs::read(&path).unwrap());
+        let checked = check_bad(&path);
         let said = checked.render(false);
         let expected = path.with_extension("stderr");
         if bless {
@@ -75,7 +85,7 @@ fn every_code_has_a_fixture() {
     use cofferdam::policy::code::Code;
     let shown: BTreeSet<_> = policies("tests/policies/bad")
         .iter()
-        .flat_map(|path| check("a", &std::fs::read(path).unwrap()).diagnostics)
+        .flat_map(|path| check_bad(path).diagnostics)
         .map(|item| item.code)
         .collect();
     // These are about the file's size, owner and mode, and have tests of their own.

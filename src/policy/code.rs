@@ -51,6 +51,17 @@ codes! {
     Repeated = 118, "the same thing is listed twice";
     EmptyBecause = 119, "a reason without words";
 
+    // Several files, variables, the ceiling.
+    Include = 120, "a file that can't be included";
+    IncludeCycle = 121, "a file that is included more than once";
+    UndefinedVariable = 122, "a variable that is not declared";
+    UnusedVariable = 123, "a variable that nothing uses";
+    AboveCeiling = 124, "a grant above the ceiling";
+
+    BadRate = 125, "a rate that can't be read";
+    RateNonsense = 126, "a rate that makes no sense";
+    Contradiction = 127, "settings that contradict each other";
+
     // Layers.
     NoProgram = 130, "a layer has nothing to run";
     TwoPrograms = 131, "a layer has two things to run";
@@ -78,12 +89,34 @@ codes! {
     ToItself = 161, "a channel from a layer to itself";
     DescriptorKinds = 162, "descriptors whose number and kinds disagree";
     MethodTooLarge = 163, "a method larger than its channel";
-    NotRecorded = 164, "an audit that is not recorded yet";
+    UnknownMethod = 165, "a method that comes after one that is not there";
+    MethodCycle = 166, "methods that wait for each other";
+    CallCycle = 167, "layers that call each other in a circle";
+    ForeignEnd = 168, "a foreign program at an end that it can't use";
+    NobodyOpens = 169, "an end that nobody opens";
 
     // Files.
     BadPath = 170, "a path that is not absolute and plain";
     PathTwice = 171, "two grants on one path";
     UnsafeFile = 172, "somebody else can change the policy file";
+    Overlap = 173, "paths within each other with different rights";
+    UnusableFile = 174, "a file grant without the system calls to use it";
+    UnusableCalls = 175, "system calls for files, and no file to use them on";
+
+    // The other facilities.
+    UnknownSignal = 180, "an unknown signal";
+    GrantTwice = 181, "the same thing is granted in two places";
+    KernelSetting = 182, "a size that the kernel gives only to some";
+    KernelRefuses = 183, "a size that the kernel refuses or changes";
+    LockOrder = 184, "semaphores whose order can't be told";
+    OneSided = 185, "shared memory that is not shared";
+    UnknownPipe = 186, "a pipe that is not defined";
+    BadMode = 187, "a mode that can't be given to a fifo";
+
+    // The whole.
+    Idle = 190, "a layer that can do nothing";
+    UnknownObject = 191, "an object that the policy does not have";
+    NeverBroken = 192, "what must never be possible is possible";
 }
 
 impl fmt::Display for Code {

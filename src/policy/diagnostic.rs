@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::code::Code;
 
-/// A place in the policy's text, in bytes.
+/// A place in the policy's text, in bytes. The files that a policy includes follow it, each after
+/// a gap of one; [`Places`](super::Places) tells files and lines.
 pub type Span = Range<usize>;
 
 /// One mistake, or one warning.
@@ -124,6 +125,29 @@ impl Diagnostics {
         let labels = vec![Label { span: span.clone(), text: String::new() }];
         self.list.push(Diagnostic { code, severity, message, labels, help: Vec::new() });
         &mut self.list[index]
+    }
+
+    /// Adds one that is complete.
+    pub(crate) fn push(&mut self, item: Diagnostic) {
+        self.errors += usize::from(item.severity == Severity::Error);
+        if self.list.len() > Self::LIMIT {
+            self.dropped += 1;
+        } else {
+            self.list.push(item);
+        }
+    }
+
+    /// Adds what was told of one text, whose first byte is at `base`.
+    pub(crate) fn absorb(&mut self, other: Self, base: usize) {
+        let (list, dropped) = (other.list, other.dropped);
+        for mut item in list {
+            for label in &mut item.labels {
+                label.span = label.span.start + base..label.span.end + base;
+            }
+            self.push(item);
+        }
+        self.errors += dropped;
+        self.dropped += dropped;
     }
 
     /// Whether anything was wrong so far.

@@ -10,6 +10,8 @@
 pub mod check;
 pub mod code;
 pub mod diagnostic;
+pub mod judge;
+pub mod places;
 pub mod plan;
 pub mod syscall;
 
@@ -17,7 +19,10 @@ mod document;
 mod nearest;
 mod render;
 mod source;
+mod texts;
+mod tree;
 mod value;
 
-pub use check::{Checked, check};
+pub use check::{Checked, Inputs, check, check_with};
+pub use places::{Place, Places};
 pub use source::MAX_SIZE;

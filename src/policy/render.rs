@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::check::Checked;
 use super::diagnostic::{Diagnostic, Label, Severity, Span};
 use super::source::line_of;
+use super::texts::{Text, Texts};
 
 /// As much of one line is drawn, around the place. Longer lines are nobody's handwriting.
 const LINE_WINDOW: usize = 400;
@@ -35,18 +36,17 @@ impl Checked {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let path = one_line(&self.source_name);
         let mut group = Group::with_title(
             level.primary_title(calm(&diagnostic.message)).id(diagnostic.code.to_string()),
         );
-        for drawing in drawings(&self.text, &diagnostic.labels) {
-            let (line, column) = position(&self.text, drawing.first);
+        for drawing in drawings(&self.places.texts, &diagnostic.labels) {
+            let path = one_line(drawing.path);
             let mut snippet = Snippet::source(drawing.source).line_start(drawing.line);
             if drawing.cut {
-                let origin = Origin::path(path.clone()).line(line).char_column(column);
-                group = group.element(origin);
+                let (line, column) = drawing.first;
+                group = group.element(Origin::path(path).line(line).char_column(column));
             } else {
-                snippet = snippet.path(path.clone());
+                snippet = snippet.path(path);
             }
             for (span, text, primary) in drawing.marks {
                 let kind = if primary { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -65,8 +65,8 @@ impl Checked {
     /// Everything for a program.
     ///
     /// `{ path, ok, name, id, layers, channels, files, more, diagnostics: [{ code, severity,
-    /// title, message, help, labels: [{ start, end, line, column, end_line, end_column, text }]
-    /// }] }`; lines and columns count from 1, columns in characters, start and end in bytes.
+    /// title, message, help, labels: [{ file, start, end, line, column, end_line, end_column, text
+    /// }] }] }`; lines and columns count from 1, columns in characters, start and end in bytes.
     pub fn json(&self) -> Value {
         let plan = self.plan.as_ref();
         json!({
@@ -84,10 +84,13 @@ impl Checked {
 
     fn json_one(&self, item: &Diagnostic) -> Value {
         let label = |label: &Label| {
-            let (line, column) = position(&self.text, label.span.start);
-            let (end_line, end_column) = position(&self.text, label.span.end);
+            let Some(text) = self.places.texts.at(label.span.start) else { return json!({}) };
+            let span = text.local(&label.span);
+            let (line, column) = text.position(span.start);
+            let (end_line, end_column) = text.position(span.end);
             json!({
-                "start": label.span.start, "end": label.span.end,
+                "file": text.name,
+                "start": span.start, "end": span.end,
                 "line": line, "column": column,
                 "end_line": end_line, "end_column": end_column,
                 "text": label.text,
@@ -108,37 +111,63 @@ impl Checked {
 }
 
 /// A piece of the source with what to mark in it.
-struct Drawing {
+struct Drawing<'t> {
+    /// The file.
+    path: &'t str,
     source: String,
     /// The number of its first line.
     line: usize,
-    /// Where its first mark is, in the whole text.
-    first: usize,
+    /// Line and column of its first mark.
+    first: (usize, usize),
     /// Whether its first line lacks its beginning, so that columns in it are wrong.
     cut: bool,
     marks: Vec<(Span, String, bool)>,
 }
 
-/// The pieces of `text` to draw for `labels`: one if all are near each other.
-fn drawings(text: &str, labels: &[Label]) -> Vec<Drawing> {
-    let Some(primary) = labels.first() else { return Vec::new() };
-    let marks: Vec<_> =
-        labels.iter().map(|label| (mark(text, &label.span), label, label == primary)).collect();
-    let start = marks.iter().map(|(span, ..)| window(text, span).start).min().unwrap_or(0);
-    let end = marks.iter().map(|(span, ..)| window(text, span).end).max().unwrap_or(0);
-    if end - start <= JOINED {
-        return vec![drawing(text, start..end, &marks)];
+/// The span of a mark within its text, its words, and whether it is the first one.
+type Mark<'l> = (Span, &'l Label, bool);
+
+/// The pieces of the texts to draw for `labels`: one for all in a file that are near each other.
+fn drawings<'t>(texts: &'t Texts, labels: &[Label]) -> Vec<Drawing<'t>> {
+    let mut drawn = Vec::new();
+    let mut files: Vec<&Text> = Vec::new();
+    for text in labels.iter().filter_map(|label| texts.at(label.span.start)) {
+        if !files.iter().any(|known| known.base == text.base) {
+            files.push(text);
+        }
     }
-    marks.iter().map(|one| drawing(text, window(text, &one.0), std::slice::from_ref(one))).collect()
+    for text in files {
+        let here = |label: &&Label| texts.at(label.span.start).is_some_and(|t| t.base == text.base);
+        let marks: Vec<Mark<'_>> = labels
+            .iter()
+            .filter(here)
+            .map(|label| {
+                let primary = labels.first().is_some_and(|first| std::ptr::eq(first, label));
+                (mark(&text.text, &text.local(&label.span)), label, primary)
+            })
+            .collect();
+        let start = marks.iter().map(|(span, ..)| window(&text.text, span).start).min();
+        let end = marks.iter().map(|(span, ..)| window(&text.text, span).end).max();
+        let (start, end) = (start.unwrap_or(0), end.unwrap_or(0));
+        if end - start <= JOINED {
+            drawn.push(drawing(text, start..end, &marks));
+            continue;
+        }
+        for one in &marks {
+            drawn.push(drawing(text, window(&text.text, &one.0), std::slice::from_ref(one)));
+        }
+    }
+    drawn
 }
 
-fn drawing(text: &str, window: Span, marks: &[(Span, &Label, bool)]) -> Drawing {
+fn drawing<'t>(text: &'t Text, window: Span, marks: &[Mark<'_>]) -> Drawing<'t> {
     let first = marks.iter().find(|(.., primary)| *primary).or(marks.first());
     Drawing {
-        source: calm(text.get(window.clone()).unwrap_or_default()),
-        line: position(text, window.start).0,
-        first: first.map_or(0, |(span, ..)| span.start),
-        cut: line_of(text, window.start).start != window.start,
+        path: &text.name,
+        source: calm(text.text.get(window.clone()).unwrap_or_default()),
+        line: text.position(window.start).0,
+        first: text.position(first.map_or(0, |(span, ..)| span.start)),
+        cut: line_of(&text.text, window.start).start != window.start,
         marks: marks
             .iter()
             .map(|(span, label, primary)| {
@@ -164,14 +193,6 @@ fn window(text: &str, mark: &Span) -> Span {
     let end = line.end.min(text.ceil_char_boundary(mark.end + LINE_WINDOW));
     // A line of usual length is drawn whole.
     if line.end - line.start <= 2 * LINE_WINDOW { line } else { start..end }
-}
-
-/// Line and column of a place, from 1, columns in characters.
-fn position(text: &str, at: usize) -> (usize, usize) {
-    let at = text.floor_char_boundary(at);
-    let start = line_of(text, at).start;
-    let lines = text[..start].matches('\n').count();
-    (lines + 1, text[start..at].chars().count() + 1)
 }
 
 /// A file's name with its control characters spelled out.

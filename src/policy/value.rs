@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::nearest::nearest;
-use super::plan::ListenAddress;
+use super::plan::{ConnectAddress, ListenAddress};
 
 /// The longest path that `open(2)` takes, without its final NUL.
 const PATH_MAX: usize = 4095;
@@ -42,6 +42,80 @@ pub(crate) fn show_size(size: u64) -> String {
 /// A duration: `5s`, `250ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     quantity(text, &TIME_UNITS, "a duration", "5s").map(Duration::from_millis)
+}
+
+/// How often: `500/s`, `3/10s`, `1MiB/s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RateText {
+    /// How many.
+    pub(crate) count: u64,
+    /// In which time.
+    pub(crate) per: Duration,
+    /// Whether the number is one of bytes.
+    pub(crate) bytes: bool,
+}
+
+/// A rate: a number or a size, `/`, and a unit of time or a duration.
+pub(crate) fn rate(text: &str) -> Result<RateText, String> {
+    let rule = "a rate is a number and a time, as in `500/s` or `3/10s`";
+    let (count, per) = text.split_once('/').ok_or(rule)?;
+    let plain = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+    let count = match plain {
+        true => count.parse().map_err(|_| "a number this large does not fit in 64 bits")?,
+        false => size(count).map_err(|_| rule)?,
+    };
+    let per = match TIME_UNITS.iter().find(|(unit, _)| *unit == per) {
+        Some((_, factor)) => Duration::from_millis(*factor),
+        None => duration(per).map_err(|_| rule)?,
+    };
+    Ok(RateText { count, per, bytes: !plain })
+}
+
+/// Where a connection goes: `tcp:example.org:443`, `udp:192.0.2.1:53`, `unix:/run/other.sock`.
+pub(crate) fn connect_address(text: &str) -> Result<ConnectAddress, String> {
+    let rule = "an address is `tcp:HOST:443`, `udp:192.0.2.1:53` or `unix:/run/a.sock`";
+    let (kind, rest) = text.split_once(':').ok_or(rule)?;
+    if kind == "unix" {
+        return match address(text)? {
+            ListenAddress::Unix(path) => Ok(ConnectAddress::Unix(path)),
+            _ => Err(rule.into()),
+        };
+    }
+    let (host, port) = rest.rsplit_once(':').ok_or(rule)?;
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0);
+    let port = port.ok_or("a port is from 1 to 65535")?;
+    let host = host_name(host)?;
+    match kind {
+        "tcp" => Ok(ConnectAddress::Tcp { host, port }),
+        "udp" => Ok(ConnectAddress::Udp { host, port }),
+        _ => Err(rule.into()),
+    }
+}
+
+/// A host's address in its one spelling, or its name (RFC 1123, 2.1).
+fn host_name(host: &str) -> Result<String, String> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if let Some(bare) = bare {
+        let six: std::net::Ipv6Addr =
+            bare.parse().map_err(|_| "in brackets is an IPv6 address, as in `[::1]`")?;
+        return Ok(format!("[{six}]"));
+    }
+    if let Ok(four) = host.parse::<std::net::Ipv4Addr>() {
+        return Ok(four.to_string());
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = host.to_ascii_lowercase();
+    // A name whose last part is a number would be taken for an address.
+    let number = name.rsplit('.').next().is_some_and(|last| last.parse::<u64>().is_ok());
+    if name.len() <= 253 && !number && name.split('.').all(label) {
+        return Ok(name);
+    }
+    Err("a host is an IPv4 address, an IPv6 address in brackets, or a name".into())
 }
 
 fn quantity(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u64, String> {
@@ -182,6 +256,34 @@ mod tests {
         assert!(address("unix:a").is_err());
         assert!(address(&format!("unix:/{}", "a".repeat(200))).is_err());
         assert!(address("127.0.0.1:80").is_err());
+    }
+
+    #[test]
+    fn rates() {
+        let rate = |text| rate(text).map(|rate| (rate.count, rate.per.as_millis(), rate.bytes));
+        assert_eq!(rate("500/s"), Ok((500, 1000, false)));
+        assert_eq!(rate("3/10s"), Ok((3, 10_000, false)));
+        assert_eq!(rate("1MiB/s"), Ok((1 << 20, 1000, true)));
+        for bad in ["", "5", "/s", "5/", "5/x", "-1/s", "s/5", "5/s/s", "1.5/s"] {
+            assert!(rate(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn connections() {
+        let host = |text: &str| match connect_address(text) {
+            Ok(ConnectAddress::Tcp { host, port } | ConnectAddress::Udp { host, port }) => {
+                format!("{host} {port}")
+            }
+            Ok(ConnectAddress::Unix(path)) => path,
+            Err(why) => why,
+        };
+        assert_eq!(host("tcp:Example.org:443"), "example.org 443");
+        assert_eq!(host("udp:[0:0::1]:53"), "[::1] 53");
+        assert_eq!(host("unix:/run/a"), "/run/a");
+        for bad in ["tcp::1", "tcp:a:0", "tcp:a_b:1", "tcp:1.2.3:4", "tcp:::1:4", "x:a:1", "tcp"] {
+            assert!(connect_address(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Checking `[channel.NAME]`.
 
-use super::{Layers, danger, digits, name, within};
+use super::{Layers, danger, digits, name, order, rate, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, Audit, ChannelText, Document};
-use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, MethodPlan, Transport};
+use crate::policy::document::{At, ChannelText, Document, MethodText};
+use crate::policy::plan::{ChannelPlan, DescriptorPlan, MethodPlan};
 use crate::policy::value::show_size;
 
 pub(super) fn all(
@@ -30,7 +30,6 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
             .help("instances of one layer have no channel with each other");
     }
     danger::because_has_words(channel.because.as_ref(), out);
-    audit(channel, out);
     let most = u64::from(ChannelPlan::MAX_MESSAGE);
     let max =
         within(channel.max.as_ref(), "max", 1..=most, ChannelPlan::DEFAULT_MESSAGE, show_size, out);
@@ -43,9 +42,9 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
         max,
         methods,
         fds,
-        audit: crate::policy::plan::Audit::None,
-        witness: false,
-        transport: Transport::Socket,
+        audit: channel.audit.as_ref().map(|audit| audit.value).unwrap_or_default(),
+        witness: channel.witness.as_ref().is_some_and(|yes| yes.value),
+        transport: channel.transport.as_ref().map(|way| way.value).unwrap_or_default(),
     })
 }
 
@@ -70,14 +69,6 @@ fn end_of(
     Name::new(&end.value).ok()
 }
 
-fn audit(channel: &ChannelText, out: &mut Diagnostics) {
-    if let Some(audit) = channel.audit.as_ref().filter(|audit| audit.value != Audit::None) {
-        out.warning(Code::NotRecorded, &audit.span, "the audit is not built yet")
-            .label("nothing is recorded for now")
-            .help("write `audit = \"none\"` to say so");
-    }
-}
-
 fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<MethodPlan> {
     let Some(methods) = &channel.methods else { return Vec::new() };
     if methods.value.is_empty() {
@@ -87,37 +78,45 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
     }
     let most = u64::from(ChannelPlan::MAX_MESSAGE);
     let mut plans = Vec::new();
-    for (text, own) in &methods.value {
-        let own_max = within(own.as_ref(), "max", 1..=most, max, show_size, out);
+    for method in &methods.value {
+        let own = method.max.as_ref();
+        let own_max = within(own, "max", 1..=most, max, show_size, out);
         if let (true, Some(own)) = (own_max > max, own) {
-            let message = format!("method `{}` exceeds its channel", text.value.escape_debug());
-            let mistake = out.error(Code::MethodTooLarge, &own.span, message);
-            mistake.label(show_size(u64::from(own_max)));
-            match &channel.max {
-                Some(whole) => mistake.also(
-                    &whole.span,
-                    format!("the channel carries {}", show_size(u64::from(max))),
-                ),
-                None => mistake.help(format!(
-                    "a channel carries {} unless `max` is set",
-                    show_size(u64::from(max))
-                )),
-            };
-            mistake.help("raise the channel's `max`, or lower the method's");
+            too_large(channel, method, own, (own_max, max), out);
         }
-        if let Some(name) = name(text, "a method", out) {
+        let rate = rate::messages(method.rate.as_ref(), out);
+        if let Some(name) = name(&method.name, "a method", out) {
             plans.push(MethodPlan {
                 name,
                 max: own_max,
-                direction: Direction::Forth,
-                rate: None,
-                once: false,
+                direction: method.direction.as_ref().map(|way| way.value).unwrap_or_default(),
+                rate,
+                once: method.once.as_ref().is_some_and(|yes| yes.value),
                 after: None,
             });
         }
     }
     plans.sort_by(|a, b| a.name.cmp(&b.name));
+    order::methods(&methods.value, &mut plans, out);
     plans
+}
+
+fn too_large(
+    channel: &ChannelText,
+    method: &MethodText,
+    own: &At<u64>,
+    (own_max, max): (u32, u32),
+    out: &mut Diagnostics,
+) {
+    let message = format!("method `{}` exceeds its channel", method.name.value.escape_debug());
+    let mistake = out.error(Code::MethodTooLarge, &own.span, message);
+    mistake.label(show_size(u64::from(own_max)));
+    let whole = show_size(u64::from(max));
+    match &channel.max {
+        Some(written) => mistake.also(&written.span, format!("the channel carries {whole}")),
+        None => mistake.help(format!("a channel carries {whole} unless `max` is set")),
+    };
+    mistake.help("raise the channel's `max`, or lower the method's");
 }
 
 fn descriptors(channel: &ChannelText, out: &mut Diagnostics) -> DescriptorPlan {

@@ -63,9 +63,8 @@ pub(super) fn file(file: &FileText, out: &mut Diagnostics) {
     if file.because.is_some() {
         return;
     }
-    if let Some((path, why)) = file.path.as_ref().and_then(|path| Some((path, reach(&path.value)?)))
-    {
-        needs_reason(&path.span, &format!("`{}`", path.value.escape_debug()), why, out);
+    if let Some(path) = &file.path {
+        self::path(path, None, out);
     }
     for (_, rights) in file.grant.iter().flat_map(|grant| &grant.value) {
         let holds = |right| rights.value.iter().any(|held| held.value == right);
@@ -73,6 +72,13 @@ pub(super) fn file(file: &FileText, out: &mut Diagnostics) {
             let why = "the layer could run what it wrote";
             needs_reason(&rights.span, "to write and to execute", why, out);
         }
+    }
+}
+
+/// Demands a reason for a path that reaches more than a file of one's own.
+pub(super) fn path(path: &At<String>, because: Option<&At<String>>, out: &mut Diagnostics) {
+    if let (None, Some(why)) = (because, reach(&path.value)) {
+        needs_reason(&path.span, &format!("`{}`", path.value.escape_debug()), why, out);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Layers, danger, name};
+use super::{Layers, danger, digits, ends, name, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -10,38 +10,73 @@ use crate::policy::document::{At, Document, FileText};
 use crate::policy::plan::{FilePlan, FileRight};
 use crate::policy::value;
 
+/// Descriptors that a layer may hold of one grant.
+const MAX_OPEN: std::ops::RangeInclusive<i128> = 1..=1 << 16;
+
 pub(super) fn all(
     document: &Document,
     layers: &Layers<'_>,
     out: &mut Diagnostics,
 ) -> Vec<FilePlan> {
-    one_grant_a_path(&document.files, out);
     document.files.iter().filter_map(|file| one(file, layers, out)).collect()
 }
 
 fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<FilePlan> {
     let own_name = name(&file.name, "a file", out);
-    if let Some(path) = &file.path
-        && let Err(why) = value::path(&path.value)
-    {
-        let message = format!("`{}` can't be granted", path.value.escape_debug());
-        let mistake = out.error(Code::BadPath, &path.span, message);
-        mistake.label(why);
-        let better = plain(&path.value);
-        if path.value.starts_with('/') && better != path.value && value::path(&better).is_ok() {
-            mistake.did_you_mean(Some(&better));
-        }
+    if let Some(path) = &file.path {
+        plain_path(path, out);
     }
     danger::because_has_words(file.because.as_ref(), out);
     danger::file(file, out);
     let grant = grants(file, layers, out);
+    let max_open = file.max_open.as_ref();
     Some(FilePlan {
         name: own_name?,
         path: file.path.as_ref()?.value.clone(),
         grant,
-        deny: Vec::new(),
-        max_open: None,
+        deny: deny(file, layers, out),
+        max_open: max_open.map(|_| within(max_open, "max-open", MAX_OPEN, 1, digits, out)),
     })
+}
+
+/// Tells a path that is not absolute and plain.
+pub(super) fn plain_path(path: &At<String>, out: &mut Diagnostics) {
+    let Err(why) = value::path(&path.value) else { return };
+    let message = format!("`{}` can't be granted", path.value.escape_debug());
+    let mistake = out.error(Code::BadPath, &path.span, message);
+    mistake.label(why);
+    let better = plain(&path.value);
+    if path.value.starts_with('/') && better != path.value && value::path(&better).is_ok() {
+        mistake.did_you_mean(Some(&better));
+    }
+}
+
+/// Names that nobody opens: what the broker refuses. A foreign program opens without asking it.
+fn deny(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Vec<String> {
+    for pattern in &file.deny {
+        let why = match pattern.value.as_str() {
+            "" => "an empty pattern is the name of nothing",
+            text if text.contains('/') => "a pattern is for one name, and names have no `/`",
+            text if text.chars().any(char::is_control) => "a pattern has no control characters",
+            _ => continue,
+        };
+        let message = format!("`{}` can't be denied", pattern.value.escape_debug());
+        out.error(Code::BadPath, &pattern.span, message)
+            .label(why)
+            .help("write names, with `*` for any part, as in `\"*.key\"`");
+    }
+    let brokered = file.deny.first().map(|first| &first.span);
+    let brokered = brokered.or(file.max_open.as_ref().map(|max| &max.span));
+    for (layer, _) in file.grant.iter().flat_map(|grant| &grant.value) {
+        let (Some(at), Some(text)) = (brokered, layers.0.get(layer.value.as_str())) else { continue };
+        if let (Some(exec), None) = (&text.exec, &text.run) {
+            ends::foreign(at, &exec.span, "files through the broker", out);
+        }
+    }
+    let mut deny: Vec<_> = file.deny.iter().map(|pattern| pattern.value.clone()).collect();
+    deny.sort();
+    deny.dedup();
+    deny
 }
 
 fn grants(
@@ -69,20 +104,6 @@ fn grants(
         }
     }
     plan
-}
-
-/// Two grants on one path: whoever reads one believes to know who may do what.
-fn one_grant_a_path(files: &[FileText], out: &mut Diagnostics) {
-    let mut seen: BTreeMap<&str, &At<String>> = BTreeMap::new();
-    for path in files.iter().filter_map(|file| file.path.as_ref()) {
-        if let Some(first) = seen.insert(&path.value, path) {
-            let message = format!("`{}` is granted in two places", path.value.escape_debug());
-            out.error(Code::PathTwice, &path.span, message)
-                .label("here again")
-                .also(&first.span, "first here")
-                .help("put both grants into one table");
-        }
-    }
 }
 
 /// The path without doubled, leading-dot and trailing parts.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{danger, digits, name, program, syscalls, within};
+use super::{danger, digits, ends, name, program, rate, syscalls, within};
+use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
-use crate::policy::document::{At, Document, LayerText, RestartText};
+use crate::policy::document::{At, Document, LayerText, ListenText, RestartText};
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{
-    LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart, RestartOn, View,
+    ConnectPlan, LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart, RestartOn, View,
 };
 use crate::policy::value::show_size;
 
@@ -17,11 +18,15 @@ use crate::policy::value::show_size;
 const MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// Standard streams, the plan's slice, the control socket, and a few channels.
 const FILES: std::ops::RangeInclusive<i128> = 8..=1 << 20;
+/// The init of an `exec` layer and the loader have this many open at times.
+const EXEC_FILES: i128 = 32;
 /// As many as the supervisor could ever want to hold open.
 const MAX_SOCKETS: usize = 256;
 const TASKS: std::ops::RangeInclusive<i128> = 1..=1 << 16;
 /// Percent of one processor: up to 1024 processors.
 const CPU: std::ops::RangeInclusive<i128> = 1..=102_400;
+/// Connections of one source at once.
+const PER_SOURCE: std::ops::RangeInclusive<i128> = 1..=1 << 20;
 /// 0 is a layer that can't make a file larger at all.
 const FILE_SIZE: std::ops::RangeInclusive<u64> = 0..=1 << 50;
 /// A window this short never sees two ends, one this long never forgets.
@@ -31,10 +36,10 @@ const WINDOW: std::ops::RangeInclusive<Duration> =
 pub(super) fn all(document: &Document, out: &mut Diagnostics) -> Vec<LayerPlan> {
     one_address_each(&document.layers, out);
     one_user_each(&document.layers, out);
-    document.layers.iter().filter_map(|layer| one(layer, out)).collect()
+    document.layers.iter().filter_map(|layer| one(layer, document, out)).collect()
 }
 
-fn one(layer: &LayerText, out: &mut Diagnostics) -> Option<LayerPlan> {
+fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<LayerPlan> {
     let own_name = name(&layer.name, "a layer", out);
     let program = program::program(layer, out);
     let system = match program {
@@ -44,9 +49,6 @@ fn one(layer: &LayerText, out: &mut Diagnostics) -> Option<LayerPlan> {
     danger::because_has_words(layer.because.as_ref(), out);
     danger::layer(layer, out);
     let plan = LayerPlan {
-        connect: Vec::new(),
-        stdin: None,
-        stdout: None,
         name: own_name?,
         instances: within(
             layer.instances.as_ref(),
@@ -58,6 +60,9 @@ fn one(layer: &LayerText, out: &mut Diagnostics) -> Option<LayerPlan> {
         ),
         syscalls: syscalls::plan(layer, program.as_ref(), out),
         listen: listen(layer, out),
+        connect: connect(layer, out),
+        stdin: standard(layer, layer.stdin.as_ref(), Way::In, document, out),
+        stdout: standard(layer, layer.stdout.as_ref(), Way::Out, document, out),
         limits: limits(layer, out),
         restart: restart(&layer.restart, out),
         optional: optional(layer, out),
@@ -72,28 +77,108 @@ fn one(layer: &LayerText, out: &mut Diagnostics) -> Option<LayerPlan> {
 }
 
 fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan> {
-    if let (Some(exec), Some((first, _))) = (&layer.exec, layer.listen.first()) {
-        out.error(Code::NotBuiltYet, &first.span, "sockets of an `exec` layer are not built yet")
+    if let (Some(exec), Some(first)) = (&layer.exec, layer.listen.first()) {
+        out.error(Code::NotBuiltYet, &first.name.span, "sockets of an `exec` layer are not built yet")
             .label("nothing would hand the socket over")
             .also(&exec.span, "it runs a foreign program")
             .help("for now, only `run` layers listen");
     }
     let mut sockets = Vec::new();
-    for (text, address) in &layer.listen {
-        if let Some(name) = name(text, "a socket", out) {
-            sockets.push(ListenPlan {
-                name,
-                address: address.value.clone(),
-                rate: None,
-                per_source: None,
-            });
+    for text in &layer.listen {
+        let rate = rate::messages(text.rate.as_ref(), out);
+        let per_source = text.per_source.as_ref();
+        let per_source = per_source
+            .map(|_| within(per_source, "per-source", PER_SOURCE, 1, digits, out));
+        if let Some(name) = name(&text.name, "a socket", out) {
+            let address = text.address.value.clone();
+            sockets.push(ListenPlan { name, address, rate, per_source });
         }
     }
     sockets.sort_by(|a, b| a.name.cmp(&b.name));
     sockets
 }
 
+fn connect(layer: &LayerText, out: &mut Diagnostics) -> Vec<ConnectPlan> {
+    if let (Some(exec), Some((first, _))) = (&layer.exec, layer.connect.first()) {
+        ends::foreign(&first.span, &exec.span, "sockets of the broker", out);
+    }
+    let mut sockets = Vec::new();
+    for (text, address) in &layer.connect {
+        if let Some(twin) = layer.listen.iter().find(|other| other.name.value == text.value) {
+            let message = format!("two sockets are called `{}`", text.value.escape_debug());
+            out.error(Code::GrantTwice, &text.span, message)
+                .label("the layer asks for its sockets by name")
+                .also(&twin.name.span, "a listening one");
+        }
+        if let Some(name) = name(text, "a socket", out) {
+            sockets.push(ConnectPlan { name, address: address.value.clone() });
+        }
+    }
+    sockets.sort_by(|a, b| a.name.cmp(&b.name));
+    sockets
+}
+
+/// Which standard stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// `stdin = "pipe.NAME"`: the pipe must be there, and this layer at that end of it.
+fn standard(
+    layer: &LayerText,
+    text: Option<&At<String>>,
+    way: Way,
+    document: &Document,
+    out: &mut Diagnostics,
+) -> Option<Name> {
+    let text = text?;
+    let (key, end, verb) = match way {
+        Way::In => ("stdin", "to", "reads"),
+        Way::Out => ("stdout", "from", "writes"),
+    };
+    if let (Some(run), None) = (&layer.run, &layer.exec) {
+        let message = format!("a `run` layer has no `{key}`");
+        out.error(Code::Contradiction, &text.span, message)
+            .label("its function opens the pipe by name")
+            .also(&run.span, "the layer is a function of the daemon's program")
+            .help(format!("take out `{key}`"));
+        return None;
+    }
+    let found = text.value.strip_prefix("pipe.").and_then(|name| {
+        document.pipes.iter().find(|pipe| pipe.name.value == name)
+    });
+    let Some(pipe) = found else {
+        let ids: Vec<_> =
+            document.pipes.iter().map(|pipe| format!("pipe.{}", pipe.name.value)).collect();
+        let message = format!("there is no pipe `{}`", text.value.escape_debug());
+        out.error(Code::UnknownPipe, &text.span, message)
+            .label(format!("`{key}` is a pipe, as in `\"pipe.NAME\"`"))
+            .did_you_mean(nearest(&text.value, ids.iter().map(String::as_str)));
+        return None;
+    };
+    let at_end = if way == Way::In { &pipe.to } else { &pipe.from };
+    if let Some(other) = at_end.as_ref().filter(|other| other.value != layer.name.value) {
+        let message = format!("another layer {verb} this pipe");
+        out.error(Code::Contradiction, &text.span, message)
+            .label(format!("this layer is not its `{end}`"))
+            .also(&other.span, "this one is")
+            .help(format!("write `{end} = \"{}\"` there", layer.name.value.escape_debug()));
+    }
+    Name::new(&pipe.name.value).ok()
+}
+
 fn limits(layer: &LayerText, out: &mut Diagnostics) -> Limits {
+    if let (Some(exec), Some(files)) = (&layer.exec, &layer.limits.files)
+        && FILES.contains(&files.value)
+        && files.value < EXEC_FILES
+    {
+        out.error(Code::OutOfRange, &files.span, "too few files for a foreign program")
+            .label(format!("starting it takes up to {EXEC_FILES}"))
+            .also(&exec.span, "it runs a foreign program")
+            .help(format!("write at least {EXEC_FILES}"));
+    }
     let (text, default) = (&layer.limits, Limits::default());
     let cpu = text.cpu.as_ref();
     Limits {
@@ -194,14 +279,14 @@ fn uid(layer: &LayerText, out: &mut Diagnostics) -> Option<u32> {
 fn one_address_each(layers: &[LayerText], out: &mut Diagnostics) {
     let count: usize = layers.iter().map(|layer| layer.listen.len()).sum();
     let last = layers.iter().flat_map(|layer| &layer.listen).next_back();
-    if let (true, Some((name, _))) = (count > MAX_SOCKETS, last) {
+    if let (true, Some(ListenText { name, .. })) = (count > MAX_SOCKETS, last) {
         let message = format!("{count} listening sockets");
         out.error(Code::OutOfRange, &name.span, message)
             .label(format!("a policy has at most {MAX_SOCKETS}"));
         return;
     }
     let mut taken: Vec<&At<ListenAddress>> = Vec::new();
-    for (_, address) in layers.iter().flat_map(|layer| &layer.listen) {
+    for ListenText { address, .. } in layers.iter().flat_map(|layer| &layer.listen) {
         match taken.iter().find(|other| overlap(&other.value, &address.value)) {
             Some(other) => {
                 out.error(Code::AddressTaken, &address.span, "two sockets listen on one address")

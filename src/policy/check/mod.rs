@@ -1,20 +1,32 @@
 //! The checker: a document in, a plan out, or every mistake of the document.
 
+mod broker;
 mod channel;
 mod danger;
+mod ends;
 mod file;
 mod layer;
+mod memory;
+mod never;
+mod order;
+mod paths;
 mod program;
+mod rate;
+mod stream;
 mod syscalls;
+mod useless;
+
+pub(crate) use self::program::CAPABILITIES;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
-use super::document::{self, At, Document};
+use super::document::{self, At, Document, Gathered};
 use super::nearest::nearest;
+use super::places::Places;
 use super::plan::{Facilities, Plan};
-use super::source;
 use crate::ident::Name;
 
 /// What came of checking one policy.
@@ -28,8 +40,24 @@ pub struct Checked {
     pub more: usize,
     /// The policy's name in messages, usually its path.
     pub source_name: String,
-    pub(super) text: String,
+    /// Where each rule stands.
+    pub places: Places,
 }
+
+/// What a policy is checked with, besides its own text.
+#[derive(Clone, Copy, Default)]
+pub struct Inputs<'a> {
+    /// Reads a file that a policy includes. Its argument is a path, relative to what
+    /// `source_name` is relative to. `None`: including anything is a mistake.
+    pub load: Option<&'a Load<'a>>,
+    /// Values for variables that the policy declares in `[vars]`, instead of its own.
+    pub vars: &'a [(String, String)],
+    /// The name and the bytes of a ceiling: what any layer may have at most.
+    pub ceiling: Option<(&'a str, &'a [u8])>,
+}
+
+/// Reads a file, or says why not.
+pub type Load<'a> = dyn Fn(&str) -> Result<Vec<u8>, String> + 'a;
 
 /// Checks a policy's bytes, whatever they are.
 ///
@@ -37,18 +65,20 @@ pub struct Checked {
 /// of a policy without any.
 #[must_use]
 pub fn check(source_name: &str, bytes: &[u8]) -> Checked {
+    check_with(source_name, bytes, &Inputs::default())
+}
+
+/// Checks a policy that may include others, has variables set from outside, or is bounded by a
+/// ceiling.
+#[must_use]
+pub fn check_with(source_name: &str, bytes: &[u8], inputs: &Inputs<'_>) -> Checked {
     let mut out = Diagnostics::default();
-    let (text, worth_reading) = source::decode(bytes, &mut out);
-    let plan = if worth_reading { plan(&text, &mut out) } else { None };
+    let (gathered, worth_reading) = document::gather(source_name, bytes, inputs, &mut out);
+    let plan = if worth_reading { plan(&gathered, &mut out) } else { None };
     let plan = plan.filter(|_| !out.has_errors());
     let (diagnostics, more) = out.finish();
-    Checked {
-        plan,
-        diagnostics,
-        more,
-        source_name: source_name.to_owned(),
-        text: text.into_owned(),
-    }
+    let places = Places { tree: Arc::new(gathered.tree), texts: Arc::new(gathered.texts) };
+    Checked { plan, diagnostics, more, source_name: source_name.to_owned(), places }
 }
 
 impl Checked {
@@ -67,9 +97,9 @@ impl Checked {
     }
 }
 
-fn plan(text: &str, out: &mut Diagnostics) -> Option<Plan> {
-    let (tree, wrong_lines) = source::parse(text, out);
-    let document = document::read(&tree, out);
+fn plan(gathered: &Gathered, out: &mut Diagnostics) -> Option<Plan> {
+    let wrong_lines = &gathered.wrong;
+    let document = document::read(&gathered.tree, out);
     let plan = judge(&document, out);
     if !wrong_lines.is_empty() {
         // Where the syntax is broken things are missing that were meant to be there.
@@ -97,6 +127,11 @@ fn follows_from_absence(code: Code) -> bool {
             | Code::UnknownLayer
             | Code::NeedsBecause
             | Code::DescriptorKinds
+            | Code::UndefinedVariable
+            | Code::UnknownMethod
+            | Code::UnknownPipe
+            | Code::UnknownObject
+            | Code::NobodyOpens
     )
 }
 
@@ -108,18 +143,51 @@ fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
     let confined = layer::all(document, out);
     let channels = channel::all(document, &layers, out);
     let files = file::all(document, &layers, out);
-    let mut plan = Plan {
-        name: daemon?,
-        layers: confined,
-        channels,
-        files,
-        facilities: Facilities::default(),
-        never: Vec::new(),
-    };
+    let facilities = facilities(document, &layers, out);
+    let never = never::all(document, &layers, out);
+    paths::all(document, out);
+    order::calls(document, out);
+    useless::nobody_opens(document, out);
+    let mut plan = Plan { name: daemon?, layers: confined, channels, files, facilities, never };
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));
+    plan.never.sort();
+    plan.never.dedup();
+    // Ways through a plan with mistakes would be ways through another policy.
+    if !out.has_errors() {
+        never::hold(document, &plan, out);
+        useless::all(document, out);
+    }
     Some(plan)
+}
+
+fn facilities(document: &Document, layers: &Layers<'_>, out: &mut Diagnostics) -> Facilities {
+    fn each<T, P>(
+        texts: &[T],
+        layers: &Layers<'_>,
+        out: &mut Diagnostics,
+        one: fn(&T, &Layers<'_>, &mut Diagnostics) -> Option<P>,
+        name: fn(&P) -> &Name,
+    ) -> Vec<P> {
+        let mut plans: Vec<_> = texts.iter().filter_map(|text| one(text, layers, out)).collect();
+        plans.sort_by(|a, b| name(a).cmp(name(b)));
+        plans
+    }
+    let mut facilities = Facilities {
+        signals: broker::signals(&document.signals, layers, out),
+        queues: each(&document.queues, layers, out, stream::queue, |plan| &plan.name),
+        pipes: each(&document.pipes, layers, out, stream::pipe, |plan| &plan.name),
+        fifos: each(&document.fifos, layers, out, stream::fifo, |plan| &plan.name),
+        semaphores: broker::semaphores(&document.semaphores, layers, out),
+        regions: each(&document.regions, layers, out, memory::region, |plan| &plan.name),
+        mapped_files: each(&document.mapped_files, layers, out, memory::mapped_file, |plan| {
+            &plan.name
+        }),
+    };
+    facilities.signals.sort_by(|a, b| a.name.cmp(&b.name));
+    facilities.semaphores.sort_by(|a, b| a.name.cmp(&b.name));
+    facilities
 }
 
 /// The layers that a document defines, by name.

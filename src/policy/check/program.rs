@@ -11,7 +11,7 @@ use crate::policy::plan::Program;
 use crate::policy::value;
 
 /// Linux's capabilities by number (`linux/capability.h`).
-const CAPABILITIES: [&str; 41] = [
+pub(crate) const CAPABILITIES: [&str; 41] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",

@@ -1,16 +1,20 @@
 //! Reading `[channel.NAME]`.
 
-use serde_spanned::Spanned;
-use toml::de::DeValue;
-
 use super::keys;
 use super::section::{Section, not_twice, string, word, wrong_type};
-use super::{At, Audit, ChannelText, Method};
+use super::{At, ChannelText, MethodText};
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::plan::DescriptorKind;
+use crate::policy::plan::{Audit, DescriptorKind, Direction, Transport};
+use crate::policy::tree::{Node, Value};
 
 const AUDITS: [(&str, Audit); 3] =
     [("none", Audit::None), ("digest", Audit::Digest), ("payload", Audit::Payload)];
+
+const TRANSPORTS: [(&str, Transport); 2] =
+    [("socket", Transport::Socket), ("ring", Transport::Ring)];
+
+const DIRECTIONS: [(&str, Direction); 2] =
+    [("forth", Direction::Forth), ("back", Direction::Back)];
 
 const KINDS: [(&str, DescriptorKind); 7] = [
     ("file-read", DescriptorKind::FileRead),
@@ -24,7 +28,7 @@ const KINDS: [(&str, DescriptorKind); 7] = [
 
 pub(super) fn read(
     name: At<String>,
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     out: &mut Diagnostics,
 ) -> Option<ChannelText> {
     let channel = Section::open(value, &keys::CHANNEL, out)?;
@@ -37,6 +41,8 @@ pub(super) fn read(
         fds_max: fds.as_ref().and_then(|fds| fds.integer("max", out)),
         fds_kinds: fds.as_ref().and_then(|fds| kinds(fds, out)),
         audit: channel.word("audit", &AUDITS, out),
+        witness: channel.boolean("witness", out),
+        transport: channel.word("transport", &TRANSPORTS, out),
         because: channel.string("because", out),
         name,
     })
@@ -44,28 +50,43 @@ pub(super) fn read(
 
 /// `["sign"]`, or `{ sign = { max = "4KiB" } }`.
 fn methods(
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     channel: &Section<'_>,
     out: &mut Diagnostics,
-) -> Option<At<Vec<Method>>> {
-    let methods = match value.get_ref() {
-        DeValue::Array(list) => {
+) -> Option<At<Vec<MethodText>>> {
+    let methods = match &value.value {
+        Value::List(list) => {
             let names: Vec<_> =
                 list.iter().filter_map(|item| string(item, "methods", out)).collect();
             not_twice(names.iter(), out);
-            names.into_iter().map(|name| (name, None)).collect()
+            let plain = |name| MethodText {
+                name,
+                max: None,
+                rate: None,
+                once: None,
+                after: None,
+                direction: None,
+            };
+            names.into_iter().map(plain).collect()
         }
-        DeValue::Table(_) => {
+        Value::Table(_) => {
             let entries = channel.entries("methods", out);
             let read = |(name, value)| {
-                let max = Section::open(value, &keys::METHOD, out)?.size("max", out);
-                Some((name, max))
+                let method = Section::open(value, &keys::METHOD, out)?;
+                Some(MethodText {
+                    max: method.size("max", out),
+                    rate: method.rate("rate", out),
+                    once: method.boolean("once", out),
+                    after: method.string("after", out),
+                    direction: method.word("direction", &DIRECTIONS, out),
+                    name,
+                })
             };
             entries.into_iter().filter_map(read).collect()
         }
         _ => return wrong_type(value, "`methods` is a list of names, or a table of methods", out),
     };
-    Some(At { value: methods, span: value.span() })
+    Some(At { value: methods, span: value.span.clone() })
 }
 
 fn kinds(fds: &Section<'_>, out: &mut Diagnostics) -> Option<At<Vec<Option<DescriptorKind>>>> {

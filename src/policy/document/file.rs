@@ -1,14 +1,12 @@
 //! Reading `[file.NAME]`.
 
-use serde_spanned::Spanned;
-use toml::de::DeValue;
-
 use super::keys;
 use super::section::{Section, not_twice, strings, word};
 use super::{At, FileText, Grant};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::FileRight;
+use crate::policy::tree::Node;
 
 const RIGHTS: [(&str, FileRight); 7] = [
     ("read", FileRight::Read),
@@ -22,7 +20,7 @@ const RIGHTS: [(&str, FileRight); 7] = [
 
 pub(super) fn read(
     name: At<String>,
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     out: &mut Diagnostics,
 ) -> Option<FileText> {
     let file = Section::open(value, &keys::FILE, out)?;
@@ -33,7 +31,9 @@ pub(super) fn read(
     }
     Some(FileText {
         path: file.require("path", "`path = \"/an/absolute/path\"`", out),
-        grant: file.get("grant").map(|value| At { value: grants(&file, out), span: value.span() }),
+        grant: file.get("grant").map(|value| At { value: grants(&file, out), span: value.span.clone() }),
+        deny: file.strings("deny", out).map(|list| list.value).unwrap_or_default(),
+        max_open: file.integer("max-open", out),
         because: file.string("because", out),
         name,
     })

@@ -13,24 +13,47 @@ pub(super) struct Keys {
 }
 
 /// Every kind of table, to tell where a misplaced key belongs.
-pub(super) const ALL: [&Keys; 8] =
-    [&TOP, &LAYER, &LIMITS, &RESTART, &CHANNEL, &METHOD, &DESCRIPTORS, &FILE];
+pub(super) const ALL: [&Keys; 18] = [
+    &TOP,
+    &LAYER,
+    &LIMITS,
+    &RESTART,
+    &LISTEN,
+    &CHANNEL,
+    &METHOD,
+    &DESCRIPTORS,
+    &FILE,
+    &SIGNAL,
+    &QUEUE,
+    &PIPE,
+    &FIFO,
+    &SEMAPHORE,
+    &REGION,
+    &MAPPED_FILE,
+    &NEVER,
+    &CEILING,
+];
 
 pub(super) const TOP: Keys = Keys {
     what: "a policy",
-    known: &["cofferdam", "name", "layer", "channel", "file"],
-    later: &[
-        "region",
+    known: &[
+        "cofferdam",
+        "name",
+        "include",
+        "vars",
+        "layer",
+        "channel",
+        "file",
         "signal",
         "queue",
         "pipe",
         "fifo",
         "semaphore",
+        "region",
         "mapped-file",
         "never",
-        "include",
-        "vars",
     ],
+    later: &[],
 };
 
 pub(super) const LAYER: Keys = Keys {
@@ -42,6 +65,9 @@ pub(super) const LAYER: Keys = Keys {
         "syscalls",
         "refuse",
         "listen",
+        "connect",
+        "stdin",
+        "stdout",
         "limits",
         "restart",
         "optional",
@@ -52,25 +78,69 @@ pub(super) const LAYER: Keys = Keys {
         "execmem",
         "uid",
     ],
-    later: &["connect", "accept"],
+    later: &["accept"],
 };
 
-pub(super) const LIMITS: Keys =
-    Keys { what: "`limits`", known: &["memory", "files", "tasks", "cpu", "file-size"], later: &[] };
+pub(super) const LIMITS: Keys = of("`limits`", &["memory", "files", "tasks", "cpu", "file-size"]);
 
-pub(super) const RESTART: Keys =
-    Keys { what: "`restart`", known: &["on", "max", "within", "then"], later: &[] };
+pub(super) const RESTART: Keys = of("`restart`", &["on", "max", "within", "then"]);
 
-pub(super) const CHANNEL: Keys = Keys {
-    what: "a channel",
-    known: &["from", "to", "max", "methods", "fds", "audit", "because"],
-    later: &["witness", "transport"],
-};
+pub(super) const LISTEN: Keys = of("a listening socket", &["address", "rate", "per-source"]);
 
-pub(super) const METHOD: Keys =
-    Keys { what: "a method", known: &["max"], later: &["rate", "once", "after", "direction"] };
+pub(super) const CHANNEL: Keys = of(
+    "a channel",
+    &["from", "to", "max", "methods", "fds", "audit", "witness", "transport", "because"],
+);
 
-pub(super) const DESCRIPTORS: Keys = Keys { what: "`fds`", known: &["max", "kinds"], later: &[] };
+pub(super) const METHOD: Keys = of("a method", &["max", "rate", "once", "after", "direction"]);
 
-pub(super) const FILE: Keys =
-    Keys { what: "a file", known: &["path", "grant", "because"], later: &["deny"] };
+pub(super) const DESCRIPTORS: Keys = of("`fds`", &["max", "kinds"]);
+
+pub(super) const FILE: Keys = of("a file", &["path", "grant", "deny", "max-open", "because"]);
+
+pub(super) const SIGNAL: Keys = of("a signal grant", &["from", "to", "send", "rate", "because"]);
+
+pub(super) const QUEUE: Keys = of(
+    "a queue",
+    &["send", "receive", "depth", "max", "priorities", "on-full", "wait", "because"],
+);
+
+pub(super) const PIPE: Keys = of("a pipe", &["from", "to", "raw", "capacity", "rate", "because"]);
+
+pub(super) const FIFO: Keys =
+    of("a fifo", &["path", "to", "owner", "mode", "max", "rate", "because"]);
+
+pub(super) const SEMAPHORE: Keys =
+    of("a semaphore", &["permits", "holders", "lease", "order", "because"]);
+
+pub(super) const REGION: Keys = of("a region", &["size", "grant", "because"]);
+
+pub(super) const MAPPED_FILE: Keys =
+    of("a mapped file", &["path", "size", "durable", "grant", "because"]);
+
+pub(super) const NEVER: Keys = of("`never`", &["layer", "reach", "through-except", "why"]);
+
+/// The whole of a ceiling file.
+pub(super) const CEILING_FILE: Keys = of("a ceiling file", &["cofferdam", "ceiling"]);
+
+pub(super) const CEILING: Keys = of(
+    "a ceiling",
+    &[
+        "syscalls",
+        "capabilities",
+        "execmem",
+        "root",
+        "exec",
+        "paths",
+        "listen",
+        "connect",
+        "signals",
+        "optional",
+        "instances",
+        "limits",
+    ],
+);
+
+const fn of(what: &'static str, known: &'static [&'static str]) -> Keys {
+    Keys { what, known, later: &[] }
+}

@@ -1,14 +1,12 @@
 //! Reading `[layer.NAME]`.
 
-use serde_spanned::Spanned;
-use toml::de::DeValue;
-
 use super::keys;
-use super::section::Section;
-use super::{At, LayerText, LimitsText, RestartText};
+use super::section::{Section, string};
+use super::{At, LayerText, ListenText, LimitsText, RestartText};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::plan::{GiveUp, ListenAddress, RestartOn, View};
+use crate::policy::plan::{ConnectAddress, GiveUp, RestartOn, View};
+use crate::policy::tree::{Node, Value};
 use crate::policy::value;
 
 const VIEWS: [(&str, View); 2] = [("empty", View::Empty), ("system", View::System)];
@@ -21,7 +19,7 @@ const GIVE_UPS: [(&str, GiveUp); 2] =
 
 pub(super) fn read(
     name: At<String>,
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     out: &mut Diagnostics,
 ) -> Option<LayerText> {
     let layer = Section::open(value, &keys::LAYER, out)?;
@@ -43,6 +41,9 @@ pub(super) fn read(
         syscalls: list("syscalls", out),
         refuse: layer.pairs("refuse", out),
         listen: listen(&layer, out),
+        connect: connect(&layer, out),
+        stdin: layer.string("stdin", out),
+        stdout: layer.string("stdout", out),
         limits: limits(&layer, out),
         restart: restart(&layer, out),
         optional: list("optional", out),
@@ -50,7 +51,7 @@ pub(super) fn read(
         view: layer.word("view", &VIEWS, out),
         env: layer
             .get("env")
-            .map(|value| At { value: layer.pairs("env", out), span: value.span() }),
+            .map(|value| At { value: layer.pairs("env", out), span: value.span.clone() }),
         capabilities: list("capabilities", out),
         execmem: layer.boolean("execmem", out),
         uid: layer.integer("uid", out),
@@ -58,18 +59,46 @@ pub(super) fn read(
     })
 }
 
-fn listen(layer: &Section<'_>, out: &mut Diagnostics) -> Vec<(At<String>, At<ListenAddress>)> {
+/// `"tcp:127.0.0.1:80"`, or `{ address = "tcp:127.0.0.1:80", rate = "100/s" }`.
+fn listen(layer: &Section<'_>, out: &mut Diagnostics) -> Vec<ListenText> {
     let mut sockets = Vec::new();
-    for (name, text) in layer.pairs("listen", out) {
-        match value::address(&text.value) {
-            Ok(address) => sockets.push((name, At { value: address, span: text.span })),
-            Err(why) => {
-                let message = format!("`{}` is not an address", text.value.escape_debug());
-                out.error(Code::BadAddress, &text.span, message).label(why);
-            }
+    for (name, node) in layer.entries("listen", out) {
+        let (text, rate, per_source) = if let Value::Table(_) = node.value {
+            let Some(socket) = Section::open(node, &keys::LISTEN, out) else { continue };
+            let example = "`address = \"tcp:127.0.0.1:80\"`";
+            let text = socket.require("address", example, out);
+            (text, socket.rate("rate", out), socket.integer("per-source", out))
+        } else {
+            (string(node, &name.value, out), None, None)
+        };
+        if let Some(address) = text.and_then(|text| address(&text, value::address, out)) {
+            sockets.push(ListenText { name, address, rate, per_source });
         }
     }
     sockets
+}
+
+fn connect(layer: &Section<'_>, out: &mut Diagnostics) -> Vec<(At<String>, At<ConnectAddress>)> {
+    let pairs = layer.pairs("connect", out);
+    let read = |(name, text): (_, At<String>)| {
+        Some((name, address(&text, value::connect_address, out)?))
+    };
+    pairs.into_iter().filter_map(read).collect()
+}
+
+fn address<T>(
+    text: &At<String>,
+    read: fn(&str) -> Result<T, String>,
+    out: &mut Diagnostics,
+) -> Option<At<T>> {
+    match read(&text.value) {
+        Ok(address) => Some(At { value: address, span: text.span.clone() }),
+        Err(why) => {
+            let message = format!("`{}` is not an address", text.value.escape_debug());
+            out.error(Code::BadAddress, &text.span, message).label(why);
+            None
+        }
+    }
 }
 
 fn limits(layer: &Section<'_>, out: &mut Diagnostics) -> LimitsText {

@@ -4,20 +4,27 @@
 //! [`check`](mod@super::check) makes a plan of it.
 
 mod channel;
+mod facility;
 mod file;
+mod gather;
 mod keys;
 mod layer;
 mod section;
+mod vars;
 
 use std::time::Duration;
 
-use serde_spanned::Spanned;
-use toml::de::{DeTable, DeValue};
-
+pub(crate) use self::facility::Full;
+pub(crate) use self::gather::{Gathered, gather};
 use self::section::Section;
 use super::code::Code;
 use super::diagnostic::{Diagnostics, Span};
-use super::plan::{DescriptorKind, FileRight, GiveUp, ListenAddress, RestartOn, View};
+use super::tree::{Node, Table, Value};
+use super::plan::{
+    Audit, ConnectAddress, DescriptorKind, Direction, FileRight, GiveUp, ListenAddress, MapRight,
+    RestartOn, Transport, View,
+};
+pub(crate) use super::value::RateText;
 
 /// A value and its place in the text.
 #[derive(Clone, Debug)]
@@ -39,6 +46,16 @@ pub(crate) struct Document {
     pub(crate) channels: Vec<ChannelText>,
     /// The files, in the order of the text.
     pub(crate) files: Vec<FileText>,
+    /// The other facilities, each in the order of the text.
+    pub(crate) signals: Vec<SignalText>,
+    pub(crate) queues: Vec<QueueText>,
+    pub(crate) pipes: Vec<PipeText>,
+    pub(crate) fifos: Vec<FifoText>,
+    pub(crate) semaphores: Vec<SemaphoreText>,
+    pub(crate) regions: Vec<MapText>,
+    pub(crate) mapped_files: Vec<MapText>,
+    /// What must never be possible.
+    pub(crate) never: Vec<NeverText>,
 }
 
 /// `[layer.NAME]`. In this and the next ones, each field is the key of the same name.
@@ -50,7 +67,10 @@ pub(crate) struct LayerText {
     pub(crate) instances: Option<At<i128>>,
     pub(crate) syscalls: Vec<At<String>>,
     pub(crate) refuse: Vec<Pair>,
-    pub(crate) listen: Vec<(At<String>, At<ListenAddress>)>,
+    pub(crate) listen: Vec<ListenText>,
+    pub(crate) connect: Vec<(At<String>, At<ConnectAddress>)>,
+    pub(crate) stdin: Option<At<String>>,
+    pub(crate) stdout: Option<At<String>>,
     pub(crate) limits: LimitsText,
     pub(crate) restart: RestartText,
     pub(crate) optional: Vec<At<String>>,
@@ -60,6 +80,15 @@ pub(crate) struct LayerText {
     pub(crate) capabilities: Vec<At<String>>,
     pub(crate) execmem: Option<At<bool>>,
     pub(crate) uid: Option<At<i128>>,
+}
+
+/// One entry of `listen = { ... }`
+#[derive(Debug)]
+pub(crate) struct ListenText {
+    pub(crate) name: At<String>,
+    pub(crate) address: At<ListenAddress>,
+    pub(crate) rate: Option<At<RateText>>,
+    pub(crate) per_source: Option<At<i128>>,
 }
 
 /// `limits = { ... }`
@@ -88,23 +117,25 @@ pub(crate) struct ChannelText {
     pub(crate) from: Option<At<String>>,
     pub(crate) to: Option<At<String>>,
     pub(crate) max: Option<At<u64>>,
-    pub(crate) methods: Option<At<Vec<Method>>>,
+    pub(crate) methods: Option<At<Vec<MethodText>>>,
     pub(crate) fds_max: Option<At<i128>>,
     /// `None` is a kind that is none, and told.
     pub(crate) fds_kinds: Option<At<Vec<Option<DescriptorKind>>>>,
     pub(crate) audit: Option<At<Audit>>,
+    pub(crate) witness: Option<At<bool>>,
+    pub(crate) transport: Option<At<Transport>>,
     pub(crate) because: Option<At<String>>,
 }
 
-/// `audit = "..."`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audit {
-    /// Nothing is recorded.
-    None,
-    /// The hash of each message.
-    Digest,
-    /// Each message whole.
-    Payload,
+/// One method of a channel.
+#[derive(Debug)]
+pub(crate) struct MethodText {
+    pub(crate) name: At<String>,
+    pub(crate) max: Option<At<u64>>,
+    pub(crate) rate: Option<At<RateText>>,
+    pub(crate) once: Option<At<bool>>,
+    pub(crate) after: Option<At<String>>,
+    pub(crate) direction: Option<At<Direction>>,
 }
 
 /// `[file.NAME]`
@@ -113,14 +144,93 @@ pub(crate) struct FileText {
     pub(crate) name: At<String>,
     pub(crate) path: Option<At<String>>,
     pub(crate) grant: Option<At<Vec<Grant>>>,
+    pub(crate) deny: Vec<At<String>>,
+    pub(crate) max_open: Option<At<i128>>,
     pub(crate) because: Option<At<String>>,
+}
+
+/// `[signal.NAME]`
+#[derive(Debug)]
+pub(crate) struct SignalText {
+    pub(crate) name: At<String>,
+    pub(crate) from: Option<At<String>>,
+    pub(crate) to: Option<At<String>>,
+    pub(crate) send: Option<At<Vec<At<String>>>>,
+    pub(crate) rate: Option<At<RateText>>,
+    pub(crate) because: Option<At<String>>,
+}
+
+/// `[queue.NAME]`
+#[derive(Debug)]
+pub(crate) struct QueueText {
+    pub(crate) name: At<String>,
+    pub(crate) send: Option<At<Vec<At<String>>>>,
+    pub(crate) receive: Option<At<Vec<At<String>>>>,
+    pub(crate) depth: Option<At<i128>>,
+    pub(crate) max: Option<At<u64>>,
+    pub(crate) priorities: Option<At<i128>>,
+    pub(crate) on_full: Option<At<Full>>,
+    pub(crate) wait: Option<At<Duration>>,
+    pub(crate) because: Option<At<String>>,
+}
+
+/// `[pipe.NAME]`
+#[derive(Debug)]
+pub(crate) struct PipeText {
+    pub(crate) name: At<String>,
+    pub(crate) from: Option<At<String>>,
+    pub(crate) to: Option<At<String>>,
+    pub(crate) raw: Option<At<bool>>,
+    pub(crate) capacity: Option<At<u64>>,
+    pub(crate) rate: Option<At<RateText>>,
+    pub(crate) because: Option<At<String>>,
+}
+
+/// `[fifo.NAME]`
+#[derive(Debug)]
+pub(crate) struct FifoText {
+    pub(crate) name: At<String>,
+    pub(crate) path: Option<At<String>>,
+    pub(crate) to: Option<At<String>>,
+    pub(crate) owner: Option<At<i128>>,
+    pub(crate) mode: Option<At<String>>,
+    pub(crate) max: Option<At<u64>>,
+    pub(crate) rate: Option<At<RateText>>,
+    pub(crate) because: Option<At<String>>,
+}
+
+/// `[semaphore.NAME]`
+#[derive(Debug)]
+pub(crate) struct SemaphoreText {
+    pub(crate) name: At<String>,
+    pub(crate) permits: Option<At<i128>>,
+    pub(crate) holders: Option<At<Vec<At<String>>>>,
+    pub(crate) lease: Option<At<Duration>>,
+    pub(crate) order: Option<At<i128>>,
+    pub(crate) because: Option<At<String>>,
+}
+
+/// `[region.NAME]` and `[mapped-file.NAME]`
+#[derive(Debug)]
+pub(crate) struct MapText {
+    pub(crate) name: At<String>,
+    pub(crate) path: Option<At<String>>,
+    pub(crate) size: Option<At<u64>>,
+    pub(crate) durable: Option<At<bool>>,
+    pub(crate) grant: Option<At<Vec<(At<String>, At<MapRight>)>>>,
+    pub(crate) because: Option<At<String>>,
+}
+
+/// `[[never]]`
+#[derive(Debug)]
+pub(crate) struct NeverText {
+    pub(crate) layer: Option<At<String>>,
+    pub(crate) reach: Option<At<String>>,
+    pub(crate) through_except: Vec<At<String>>,
 }
 
 /// A name and a string: `LANG = "C"`, `openat = "ENOENT"`.
 pub(crate) type Pair = (At<String>, At<String>);
-
-/// A method, and its largest message where one is given.
-pub(crate) type Method = (At<String>, Option<At<u64>>);
 
 /// One entry of `grant = { layer = ["read"] }`: the layer, and its rights.
 pub(crate) type Grant = (At<String>, At<Vec<At<FileRight>>>);
@@ -129,34 +239,28 @@ pub(crate) type Grant = (At<String>, At<Vec<At<FileRight>>>);
 const VERSION: i128 = 1;
 
 /// Reads a tree, and tells every key and value that is not of the language.
-pub(crate) fn read(tree: &DeTable<'_>, out: &mut Diagnostics) -> Document {
+pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
     let top = Section::root(tree, &keys::TOP, out);
-    match top.integer("cofferdam", out) {
-        Some(version) if version.value != VERSION => {
-            out.error(
-                Code::Version,
-                &version.span,
-                format!("version {} of the policy language is not known", version.value),
-            )
-            .help(format!("this program reads version {VERSION}"));
-        }
-        None if !top.has("cofferdam") => {
-            out.error(Code::Version, &(0..0), "the policy does not say its language version")
-                .help("begin the file with the line `cofferdam = 1`");
-        }
-        _ => {}
-    }
-    let none =
-        |value: &Spanned<DeValue<'_>>| value.get_ref().as_table().is_some_and(DeTable::is_empty);
+    let none = |node: &Node| matches!(&node.value, Value::Table(table) if table.is_empty());
     if !top.has("layer") || top.get("layer").is_some_and(none) {
         out.error(Code::NoLayer, &(0..0), "the policy has no layer")
             .help("add one: `[layer.NAME]` with `run` or `exec`");
     }
+    // Their contents were looked at when the files were put together.
+    let _ = top.entries("vars", out);
     Document {
         name: top.require("name", "the daemon's name, as in `name = \"signer\"`", out),
         layers: named(&top, "layer", out, layer::read),
         channels: named(&top, "channel", out, channel::read),
         files: named(&top, "file", out, file::read),
+        signals: named(&top, "signal", out, facility::signal),
+        queues: named(&top, "queue", out, facility::queue),
+        pipes: named(&top, "pipe", out, facility::pipe),
+        fifos: named(&top, "fifo", out, facility::fifo),
+        semaphores: named(&top, "semaphore", out, facility::semaphore),
+        regions: named(&top, "region", out, facility::region),
+        mapped_files: named(&top, "mapped-file", out, facility::mapped_file),
+        never: facility::never(&top, out),
     }
 }
 
@@ -165,7 +269,7 @@ fn named<T>(
     top: &Section<'_>,
     kind: &str,
     out: &mut Diagnostics,
-    read: fn(At<String>, &Spanned<DeValue<'_>>, &mut Diagnostics) -> Option<T>,
+    read: fn(At<String>, &Node, &mut Diagnostics) -> Option<T>,
 ) -> Vec<T> {
     let entries = top.entries(kind, out);
     entries.into_iter().filter_map(|(name, value)| read(name, value, out)).collect()

@@ -2,22 +2,20 @@
 
 use std::time::Duration;
 
-use serde_spanned::Spanned;
-use toml::de::{DeTable, DeValue};
-
 use super::keys::{self, Keys};
-use super::{At, Pair};
+use super::{At, Pair, RateText};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::nearest::{nearest, one_of};
+use crate::policy::tree::{Node, Table, Value};
 use crate::policy::value;
 
 /// The most entries of a list or of a table of names.
-const MAX_ENTRIES: usize = 1024;
+pub(super) const MAX_ENTRIES: usize = 1024;
 
 /// One table of the text. Opening it tells its unknown keys.
 pub(super) struct Section<'a> {
-    entries: Vec<(At<String>, &'a Spanned<DeValue<'a>>)>,
+    entries: Vec<(At<String>, &'a Node)>,
     keys: &'static Keys,
     span: Span,
     /// Known keys that unknown ones were taken for.
@@ -26,24 +24,24 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// The whole policy.
-    pub(super) fn root(table: &'a DeTable<'a>, keys: &'static Keys, out: &mut Diagnostics) -> Self {
+    pub(super) fn root(table: &'a Table, keys: &'static Keys, out: &mut Diagnostics) -> Self {
         Self::with(table, keys, 0..0, out)
     }
 
     /// A table inside it; `None` if the value is no table.
     pub(super) fn open(
-        value: &'a Spanned<DeValue<'a>>,
+        value: &'a Node,
         keys: &'static Keys,
         out: &mut Diagnostics,
     ) -> Option<Self> {
-        let DeValue::Table(table) = value.get_ref() else {
+        let Value::Table(table) = &value.value else {
             return wrong_type(value, &format!("{} is a table", keys.what), out);
         };
-        Some(Self::with(table, keys, value.span(), out))
+        Some(Self::with(table, keys, value.span.clone(), out))
     }
 
     fn with(
-        table: &'a DeTable<'a>,
+        table: &'a Table,
         keys: &'static Keys,
         span: Span,
         out: &mut Diagnostics,
@@ -65,7 +63,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
         debug_assert!(self.keys.known.contains(&key), "{key} is not in its table of keys");
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, value)| *value)
     }
@@ -81,52 +79,62 @@ impl<'a> Section<'a> {
         example: &str,
         out: &mut Diagnostics,
     ) -> Option<At<String>> {
+        self.demand(key, example, out);
+        self.string(key, out)
+    }
+
+    /// Tells a key that must be there and isn't; `example` says what to write.
+    pub(super) fn demand(&self, key: &str, example: &str, out: &mut Diagnostics) {
         if !self.has(key) {
             out.error(Code::Missing, &self.span, format!("{} needs `{key}`", self.keys.what))
                 .help(format!("add {example}"));
         }
-        self.string(key, out)
+    }
+
+    /// How often: `"500/s"`, `"1MiB/s"`.
+    pub(super) fn rate(&self, key: &str, out: &mut Diagnostics) -> Option<At<RateText>> {
+        let text = self.string(key, out)?;
+        match value::rate(&text.value) {
+            Ok(rate) => Some(At { value: rate, span: text.span }),
+            Err(why) => {
+                let message = format!("`{}` is not a rate", text.value.escape_debug());
+                out.error(Code::BadRate, &text.span, message).label(why);
+                None
+            }
+        }
     }
 
     pub(super) fn boolean(&self, key: &str, out: &mut Diagnostics) -> Option<At<bool>> {
         let value = self.get(key)?;
-        match value.get_ref() {
-            DeValue::Boolean(yes) => Some(At { value: *yes, span: value.span() }),
+        match &value.value {
+            Value::Boolean(yes) => Some(At { value: *yes, span: value.span.clone() }),
             _ => wrong_type(value, &format!("`{key}` is `true` or `false`"), out),
         }
     }
 
     pub(super) fn integer(&self, key: &str, out: &mut Diagnostics) -> Option<At<i128>> {
-        let value = self.get(key)?;
-        match value.get_ref() {
-            DeValue::Integer(number) => {
-                let parsed = i128::from_str_radix(number.as_str(), number.radix());
-                // What does not fit in 128 bits is out of every range.
-                Some(At { value: parsed.unwrap_or(i128::MAX), span: value.span() })
-            }
-            _ => wrong_type(value, &format!("`{key}` is a whole number"), out),
-        }
+        integer_of(self.get(key)?, key, out)
     }
 
     /// A size: a number of bytes, or a string with a unit.
     pub(super) fn size(&self, key: &str, out: &mut Diagnostics) -> Option<At<u64>> {
         let value = self.get(key)?;
-        match value.get_ref() {
-            DeValue::String(text) => match value::size(text) {
-                Ok(size) => Some(At { value: size, span: value.span() }),
+        match &value.value {
+            Value::String(text) => match value::size(text) {
+                Ok(size) => Some(At { value: size, span: value.span.clone() }),
                 Err(why) => {
                     let message = format!("`{}` is not a size", text.escape_debug());
-                    out.error(Code::BadSize, &value.span(), message).label(why);
+                    out.error(Code::BadSize, &value.span, message).label(why);
                     None
                 }
             },
-            DeValue::Integer(number) => {
-                let size = u64::from_str_radix(number.as_str(), number.radix());
-                if size.is_err() {
-                    out.error(Code::BadSize, &value.span(), format!("`{number}` is no size"))
+            Value::Integer(number) => {
+                let size = number.and_then(|number| u64::try_from(number).ok());
+                if size.is_none() {
+                    out.error(Code::BadSize, &value.span, "this number is no size")
                         .label("a size is from 0 to 2^64 - 1 bytes");
                 }
-                size.ok().map(|size| At { value: size, span: value.span() })
+                size.map(|size| At { value: size, span: value.span.clone() })
             }
             _ => wrong_type(value, &format!("`{key}` is a size, as in `\"64KiB\"`"), out),
         }
@@ -134,14 +142,14 @@ impl<'a> Section<'a> {
 
     pub(super) fn duration(&self, key: &str, out: &mut Diagnostics) -> Option<At<Duration>> {
         let value = self.get(key)?;
-        let DeValue::String(text) = value.get_ref() else {
+        let Value::String(text) = &value.value else {
             return wrong_type(value, &format!("`{key}` is a duration, as in `\"5s\"`"), out);
         };
         match value::duration(text) {
-            Ok(duration) => Some(At { value: duration, span: value.span() }),
+            Ok(duration) => Some(At { value: duration, span: value.span.clone() }),
             Err(why) => {
                 let message = format!("`{}` is not a duration", text.escape_debug());
-                out.error(Code::BadDuration, &value.span(), message).label(why);
+                out.error(Code::BadDuration, &value.span, message).label(why);
                 None
             }
         }
@@ -169,12 +177,12 @@ impl<'a> Section<'a> {
         &self,
         key: &str,
         out: &mut Diagnostics,
-    ) -> Vec<(At<String>, &'a Spanned<DeValue<'a>>)> {
+    ) -> Vec<(At<String>, &'a Node)> {
         let Some(value) = self.get(key) else { return Vec::new() };
-        match value.get_ref() {
-            DeValue::Table(table) if table.len() <= MAX_ENTRIES => in_order(table),
-            DeValue::Table(table) => {
-                too_many(&value.span(), key, table.len(), out);
+        match &value.value {
+            Value::Table(table) if table.len() <= MAX_ENTRIES => in_order(table),
+            Value::Table(table) => {
+                too_many(&value.span, key, table.len(), out);
                 Vec::new()
             }
             _ => wrong_type(value, &format!("`{key}` is a table"), out).unwrap_or_default(),
@@ -213,31 +221,42 @@ pub(super) fn word<T: Copy>(
 
 /// A list of strings.
 pub(super) fn strings(
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     key: &str,
     out: &mut Diagnostics,
 ) -> Option<At<Vec<At<String>>>> {
-    match value.get_ref() {
-        DeValue::Array(list) if list.len() > MAX_ENTRIES => {
-            too_many(&value.span(), key, list.len(), out);
+    match &value.value {
+        Value::List(list) if list.len() > MAX_ENTRIES => {
+            too_many(&value.span, key, list.len(), out);
             None
         }
-        DeValue::Array(list) => {
+        Value::List(list) => {
             let items = list.iter().filter_map(|item| string(item, key, out)).collect();
-            Some(At { value: items, span: value.span() })
+            Some(At { value: items, span: value.span.clone() })
         }
         _ => wrong_type(value, &format!("`{key}` is a list of strings"), out),
     }
 }
 
+/// A whole number.
+pub(super) fn integer_of(value: &Node, key: &str, out: &mut Diagnostics) -> Option<At<i128>> {
+    match &value.value {
+        // What does not fit in 128 bits is out of every range.
+        Value::Integer(number) => {
+            Some(At { value: number.unwrap_or(i128::MAX), span: value.span.clone() })
+        }
+        _ => wrong_type(value, &format!("`{key}` is a whole number"), out),
+    }
+}
+
 /// A string.
 pub(super) fn string(
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     key: &str,
     out: &mut Diagnostics,
 ) -> Option<At<String>> {
-    match value.get_ref() {
-        DeValue::String(text) => Some(At { value: text.to_string(), span: value.span() }),
+    match &value.value {
+        Value::String(text) => Some(At { value: text.clone(), span: value.span.clone() }),
         _ => wrong_type(value, &format!("`{}` takes a string", key.escape_debug()), out),
     }
 }
@@ -255,20 +274,20 @@ pub(super) fn not_twice<'a>(items: impl Iterator<Item = &'a At<String>>, out: &m
 
 /// Tells that a value is of the wrong type; always `None`.
 pub(super) fn wrong_type<T>(
-    value: &Spanned<DeValue<'_>>,
+    value: &Node,
     rule: &str,
     out: &mut Diagnostics,
 ) -> Option<T> {
-    let is = match value.get_ref() {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a decimal number",
-        DeValue::Boolean(_) => "a truth value",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
+    let is = match &value.value {
+        Value::String(_) => "a string",
+        Value::Integer(_) => "a whole number",
+        Value::Float => "a decimal number",
+        Value::Boolean(_) => "a truth value",
+        Value::Datetime => "a date or time",
+        Value::List(_) => "a list",
+        Value::Table(_) => "a table",
     };
-    out.error(Code::WrongType, &value.span(), rule).label(format!("this is {is}"));
+    out.error(Code::WrongType, &value.span, rule).label(format!("this is {is}"));
     None
 }
 
@@ -277,10 +296,10 @@ fn too_many(span: &Span, key: &str, count: usize, out: &mut Diagnostics) {
     out.error(Code::OutOfRange, span, message).label(format!("at most {MAX_ENTRIES} are read"));
 }
 
-fn in_order<'a>(table: &'a DeTable<'a>) -> Vec<(At<String>, &'a Spanned<DeValue<'a>>)> {
+fn in_order(table: &Table) -> Vec<(At<String>, &Node)> {
     let mut entries: Vec<_> = table
         .iter()
-        .map(|(key, value)| (At { value: key.get_ref().to_string(), span: key.span() }, value))
+        .map(|(key, entry)| (At { value: key.clone(), span: entry.key.clone() }, &entry.node))
         .collect();
     entries.sort_by_key(|(key, _)| key.span.start);
     entries

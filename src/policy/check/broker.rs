@@ -1,0 +1,181 @@
+//! Checking `[signal.NAME]` and `[semaphore.NAME]`: what the supervisor does for layers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Layers, danger, digits, ends, name, rate, within};
+use crate::policy::code::Code;
+use crate::policy::diagnostic::Diagnostics;
+use crate::policy::document::{At, SemaphoreText, SignalText};
+use crate::policy::nearest::nearest;
+use crate::policy::plan::{SemaphorePlan, SignalPlan};
+
+/// Linux's signals by number (`signal(7)`), the same on every architecture that is built for.
+const SIGNALS: [(&str, u8); 31] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
+    ("SYS", 31),
+];
+
+/// Signals that no process catches, and why they need a reason.
+const UNCAUGHT: [(&str, &str); 2] = [
+    ("KILL", "it ends the other layer, whatever that is doing"),
+    ("STOP", "it halts the other layer, and the watch over it sees nothing wrong"),
+];
+
+/// A lease this short runs out before it is used, one this long is none.
+const LEASE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_hours(24);
+
+/// The name of a signal, without `SIG`; `None` if there is none of that number.
+pub(crate) fn signal_name(number: u8) -> Option<&'static str> {
+    SIGNALS.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
+}
+
+pub(super) fn signals(
+    signals: &[SignalText],
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Vec<SignalPlan> {
+    granted_once(signals, out);
+    signals.iter().filter_map(|signal| self::signal(signal, layers, out)).collect()
+}
+
+fn signal(text: &SignalText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<SignalPlan> {
+    let own_name = name(&text.name, "a signal grant", out);
+    danger::because_has_words(text.because.as_ref(), out);
+    let from = text.from.as_ref().and_then(|end| ends::one(end, layers, out));
+    let to = text.to.as_ref().and_then(|end| ends::one(end, layers, out));
+    ends::two_layers(text.from.as_ref(), text.to.as_ref(), "a signal", out);
+    let mut send = Vec::new();
+    for word in text.send.iter().flat_map(|list| &list.value) {
+        let Some((_, number)) = SIGNALS.iter().find(|(name, _)| *name == word.value) else {
+            let bare = word.value.to_ascii_uppercase();
+            let bare = bare.strip_prefix("SIG").unwrap_or(&bare);
+            let names = || SIGNALS.iter().map(|(name, _)| *name);
+            let near = names().find(|name| *name == bare).or_else(|| nearest(bare, names()));
+            let message = format!("there is no signal `{}`", word.value.escape_debug());
+            out.error(Code::UnknownSignal, &word.span, message)
+                .label("see signal(7); written without `SIG`")
+                .did_you_mean(near);
+            continue;
+        };
+        let uncaught = UNCAUGHT.iter().find(|(name, _)| *name == word.value);
+        if let (None, Some((name, why))) = (&text.because, uncaught) {
+            danger::needs_reason(&word.span, &format!("the signal `{name}`"), why, out);
+        }
+        send.push(*number);
+    }
+    if let Some(list) = text.send.as_ref().filter(|list| list.value.is_empty()) {
+        out.error(Code::Empty, &list.span, "no signal is granted")
+            .label("nothing could ever be sent")
+            .help("name the signals, as in `[\"HUP\"]`");
+    }
+    send.sort_unstable();
+    send.dedup();
+    let rate = rate::messages(text.rate.as_ref(), out);
+    Some(SignalPlan { name: own_name?, from: from?, to: to?, send, rate })
+}
+
+/// Two grants of one signal would have two rates.
+fn granted_once(signals: &[SignalText], out: &mut Diagnostics) {
+    let mut seen: BTreeMap<(&str, &str, &str), &At<String>> = BTreeMap::new();
+    for signal in signals {
+        let (Some(from), Some(to)) = (&signal.from, &signal.to) else { continue };
+        for word in signal.send.iter().flat_map(|list| &list.value) {
+            let key = (from.value.as_str(), to.value.as_str(), word.value.as_str());
+            let Some(first) = seen.insert(key, word).filter(|first| {
+                // Twice in one list is told already.
+                !signal.send.iter().flat_map(|list| &list.value).any(|own| std::ptr::eq(own, *first))
+            }) else {
+                continue;
+            };
+            let message = format!("`{}` is granted in two places", word.value.escape_debug());
+            out.error(Code::GrantTwice, &word.span, message)
+                .label("here again")
+                .also(&first.span, "the same sender and receiver, first here")
+                .help("put both into one table");
+        }
+    }
+}
+
+pub(super) fn semaphores(
+    semaphores: &[SemaphoreText],
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Vec<SemaphorePlan> {
+    one_order(semaphores, out);
+    semaphores.iter().filter_map(|semaphore| self::semaphore(semaphore, layers, out)).collect()
+}
+
+fn semaphore(
+    text: &SemaphoreText,
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Option<SemaphorePlan> {
+    let own_name = name(&text.name, "a semaphore", out);
+    danger::because_has_words(text.because.as_ref(), out);
+    let holders = ends::many(text.holders.as_ref(), "holders", "a semaphore", layers, out);
+    if let Some(lease) = text.lease.as_ref().filter(|lease| !LEASE.contains(&lease.value)) {
+        out.error(Code::OutOfRange, &lease.span, "`lease` is out of range")
+            .label("it is from 1ms to 24h");
+    }
+    let most = i128::from(u32::MAX);
+    let permits = within(text.permits.as_ref(), "permits", 1..=1 << 16, 1, digits, out);
+    let order = text.order.as_ref();
+    Some(SemaphorePlan {
+        name: own_name?,
+        permits,
+        holders,
+        lease: text.lease.as_ref().map(|lease| lease.value),
+        order: order.map(|_| within(order, "order", 0..=most, 0, digits, out)),
+    })
+}
+
+/// A layer that may hold two needs to know which one it takes first, and all layers alike.
+fn one_order(semaphores: &[SemaphoreText], out: &mut Diagnostics) {
+    let holders = |text: &SemaphoreText| -> Vec<String> {
+        text.holders.iter().flat_map(|list| &list.value).map(|one| one.value.clone()).collect()
+    };
+    for (index, later) in semaphores.iter().enumerate() {
+        for first in &semaphores[..index] {
+            let (Some(one), Some(two)) = (&first.order, &later.order) else { continue };
+            let known = holders(first);
+            let both = holders(later).into_iter().find(|layer| known.contains(layer));
+            let Some(layer) = both.filter(|_| one.value == two.value) else { continue };
+            let message = "two semaphores have the same place in the order";
+            out.error(Code::LockOrder, &two.span, message)
+                .label(format!("`{}` may hold both: which one first?", layer.escape_debug()))
+                .also(&one.span, "the same place")
+                .help("give each its own number; a layer takes them from low to high");
+        }
+    }
+}

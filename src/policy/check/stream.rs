@@ -1,0 +1,170 @@
+//! Checking `[queue.NAME]`, `[pipe.NAME]` and `[fifo.NAME]`: what carries bytes one way.
+
+use std::time::Duration;
+
+use super::{Layers, danger, digits, ends, name, rate, within};
+use crate::ident::Name;
+use crate::policy::code::Code;
+use crate::policy::diagnostic::Diagnostics;
+use crate::policy::document::{At, FifoText, Full, PipeText, QueueText};
+use crate::policy::plan::{FifoPlan, OnFull, PipePlan, QueuePlan};
+use crate::policy::value::show_size;
+
+/// Defaults of a queue: what every kernel gives to everybody (`mq_overview(7)`).
+const DEPTH: u32 = 10;
+const QUEUE_MESSAGE: u32 = 4 << 10;
+const WAIT: Duration = Duration::from_secs(1);
+/// `HARD_MSGMAX` and `HARD_MSGSIZEMAX` of Linux.
+const MOST_DEPTH: i128 = 1 << 16;
+const MOST_MESSAGE: u64 = 16 << 20;
+/// `msg_max`, `msgsize_max` and `RLIMIT_MSGQUEUE` as they are by default.
+const USUAL_DEPTH: u32 = 10;
+const USUAL_MESSAGE: u64 = 8 << 10;
+const USUAL_BYTES: u64 = 819_200;
+/// What sealing adds to a message: a header of 16 bytes and a tag of 16.
+const SEALING: u64 = 32;
+/// What the kernel counts for each message besides its bytes.
+const PER_MESSAGE: u64 = 64;
+const WAITS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_hours(1);
+
+const CAPACITY: u32 = 64 << 10;
+/// `pipe-max-size` as it is by default (`pipe(7)`).
+const CAPACITIES: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
+
+const LINE: u32 = 4 << 10;
+const LINES: std::ops::RangeInclusive<u64> = 1..=1 << 20;
+/// Its owner writes, nobody else.
+const MODE: u16 = 0o600;
+
+pub(super) fn queue(
+    text: &QueueText,
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Option<QueuePlan> {
+    let own_name = name(&text.name, "a queue", out);
+    danger::because_has_words(text.because.as_ref(), out);
+    let send = ends::many(text.send.as_ref(), "send", "a queue", layers, out);
+    let receive = ends::many(text.receive.as_ref(), "receive", "a queue", layers, out);
+    let depth = within(text.depth.as_ref(), "depth", 1..=MOST_DEPTH, DEPTH, digits, out);
+    let most = MOST_MESSAGE - SEALING;
+    let max = within(text.max.as_ref(), "max", 1..=most, QUEUE_MESSAGE, show_size, out);
+    needs_settings(text, depth, max, out);
+    Some(QueuePlan {
+        name: own_name?,
+        send,
+        receive,
+        depth,
+        max,
+        priorities: within(text.priorities.as_ref(), "priorities", 1..=32, 1, digits, out),
+        on_full: on_full(text, out),
+    })
+}
+
+/// Tells a queue that an ordinary user's supervisor can't make on an ordinary machine.
+fn needs_settings(text: &QueueText, depth: u32, max: u32, out: &mut Diagnostics) {
+    let size = u64::from(max) + SEALING;
+    let bytes = u64::from(depth) * (size + PER_MESSAGE);
+    let written = text.depth.as_ref().map(|depth| &depth.span);
+    let written = written.or(text.max.as_ref().map(|max| &max.span)).unwrap_or(&text.name.span);
+    let why = if depth > USUAL_DEPTH {
+        format!("more than {USUAL_DEPTH} messages need /proc/sys/fs/mqueue/msg_max raised")
+    } else if size > USUAL_MESSAGE {
+        format!("sealed messages of {size} bytes need /proc/sys/fs/mqueue/msgsize_max raised")
+    } else if bytes > USUAL_BYTES {
+        format!("its {bytes} bytes are more than RLIMIT_MSGQUEUE gives")
+    } else {
+        return;
+    };
+    out.warning(Code::KernelSetting, written, "not every kernel gives a queue of this size")
+        .label(why)
+        .help("root can make it anywhere; an ordinary user only where the setting is raised");
+}
+
+fn on_full(text: &QueueText, out: &mut Diagnostics) -> OnFull {
+    let full = text.on_full.as_ref().map_or(Full::Block, |full| full.value);
+    if let (Some(wait), Some(word), true) = (&text.wait, &text.on_full, full != Full::Block) {
+        out.error(Code::Contradiction, &wait.span, "`wait` of a queue that never blocks")
+            .label("this has no effect")
+            .also(&word.span, "a full queue does this")
+            .help("take out `wait`, or write `on-full = \"block\"`");
+    }
+    if let Some(wait) = text.wait.as_ref().filter(|wait| !WAITS.contains(&wait.value)) {
+        out.error(Code::OutOfRange, &wait.span, "`wait` is out of range")
+            .label("it is from 1ms to 1h");
+    }
+    match full {
+        Full::Block => OnFull::Block(text.wait.as_ref().map_or(WAIT, |wait| wait.value)),
+        Full::Reject => OnFull::Reject,
+        Full::DropOldest => OnFull::DropOldest,
+    }
+}
+
+pub(super) fn pipe(
+    text: &PipeText,
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Option<PipePlan> {
+    let own_name = name(&text.name, "a pipe", out);
+    danger::because_has_words(text.because.as_ref(), out);
+    let raw = text.raw.as_ref().is_some_and(|yes| yes.value);
+    let mut end = |end: Option<&At<String>>| -> Option<Name> {
+        if raw { ends::one(end?, layers, out) } else { ends::own(end?, "a sealed pipe", layers, out) }
+    };
+    let (from, to) = (end(text.from.as_ref()), end(text.to.as_ref()));
+    ends::two_layers(text.from.as_ref(), text.to.as_ref(), "a pipe", out);
+    let capacity = text.capacity.as_ref();
+    let plan = within(capacity, "capacity", CAPACITIES, CAPACITY, show_size, out);
+    if let Some(odd) = capacity.filter(|size| CAPACITIES.contains(&size.value))
+        && !odd.value.is_power_of_two()
+    {
+        let near = show_size(odd.value.next_power_of_two());
+        out.error(Code::KernelRefuses, &odd.span, "a pipe holds a power of two of bytes")
+            .label("the kernel would make it larger")
+            .did_you_mean(Some(&near));
+    }
+    let rate = rate::bytes(text.rate.as_ref(), out);
+    Some(PipePlan { name: own_name?, from: from?, to: to?, raw, capacity: plan, rate })
+}
+
+pub(super) fn fifo(
+    text: &FifoText,
+    layers: &Layers<'_>,
+    out: &mut Diagnostics,
+) -> Option<FifoPlan> {
+    let own_name = name(&text.name, "a fifo", out);
+    danger::because_has_words(text.because.as_ref(), out);
+    let to = text.to.as_ref().and_then(|end| ends::own(end, "a fifo", layers, out));
+    if let Some(path) = &text.path {
+        super::file::plain_path(path, out);
+    }
+    let owner = text.owner.as_ref();
+    let most = i128::from(u32::MAX - 1);
+    Some(FifoPlan {
+        name: own_name?,
+        path: text.path.as_ref()?.value.clone(),
+        to: to?,
+        owner: owner.map(|_| within(owner, "owner", 0..=most, 0, digits, out)),
+        mode: text.mode.as_ref().map_or(MODE, |mode| self::mode(mode, out)),
+        max: within(text.max.as_ref(), "max", LINES, LINE, show_size, out),
+        rate: rate::messages(text.rate.as_ref(), out),
+    })
+}
+
+/// `"0622"`: who may write.
+fn mode(text: &At<String>, out: &mut Diagnostics) -> u16 {
+    let octal = text.value.bytes().all(|c| c.is_ascii_digit()) && text.value.len() <= 4;
+    let bits = u16::from_str_radix(&text.value, 8).ok().filter(|_| octal);
+    let why = match bits {
+        None => "it is written in octal digits, as in `\"0622\"`",
+        Some(bits) if bits & !0o666 != 0 => "a fifo is neither run nor has it special bits",
+        Some(bits) if bits & 0o044 != 0 => "who reads it would take lines away from the layer",
+        Some(bits) if bits & 0o222 == 0 => "nobody could write into it",
+        Some(bits) => return bits,
+    };
+    let message = format!("`{}` can't be the mode of a fifo", text.value.escape_debug());
+    out.error(Code::BadMode, &text.span, message)
+        .label(why)
+        .help("`\"0600\"` lets its owner write, `\"0620\"` its group, `\"0622\"` everybody");
+    MODE
+}

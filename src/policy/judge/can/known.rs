@@ -1,0 +1,81 @@
+//! Which objects there are to ask about.
+
+use std::collections::BTreeSet;
+
+use super::QuestionError;
+use crate::policy::judge::act::KINDS;
+use crate::policy::judge::facts::Facts;
+use crate::policy::judge::names;
+use crate::policy::nearest::nearest;
+use crate::policy::plan::Plan;
+use crate::policy::syscall::{all, by_name};
+
+/// How many capabilities Linux has.
+const CAPABILITIES: u8 = 41;
+
+/// The full name of an object, if there is one.
+///
+/// Every system call and every capability is one, also if no layer has it. `capability.net_raw`
+/// is `capability.CAP_NET_RAW`.
+pub(super) fn object(plan: &Plan, facts: &Facts, asked: &str) -> Result<String, QuestionError> {
+    if facts.about(asked).next().is_some() {
+        return Ok(asked.to_owned());
+    }
+    let known = match asked.split_once('.') {
+        Some(("layer", name)) => plan.layer(name).is_some(),
+        Some(("syscall", name)) => by_name(name).is_some(),
+        Some(("capability", name)) => {
+            let short = |name: &str| name.trim_start_matches("CAP_").to_owned();
+            let wanted = short(&name.to_ascii_uppercase());
+            let found = (0..CAPABILITIES).map(names::capability).find(|it| short(it) == wanted);
+            if let Some(found) = found {
+                return Ok(format!("capability.{found}"));
+            }
+            false
+        }
+        _ => false,
+    };
+    if known { Ok(asked.to_owned()) } else { Err(unknown(plan, facts, asked)) }
+}
+
+fn unknown(plan: &Plan, facts: &Facts, asked: &str) -> QuestionError {
+    let told = |hint| QuestionError::Object { asked: asked.to_owned(), hint };
+    let objects: BTreeSet<&str> = facts.all().iter().map(|fact| fact.object.as_str()).collect();
+    // A name without its kind: all that end with it.
+    let ending = format!(".{asked}");
+    let mut whole: Vec<String> = objects
+        .iter()
+        .filter(|object| object.ends_with(&ending))
+        .map(|object| format!("`{object}`"))
+        .collect();
+    if plan.layer(asked).is_some() {
+        whole.push(format!("`layer.{asked}`"));
+    }
+    if !whole.is_empty() {
+        whole.truncate(3);
+        return told(format!("did you mean {}?", whole.join(" or ")));
+    }
+    let layers = plan.layers.iter().map(|layer| format!("layer.{}", layer.name));
+    let calls = all().map(|(_, name)| format!("syscall.{name}"));
+    let capabilities = (0..CAPABILITIES).map(|it| format!("capability.{}", names::capability(it)));
+    let more: Vec<String> = layers.chain(calls).chain(capabilities).collect();
+    // Of one kind first: `syscall.opn` is no file.
+    let kind = asked.split('.').next().unwrap_or_default();
+    let all = || objects.iter().copied().chain(more.iter().map(String::as_str));
+    let alike = all().filter(|object| object.split('.').next() == Some(kind));
+    if let Some(near) = nearest(asked, alike).or_else(|| nearest(asked, all())) {
+        return told(format!("did you mean `{near}`?"));
+    }
+    let of_kind: Vec<String> = objects
+        .iter()
+        .filter(|object| object.split('.').next() == Some(kind) && object.split('.').count() == 2)
+        .take(8)
+        .map(|object| format!("`{object}`"))
+        .collect();
+    let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).chain(["layer"]).collect();
+    match of_kind.as_slice() {
+        [] if kinds.contains(&kind) => told(format!("it has no {kind}s of that name")),
+        [] => told(format!("an object is KIND.NAME, and kinds are {}", kinds.join(", "))),
+        some => told(format!("it has {}", some.join(", "))),
+    }
+}

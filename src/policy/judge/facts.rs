@@ -1,0 +1,158 @@
+//! Facts: everything that a plan lets each layer do, one by one.
+
+mod facility;
+mod layer;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+pub(super) use facility::{has, kind_name};
+pub(super) use layer::address;
+
+use super::act::Act;
+use crate::ident::Name;
+use crate::policy::plan::{CallRule, Plan, Rate};
+use crate::policy::value::show_size;
+
+/// One thing that one layer may do by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Who.
+    pub layer: Name,
+    /// Does what.
+    pub act: Act,
+    /// To what: `file.key`, `channel.sign`, `channel.sign.hello` (one method),
+    /// `channel.open.fds.stream` (one kind of descriptor), `signal.reload.HUP` (one signal),
+    /// `listen.LAYER.NAME`, `connect.LAYER.NAME`, `syscall.NAME`, `capability.NAME`.
+    pub object: String,
+    /// The path of the rule in the policy: `file.key.grant.keeper`.
+    pub rule: String,
+    /// For a system call: the alternatives under which it is allowed, never empty; one without
+    /// conditions is always. For everything else: empty.
+    pub calls: Vec<CallRule>,
+    /// What bounds it.
+    pub bounds: Vec<Bound>,
+}
+
+impl fmt::Display for Fact {
+    /// A sentence without a full stop: `keeper reads file.key`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.layer, self.act.verb(), self.object)
+    }
+}
+
+/// A bound on an act. A larger amount is more authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What is bounded: `max`, `rate`.
+    pub name: &'static str,
+    /// How much there may be, in a unit of its own; [`u128::MAX`] is no bound.
+    pub amount: u128,
+    /// The amount as a person reads it: `4KiB`, `500/s`.
+    pub text: String,
+}
+
+impl Bound {
+    /// A bound that is a number.
+    pub(super) fn count(name: &'static str, amount: impl Into<u128>) -> Self {
+        let amount = amount.into();
+        Self { name, amount, text: amount.to_string() }
+    }
+
+    /// A bound that is a size in bytes.
+    pub(super) fn size(name: &'static str, bytes: u64) -> Self {
+        Self { name, amount: bytes.into(), text: show_size(bytes) }
+    }
+
+    /// A bound on how often; `None` is no bound.
+    pub(super) fn rate(rate: Option<Rate>) -> Self {
+        let (amount, text) = match rate {
+            // Millionths of one in a second, so that one a day is still more than none.
+            Some(Rate { count, per }) => (
+                u128::from(count) * 1_000_000_000_000_000 / per.as_nanos().max(1),
+                format!("{count}/{}", time(per)),
+            ),
+            None => (u128::MAX, "any rate".to_owned()),
+        };
+        Self { name: "rate", amount, text }
+    }
+
+    /// A bound that there is or is not; `free` is the greater authority.
+    pub(super) fn flag(name: &'static str, free: bool, text: impl Into<String>) -> Self {
+        Self { name, amount: u128::from(free), text: text.into() }
+    }
+}
+
+/// A duration as policies write it; one second is `s`.
+pub(super) fn time(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_millis()) {
+        (1, 0) => "s".to_owned(),
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format!("{}ms", time.as_millis()),
+    }
+}
+
+/// Every fact of a plan, found by layer and by object.
+#[derive(Debug)]
+pub struct Facts {
+    list: Vec<Fact>,
+    by_object: HashMap<String, Vec<usize>>,
+}
+
+/// All that a plan lets its layers do by themselves.
+pub fn facts(plan: &Plan) -> Facts {
+    let mut list = Vec::new();
+    layer::all(plan, &mut list);
+    facility::all(plan, &mut list);
+    list.sort_by(|a, b| (&a.layer, &a.object, a.act).cmp(&(&b.layer, &b.object, b.act)));
+    let mut by_object: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, fact) in list.iter().enumerate() {
+        match by_object.get_mut(&fact.object) {
+            Some(places) => places.push(at),
+            None => {
+                by_object.insert(fact.object.clone(), vec![at]);
+            }
+        }
+    }
+    Facts { list, by_object }
+}
+
+impl Facts {
+    /// All of them, sorted by layer, object and act.
+    pub fn all(&self) -> &[Fact] {
+        &self.list
+    }
+
+    /// Those of one layer.
+    pub fn of(&self, layer: &str) -> &[Fact] {
+        let start = self.list.partition_point(|fact| fact.layer.as_str() < layer);
+        let end = self.list.partition_point(|fact| fact.layer.as_str() <= layer);
+        &self.list[start..end]
+    }
+
+    /// Those about one object.
+    pub fn about(&self, object: &str) -> impl Iterator<Item = &Fact> {
+        self.by_object.get(object).into_iter().flatten().map(|&at| &self.list[at])
+    }
+
+    /// The one that says that a layer does this, if there is one.
+    pub fn find(&self, layer: &str, act: Act, object: &str) -> Option<&Fact> {
+        self.about(object).find(|fact| fact.layer == layer && fact.act == act)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_as_in_policies() {
+        assert_eq!(Bound::size("max", 64 << 20).text, "64MiB");
+        let rate = |count, per| Bound::rate(Some(Rate { count, per }));
+        assert_eq!(rate(500, Duration::from_secs(1)).text, "500/s");
+        assert_eq!(rate(1, Duration::from_secs(60)).text, "1/60s");
+        assert!(rate(1, Duration::from_secs(86_400)).amount > 0);
+        assert!(rate(1, Duration::from_secs(1)).amount < Bound::rate(None).amount);
+    }
+}

@@ -1,0 +1,229 @@
+//! Facts that the facilities' tables state.
+
+use super::{Bound, Fact, time};
+use crate::ident::Name;
+use crate::policy::judge::act::Act;
+use crate::policy::judge::names;
+use crate::policy::plan::{
+    ChannelPlan, DescriptorKind, Direction, FilePlan, MapRight, MethodPlan, OnFull, Plan,
+    QueuePlan, SignalPlan, Transport,
+};
+
+/// Adds what the facilities' tables state.
+pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
+    plan.channels.iter().for_each(|channel| self::channel(channel, out));
+    plan.files.iter().for_each(|file| self::file(file, out));
+    let facilities = &plan.facilities;
+    facilities.signals.iter().for_each(|signal| self::signal(signal, out));
+    facilities.queues.iter().for_each(|queue| self::queue(queue, out));
+    for pipe in &facilities.pipes {
+        let object = format!("pipe.{}", pipe.name);
+        let bounds = [Bound::size("capacity", pipe.capacity.into()), Bound::rate(pipe.rate)];
+        let rule = object.clone();
+        out.push(fact(&pipe.from, Act::Send, object.clone(), rule.clone(), bounds));
+        out.push(fact(&pipe.to, Act::Receive, object, rule, []));
+    }
+    for fifo in &facilities.fifos {
+        let object = format!("fifo.{}", fifo.name);
+        let owner = fifo.owner.map_or("the supervisor's user".to_owned(), |uid| uid.to_string());
+        let mode = format!("{:04o}", fifo.mode);
+        let bounds = [
+            Bound::flag("path", true, &fifo.path),
+            Bound { name: "mode", amount: (fifo.mode & 0o222).count_ones().into(), text: mode },
+            Bound::flag("owner", true, owner),
+            Bound::size("max", fifo.max.into()),
+            Bound::rate(fifo.rate),
+        ];
+        out.push(fact(&fifo.to, Act::Receive, object.clone(), object, bounds));
+    }
+    for semaphore in &facilities.semaphores {
+        let object = format!("semaphore.{}", semaphore.name);
+        let lease = match semaphore.lease {
+            Some(most) => Bound { name: "lease", amount: most.as_millis(), text: time(most) },
+            None => Bound {
+                name: "lease",
+                amount: u128::MAX,
+                text: "until it is given back".to_owned(),
+            },
+        };
+        for layer in &semaphore.holders {
+            let bounds = [Bound::count("permits", semaphore.permits), lease.clone()];
+            let rule = format!("{object}.holders");
+            out.push(fact(layer, Act::Lease, object.clone(), rule, bounds));
+        }
+    }
+    for region in &facilities.regions {
+        let object = format!("region.{}", region.name);
+        for (layer, right) in &region.grant {
+            mapped(layer, *right, &object, &[Bound::size("size", region.size)], out);
+        }
+    }
+    for file in &facilities.mapped_files {
+        let object = format!("mapped-file.{}", file.name);
+        let bounds = [Bound::size("size", file.size), Bound::flag("path", true, &file.path)];
+        for (layer, right) in &file.grant {
+            mapped(layer, *right, &object, &bounds, out);
+        }
+    }
+}
+
+fn channel(channel: &ChannelPlan, out: &mut Vec<Fact>) {
+    let object = format!("channel.{}", channel.name);
+    let bounds = || {
+        vec![
+            Bound::size("max", channel.max.into()),
+            Bound::flag("witness", !channel.witness, yes_no(channel.witness)),
+            Bound::flag(
+                "transport",
+                true,
+                match channel.transport {
+                    Transport::Socket => "socket",
+                    Transport::Ring => "ring",
+                },
+            ),
+        ]
+    };
+    let both = [(&channel.from, Act::Call), (&channel.to, Act::Answer)];
+    let back = [(&channel.to, Act::Send), (&channel.from, Act::Receive)];
+    if has(channel, Direction::Forth) {
+        for (layer, act) in both {
+            out.push(fact(layer, act, object.clone(), object.clone(), bounds()));
+        }
+    }
+    // A channel without methods carries messages both ways.
+    if has(channel, Direction::Back) || channel.methods.is_empty() {
+        for (layer, act) in back {
+            out.push(fact(layer, act, object.clone(), object.clone(), bounds()));
+        }
+    }
+    for method in &channel.methods {
+        let rule = format!("{object}.methods.{}", method.name);
+        let acts = if method.direction == Direction::Forth { both } else { back };
+        for (layer, act) in acts {
+            let object = format!("{object}.{}", method.name);
+            out.push(fact(layer, act, object, rule.clone(), limits(channel, method)));
+        }
+    }
+    if channel.fds.max > 0 {
+        for layer in [&channel.from, &channel.to] {
+            for &kind in &channel.fds.kinds {
+                let bounds = [Bound::count("max", channel.fds.max)];
+                let name = format!("{object}.fds.{}", kind_name(kind));
+                out.push(fact(layer, Act::Pass, name, format!("{object}.fds"), bounds));
+            }
+        }
+    }
+}
+
+/// Whether a channel has a method of this direction, or no methods, which is both.
+pub(in crate::policy::judge) fn has(channel: &ChannelPlan, direction: Direction) -> bool {
+    channel.methods.is_empty() || channel.methods.iter().any(|it| it.direction == direction)
+}
+
+fn limits(channel: &ChannelPlan, method: &MethodPlan) -> Vec<Bound> {
+    let after = method.after.and_then(|at| channel.methods.get(usize::from(at)));
+    vec![
+        Bound::size("max", method.max.into()),
+        Bound::rate(method.rate),
+        Bound::flag("once", !method.once, yes_no(method.once)),
+        match after {
+            Some(first) => Bound::flag("after", false, first.name.as_str()),
+            None => Bound::flag("after", true, "at any time"),
+        },
+    ]
+}
+
+fn file(file: &FilePlan, out: &mut Vec<Fact>) {
+    let object = format!("file.{}", file.name);
+    let most = file.max_open.map_or(u128::MAX, u128::from);
+    let text = file.max_open.map_or("any number".to_owned(), |most| most.to_string());
+    for (layer, rights) in &file.grant {
+        for &right in rights {
+            let mut bounds = vec![
+                Bound::flag("path", true, &file.path),
+                Bound { name: "max-open", amount: most, text: text.clone() },
+            ];
+            // Named, not counted: a fact about each pattern would be one about its absence.
+            let denied = file.deny.join(", ");
+            let hides = !file.deny.is_empty();
+            bounds.push(Bound::flag("deny", !hides, if hides { denied } else { "none".into() }));
+            let rule = format!("{object}.grant.{layer}");
+            out.push(fact(layer, right.into(), object.clone(), rule, bounds));
+        }
+    }
+}
+
+fn signal(signal: &SignalPlan, out: &mut Vec<Fact>) {
+    let object = format!("signal.{}", signal.name);
+    let bounds = || [Bound::rate(signal.rate), Bound::flag("to", true, signal.to.as_str())];
+    out.push(fact(&signal.from, Act::Signal, object.clone(), object.clone(), bounds()));
+    for &number in &signal.send {
+        let name = format!("{object}.{}", names::signal(number));
+        let rule = format!("{object}.send");
+        out.push(fact(&signal.from, Act::Signal, name, rule, bounds()));
+    }
+}
+
+fn queue(queue: &QueuePlan, out: &mut Vec<Fact>) {
+    let object = format!("queue.{}", queue.name);
+    let bounds = || {
+        vec![
+            Bound::count("depth", queue.depth),
+            Bound::size("max", queue.max.into()),
+            Bound::count("priorities", queue.priorities),
+            Bound::flag(
+                "on-full",
+                queue.on_full == OnFull::DropOldest,
+                match queue.on_full {
+                    OnFull::Block(most) => format!("block for {}", time(most)),
+                    OnFull::Reject => "reject".to_owned(),
+                    OnFull::DropOldest => "drop-oldest".to_owned(),
+                },
+            ),
+        ]
+    };
+    for layer in &queue.send {
+        out.push(fact(layer, Act::Send, object.clone(), format!("{object}.send"), bounds()));
+    }
+    for layer in &queue.receive {
+        out.push(fact(layer, Act::Receive, object.clone(), format!("{object}.receive"), bounds()));
+    }
+}
+
+fn mapped(layer: &Name, right: MapRight, object: &str, bounds: &[Bound], out: &mut Vec<Fact>) {
+    let rule = format!("{object}.grant.{layer}");
+    let mut add = |act| {
+        out.push(fact(layer, act, object.to_owned(), rule.clone(), bounds.to_vec()));
+    };
+    add(Act::Read);
+    if right == MapRight::ReadWrite {
+        add(Act::Write);
+    }
+}
+
+fn fact(
+    layer: &Name,
+    act: Act,
+    object: String,
+    rule: String,
+    bounds: impl Into<Vec<Bound>>,
+) -> Fact {
+    Fact { layer: layer.clone(), act, object, rule, calls: Vec::new(), bounds: bounds.into() }
+}
+
+fn yes_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+/// The word that policies use for a kind of descriptor.
+pub(in crate::policy::judge) const fn kind_name(kind: DescriptorKind) -> &'static str {
+    match kind {
+        DescriptorKind::FileRead => "file-read",
+        DescriptorKind::FileWrite => "file-write",
+        DescriptorKind::Stream => "stream",
+        DescriptorKind::Datagram => "datagram",
+        DescriptorKind::PipeRead => "pipe-read",
+        DescriptorKind::PipeWrite => "pipe-write",
+        DescriptorKind::SealedMemory => "sealed-memory",
+    }
+}
