@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use cofferdam::policy::{Checked, Inputs, check, check_with};
 use cofferdam::policy::diagnostic::Severity;
 use cofferdam::policy::plan::Plan;
+use cofferdam::policy::{Checked, Inputs, check, check_with};
 use proptest::prelude::*;
 
 /// The policies of a folder.

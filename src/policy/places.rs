@@ -67,9 +67,8 @@ fn in_table(table: &Table, path: &str) -> Option<Span> {
     if let Some(entry) = table.get(path) {
         return Some(entry.key.clone());
     }
-    path.match_indices('.').find_map(|(dot, _)| {
-        in_value(&table.get(&path[..dot])?.node, &path[dot + 1..])
-    })
+    path.match_indices('.')
+        .find_map(|(dot, _)| in_value(&table.get(&path[..dot])?.node, &path[dot + 1..]))
 }
 
 fn in_value(value: &Node, path: &str) -> Option<Span> {

@@ -114,7 +114,11 @@ fn granted_once(signals: &[SignalText], out: &mut Diagnostics) {
             let key = (from.value.as_str(), to.value.as_str(), word.value.as_str());
             let Some(first) = seen.insert(key, word).filter(|first| {
                 // Twice in one list is told already.
-                !signal.send.iter().flat_map(|list| &list.value).any(|own| std::ptr::eq(own, *first))
+                !signal
+                    .send
+                    .iter()
+                    .flat_map(|list| &list.value)
+                    .any(|own| std::ptr::eq(own, *first))
             }) else {
                 continue;
             };

@@ -68,7 +68,9 @@ fn deny(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Vec<Stri
     let brokered = file.deny.first().map(|first| &first.span);
     let brokered = brokered.or(file.max_open.as_ref().map(|max| &max.span));
     for (layer, _) in file.grant.iter().flat_map(|grant| &grant.value) {
-        let (Some(at), Some(text)) = (brokered, layers.0.get(layer.value.as_str())) else { continue };
+        let (Some(at), Some(text)) = (brokered, layers.0.get(layer.value.as_str())) else {
+            continue;
+        };
         if let (Some(exec), None) = (&text.exec, &text.run) {
             ends::foreign(at, &exec.span, "files through the broker", out);
         }

@@ -10,7 +10,8 @@ use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, Document, LayerText, ListenText, RestartText};
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{
-    ConnectPlan, LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart, RestartOn, View,
+    ConnectPlan, LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart,
+    RestartOn, View,
 };
 use crate::policy::value::show_size;
 
@@ -78,17 +79,21 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
 
 fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan> {
     if let (Some(exec), Some(first)) = (&layer.exec, layer.listen.first()) {
-        out.error(Code::NotBuiltYet, &first.name.span, "sockets of an `exec` layer are not built yet")
-            .label("nothing would hand the socket over")
-            .also(&exec.span, "it runs a foreign program")
-            .help("for now, only `run` layers listen");
+        out.error(
+            Code::NotBuiltYet,
+            &first.name.span,
+            "sockets of an `exec` layer are not built yet",
+        )
+        .label("nothing would hand the socket over")
+        .also(&exec.span, "it runs a foreign program")
+        .help("for now, only `run` layers listen");
     }
     let mut sockets = Vec::new();
     for text in &layer.listen {
         let rate = rate::messages(text.rate.as_ref(), out);
         let per_source = text.per_source.as_ref();
-        let per_source = per_source
-            .map(|_| within(per_source, "per-source", PER_SOURCE, 1, digits, out));
+        let per_source =
+            per_source.map(|_| within(per_source, "per-source", PER_SOURCE, 1, digits, out));
         if let Some(name) = name(&text.name, "a socket", out) {
             let address = text.address.value.clone();
             sockets.push(ListenPlan { name, address, rate, per_source });
@@ -146,9 +151,10 @@ fn standard(
             .help(format!("take out `{key}`"));
         return None;
     }
-    let found = text.value.strip_prefix("pipe.").and_then(|name| {
-        document.pipes.iter().find(|pipe| pipe.name.value == name)
-    });
+    let found = text
+        .value
+        .strip_prefix("pipe.")
+        .and_then(|name| document.pipes.iter().find(|pipe| pipe.name.value == name));
     let Some(pipe) = found else {
         let ids: Vec<_> =
             document.pipes.iter().map(|pipe| format!("pipe.{}", pipe.name.value)).collect();

@@ -99,8 +99,9 @@ fn grant(
             .label("no layer")
             .help("name the layers, as in `{ a = \"rw\", b = \"r\" }`, or take the table out");
     }
-    let granted = grant.value.iter().filter_map(|(layer, right)| {
-        Some((ends::own(layer, what, layers, out)?, right.value))
-    });
+    let granted = grant
+        .value
+        .iter()
+        .filter_map(|(layer, right)| Some((ends::own(layer, what, layers, out)?, right.value)));
     granted.collect()
 }

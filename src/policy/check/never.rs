@@ -57,7 +57,10 @@ fn one(
     through_except.dedup();
     let reach = text.reach.as_ref()?;
     let known = objects(document);
-    let made = reach.value.strip_prefix("syscall.").is_some_and(|call| syscall::by_name(call).is_some())
+    let made = reach
+        .value
+        .strip_prefix("syscall.")
+        .is_some_and(|call| syscall::by_name(call).is_some())
         || reach.value.strip_prefix("capability.").is_some_and(|name| CAPABILITIES.contains(&name));
     if !made && !known.contains(&reach.value) {
         unknown(reach, &known, out);
@@ -114,7 +117,9 @@ pub(super) fn hold(document: &Document, plan: &Plan, out: &mut Diagnostics) {
         let (Some(layer), Some(reach)) = (&text.layer, &text.reach) else { continue };
         let except: Vec<Name> =
             text.through_except.iter().filter_map(|name| Name::new(&name.value).ok()).collect();
-        let Some(way) = ways.reach(&layer.value, &reach.value, &Act::ALL, &except) else { continue };
+        let Some(way) = ways.reach(&layer.value, &reach.value, &Act::ALL, &except) else {
+            continue;
+        };
         let message = format!("layer `{}` can reach `{}`", layer.value, reach.value);
         let mistake = out.error(Code::NeverBroken, &reach.span, message);
         mistake.label("this must never be possible");

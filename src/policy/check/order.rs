@@ -27,9 +27,13 @@ pub(super) fn methods(texts: &[MethodText], plans: &mut [MethodPlan], out: &mut 
         if let (Some(plan), Some(first)) = (plans.get(*own), plans.get(*place))
             && plan.direction != first.direction
         {
-            out.error(Code::UnknownMethod, &after.span, "a method after one of the other direction")
-                .label("the other end sends that one")
-                .help("each end keeps an order of its own: name one of the same direction");
+            out.error(
+                Code::UnknownMethod,
+                &after.span,
+                "a method after one of the other direction",
+            )
+            .label("the other end sends that one")
+            .help("each end keeps an order of its own: name one of the same direction");
         }
         waits.insert(*own, (*place, &after.span));
         if let (Some(plan), Ok(place)) = (plans.get_mut(*own), u16::try_from(*place)) {
@@ -111,7 +115,9 @@ fn circle<'d>(
                     mistake.also(span, format!("it comes here through `{}`", name.escape_debug()));
                 }
             }
-            mistake.help("answer later with a method of `direction = \"back\"`, which waits for nothing");
+            mistake.help(
+                "answer later with a method of `direction = \"back\"`, which waits for nothing",
+            );
         } else if !finished.contains(to) {
             way.push((to, 0, Some((span, channel))));
         }

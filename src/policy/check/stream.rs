@@ -109,7 +109,11 @@ pub(super) fn pipe(
     danger::because_has_words(text.because.as_ref(), out);
     let raw = text.raw.as_ref().is_some_and(|yes| yes.value);
     let mut end = |end: Option<&At<String>>| -> Option<Name> {
-        if raw { ends::one(end?, layers, out) } else { ends::own(end?, "a sealed pipe", layers, out) }
+        if raw {
+            ends::one(end?, layers, out)
+        } else {
+            ends::own(end?, "a sealed pipe", layers, out)
+        }
     };
     let (from, to) = (end(text.from.as_ref()), end(text.to.as_ref()));
     ends::two_layers(text.from.as_ref(), text.to.as_ref(), "a pipe", out);

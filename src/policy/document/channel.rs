@@ -13,8 +13,7 @@ const AUDITS: [(&str, Audit); 3] =
 const TRANSPORTS: [(&str, Transport); 2] =
     [("socket", Transport::Socket), ("ring", Transport::Ring)];
 
-const DIRECTIONS: [(&str, Direction); 2] =
-    [("forth", Direction::Forth), ("back", Direction::Back)];
+const DIRECTIONS: [(&str, Direction); 2] = [("forth", Direction::Forth), ("back", Direction::Back)];
 
 const KINDS: [(&str, DescriptorKind); 7] = [
     ("file-read", DescriptorKind::FileRead),
@@ -26,11 +25,7 @@ const KINDS: [(&str, DescriptorKind); 7] = [
     ("sealed-memory", DescriptorKind::SealedMemory),
 ];
 
-pub(super) fn read(
-    name: At<String>,
-    value: &Node,
-    out: &mut Diagnostics,
-) -> Option<ChannelText> {
+pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Option<ChannelText> {
     let channel = Section::open(value, &keys::CHANNEL, out)?;
     let fds = channel.get("fds").and_then(|value| Section::open(value, &keys::DESCRIPTORS, out));
     Some(ChannelText {

@@ -18,11 +18,7 @@ const RIGHTS: [(&str, FileRight); 7] = [
     ("execute", FileRight::Execute),
 ];
 
-pub(super) fn read(
-    name: At<String>,
-    value: &Node,
-    out: &mut Diagnostics,
-) -> Option<FileText> {
+pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Option<FileText> {
     let file = Section::open(value, &keys::FILE, out)?;
     if !file.has("grant") {
         let message = format!("file `{}` is granted to nobody", name.value.escape_debug());
@@ -31,7 +27,9 @@ pub(super) fn read(
     }
     Some(FileText {
         path: file.require("path", "`path = \"/an/absolute/path\"`", out),
-        grant: file.get("grant").map(|value| At { value: grants(&file, out), span: value.span.clone() }),
+        grant: file
+            .get("grant")
+            .map(|value| At { value: grants(&file, out), span: value.span.clone() }),
         deny: file.strings("deny", out).map(|list| list.value).unwrap_or_default(),
         max_open: file.integer("max-open", out),
         because: file.string("because", out),

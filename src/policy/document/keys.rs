@@ -100,10 +100,8 @@ pub(super) const FILE: Keys = of("a file", &["path", "grant", "deny", "max-open"
 
 pub(super) const SIGNAL: Keys = of("a signal grant", &["from", "to", "send", "rate", "because"]);
 
-pub(super) const QUEUE: Keys = of(
-    "a queue",
-    &["send", "receive", "depth", "max", "priorities", "on-full", "wait", "because"],
-);
+pub(super) const QUEUE: Keys =
+    of("a queue", &["send", "receive", "depth", "max", "priorities", "on-full", "wait", "because"]);
 
 pub(super) const PIPE: Keys = of("a pipe", &["from", "to", "raw", "capacity", "rate", "because"]);
 

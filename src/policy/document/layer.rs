@@ -2,7 +2,7 @@
 
 use super::keys;
 use super::section::{Section, string};
-use super::{At, LayerText, ListenText, LimitsText, RestartText};
+use super::{At, LayerText, LimitsText, ListenText, RestartText};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::{ConnectAddress, GiveUp, RestartOn, View};
@@ -17,11 +17,7 @@ const ENDINGS: [(&str, RestartOn); 3] =
 const GIVE_UPS: [(&str, GiveUp); 2] =
     [("stop-daemon", GiveUp::StopDaemon), ("leave-down", GiveUp::LeaveDown)];
 
-pub(super) fn read(
-    name: At<String>,
-    value: &Node,
-    out: &mut Diagnostics,
-) -> Option<LayerText> {
+pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Option<LayerText> {
     let layer = Section::open(value, &keys::LAYER, out)?;
     let list = |key, out: &mut Diagnostics| {
         layer.strings(key, out).map(|list| list.value).unwrap_or_default()
@@ -80,9 +76,8 @@ fn listen(layer: &Section<'_>, out: &mut Diagnostics) -> Vec<ListenText> {
 
 fn connect(layer: &Section<'_>, out: &mut Diagnostics) -> Vec<(At<String>, At<ConnectAddress>)> {
     let pairs = layer.pairs("connect", out);
-    let read = |(name, text): (_, At<String>)| {
-        Some((name, address(&text, value::connect_address, out)?))
-    };
+    let read =
+        |(name, text): (_, At<String>)| Some((name, address(&text, value::connect_address, out)?));
     pairs.into_iter().filter_map(read).collect()
 }
 

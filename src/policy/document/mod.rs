@@ -19,11 +19,11 @@ pub(crate) use self::gather::{Gathered, gather};
 use self::section::Section;
 use super::code::Code;
 use super::diagnostic::{Diagnostics, Span};
-use super::tree::{Node, Table, Value};
 use super::plan::{
     Audit, ConnectAddress, DescriptorKind, Direction, FileRight, GiveUp, ListenAddress, MapRight,
     RestartOn, Transport, View,
 };
+use super::tree::{Node, Table, Value};
 pub(crate) use super::value::RateText;
 
 /// A value and its place in the text.

@@ -40,12 +40,7 @@ impl<'a> Section<'a> {
         Some(Self::with(table, keys, value.span.clone(), out))
     }
 
-    fn with(
-        table: &'a Table,
-        keys: &'static Keys,
-        span: Span,
-        out: &mut Diagnostics,
-    ) -> Self {
+    fn with(table: &'a Table, keys: &'static Keys, span: Span, out: &mut Diagnostics) -> Self {
         let entries = in_order(table);
         let unknown = entries.iter().filter(|(key, _)| !keys.known.contains(&key.value.as_str()));
         let meant = unknown.filter_map(|(key, _)| unknown_key(key, keys, out)).collect();
@@ -173,11 +168,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table from names to values, in the order of the text.
-    pub(super) fn entries(
-        &self,
-        key: &str,
-        out: &mut Diagnostics,
-    ) -> Vec<(At<String>, &'a Node)> {
+    pub(super) fn entries(&self, key: &str, out: &mut Diagnostics) -> Vec<(At<String>, &'a Node)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         match &value.value {
             Value::Table(table) if table.len() <= MAX_ENTRIES => in_order(table),
@@ -250,11 +241,7 @@ pub(super) fn integer_of(value: &Node, key: &str, out: &mut Diagnostics) -> Opti
 }
 
 /// A string.
-pub(super) fn string(
-    value: &Node,
-    key: &str,
-    out: &mut Diagnostics,
-) -> Option<At<String>> {
+pub(super) fn string(value: &Node, key: &str, out: &mut Diagnostics) -> Option<At<String>> {
     match &value.value {
         Value::String(text) => Some(At { value: text.clone(), span: value.span.clone() }),
         _ => wrong_type(value, &format!("`{}` takes a string", key.escape_debug()), out),
@@ -273,11 +260,7 @@ pub(super) fn not_twice<'a>(items: impl Iterator<Item = &'a At<String>>, out: &m
 }
 
 /// Tells that a value is of the wrong type; always `None`.
-pub(super) fn wrong_type<T>(
-    value: &Node,
-    rule: &str,
-    out: &mut Diagnostics,
-) -> Option<T> {
+pub(super) fn wrong_type<T>(value: &Node, rule: &str, out: &mut Diagnostics) -> Option<T> {
     let is = match &value.value {
         Value::String(_) => "a string",
         Value::Integer(_) => "a whole number",
