@@ -29,7 +29,11 @@ fn check_bad(path: &Path) -> Checked {
     let folder = path.parent().unwrap();
     let load =
         |path: &str| std::fs::read(folder.join(path)).map_err(|error| error.kind().to_string());
-    let inputs = Inputs { load: Some(&load), ..Inputs::default() };
+    let ceiling = path.with_extension("ceiling");
+    let ceiling_name = ceiling.file_name().unwrap().to_str().unwrap();
+    let ceiling = std::fs::read(&ceiling).ok();
+    let ceiling = ceiling.as_ref().map(|bytes| (ceiling_name, bytes.as_slice()));
+    let inputs = Inputs { load: Some(&load), ceiling, ..Inputs::default() };
     let name = path.file_name().unwrap().to_str().unwrap();
     check_with(name, &std::fs::read(path).unwrap(), &inputs)
 }

@@ -1,5 +1,6 @@
 //! `cofferdam check POLICY...`: every mistake of each policy, or a line that it is fine.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
-use crate::policy::{self, Checked};
+use crate::policy::{self, Checked, Inputs};
 use crate::supervisor::policy_file::{self, PolicyFile, PolicyFileError};
 
 /// Arguments of `cofferdam check`.
@@ -23,6 +24,24 @@ pub struct Args {
     /// Count warnings as mistakes
     #[arg(long)]
     deny_warnings: bool,
+    #[command(flatten)]
+    outside: Outside,
+}
+
+/// What a policy is checked with from outside.
+#[derive(Debug, clap::Args)]
+pub(super) struct Outside {
+    /// Give a variable of the policy's `[vars]` another value
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
+    pub(super) vars: Vec<(String, String)>,
+    /// Refuse what is above this ceiling
+    #[arg(long, value_name = "FILE")]
+    pub(super) ceiling: Option<PathBuf>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,7 +54,8 @@ enum Format {
 
 /// Checks each policy. Exit code 0: all are fine; 1: one is not; 3: one can't be read.
 pub fn run(args: &Args) -> ExitCode {
-    let reports: Vec<_> = args.policies.iter().map(|path| Report::of(path)).collect();
+    let reports: Vec<_> =
+        args.policies.iter().map(|path| Report::of(path, &args.outside)).collect();
     // Nobody reads what can't be written, so a closed pipe changes nothing.
     let _ = match args.format {
         Format::Text => reports.iter().try_for_each(|report| report.print(args)),
@@ -52,26 +72,44 @@ enum Report {
 }
 
 impl Report {
-    fn of(path: &Path) -> Self {
+    fn of(path: &Path, outside: &Outside) -> Self {
         let name = path.display().to_string();
-        match policy_file::inspect(path) {
-            Ok(PolicyFile { bytes, defects }) => {
-                let mut checked = policy::check(&name, &bytes);
-                // A checkout may be writable by a team; what runs may not, so it is told.
-                let warn = |defect: policy_file::Defect| {
-                    let mut warning = Diagnostic::about_file(
-                        Code::UnsafeFile,
-                        Severity::Warning,
-                        defect.to_string(),
-                    );
-                    warning.help("`cofferdam run` will refuse this file until then");
-                    warning
-                };
-                checked.diagnostics.splice(0..0, defects.into_iter().map(warn));
-                Self::Checked(checked)
-            }
-            Err(error) => Self::Unread(path.to_owned(), error),
-        }
+        let found = RefCell::new(Vec::new());
+        let inspect = |path: &Path| {
+            policy_file::inspect(path).map(|PolicyFile { bytes, defects }| {
+                found.borrow_mut().extend(defects);
+                bytes
+            })
+        };
+        let bytes = match inspect(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return Self::Unread(path.to_owned(), error),
+        };
+        let ceiling = match outside.ceiling.as_ref().map(|path| (path, inspect(path))) {
+            Some((path, Ok(bytes))) => Some((path.display().to_string(), bytes)),
+            Some((path, Err(error))) => return Self::Unread(path.clone(), error),
+            None => None,
+        };
+        let load = |path: &str| inspect(Path::new(path)).map_err(|error| error.to_string());
+        let inputs = Inputs {
+            load: Some(&load),
+            vars: &outside.vars,
+            ceiling: ceiling.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice())),
+        };
+        let mut checked = policy::check_with(&name, &bytes, &inputs);
+        // A checkout may be writable by a team; what runs may not, so it is told.
+        let warn = |defect: policy_file::Defect| {
+            let mut warning =
+                Diagnostic::about_file(Code::UnsafeFile, Severity::Warning, defect.to_string());
+            warning.help("`cofferdam run` will refuse this file until then");
+            warning
+        };
+        let mut defects = found.take();
+        // Several files in one directory have its defects in common.
+        let mut seen = Vec::new();
+        defects.retain(|defect| !seen.contains(defect) && { seen.push(defect.clone()); true });
+        checked.diagnostics.splice(0..0, defects.into_iter().map(warn));
+        Self::Checked(checked)
     }
 
     fn exit_code(&self, args: &Args) -> u8 {

@@ -13,6 +13,7 @@ pub mod diagnostic;
 pub mod judge;
 pub mod places;
 pub mod plan;
+pub mod print;
 pub mod syscall;
 
 mod document;
@@ -21,8 +22,11 @@ mod render;
 mod source;
 mod texts;
 mod tree;
+mod unbuilt;
 mod value;
 
 pub use check::{Checked, Inputs, check, check_with};
 pub use places::{Place, Places};
+pub use print::print;
 pub use source::MAX_SIZE;
+pub use unbuilt::unbuilt;

@@ -197,6 +197,17 @@ pub enum ConnectAddress {
     Unix(String),
 }
 
+impl std::fmt::Display for ConnectAddress {
+    /// As the policy writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Udp { host, port } => write!(f, "udp:{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
 /// At most `count` in `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rate {

@@ -10,7 +10,7 @@ use super::{Outcome, Supervisor, policy_file};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
-use crate::policy;
+use crate::policy::{self, Inputs};
 use crate::policy::plan::{Plan, Program};
 
 /// Exit code when the policy is invalid or the daemon gave up: a finding.
@@ -39,6 +39,8 @@ pub struct Daemon {
     source: Source,
     settings: Vec<u8>,
     functions: BTreeMap<String, Function>,
+    vars: Vec<(String, String)>,
+    ceiling: Option<PathBuf>,
 }
 
 /// Where the policy comes from.
@@ -78,7 +80,8 @@ impl Daemon {
     }
 
     fn from_source(source: Source) -> Self {
-        Self { source, settings: Vec::new(), functions: BTreeMap::new() }
+        let (settings, functions) = (Vec::new(), BTreeMap::new());
+        Self { source, settings, functions, vars: Vec::new(), ceiling: None }
     }
 
     /// Bytes that every layer reads with [`Layer::settings`]: at most 64 KiB. No secret belongs
@@ -86,6 +89,21 @@ impl Daemon {
     #[must_use]
     pub fn settings(mut self, settings: impl Into<Vec<u8>>) -> Self {
         self.settings = settings.into();
+        self
+    }
+
+    /// Gives a variable that the policy declares in `[vars]` another value.
+    #[must_use]
+    pub fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Refuses a policy that grants anything above the ceiling in this file, which must be as safe
+    /// as the policy's own.
+    #[must_use]
+    pub fn ceiling(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ceiling = Some(path.into());
         self
     }
 
@@ -128,7 +146,9 @@ impl Daemon {
     }
 
     fn supervise(self, log: &mut Log) -> ExitCode {
-        let Self { source, settings, functions } = self;
+        let Self { source, settings, functions, vars, ceiling } = self;
+        // What a program embeds has nothing beside it that it could include.
+        let in_a_file = matches!(source, Source::File(_));
         let setup = match source {
             Source::Setup(setup) => setup(),
             Source::File(path) => read(&path),
@@ -149,9 +169,27 @@ impl Daemon {
             return ExitCode::from(REFUSED);
         }
 
-        let checked = policy::check(&setup.name, setup.text.as_bytes());
+        let ceiling = match ceiling.map(|path| read(&path)).transpose() {
+            Ok(ceiling) => ceiling,
+            Err(error) => {
+                log.say(&error);
+                return ExitCode::from(REFUSED);
+            }
+        };
+        let load = |path: &str| policy_file::read(Path::new(path)).map_err(|e| e.to_string());
+        let inputs = Inputs {
+            load: if in_a_file { Some(&load) } else { None },
+            vars: &vars,
+            ceiling: ceiling.as_ref().map(|file| (file.name.as_str(), file.text.as_bytes())),
+        };
+        let checked = policy::check_with(&setup.name, setup.text.as_bytes(), &inputs);
         log.print(&checked.render(false));
         let Some(plan) = checked.plan else { return ExitCode::from(FINDING) };
+        let missing = policy::unbuilt(&plan);
+        if !missing.is_empty() {
+            missing.iter().for_each(|text| log.say(text));
+            return ExitCode::from(REFUSED);
+        }
         let unbound = unbound(&plan, &functions);
         if !unbound.is_empty() {
             for text in &unbound {

@@ -27,7 +27,8 @@ pub(super) fn region(
     let size = size(text, REGION, out);
     let grant = grant(text, "a region", layers, out);
     let (one, rights) = (grant.len() == 1, text.grant.as_ref());
-    if let (true, Some(written)) = (one, rights) {
+    // One that is left when another was told is not alone.
+    if let (true, Some(written)) = (one && !out.has_errors(), rights) {
         out.warning(Code::OneSided, &written.span, "a region that one layer has alone")
             .label("shared with nobody")
             .help("a layer's own memory needs no grant");

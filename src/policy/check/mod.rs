@@ -1,6 +1,7 @@
 //! The checker: a document in, a plan out, or every mistake of the document.
 
 mod broker;
+mod ceiling;
 mod channel;
 mod danger;
 mod ends;
@@ -16,6 +17,7 @@ mod stream;
 mod syscalls;
 mod useless;
 
+pub(crate) use self::broker::signal_name;
 pub(crate) use self::program::CAPABILITIES;
 
 use std::collections::BTreeMap;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
-use super::document::{self, At, Document, Gathered};
+use super::document::{self, At, CeilingText, Document, Gathered};
 use super::nearest::nearest;
 use super::places::Places;
 use super::plan::{Facilities, Plan};
@@ -73,8 +75,12 @@ pub fn check(source_name: &str, bytes: &[u8]) -> Checked {
 #[must_use]
 pub fn check_with(source_name: &str, bytes: &[u8], inputs: &Inputs<'_>) -> Checked {
     let mut out = Diagnostics::default();
-    let (gathered, worth_reading) = document::gather(source_name, bytes, inputs, &mut out);
-    let plan = if worth_reading { plan(&gathered, &mut out) } else { None };
+    let (mut gathered, worth_reading) = document::gather(source_name, bytes, inputs, &mut out);
+    let ceiling = inputs
+        .ceiling
+        .and_then(|(name, bytes)| document::lone(name, bytes, &mut gathered.texts, &mut out))
+        .and_then(|tree| document::read_ceiling(&tree, &mut out));
+    let plan = if worth_reading { plan(&gathered, ceiling.as_ref(), &mut out) } else { None };
     let plan = plan.filter(|_| !out.has_errors());
     let (diagnostics, more) = out.finish();
     let places = Places { tree: Arc::new(gathered.tree), texts: Arc::new(gathered.texts) };
@@ -97,17 +103,30 @@ impl Checked {
     }
 }
 
-fn plan(gathered: &Gathered, out: &mut Diagnostics) -> Option<Plan> {
+fn plan(
+    gathered: &Gathered,
+    ceiling: Option<&CeilingText>,
+    out: &mut Diagnostics,
+) -> Option<Plan> {
     let wrong_lines = &gathered.wrong;
     let document = document::read(&gathered.tree, out);
     let plan = judge(&document, out);
+    if let Some(ceiling) = ceiling {
+        ceiling::hold(&document, ceiling, out);
+    }
     if !wrong_lines.is_empty() {
         // Where the syntax is broken things are missing that were meant to be there.
         let broken = |span: &Span| {
             wrong_lines.iter().any(|line| line.start <= span.start && span.start <= line.end)
         };
         out.retain(|item| match item.code {
-            Code::Syntax | Code::Duplicate | Code::NotUtf8 | Code::ByteOrderMark => true,
+            Code::Syntax
+            | Code::Duplicate
+            | Code::NotUtf8
+            | Code::ByteOrderMark
+            | Code::Include
+            | Code::IncludeCycle
+            | Code::UndefinedVariable => true,
             code if follows_from_absence(code) => false,
             _ => !item.labels.iter().any(|label| broken(&label.span)),
         });
@@ -127,7 +146,6 @@ fn follows_from_absence(code: Code) -> bool {
             | Code::UnknownLayer
             | Code::NeedsBecause
             | Code::DescriptorKinds
-            | Code::UndefinedVariable
             | Code::UnknownMethod
             | Code::UnknownPipe
             | Code::UnknownObject

@@ -21,7 +21,8 @@ pub(crate) struct Gathered {
     pub(crate) tree: Table,
     /// The files.
     pub(crate) texts: Texts,
-    /// The lines whose syntax is wrong.
+    /// The lines whose syntax is wrong, and strings and files that could not be put in: what is
+    /// told of them or of what is missing says nothing new.
     pub(crate) wrong: Vec<Span>,
 }
 
@@ -36,9 +37,26 @@ pub(crate) fn gather(
     let worth_reading = gathering.file(name, bytes, out);
     let mut done = gathering.done;
     if worth_reading {
-        vars::fill_in(&mut done.tree, inputs.vars, out);
+        done.wrong.extend(vars::fill_in(&mut done.tree, inputs.vars, out));
     }
     (done, worth_reading)
+}
+
+/// Reads a file that stands for itself: a ceiling. Its tree, if there is something in it.
+pub(crate) fn lone(
+    name: &str,
+    bytes: &[u8],
+    texts: &mut Texts,
+    out: &mut Diagnostics,
+) -> Option<Table> {
+    let mut own = Diagnostics::default();
+    let (text, worth_reading) = source::decode(bytes, &mut own);
+    let tree = worth_reading.then(|| source::parse(&text, &mut own).0);
+    let base = texts.add(name, text.clone().into_owned());
+    out.absorb(own, base);
+    let tree = moved(&tree?, base);
+    version(&tree, base, out);
+    Some(tree)
 }
 
 struct Gathering<'a> {
@@ -78,7 +96,9 @@ impl Gathering<'_> {
     }
 
     fn include(&mut self, from: &str, path: &str, span: &Span, out: &mut Diagnostics) {
+        let wrong = &mut self.done.wrong;
         let mut refuse = |code, why: String, help: &str| {
+            wrong.push(span.clone());
             let message = format!("`{}` can't be included", path.escape_debug());
             out.error(code, span, message).label(why).help(help);
         };

@@ -96,7 +96,7 @@ fn address<T>(
     }
 }
 
-fn limits(layer: &Section<'_>, out: &mut Diagnostics) -> LimitsText {
+pub(super) fn limits(layer: &Section<'_>, out: &mut Diagnostics) -> LimitsText {
     let limits = layer.get("limits").and_then(|value| Section::open(value, &keys::LIMITS, out));
     let Some(limits) = limits else { return LimitsText::default() };
     LimitsText {

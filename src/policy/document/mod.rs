@@ -3,6 +3,7 @@
 //! Nothing here is checked against anything else: a document may name layers that don't exist.
 //! [`check`](mod@super::check) makes a plan of it.
 
+mod ceiling;
 mod channel;
 mod facility;
 mod file;
@@ -14,8 +15,9 @@ mod vars;
 
 use std::time::Duration;
 
+pub(crate) use self::ceiling::read as read_ceiling;
 pub(crate) use self::facility::Full;
-pub(crate) use self::gather::{Gathered, gather};
+pub(crate) use self::gather::{Gathered, gather, lone};
 use self::section::Section;
 use super::code::Code;
 use super::diagnostic::{Diagnostics, Span};
@@ -227,6 +229,25 @@ pub(crate) struct NeverText {
     pub(crate) layer: Option<At<String>>,
     pub(crate) reach: Option<At<String>>,
     pub(crate) through_except: Vec<At<String>>,
+}
+
+/// `[ceiling]` of a ceiling file.
+#[derive(Debug)]
+pub(crate) struct CeilingText {
+    pub(crate) syscalls: At<Vec<At<String>>>,
+    pub(crate) capabilities: At<Vec<At<String>>>,
+    pub(crate) exec: At<Vec<At<String>>>,
+    pub(crate) paths: At<Vec<At<String>>>,
+    pub(crate) listen: At<Vec<At<String>>>,
+    pub(crate) connect: At<Vec<At<String>>>,
+    pub(crate) signals: At<Vec<At<String>>>,
+    pub(crate) optional: At<Vec<At<String>>>,
+    pub(crate) execmem: Option<At<bool>>,
+    pub(crate) root: Option<At<bool>>,
+    pub(crate) instances: Option<At<i128>>,
+    pub(crate) limits: LimitsText,
+    /// The whole table.
+    pub(crate) span: Span,
 }
 
 /// A name and a string: `LANG = "C"`, `openat = "ENOENT"`.

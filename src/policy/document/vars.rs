@@ -19,7 +19,14 @@ struct Var {
 }
 
 /// Puts every variable in. `given` are values from outside, which only replace declared ones.
-pub(super) fn fill_in(tree: &mut Table, given: &[(String, String)], out: &mut Diagnostics) {
+///
+/// Gives the strings in which something was wrong. `$${` is a `${` that is none.
+pub(super) fn fill_in(
+    tree: &mut Table,
+    given: &[(String, String)],
+    out: &mut Diagnostics,
+) -> Vec<Span> {
+    let mut wrong = Vec::new();
     let mut vars = declared(tree, out);
     for (name, value) in given {
         match vars.iter_mut().find(|var| var.name == *name) {
@@ -36,7 +43,7 @@ pub(super) fn fill_in(tree: &mut Table, given: &[(String, String)], out: &mut Di
     }
     for (key, entry) in tree.iter_mut() {
         if key != "vars" {
-            in_node(&mut entry.node, &mut vars, out);
+            in_node(&mut entry.node, &mut vars, &mut wrong, out);
         }
     }
     for var in vars.iter().filter(|var| !var.used) {
@@ -44,6 +51,7 @@ pub(super) fn fill_in(tree: &mut Table, given: &[(String, String)], out: &mut Di
         out.warning(Code::UnusedVariable, &var.span, message)
             .help(format!("write `${{{}}}` inside a string, or take it out", var.name));
     }
+    wrong
 }
 
 fn declared(tree: &Table, out: &mut Diagnostics) -> Vec<Var> {
@@ -67,16 +75,19 @@ fn declared(tree: &Table, out: &mut Diagnostics) -> Vec<Var> {
     vars
 }
 
-fn in_node(node: &mut Node, vars: &mut [Var], out: &mut Diagnostics) {
+fn in_node(node: &mut Node, vars: &mut [Var], wrong: &mut Vec<Span>, out: &mut Diagnostics) {
     match &mut node.value {
         Value::String(text) if text.contains("${") => {
-            if let Some(filled) = filled(text, &node.span, vars, out) {
-                *text = filled;
+            match filled(text, &node.span, vars, out) {
+                Some(filled) => *text = filled,
+                None => wrong.push(node.span.clone()),
             }
         }
-        Value::List(list) => list.iter_mut().for_each(|item| in_node(item, vars, out)),
+        Value::List(list) => list.iter_mut().for_each(|item| in_node(item, vars, wrong, out)),
         Value::Table(table) => {
-            table.values_mut().for_each(|entry| in_node(&mut entry.node, vars, out));
+            for entry in table.values_mut() {
+                in_node(&mut entry.node, vars, wrong, out);
+            }
         }
         _ => {}
     }
@@ -87,6 +98,12 @@ fn filled(text: &str, span: &Span, vars: &mut [Var], out: &mut Diagnostics) -> O
     let mut whole = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            whole.push_str(before);
+            whole.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
         whole.push_str(&rest[..at]);
         let Some(end) = rest[at..].find('}') else {
             out.error(Code::UndefinedVariable, span, "a variable's name does not end")

@@ -1,0 +1,207 @@
+//! Checking a policy against a ceiling: what a site lets any layer have at most.
+//!
+//! A ceiling denies by default: a kind of grant that it does not name is granted to nobody. Only
+//! numbers (`instances`, `limits`) are without bound where it names none. In `paths`, `exec`,
+//! `listen` and `connect` a `*` stands for any text.
+
+use crate::policy::code::Code;
+use crate::policy::diagnostic::{Diagnostics, Span};
+use crate::policy::document::{At, CeilingText, Document, LayerText};
+use crate::policy::plan::{CallRule, Limits, SyscallPlan};
+use crate::policy::syscall::meaning::implies;
+use crate::policy::syscall::{self, Implied, Item};
+use crate::policy::value::show_size;
+
+/// Tells every grant of the policy that is above the ceiling.
+pub(super) fn hold(document: &Document, ceiling: &CeilingText, out: &mut Diagnostics) {
+    let calls = calls(ceiling, out);
+    for layer in &document.layers {
+        self::layer(layer, ceiling, &calls, out);
+    }
+    let files = document.files.iter().filter_map(|file| file.path.as_ref());
+    let fifos = document.fifos.iter().filter_map(|fifo| fifo.path.as_ref());
+    let mapped = document.mapped_files.iter().filter_map(|file| file.path.as_ref());
+    for path in files.chain(fifos).chain(mapped) {
+        matches(&path.value, &path.span, &ceiling.paths, out);
+    }
+    for signal in document.signals.iter().flat_map(|grant| grant.send.iter().flat_map(|it| &it.value))
+    {
+        listed(signal, &ceiling.signals, out);
+    }
+}
+
+fn layer(
+    layer: &LayerText,
+    ceiling: &CeilingText,
+    calls: &[SyscallPlan],
+    out: &mut Diagnostics,
+) {
+    for text in &layer.syscalls {
+        let Ok(item) = syscall::parse_item(&text.value) else { continue };
+        let wanted = syscall::assemble(&[item], &[], Implied::Run);
+        let above = wanted.iter().find(|plan| {
+            let bound = calls.iter().find(|bound| bound.number == plan.number);
+            let bound = bound.map(|bound| bound.allow.as_slice()).unwrap_or_default();
+            let within = |rule: &CallRule| bound.iter().any(|wider| implies(rule, wider));
+            !plan.allow.iter().all(within)
+        });
+        if let Some(plan) = above {
+            let name = syscall::name_of(plan.number).unwrap_or("a call");
+            let what = format!("it grants more of `{name}` than the ceiling");
+            tell(&text.value, &text.span, &ceiling.syscalls.span, &what, out);
+        }
+    }
+    layer.capabilities.iter().for_each(|text| listed(text, &ceiling.capabilities, out));
+    for text in &layer.optional {
+        let family = text.value.split_once('.').map(|(family, _)| family);
+        let known = |one: &At<String>| one.value == text.value || Some(&*one.value) == family;
+        if !ceiling.optional.value.iter().any(known) {
+            tell(&text.value, &text.span, &ceiling.optional.span, "the ceiling demands it", out);
+        }
+    }
+    if let Some(program) = layer.exec.as_ref().and_then(|words| words.value.first()) {
+        matches(&program.value, &program.span, &ceiling.exec, out);
+    }
+    for socket in &layer.listen {
+        matches(&socket.address.value.to_string(), &socket.address.span, &ceiling.listen, out);
+    }
+    for (_, address) in &layer.connect {
+        matches(&address.value.to_string(), &address.span, &ceiling.connect, out);
+    }
+    let execmem = layer.execmem.as_ref().filter(|yes| yes.value).map(|yes| &yes.span);
+    granted("executable memory", execmem, ceiling.execmem.as_ref(), ceiling, out);
+    let root = layer.uid.as_ref().filter(|uid| uid.value == 0).map(|uid| &uid.span);
+    granted("user 0", root, ceiling.root.as_ref(), ceiling, out);
+    numbers(layer, ceiling, out);
+}
+
+fn numbers(layer: &LayerText, ceiling: &CeilingText, out: &mut Diagnostics) {
+    let (own, most, default) = (&layer.limits, &ceiling.limits, Limits::default());
+    let mut number = |key: &str, own: Option<&At<i128>>, default: Option<u64>, most| {
+        at_most(key, layer, own, default.map(i128::from), most, |n| n.to_string(), out);
+    };
+    number("instances", layer.instances.as_ref(), Some(1), ceiling.instances.as_ref());
+    number("files", own.files.as_ref(), Some(default.files), most.files.as_ref());
+    number("tasks", own.tasks.as_ref(), Some(default.tasks), most.tasks.as_ref());
+    // Without a limit it has the whole machine.
+    number("cpu", own.cpu.as_ref(), Some(u64::MAX), most.cpu.as_ref());
+    let mut size = |key: &str, own: Option<&At<u64>>, default, most| {
+        at_most(key, layer, own, Some(default), most, show_size, out);
+    };
+    size("memory", own.memory.as_ref(), default.memory, most.memory.as_ref());
+    size("file-size", own.file_size.as_ref(), default.file_size, most.file_size.as_ref());
+}
+
+fn at_most<N: PartialOrd + Copy>(
+    key: &str,
+    layer: &LayerText,
+    own: Option<&At<N>>,
+    default: Option<N>,
+    most: Option<&At<N>>,
+    show: fn(N) -> String,
+    out: &mut Diagnostics,
+) {
+    let Some(most) = most else { return };
+    let Some(value) = own.map(|own| own.value).or(default) else { return };
+    if value <= most.value {
+        return;
+    }
+    let span = own.map_or(&layer.name.span, |own| &own.span);
+    let message = format!("`{key}` is above the ceiling");
+    let mistake = out.error(Code::AboveCeiling, span, message);
+    mistake.label(if own.is_some() { "too much" } else { "not set, and the default is too much" });
+    mistake.also(&most.span, "the ceiling");
+    mistake.help(format!("set `{key}` to at most {}", show(most.value)));
+}
+
+/// The calls that the ceiling grants. Its own mistakes are told as a policy's are.
+fn calls(ceiling: &CeilingText, out: &mut Diagnostics) -> Vec<SyscallPlan> {
+    let mut items: Vec<Item> = Vec::new();
+    for text in &ceiling.syscalls.value {
+        match syscall::parse_item(&text.value) {
+            Ok(item) => items.push(item),
+            Err(error) => {
+                out.error(Code::UnknownCall, &text.span, error.to_string())
+                    .did_you_mean(error.nearest().as_deref());
+            }
+        }
+    }
+    syscall::assemble(&items, &[], Implied::Run)
+}
+
+fn granted(
+    what: &str,
+    own: Option<&Span>,
+    bound: Option<&At<bool>>,
+    ceiling: &CeilingText,
+    out: &mut Diagnostics,
+) {
+    if let (Some(span), false) = (own, bound.is_some_and(|yes| yes.value)) {
+        let place = bound.map_or(&ceiling.span, |no| &no.span);
+        tell(what, span, place, "the ceiling gives it to nobody", out);
+    }
+}
+
+fn listed(text: &At<String>, bound: &At<Vec<At<String>>>, out: &mut Diagnostics) {
+    if !bound.value.iter().any(|one| one.value == text.value) {
+        tell(&text.value, &text.span, &bound.span, "the ceiling does not list it", out);
+    }
+}
+
+fn matches(text: &str, span: &Span, bound: &At<Vec<At<String>>>, out: &mut Diagnostics) {
+    if !bound.value.iter().any(|pattern| fits(&pattern.value, text)) {
+        tell(text, span, &bound.span, "no pattern of the ceiling fits it", out);
+    }
+}
+
+fn tell(what: &str, span: &Span, bound: &Span, why: &str, out: &mut Diagnostics) {
+    let message = format!("`{}` is above the ceiling", what.escape_debug());
+    out.error(Code::AboveCeiling, span, message)
+        .label(why)
+        .also(bound, "the ceiling")
+        .help("grant less, or ask whoever keeps the ceiling");
+}
+
+/// Whether a text fits a pattern in which `*` is any text. In the time of the product of their
+/// lengths at worst.
+fn fits(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at, mut here) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while here < text.len() {
+        if pattern.get(at) == Some(&b'*') {
+            star = Some((at, here));
+            at += 1;
+        } else if pattern.get(at) == text.get(here) {
+            at += 1;
+            here += 1;
+        } else if let Some((star_at, from)) = star {
+            // The last star takes one byte more.
+            star = Some((star_at, from + 1));
+            at = star_at + 1;
+            here = from + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn stars_are_any_text() {
+        for (pattern, text) in
+            [("/var/lib/*", "/var/lib/a/b"), ("*", ""), ("a*b*c", "axxbyyc"), ("a", "a"), ("*a", "ba")]
+        {
+            assert!(fits(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in
+            [("/var/lib/*", "/var/library"), ("a", ""), ("a*b", "ac"), ("", "a"), ("tcp:127.0.0.1:*", "tcp:127.0.0.11:1")]
+        {
+            assert!(!fits(pattern, text), "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A plan as the text of a policy: canonical, and read again it is the same plan.
+//!
+//! What a plan doesn't hold (comments, variables, reasons) is lost; where the language demands a
+//! reason, [`REASON`] stands for it.
+
+mod facility;
+mod layer;
+mod syscalls;
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::plan::{Audit, ChannelPlan, DescriptorKind, Direction, FilePlan, Plan, Rate, Transport};
+use super::value::show_size;
+
+/// What stands for the reasons, which a plan doesn't hold.
+pub const REASON: &str = "printed from a plan, which holds no reasons";
+
+/// The text of a plan.
+///
+/// [`check`](super::check()) makes the same plan of it, with the same
+/// [`PolicyId`](crate::ident::PolicyId); sizes that the kernel gives only to some are warned of
+/// again.
+pub fn print(plan: &Plan) -> String {
+    let mut out = Text::default();
+    out.line("cofferdam", 1);
+    out.line("name", quote(plan.name.as_str()));
+    for layer in &plan.layers {
+        layer::print(layer, &mut out);
+    }
+    for channel in &plan.channels {
+        self::channel(channel, &mut out);
+    }
+    for file in &plan.files {
+        self::file(file, &mut out);
+    }
+    facility::print(plan, &mut out);
+    out.0
+}
+
+fn channel(channel: &ChannelPlan, out: &mut Text) {
+    out.table("channel", channel.name.as_str());
+    out.line("from", quote(channel.from.as_str()));
+    out.line("to", quote(channel.to.as_str()));
+    out.line("max", size(channel.max));
+    if !channel.methods.is_empty() {
+        let methods = channel.methods.iter().map(|method| {
+            let mut keys = vec![("max", size(method.max))];
+            if method.direction == Direction::Back {
+                keys.push(("direction", quote("back")));
+            }
+            keys.extend(method.rate.map(|rate| ("rate", self::rate(rate))));
+            keys.extend(method.once.then(|| ("once", "true".to_owned())));
+            let after = method.after.and_then(|place| channel.methods.get(usize::from(place)));
+            keys.extend(after.map(|first| ("after", quote(first.name.as_str()))));
+            (method.name.as_str(), inline(keys))
+        });
+        out.line("methods", inline(methods));
+    }
+    if channel.fds.max > 0 {
+        let kinds = list(channel.fds.kinds.iter().map(|kind| kind_name(*kind)));
+        out.line("fds", inline([("max", channel.fds.max.to_string()), ("kinds", kinds)]));
+    }
+    let audit = match channel.audit {
+        Audit::None => "none",
+        Audit::Digest => "digest",
+        Audit::Payload => "payload",
+    };
+    out.line("audit", quote(audit));
+    if channel.witness {
+        out.line("witness", true);
+    }
+    if channel.transport == Transport::Ring {
+        out.line("transport", quote("ring"));
+    }
+}
+
+fn file(file: &FilePlan, out: &mut Text) {
+    out.table("file", file.name.as_str());
+    out.line("path", quote(&file.path));
+    let grant = file.grant.iter().map(|(layer, rights)| {
+        // The words of the language are those of the type, in small letters.
+        let rights = rights.iter().map(|right| format!("{right:?}").to_ascii_lowercase());
+        (layer.as_str(), list(rights))
+    });
+    out.line("grant", inline(grant));
+    if !file.deny.is_empty() {
+        out.line("deny", list(&file.deny));
+    }
+    if let Some(max) = file.max_open {
+        out.line("max-open", max);
+    }
+    out.line("because", quote(REASON));
+}
+
+fn kind_name(kind: DescriptorKind) -> &'static str {
+    match kind {
+        DescriptorKind::FileRead => "file-read",
+        DescriptorKind::FileWrite => "file-write",
+        DescriptorKind::Stream => "stream",
+        DescriptorKind::Datagram => "datagram",
+        DescriptorKind::PipeRead => "pipe-read",
+        DescriptorKind::PipeWrite => "pipe-write",
+        DescriptorKind::SealedMemory => "sealed-memory",
+    }
+}
+
+/// The text so far.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn table(&mut self, kind: &str, name: &str) {
+        // Writing to a string can't fail.
+        let _ = write!(self.0, "\n[{kind}.{name}]\n");
+    }
+
+    fn list_item(&mut self, kind: &str) {
+        let _ = write!(self.0, "\n[[{kind}]]\n");
+    }
+
+    fn line(&mut self, key: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+}
+
+/// A basic string of TOML (toml.io, "String"), whose `${` is no variable.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.replace("${", "$${").chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn list<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| quote(item.as_ref())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn inline<'k>(entries: impl IntoIterator<Item = (&'k str, String)>) -> String {
+    let bare = |key: &str| {
+        !key.is_empty() && key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+    };
+    // A key is never looked at for variables, so nothing in it is doubled.
+    let key = |key: &str| if bare(key) { key.to_owned() } else { quote(key).replace("$${", "${") };
+    let entries: Vec<_> =
+        entries.into_iter().map(|(name, value)| format!("{} = {value}", key(name))).collect();
+    if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
+}
+
+fn size(bytes: impl Into<u64>) -> String {
+    quote(&show_size(bytes.into()))
+}
+
+fn duration(time: Duration) -> String {
+    quote(&format!("{}ms", time.as_millis()))
+}
+
+fn rate(rate: Rate) -> String {
+    let per = rate.per.as_millis();
+    quote(&if per == 1000 {
+        format!("{}/s", rate.count)
+    } else {
+        format!("{}/{per}ms", rate.count)
+    })
+}
