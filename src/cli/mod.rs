@@ -4,8 +4,12 @@
 //! that gave up); 2 wrong usage; 3 the system refused. Results go to standard output, errors to
 //! standard error.
 
+mod can;
 mod check;
+mod diff;
 mod doctor;
+mod explain;
+mod read;
 mod run;
 
 use std::process::ExitCode;
@@ -28,6 +32,12 @@ enum Verb {
     Run(run::Args),
     /// Check policies: every mistake of each, or one line that says what it holds
     Check(check::Args),
+    /// Tell what each layer may do if it is wholly compromised, and how exposed that makes it
+    Explain(explain::Args),
+    /// Answer whether a layer may do something: yes or no, the rule, and the ways through others
+    Can(can::Args),
+    /// Tell what a new policy grants that an old one doesn't, and the reverse
+    Diff(diff::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
 }
@@ -40,6 +50,9 @@ pub fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Can(args) => can::run(&args),
+        Verb::Diff(args) => diff::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
     }
 }

@@ -100,7 +100,9 @@ pub fn expressions(number: u32, rules: &[CallRule]) -> Vec<String> {
         if places.iter().any(|&at| !told[at]) {
             texts.push(member.text.clone());
         }
-        places.into_iter().for_each(|at| told[at] = true);
+        for at in places {
+            told[at] = true;
+        }
     }
     let rest = rules.iter().zip(told).filter(|(_, told)| !told);
     texts.extend(rest.map(|(rule, _)| expression(number, rule)));

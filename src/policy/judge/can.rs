@@ -129,7 +129,7 @@ fn acts(word: &str, object: &str) -> Result<Vec<Act>, QuestionError> {
     let acts = meant(word, object);
     if acts.is_empty() {
         let words = words_on(object);
-        let hint = did_you_mean(word, words.iter().copied().chain([REACH]), "that can be");
+        let hint = did_you_mean(word, words.iter().copied().chain([REACH]), "ask for");
         let (asked, object) = (word.to_owned(), object.to_owned());
         return Err(QuestionError::Act { asked, object, hint });
     }

@@ -3,8 +3,8 @@
 mod facility;
 mod layer;
 
-use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 pub(super) use facility::{has, kind_name};
@@ -54,6 +54,17 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Whether it bounds anything that a person would ask about.
+    pub(crate) fn is_worth_saying(&self) -> bool {
+        let usual = matches!(self.name, "transport" | "owner")
+            || matches!(
+                (self.name, self.text.as_str()),
+                ("once" | "witness", "no") | ("deny", "none")
+            )
+            || (self.name, self.amount) == ("after", 1);
+        self.amount != u128::MAX && !usual
+    }
+
     /// A bound that is a number.
     pub(super) fn count(name: &'static str, amount: impl Into<u128>) -> Self {
         let amount = amount.into();
@@ -96,8 +107,10 @@ pub(super) fn time(time: Duration) -> String {
 /// Every fact of a plan, found by layer and by object.
 #[derive(Debug)]
 pub struct Facts {
+    /// Sorted by layer, object and act.
     list: Vec<Fact>,
-    by_object: HashMap<String, Vec<usize>>,
+    /// Where each layer's facts begin and end.
+    layers: Vec<Range<usize>>,
 }
 
 /// All that a plan lets its layers do by themselves.
@@ -106,16 +119,13 @@ pub fn facts(plan: &Plan) -> Facts {
     layer::all(plan, &mut list);
     facility::all(plan, &mut list);
     list.sort_by(|a, b| (&a.layer, &a.object, a.act).cmp(&(&b.layer, &b.object, b.act)));
-    let mut by_object: HashMap<String, Vec<usize>> = HashMap::new();
-    for (at, fact) in list.iter().enumerate() {
-        match by_object.get_mut(&fact.object) {
-            Some(places) => places.push(at),
-            None => {
-                by_object.insert(fact.object.clone(), vec![at]);
-            }
-        }
+    let mut layers = Vec::new();
+    let mut start = 0;
+    for of_layer in list.chunk_by(|a, b| a.layer == b.layer) {
+        layers.push(start..start + of_layer.len());
+        start += of_layer.len();
     }
-    Facts { list, by_object }
+    Facts { list, layers }
 }
 
 impl Facts {
@@ -124,21 +134,20 @@ impl Facts {
         &self.list
     }
 
-    /// Those of one layer.
+    /// Those of one layer, sorted by object and act.
     pub fn of(&self, layer: &str) -> &[Fact] {
         let start = self.list.partition_point(|fact| fact.layer.as_str() < layer);
-        let end = self.list.partition_point(|fact| fact.layer.as_str() <= layer);
-        &self.list[start..end]
+        let rest = &self.list[start..];
+        &rest[..rest.partition_point(|fact| fact.layer.as_str() <= layer)]
     }
 
     /// Those about one object.
     pub fn about(&self, object: &str) -> impl Iterator<Item = &Fact> {
-        self.by_object.get(object).into_iter().flatten().map(|&at| &self.list[at])
-    }
-
-    /// The one that says that a layer does this, if there is one.
-    pub fn find(&self, layer: &str, act: Act, object: &str) -> Option<&Fact> {
-        self.about(object).find(|fact| fact.layer == layer && fact.act == act)
+        self.layers.iter().flat_map(move |layer| {
+            let of_layer = &self.list[layer.clone()];
+            let start = of_layer.partition_point(|fact| fact.object.as_str() < object);
+            of_layer[start..].iter().take_while(move |fact| fact.object == object)
+        })
     }
 }
 

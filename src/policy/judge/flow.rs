@@ -224,14 +224,13 @@ impl Flows {
             for &(from, act) in &written.writers {
                 let rule = format!("{}.grant.{from}", written.object);
                 for &to in &read.readers {
-                    let words = || match written.object == read.object {
-                        true => format!("{} {}, which {to} reads", act.verb(), written.object),
-                        false => format!(
-                            "{} {}, where {} lies, which {to} reads",
-                            act.verb(),
-                            written.object,
-                            read.object
-                        ),
+                    let words = || {
+                        let does = format!("{} {}", act.verb(), written.object);
+                        if written.object == read.object {
+                            format!("{does}, which {to} reads")
+                        } else {
+                            format!("{does}, where {} lies, which {to} reads", read.object)
+                        }
                     };
                     self.add((from, act, to), &written.object, &rule, true, words);
                 }

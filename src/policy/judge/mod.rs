@@ -9,13 +9,20 @@
 pub mod act;
 pub mod calls;
 pub mod can;
+pub mod diff;
+pub mod explain;
 pub mod facts;
 pub mod flow;
 pub mod reach;
+pub mod score;
+pub mod settings;
 
 mod names;
 
 pub use act::Act;
 pub use can::{Answer, can};
+pub use diff::{Diff, diff};
+pub use explain::{Account, explain};
 pub use facts::{Bound, Fact, Facts, facts};
 pub use reach::{Step, Ways, reach};
+pub use score::{Exposure, exposure};

@@ -143,16 +143,13 @@ impl Ways {
         }
     }
 
-    /// The layers that one may move, itself not counted, nearest first.
-    pub fn moves(&self, from: &str) -> Vec<&Name> {
-        let Some(start) = self.flows.place(from) else { return Vec::new() };
-        let search = Search::forth(&self.flows, start, &vec![false; self.flows.len()]);
-        let mut reached: Vec<(usize, usize)> = (0..self.flows.len())
-            .filter(|at| *at != start)
-            .filter_map(|at| Some((search.far[at]?, at)))
-            .collect();
-        reached.sort_unstable();
-        reached.into_iter().map(|(_, at)| self.name(at)).collect()
+    /// For each layer by its place: whether the one at `start` may move it, and whether its data
+    /// may come there. Both are true of `start` itself.
+    pub fn reached_from(&self, start: usize) -> (Vec<bool>, Vec<bool>) {
+        let free = vec![false; self.flows.len()];
+        let found = |search: Search<'_>| search.far.iter().map(Option::is_some).collect();
+        let forth = found(Search::forth(&self.flows, start, &free));
+        (forth, found(Search::back(&self.flows, start, &free)))
     }
 
     fn name(&self, at: usize) -> &Name {

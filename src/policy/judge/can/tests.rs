@@ -72,5 +72,5 @@ fn unknown_words_name_the_nearest() {
         "`raed` is nothing that is done to file.key; did you mean `read`?"
     );
     assert!(error("parser", "open", "channel.sign").contains("`call`, `answer`"));
-    assert!(error("parser", "read", "layer.keeper").ends_with("that can be `reach`"));
+    assert!(error("parser", "read", "layer.keeper").ends_with("ask for `reach`"));
 }

@@ -58,9 +58,8 @@ fn fact(layer: &LayerPlan, act: Act, object: String, key: &str) -> Fact {
 
 /// An address as the policy writes it.
 pub(in crate::policy::judge) fn address(address: &ConnectAddress) -> String {
-    let host = |host: &str| match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
+    let host = |host: &str| {
+        if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
     };
     match address {
         ConnectAddress::Tcp { host: name, port } => format!("tcp:{}:{port}", host(name)),

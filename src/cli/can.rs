@@ -1,0 +1,195 @@
+//! `cofferdam can POLICY LAYER ACT OBJECT`: may it, by which rule, or through whom?
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::read::{self, Format, Sound, at, wrap};
+use crate::ident::Name;
+use crate::policy::judge::Fact;
+use crate::policy::judge::calls::{Refusal, Verdict, expressions};
+use crate::policy::judge::can::{Answer, Change, REACH, can};
+use crate::policy::judge::explain::words;
+use crate::policy::syscall::by_name;
+use crate::text::neutralise;
+
+/// Arguments of `cofferdam can`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Objects: file.NAME channel.NAME channel.NAME.METHOD signal.NAME queue.NAME
+  pipe.NAME fifo.NAME semaphore.NAME region.NAME mapped-file.NAME
+  listen.LAYER.NAME connect.LAYER.NAME syscall.NAME capability.NAME layer.NAME
+Acts: open (any right on a file) read write truncate create remove list execute,
+  call answer send receive pass, map, signal, lease, accept, connect,
+  make (a system call), use (a capability), reach (anything, in any number of
+  steps)
+
+Exit code 0: yes; 1: no; 2: there is no such layer, act or object.")]
+pub struct Args {
+    /// The policy to ask about
+    policy: PathBuf,
+    /// Who
+    layer: String,
+    /// Does what
+    act: String,
+    /// To what
+    object: String,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Answers. Exit code 0: yes; 1: no, or the policy has mistakes; 2: nothing of that name; 3: the
+/// policy can't be read.
+pub fn run(args: &Args) -> ExitCode {
+    let policy = match read::sound(&args.policy) {
+        Ok(policy) => policy,
+        Err(code) => return code,
+    };
+    let answer = match can(&policy.plan, &args.layer, &args.act, &args.object) {
+        Ok(answer) => answer,
+        Err(error) => {
+            let text = neutralise(error.to_string().as_bytes());
+            let _ = writeln!(anstream::stderr(), "error: {text}");
+            return ExitCode::from(2);
+        }
+    };
+    let text = match args.format {
+        Format::Text => text(&policy, &answer),
+        Format::Json => format!("{:#}\n", json(&policy, &answer)),
+    };
+    // Nobody reads what can't be written, so a closed pipe changes nothing.
+    let _ = anstream::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(!answer.yes))
+}
+
+fn text(policy: &Sound, answer: &Answer) -> String {
+    let Answer { layer, act, object, .. } = answer;
+    let mut out = match (answer.yes, answer.facts.is_empty()) {
+        (true, false) => format!("\x1b[32myes\x1b[0m: {layer} may {act} {object}\n"),
+        (true, true) => format!("\x1b[33myes\x1b[0m: {layer} may {act} {object} through others\n"),
+        (false, _) => format!("\x1b[31mno\x1b[0m: {layer} may not {act} {object} itself\n"),
+    };
+    for fact in &answer.facts {
+        out.push_str(&wrap("  ", &format!("{fact}{}", neutralise(words(&fact.bounds).as_bytes()))));
+        if let Some(place) = policy.place_of(fact) {
+            let _ = writeln!(out, "    {}: {}", at(&place), place.text);
+        }
+        conditions(fact, answer.verdict, &mut out);
+    }
+    if let (false, Some(Verdict::Refused(refusal))) = (answer.yes, answer.verdict) {
+        let _ = writeln!(out, "  the call {}", instead(refusal));
+        if answer.change.is_none() {
+            out.push_str("  and no policy changes that\n");
+        }
+    }
+    if let Some(way) = &answer.way {
+        match (answer.through.as_slice(), act == REACH) {
+            ([], _) => out.push_str("but through others:\n"),
+            (names, false) => {
+                let _ = writeln!(out, "but through {}:", list(names));
+            }
+            (names, true) => {
+                let _ = writeln!(out, "every way passes {}; the shortest:", list(names));
+            }
+        }
+        out.push_str(&policy.steps(way, "  "));
+        if act != REACH && answer.through.is_empty() {
+            out.push_str("  (the shortest way; there is another that avoids each layer on it)\n");
+        }
+    } else if !answer.yes {
+        out.push_str("and not through others\n");
+    }
+    if let Some(change) = &answer.change {
+        out.push_str(&self::change(policy, change));
+    }
+    out
+}
+
+/// `keeper`, `opener and keeper`.
+fn list(names: &[Name]) -> String {
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    match names.as_slice() {
+        [most @ .., last] if !most.is_empty() => format!("{} and {last}", most.join(", ")),
+        names => names.concat(),
+    }
+}
+
+fn conditions(fact: &Fact, verdict: Option<Verdict>, out: &mut String) {
+    let (Some(number), Some(Verdict::Conditional(refusal))) =
+        (fact.object.strip_prefix("syscall.").and_then(by_name), verdict)
+    else {
+        return;
+    };
+    out.push_str("  only as one of\n");
+    for expression in expressions(number, &fact.calls) {
+        let _ = writeln!(out, "    {expression}");
+    }
+    let _ = writeln!(out, "  otherwise the call {}", instead(refusal));
+}
+
+fn instead(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Kill => "ends the process".to_owned(),
+        Refusal::Errno(_) => {
+            format!("returns {}", refusal.to_string().trim_start_matches("errno:"))
+        }
+    }
+}
+
+fn change(policy: &Sound, change: &Change) -> String {
+    let Change { table, key, line, replaces, note } = change;
+    let rule = format!("{table}.{key}");
+    let place = policy.place(&rule).map_or_else(String::new, |place| format!(" ({})", at(&place)));
+    let mut out = match (*replaces, *key) {
+        (true, _) => format!("to allow it, change in [{table}]{place}:\n    {line}\n"),
+        (false, "syscalls") => {
+            format!("to allow it, add to `{key}` of [{table}]{place}:\n    {line}\n")
+        }
+        (false, _) => format!("to allow it, add in [{table}]{place}:\n    {line}\n"),
+    };
+    if !note.is_empty() {
+        out.push_str(&wrap("  ", note));
+    }
+    out
+}
+
+fn json(policy: &Sound, answer: &Answer) -> Value {
+    let number = answer.object.strip_prefix("syscall.").and_then(by_name);
+    let rule = |fact: &Fact| {
+        json!({
+            "act": fact.act.name(),
+            "object": fact.object,
+            "rule": fact.rule,
+            "place": Sound::place_json(policy.place_of(fact)),
+            "bounds": fact.bounds.iter().map(|it| (it.name, &it.text)).collect::<Vec<_>>(),
+            "conditions": number.map(|number| expressions(number, &fact.calls)),
+        })
+    };
+    let change = answer.change.as_ref().map(|change| {
+        json!({
+            "table": change.table,
+            "key": change.key,
+            "line": change.line,
+            "replaces": change.replaces,
+            "note": change.note,
+            "place": Sound::place_json(policy.place(&format!("{}.{}", change.table, change.key))),
+        })
+    });
+    json!({
+        "policy": policy.name,
+        "layer": answer.layer.as_str(),
+        "act": answer.act,
+        "object": answer.object,
+        "yes": answer.yes,
+        "itself": !answer.facts.is_empty(),
+        "rules": answer.facts.iter().map(rule).collect::<Vec<_>>(),
+        "verdict": answer.verdict.map(|verdict| verdict.to_string()),
+        "way": answer.way.as_ref().map(|way| policy.steps_json(way)),
+        "through": answer.through.iter().map(Name::as_str).collect::<Vec<_>>(),
+        "change": change,
+    })
+}

@@ -1,0 +1,232 @@
+//! `cofferdam diff OLD NEW`: authority gained and lost, layer by layer.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::read::{self, Format, Sound, at, wrap};
+use crate::ident::Name;
+use crate::policy::judge::Act;
+use crate::policy::judge::diff::{Change, ChangeKind, Diff, Gain, Reached, diff};
+use crate::policy::plan::Never;
+use crate::text::neutralise;
+
+/// Arguments of `cofferdam diff`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit code 0: nothing was gained; 1: something was. A change that is neither more
+nor less, such as another path, counts as gained.")]
+pub struct Args {
+    /// The policy before
+    old: PathBuf,
+    /// The policy after
+    new: PathBuf,
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// So many ways through others are shown in the text; the JSON has all.
+const WAYS: usize = 20;
+
+/// Compares. Exit code 0: nothing was gained; 1: something was, or a policy has mistakes; 3: a
+/// policy can't be read.
+pub fn run(args: &Args) -> ExitCode {
+    let (old, new) = match (read::sound(&args.old), read::sound(&args.new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (old, new) => {
+            // Of two exit codes the graver one.
+            let system = [old.err(), new.err()].contains(&Some(ExitCode::from(3)));
+            return ExitCode::from(if system { 3 } else { 1 });
+        }
+    };
+    let found = diff(&old.plan, &new.plan);
+    let same = old.plan == new.plan;
+    let text = match args.format {
+        Format::Text => text(&old, &new, &found, same),
+        Format::Json => format!("{:#}\n", json(&old, &new, &found, same)),
+    };
+    // Nobody reads what can't be written, so a closed pipe changes nothing.
+    let _ = anstream::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(found.gained()))
+}
+
+fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
+    let mut out = String::new();
+    let mut changes = diff.changes.as_slice();
+    while let Some(first) = changes.first() {
+        let (of_layer, rest) =
+            changes.split_at(changes.partition_point(|it| it.layer == first.layer));
+        changes = rest;
+        let note = match &first.layer {
+            layer if diff.new_layers.contains(layer) => " (a new layer)",
+            layer if diff.old_layers.contains(layer) => " (no layer any more)",
+            _ => "",
+        };
+        let _ = writeln!(out, "\x1b[1m{}\x1b[0m{note}", first.layer);
+        for gain in [Gain::Gained, Gain::Changed, Gain::Lost] {
+            let alike: Vec<&Change> = of_layer.iter().filter(|it| it.gain == gain).collect();
+            calls(&alike, &mut out);
+            for change in alike.iter().filter(|it| !is_call(it)) {
+                one(old, new, change, &mut out);
+            }
+        }
+    }
+    ways(new, "through others it gains", &diff.reach_gained, &mut out);
+    ways(old, "through others it loses", &diff.reach_lost, &mut out);
+    for (guards, word) in [(&diff.guards_lost, "no longer"), (&diff.guards_gained, "from now on")] {
+        for Never { layer, reach, .. } in guards {
+            let _ = writeln!(out, "{word} refused: that {layer} reaches {reach}");
+        }
+    }
+    let gained = diff.changes.iter().filter(|it| it.gain != Gain::Lost).count();
+    let lost = diff.changes.iter().filter(|it| it.gain != Gain::Gained).count();
+    let reach = (diff.reach_gained.len(), diff.reach_lost.len());
+    if !diff.is_empty() {
+        let _ = writeln!(
+            out,
+            "gained {}, lost {} (through others: gained {}, lost {})",
+            gained, lost, reach.0, reach.1
+        );
+    } else if same {
+        out.push_str("the policies grant the same\n");
+    } else {
+        out.push_str("no authority differs; restarts, names or environments do\n");
+    }
+    out
+}
+
+/// A whole system call, which is told in one line with the others.
+fn is_call(change: &Change) -> bool {
+    matches!(&change.kind, ChangeKind::Act(Act::Make, _))
+}
+
+fn mark(gain: Gain) -> &'static str {
+    match gain {
+        Gain::Gained => "\x1b[31m+\x1b[0m",
+        Gain::Changed => "\x1b[33m~\x1b[0m",
+        Gain::Lost => "\x1b[32m-\x1b[0m",
+    }
+}
+
+fn calls(changes: &[&Change], out: &mut String) {
+    let calls: Vec<&str> = changes
+        .iter()
+        .filter_map(|change| match &change.kind {
+            ChangeKind::Act(Act::Make, object) => object.strip_prefix("syscall."),
+            _ => None,
+        })
+        .collect();
+    if let Some(first) = changes.first().filter(|_| !calls.is_empty()) {
+        let (sign, plural) = (sign(first.gain), if calls.len() == 1 { "" } else { "s" });
+        let text = format!("makes {} system call{plural}: {}", calls.len(), calls.join(", "));
+        let lines = wrap(&format!("  {sign} "), &text);
+        out.push_str(&lines.replacen(sign, mark(first.gain), 1));
+    }
+}
+
+fn sign(gain: Gain) -> &'static str {
+    match gain {
+        Gain::Gained => "+",
+        Gain::Changed => "~",
+        Gain::Lost => "-",
+    }
+}
+
+fn one(old: &Sound, new: &Sound, change: &Change, out: &mut String) {
+    let only_old = change.gain == Gain::Lost && matches!(change.kind, ChangeKind::Act(..));
+    let place = if only_old { old.place(&change.rule) } else { new.place(&change.rule) };
+    let place = place.map_or_else(String::new, |place| format!(" ({})", at(&place)));
+    let text = match &change.kind {
+        ChangeKind::Act(act, object) => format!("{} {object}", act.verb()),
+        ChangeKind::Bound(act, object, name, was, is) => {
+            format!("{} {object}: {name} from {was} to {is}", act.verb())
+        }
+        ChangeKind::Setting(name, was, is) => format!("{name} from {was} to {is}"),
+        ChangeKind::Forms(object, lost, gained) => {
+            let mut parts = Vec::new();
+            if !gained.is_empty() {
+                parts.push(format!("also as {}", gained.join(" or ")));
+            }
+            if !lost.is_empty() {
+                parts.push(format!("no longer as {}", lost.join(" or ")));
+            }
+            format!("makes {object} {}", parts.join(", "))
+        }
+    };
+    let sign = sign(change.gain);
+    let text = format!("{}{place}", neutralise(text.as_bytes()));
+    out.push_str(&wrap(&format!("  {sign} "), &text).replacen(sign, mark(change.gain), 1));
+}
+
+fn ways(policy: &Sound, title: &str, reached: &[Reached], out: &mut String) {
+    for Reached { layer, object, way } in reached.iter().take(WAYS) {
+        let _ = writeln!(out, "\x1b[1m{layer}\x1b[0m: {title} {object}");
+        out.push_str(&policy.steps(way, "    "));
+    }
+    if let Some(more) = reached.len().checked_sub(WAYS).filter(|more| *more > 0) {
+        let _ = writeln!(out, "{title}: {more} more (--format json has all)");
+    }
+}
+
+fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
+    let change = |change: &Change| {
+        let only_old = change.gain == Gain::Lost && matches!(change.kind, ChangeKind::Act(..));
+        let place = if only_old { old.place(&change.rule) } else { new.place(&change.rule) };
+        let mut value = json!({
+            "layer": change.layer.as_str(),
+            "change": match change.gain {
+                Gain::Gained => "gained",
+                Gain::Lost => "lost",
+                Gain::Changed => "changed",
+            },
+            "rule": change.rule,
+            "place": Sound::place_json(place),
+        });
+        let more = match &change.kind {
+            ChangeKind::Act(act, object) => json!({ "act": act.name(), "object": object }),
+            ChangeKind::Bound(act, object, name, was, is) => json!({
+                "act": act.name(), "object": object, "bound": name, "old": was, "new": is,
+            }),
+            ChangeKind::Forms(object, lost, gained) => json!({
+                "act": "make", "object": object, "forms_lost": lost, "forms_gained": gained,
+            }),
+            ChangeKind::Setting(name, was, is) => {
+                json!({ "setting": name, "old": was, "new": is })
+            }
+        };
+        if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+            value.extend(more);
+        }
+        value
+    };
+    let ways = |policy: &Sound, list: &[Reached]| -> Value {
+        let one = |it: &Reached| {
+            json!({
+                "layer": it.layer.as_str(),
+                "object": it.object,
+                "way": policy.steps_json(&it.way),
+            })
+        };
+        list.iter().map(one).collect()
+    };
+    let guards = |list: &[Never]| -> Value {
+        list.iter().map(|it| json!({ "layer": it.layer.as_str(), "reach": it.reach })).collect()
+    };
+    json!({
+        "old": old.name,
+        "new": new.name,
+        "same": same,
+        "gained": diff.gained(),
+        "new_layers": diff.new_layers.iter().map(Name::as_str).collect::<Vec<_>>(),
+        "old_layers": diff.old_layers.iter().map(Name::as_str).collect::<Vec<_>>(),
+        "changes": diff.changes.iter().map(change).collect::<Vec<_>>(),
+        "reach_gained": ways(new, &diff.reach_gained),
+        "reach_lost": ways(old, &diff.reach_lost),
+        "guards_gained": guards(&diff.guards_gained),
+        "guards_lost": guards(&diff.guards_lost),
+    })
+}

@@ -1,0 +1,160 @@
+//! What the verbs that ask questions share: reading a policy, and naming the places of rules.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::ident::Name;
+use crate::policy::judge::calls::expressions;
+use crate::policy::judge::{Fact, Step};
+use crate::policy::places::Place;
+use crate::policy::plan::Plan;
+use crate::policy::syscall::{by_name, offering};
+use crate::policy::{self, Checked};
+use crate::supervisor::policy_file;
+use crate::text::neutralise;
+
+/// How a verb reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// For programs: one JSON object
+    Json,
+}
+
+/// A policy without mistakes, and its plan.
+pub(super) struct Sound {
+    /// What it is called in messages: its path.
+    pub(super) name: String,
+    /// The plan.
+    pub(super) plan: Plan,
+    checked: Checked,
+}
+
+/// Reads a policy to ask about it. Otherwise its mistakes are on standard error, and the answer is
+/// the exit code: 1 for mistakes, 3 for a file that can't be read.
+///
+/// Who may write to the file is not looked at: nothing is run.
+pub(super) fn sound(path: &Path) -> Result<Sound, ExitCode> {
+    let mut stderr = anstream::stderr().lock();
+    let file = policy_file::inspect(path).map_err(|error| {
+        let _ = writeln!(stderr, "error: {}", neutralise(error.to_string().as_bytes()));
+        ExitCode::from(if error.is_finding() { 1 } else { 3 })
+    })?;
+    let name = path.display().to_string();
+    let checked = policy::check(&name, &file.bytes);
+    let Some(plan) = checked.plan.clone() else {
+        let _ = write!(stderr, "{}", checked.render(true));
+        return Err(ExitCode::from(1));
+    };
+    Ok(Sound { name: neutralise(name.as_bytes()), plan, checked })
+}
+
+impl Sound {
+    /// Where a rule stands, or the table that it would be in.
+    pub(super) fn place(&self, rule: &str) -> Option<Place> {
+        let mut place = self.checked.places.nearest(rule)?;
+        place.file = neutralise(place.file.as_bytes());
+        place.text = neutralise(place.text.as_bytes());
+        Some(place)
+    }
+
+    /// Where the rule of a fact stands: for a system call, the group or the item that grants it.
+    pub(super) fn place_of(&self, fact: &Fact) -> Option<Place> {
+        let Some(number) = fact.object.strip_prefix("syscall.").and_then(by_name) else {
+            return self.place(&fact.rule);
+        };
+        let items = expressions(number, &fact.calls).into_iter();
+        let groups = offering(number).into_iter().map(|group| format!("@{}", group.name));
+        let written = items.chain(groups).find_map(|item| {
+            let path = format!("{}.{item}", fact.rule);
+            self.checked.places.find(&path).map(|_| path)
+        });
+        self.place(&written.unwrap_or_else(|| fact.rule.clone()))
+    }
+
+    /// `web.toml:64`, or nothing.
+    pub(super) fn line(&self, rule: &str) -> String {
+        self.place(rule).map_or_else(String::new, |place| at(&place))
+    }
+
+    /// A place for programs.
+    pub(super) fn place_json(place: Option<Place>) -> Value {
+        place.map_or(
+            Value::Null,
+            |it| json!({ "file": it.file, "line": it.line, "column": it.column, "text": it.text }),
+        )
+    }
+
+    /// The steps of a way, numbered, for people.
+    pub(super) fn steps(&self, steps: &[Step], indent: &str) -> String {
+        let lines = steps
+            .iter()
+            .enumerate()
+            .map(|(at, step)| format!("{indent}{}. {step} ({})\n", at + 1, self.line(&step.rule)));
+        lines.collect()
+    }
+
+    /// The steps of a way for programs.
+    pub(super) fn steps_json(&self, steps: &[Step]) -> Value {
+        let step = |step: &Step| {
+            json!({
+                "layer": step.layer.as_str(),
+                "act": step.act.name(),
+                "object": step.object,
+                "to": step.to.as_ref().map(Name::as_str),
+                "rule": step.rule,
+                "place": Self::place_json(self.place(&step.rule)),
+                "sentence": step.to_string(),
+            })
+        };
+        steps.iter().map(step).collect()
+    }
+}
+
+/// `web.toml:64`.
+pub(super) fn at(place: &Place) -> String {
+    format!("{}:{}", place.file, place.line)
+}
+
+/// Words in lines of at most 80 columns, the first after `first`, the others after as many spaces.
+pub(super) fn wrap(first: &str, words: &str) -> String {
+    const WIDTH: usize = 80;
+    let indent = " ".repeat(first.chars().count());
+    let (mut text, mut column) = (first.to_owned(), first.chars().count());
+    let mut fresh = true;
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        let long = word.chars().count();
+        if !fresh && column + 1 + long > WIDTH {
+            text.push('\n');
+            text.push_str(&indent);
+            column = indent.len();
+            fresh = true;
+        }
+        if !fresh {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += long;
+        fresh = false;
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn lines_are_no_longer_than_a_terminal() {
+        let text = wrap("  - ", &"word ".repeat(50));
+        assert!(text.lines().all(|line| line.len() <= 80));
+        assert!(text.lines().skip(1).all(|line| line.starts_with("    word")));
+        assert_eq!(wrap("a: ", ""), "a: \n");
+    }
+}

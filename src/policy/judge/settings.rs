@@ -1,0 +1,98 @@
+//! Settings: what a layer has whatever it does: limits, protections, what runs.
+
+use std::fmt::Write;
+
+use super::facts::Bound;
+use crate::policy::plan::{LayerPlan, Program, Protection, View};
+use crate::policy::value::show_size;
+
+/// One setting of a layer. A larger amount of its bound is more authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// What is set: `memory`, `protection.seccomp`, `execmem`.
+    pub name: String,
+    /// The path of the rule in the policy.
+    pub rule: String,
+    /// To what.
+    pub bound: Bound,
+}
+
+/// Every setting of a layer, in the same order for all layers.
+pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
+    let setting = |name: &str, key: &str, bound| {
+        let rule = format!("layer.{}.{key}", layer.name);
+        Setting { name: name.to_owned(), rule, bound }
+    };
+    let limits = &layer.limits;
+    let cpu = Bound {
+        name: "cpu",
+        amount: limits.cpu.map_or(u128::MAX, u128::from),
+        text: limits.cpu.map_or("no limit".to_owned(), |percent| format!("{percent}%")),
+    };
+    let (view, sees) = match layer.view {
+        View::Empty => ("empty", false),
+        View::System => ("system", true),
+    };
+    let (key, program) = program(&layer.program);
+    let mut all = vec![
+        setting("program", key, Bound::flag("program", true, program)),
+        setting("instances", "instances", Bound::count("instances", layer.instances)),
+        setting("memory", "limits.memory", Bound::size("memory", limits.memory)),
+        setting("files", "limits.files", Bound::count("files", limits.files)),
+        setting("tasks", "limits.tasks", Bound::count("tasks", limits.tasks)),
+        setting("cpu", "limits.cpu", cpu),
+        setting("file-size", "limits.file-size", Bound::size("file-size", limits.file_size)),
+        setting("view", "view", Bound::flag("view", sees, view)),
+        setting("execmem", "execmem", Bound::flag("execmem", layer.execmem, yes(layer.execmem))),
+        setting("uid", "uid", uid(layer.uid)),
+    ];
+    for protection in Protection::ALL {
+        let optional = layer.optional.contains(&protection);
+        let text = if optional { "optional" } else { "demanded" };
+        let bound = Bound::flag(protection.name(), optional, text);
+        all.push(setting(&format!("protection.{}", protection.name()), "optional", bound));
+    }
+    all
+}
+
+/// Limits as a sentence: `64MiB of memory, 64 descriptors, ...`.
+pub fn limits(layer: &LayerPlan) -> String {
+    let limits = &layer.limits;
+    let mut text = format!(
+        "{} of memory, {} descriptors, {} tasks, files to {}",
+        show_size(limits.memory),
+        limits.files,
+        limits.tasks,
+        show_size(limits.file_size)
+    );
+    match limits.cpu {
+        Some(percent) => {
+            let _ = write!(text, ", {percent}% of a processor");
+        }
+        None => text.push_str(", no limit on the processor"),
+    }
+    text
+}
+
+/// Root is more than another user's uid, and that is more than one of its own.
+fn uid(uid: Option<u32>) -> Bound {
+    let amount = match uid {
+        None => 0,
+        Some(0) => 2,
+        Some(_) => 1,
+    };
+    let text = uid.map_or("its own".to_owned(), |uid| uid.to_string());
+    Bound { name: "uid", amount, text }
+}
+
+/// What runs, and the key that says so.
+pub(super) fn program(program: &Program) -> (&'static str, String) {
+    match program {
+        Program::Run(name) => ("run", format!("the function {name}")),
+        Program::Exec(words) => ("exec", words.join(" ")),
+    }
+}
+
+fn yes(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
