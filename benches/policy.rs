@@ -1,12 +1,15 @@
 //! What a large policy costs: 50 layers, 500 grants.
 //!
 //! `checking` is everything from bytes to the filters of every layer, as `run` does before its
-//! first fork; the goal is 50 ms. `cargo bench --bench policy`.
+//! first fork; the goal is 50 ms. `asking` and `comparing` are `can` and `diff`, each without
+//! the checking before it; the goal is 20 ms. `cargo bench --bench policy`.
 
 use std::fmt::Write;
 
 use cofferdam::confine::filter::{Arch, compile};
 use cofferdam::policy::check;
+use cofferdam::policy::judge::can::can;
+use cofferdam::policy::judge::diff::diff;
 use cofferdam::policy::plan::Plan;
 use divan::{Bencher, black_box};
 
@@ -132,4 +135,22 @@ fn a_mistake(bencher: Bencher<'_, '_>) {
         assert!(checked.plan.is_none());
         checked.render(false)
     });
+}
+
+/// `can l3 read file.f40`: through how many hands?
+#[divan::bench]
+fn asking(bencher: Bencher<'_, '_>) {
+    let plan = plan();
+    bencher.bench_local(|| can(black_box(&plan), "l3", "read", "file.f40").unwrap());
+}
+
+/// A channel and a call more.
+#[divan::bench]
+fn comparing(bencher: Bencher<'_, '_>) {
+    let old = plan();
+    let text = text().replacen("\"@time\"", "\"@time\", \"umask\"", 1)
+        + "[channel.new]\nfrom = \"l2\"\nto = \"l44\"\nmethods = [\"ask\"]\n";
+    let checked = check("larger.toml", text.as_bytes());
+    let new = checked.plan.as_ref().unwrap_or_else(|| panic!("{}", checked.render(false)));
+    bencher.bench_local(|| diff(black_box(&old), black_box(new)));
 }

@@ -169,9 +169,12 @@ fn every_policy_printed_and_read_again_is_the_same() {
 fn strings_that_toml_or_variables_would_change_survive() {
     let exec = r#"["/bin/a", "${x}", "$${x}", "\\\"\u0001\t\u007f", "é", ""]"#;
     let exec = exec.replace("${", "$${");
-    same_again(&plan(&format!(
-        "cofferdam = 1\nname = \"a\"\n[layer.b]\nexec = {exec}\nenv = {{ \"\" = \"\" }}\n"
-    ).replace("\"\" = \"\"", "\"a b\" = \"$${\", \"${k\" = \"\"")));
+    same_again(&plan(
+        &format!(
+            "cofferdam = 1\nname = \"a\"\n[layer.b]\nexec = {exec}\nenv = {{ \"\" = \"\" }}\n"
+        )
+        .replace("\"\" = \"\"", "\"a b\" = \"$${\", \"${k\" = \"\""),
+    ));
 }
 
 /// A policy of some facilities between four layers; some of them have mistakes.

@@ -1,5 +1,7 @@
 //! The policies that people start from: each is what it says, in every way that can be asked.
 
+#![allow(clippy::print_stderr, reason = "tells what was not tried")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -107,7 +107,12 @@ impl Report {
         let mut defects = found.take();
         // Several files in one directory have its defects in common.
         let mut seen = Vec::new();
-        defects.retain(|defect| !seen.contains(defect) && { seen.push(defect.clone()); true });
+        defects.retain(|defect| {
+            !seen.contains(defect) && {
+                seen.push(defect.clone());
+                true
+            }
+        });
         checked.diagnostics.splice(0..0, defects.into_iter().map(warn));
         Self::Checked(checked)
     }

@@ -10,8 +10,8 @@ use super::{Outcome, Supervisor, policy_file};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
-use crate::policy::{self, Inputs};
 use crate::policy::plan::{Plan, Program};
+use crate::policy::{self, Inputs};
 
 /// Exit code when the policy is invalid or the daemon gave up: a finding.
 const FINDING: u8 = 1;

@@ -24,18 +24,14 @@ pub(super) fn hold(document: &Document, ceiling: &CeilingText, out: &mut Diagnos
     for path in files.chain(fifos).chain(mapped) {
         matches(&path.value, &path.span, &ceiling.paths, out);
     }
-    for signal in document.signals.iter().flat_map(|grant| grant.send.iter().flat_map(|it| &it.value))
+    for signal in
+        document.signals.iter().flat_map(|grant| grant.send.iter().flat_map(|it| &it.value))
     {
         listed(signal, &ceiling.signals, out);
     }
 }
 
-fn layer(
-    layer: &LayerText,
-    ceiling: &CeilingText,
-    calls: &[SyscallPlan],
-    out: &mut Diagnostics,
-) {
+fn layer(layer: &LayerText, ceiling: &CeilingText, calls: &[SyscallPlan], out: &mut Diagnostics) {
     for text in &layer.syscalls {
         let Ok(item) = syscall::parse_item(&text.value) else { continue };
         let wanted = syscall::assemble(&[item], &[], Implied::Run);
@@ -193,14 +189,22 @@ mod tests {
 
     #[test]
     fn stars_are_any_text() {
-        for (pattern, text) in
-            [("/var/lib/*", "/var/lib/a/b"), ("*", ""), ("a*b*c", "axxbyyc"), ("a", "a"), ("*a", "ba")]
-        {
+        for (pattern, text) in [
+            ("/var/lib/*", "/var/lib/a/b"),
+            ("*", ""),
+            ("a*b*c", "axxbyyc"),
+            ("a", "a"),
+            ("*a", "ba"),
+        ] {
             assert!(fits(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in
-            [("/var/lib/*", "/var/library"), ("a", ""), ("a*b", "ac"), ("", "a"), ("tcp:127.0.0.1:*", "tcp:127.0.0.11:1")]
-        {
+        for (pattern, text) in [
+            ("/var/lib/*", "/var/library"),
+            ("a", ""),
+            ("a*b", "ac"),
+            ("", "a"),
+            ("tcp:127.0.0.1:*", "tcp:127.0.0.11:1"),
+        ] {
             assert!(!fits(pattern, text), "{pattern} {text}");
         }
     }

@@ -103,11 +103,7 @@ impl Checked {
     }
 }
 
-fn plan(
-    gathered: &Gathered,
-    ceiling: Option<&CeilingText>,
-    out: &mut Diagnostics,
-) -> Option<Plan> {
+fn plan(gathered: &Gathered, ceiling: Option<&CeilingText>, out: &mut Diagnostics) -> Option<Plan> {
     let wrong_lines = &gathered.wrong;
     let document = document::read(&gathered.tree, out);
     let plan = judge(&document, out);

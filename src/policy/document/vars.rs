@@ -77,12 +77,10 @@ fn declared(tree: &Table, out: &mut Diagnostics) -> Vec<Var> {
 
 fn in_node(node: &mut Node, vars: &mut [Var], wrong: &mut Vec<Span>, out: &mut Diagnostics) {
     match &mut node.value {
-        Value::String(text) if text.contains("${") => {
-            match filled(text, &node.span, vars, out) {
-                Some(filled) => *text = filled,
-                None => wrong.push(node.span.clone()),
-            }
-        }
+        Value::String(text) if text.contains("${") => match filled(text, &node.span, vars, out) {
+            Some(filled) => *text = filled,
+            None => wrong.push(node.span.clone()),
+        },
         Value::List(list) => list.iter_mut().for_each(|item| in_node(item, vars, wrong, out)),
         Value::Table(table) => {
             for entry in table.values_mut() {

@@ -2,9 +2,7 @@
 
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::policy::check::CAPABILITIES;
-use crate::policy::plan::{
-    GiveUp, LayerPlan, ListenPlan, Program, Protection, RestartOn, View,
-};
+use crate::policy::plan::{GiveUp, LayerPlan, ListenPlan, Program, Protection, RestartOn, View};
 
 pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     out.table("layer", layer.name.as_str());
