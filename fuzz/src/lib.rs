@@ -8,6 +8,8 @@
 //! `tests/fuzz_smoke.rs` takes in this file, and replays the seeds and changes of them without
 //! cargo-fuzz. So a mistake that fuzzing finds becomes a seed: a file `seed-*` in the corpus.
 
+use std::collections::BTreeMap;
+
 use cofferdam::confine::filter::{Arch, Verdict, compile};
 use cofferdam::confine::receipt::Receipt;
 use cofferdam::policy;
@@ -41,9 +43,12 @@ pub fn policy(bytes: &[u8]) {
 /// The filter of an accepted layer compiles, and answers as its plan means.
 fn filter(plans: &[SyscallPlan]) {
     let filter = compile(plans, Arch::NATIVE).expect("an accepted layer has a filter");
-    for arguments in [[0; 6], [1; 6], [u64::MAX; 6], [u64::from(u32::MAX); 6]] {
-        for number in (0..512).chain([0x4000_0000, u32::MAX]) {
-            let expected = match plans.iter().find(|plan| plan.number == number) {
+    let known: BTreeMap<u32, &SyscallPlan> = plans.iter().map(|plan| (plan.number, plan)).collect();
+    // A few of all numbers: `tests/policy_properties.rs` asks every one.
+    let numbers = known.keys().copied().chain([3, 200, 470, 600, 0x4000_0000, u32::MAX]);
+    for number in numbers {
+        for arguments in [[0; 6], [1; 6], [u64::MAX; 6], [u64::from(u32::MAX); 6]] {
+            let expected = match known.get(&number) {
                 None => Verdict::Kill,
                 Some(plan) if permits(plan, &arguments) => Verdict::Allow,
                 Some(plan) => plan.otherwise.map_or(Verdict::Kill, Verdict::Errno),
