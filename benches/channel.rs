@@ -125,13 +125,17 @@ fn place_at(place: &str) {
 
 fn plan(mode: &str) -> ChannelPlan {
     let methods = if mode.ends_with("echo") {
-        json!([{ "name": "echo", "max": 1 << 20 }])
+        json!([{
+            "name": "echo", "max": 1 << 20,
+            "direction": "Forth", "rate": null, "once": false, "after": null,
+        }])
     } else {
         json!([])
     };
     serde_json::from_value(json!({
         "name": "bench", "from": "caller", "to": "keeper", "max": 1 << 20,
         "methods": methods, "fds": { "max": 0, "kinds": [] },
+        "audit": "None", "witness": false, "transport": "Socket",
     }))
     .expect("a plan")
 }

@@ -197,10 +197,6 @@ fn policies() -> impl Strategy<Value = String> {
         "openat(_, _, subset of O_CLOEXEC|O_DIRECTORY)",
         "io_uring_setup",
     ];
-    // One each, for the same one twice between two layers is a mistake.
-    const SIGNALS: [&str; 12] = [
-        "HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "ALRM", "TERM", "CHLD", "CONT", "URG", "SYS",
-    ];
     let layer = (
         prop::sample::subsequence(&CALLS[..], 0..5),
         any::<bool>(),
@@ -230,63 +226,76 @@ fn policies() -> impl Strategy<Value = String> {
                 );
             }
         }
-        for (number, (kind, from, to, size, flag)) in facilities.into_iter().enumerate() {
-            let (from, to) = (from, if from == to { (to + 1) % 4 } else { to });
-            let _ = match kind {
-                0 => writeln!(
-                    text,
-                    "[channel.f{number}]\nfrom = \"l{from}\"\nto = \"l{to}\"\nmax = {size}\n\
-                     witness = {flag}\nfds = {{ max = 2, kinds = [\"stream\", \"pipe-read\"] }}\n\
-                     methods = {{ x = {{ direction = \"back\", once = {flag} }}, y = {{ direction = \
-                     \"back\", after = \"x\", rate = \"{size}/3s\" }} }}"
-                ),
-                1 => writeln!(
-                    text,
-                    "[file.f{number}]\npath = \"/srv/{number} \\\"\\\\$${{\"\ndeny = [\"*.{size}\"]\n\
-                     grant = {{ l{from} = [\"read\"], l{to} = [\"write\", \"list\"] }}"
-                ),
-                2 => writeln!(
-                    text,
-                    "[signal.f{number}]\nfrom = \"l{from}\"\nto = \"l{to}\"\n\
-                     send = [\"{}\"]\nrate = \"{size}/m\"",
-                    SIGNALS[number]
-                ),
-                3 => writeln!(
-                    text,
-                    "[queue.f{number}]\nsend = [\"l{from}\"]\nreceive = [\"l{to}\"]\nmax = {size}\n\
-                     depth = 3\npriorities = 3\non-full = \"{}\"",
-                    if flag { "block" } else { "drop-oldest" }
-                ),
-                4 => writeln!(
-                    text,
-                    "[pipe.f{number}]\nfrom = \"l{from}\"\nto = \"l{to}\"\nraw = {flag}\n\
-                     rate = \"{size}KiB/s\""
-                ),
-                5 => writeln!(
-                    text,
-                    "[fifo.f{number}]\npath = \"/run/{number}\"\nto = \"l{to}\"\nmode = \"0620\"\n\
-                     max = {size}"
-                ),
-                6 => writeln!(
-                    text,
-                    "[semaphore.f{number}]\npermits = {}\nholders = [\"l{from}\", \"l{to}\"]\n\
-                     lease = \"{size}ms\"\norder = {number}",
-                    1 + size % 60_000
-                ),
-                7 => writeln!(
-                    text,
-                    "[region.f{number}]\nsize = {size}\ngrant = {{ l{from} = \"rw\", l{to} = \"r\" }}"
-                ),
-                _ => writeln!(
-                    text,
-                    "[[never]]\nlayer = \"l{from}\"\nreach = \"syscall.reboot\"\nwhy = \"x\"\n\
-                     [mapped-file.f{number}]\npath = \"/srv/m{number}\"\nsize = {size}\n\
-                     durable = {flag}\ngrant = {{ l{to} = \"rw\" }}"
-                ),
-            };
+        for (number, facility) in facilities.into_iter().enumerate() {
+            add(&mut text, number, facility);
         }
         text
     })
+}
+
+/// Adds one facility between two layers, its name and path its own.
+fn add(
+    text: &mut String,
+    number: usize,
+    (kind, from, to, size, flag): (u8, usize, usize, u64, bool),
+) {
+    // One each, for the same one twice between two layers is a mistake.
+    const SIGNALS: [&str; 12] = [
+        "HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "ALRM", "TERM", "CHLD", "CONT", "URG", "SYS",
+    ];
+    let (from, to) = (from, if from == to { (to + 1) % 4 } else { to });
+    let _ = match kind {
+        0 => writeln!(
+            text,
+            "[channel.f{number}]\nfrom = \"l{from}\"\nto = \"l{to}\"\nmax = {size}\n\
+                     witness = {flag}\nfds = {{ max = 2, kinds = [\"stream\", \"pipe-read\"] }}\n\
+                     methods = {{ x = {{ direction = \"back\", once = {flag} }}, y = {{ direction = \
+                     \"back\", after = \"x\", rate = \"{size}/3s\" }} }}"
+        ),
+        1 => writeln!(
+            text,
+            "[file.f{number}]\npath = \"/srv/{number} \\\"\\\\$${{\"\ndeny = [\"*.{size}\"]\n\
+                     grant = {{ l{from} = [\"read\"], l{to} = [\"write\", \"list\"] }}"
+        ),
+        2 => writeln!(
+            text,
+            "[signal.f{number}]\nfrom = \"l{from}\"\nto = \"l{to}\"\n\
+                     send = [\"{}\"]\nrate = \"{size}/m\"",
+            SIGNALS[number]
+        ),
+        3 => writeln!(
+            text,
+            "[queue.f{number}]\nsend = [\"l{from}\"]\nreceive = [\"l{to}\"]\nmax = {size}\n\
+                     depth = 3\npriorities = 3\non-full = \"{}\"",
+            if flag { "block" } else { "drop-oldest" }
+        ),
+        4 => writeln!(
+            text,
+            "[pipe.f{number}]\nfrom = \"l{from}\"\nto = \"l{to}\"\nraw = {flag}\n\
+                     rate = \"{size}KiB/s\""
+        ),
+        5 => writeln!(
+            text,
+            "[fifo.f{number}]\npath = \"/run/{number}\"\nto = \"l{to}\"\nmode = \"0620\"\n\
+                     max = {size}"
+        ),
+        6 => writeln!(
+            text,
+            "[semaphore.f{number}]\npermits = {}\nholders = [\"l{from}\", \"l{to}\"]\n\
+                     lease = \"{size}ms\"\norder = {number}",
+            1 + size % 60_000
+        ),
+        7 => writeln!(
+            text,
+            "[region.f{number}]\nsize = {size}\ngrant = {{ l{from} = \"rw\", l{to} = \"r\" }}"
+        ),
+        _ => writeln!(
+            text,
+            "[[never]]\nlayer = \"l{from}\"\nreach = \"syscall.reboot\"\nwhy = \"x\"\n\
+                     [mapped-file.f{number}]\npath = \"/srv/m{number}\"\nsize = {size}\n\
+                     durable = {flag}\ngrant = {{ l{to} = \"rw\" }}"
+        ),
+    };
 }
 
 proptest! {

@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use rustix::net::{
 
 use super::descriptor;
 use super::fault::{LinkError, PeerFault};
+use super::protocol::Progress;
 use super::rules::Rules;
 use crate::policy::plan::DescriptorPlan;
 use crate::seal::Session;
@@ -42,6 +44,7 @@ pub struct Endpoint {
     sent: u64,
     pressed: bool,
     partial: Option<Partial>,
+    progress: Progress,
 }
 
 /// A message too large for one record, on its way out.
@@ -121,6 +124,7 @@ impl Endpoint {
     /// An end whose handshake is done.
     pub fn new(socket: Arc<OwnedFd>, session: Session, rules: Arc<Rules>) -> Self {
         Self {
+            progress: Progress::new(&rules.plan),
             socket,
             session,
             rules,
@@ -385,9 +389,12 @@ impl Endpoint {
         sink(Incoming { kind: head.kind, method: head.method, call, body, fds })
     }
 
-    fn check(&self, kind: Kind, method: u16, size: usize) -> Result<(), PeerFault> {
+    fn check(&mut self, kind: Kind, method: u16, size: usize) -> Result<(), PeerFault> {
         let max = self.rules.check_received(kind, method)?;
-        if size > max { Err(PeerFault::Size { size, max }) } else { Ok(()) }
+        if size > max {
+            return Err(PeerFault::Size { size, max });
+        }
+        self.progress.admit(&self.rules.plan, kind, method, Instant::now)
     }
 }
 

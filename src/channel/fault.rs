@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::descriptor::DescriptorFault;
+use crate::ident::Name;
 use crate::seal::SealError;
 use crate::wire::record::{Kind, WireError};
 
@@ -26,6 +27,37 @@ pub enum LinkError {
     /// This end can't go on, for a reason of its own.
     #[error("this end can't go on: {0}")]
     Seal(#[from] SealError),
+}
+
+/// A rule of a method, by its key in the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodRule {
+    /// `after`.
+    After,
+    /// `once`.
+    Once,
+    /// `rate`.
+    Rate,
+}
+
+impl MethodRule {
+    fn broken(self) -> &'static str {
+        match self {
+            Self::After => "the peer called it before the method that must come first",
+            Self::Once => "the peer called it a second time",
+            Self::Rate => "the peer called it more often than it may",
+        }
+    }
+}
+
+impl std::fmt::Display for MethodRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::After => "after",
+            Self::Once => "once",
+            Self::Rate => "rate",
+        })
+    }
 }
 
 /// A rule that a peer broke.
@@ -93,6 +125,16 @@ pub enum PeerFault {
     /// A call number that is in use already, or more calls at once than the protocol allows.
     #[error("call {0} is one too many, or was made twice")]
     Call(u32),
+    /// A method that is called out of its turn, or too often.
+    #[error("[channel.{channel}] methods.{method}.{rule}: {}", rule.broken())]
+    Protocol {
+        /// The channel.
+        channel: Name,
+        /// The method.
+        method: Name,
+        /// The key of the policy.
+        rule: MethodRule,
+    },
     /// A refusal whose reason is no text, or too long.
     #[error("a refusal's reason is not text of a bounded length")]
     Reason,

@@ -8,6 +8,7 @@ pub mod descriptor;
 pub mod endpoint;
 pub mod fault;
 pub mod introduce;
+pub mod protocol;
 pub mod rules;
 
 use std::io;

@@ -1,7 +1,7 @@
 //! What the plan allows on a channel, seen from one of its ends.
 
 use super::fault::PeerFault;
-use crate::policy::plan::ChannelPlan;
+use crate::policy::plan::{ChannelPlan, Direction};
 use crate::wire::limits::{MESSAGE, REASON};
 use crate::wire::record::Kind;
 
@@ -44,9 +44,15 @@ impl Rules {
         }
     }
 
-    /// Whether our side may send this kind at all.
-    pub fn may_send(&self, kind: Kind) -> bool {
-        Self::may(self.side, self.plan.methods.is_empty(), kind)
+    /// Whether our side may send this kind, of this method if it is known.
+    pub fn may_send(&self, kind: Kind, method: Option<u16>) -> bool {
+        self.may(self.side, kind, method)
+    }
+
+    /// Whether the method goes back: its messages are sent by the channel's `to`.
+    pub fn goes_back(&self, method: Option<u16>) -> bool {
+        let plan = method.and_then(|method| self.plan.methods.get(usize::from(method)));
+        plan.is_some_and(|plan| plan.direction == Direction::Back)
     }
 
     /// Checks what the peer sent, and gives the most bytes that it may have.
@@ -55,20 +61,22 @@ impl Rules {
             Side::From => Side::To,
             Side::To => Side::From,
         };
-        if !Self::may(theirs, self.plan.methods.is_empty(), kind) {
+        if !self.may(theirs, kind, Some(method)) {
             return Err(PeerFault::Direction(kind));
         }
         let max = self.max(method).ok_or(PeerFault::Method(method))?;
         Ok(if kind == Kind::Refusal { REASON } else { max })
     }
 
-    /// Methods are called by `from` and answered by `to`. Without methods either end may send
-    /// plain messages.
-    fn may(sender: Side, unnamed: bool, kind: Kind) -> bool {
+    /// Methods are called by `from` and answered by `to`; one that goes back is a message of `to`,
+    /// without answer. Without methods either end may send plain messages.
+    fn may(&self, sender: Side, kind: Kind, method: Option<u16>) -> bool {
+        let back = self.goes_back(method);
         match kind {
-            Kind::Message => sender == Side::From || unnamed,
-            Kind::Request => sender == Side::From,
-            Kind::Reply | Kind::Refusal => sender == Side::To,
+            Kind::Message if self.plan.methods.is_empty() => true,
+            Kind::Message => (sender == Side::To) == back,
+            Kind::Request => sender == Side::From && !back,
+            Kind::Reply | Kind::Refusal => sender == Side::To && !back,
             Kind::Handshake | Kind::Batch => false,
         }
     }

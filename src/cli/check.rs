@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// What is to be said of one policy.
 enum Report {
-    Checked(Checked),
+    Checked(Box<Checked>),
     Unread(PathBuf, PolicyFileError),
 }
 
@@ -114,7 +114,7 @@ impl Report {
             }
         });
         checked.diagnostics.splice(0..0, defects.into_iter().map(warn));
-        Self::Checked(checked)
+        Self::Checked(Box::new(checked))
     }
 
     fn exit_code(&self, args: &Args) -> u8 {

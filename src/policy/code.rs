@@ -1,4 +1,8 @@
-//! The codes of mistakes: stable numbers, one line each.
+//! The codes of mistakes: stable numbers, one line each, and an explanation.
+
+mod facility;
+mod layer;
+mod text;
 
 use std::fmt;
 
@@ -58,6 +62,7 @@ codes! {
     UnusedVariable = 123, "a variable that nothing uses";
     AboveCeiling = 124, "a grant above the ceiling";
 
+    // More values.
     BadRate = 125, "a rate that can't be read";
     RateNonsense = 126, "a rate that makes no sense";
     Contradiction = 127, "settings that contradict each other";
@@ -119,6 +124,39 @@ codes! {
     NeverBroken = 192, "what must never be possible is possible";
 }
 
+/// What there is to know about a kind of mistake. Displays as a text of some lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Why it is one.
+    pub why: &'static str,
+    /// What to do.
+    pub way_out: &'static str,
+    /// How it is written well: a piece of a policy, or a command.
+    pub example: &'static str,
+}
+
+impl Code {
+    /// The code of a number, as in `E0107`, `e107` or `107`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = text.trim_start_matches(['E', 'e']).parse::<u16>().ok()?;
+        Self::ALL.iter().copied().find(|code| code.number() == number)
+    }
+
+    /// Why it is a mistake, the way out, and an example.
+    pub fn explanation(self) -> Explanation {
+        let mut all = text::ALL.iter().chain(layer::ALL).chain(facility::ALL);
+        let found = all.find(|(code, _)| *code == self).map(|(_, about)| *about);
+        found.unwrap_or(Explanation { why: self.title(), way_out: "", example: "" })
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n\n{}\n", self.why, self.way_out)?;
+        self.example.lines().try_for_each(|line| write!(f, "\n    {line}"))
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "E{:04}", self.number())
@@ -134,5 +172,17 @@ mod tests {
         assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
         assert!(Code::ALL.iter().all(|code| !code.title().contains('\n')));
         assert_eq!(Code::UnknownKey.to_string(), "E0107");
+        assert_eq!(Code::parse("E0107"), Some(Code::UnknownKey));
+        assert_eq!((Code::parse("E0164"), Code::parse(""), Code::parse("EE")), (None, None, None));
+    }
+
+    #[test]
+    fn every_code_is_explained() {
+        for code in Code::ALL {
+            let about = code.explanation();
+            assert!(about.why != code.title() && about.why.ends_with('.'), "{code}");
+            assert!(about.way_out.ends_with('.') && !about.example.is_empty(), "{code}");
+        }
+        assert!(Code::NeverBroken.explanation().to_string().contains("\n    [[never]]\n"));
     }
 }

@@ -181,14 +181,14 @@ pub struct ConnectPlan {
 pub enum ConnectAddress {
     /// `tcp:192.0.2.1:443`, `tcp:example.org:443`: a name is resolved outside of the layer.
     Tcp {
-        /// Address or host name.
+        /// Address (IPv6 without brackets) or host name.
         host: String,
         /// Port, 1 to 65535.
         port: u16,
     },
     /// `udp:192.0.2.1:53`.
     Udp {
-        /// Address or host name.
+        /// Address (IPv6 without brackets) or host name.
         host: String,
         /// Port, 1 to 65535.
         port: u16,
@@ -201,6 +201,8 @@ impl std::fmt::Display for ConnectAddress {
     /// As the policy writes it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Self::Udp { host, port } if host.contains(':') => write!(f, "udp:[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
             Self::Udp { host, port } => write!(f, "udp:{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{path}"),

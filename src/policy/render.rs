@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::check::Checked;
 use super::diagnostic::{Diagnostic, Label, Severity, Span};
 use super::source::line_of;
-use super::texts::{Text, Texts};
+use super::texts::{Source, Texts};
 
 /// As much of one line is drawn, around the place. Longer lines are nobody's handwriting.
 const LINE_WINDOW: usize = 400;
@@ -130,7 +130,7 @@ type Mark<'l> = (Span, &'l Label, bool);
 /// The pieces of the texts to draw for `labels`: one for all in a file that are near each other.
 fn drawings<'t>(texts: &'t Texts, labels: &[Label]) -> Vec<Drawing<'t>> {
     let mut drawn = Vec::new();
-    let mut files: Vec<&Text> = Vec::new();
+    let mut files: Vec<&Source> = Vec::new();
     for text in labels.iter().filter_map(|label| texts.at(label.span.start)) {
         if !files.iter().any(|known| known.base == text.base) {
             files.push(text);
@@ -160,7 +160,7 @@ fn drawings<'t>(texts: &'t Texts, labels: &[Label]) -> Vec<Drawing<'t>> {
     drawn
 }
 
-fn drawing<'t>(text: &'t Text, window: Span, marks: &[Mark<'_>]) -> Drawing<'t> {
+fn drawing<'t>(text: &'t Source, window: Span, marks: &[Mark<'_>]) -> Drawing<'t> {
     let first = marks.iter().find(|(.., primary)| *primary).or(marks.first());
     Drawing {
         path: &text.name,

@@ -7,11 +7,11 @@ use super::diagnostic::Span;
 
 /// All texts, the policy's own first.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Texts(Vec<Text>);
+pub(crate) struct Texts(Vec<Source>);
 
 /// One file's text.
 #[derive(Clone, Debug)]
-pub(crate) struct Text {
+pub(crate) struct Source {
     /// What messages call the file.
     pub(crate) name: String,
     /// What it says.
@@ -24,18 +24,18 @@ impl Texts {
     /// Adds a text; gives where its first byte is.
     pub(crate) fn add(&mut self, name: &str, text: String) -> usize {
         let base = self.0.last().map_or(0, |last| last.base + last.text.len() + 1);
-        self.0.push(Text { name: name.to_owned(), text, base });
+        self.0.push(Source { name: name.to_owned(), text, base });
         base
     }
 
     /// The text in which a place is; `None` if there is no text at all.
-    pub(crate) fn at(&self, place: usize) -> Option<&Text> {
+    pub(crate) fn at(&self, place: usize) -> Option<&Source> {
         let after = self.0.partition_point(|text| text.base <= place);
         self.0.get(after.checked_sub(1)?)
     }
 
     /// Whether a file of this name is among them, and where.
-    pub(crate) fn named(&self, name: &str) -> Option<&Text> {
+    pub(crate) fn named(&self, name: &str) -> Option<&Source> {
         self.0.iter().find(|text| text.name == name)
     }
 
@@ -50,7 +50,7 @@ impl Texts {
     }
 }
 
-impl Text {
+impl Source {
     /// A span of the common space as one of this text.
     pub(crate) fn local(&self, span: &Span) -> Span {
         let inside = |at: usize| at.saturating_sub(self.base).min(self.text.len());

@@ -1,6 +1,6 @@
 //! What a policy may say and nothing does yet.
 
-use super::plan::{Audit, Direction, FilePlan, LayerPlan, Plan, Transport};
+use super::plan::{Audit, FilePlan, LayerPlan, Plan, Transport};
 
 /// What a plan asks for and this library can't give yet, one sentence each, beginning with the
 /// policy's own name of the thing. Empty: the daemon can start.
@@ -27,18 +27,6 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
         }
         if channel.transport == Transport::Ring {
             tell(place.clone(), "`transport`: the ring");
-        }
-        for method in &channel.methods {
-            let keys = [
-                ("rate", method.rate.is_some()),
-                ("once", method.once),
-                ("after", method.after.is_some()),
-                ("direction", method.direction == Direction::Back),
-            ];
-            for (key, _) in keys.into_iter().filter(|(_, set)| *set) {
-                let what = format!("`methods.{}.{key}`: the rule of a method", method.name);
-                tell(place.clone(), &what);
-            }
         }
     }
     for file in &plan.files {

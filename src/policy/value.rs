@@ -60,9 +60,10 @@ pub(crate) fn rate(text: &str) -> Result<RateText, String> {
     let rule = "a rate is a number and a time, as in `500/s` or `3/10s`";
     let (count, per) = text.split_once('/').ok_or(rule)?;
     let plain = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
-    let count = match plain {
-        true => count.parse().map_err(|_| "a number this large does not fit in 64 bits")?,
-        false => size(count).map_err(|_| rule)?,
+    let count = if plain {
+        count.parse().map_err(|_| "a number this large does not fit in 64 bits")?
+    } else {
+        size(count).map_err(|_| rule)?
     };
     let per = match TIME_UNITS.iter().find(|(unit, _)| *unit == per) {
         Some((_, factor)) => Duration::from_millis(*factor),
@@ -98,7 +99,7 @@ fn host_name(host: &str) -> Result<String, String> {
     if let Some(bare) = bare {
         let six: std::net::Ipv6Addr =
             bare.parse().map_err(|_| "in brackets is an IPv6 address, as in `[::1]`")?;
-        return Ok(format!("[{six}]"));
+        return Ok(six.to_string());
     }
     if let Ok(four) = host.parse::<std::net::Ipv4Addr>() {
         return Ok(four.to_string());
@@ -279,7 +280,7 @@ mod tests {
             Err(why) => why,
         };
         assert_eq!(host("tcp:Example.org:443"), "example.org 443");
-        assert_eq!(host("udp:[0:0::1]:53"), "[::1] 53");
+        assert_eq!(host("udp:[0:0::1]:53"), "::1 53");
         assert_eq!(host("unix:/run/a"), "/run/a");
         for bad in ["tcp::1", "tcp:a:0", "tcp:a_b:1", "tcp:1.2.3:4", "tcp:::1:4", "x:a:1", "tcp"] {
             assert!(connect_address(bad).is_err(), "{bad}");

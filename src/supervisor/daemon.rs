@@ -187,7 +187,9 @@ impl Daemon {
         let Some(plan) = checked.plan else { return ExitCode::from(FINDING) };
         let missing = policy::unbuilt(&plan);
         if !missing.is_empty() {
-            missing.iter().for_each(|text| log.say(text));
+            for text in &missing {
+                log.say(text);
+            }
             return ExitCode::from(REFUSED);
         }
         let unbound = unbound(&plan, &functions);

@@ -33,9 +33,16 @@ pub fn carrying(kinds: &[&str]) -> ChannelPlan {
 }
 
 pub fn plan(methods: &serde_json::Value, fds: u8, kinds: &[&str]) -> ChannelPlan {
+    let mut methods = methods.clone();
+    for method in methods.as_array_mut().unwrap() {
+        let mut whole = json!({ "direction": "Forth", "rate": null, "once": false, "after": null });
+        whole.as_object_mut().unwrap().append(method.as_object_mut().unwrap());
+        *method = whole;
+    }
     serde_json::from_value(json!({
         "name": "test", "from": "caller", "to": "keeper", "max": 16 << 20,
         "methods": methods, "fds": { "max": fds, "kinds": kinds },
+        "audit": "None", "witness": false, "transport": "Socket",
     }))
     .unwrap()
 }

@@ -289,15 +289,17 @@ impl Channel {
     ) -> Result<(u16, Vec<Descriptor>), Violation> {
         let plan = &self.rules.plan;
         let channel = || plan.name.clone();
-        if !self.rules.may_send(kind) {
+        let number = self.rules.number(method);
+        if !self.rules.may_send(kind, number) {
             let (act, may) = match kind {
                 Kind::Request => ("call methods", &plan.from),
                 Kind::Reply | Kind::Refusal => ("answer calls", &plan.to),
+                _ if self.rules.goes_back(number) => ("send this message", &plan.to),
                 _ => ("send messages of its own", &plan.from),
             };
             return Err(Violation::Direction { channel: channel(), act, may: may.clone() });
         }
-        let Some(number) = self.rules.number(method) else {
+        let Some(number) = number else {
             return Err(Violation::Method { channel: channel(), method: method.to_owned() });
         };
         self.check_message(number, message).map(|descriptions| (number, descriptions))

@@ -63,7 +63,7 @@ pub(super) fn methods(texts: &[MethodText], plans: &mut [MethodPlan], out: &mut 
 
 /// Layers that wait for each other's answers in a circle can all stop at once.
 pub(super) fn calls(document: &Document, out: &mut Diagnostics) {
-    let mut edges: BTreeMap<&str, Vec<(&str, &Span, &str)>> = BTreeMap::new();
+    let mut edges: Edges<'_> = BTreeMap::new();
     for channel in &document.channels {
         let (Some(from), Some(to)) = (&channel.from, &channel.to) else { continue };
         let back = |method: &MethodText| {
@@ -82,7 +82,11 @@ pub(super) fn calls(document: &Document, out: &mut Diagnostics) {
     }
 }
 
+/// The calls of each layer: whom it calls, where the channel is, and its name.
 type Edges<'d> = BTreeMap<&'d str, Vec<(&'d str, &'d Span, &'d str)>>;
+
+/// A layer on the way, which of its calls comes next, and the channel by which it was reached.
+type On<'d> = (&'d str, usize, Option<(&'d Span, &'d str)>);
 
 /// Walks depth first without recursion; an edge to a layer on the way closes a circle.
 fn circle<'d>(
@@ -91,7 +95,7 @@ fn circle<'d>(
     finished: &mut BTreeSet<&'d str>,
     out: &mut Diagnostics,
 ) {
-    let mut way: Vec<(&str, usize, Option<(&Span, &str)>)> = vec![(start, 0, None)];
+    let mut way: Vec<On<'_>> = vec![(start, 0, None)];
     while let Some((layer, next, _)) = way.last_mut() {
         let (layer, index) = (*layer, *next);
         *next += 1;

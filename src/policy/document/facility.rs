@@ -142,9 +142,8 @@ fn mapped(
 pub(super) fn never(top: &Section<'_>, out: &mut Diagnostics) -> Vec<NeverText> {
     let Some(node) = top.get("never") else { return Vec::new() };
     let Value::List(list) = &node.value else {
-        let none: Option<()> =
-            wrong_type(node, "`never` is a list of tables, each begun with `[[never]]`", out);
-        return none.map(|()| Vec::new()).unwrap_or_default();
+        let rule = "`never` is a list of tables, each begun with `[[never]]`";
+        return wrong_type(node, rule, out).unwrap_or_default();
     };
     list.iter().take(super::section::MAX_ENTRIES).filter_map(|one| never_one(one, out)).collect()
 }

@@ -219,7 +219,7 @@ pub(crate) struct MapText {
     pub(crate) path: Option<At<String>>,
     pub(crate) size: Option<At<u64>>,
     pub(crate) durable: Option<At<bool>>,
-    pub(crate) grant: Option<At<Vec<(At<String>, At<MapRight>)>>>,
+    pub(crate) grant: Option<At<Vec<MapGrant>>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -230,6 +230,9 @@ pub(crate) struct NeverText {
     pub(crate) reach: Option<At<String>>,
     pub(crate) through_except: Vec<At<String>>,
 }
+
+/// One entry of `grant = { layer = "rw" }`.
+pub(crate) type MapGrant = (At<String>, At<MapRight>);
 
 /// `[ceiling]` of a ceiling file.
 #[derive(Debug)]

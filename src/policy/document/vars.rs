@@ -29,16 +29,15 @@ pub(super) fn fill_in(
     let mut wrong = Vec::new();
     let mut vars = declared(tree, out);
     for (name, value) in given {
-        match vars.iter_mut().find(|var| var.name == *name) {
-            Some(var) => var.value.clone_from(value),
-            None => {
-                let near = nearest(name, vars.iter().map(|var| var.name.as_str()));
-                let message = format!("the policy has no variable `{}`", name.escape_debug());
-                let mut mistake =
-                    Diagnostic::about_file(Code::UndefinedVariable, Severity::Error, message);
-                mistake.did_you_mean(near).help("declare it: `[vars]` with `NAME = \"value\"`");
-                out.push(mistake);
-            }
+        if let Some(var) = vars.iter_mut().find(|var| var.name == *name) {
+            var.value.clone_from(value);
+        } else {
+            let near = nearest(name, vars.iter().map(|var| var.name.as_str()));
+            let message = format!("the policy has no variable `{}`", name.escape_debug());
+            let mut mistake =
+                Diagnostic::about_file(Code::UndefinedVariable, Severity::Error, message);
+            mistake.did_you_mean(near).help("declare it: `[vars]` with `NAME = \"value\"`");
+            out.push(mistake);
         }
     }
     for (key, entry) in tree.iter_mut() {
