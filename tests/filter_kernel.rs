@@ -1,7 +1,7 @@
 //! The kernel against the evaluator: filters that are loaded.
 //!
 //! Each test runs this program again as a child, which loads a filter and attacks it: see
-//! [`child`].
+//! [`child`]. Every number, for every layer of every shipped policy, is tried in `matrix.rs`.
 
 // Only to make calls as an attacker would, without a library in between.
 #![allow(unsafe_code)]
@@ -9,9 +9,9 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
-use cofferdam::confine::filter::{Arch, Filter, Verdict, compile};
+use cofferdam::confine::filter::{Arch, Filter, compile};
 use cofferdam::policy::plan::SyscallPlan;
-use cofferdam::policy::syscall::{EXEC_FD, Implied, all, assemble, by_name, errno, parse_item};
+use cofferdam::policy::syscall::{EXEC_FD, Implied, assemble, by_name, errno, parse_item};
 
 fn number(name: &str) -> u32 {
     by_name(name).unwrap()
@@ -127,7 +127,6 @@ const CHILDREN: &[(&str, fn())] = &[
         filter(&["@core"], &[]).load().unwrap();
         std::process::abort();
     }),
-    ("enumerate", enumerate),
     ("exec", || {
         let program = std::env::var("PROGRAM").unwrap();
         let arguments: Vec<_> = std::env::var("ARGUMENTS").unwrap().split('\n').map(cstr).collect();
@@ -301,42 +300,6 @@ fn core_is_enough_for_a_tokio_runtime() {
 #[test]
 fn abort_is_told_as_one() {
     assert_eq!(run("abort").signal(), Some(libc::SIGABRT));
-}
-
-#[test]
-fn the_kernel_agrees_on_every_number() {
-    lives("enumerate");
-}
-
-/// Tries every number in a process of its own.
-fn enumerate() {
-    let filter = filter(&["@core", "@process"], &[]);
-    filter.load().unwrap();
-    let arguments = [u64::MAX; 6];
-    for number in 0..=470 {
-        // pause() waits for ever, as it should.
-        if all().any(|known| known == (number, "pause")) {
-            continue;
-        }
-        // SAFETY: the child makes raw calls only.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            raw(number.into(), arguments);
-            // SAFETY: ends the process without anything else.
-            unsafe { libc::_exit(0) };
-        }
-        let mut status = 0;
-        // SAFETY: the status is ours to be written.
-        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-        let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSYS;
-        let expected = match filter.evaluate(Arch::NATIVE.audit(), number, arguments) {
-            Verdict::Kill => true,
-            // uretprobe and uprobe pass every filter of kernels that have them.
-            verdict => verdict != Verdict::Allow && verdict != Verdict::Errno(38),
-        };
-        let passes = cfg!(target_arch = "x86_64") && (number == 335 || number == 336);
-        assert!(passes || killed == expected, "{number}: status {status:#x}");
-    }
 }
 
 /// Runs each program that is there, and looks for what it should print.

@@ -84,6 +84,7 @@ codes! {
     RefusedAndGranted = 141, "a call is refused and granted";
     UnknownErrno = 142, "an unknown errno";
     FixedAnswer = 143, "a call whose answer no policy changes";
+    FilterTooLong = 144, "more conditions than the kernel takes";
 
     // Dangerous grants.
     NeedsBecause = 150, "a dangerous grant without a reason";

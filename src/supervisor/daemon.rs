@@ -157,7 +157,9 @@ impl Daemon {
             Ok(Outcome::GaveUp) => ExitCode::from(FINDING),
             Ok(Outcome::Refused) => ExitCode::from(REFUSED),
             Err(Refusal { code, lines }) => {
-                lines.iter().for_each(|line| log.say(line));
+                for line in &lines {
+                    log.say(line);
+                }
                 ExitCode::from(code)
             }
         };

@@ -7,7 +7,7 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, LayerText};
 use crate::policy::nearest::nearest;
-use crate::policy::plan::{Program, SyscallPlan};
+use crate::policy::plan::{CallRule, Program, SyscallPlan, Width};
 use crate::policy::syscall::{self, Implied, Item};
 
 /// The most items of `syscalls`, and of `refuse`. Linux has some 360 calls.
@@ -60,7 +60,43 @@ pub(super) fn plan(
     let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.number, refusal.errno)).collect();
     let plans = syscall::assemble(&granted, &refused, implied);
     without_effect(&items, &refusals, &plans, implied, out);
-    canonical(plans)
+    let plans = canonical(plans);
+    fits(&items, &plans, out);
+    plans
+}
+
+/// A filter that the kernel would not take. Counts what every part needs at most, so that
+/// whatever passes here compiles; a little that would just fit is refused too.
+fn fits(items: &[(&At<String>, Item)], plans: &[SyscallPlan], out: &mut Diagnostics) {
+    let length = FRAME + plans.iter().map(|plan| CALL + longest(&plan.allow)).sum::<usize>();
+    if length <= MAX_FILTER {
+        return;
+    }
+    let alone = |item: &Item| match item {
+        Item::Call(call) => longest(&call.rules),
+        Item::Group(group) => group.members.iter().map(|it| longest(&it.call.rules)).sum(),
+    };
+    let Some((text, _)) = items.iter().max_by_key(|(_, item)| alone(item)) else { return };
+    let message = format!("these conditions need up to {length} instructions of a filter");
+    out.error(Code::FilterTooLong, &text.span, message)
+        .label(format!("the largest part; the kernel takes {MAX_FILTER} in all"))
+        .help("each value of `in { ... }` is a rule of its own, and several `in` multiply")
+        .help("write a range (`<= 9`) or a mask (`subset of A|B`) instead");
+}
+
+/// The longest filter, in instructions: `BPF_MAXINSNS` of `linux/bpf_common.h`.
+const MAX_FILTER: usize = 4096;
+/// The most instructions before the first number is looked at, and after the last one.
+const FRAME: usize = 16;
+/// The most instructions to find a call, to answer it, and to answer the gap after it.
+const CALL: usize = 8;
+
+/// The most instructions that rules become: each ends with an answer, and a condition looks at
+/// one word of its argument, or at both.
+fn longest(rules: &[CallRule]) -> usize {
+    let conditions = rules.iter().flat_map(|rule| &rule.0);
+    let looks = conditions.map(|condition| if condition.width == Width::Dword { 3 } else { 6 });
+    rules.len() + looks.sum::<usize>()
 }
 
 fn item(text: &At<String>, out: &mut Diagnostics) -> Option<Item> {

@@ -123,6 +123,15 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         },
     ),
     (
+        Code::FilterTooLong,
+        Explanation {
+            why: "The kernel takes filters of 4096 instructions. Each value of `in { ... }` is a \
+                rule of its own, and several `in` of one call multiply.",
+            way_out: "Write a range or a mask instead of many values.",
+            example: "syscalls = [\"@core\", \"dup(<= 9)\"]",
+        },
+    ),
+    (
         Code::NeedsBecause,
         Explanation {
             why: "This grant is worth most to an attacker. A reviewer must find a reason beside \

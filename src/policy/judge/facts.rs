@@ -160,8 +160,8 @@ mod tests {
         assert_eq!(Bound::size("max", 64 << 20).text, "64MiB");
         let rate = |count, per| Bound::rate(Some(Rate { count, per }));
         assert_eq!(rate(500, Duration::from_secs(1)).text, "500/s");
-        assert_eq!(rate(1, Duration::from_secs(60)).text, "1/60s");
-        assert!(rate(1, Duration::from_secs(86_400)).amount > 0);
+        assert_eq!(rate(1, Duration::from_mins(1)).text, "1/60s");
+        assert!(rate(1, Duration::from_hours(24)).amount > 0);
         assert!(rate(1, Duration::from_secs(1)).amount < Bound::rate(None).amount);
     }
 }

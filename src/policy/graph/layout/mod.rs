@@ -207,8 +207,10 @@ mod tests {
                 assert!(place.x + size.width / 2.0 < layout.size.width + 0.01);
                 assert!(place.y + size.height / 2.0 < layout.size.height + 0.01);
                 for (other, there) in &areas[at + 1..] {
-                    let beside = (place.x - there.x).abs() >= (size.width + other.width) / 2.0;
-                    let above = (place.y - there.y).abs() >= (size.height + other.height) / 2.0;
+                    let beside =
+                        (place.x - there.x).abs() >= f64::midpoint(size.width, other.width);
+                    let above =
+                        (place.y - there.y).abs() >= f64::midpoint(size.height, other.height);
                     assert!(
                         beside || above,
                         "{seed}: {size:?} at {place:?}, {other:?} at {there:?}"

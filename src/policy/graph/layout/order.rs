@@ -157,7 +157,9 @@ mod tests {
             graph(&[0, 0, 0, 1, 1, 1, 2, 2], &[(0, 5), (1, 4), (2, 3), (3, 7), (5, 6), (4, 6)]);
         let columns = order(&cells, &pieces);
         let mut out = vec![Vec::new(); cells.len()];
-        pieces.iter().for_each(|piece| out[piece.left].push(piece.right));
+        for piece in &pieces {
+            out[piece.left].push(piece.right);
+        }
         assert_eq!(crossings(&columns, &out, cells.len()), 0, "{columns:?}");
     }
 }

@@ -34,10 +34,7 @@ fn the_change_that_is_told_makes_it_a_yes() {
         let Change { table, key, line, replaces, .. } = no.change.unwrap();
         let start = WEB.find(&format!("[{table}]")).unwrap();
         let old = WEB[start..].lines().find(|line| line.starts_with(key)).unwrap();
-        let new = match replaces {
-            true => line,
-            false => old.replace(']', &format!(", {line}]")),
-        };
+        let new = if replaces { line } else { old.replace(']', &format!(", {line}]")) };
         let changed = format!("{}{}", &WEB[..start], WEB[start..].replacen(old, &new, 1));
         assert!(answer(&changed, layer, act, object).unwrap().yes, "{changed}");
     }

@@ -1,0 +1,110 @@
+//! What the fuzz targets do with bytes: everything that reads them, and what must then hold.
+//!
+//! ```text
+//! cargo +nightly fuzz run policy fuzz/corpus/policy policies tests/policies/bad
+//! cargo fuzz run -s none record          on a stable compiler
+//! ```
+//!
+//! `tests/fuzz_smoke.rs` takes in this file, and replays the seeds and changes of them without
+//! cargo-fuzz. So a mistake that fuzzing finds becomes a seed: a file `seed-*` in the corpus.
+
+use std::collections::BTreeMap;
+
+use cofferdam::confine::filter::{Arch, Verdict, compile};
+use cofferdam::confine::receipt::Receipt;
+use cofferdam::policy;
+use cofferdam::policy::plan::{Plan, SyscallPlan};
+use cofferdam::policy::syscall::meaning::permits;
+use cofferdam::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
+use cofferdam::wire::record::{Frame, HEADER, Head, Kind, Opening};
+
+/// Bytes as a policy: document, checker, plan, filters, and what they answer.
+pub fn policy(bytes: &[u8]) {
+    let checked = policy::check("fuzz.toml", bytes);
+    let told = checked.render(false);
+    assert!(!told.contains('\u{1b}'), "a message passes escape sequences on");
+    let _ = checked.json();
+    let Some(plan) = checked.plan else {
+        assert!(
+            checked.diagnostics.iter().any(|item| !item.message.is_empty()),
+            "refused silently"
+        );
+        return;
+    };
+    let packed = postcard::to_stdvec(&plan).expect("every plan can be packed");
+    let again: Plan = postcard::from_bytes(&packed).expect("and unpacked");
+    assert_eq!(again, plan);
+    plan.id().expect("every plan has a digest");
+    for layer in &plan.layers {
+        filter(&layer.syscalls);
+    }
+}
+
+/// The filter of an accepted layer compiles, and answers as its plan means.
+fn filter(plans: &[SyscallPlan]) {
+    let filter = compile(plans, Arch::NATIVE).expect("an accepted layer has a filter");
+    let known: BTreeMap<u32, &SyscallPlan> = plans.iter().map(|plan| (plan.number, plan)).collect();
+    // A few of all numbers: `tests/policy_properties.rs` asks every one.
+    let numbers = known.keys().copied().chain([3, 200, 470, 600, 0x4000_0000, u32::MAX]);
+    for number in numbers {
+        for arguments in [[0; 6], [1; 6], [u64::MAX; 6], [u64::from(u32::MAX); 6]] {
+            let expected = match known.get(&number) {
+                None => Verdict::Kill,
+                Some(plan) if permits(plan, &arguments) => Verdict::Allow,
+                Some(plan) => plan.otherwise.map_or(Verdict::Kill, Verdict::Errno),
+            };
+            assert_eq!(filter.evaluate(Arch::NATIVE.audit(), number, arguments), expected);
+        }
+    }
+}
+
+/// Bytes as a record that was opened: what decodes encodes to the same bytes.
+pub fn record(bytes: &[u8]) {
+    if let Ok(head) = Head::decode(bytes) {
+        assert_eq!(head.encode(), bytes[..HEADER]);
+        let body = &bytes[HEADER..];
+        if head.kind == Kind::Batch {
+            frames(body);
+        } else if let Ok(opening) = Opening::decode(head, body) {
+            let mut again = Vec::new();
+            Opening::encode(opening.call, opening.total, opening.descriptors, &mut again);
+            again.extend_from_slice(opening.payload);
+            assert_eq!(again, body);
+        }
+    }
+    frames(bytes);
+}
+
+fn frames(bytes: &[u8]) {
+    let mut rest = bytes;
+    loop {
+        let before = rest;
+        let Ok(frame) = Frame::decode(&mut rest) else { break };
+        let mut again = Vec::new();
+        frame.encode(&mut again);
+        assert_eq!(again, before[..before.len() - rest.len()]);
+    }
+}
+
+/// Bytes as what a layer tells its supervisor, and as what the supervisor tells it.
+pub fn control(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(MAX_CONTROL)];
+    if let Some(message) = FromLayer::decode(bytes) {
+        match &message {
+            // Text that was no UTF-8 is replaced, so it may read back otherwise, but it reads.
+            FromLayer::Failed(_) => assert!(FromLayer::decode(&message.encode()).is_some()),
+            FromLayer::Ready { receipt, .. } => {
+                if let Some(known) = Receipt::from_bytes(receipt) {
+                    assert_eq!(known.to_bytes(), *receipt, "two receipts say the same");
+                    let _ = known.summary();
+                }
+                assert_eq!(message.encode(), bytes);
+            }
+            _ => assert_eq!(message.encode(), bytes),
+        }
+    }
+    if let Ok(message) = postcard::from_bytes::<ToLayer>(bytes) {
+        let packed = postcard::to_stdvec(&message).expect("what was read can be written");
+        assert_eq!(postcard::from_bytes::<ToLayer>(&packed).as_ref(), Ok(&message));
+    }
+}
