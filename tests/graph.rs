@@ -223,11 +223,12 @@ fn twenty() -> Plan {
         ("metrics", "router"),
     ];
     for (from, to) in channels {
-        let _ = write!(
-            text,
-            "[channel.{from}-{to}]\nfrom = \"{from}\"\nto = \"{to}\"\n\
-             methods = {{ get = {{ max = \"4KiB\" }}, put = {{}} }}\n"
-        );
+        let _ = write!(text, "[channel.{from}-{to}]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+        // The one that leads back calls nothing: a circle of calls is a mistake.
+        text += match from {
+            "metrics" => "methods = { news = { direction = \"back\" } }\n",
+            _ => "methods = { get = { max = \"4KiB\" }, put = {} }\n",
+        };
     }
     for (file, layer) in [("key", "keeper"), ("rows", "store"), ("pages", "template")] {
         let _ = write!(

@@ -195,13 +195,13 @@ impl Daemon {
         );
         log.print(&checked.render(false));
         let Some(plan) = checked.plan else { return Err(Refusal::finding(Vec::new())) };
-        let unbound = unbound(&plan, &self.functions);
-        if !unbound.is_empty() {
-            return Err(Refusal::finding(unbound));
-        }
         let unbuilt = policy::unbuilt(&plan);
         if !unbuilt.is_empty() {
             return Err(Refusal { code: REFUSED, lines: unbuilt });
+        }
+        let unbound = unbound(&plan, &self.functions);
+        if !unbound.is_empty() {
+            return Err(Refusal::finding(unbound));
         }
         let mut supervisor = Supervisor::new(plan, settings, log)
             .map_err(|error| Refusal::system(error.to_string()))?;
