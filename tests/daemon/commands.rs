@@ -100,8 +100,8 @@ fn children() {
         "(trap '' TERM HUP; while :; do sleep 1; done) & echo started; while :; do sleep 1; done",
         "",
     ));
-    let init = daemon.confined("a/0.g1");
     daemon.line("started");
+    let init = daemon.confined("a/0.g1");
     let inside = || {
         let listed = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
             let name = entry.ok()?.file_name().into_string().ok()?;
