@@ -1,0 +1,122 @@
+//! Channels, their methods and the descriptors that they carry.
+
+use serde::{Deserialize, Serialize};
+
+use super::Rate;
+use crate::ident::Name;
+
+/// A channel between two layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChannelPlan {
+    /// The channel's name.
+    pub name: Name,
+    /// The layer that speaks first (the initiator of the handshake, the caller of methods).
+    pub from: Name,
+    /// The layer that answers.
+    pub to: Name,
+    /// The largest message, in bytes; 1 to [`ChannelPlan::MAX_MESSAGE`].
+    pub max: u32,
+    /// The methods, sorted by name. A method's number on the wire is its place here.
+    /// Empty: one unnamed method 0 in both directions.
+    pub methods: Vec<MethodPlan>,
+    /// The descriptors that a message may carry.
+    pub fds: DescriptorPlan,
+    /// What the audit log keeps of its messages.
+    pub audit: Audit,
+    /// Whether the built-in witness relays it.
+    pub witness: bool,
+    /// How its records travel.
+    pub transport: Transport,
+}
+
+/// What the audit log keeps of a facility's messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Audit {
+    /// Nothing.
+    #[default]
+    None,
+    /// That there was one: number, method, length, hash.
+    Digest,
+    /// The message itself too, sealed to the auditor.
+    Payload,
+}
+
+/// How a channel's records travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Transport {
+    /// A `SOCK_SEQPACKET` socketpair.
+    #[default]
+    Socket,
+    /// A ring in sealed shared memory.
+    Ring,
+}
+
+impl ChannelPlan {
+    /// The largest `max`: 16 MiB.
+    pub const MAX_MESSAGE: u32 = 16 << 20;
+    /// The default `max`: 64 KiB.
+    pub const DEFAULT_MESSAGE: u32 = 64 << 10;
+}
+
+/// One method of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MethodPlan {
+    /// The method's name.
+    pub name: Name,
+    /// The largest message of this method, in bytes, both request and reply.
+    pub max: u32,
+    /// Who may call it.
+    pub direction: Direction,
+    /// How often one instance may call it; `None` is no limit.
+    pub rate: Option<Rate>,
+    /// Whether an instance may call it once in its life only.
+    pub once: bool,
+    /// The method that must have been called before, by its place in the channel.
+    pub after: Option<u16>,
+}
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Direction {
+    /// The channel's `from` calls, its `to` answers.
+    #[default]
+    Forth,
+    /// The channel's `to` sends one-way messages to its `from`.
+    Back,
+}
+
+/// Which descriptors a message may carry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescriptorPlan {
+    /// How many at most in one message, 0 to [`DescriptorPlan::MAX`]. 0 switches passing off in
+    /// the kernel too.
+    pub max: u8,
+    /// Which kinds, sorted; not empty when `max` is above 0.
+    pub kinds: Vec<DescriptorKind>,
+}
+
+impl DescriptorPlan {
+    /// The most descriptors in one message.
+    pub const MAX: u8 = 16;
+}
+
+/// A kind of descriptor, with the rights that it may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DescriptorKind {
+    /// A regular file open for reading only.
+    FileRead,
+    /// A regular file open for writing too.
+    FileWrite,
+    /// A connected stream socket (TCP or Unix).
+    Stream,
+    /// A datagram socket.
+    Datagram,
+    /// The reading end of a pipe.
+    PipeRead,
+    /// The writing end of a pipe.
+    PipeWrite,
+    /// A memfd sealed against shrinking, growing and writing.
+    SealedMemory,
+}

@@ -1,0 +1,197 @@
+//! Files, and the other facilities by which layers communicate.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Rate;
+use crate::ident::Name;
+
+/// A file or directory, and who may do what with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FilePlan {
+    /// The grant's name.
+    pub name: Name,
+    /// Absolute path, without `.`, `..` or doubled slashes. A directory grants what lies beneath
+    /// it, on its file system and below.
+    pub path: String,
+    /// Rights by layer, sorted by layer.
+    pub grant: BTreeMap<Name, Vec<FileRight>>,
+    /// Names beneath a directory that nobody opens through the broker, as patterns with `*`.
+    pub deny: Vec<String>,
+    /// How many descriptors of it a layer may hold from the broker at once; `None` is no limit.
+    pub max_open: Option<u32>,
+}
+
+/// A right on a file, or on all that lies beneath a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FileRight {
+    /// Open for reading.
+    Read,
+    /// Open for writing, without truncating.
+    Write,
+    /// Truncate, also on open.
+    Truncate,
+    /// Make regular files in a directory.
+    Create,
+    /// Remove files and empty directories in a directory.
+    Remove,
+    /// List a directory.
+    List,
+    /// Execute.
+    Execute,
+}
+
+/// The facilities beside channels and files, each sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Facilities {
+    /// `[signal.*]`.
+    pub signals: Vec<SignalPlan>,
+    /// `[queue.*]`.
+    pub queues: Vec<QueuePlan>,
+    /// `[pipe.*]`.
+    pub pipes: Vec<PipePlan>,
+    /// `[fifo.*]`.
+    pub fifos: Vec<FifoPlan>,
+    /// `[semaphore.*]`.
+    pub semaphores: Vec<SemaphorePlan>,
+    /// `[region.*]`.
+    pub regions: Vec<RegionPlan>,
+    /// `[mapped-file.*]`.
+    pub mapped_files: Vec<MappedFilePlan>,
+}
+
+/// Signals that one layer may send to another, through the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalPlan {
+    /// The grant's name.
+    pub name: Name,
+    /// Who sends.
+    pub from: Name,
+    /// Who receives.
+    pub to: Name,
+    /// Which signals, by number, sorted.
+    pub send: Vec<u8>,
+    /// How often; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// A message queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePlan {
+    /// The queue's name.
+    pub name: Name,
+    /// Who sends, sorted.
+    pub send: Vec<Name>,
+    /// Who receives, sorted.
+    pub receive: Vec<Name>,
+    /// How many messages it holds.
+    pub depth: u32,
+    /// The largest message, in bytes.
+    pub max: u32,
+    /// How many priorities there are, 1 to 32.
+    pub priorities: u8,
+    /// What happens to a message for which there is no room.
+    pub on_full: OnFull,
+}
+
+/// What happens when a queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFull {
+    /// The sender waits, at most for this long.
+    Block(Duration),
+    /// The sender gets an error.
+    Reject,
+    /// The oldest message goes.
+    DropOldest,
+}
+
+/// A one-way stream of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipePlan {
+    /// The pipe's name.
+    pub name: Name,
+    /// Who writes.
+    pub from: Name,
+    /// Who reads.
+    pub to: Name,
+    /// Whether its bytes travel as they are, for programs that know nothing of sealing.
+    pub raw: bool,
+    /// Bytes that it holds, a power of two from 4 KiB.
+    pub capacity: u32,
+    /// Bytes in a while; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// A FIFO into which programs outside of the daemon write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FifoPlan {
+    /// The FIFO's name.
+    pub name: Name,
+    /// Absolute path.
+    pub path: String,
+    /// Who reads it.
+    pub to: Name,
+    /// Its owner outside, by number; `None` is the supervisor's user.
+    pub owner: Option<u32>,
+    /// Its mode: write bits only matter.
+    pub mode: u16,
+    /// The longest line, in bytes.
+    pub max: u32,
+    /// Lines in a while; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// Permits that layers lease from the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SemaphorePlan {
+    /// The semaphore's name.
+    pub name: Name,
+    /// How many permits there are.
+    pub permits: u32,
+    /// Who may hold one, sorted.
+    pub holders: Vec<Name>,
+    /// How long a permit is held at most; `None` is until it is given back.
+    pub lease: Option<Duration>,
+    /// Its place in the order in which several are taken: who holds one takes only those of a
+    /// higher place. `None`: it is never taken while another is held.
+    pub order: Option<u32>,
+}
+
+/// Memory that several layers map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionPlan {
+    /// The region's name.
+    pub name: Name,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Who maps it, sorted.
+    pub grant: BTreeMap<Name, MapRight>,
+}
+
+/// A file that several layers map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedFilePlan {
+    /// The grant's name.
+    pub name: Name,
+    /// Absolute path.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether what is committed survives a power cut (`msync`).
+    pub durable: bool,
+    /// Who maps it, sorted.
+    pub grant: BTreeMap<Name, MapRight>,
+}
+
+/// A right on mapped memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum MapRight {
+    /// `r`.
+    Read,
+    /// `rw`.
+    ReadWrite,
+}

@@ -1,0 +1,141 @@
+//! One layer: what runs in it, its limits, and what follows its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConnectPlan, ListenPlan, Protection, SyscallPlan};
+use crate::ident::Name;
+
+/// One layer: what runs, and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LayerPlan {
+    /// The layer's name.
+    pub name: Name,
+    /// What runs in it.
+    pub program: Program,
+    /// How many copies run at once, 1 to [`LayerPlan::MAX_INSTANCES`].
+    pub instances: u16,
+    /// System calls, sorted by number, at most one entry a number.
+    pub syscalls: Vec<SyscallPlan>,
+    /// Listening sockets that the supervisor binds for it, sorted by name.
+    pub listen: Vec<ListenPlan>,
+    /// Addresses that the supervisor connects to for it, sorted by name.
+    pub connect: Vec<ConnectPlan>,
+    /// The pipe that an `exec` layer reads as its standard input.
+    pub stdin: Option<Name>,
+    /// The pipe that an `exec` layer writes as its standard output.
+    pub stdout: Option<Name>,
+    /// Resource limits.
+    pub limits: Limits,
+    /// What happens when it ends.
+    pub restart: Restart,
+    /// Protections that may be missing, sorted. Everything else is demanded.
+    pub optional: Vec<Protection>,
+    /// What of the host's file system it sees besides its file grants.
+    pub view: View,
+    /// Environment of an `exec` layer; nothing else is ever in it.
+    pub env: BTreeMap<String, String>,
+    /// Capabilities left to it, by number (`CAP_NET_RAW` is 13), sorted. Nearly always empty.
+    pub capabilities: Vec<u8>,
+    /// Whether it may make memory executable that was writable (turns off
+    /// `PR_SET_MDWE`).
+    pub execmem: bool,
+    /// User and group, when the policy fixes them; otherwise every instance gets its own.
+    pub uid: Option<u32>,
+}
+
+impl LayerPlan {
+    /// The most copies of one layer.
+    pub const MAX_INSTANCES: u16 = 64;
+}
+
+/// What runs in a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Program {
+    /// A function that the daemon's program registered under this name.
+    Run(Name),
+    /// Another program, by absolute path, with its arguments (the path is `argv[0]`).
+    Exec(Vec<String>),
+}
+
+/// What of the file system a layer sees besides its grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum View {
+    /// An empty root. The default for `run` layers.
+    Empty,
+    /// An empty root with the system's programs and libraries in it, read-only: `/usr`, `/lib*`,
+    /// `/bin`, `/sbin`, `/etc/ld.so.cache`, and `/dev/{null,zero,full,urandom}`. The default for
+    /// `exec` layers.
+    System,
+}
+
+/// Resource limits of one instance. `None` is the default that [`Limits::default`] documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory in bytes: by cgroup where there is one, else by `RLIMIT_DATA`.
+    pub memory: u64,
+    /// Open descriptors (`RLIMIT_NOFILE`).
+    pub files: u64,
+    /// Tasks, that is processes and threads: by cgroup where there is one, else `RLIMIT_NPROC`.
+    pub tasks: u64,
+    /// Share of one processor in percent (200 is two processors); needs a cgroup.
+    pub cpu: Option<u32>,
+    /// Largest file it may write, in bytes (`RLIMIT_FSIZE`).
+    pub file_size: u64,
+}
+
+impl Default for Limits {
+    /// 256 MiB of memory, 256 descriptors, 16 tasks, no processor limit, files to 1 GiB.
+    fn default() -> Self {
+        Self { memory: 256 << 20, files: 256, tasks: 16, cpu: None, file_size: 1 << 30 }
+    }
+}
+
+/// What happens when an instance ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Which endings are followed by a new start.
+    pub on: RestartOn,
+    /// How many restarts within [`Restart::within`] are tolerated; one more and the supervisor
+    /// gives up as [`Restart::then`] says.
+    pub max: u32,
+    /// The window of [`Restart::max`].
+    pub within: Duration,
+    /// What giving up means.
+    pub then: GiveUp,
+}
+
+impl Default for Restart {
+    /// On failure, at most 5 times within 10 s, then the whole daemon stops.
+    fn default() -> Self {
+        Self {
+            on: RestartOn::Failure,
+            max: 5,
+            within: Duration::from_secs(10),
+            then: GiveUp::StopDaemon,
+        }
+    }
+}
+
+/// Which endings are followed by a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartOn {
+    /// None.
+    Never,
+    /// A nonzero exit code, or death by a signal.
+    Failure,
+    /// Every ending that was not asked for.
+    Always,
+}
+
+/// What happens when a layer has used up its restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GiveUp {
+    /// The daemon stops, with exit code 1.
+    StopDaemon,
+    /// The layer stays down, the others go on.
+    LeaveDown,
+}

@@ -1,0 +1,88 @@
+//! The plan: what was checked, in the form that everything downstream uses.
+//!
+//! Only [`check`](crate::policy::check()) makes a plan, so whoever holds one need not validate
+//! anything again. A plan holds no text positions, comments or `because` lines: two policies that
+//! grant the same have the same [`PolicyId`].
+
+mod channel;
+mod facility;
+mod layer;
+mod protection;
+mod socket;
+mod syscall;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::channel::*;
+pub use self::facility::*;
+pub use self::layer::*;
+pub use self::protection::Protection;
+pub use self::socket::*;
+pub use self::syscall::*;
+use crate::ident::{Name, PolicyId};
+
+/// A whole daemon, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The daemon's name.
+    pub name: Name,
+    /// Its layers, sorted by name.
+    pub layers: Vec<LayerPlan>,
+    /// Its channels, sorted by name. A channel's number on the wire is its place here.
+    pub channels: Vec<ChannelPlan>,
+    /// Its files and directories, sorted by name.
+    pub files: Vec<FilePlan>,
+    /// The other facilities.
+    pub facilities: Facilities,
+    /// What must never be possible, sorted. It holds, or there would be no plan.
+    pub never: Vec<Never>,
+}
+
+/// Something that must never be possible, in any number of steps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Never {
+    /// Who must not.
+    pub layer: Name,
+    /// What it must not reach: `file.key`, `layer.keeper`, `connect.upstream`.
+    pub reach: String,
+    /// Ways through these layers are tolerated, sorted.
+    pub through_except: Vec<Name>,
+}
+
+impl Plan {
+    /// The digest of this plan; see [`PolicyId`].
+    ///
+    /// Postcard of sorted vectors and maps is canonical. It can only fail on a sequence of
+    /// unknown length, of which a plan has none; were that ever to change, two plans must not
+    /// silently share the digest of nothing, so the failure is told.
+    pub fn id(&self) -> Result<PolicyId, postcard::Error> {
+        use blake2::Digest;
+        let bytes = postcard::to_stdvec(self)?;
+        let mut hash = blake2::Blake2s256::new();
+        hash.update(b"cofferdam plan 1\0");
+        hash.update(&bytes);
+        Ok(PolicyId(hash.finalize().into()))
+    }
+
+    /// The layer of that name.
+    pub fn layer(&self, name: &str) -> Option<&LayerPlan> {
+        self.layers.iter().find(|layer| layer.name == name)
+    }
+
+    /// The channel of that name, with its number on the wire.
+    pub fn channel(&self, name: &str) -> Option<(u16, &ChannelPlan)> {
+        let index = self.channels.iter().position(|channel| channel.name == name)?;
+        Some((u16::try_from(index).ok()?, &self.channels[index]))
+    }
+
+    /// The files that `layer` holds rights on.
+    pub fn files_of<'a>(
+        &'a self,
+        layer: &'a Name,
+    ) -> impl Iterator<Item = (&'a FilePlan, &'a [FileRight])> {
+        self.files
+            .iter()
+            .filter_map(move |file| file.grant.get(layer).map(|rights| (file, rights.as_slice())))
+    }
+}
