@@ -2,7 +2,7 @@
 //! kernel's mechanism behind it.
 //!
 //! One source for what people and editors read: [`schema`] makes a JSON Schema of it, and
-//! [`reference`] the tables of `docs/policy.md`. A test compares it with the keys that the reader
+//! [`reference()`] the tables of `docs/policy.md`. A test compares it with the keys that the reader
 //! knows.
 
 mod facility;
