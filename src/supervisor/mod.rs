@@ -3,8 +3,8 @@
 //!
 //! One thread, one poll loop. It never waits on a layer: every descriptor that a layer holds the
 //! other end of is non-blocking, everything that a layer may say is a message of fixed layout
-//! ([`FromLayer`](crate::wire::control::FromLayer)), and one that can't be told something is ended. It holds no channel's keys and
-//! is on no data path.
+//! ([`FromLayer`](crate::wire::control::FromLayer)), and one that can't be told something is ended.
+//! It holds no channel's keys and is on no data path.
 
 mod child;
 mod daemon;
