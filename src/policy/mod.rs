@@ -20,6 +20,7 @@ pub mod language;
 pub mod places;
 pub mod plan;
 pub mod print;
+pub mod signal;
 pub mod syscall;
 
 mod document;

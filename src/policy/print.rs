@@ -10,7 +10,7 @@ mod syscalls;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::plan::{Audit, ChannelPlan, DescriptorKind, Direction, FilePlan, Plan, Rate, Transport};
+use super::plan::{Audit, ChannelPlan, Direction, FilePlan, Plan, Rate, Transport};
 use super::value::show_size;
 
 /// What stands for the reasons, which a plan doesn't hold.
@@ -58,7 +58,7 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
         out.line("methods", inline(methods));
     }
     if channel.fds.max > 0 {
-        let kinds = list(channel.fds.kinds.iter().map(|kind| kind_name(*kind)));
+        let kinds = list(channel.fds.kinds.iter().map(|kind| kind.name()));
         out.line("fds", inline([("max", channel.fds.max.to_string()), ("kinds", kinds)]));
     }
     let audit = match channel.audit {
@@ -91,18 +91,6 @@ fn file(file: &FilePlan, out: &mut Text) {
         out.line("max-open", max);
     }
     out.line("because", quote(REASON));
-}
-
-fn kind_name(kind: DescriptorKind) -> &'static str {
-    match kind {
-        DescriptorKind::FileRead => "file-read",
-        DescriptorKind::FileWrite => "file-write",
-        DescriptorKind::Stream => "stream",
-        DescriptorKind::Datagram => "datagram",
-        DescriptorKind::PipeRead => "pipe-read",
-        DescriptorKind::PipeWrite => "pipe-write",
-        DescriptorKind::SealedMemory => "sealed-memory",
-    }
 }
 
 /// The text so far.

@@ -9,41 +9,7 @@ use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, SemaphoreText, SignalText};
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{SemaphorePlan, SignalPlan};
-
-/// Linux's signals by number (`signal(7)`), the same on every architecture that is built for.
-const SIGNALS: [(&str, u8); 31] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-];
+use crate::policy::signal::{SIGNALS, signal_number};
 
 /// Signals that no process catches, and why they need a reason.
 const UNCAUGHT: [(&str, &str); 2] = [
@@ -54,11 +20,6 @@ const UNCAUGHT: [(&str, &str); 2] = [
 /// A lease this short runs out before it is used, one this long is none.
 const LEASE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(24);
-
-/// The name of a signal, without `SIG`; `None` if there is none of that number.
-pub(crate) fn signal_name(number: u8) -> Option<&'static str> {
-    SIGNALS.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
-}
 
 pub(super) fn signals(
     signals: &[SignalText],
@@ -77,10 +38,10 @@ fn signal(text: &SignalText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opti
     ends::two_layers(text.from.as_ref(), text.to.as_ref(), "a signal", out);
     let mut send = Vec::new();
     for word in text.send.iter().flat_map(|list| &list.value) {
-        let Some((_, number)) = SIGNALS.iter().find(|(name, _)| *name == word.value) else {
+        let Some(number) = signal_number(&word.value) else {
             let bare = word.value.to_ascii_uppercase();
             let bare = bare.strip_prefix("SIG").unwrap_or(&bare);
-            let names = || SIGNALS.iter().map(|(name, _)| *name);
+            let names = || SIGNALS.into_iter();
             let near = names().find(|name| *name == bare).or_else(|| nearest(bare, names()));
             let message = format!("there is no signal `{}`", word.value.escape_debug());
             out.error(Code::UnknownSignal, &word.span, message)
@@ -92,7 +53,7 @@ fn signal(text: &SignalText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opti
         if let (None, Some((name, why))) = (&text.because, uncaught) {
             danger::needs_reason(&word.span, &format!("the signal `{name}`"), why, out);
         }
-        send.push(*number);
+        send.push(number);
     }
     if let Some(list) = text.send.as_ref().filter(|list| list.value.is_empty()) {
         out.error(Code::Empty, &list.span, "no signal is granted")

@@ -17,7 +17,6 @@ mod stream;
 mod syscalls;
 mod useless;
 
-pub(crate) use self::broker::signal_name;
 pub(crate) use self::program::CAPABILITIES;
 
 use std::collections::BTreeMap;

@@ -124,7 +124,7 @@ impl Builder {
             self.grant(Some(plug), own, Heads::End, "");
         }
         for socket in &layer.connect {
-            let lines = vec![show::shorten(&show::connect(&socket.address))];
+            let lines = vec![show::shorten(&socket.address.to_string())];
             let key = format!("connect.{}.{}", layer.name, socket.name);
             let plug = self.node(key, NodeKind::Connect, socket.name.as_str(), lines);
             self.grant(own, Some(plug), Heads::Both, "");

@@ -15,7 +15,6 @@ mod svg;
 
 pub use model::Graph;
 use model::{Edge, EdgeKind, Heads, Node, NodeKind};
-pub(crate) use show::SIGNALS;
 
 use super::plan::LayerPlan;
 use super::syscall;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::policy::plan::{
-    ConnectAddress, DescriptorKind, DescriptorPlan, FileRight, MapRight, Rate,
-};
+use crate::policy::plan::{DescriptorPlan, FileRight, MapRight, Rate};
+use crate::policy::signal::signal_name;
 use crate::policy::value::show_size;
 use crate::text::neutralise;
 
@@ -47,18 +46,6 @@ pub(super) fn size(bytes: u64) -> String {
     show_size(bytes)
 }
 
-pub(super) fn connect(address: &ConnectAddress) -> String {
-    let host = |host: &str| {
-        let v6 = host.contains(':') && !host.starts_with('[');
-        if v6 { format!("[{host}]") } else { host.to_owned() }
-    };
-    match address {
-        ConnectAddress::Tcp { host: name, port } => format!("tcp:{}:{port}", host(name)),
-        ConnectAddress::Udp { host: name, port } => format!("udp:{}:{port}", host(name)),
-        ConnectAddress::Unix(path) => format!("unix:{path}"),
-    }
-}
-
 pub(super) fn rights(rights: &[FileRight]) -> String {
     let name = |right: &FileRight| match right {
         FileRight::Read => "read",
@@ -81,33 +68,16 @@ pub(super) fn map_right(right: MapRight) -> &'static str {
 
 /// `2 × file-read, stream`, empty where none may be sent.
 pub(super) fn descriptors(fds: &DescriptorPlan) -> String {
-    let name = |kind: &DescriptorKind| match kind {
-        DescriptorKind::FileRead => "file-read",
-        DescriptorKind::FileWrite => "file-write",
-        DescriptorKind::Stream => "stream",
-        DescriptorKind::Datagram => "datagram",
-        DescriptorKind::PipeRead => "pipe-read",
-        DescriptorKind::PipeWrite => "pipe-write",
-        DescriptorKind::SealedMemory => "sealed-memory",
-    };
     if fds.max == 0 {
         return String::new();
     }
-    let kinds: Vec<_> = fds.kinds.iter().map(name).collect();
+    let kinds: Vec<_> = fds.kinds.iter().map(|kind| kind.name()).collect();
     format!("{} × {}", fds.max, kinds.join(", "))
 }
 
-/// Linux's signals from 1 (signal(7)), without `SIG`.
-pub(crate) const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
-
 /// `HUP`, or `signal 40` for one without a name.
 pub(super) fn signal(number: u8) -> String {
-    let name = usize::from(number).checked_sub(1).and_then(|at| SIGNALS.get(at));
-    name.map_or_else(|| format!("signal {number}"), |name| (*name).to_owned())
+    signal_name(number).map_or_else(|| format!("signal {number}"), str::to_owned)
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ fn talk(plan: &Plan, layer: &LayerPlan) -> Vec<String> {
         let passes = match channel.fds.max {
             0 => String::new(),
             most => {
-                let kinds = channel.fds.kinds.iter().map(|kind| super::facts::kind_name(*kind));
+                let kinds = channel.fds.kinds.iter().map(|kind| kind.name());
                 format!(", with at most {most} {} descriptor", kinds.collect::<Vec<_>>().join("/"))
             }
         };

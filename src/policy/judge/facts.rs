@@ -7,8 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-pub(super) use facility::{has, kind_name};
-pub(super) use layer::address;
+pub(super) use facility::has;
 
 use super::act::Act;
 use crate::ident::Name;

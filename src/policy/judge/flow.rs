@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::act::Act;
-use super::facts::{address, has};
+use super::facts::has;
 use crate::ident::Name;
 use crate::policy::plan::{
     ChannelPlan, ConnectAddress, Direction, FileRight, ListenAddress, MapRight, Plan,
@@ -249,7 +249,7 @@ impl Flows {
                         }
                         let object = format!("connect.{}.{}", caller.name, connect.name);
                         let rule = format!("layer.{}.connect.{}", caller.name, connect.name);
-                        let target = address(&connect.address);
+                        let target = connect.address.to_string();
                         let words = || format!("connects to {} at {target}", server.name);
                         let way = (&caller.name, Act::Connect, &server.name);
                         self.add(way, &object, &rule, true, words);

@@ -1,18 +1,11 @@
 //! Names that people know for numbers.
 
 use crate::policy::check::CAPABILITIES;
-
-/// Signals by number from 1, alike on x86-64 and 64-bit ARM (signal(7)).
-const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
+use crate::policy::signal::signal_name;
 
 /// A signal's name without `SIG`; real-time signals have numbers only.
 pub(super) fn signal(number: u8) -> String {
-    let name = usize::from(number).checked_sub(1).and_then(|at| SIGNALS.get(at));
-    name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
+    signal_name(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// A capability's name, as policies write it.

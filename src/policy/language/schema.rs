@@ -114,7 +114,7 @@ fn value_schema(kind: &Kind) -> Value {
             let call = pattern(r"^[a-z_][a-z0-9_]*(\(.*\))?$", kind);
             json!({ "anyOf": groups.chain([call]).collect::<Vec<_>>() })
         }
-        Kind::Signal => words(crate::policy::graph::SIGNALS.iter().copied()),
+        Kind::Signal => words(crate::policy::signal::SIGNALS.iter().copied()),
         Kind::Capability => {
             let mut names: Vec<_> = caps::all().iter().map(ToString::to_string).collect();
             names.sort_unstable();

@@ -120,3 +120,18 @@ pub enum DescriptorKind {
     /// A memfd sealed against shrinking, growing and writing.
     SealedMemory,
 }
+
+impl DescriptorKind {
+    /// The word that policies use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FileRead => "file-read",
+            Self::FileWrite => "file-write",
+            Self::Stream => "stream",
+            Self::Datagram => "datagram",
+            Self::PipeRead => "pipe-read",
+            Self::PipeWrite => "pipe-write",
+            Self::SealedMemory => "sealed-memory",
+        }
+    }
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{REASON, Text, duration, inline, list, quote, rate, size};
 use crate::ident::Name;
-use crate::policy::check::signal_name;
 use crate::policy::plan::{MapRight, OnFull, Plan, QueuePlan};
+use crate::policy::signal::signal_name;
 
 pub(super) fn print(plan: &Plan, out: &mut Text) {
     let all = &plan.facilities;

@@ -4,7 +4,6 @@ use std::fmt::{Display, Write};
 
 use crate::ident::Name;
 use crate::policy::judge::act::Act;
-use crate::policy::judge::facts::kind_name;
 use crate::policy::judge::names;
 use crate::policy::plan::{FileRight, LayerPlan, MapRight, Plan};
 use crate::policy::syscall::{by_name, is_dangerous, offering, parse_item};
@@ -77,9 +76,12 @@ pub(super) fn for_yes(
                     .find(|it| Some(it.name.as_str()) == sub)?
                     .address
                     .to_string(),
-                _ => crate::policy::judge::facts::address(
-                    &server.connect.iter().find(|it| Some(it.name.as_str()) == sub)?.address,
-                ),
+                _ => server
+                    .connect
+                    .iter()
+                    .find(|it| Some(it.name.as_str()) == sub)?
+                    .address
+                    .to_string(),
             };
             let (key, note) = match kind {
                 "listen" => ("listen", format!("and take it from layer.{name}")),
@@ -129,7 +131,7 @@ fn channel(plan: &Plan, me: &Name, acts: &[Act], name: &str, sub: Option<&str>) 
     let change = |key, line| Change { table, key, line, replaces: true, note: String::new() };
     let ends = [&channel.from, &channel.to];
     if acts.contains(&Act::Pass) && ends.contains(&me) {
-        let kinds = list(channel.fds.kinds.iter().map(|kind| kind_name(*kind)));
+        let kinds = list(channel.fds.kinds.iter().map(|kind| kind.name()));
         return Some(change("fds", format!("fds = {{ max = 1, kinds = {kinds} }}")));
     }
     let speaks = acts.iter().any(|act| matches!(act, Act::Call | Act::Receive | Act::Pass));

@@ -5,8 +5,8 @@ use crate::ident::Name;
 use crate::policy::judge::act::Act;
 use crate::policy::judge::names;
 use crate::policy::plan::{
-    ChannelPlan, DescriptorKind, Direction, FilePlan, MapRight, MethodPlan, OnFull, Plan,
-    QueuePlan, SignalPlan, Transport,
+    ChannelPlan, Direction, FilePlan, MapRight, MethodPlan, OnFull, Plan, QueuePlan, SignalPlan,
+    Transport,
 };
 
 /// Adds what the facilities' tables state.
@@ -108,7 +108,7 @@ fn channel(channel: &ChannelPlan, out: &mut Vec<Fact>) {
         for layer in [&channel.from, &channel.to] {
             for &kind in &channel.fds.kinds {
                 let bounds = [Bound::count("max", channel.fds.max)];
-                let name = format!("{object}.fds.{}", kind_name(kind));
+                let name = format!("{object}.fds.{}", kind.name());
                 out.push(fact(layer, Act::Pass, name, format!("{object}.fds"), bounds));
             }
         }
@@ -213,17 +213,4 @@ fn fact(
 
 fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
-}
-
-/// The word that policies use for a kind of descriptor.
-pub(in crate::policy::judge) const fn kind_name(kind: DescriptorKind) -> &'static str {
-    match kind {
-        DescriptorKind::FileRead => "file-read",
-        DescriptorKind::FileWrite => "file-write",
-        DescriptorKind::Stream => "stream",
-        DescriptorKind::Datagram => "datagram",
-        DescriptorKind::PipeRead => "pipe-read",
-        DescriptorKind::PipeWrite => "pipe-write",
-        DescriptorKind::SealedMemory => "sealed-memory",
-    }
 }

@@ -3,7 +3,7 @@
 use super::{Bound, Fact};
 use crate::policy::judge::act::Act;
 use crate::policy::judge::names;
-use crate::policy::plan::{ConnectAddress, LayerPlan, Plan};
+use crate::policy::plan::{LayerPlan, Plan};
 use crate::policy::syscall::name_of;
 
 /// Adds what the layers' tables state.
@@ -27,7 +27,7 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
         for connect in &layer.connect {
             let object = format!("connect.{}.{}", layer.name, connect.name);
             let mut fact = fact(layer, Act::Connect, object, &format!("connect.{}", connect.name));
-            fact.bounds.push(Bound::flag("address", true, address(&connect.address)));
+            fact.bounds.push(Bound::flag("address", true, connect.address.to_string()));
             out.push(fact);
         }
     }
@@ -53,17 +53,5 @@ fn fact(layer: &LayerPlan, act: Act, object: String, key: &str) -> Fact {
         rule: format!("layer.{}.{key}", layer.name),
         calls: Vec::new(),
         bounds: Vec::new(),
-    }
-}
-
-/// An address as the policy writes it.
-pub(in crate::policy::judge) fn address(address: &ConnectAddress) -> String {
-    let host = |host: &str| {
-        if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
-    };
-    match address {
-        ConnectAddress::Tcp { host: name, port } => format!("tcp:{}:{port}", host(name)),
-        ConnectAddress::Udp { host: name, port } => format!("udp:{}:{port}", host(name)),
-        ConnectAddress::Unix(path) => format!("unix:{path}"),
     }
 }
