@@ -30,8 +30,6 @@ const SEALS: SealFlags =
 /// All that a layer learns before it is confined.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Slice {
-    /// The daemon's name.
-    pub daemon: Name,
     /// The digest of the whole plan.
     pub policy: PolicyId,
     /// How to confine it; holds its instance and its part of the plan.

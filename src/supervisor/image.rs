@@ -39,7 +39,6 @@ pub struct Ground {
 /// A layer, ready to be started any number of times.
 pub struct Image {
     pub(super) ground: Rc<Ground>,
-    pub(super) daemon: Name,
     pub(super) policy: PolicyId,
     pub(super) plan: LayerPlan,
     pub(super) filter: Filter,
@@ -126,7 +125,6 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
             .map_err(|error| ImageError::Filter { layer: layer.name.clone(), error })?;
         let mut image = Image {
             ground: Rc::clone(&ground),
-            daemon: plan.name.clone(),
             policy,
             plan: with_init(layer),
             filter,

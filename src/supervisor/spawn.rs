@@ -93,7 +93,6 @@ impl Image {
 
     fn slice(&self, order: Order) -> Slice {
         Slice {
-            daemon: self.daemon.clone(),
             policy: self.policy,
             order,
             filter: self.filter.clone(),
