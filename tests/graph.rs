@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use cofferdam::ident::Name;
 use cofferdam::policy::check;
-use cofferdam::policy::graph::{Graph, exposure};
+use cofferdam::policy::graph::Graph;
+use cofferdam::policy::judge::{self, Ways};
 use cofferdam::policy::plan::{
     ConnectAddress, ConnectPlan, Direction, FifoPlan, MapRight, MappedFilePlan, Never, OnFull,
     PipePlan, Plan, QueuePlan, Rate, RegionPlan, SemaphorePlan, SignalPlan,
@@ -240,7 +241,8 @@ fn twenty() -> Plan {
 }
 
 fn draw(file: &str, plan: &Plan) -> String {
-    let graph = Graph::new(plan, &exposure);
+    let ways = Ways::of(plan);
+    let graph = Graph::new(plan, &|layer| judge::exposure(layer, &ways).score);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("graph");
     std::fs::create_dir_all(&folder).unwrap();
     for (ending, text) in [("svg", graph.svg()), ("dot", graph.dot()), ("mmd", graph.mermaid())] {
@@ -359,7 +361,9 @@ fn large_policies_are_drawn() {
 fn graphviz_reads_the_text() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("everything.dot");
-    let text = Graph::new(&everything(), &exposure).dot();
+    let plan = everything();
+    let ways = Ways::of(&plan);
+    let text = Graph::new(&plan, &|layer| judge::exposure(layer, &ways).score).dot();
     assert_eq!(text.matches('{').count(), text.matches('}').count());
     std::fs::write(&path, text).unwrap();
     let Ok(output) = Command::new("dot").arg("-Tplain").arg(&path).output() else {
