@@ -39,7 +39,7 @@
 //! | 3 | [`ipc`] | the facilities by which layers communicate |
 //! | 2 | [`confine`], [`channel`] | what the kernel enforces on a layer; one sealed link |
 //! | 1 | [`policy`], [`wire`], [`seal`] | pure: the policy and its plan, bytes on the wire, keys |
-//! | 0 | [`ident`], [`text`], [`sys`] | names; harmless text; system calls and all unsafe code |
+//! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
 //!
 //! # What is deliberately absent
 //!
@@ -53,6 +53,10 @@ pub mod confine;
 pub mod ident;
 pub mod ipc;
 pub mod layer;
+#[cfg(feature = "testing")]
+pub mod mark;
+#[cfg(not(feature = "testing"))]
+mod mark;
 pub mod policy;
 pub mod seal;
 pub mod supervisor;

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("ident", 0),
     ("text", 0),
+    ("mark", 0),
     ("sys", 0),
     ("policy", 1),
     ("wire", 1),

@@ -1,4 +1,5 @@
 //! The facilities that a layer's code uses, one module each.
 
+pub mod broker;
 pub mod file;
 pub mod message;

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::inbox::{Heard, Inbox};
+use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
 use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop};
 use crate::confine::{Confined, Got, Receipt, confine};
+use crate::ipc::broker::Broker;
 use crate::ipc::message::{Channel, ChannelSpec};
 use crate::policy::plan::Program;
 use crate::seal::{Identity, OsChance};
@@ -104,10 +106,11 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
     match shared.receive_grants() {
         Ok(()) => {
             let shared = Arc::new(shared);
+            let companion: Weak<Shared> = Arc::downgrade(&shared);
             for channel in shared.channels.values() {
-                let companion: Weak<Shared> = Arc::downgrade(&shared);
-                channel.accompany(companion);
+                channel.accompany(companion.clone());
             }
+            shared.broker.accompany(companion);
             Ok(function.run(Layer(shared)))
         }
         Err(error) => Ok(Err(error.to_string())),
@@ -131,6 +134,7 @@ fn shared(
         channel_names.insert(number, name.clone());
         channels.insert(name, Channel::new(spec, Arc::clone(&identity), confined));
     }
+    let broker = Arc::new(Broker::new(inbox.socket()));
     Shared {
         instance: own,
         policy: slice.policy,
@@ -142,6 +146,9 @@ fn shared(
         directories: slice.directories.into_iter().collect(),
         listeners: Mutex::default(),
         files: Mutex::default(),
+        share: slice.share,
+        objects: Objects::default(),
+        broker,
         stop: Stop::default(),
     }
 }

@@ -3,7 +3,9 @@
 pub(crate) mod enter;
 mod exec;
 pub(crate) mod inbox;
+mod objects;
 mod run;
+pub(crate) mod share;
 pub(crate) mod slice;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use tokio::sync::Notify;
 
 use crate::confine::receipt::Receipt;
 use crate::ident::{Instance, Name, PolicyId};
+use crate::ipc::broker::Broker;
 use crate::ipc::file::Directory;
 use crate::ipc::message::Channel;
 
@@ -43,6 +46,9 @@ pub(crate) struct Shared {
     pub(crate) directories: BTreeMap<Name, String>,
     pub(crate) listeners: Mutex<BTreeMap<Name, OwnedFd>>,
     pub(crate) files: Mutex<BTreeMap<Name, OwnedFd>>,
+    pub(crate) share: share::Share,
+    pub(crate) objects: objects::Objects,
+    pub(crate) broker: Arc<Broker>,
     pub(crate) stop: Stop,
 }
 
@@ -175,6 +181,20 @@ impl Layer {
 
     fn file_line(&self, name: &str) -> String {
         format!("[file.{name}] grant = {{ {} = [\"read\"] }}", self.0.instance.layer)
+    }
+
+    /// What the policy grants of a kind under `name`; `line` is the policy's line that would.
+    #[allow(dead_code)]
+    fn granted<'a, T>(
+        &'a self,
+        kind: &'static str,
+        all: &'a [share::Numbered<T>],
+        name_of: impl Fn(&T) -> &Name,
+        name: &str,
+        line: impl FnOnce(&Name) -> String,
+    ) -> Result<&'a share::Numbered<T>, LayerError> {
+        let found = all.iter().find(|it| name_of(&it.plan).as_str() == name);
+        found.ok_or_else(|| self.not_granted(kind, name, line(&self.0.instance.layer)))
     }
 
     fn not_granted(&self, kind: &'static str, name: &str, line: String) -> LayerError {

@@ -142,6 +142,12 @@ impl Shared {
             Heard::Message(ToLayer::Stop, None) => self.stop.ask(),
             Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
             Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
+            Heard::Message(ToLayer::Object { kind, number, part }, Some(fd)) => {
+                self.objects.keep(kind, number, part, fd);
+            }
+            Heard::Message(ToLayer::Answer { request, answer }, fd) => {
+                self.broker.answered(request, answer, fd);
+            }
             Heard::Message(ToLayer::Introduce { channel, peer, key }, Some(socket)) => {
                 let who = peer.to_string();
                 if let Err(error) =

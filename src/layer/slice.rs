@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
+use super::share::Share;
 use crate::confine::Order;
 use crate::confine::filter::Filter;
 use crate::ident::{Name, PolicyId};
@@ -40,6 +41,8 @@ pub struct Slice {
     pub channels: Vec<ChannelSlice>,
     /// Directories that it reaches by path, by the grant's name.
     pub directories: Vec<(Name, String)>,
+    /// Its part in the other facilities.
+    pub share: Share,
     /// What the daemon's program wants every layer to know.
     pub settings: Vec<u8>,
 }

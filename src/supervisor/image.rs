@@ -16,6 +16,7 @@ use crate::confine::paths::Grant;
 use crate::confine::{Identity, spaces};
 use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::message::Side;
+use crate::layer::share::Share;
 use crate::layer::slice::ChannelSlice;
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
@@ -43,6 +44,7 @@ pub struct Image {
     pub(super) plan: LayerPlan,
     pub(super) filter: Filter,
     pub(super) channels: Vec<ChannelSlice>,
+    pub(super) share: Share,
     pub(super) grants: Vec<Grant>,
     pub(super) directories: Vec<(Name, String)>,
     pub(super) settings: Rc<[u8]>,
@@ -129,6 +131,7 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
             plan: with_init(layer),
             filter,
             channels: channels_of(plan, &layer.name),
+            share: Share::of(plan, &layer.name),
             grants: Vec::new(),
             directories: Vec::new(),
             settings: Rc::clone(&settings),

@@ -14,8 +14,8 @@ use crate::wire::control::{FromLayer, ToLayer};
 /// starved of processor time it may take seconds.
 const CONFINING: Duration = Duration::from_secs(30);
 
-/// Control messages heard from one layer in one turn. A layer has two to say in its whole life.
-const HEARD_IN_A_TURN: usize = 4;
+/// Control messages heard from one layer in one turn, so that none holds up the others.
+const HEARD_IN_A_TURN: usize = 16;
 
 impl Supervisor<'_> {
     /// Starts every layer whose time has come.
@@ -62,6 +62,15 @@ impl Supervisor<'_> {
                     Ok(Some(words @ (FromLayer::Exited { .. } | FromLayer::Killed { .. }))),
                     Stage::Serving(_),
                 ) if child.last_words.is_none() => child.last_words = Some(words),
+                (Ok(Some(FromLayer::Ask { request, ask })), Stage::Serving(_)) => {
+                    self.asked(place, request, &ask);
+                }
+                (Ok(Some(FromLayer::Release { semaphore, fence })), Stage::Serving(_)) => {
+                    self.released(place, semaphore, fence);
+                }
+                (Ok(Some(FromLayer::Withdraw { request })), Stage::Serving(_)) => {
+                    self.withdrawn(place, request);
+                }
                 (Ok(Some(_)), _) => return self.breach(place, Breach::Protocol),
                 (Err(breach), _) => return self.breach(place, breach),
             }
@@ -109,6 +118,8 @@ impl Supervisor<'_> {
         for file in &image.files {
             messages.push((ToLayer::File(file.name.clone()), file.open()?));
         }
+        let layer = &self.plan.layers[self.places[place].seat.layer].name;
+        messages.extend(self.objects.of(layer)?);
         for (message, fd) in &messages {
             self.tell(place, message, Some(fd));
         }

@@ -6,6 +6,7 @@
 //! ([`FromLayer`](crate::wire::control::FromLayer)), and one that can't be told something is ended.
 //! It holds no channel's keys and is on no data path.
 
+mod broker;
 mod child;
 mod daemon;
 mod denials;
@@ -14,6 +15,7 @@ mod listen;
 mod lives;
 mod lockdown;
 mod log;
+mod objects;
 mod peers;
 pub mod policy_file;
 mod roster;
@@ -33,6 +35,7 @@ use self::child::Child;
 use self::denials::{Denials, Unexplained};
 use self::image::Image;
 use self::log::Log;
+use self::objects::Objects;
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
@@ -61,6 +64,9 @@ enum StartUp {
     /// A filter, a socket or a file.
     #[error(transparent)]
     Image(#[from] image::ImageError),
+    /// An object of a facility can't be made.
+    #[error(transparent)]
+    Object(#[from] objects::ObjectError),
     /// The supervisor can't take its signals.
     #[error("signals: {0}")]
     Signals(std::io::Error),
@@ -73,6 +79,7 @@ enum StartUp {
 struct Supervisor<'a> {
     plan: Plan,
     images: Vec<Image>,
+    objects: Objects,
     places: Vec<Place>,
     signals: Signals,
     denials: Denials,
@@ -117,6 +124,7 @@ impl<'a> Supervisor<'a> {
         let denials = Denials::open();
         let id = plan.id().map_err(StartUp::Encoding)?;
         let images = image::compile(&plan, id, settings)?;
+        let objects = Objects::make(&plan)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
@@ -131,6 +139,7 @@ impl<'a> Supervisor<'a> {
         Ok(Self {
             plan,
             images,
+            objects,
             places,
             signals,
             denials,

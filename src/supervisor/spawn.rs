@@ -97,6 +97,7 @@ impl Image {
             order,
             filter: self.filter.clone(),
             channels: self.channels.clone(),
+            share: self.share.clone(),
             directories: self.directories.clone(),
             settings: self.settings.to_vec(),
         }

@@ -2,12 +2,13 @@
 //!
 //! The two directions differ on purpose. The supervisor is trusted by its layers, so what it says
 //! is an ordinary serialised enum ([`ToLayer`]). A layer is not trusted by its supervisor, so what
-//! it may say is four messages of fixed layout ([`FromLayer`]): one tag byte, then fields at fixed
-//! places, and nothing in them that decides how much is read. Each is allowed once and in one state
-//! only, so a layer that says anything else is ended.
+//! it may say is a few messages of fixed layout ([`FromLayer`]): one tag byte, then fields at fixed
+//! places, and nothing in them that decides how much is read. Each is allowed in one state only, so
+//! a layer that says anything else is ended.
 
 use serde::{Deserialize, Serialize};
 
+use super::broker::{Answer, Ask};
 use crate::ident::{Instance, Name};
 
 /// The largest control message in either direction, in bytes.
@@ -26,6 +27,32 @@ pub enum ToLayer {
     Listener(Name),
     /// A file that the policy grants, opened with the granted rights; the descriptor goes with it.
     File(Name),
+    /// An object of a facility; the descriptor goes with it. One that comes again takes the place
+    /// of the former.
+    Object {
+        /// What it is.
+        kind: Object,
+        /// The facility's number in the plan.
+        number: u16,
+        /// Which part of it, where a facility has several.
+        part: u32,
+    },
+    /// A new peer on a pipe; this side's end of it goes with it.
+    Pipe {
+        /// The pipe's number in the plan.
+        pipe: u16,
+        /// Who is at the other end.
+        peer: Instance,
+        /// The peer's public key (X25519).
+        key: [u8; 32],
+    },
+    /// What became of a request; a descriptor may go with it.
+    Answer {
+        /// The number that the layer gave the request.
+        request: u32,
+        /// What became of it.
+        answer: Answer,
+    },
     /// A new peer on a channel; this side's end of the socketpair goes with it.
     Introduce {
         /// The channel's number in the plan.
@@ -46,6 +73,23 @@ pub enum ToLayer {
     Start,
     /// Finish what is under way and return.
     Stop,
+}
+
+/// What a descriptor is that [`ToLayer::Object`] hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Object {
+    /// The memory of a region, open with the granted right.
+    Region,
+    /// A mapped file, open with the granted right.
+    MappedFile,
+    /// The sending end of a message queue.
+    QueueSend,
+    /// The receiving end of a message queue.
+    QueueReceive,
+    /// A key of a message queue, in sealed memory; the part is its number.
+    QueueKey,
+    /// The reading end of a named pipe.
+    Fifo,
 }
 
 /// From a layer to the supervisor.
@@ -70,12 +114,35 @@ pub enum FromLayer {
         /// The signal.
         signal: u8,
     },
+    /// A request, to which an [`Answer`] comes.
+    Ask {
+        /// A number of the layer's own choice, by which it knows the answer.
+        request: u32,
+        /// What it asks for.
+        ask: Ask,
+    },
+    /// A lease is given back. There is no answer.
+    Release {
+        /// The semaphore's number in the plan.
+        semaphore: u16,
+        /// The lease.
+        fence: u64,
+    },
+    /// The layer no longer waits for this request. If it can still be withdrawn, the answer is
+    /// that its time has passed.
+    Withdraw {
+        /// The request.
+        request: u32,
+    },
 }
 
 const READY: u8 = 1;
 const FAILED: u8 = 2;
 const EXITED: u8 = 3;
 const KILLED: u8 = 4;
+const ASK: u8 = 5;
+const RELEASE: u8 = 6;
+const WITHDRAW: u8 = 7;
 
 impl FromLayer {
     /// The message's bytes.
@@ -91,6 +158,16 @@ impl FromLayer {
             }
             Self::Exited { code } => vec![EXITED, *code],
             Self::Killed { signal } => vec![KILLED, *signal],
+            Self::Ask { request, ask } => {
+                let mut bytes = vec![ASK];
+                bytes.extend_from_slice(&request.to_le_bytes());
+                ask.encode(&mut bytes);
+                bytes
+            }
+            Self::Release { semaphore, fence } => {
+                [&[RELEASE][..], &semaphore.to_le_bytes(), &fence.to_le_bytes()].concat()
+            }
+            Self::Withdraw { request } => [&[WITHDRAW][..], &request.to_le_bytes()].concat(),
         }
     }
 
@@ -108,6 +185,17 @@ impl FromLayer {
             }
             [EXITED, code] => Some(Self::Exited { code: *code }),
             [KILLED, signal] => Some(Self::Killed { signal: *signal }),
+            [ASK, rest @ ..] => {
+                let (request, ask) = rest.split_first_chunk()?;
+                Some(Self::Ask { request: u32::from_le_bytes(*request), ask: Ask::decode(ask)? })
+            }
+            [RELEASE, s0, s1, fence @ ..] => Some(Self::Release {
+                semaphore: u16::from_le_bytes([*s0, *s1]),
+                fence: u64::from_le_bytes(fence.try_into().ok()?),
+            }),
+            [WITHDRAW, request @ ..] => {
+                Some(Self::Withdraw { request: u32::from_le_bytes(request.try_into().ok()?) })
+            }
             _ => None,
         }
     }
@@ -124,6 +212,12 @@ mod tests {
             FromLayer::Failed("mount: no".into()),
             FromLayer::Exited { code: 3 },
             FromLayer::Killed { signal: 9 },
+            FromLayer::Ask { request: 7, ask: Ask::Signal { grant: 1, index: 2, signal: 3 } },
+            FromLayer::Ask { request: 8, ask: Ask::Acquire { semaphore: 258, wait: 1 << 20 } },
+            FromLayer::Ask { request: 9, ask: Ask::Open { file: 1, how: 3, path: b"a".to_vec() } },
+            FromLayer::Ask { request: u32::MAX, ask: Ask::Connect { address: 513 } },
+            FromLayer::Release { semaphore: 259, fence: 1 << 40 },
+            FromLayer::Withdraw { request: 1 << 30 },
         ];
         for message in messages {
             assert_eq!(FromLayer::decode(&message.encode()), Some(message));
@@ -133,8 +227,15 @@ mod tests {
     #[test]
     fn refuses_what_it_would_not_write() {
         let ready = FromLayer::Ready { key: [7; 32], receipt: [9; RECEIPT_BYTES] }.encode();
-        for bytes in [&[][..], &[0], &[9, 9], &[EXITED], &[EXITED, 1, 1], &ready[..ready.len() - 1]]
-        {
+        for bytes in [
+            &[][..],
+            &[0],
+            &[9, 9],
+            &[EXITED],
+            &[EXITED, 1, 1],
+            &[ASK, 1, 2, 3],
+            &ready[..ready.len() - 1],
+        ] {
             assert_eq!(FromLayer::decode(bytes), None, "{bytes:?}");
         }
         let long = [vec![FAILED], vec![b'x'; MAX_FAILURE + 1]].concat();

@@ -1,5 +1,6 @@
 //! The forms of bytes that cross a boundary between processes. Pure.
 
+pub mod broker;
 pub mod control;
 pub mod limits;
 pub mod record;

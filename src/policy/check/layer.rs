@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{danger, digits, ends, name, program, rate, syscalls, within};
+use super::{danger, digits, ends, implied, name, program, rate, syscalls, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
@@ -59,7 +59,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
             digits,
             out,
         ),
-        syscalls: syscalls::plan(layer, program.as_ref(), out),
+        syscalls: syscalls::plan(layer, program.as_ref(), &implied::items(layer, document), out),
         listen: listen(layer, out),
         connect: connect(layer, out),
         stdin: standard(layer, layer.stdin.as_ref(), Way::In, document, out),

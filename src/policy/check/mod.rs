@@ -6,6 +6,7 @@ mod channel;
 mod danger;
 mod ends;
 mod file;
+mod implied;
 mod layer;
 mod memory;
 mod never;

@@ -33,10 +33,11 @@ const ERRNOS: [&str; 16] = [
     "EROFS",
 ];
 
-/// What the layer's filter answers, call by call.
+/// What the layer's filter answers, call by call. Its facilities have `brought` some calls along.
 pub(super) fn plan(
     layer: &LayerText,
     program: Option<&Program>,
+    brought: &[Item],
     out: &mut Diagnostics,
 ) -> Vec<SyscallPlan> {
     let implied = match program {
@@ -54,9 +55,10 @@ pub(super) fn plan(
         }
     }
     let refusals = refusals(layer, out);
-    refused_and_granted(&items, &refusals, implied, out);
+    refused_and_granted(&items, &refusals, brought, implied, out);
 
-    let granted: Vec<Item> = items.iter().map(|(_, item)| item.clone()).collect();
+    let own = items.iter().map(|(_, item)| item);
+    let granted: Vec<Item> = own.chain(brought).cloned().collect();
     let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.number, refusal.errno)).collect();
     let plans = syscall::assemble(&granted, &refused, implied);
     without_effect(&items, &refusals, &plans, implied, out);
@@ -161,13 +163,14 @@ fn refusals<'d>(layer: &'d LayerText, out: &mut Diagnostics) -> Vec<Refusal<'d>>
 fn refused_and_granted(
     items: &[(&At<String>, Item)],
     refusals: &[Refusal<'_>],
+    brought: &[Item],
     implied: Implied,
     out: &mut Diagnostics,
 ) {
     if refusals.is_empty() {
         return;
     }
-    let always = always_granted(&syscall::assemble(&[], &[], implied));
+    let always = always_granted(&syscall::assemble(brought, &[], implied));
     let granted: Vec<_> = items
         .iter()
         .map(|(text, item)| {
@@ -180,7 +183,7 @@ fn refused_and_granted(
         let message = format!("`{call}` is refused here and granted");
         if always.contains(&refusal.number) {
             out.error(Code::RefusedAndGranted, &refusal.text.span, message)
-                .label("every layer of this kind needs this call")
+                .label("every layer of this kind, or with such a facility, needs this call")
                 .help("take the refusal out");
         } else if let Some((text, _)) =
             granted.iter().find(|(_, calls)| calls.contains(&refusal.number))

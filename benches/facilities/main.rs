@@ -1,0 +1,19 @@
+//! What each facility costs beside the bare kernel object, used in the same pattern in the same
+//! run. The figures to compare are the ratios.
+//!
+//! `cargo bench --bench facilities [-- NAME]`
+
+#![allow(missing_docs)]
+
+type Bench = (&'static str, fn());
+
+const BENCHES: &[Bench] = &[];
+
+fn main() {
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    for (name, bench) in BENCHES {
+        if wanted.as_ref().is_none_or(|wanted| name.contains(wanted.as_str())) {
+            bench();
+        }
+    }
+}

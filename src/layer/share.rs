@@ -1,0 +1,63 @@
+//! A layer's share of the facilities, as its slice of the plan lists it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ident::Name;
+use crate::policy::plan::{
+    FifoPlan, FilePlan, MappedFilePlan, PipePlan, Plan, QueuePlan, RegionPlan, SemaphorePlan,
+    SignalPlan,
+};
+
+/// A part of the plan, with its number there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Numbered<T> {
+    /// Its place in its list of the plan: what it is called in control messages.
+    pub number: u16,
+    /// What the policy says of it.
+    pub plan: T,
+}
+
+/// The facilities in which a layer has a part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Share {
+    /// Files and directories that it holds rights on.
+    pub files: Vec<Numbered<FilePlan>>,
+    /// Signals that it sends or receives.
+    pub signals: Vec<Numbered<SignalPlan>>,
+    /// Queues that it sends on or receives from.
+    pub queues: Vec<Numbered<QueuePlan>>,
+    /// Pipes that it writes or reads.
+    pub pipes: Vec<Numbered<PipePlan>>,
+    /// Named pipes that it reads.
+    pub fifos: Vec<Numbered<FifoPlan>>,
+    /// Semaphores that it may hold.
+    pub semaphores: Vec<Numbered<SemaphorePlan>>,
+    /// Regions that it maps.
+    pub regions: Vec<Numbered<RegionPlan>>,
+    /// Files that it maps.
+    pub mapped_files: Vec<Numbered<MappedFilePlan>>,
+}
+
+impl Share {
+    /// What of `plan` is `layer`'s.
+    pub fn of(plan: &Plan, layer: &Name) -> Self {
+        fn pick<T: Clone>(all: &[T], is_mine: impl Fn(&T) -> bool) -> Vec<Numbered<T>> {
+            (0..)
+                .zip(all)
+                .filter(|(_, plan)| is_mine(plan))
+                .map(|(number, plan)| Numbered { number, plan: plan.clone() })
+                .collect()
+        }
+        let all = &plan.facilities;
+        Self {
+            files: pick(&plan.files, |it| it.grant.contains_key(layer)),
+            signals: pick(&all.signals, |it| it.from == *layer || it.to == *layer),
+            queues: pick(&all.queues, |it| it.send.contains(layer) || it.receive.contains(layer)),
+            pipes: pick(&all.pipes, |it| it.from == *layer || it.to == *layer),
+            fifos: pick(&all.fifos, |it| it.to == *layer),
+            semaphores: pick(&all.semaphores, |it| it.holders.contains(layer)),
+            regions: pick(&all.regions, |it| it.grant.contains_key(layer)),
+            mapped_files: pick(&all.mapped_files, |it| it.grant.contains_key(layer)),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The kernel objects of the facilities: made before the first layer starts, kept until the last
+//! one has ended, handed out as descriptors with no more rights than the policy grants.
+
+mod region;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::ident::Name;
+use crate::policy::plan::Plan;
+use crate::wire::control::{Object, ToLayer};
+
+use self::region::Region;
+
+/// What goes over to a layer: a message and the descriptor that goes with it.
+pub type Handed = (ToLayer, OwnedFd);
+
+/// Every object.
+pub struct Objects {
+    regions: Vec<Region>,
+}
+
+/// An object can't be made.
+#[derive(Debug, thiserror::Error)]
+#[error("[{kind}.{name}] {error}")]
+pub struct ObjectError {
+    kind: &'static str,
+    name: Name,
+    error: io::Error,
+}
+
+impl Objects {
+    /// Makes all that the plan asks for.
+    pub fn make(plan: &Plan) -> Result<Self, ObjectError> {
+        let all = &plan.facilities;
+        Ok(Self { regions: each("region", &all.regions, |plan| &plan.name, Region::make)? })
+    }
+
+    /// What `layer` holds from its start.
+    pub fn of(&self, layer: &Name) -> io::Result<Vec<Handed>> {
+        let mut handed = Vec::new();
+        for (number, region) in (0..).zip(&self.regions) {
+            if let Some(fd) = region.of(layer)? {
+                handed.push((ToLayer::Object { kind: Object::Region, number, part: 0 }, fd));
+            }
+        }
+        Ok(handed)
+    }
+}
+
+/// Makes one object for each plan, and names the one that can't be made.
+fn each<P, T>(
+    kind: &'static str,
+    plans: &[P],
+    name: impl Fn(&P) -> &Name,
+    make: impl Fn(&P) -> io::Result<T>,
+) -> Result<Vec<T>, ObjectError> {
+    let blame = |plan: &P, error| ObjectError { kind, name: name(plan).clone(), error };
+    plans.iter().map(|plan| make(plan).map_err(|error| blame(plan, error))).collect()
+}

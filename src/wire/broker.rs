@@ -1,0 +1,158 @@
+//! What a layer asks the supervisor to do for it, and the answers.
+//!
+//! A request names everything by its number in the plan, and the supervisor looks up whether the
+//! sender may: nothing in a request says who sends it. Each has a fixed layout; only a path, as the
+//! last part, takes what is left.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest path in a request, in bytes.
+pub const MAX_PATH: usize = 1024;
+
+/// A wait of this many milliseconds has no end.
+pub const FOR_EVER: u32 = u32::MAX;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Send a signal.
+    Signal {
+        /// The grant's number in the plan.
+        grant: u16,
+        /// Which copy of the receiving layer.
+        index: u16,
+        /// The signal's number.
+        signal: u8,
+    },
+    /// Lease a permit of a semaphore.
+    Acquire {
+        /// The semaphore's number in the plan.
+        semaphore: u16,
+        /// How long to wait for one, in milliseconds; see [`FOR_EVER`].
+        wait: u32,
+    },
+    /// Open something beneath a directory.
+    Open {
+        /// The file grant's number in the plan.
+        file: u16,
+        /// What for, in bits of [`open`].
+        how: u16,
+        /// Where, relative to the directory.
+        path: Vec<u8>,
+    },
+    /// Connect to an address.
+    Connect {
+        /// The address's number in the layer's own plan.
+        address: u16,
+    },
+}
+
+/// What a file is opened for: bits of [`Ask::Open`].
+pub mod open {
+    /// To read.
+    pub const READ: u16 = 1;
+    /// To write.
+    pub const WRITE: u16 = 1 << 1;
+    /// Every write goes to the end.
+    pub const APPEND: u16 = 1 << 2;
+    /// Cut to nothing when it is opened.
+    pub const TRUNCATE: u16 = 1 << 3;
+    /// Made if it isn't there.
+    pub const CREATE: u16 = 1 << 4;
+    /// Made, and refused if it is there.
+    pub const EXCLUSIVE: u16 = 1 << 5;
+    /// Not opened but removed.
+    pub const REMOVE: u16 = 1 << 6;
+    /// A nameless file on the same file system, to replace another with.
+    pub const DRAFT: u16 = 1 << 7;
+    /// Not opened: the draft made last gets this name, in place of whatever had it.
+    pub const REPLACE: u16 = 1 << 8;
+}
+
+/// What becomes of a request. A descriptor may come with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It was done.
+    Done,
+    /// A permit is leased.
+    Leased {
+        /// The semaphore's number in the plan.
+        semaphore: u16,
+        /// Names this lease; larger than that of every earlier one of this semaphore.
+        fence: u64,
+        /// Whether the permit's last holder died with it, or let its time run out.
+        abandoned: bool,
+    },
+    /// It was not done.
+    Refused(Refusal),
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The policy doesn't grant it.
+    NotGranted,
+    /// More often than the policy allows, or more at once.
+    Limit,
+    /// The other layer isn't running.
+    PeerDead,
+    /// The time to wait has passed.
+    Timeout,
+    /// A permit that would have to be taken before one that is held.
+    Order,
+    /// The system refused, with this errno.
+    System(i32),
+}
+
+const SIGNAL: u8 = 1;
+const ACQUIRE: u8 = 2;
+const OPEN: u8 = 3;
+const CONNECT: u8 = 4;
+
+impl Ask {
+    /// Appends the request's bytes.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Signal { grant, index, signal } => {
+                out.push(SIGNAL);
+                out.extend_from_slice(&grant.to_le_bytes());
+                out.extend_from_slice(&index.to_le_bytes());
+                out.push(*signal);
+            }
+            Self::Acquire { semaphore, wait } => {
+                out.push(ACQUIRE);
+                out.extend_from_slice(&semaphore.to_le_bytes());
+                out.extend_from_slice(&wait.to_le_bytes());
+            }
+            Self::Open { file, how, path } => {
+                out.push(OPEN);
+                out.extend_from_slice(&file.to_le_bytes());
+                out.extend_from_slice(&how.to_le_bytes());
+                out.extend_from_slice(path);
+            }
+            Self::Connect { address } => {
+                out.push(CONNECT);
+                out.extend_from_slice(&address.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads a request; `None` for anything that [`encode`](Self::encode) would not have written.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let pair = |low: &u8, high: &u8| u16::from_le_bytes([*low, *high]);
+        match bytes {
+            [SIGNAL, g0, g1, i0, i1, signal] => {
+                Some(Self::Signal { grant: pair(g0, g1), index: pair(i0, i1), signal: *signal })
+            }
+            [ACQUIRE, s0, s1, w0, w1, w2, w3] => Some(Self::Acquire {
+                semaphore: pair(s0, s1),
+                wait: u32::from_le_bytes([*w0, *w1, *w2, *w3]),
+            }),
+            [OPEN, f0, f1, h0, h1, path @ ..] if path.len() <= MAX_PATH => {
+                Some(Self::Open { file: pair(f0, f1), how: pair(h0, h1), path: path.to_vec() })
+            }
+            [CONNECT, a0, a1] => Some(Self::Connect { address: pair(a0, a1) }),
+            _ => None,
+        }
+    }
+}
