@@ -8,6 +8,7 @@ use super::roster::{Decision, Ending};
 use super::spawn::StartError;
 use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
+use crate::mark;
 use crate::wire::control::{FromLayer, ToLayer};
 
 /// How long a layer may take to confine itself. It takes milliseconds; on a machine that is
@@ -34,6 +35,7 @@ impl Supervisor<'_> {
         let instance = seat.begin(now);
         match self.images[seat.layer].spawn(instance.clone()) {
             Ok(mut child) => {
+                mark::reached("supervisor.start.spawned");
                 child.deadline = Some(now + CONFINING);
                 self.places[place].life = Life::Running(Box::new(child));
             }
@@ -94,6 +96,7 @@ impl Supervisor<'_> {
             child.kill();
             return self.stop(Outcome::Refused);
         }
+        mark::reached("supervisor.admit.confined");
         child.stage = Stage::Serving(key);
         child.deadline = None;
         let (instance, pid) = (child.instance.clone(), child.pid);
@@ -121,8 +124,10 @@ impl Supervisor<'_> {
         let layer = &self.plan.layers[self.places[place].seat.layer].name;
         messages.extend(self.objects.of(layer)?);
         for (message, fd) in &messages {
+            mark::reached("supervisor.hand-over.object");
             self.tell(place, message, Some(fd));
         }
+        mark::reached("supervisor.hand-over.done");
         self.introduce(place)?;
         self.tell(place, &ToLayer::Start, None);
         Ok(())
@@ -145,9 +150,11 @@ impl Supervisor<'_> {
             Some(FromLayer::Killed { signal }) => ending = Ending::Killed(signal.into()),
             _ => {}
         }
+        mark::reached("supervisor.bury.reaped");
         self.report(&child, ending);
         self.leftovers.extend(child.cgroup.take());
         self.announce_departure(&child);
+        mark::reached("supervisor.bury.announced");
         if matches!(child.last_words, Some(FromLayer::Failed(_))) {
             return self.stop(Outcome::Refused);
         }

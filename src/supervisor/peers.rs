@@ -8,6 +8,7 @@ use super::child::{Child, Stage};
 use super::{Life, Supervisor};
 use crate::channel::socketpair;
 use crate::ident::Instance;
+use crate::mark;
 use crate::wire::control::ToLayer;
 
 /// Two instances that a channel joins, and what each is told.
@@ -30,7 +31,9 @@ impl Supervisor<'_> {
                 key: *key,
             };
             self.tell(places[0], &told(two), Some(&first));
+            mark::reached("supervisor.introduce.one-told");
             self.tell(places[1], &told(one), Some(&second));
+            mark::reached("supervisor.introduce.both-told");
         }
         Ok(())
     }

@@ -1,0 +1,42 @@
+//! The facilities, and for each what its parties do and what must hold after a kill.
+
+mod message;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use cofferdam::Layer;
+
+use crate::case::Story;
+
+/// What a layer comes to.
+pub(crate) type Outcome = Result<(), String>;
+
+/// A facility in the matrix.
+#[derive(Debug)]
+pub(crate) struct Facility {
+    /// As the design calls it.
+    pub name: &'static str,
+    /// The policy, without its head, the gate and `restart`; `DIR` is the case's directory. Its
+    /// layers are killed by name; the supervisor is one party more.
+    pub policy: &'static str,
+    /// The layers, which are killed in turn besides the supervisor.
+    pub layers: &'static [(&'static str, Runs)],
+    /// Where to stop: who comes there, the mark, and for the how-manieth time.
+    pub marks: &'static [(&'static str, &'static str, u32)],
+    /// What must hold when all is over.
+    pub check: fn(&Story) -> Result<(), String>,
+}
+
+/// A layer's function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Runs {
+    Async(fn(Layer) -> Pin<Box<dyn Future<Output = Outcome>>>),
+    #[allow(dead_code)]
+    Blocking(fn(Layer) -> Outcome),
+    /// Another program; it is in the policy as `exec`.
+    #[allow(dead_code)]
+    Exec,
+}
+
+pub(crate) const ALL: &[Facility] = &[message::FACILITY];
