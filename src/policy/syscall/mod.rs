@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn an_unknown_group_names_the_nearest() {
         let error = parse_item("@cor").unwrap_err();
-        assert_eq!(error.to_string(), "there is no group '@cor'");
+        assert_eq!(error.to_string(), "there is no group `@cor`");
         assert_eq!((error.nearest().as_deref(), error.span()), (Some("@core"), 0..4));
         assert_eq!(parse_item("@").unwrap_err().span(), 0..1);
     }
