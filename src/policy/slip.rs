@@ -42,6 +42,11 @@ fn advise(text: &str, span: &Span, message: &str, mistake: &mut Diagnostic) {
         }
     } else if begins("invalid key-value pair") {
         mistake.label("a line is `KEY = VALUE` or `[TABLE]`");
+    } else if begins("invalid comment") {
+        mistake.label("this character is invisible");
+    } else if message.contains("visible characters") {
+        mistake.label("this character is invisible");
+        mistake.help("in a string between double quotes it can be written as `\\u001b`");
     } else if begins("invalid basic string") || begins("invalid literal string") {
         mistake.label("the string has no end in this line");
         mistake.help("a string ends with the quote that it began with");
