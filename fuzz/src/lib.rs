@@ -1,9 +1,13 @@
 //! What the fuzz targets do with bytes: everything that reads them, and what must then hold.
 //!
 //! ```text
-//! cargo +nightly fuzz run policy fuzz/corpus/policy policies tests/policies/bad
-//! cargo fuzz run -s none record          on a stable compiler
+//! cargo fuzz run -s none policy fuzz/corpus/policy policies tests/policies/bad
+//! cargo fuzz run -s none record -- -max_total_time=300
+//! cargo +nightly fuzz run control        with the address sanitizer
 //! ```
+//!
+//! `-s none` is for a stable compiler. What is found on the way goes to the first directory, where
+//! git ignores it.
 //!
 //! `tests/fuzz_smoke.rs` takes in this file, and replays the seeds and changes of them without
 //! cargo-fuzz. So a mistake that fuzzing finds becomes a seed: a file `seed-*` in the corpus.
