@@ -82,15 +82,18 @@ pub(crate) fn connect_address(text: &str) -> Result<ConnectAddress, String> {
             _ => Err(rule.into()),
         };
     }
+    if !matches!(kind, "tcp" | "udp") {
+        return Err(rule.into());
+    }
     let (host, port) = rest.rsplit_once(':').ok_or(rule)?;
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
     let port = port.ok_or("a port is from 1 to 65535")?;
     let host = host_name(host)?;
-    match kind {
-        "tcp" => Ok(ConnectAddress::Tcp { host, port }),
-        "udp" => Ok(ConnectAddress::Udp { host, port }),
-        _ => Err(rule.into()),
-    }
+    Ok(if kind == "tcp" {
+        ConnectAddress::Tcp { host, port }
+    } else {
+        ConnectAddress::Udp { host, port }
+    })
 }
 
 /// A host's address in its one spelling, or its name (RFC 1123, 2.1).

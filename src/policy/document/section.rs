@@ -294,8 +294,20 @@ pub(super) fn wrong_type<T>(value: &Node, rule: &str, out: &mut Diagnostics) -> 
     };
     let mistake = out.error(Code::WrongType, &value.span, rule);
     mistake.label(format!("this is {is}"));
-    if rule.ends_with(" is a table") && matches!(value.value, Value::List(_)) {
-        mistake.help("one pair of brackets begins a table, two begin an item of a list");
+    match &value.value {
+        Value::String(text) if rule.ends_with(" is a whole number") => {
+            let number = text.trim().trim_end_matches('%');
+            if number.len() < 20 && number.parse::<i128>().is_ok() {
+                mistake.help(format!("write `{number}`"));
+            }
+        }
+        Value::Integer(Some(number)) if rule.ends_with(" takes a string") => {
+            mistake.help(format!("write `\"{number}\"`"));
+        }
+        Value::List(_) if rule.ends_with(" is a table") => {
+            mistake.help("one pair of brackets begins a table, two begin an item of a list");
+        }
+        _ => {}
     }
     None
 }
