@@ -18,32 +18,30 @@ fn ask(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
 }
 
-/// The paths of a value's ends; those of `names` have keys that the policy chooses.
+/// Keys whose values are told once for the whole page, or are lists of the policy's own words.
+const WHOLE: [&str; 3] = ["place", "way", "bounds"];
+
+/// The paths of a value's ends. Below `layers` and `may` the policy chooses the keys.
 fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
-    let chosen = match path.rsplit('.').next() {
-        Some("layers") => Some("NAME"),
-        Some("may") => Some("SUBJECT"),
-        _ => None,
-    };
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let whole = WHOLE.contains(&last) || path == "rules[].conditions";
     match value {
-        // These are told in one place of the page.
-        Value::Object(_) if path.ends_with(".place") || path.ends_with(".bounds") => {
-            found.insert(path.to_owned());
-        }
-        Value::Array(_) if path == "way" || path.ends_with(".way") => {
-            found.insert(path.to_owned());
-        }
-        Value::Array(_) if path.ends_with(".bounds") || path.ends_with("rules[].conditions") => {
-            found.insert(path.to_owned());
-        }
-        Value::Object(table) => {
+        Value::Object(table) if !whole => {
             for (key, value) in table {
-                let key = chosen.unwrap_or(key);
+                let key = match last {
+                    "layers" => "NAME",
+                    "may" => "SUBJECT",
+                    _ => key,
+                };
                 let dot = if path.is_empty() { "" } else { "." };
                 paths(value, &format!("{path}{dot}{key}"), found);
             }
         }
-        Value::Array(list) => list.iter().for_each(|it| paths(it, &format!("{path}[]"), found)),
+        Value::Array(items) if !whole => {
+            for value in items {
+                paths(value, &format!("{path}[]"), found);
+            }
+        }
         _ => {
             found.insert(path.to_owned());
         }
@@ -62,7 +60,9 @@ fn told(heading: &str) -> BTreeSet<String> {
 /// Holds what the page says of a verb against what the verb says.
 fn agrees(heading: &str, said: &[Value]) {
     let mut found = BTreeSet::new();
-    said.iter().for_each(|value| paths(value, "", &mut found));
+    for value in said {
+        paths(value, "", &mut found);
+    }
     let told = told(heading);
     let missing: Vec<_> = found
         .difference(&told)
