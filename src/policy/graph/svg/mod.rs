@@ -19,8 +19,9 @@ use text::{escape, mono, sans};
 const MARGIN: f64 = 32.0;
 /// Height of the title.
 const HEADER: f64 = 64.0;
-/// Between two lines that meet one side of a box: their heads don't touch.
-const PORT: f64 = 10.0;
+/// Height of a box for each line that meets one side of it: four fifths of it come between the
+/// lines, so that their heads don't touch.
+const PORT: f64 = 12.5;
 /// The narrowest picture: its legend must fit.
 const NARROWEST: f64 = 620.0;
 
@@ -91,7 +92,7 @@ impl Graph {
         }
         let needed = |(node, (from, to)): (_, &(f64, f64))| {
             let size = node::size(node);
-            Size { height: size.height.max(from.max(*to) + PORT), ..size }
+            Size { height: size.height.max(from.max(*to)), ..size }
         };
         self.nodes.iter().zip(&met).map(needed).collect()
     }
