@@ -408,3 +408,54 @@ fn exit_codes_are_those_of_the_contract() {
     let output = graph(&[policy.to_str().unwrap(), "-o", "/nowhere/web.svg"]);
     assert_eq!(output.status.code(), Some(3));
 }
+
+/// The tips of the heads in a picture.
+fn heads(picture: &str) -> Vec<(f64, f64)> {
+    let tip = |path: &str| {
+        let (x, rest) = path.strip_prefix('M')?.split_once(' ')?;
+        Some((x.parse().ok()?, rest.split_once('L')?.0.parse().ok()?))
+    };
+    picture.split("head\" d=\"").skip(1).filter_map(tip).collect()
+}
+
+#[test]
+fn heads_at_one_box_stand_apart() {
+    let mut text = "cofferdam = 1\nname = \"crowd\"\n".to_owned();
+    let mut senders = Vec::new();
+    for number in 0..20 {
+        let _ = write!(text, "[layer.a{number}]\nrun = \"a\"\nsyscalls = [\"@core\"]\n");
+        senders.push(format!("\"a{number}\""));
+    }
+    let _ = write!(
+        text,
+        "[layer.log]\nrun = \"log\"\nsyscalls = [\"@core\"]\n[queue.lines]\nsend = [{}]\n\
+         receive = [\"log\"]\ndepth = 10\nmax = \"1KiB\"\n",
+        senders.join(", ")
+    );
+    let plan = plan(&text);
+    let picture = Graph::new(&plan, &|_| 1.0).svg();
+    let heads = heads(&picture);
+    assert!(heads.len() > 20, "{heads:?}");
+    for (at, (x, y)) in heads.iter().enumerate() {
+        let close =
+            |(other, beside): &&(f64, f64)| (x - other).abs() < 1.0 && (y - beside).abs() < 9.0;
+        assert!(heads[..at].iter().find(close).is_none(), "{x} {y} in {heads:?}");
+    }
+}
+
+#[test]
+fn lines_end_at_the_last_copy_of_a_layer() {
+    let text = "cofferdam = 1\nname = \"copies\"\n[layer.work]\nrun = \"work\"\ninstances = 8\n\
+                syscalls = [\"@core\"]\n[file.key]\npath = \"/etc/key\"\n\
+                grant = { work = [\"read\"] }\n";
+    let picture = Graph::new(&plan(text), &|_| 1.0).svg();
+    // Its node begins at the left edge, where the drawing's own coordinates begin.
+    let width = |part: &str| -> f64 {
+        part.split_once("width=\"").unwrap().1.split('"').next().unwrap().parse().unwrap()
+    };
+    let copy =
+        picture.split("<rect class=\"box e0\"").find(|part| part.starts_with(" x=\"8\"")).unwrap();
+    let right = 8.0 + width(copy);
+    let heads = heads(&picture);
+    assert!(heads.iter().any(|(x, _)| (x - right).abs() < 0.2), "{right}: {heads:?}");
+}

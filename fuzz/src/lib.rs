@@ -1,9 +1,13 @@
 //! What the fuzz targets do with bytes: everything that reads them, and what must then hold.
 //!
 //! ```text
-//! cargo +nightly fuzz run policy fuzz/corpus/policy policies tests/policies/bad
-//! cargo fuzz run -s none record          on a stable compiler
+//! cargo fuzz run -s none policy fuzz/corpus/policy policies tests/policies/bad
+//! cargo fuzz run -s none record -- -max_total_time=300
+//! cargo +nightly fuzz run control        with the address sanitizer
 //! ```
+//!
+//! `-s none` is for a stable compiler. What is found on the way goes to the first directory, where
+//! git ignores it.
 //!
 //! `tests/fuzz_smoke.rs` takes in this file, and replays the seeds and changes of them without
 //! cargo-fuzz. So a mistake that fuzzing finds becomes a seed: a file `seed-*` in the corpus.
@@ -13,12 +17,17 @@ use std::collections::BTreeMap;
 use cofferdam::confine::filter::{Arch, Verdict, compile};
 use cofferdam::confine::receipt::Receipt;
 use cofferdam::policy;
+use cofferdam::policy::export;
+use cofferdam::policy::graph::Graph;
+use cofferdam::policy::judge::can::can;
+use cofferdam::policy::judge::diff::diff;
+use cofferdam::policy::judge::{self, Ways};
 use cofferdam::policy::plan::{Plan, SyscallPlan};
 use cofferdam::policy::syscall::meaning::permits;
 use cofferdam::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 use cofferdam::wire::record::{Frame, HEADER, Head, Kind, Opening};
 
-/// Bytes as a policy: document, checker, plan, filters, and what they answer.
+/// Bytes as a policy: document, checker, plan, filters, printing, and what questions they answer.
 pub fn policy(bytes: &[u8]) {
     let checked = policy::check("fuzz.toml", bytes);
     let told = checked.render(false);
@@ -34,10 +43,35 @@ pub fn policy(bytes: &[u8]) {
     let packed = postcard::to_stdvec(&plan).expect("every plan can be packed");
     let again: Plan = postcard::from_bytes(&packed).expect("and unpacked");
     assert_eq!(again, plan);
-    plan.id().expect("every plan has a digest");
+    let id = plan.id().expect("every plan has a digest");
     for layer in &plan.layers {
         filter(&layer.syscalls);
     }
+    let printed = policy::check("printed.toml", policy::print(&plan).as_bytes());
+    assert_eq!(printed.plan.map(|plan| plan.id()), Some(Ok(id)), "printing changes the policy");
+    questions(&plan);
+}
+
+/// What people ask about an accepted policy: it is answered, and a picture holds no control
+/// characters.
+fn questions(plan: &Plan) {
+    let ways = Ways::of(plan);
+    for layer in &plan.layers {
+        let account = judge::explain(plan, layer, &ways);
+        assert!((0.0..=10.0).contains(&account.exposure.score), "{}", account.exposure.score);
+        let _ = export::systemd(plan, layer);
+        let _ = export::oci_seccomp(plan, layer);
+        for file in &plan.files {
+            let object = format!("file.{}", file.name);
+            let answer = can(plan, layer.name.as_str(), "open", &object).expect("a sound question");
+            assert_eq!(answer.yes, file.grant.contains_key(&layer.name));
+        }
+    }
+    let graph = Graph::new(plan, &|layer| judge::exposure(layer, &ways).score);
+    for picture in [graph.svg(), graph.dot(), graph.mermaid()] {
+        assert!(!picture.contains(|c: char| c.is_control() && c != '\n'), "{picture:?}");
+    }
+    assert!(diff(plan, plan).is_empty(), "a policy differs from itself");
 }
 
 /// The filter of an accepted layer compiles, and answers as its plan means.

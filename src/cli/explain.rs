@@ -104,7 +104,8 @@ fn mistake(number: u16, args: &Args) -> ExitCode {
 
 fn overview(policy: &Sound, told: &[(&LayerPlan, Account)]) -> String {
     let wide = told.iter().map(|(_, it)| it.layer.as_str().len()).max().unwrap_or(0);
-    let mut out = format!("{}: {} layers\n\n", policy.plan.name, told.len());
+    let layers = if told.len() == 1 { "layer" } else { "layers" };
+    let mut out = format!("{}: {} {layers}\n\n", policy.plan.name, told.len());
     for (_, account) in told {
         let (layer, exposure) = (&account.layer, &account.exposure);
         let _ = writeln!(out, "  {layer:wide$}  {}", score(exposure));
@@ -184,7 +185,8 @@ fn detail(policy: &Sound, layer: &LayerPlan, account: &Account) -> String {
     let exposure = &account.exposure;
     let _ = writeln!(out, "\n  Exposure {}", score(exposure));
     for item in &exposure.items {
-        let share = exposure.share(item);
+        // Without the sign of -0.0.
+        let share = exposure.share(item) + 0.0;
         let line = format!("{}: {}", item.name, neutralise(item.found.as_bytes()));
         out.push_str(&wrap(&format!("    {share:4.2}  "), &line));
     }
@@ -211,7 +213,7 @@ fn layer_json(policy: &Sound, layer: &LayerPlan, account: &Account) -> Value {
             "name": item.name,
             "weight": item.weight,
             "badness": item.badness,
-            "share": exposure.share(item),
+            "share": exposure.share(item) + 0.0,
             "found": item.found,
         })
     });

@@ -12,6 +12,11 @@ use crate::policy::plan::{LayerPlan, Plan};
 
 /// Arguments of `cofferdam export`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What the form can't say is on standard error, a line each.
+
+Exit code 0: all of the policy is in the export; 1: something is not, which for
+most policies is so.")]
 pub struct Args {
     /// The policy to export
     #[arg(value_name = "POLICY")]

@@ -26,6 +26,7 @@ pub mod syscall;
 mod document;
 mod nearest;
 mod render;
+mod slip;
 mod source;
 mod texts;
 mod tree;

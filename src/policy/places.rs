@@ -58,8 +58,13 @@ impl Places {
     }
 
     pub(super) fn span(&self, path: &str) -> Option<Span> {
-        in_table(&self.tree, path)
+        span(&self.tree, path)
     }
+}
+
+/// Where a rule stands in a tree.
+pub(super) fn span(tree: &Table, path: &str) -> Option<Span> {
+    in_table(tree, path)
 }
 
 fn in_table(table: &Table, path: &str) -> Option<Span> {

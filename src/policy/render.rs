@@ -9,6 +9,7 @@ use super::check::Checked;
 use super::diagnostic::{Diagnostic, Label, Severity, Span};
 use super::source::line_of;
 use super::texts::{Source, Texts};
+use crate::text::neutralise;
 
 /// As much of one line is drawn, around the place. Longer lines are nobody's handwriting.
 const LINE_WINDOW: usize = 400;
@@ -37,7 +38,7 @@ impl Checked {
             Severity::Warning => Level::WARNING,
         };
         let mut group = Group::with_title(
-            level.primary_title(calm(&diagnostic.message)).id(diagnostic.code.to_string()),
+            level.primary_title(words(&diagnostic.message)).id(diagnostic.code.to_string()),
         );
         for drawing in drawings(&self.places.texts, &diagnostic.labels) {
             let path = one_line(drawing.path);
@@ -56,7 +57,7 @@ impl Checked {
             group = group.element(snippet);
         }
         for help in &diagnostic.help {
-            group = group.element(Level::HELP.message(calm(help)));
+            group = group.element(Level::HELP.message(words(help)));
         }
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
@@ -172,7 +173,7 @@ fn drawing<'t>(text: &'t Source, window: Span, marks: &[Mark<'_>]) -> Drawing<'t
             .iter()
             .map(|(span, label, primary)| {
                 let inner = span.start - window.start..span.end - window.start;
-                (inner, calm(&label.text), *primary)
+                (inner, words(&label.text), *primary)
             })
             .collect(),
     }
@@ -206,6 +207,12 @@ fn one_line(name: &str) -> String {
         }
     }
     line
+}
+
+/// What is said of the text. It may quote the text, and the renderer takes escape sequences in it
+/// for styles.
+fn words(text: &str) -> String {
+    neutralise(text.as_bytes())
 }
 
 /// Text whose C1 control characters are replaced, each by one of the same length; the renderer

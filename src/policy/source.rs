@@ -7,6 +7,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::code::Code;
 use super::diagnostic::{Diagnostics, Span};
+use super::slip;
+use super::tree::{Table, moved};
 
 /// The largest policy file, in bytes. The largest sensible policy is a hundredth of it.
 pub const MAX_SIZE: usize = 1 << 20;
@@ -43,17 +45,56 @@ pub(crate) fn decode<'b>(bytes: &'b [u8], out: &mut Diagnostics) -> (Cow<'b, str
     (text, !wide)
 }
 
-/// The tree, and the lines in which its syntax is wrong.
+/// The tree, its places moved by `base`, and the lines in which its syntax is wrong.
 ///
 /// Where the syntax is wrong the tree holds what could be made of it.
-pub(crate) fn parse<'t>(text: &'t str, out: &mut Diagnostics) -> (DeTable<'t>, Vec<Span>) {
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    let tree = tree.into_inner();
+pub(crate) fn parse(text: &str, base: usize, out: &mut Diagnostics) -> (Table, Vec<Span>) {
+    let (tree, mut errors) = DeTable::parse_recoverable(text);
+    let without = without_dead_ends(text, &errors);
+    let Some(without) = without else {
+        let wrong = tell(text, tree.get_ref(), &errors, out);
+        return (moved(tree.get_ref(), base), wrong);
+    };
+    let (tree, more) = DeTable::parse_recoverable(&without);
+    errors.extend(more);
+    let wrong = tell(text, tree.get_ref(), &errors, out);
+    (moved(tree.get_ref(), base), wrong)
+}
+
+/// The text with white space for the lines after which the parser gives up, so that what stands
+/// behind them is checked as well; `None` if there are none.
+fn without_dead_ends(text: &str, errors: &[toml::de::Error]) -> Option<String> {
+    let dead_end = |error: &&toml::de::Error| {
+        ["key with no value", "invalid key-value pair"]
+            .iter()
+            .any(|it| error.message().starts_with(it))
+    };
+    let lines: Vec<Span> = errors
+        .iter()
+        .filter(dead_end)
+        .take(Diagnostics::LIMIT)
+        .filter_map(|error| Some(line_of(text, error.span()?.start)))
+        .collect();
+    let mut bytes = (!lines.is_empty()).then(|| text.as_bytes().to_vec())?;
+    for line in lines {
+        bytes[line].fill(b' ');
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Tells what is not TOML; the lines of it.
+fn tell(
+    text: &str,
+    tree: &DeTable<'_>,
+    errors: &[toml::de::Error],
+    out: &mut Diagnostics,
+) -> Vec<Span> {
     let mut wrong: Vec<Span> = Vec::new();
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         // One slip often makes several errors in its line; the first one tells it best.
-        if wrong.last().is_some_and(|last| last.start <= span.start && span.start <= last.end) {
+        let told = |at: usize| wrong.iter().any(|line| line.start <= at && at <= line.end);
+        if told(span.start) {
             continue;
         }
         // To find the line, and the other place, costs a look at the text before it. Who made
@@ -62,14 +103,26 @@ pub(crate) fn parse<'t>(text: &'t str, out: &mut Diagnostics) -> (DeTable<'t>, V
             out.error(Code::Syntax, &span, "this is not TOML either");
             continue;
         }
+        if let Some(opening) = slip::unclosed(text, &span, error.message()) {
+            if !told(opening.start) {
+                let list = text.get(opening.clone()) == Some("[");
+                let (name, close) = if list { ("list", ']') } else { ("table", '}') };
+                out.error(Code::Syntax, &opening, format!("this is not TOML: an unclosed {name}"))
+                    .label(format!("no `{close}` ends it"))
+                    .also(&span, "something new begins here")
+                    .help("what follows is checked once this is mended");
+            }
+            wrong.push(opening.start..text.len());
+            break;
+        }
         wrong.push(line_of(text, span.start));
         if error.message() == "duplicate key" {
-            duplicate(text, &tree, &span, out);
+            duplicate(text, tree, &span, out);
         } else {
-            out.error(Code::Syntax, &span, format!("this is not TOML: {}", error.message()));
+            slip::tell(text, &span, error.message(), out);
         }
     }
-    (tree, wrong)
+    wrong
 }
 
 /// The line around `at`, without its newline.

@@ -82,15 +82,18 @@ pub(crate) fn connect_address(text: &str) -> Result<ConnectAddress, String> {
             _ => Err(rule.into()),
         };
     }
+    if !matches!(kind, "tcp" | "udp") {
+        return Err(rule.into());
+    }
     let (host, port) = rest.rsplit_once(':').ok_or(rule)?;
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
     let port = port.ok_or("a port is from 1 to 65535")?;
     let host = host_name(host)?;
-    match kind {
-        "tcp" => Ok(ConnectAddress::Tcp { host, port }),
-        "udp" => Ok(ConnectAddress::Udp { host, port }),
-        _ => Err(rule.into()),
-    }
+    Ok(if kind == "tcp" {
+        ConnectAddress::Tcp { host, port }
+    } else {
+        ConnectAddress::Udp { host, port }
+    })
 }
 
 /// A host's address in its one spelling, or its name (RFC 1123, 2.1).
@@ -162,11 +165,18 @@ pub(crate) fn address(text: &str) -> Result<ListenAddress, String> {
     let Some((kind, rest)) = text.split_once(':') else {
         return Err(rule.into());
     };
+    if text.parse::<std::net::SocketAddr>().is_ok() {
+        return Err(format!("of which kind? write `tcp:{text}` or `udp:{text}`"));
+    }
     let internet = || {
         rest.parse().map_err(|_| {
             let name = rest.rsplit_once(':').is_some_and(|(host, port)| {
                 port.parse::<u16>().is_ok() && !host.is_empty() && !host.starts_with('[')
             });
+            let port = rest.rsplit_once(':').and_then(|(_, port)| port.parse::<u64>().ok());
+            if port.is_some_and(|port| port > u64::from(u16::MAX)) {
+                return "a port is from 1 to 65535".into();
+            }
             let what = if name && rest.contains(|c: char| c.is_ascii_alphabetic()) {
                 "names are not looked up: write the number, as in"
             } else {
@@ -192,7 +202,9 @@ pub(crate) fn address(text: &str) -> Result<ListenAddress, String> {
 /// Checks that a path is absolute and written in the one plain way.
 pub(crate) fn path(text: &str) -> Result<(), String> {
     if !text.starts_with('/') {
-        return Err("a path begins with `/`".into());
+        let home = text.starts_with('~');
+        let rule = "a path begins with `/`";
+        return Err(if home { format!("{rule}: `~` is nobody's home here") } else { rule.into() });
     }
     if text.len() > PATH_MAX {
         return Err(format!("a path has at most {PATH_MAX} bytes"));

@@ -29,6 +29,7 @@ use super::document::{self, At, CeilingText, Document, Gathered};
 use super::nearest::nearest;
 use super::places::Places;
 use super::plan::{Facilities, Plan};
+use super::tree::Table;
 use crate::ident::Name;
 
 /// What came of checking one policy.
@@ -106,7 +107,7 @@ impl Checked {
 fn plan(gathered: &Gathered, ceiling: Option<&CeilingText>, out: &mut Diagnostics) -> Option<Plan> {
     let wrong_lines = &gathered.wrong;
     let document = document::read(&gathered.tree, out);
-    let plan = judge(&document, out);
+    let plan = judge(&document, &gathered.tree, out);
     if let Some(ceiling) = ceiling {
         ceiling::hold(&document, ceiling, out);
     }
@@ -150,7 +151,7 @@ fn follows_from_absence(code: Code) -> bool {
 }
 
 /// Checks everything against everything; the plan is only valid if nothing was told.
-fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
+fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Plan> {
     let daemon = document.name.as_ref().and_then(|text| name(text, "the daemon", out));
     let layers = Layers::new(document);
     // Everything is looked at before anything that is missing ends the work.
@@ -170,7 +171,7 @@ fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
     plan.never.dedup();
     // Ways through a plan with mistakes would be ways through another policy.
     if !out.has_errors() {
-        never::hold(document, &plan, out);
+        never::hold(document, &plan, tree, out);
         useless::all(document, out);
     }
     Some(plan)
@@ -218,6 +219,9 @@ impl<'d> Layers<'d> {
         if let Some(layer) = self.0.get(text.value.as_str()) {
             return Some(layer);
         }
+        if self.0.keys().any(|name| Name::new(name).is_err() && better(name) == text.value) {
+            return None;
+        }
         let message = format!("there is no layer `{}`", text.value.escape_debug());
         let mistake = out.error(Code::UnknownLayer, &text.span, message);
         match nearest(&text.value, self.0.keys().copied()) {
@@ -235,6 +239,11 @@ impl<'d> Layers<'d> {
     }
 }
 
+/// What a bad name was perhaps meant to be.
+fn better(name: &str) -> String {
+    name.to_ascii_lowercase().replace([' ', '.'], "-")
+}
+
 /// A name, or the rule that it breaks.
 fn name(text: &At<String>, what: &str, out: &mut Diagnostics) -> Option<Name> {
     match Name::new(&text.value) {
@@ -243,7 +252,7 @@ fn name(text: &At<String>, what: &str, out: &mut Diagnostics) -> Option<Name> {
             let message = format!("`{}` can't be the name of {what}", text.value.escape_debug());
             let mistake = out.error(Code::BadName, &text.span, message);
             mistake.label(why.to_string());
-            let better = text.value.to_ascii_lowercase().replace([' ', '.'], "-");
+            let better = better(&text.value);
             if better != text.value && Name::new(&better).is_ok() {
                 mistake.did_you_mean(Some(&better));
             }

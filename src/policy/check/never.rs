@@ -8,8 +8,10 @@ use crate::policy::document::{At, Document, NeverText};
 use crate::policy::judge::Ways;
 use crate::policy::judge::act::Act;
 use crate::policy::nearest::{nearest, one_of};
+use crate::policy::places;
 use crate::policy::plan::{Never, Plan};
 use crate::policy::syscall;
+use crate::policy::tree::Table;
 
 /// The kinds of objects, as they are written.
 const KINDS: [&str; 14] = [
@@ -74,7 +76,9 @@ fn unknown(reach: &At<String>, known: &[String], out: &mut Diagnostics) {
     let message = format!("there is no object `{}`", reach.value.escape_debug());
     let mistake = out.error(Code::UnknownObject, &reach.span, message);
     mistake.label("nothing of that name could be reached");
-    match nearest(&reach.value, known.iter().map(String::as_str)) {
+    let bare = known.iter().find(|id| id.split_once('.').is_some_and(|(_, it)| it == reach.value));
+    let near = bare.map(String::as_str);
+    match near.or_else(|| nearest(&reach.value, known.iter().map(String::as_str))) {
         Some(near) => mistake.did_you_mean(Some(near)),
         None => mistake.help(format!("an object is {}", one_of(KINDS))),
     };
@@ -107,8 +111,8 @@ fn objects(document: &Document) -> Vec<String> {
     all
 }
 
-/// Tells each `never` that the plan breaks, with the way, step by step.
-pub(super) fn hold(document: &Document, plan: &Plan, out: &mut Diagnostics) {
+/// Tells each `never` that the plan breaks, with the way, step by step, and where each stands.
+pub(super) fn hold(document: &Document, plan: &Plan, tree: &Table, out: &mut Diagnostics) {
     if document.never.is_empty() {
         return;
     }
@@ -125,8 +129,19 @@ pub(super) fn hold(document: &Document, plan: &Plan, out: &mut Diagnostics) {
         mistake.label("this must never be possible");
         let count = way.len();
         for (number, step) in way.iter().enumerate() {
-            mistake.help(format!("step {} of {count}: {step}  ({})", number + 1, step.rule));
+            let told = format!("step {} of {count}: {step}", number + 1);
+            match places::span(tree, &step.rule) {
+                Some(span) => mistake.also(&span, told),
+                None => mistake.help(format!("{told}  ({})", step.rule)),
+            };
         }
-        mistake.help("take one of the steps out, or name a layer on the way in `through-except`");
+        if let Some(why) = &text.why {
+            mistake.help(format!("the policy says why: {}", why.value.trim()));
+        }
+        mistake.help(if count > 1 {
+            "take one of the steps out, or name a layer on the way in `through-except`"
+        } else {
+            "take the step out"
+        });
     }
 }

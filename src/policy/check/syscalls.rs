@@ -106,8 +106,13 @@ fn item(text: &At<String>, out: &mut Diagnostics) -> Option<Item> {
         Ok(item) => Some(item),
         Err(error) => {
             let span = inside(&text.span, error.span(), text.value.len());
-            out.error(Code::UnknownCall, &span, error.to_string())
-                .did_you_mean(error.nearest().as_deref());
+            let mistake = out.error(Code::UnknownCall, &span, error.to_string());
+            let near = error.nearest();
+            mistake.did_you_mean(near.as_deref());
+            if near.is_none() && text.value.starts_with('@') {
+                let all = syscall::groups().iter().map(|group| format!("`@{}`", group.name));
+                mistake.help(format!("groups are {}", all.collect::<Vec<_>>().join(", ")));
+            }
             None
         }
     }

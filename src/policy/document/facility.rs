@@ -1,6 +1,6 @@
 //! Reading the facilities beside channels and files, and `[[never]]`.
 
-use super::section::{Section, string, strings, word, wrong_type};
+use super::section::{Section, is_empty, string, strings, word, wrong_type};
 use super::{
     At, FifoText, MapText, NeverText, PipeText, QueueText, SemaphoreText, SignalText, keys,
 };
@@ -132,7 +132,10 @@ fn mapped(
         path,
         size: section.size("size", out),
         durable,
-        grant: section.get("grant").map(|node| At { value: grant, span: node.span.clone() }),
+        grant: section
+            .get("grant")
+            .filter(|node| !grant.is_empty() || is_empty(node))
+            .map(|node| At { value: grant, span: node.span.clone() }),
         because: section.string("because", out),
         name,
     }
@@ -156,6 +159,7 @@ fn never_one(node: &Node, out: &mut Diagnostics) -> Option<NeverText> {
             .help("say what would be lost; reviewers read this");
     }
     Some(NeverText {
+        why,
         layer: never.require("layer", "who must not, as in `layer = \"parser\"`", out),
         reach: never.require("reach", "what, as in `reach = \"file.key\"`", out),
         through_except: never

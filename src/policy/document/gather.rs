@@ -7,7 +7,7 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::source::{self, MAX_SIZE};
 use crate::policy::texts::Texts;
-use crate::policy::tree::{Table, Value, in_order, moved};
+use crate::policy::tree::{Table, Value, in_order};
 
 /// As deep may files include others; a policy that needs more hides what it grants.
 const MAX_DEPTH: usize = 8;
@@ -51,10 +51,10 @@ pub(crate) fn lone(
 ) -> Option<Table> {
     let mut own = Diagnostics::default();
     let (text, worth_reading) = source::decode(bytes, &mut own);
-    let tree = worth_reading.then(|| source::parse(&text, &mut own).0);
     let base = texts.add(name, text.clone().into_owned());
+    let tree = worth_reading.then(|| source::parse(&text, base, &mut own).0);
     out.absorb(own, base);
-    let tree = moved(&tree?, base);
+    let tree = tree?;
     version(&tree, base, out);
     Some(tree)
 }
@@ -71,15 +71,14 @@ impl Gathering<'_> {
     fn file(&mut self, name: &str, bytes: &[u8], out: &mut Diagnostics) -> bool {
         let mut own = Diagnostics::default();
         let (text, worth_reading) = source::decode(bytes, &mut own);
-        let tree = if worth_reading { source::parse(&text, &mut own) } else { Default::default() };
-        let (tree, wrong) = tree;
         let base = self.done.texts.add(name, text.clone().into_owned());
+        let (mut tree, wrong) =
+            if worth_reading { source::parse(&text, base, &mut own) } else { Default::default() };
         out.absorb(own, base);
         if !worth_reading {
             return false;
         }
         self.done.wrong.extend(wrong.iter().map(|line| line.start + base..line.end + base));
-        let mut tree = moved(&tree, base);
         version(&tree, base, out);
         let included = tree.get("include").and_then(|it| strings(&it.node, "include", out));
         if !self.open.is_empty() {

@@ -229,6 +229,7 @@ pub(crate) struct NeverText {
     pub(crate) layer: Option<At<String>>,
     pub(crate) reach: Option<At<String>>,
     pub(crate) through_except: Vec<At<String>>,
+    pub(crate) why: Option<At<String>>,
 }
 
 /// One entry of `grant = { layer = "rw" }`.

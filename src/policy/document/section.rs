@@ -88,12 +88,15 @@ impl<'a> Section<'a> {
 
     /// How often: `"500/s"`, `"1MiB/s"`.
     pub(super) fn rate(&self, key: &str, out: &mut Diagnostics) -> Option<At<RateText>> {
-        let text = self.string(key, out)?;
-        match value::rate(&text.value) {
-            Ok(rate) => Some(At { value: rate, span: text.span }),
+        let value = self.get(key)?;
+        let Value::String(text) = &value.value else {
+            return wrong_type(value, &format!("`{key}` is a rate, as in `\"500/s\"`"), out);
+        };
+        match value::rate(text) {
+            Ok(rate) => Some(At { value: rate, span: value.span.clone() }),
             Err(why) => {
-                let message = format!("`{}` is not a rate", text.value.escape_debug());
-                out.error(Code::BadRate, &text.span, message).label(why);
+                let message = format!("`{}` is not a rate", text.escape_debug());
+                out.error(Code::BadRate, &value.span, message).label(why);
                 None
             }
         }
@@ -176,7 +179,10 @@ impl<'a> Section<'a> {
                 too_many(&value.span, key, table.len(), out);
                 Vec::new()
             }
-            _ => wrong_type(value, &format!("`{key}` is a table"), out).unwrap_or_default(),
+            _ => {
+                let rule = format!("`{key}` is a table, as in `{key} = {{ NAME = ... }}`");
+                wrong_type(value, &rule, out).unwrap_or_default()
+            }
         }
     }
 
@@ -210,6 +216,11 @@ pub(super) fn word<T: Copy>(
     None
 }
 
+/// Whether nothing is in a table, rather than nothing that could be read.
+pub(super) fn is_empty(value: &Node) -> bool {
+    matches!(&value.value, Value::Table(table) if table.is_empty())
+}
+
 /// A list of strings.
 pub(super) fn strings(
     value: &Node,
@@ -225,7 +236,18 @@ pub(super) fn strings(
             let items = list.iter().filter_map(|item| string(item, key, out)).collect();
             Some(At { value: items, span: value.span.clone() })
         }
-        _ => wrong_type(value, &format!("`{key}` is a list of strings"), out),
+        Value::String(text) => {
+            // One string is most often one item, and a command line its words.
+            let words: Vec<_> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+            let rule = format!("`{}` is a list of strings", key.escape_debug());
+            let mistake = out.error(Code::WrongType, &value.span, rule);
+            mistake.label("this is a string");
+            if !words.is_empty() && text.len() <= 64 {
+                mistake.help(format!("write `[{}]`", words.join(", ")));
+            }
+            None
+        }
+        _ => wrong_type(value, &format!("`{}` is a list of strings", key.escape_debug()), out),
     }
 }
 
@@ -270,7 +292,23 @@ pub(super) fn wrong_type<T>(value: &Node, rule: &str, out: &mut Diagnostics) -> 
         Value::List(_) => "a list",
         Value::Table(_) => "a table",
     };
-    out.error(Code::WrongType, &value.span, rule).label(format!("this is {is}"));
+    let mistake = out.error(Code::WrongType, &value.span, rule);
+    mistake.label(format!("this is {is}"));
+    match &value.value {
+        Value::String(text) if rule.ends_with(" is a whole number") => {
+            let number = text.trim().trim_end_matches('%');
+            if number.len() < 20 && number.parse::<i128>().is_ok() {
+                mistake.help(format!("write `{number}`"));
+            }
+        }
+        Value::Integer(Some(number)) if rule.ends_with(" takes a string") => {
+            mistake.help(format!("write `\"{number}\"`"));
+        }
+        Value::List(_) if rule.ends_with(" is a table") => {
+            mistake.help("one pair of brackets begins a table, two begin an item of a list");
+        }
+        _ => {}
+    }
     None
 }
 

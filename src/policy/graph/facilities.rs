@@ -46,13 +46,13 @@ impl Builder {
         for pipe in &all.pipes {
             let raw = if pipe.raw { "raw, " } else { "" };
             let mut lines = vec![format!("{raw}{}", show::size(pipe.capacity.into()))];
-            lines.extend(pipe.rate.map(show::rate));
+            lines.extend(pipe.rate.map(show::byte_rate));
             self.flow(EdgeKind::Pipe, "pipe", (&pipe.name, &pipe.from, &pipe.to), lines);
         }
         for queue in &all.queues {
             let lines = vec![
                 format!("{} × {}", queue.depth, show::size(queue.max.into())),
-                format!("{} priorities", queue.priorities),
+                show::count(queue.priorities, "priority", "priorities"),
             ];
             let key = format!("queue.{}", queue.name);
             let node = self.node(key, NodeKind::Queue, queue.name.as_str(), lines);
@@ -74,7 +74,7 @@ impl Builder {
             self.grant(Some(node), self.at(&fifo.to), Heads::End, "lines");
         }
         for semaphore in &all.semaphores {
-            let mut lines = vec![format!("{} permits", semaphore.permits)];
+            let mut lines = vec![show::count(semaphore.permits, "permit", "permits")];
             lines.extend(semaphore.lease.map(|lease| format!("lease {}", show::duration(lease))));
             lines.extend(semaphore.order.map(|order| format!("order {order}")));
             let key = format!("semaphore.{}", semaphore.name);

@@ -25,11 +25,28 @@ pub(super) fn shorten(text: &str) -> String {
 }
 
 pub(super) fn rate(rate: Rate) -> String {
-    match rate.per {
-        per if per == Duration::from_secs(1) => format!("{}/s", rate.count),
-        per if per == Duration::from_mins(1) => format!("{}/m", rate.count),
-        per if per == Duration::from_hours(1) => format!("{}/h", rate.count),
-        per => format!("{} in {}", rate.count, duration(per)),
+    so_often(&rate.count.to_string(), rate.per)
+}
+
+/// A rate that counts bytes.
+pub(super) fn byte_rate(rate: Rate) -> String {
+    so_often(&size(rate.count.into()), rate.per)
+}
+
+fn so_often(much: &str, per: Duration) -> String {
+    match per {
+        per if per == Duration::from_secs(1) => format!("{much}/s"),
+        per if per == Duration::from_mins(1) => format!("{much}/m"),
+        per if per == Duration::from_hours(1) => format!("{much}/h"),
+        per => format!("{much} in {}", duration(per)),
+    }
+}
+
+/// `1 permit`, `4 permits`; `many` is the plural.
+pub(super) fn count(number: impl Into<u64>, one: &str, many: &str) -> String {
+    match number.into() {
+        1 => format!("1 {one}"),
+        number => format!("{number} {many}"),
     }
 }
 
@@ -100,5 +117,8 @@ mod tests {
         assert_eq!(per(Duration::from_secs(1)), "5/s");
         assert_eq!(per(Duration::from_millis(1500)), "5 in 1500ms");
         assert_eq!(per(Duration::from_mins(5)), "5 in 5m");
+        let much = Rate { count: 32 << 20, per: Duration::from_secs(1) };
+        assert_eq!(byte_rate(much), "32MiB/s");
+        assert_eq!([1_u8, 2].map(|n| count(n, "permit", "permits")), ["1 permit", "2 permits"]);
     }
 }

@@ -18,6 +18,12 @@ impl ItemError {
         Self { fault, span, nearest: None }
     }
 
+    /// A group's name without its `@`.
+    pub(super) fn a_group(text: &str, name: &str) -> Self {
+        let nearest = Some(format!("@{name}"));
+        Self { fault: Fault::UnknownCall(name.to_owned()), span: 0..text.len(), nearest }
+    }
+
     /// Finds the candidate that `text` is a slip of the pen from, if any is close.
     pub(super) fn suggest<'a>(
         mut self,
@@ -66,7 +72,7 @@ pub(super) enum Fault {
 impl fmt::Display for ItemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.fault {
-            Fault::UnknownGroup(name) => write!(f, "there is no group '@{name}'"),
+            Fault::UnknownGroup(name) => write!(f, "there is no group `@{name}`"),
             Fault::UnknownCall(name) => write!(f, "there is no system call `{name}`"),
             Fault::ElsewhereCall(name) => {
                 write!(f, "{ARCHITECTURE} has no system call `{name}`, other architectures do")

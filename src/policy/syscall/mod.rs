@@ -50,7 +50,13 @@ pub enum Implied {
 pub fn parse_item(text: &str) -> Result<Item, ItemError> {
     match text.strip_prefix('@') {
         Some(name) => groups::find(name).map(Item::Group),
-        None => call::parse(text).map(Item::Call),
+        None => call::parse(text).map(Item::Call).map_err(|error| {
+            // Without its `@` a group reads as a call that doesn't exist.
+            match groups().iter().find(|group| group.name == text.trim()) {
+                Some(group) => ItemError::a_group(text, &group.name),
+                None => error,
+            }
+        }),
     }
 }
 
@@ -65,9 +71,16 @@ mod tests {
     }
 
     #[test]
+    fn a_group_without_its_sign_is_named() {
+        let error = parse_item("net-stream").unwrap_err();
+        assert_eq!((error.nearest().as_deref(), error.span()), (Some("@net-stream"), 0..10));
+        assert_eq!(error.to_string(), "there is no system call `net-stream`");
+    }
+
+    #[test]
     fn an_unknown_group_names_the_nearest() {
         let error = parse_item("@cor").unwrap_err();
-        assert_eq!(error.to_string(), "there is no group '@cor'");
+        assert_eq!(error.to_string(), "there is no group `@cor`");
         assert_eq!((error.nearest().as_deref(), error.span()), (Some("@core"), 0..4));
         assert_eq!(parse_item("@").unwrap_err().span(), 0..1);
     }

@@ -11,7 +11,7 @@ mod text;
 
 use std::fmt::Write;
 
-use super::layout::{Link, Point, layout};
+use super::layout::{Link, Point, Size, layout};
 use super::{EdgeKind, Graph, NodeKind};
 use text::{escape, mono, sans};
 
@@ -19,6 +19,9 @@ use text::{escape, mono, sans};
 const MARGIN: f64 = 32.0;
 /// Height of the title.
 const HEADER: f64 = 64.0;
+/// Height of a box for each line that meets one side of it: four fifths of it come between the
+/// lines, so that their heads don't touch.
+const PORT: f64 = 12.5;
 /// The narrowest picture: its legend must fit.
 const NARROWEST: f64 = 620.0;
 
@@ -30,7 +33,7 @@ pub(super) fn level(exposure: f64) -> usize {
 impl Graph {
     /// Draws the graph. The answer is a whole document.
     pub fn svg(&self) -> String {
-        let boxes: Vec<_> = self.nodes.iter().map(node::size).collect();
+        let boxes = self.boxes();
         let links: Vec<_> = self
             .edges
             .iter()
@@ -80,6 +83,20 @@ impl Graph {
         out
     }
 
+    /// How much room each node needs, for its text and for the heads of its lines.
+    fn boxes(&self) -> Vec<Size> {
+        let mut met = vec![(0.0, 0.0); self.nodes.len()];
+        for edge in &self.edges {
+            met[edge.from].0 += PORT;
+            met[edge.to].1 += PORT;
+        }
+        let needed = |(node, (from, to)): (_, &(f64, f64))| {
+            let size = node::size(node);
+            Size { height: size.height.max(from.max(*to)), ..size }
+        };
+        self.nodes.iter().zip(&met).map(needed).collect()
+    }
+
     fn header(&self, out: &mut String) {
         let layers = self.layers();
         let channels = self.edges.iter().filter(|edge| edge.kind == EdgeKind::Channel).count();
@@ -108,8 +125,11 @@ impl Graph {
         let mut text = format!("{} layers.", self.layers());
         for edge in &self.edges {
             if let (Some(from), Some(to)) = (self.nodes.get(edge.from), self.nodes.get(edge.to)) {
+                let _ = write!(text, " {} to {}", from.key, to.key);
                 let label = edge.label().replace('\n', ", ");
-                let _ = write!(text, " {} to {}: {label}.", from.key, to.key);
+                text.push_str(if label.is_empty() { "" } else { ": " });
+                text.push_str(&label);
+                text.push('.');
             }
         }
         text

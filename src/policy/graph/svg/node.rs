@@ -11,6 +11,8 @@ use super::text::{escape, mono, sans};
 const LEADING: f64 = 15.0;
 /// The fold of a document, the cut of an octagon.
 const FOLD: f64 = 12.0;
+/// How far each copy of a layer shows behind the one before it.
+const COPY: f64 = 4.0;
 
 /// How much room a node needs.
 pub(super) fn size(node: &Node) -> Size {
@@ -20,7 +22,16 @@ pub(super) fn size(node: &Node) -> Size {
     let text = lines.fold(sans(&heading(node), 14.0) + badge, f64::max);
     let least = if matches!(node.kind, NodeKind::Layer(..)) { 130.0 } else { 60.0 };
     let width = (before + text + after).max(least);
-    Size { width, height: 34.0 + LEADING * count(node) }
+    let copies = copies(node.kind);
+    Size { width: width + copies, height: 34.0 + LEADING * count(node) + copies }
+}
+
+/// How far the copies of a layer reach past its box, to the right and below: lines end at them.
+fn copies(kind: NodeKind) -> f64 {
+    match kind {
+        NodeKind::Layer(_, instances) => COPY * (f64::from(instances.clamp(1, 3)) - 1.0),
+        _ => 0.0,
+    }
 }
 
 fn count(node: &Node) -> f64 {
@@ -113,15 +124,14 @@ pub(super) fn shape(kind: NodeKind, Size { width: w, height: h }: Size, out: &mu
 
 fn layer(exposure: f64, instances: u16, w: f64, h: f64, out: &mut String) -> std::fmt::Result {
     let step = level(exposure);
-    // Copies show behind.
-    let behind = f64::from(instances.min(3)) - 1.0;
-    for at in [2.0, 1.0] {
+    let behind = copies(NodeKind::Layer(exposure, instances));
+    let (w, h) = (w - behind, h - behind);
+    for at in [2.0 * COPY, COPY] {
         if at <= behind {
             write!(
                 out,
-                "<rect class=\"box e{step}\" x=\"{d}\" y=\"{d}\" width=\"{w:.1}\" height=\"{h:.1}\" \
-                 rx=\"9\"/>",
-                d = at * 4.0
+                "<rect class=\"box e{step}\" x=\"{at}\" y=\"{at}\" width=\"{w:.1}\" \
+                 height=\"{h:.1}\" rx=\"9\"/>"
             )?;
         }
     }
@@ -140,7 +150,7 @@ fn layer(exposure: f64, instances: u16, w: f64, h: f64, out: &mut String) -> std
 
 /// A plug on the side where the daemon is.
 fn outside(daemon_right: bool, w: f64, h: f64, out: &mut String) -> std::fmt::Result {
-    let x = if daemon_right { w - 16.0 } else { 16.0 };
+    let x = if daemon_right { w - 13.0 } else { 13.0 };
     let m = h / 2.0;
     write!(
         out,
