@@ -86,14 +86,9 @@ impl Flows {
         &self.names[place]
     }
 
-    /// How many layers there are.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether there is no layer.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+    /// Every layer, by its place.
+    pub fn names(&self) -> &[Name] {
+        &self.names
     }
 
     /// What flows from a layer.

@@ -40,7 +40,7 @@ pub(super) fn object(plan: &Plan, facts: &Facts, asked: &str) -> Result<String, 
 
 fn unknown(plan: &Plan, facts: &Facts, asked: &str) -> QuestionError {
     let told = |hint| QuestionError::Object { asked: asked.to_owned(), hint };
-    let objects: BTreeSet<&str> = facts.all().iter().map(|fact| fact.object.as_str()).collect();
+    let objects: BTreeSet<&str> = facts.all().map(|fact| &*fact.object).collect();
     // A name without its kind: all that end with it.
     let ending = format!(".{asked}");
     let mut whole: Vec<String> = objects
