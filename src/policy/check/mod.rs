@@ -11,8 +11,10 @@ mod memory;
 mod never;
 mod order;
 mod paths;
+mod permits;
 mod program;
 mod rate;
+mod rights;
 mod stream;
 mod syscalls;
 mod useless;
@@ -171,6 +173,7 @@ fn judge(document: &Document, out: &mut Diagnostics) -> Option<Plan> {
     if !out.has_errors() {
         never::hold(document, &plan, out);
         useless::all(document, out);
+        permits::all(document, out);
     }
     Some(plan)
 }
