@@ -37,7 +37,7 @@ fn compare(compare: Compare, argument: u64) -> bool {
 /// Whether every call that `narrow` allows is allowed by `wide` too.
 ///
 /// May say no where the truth is yes (conditions are looked at one by one), never the reverse.
-pub(crate) fn implies(narrow: &CallRule, wide: &CallRule) -> bool {
+pub fn implies(narrow: &CallRule, wide: &CallRule) -> bool {
     wide.0.iter().all(|goal| narrow.0.iter().any(|fact| follows(fact, goal)))
 }
 
