@@ -14,6 +14,7 @@
 //! A circle in it is a wait without an end. A semaphore with a `lease` is left out: nobody waits
 //! for it for ever.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::order::calls_of;
@@ -116,8 +117,8 @@ fn circle<'w, 'd>(
     by.insert(first.on, (start, first));
     while let Some(at) = waiting.pop_front() {
         for wait in waits.get(&at).into_iter().flatten() {
-            if !by.contains_key(&wait.on) {
-                by.insert(wait.on, (at, wait));
+            if let Entry::Vacant(unseen) = by.entry(wait.on) {
+                unseen.insert((at, wait));
                 waiting.push_back(wait.on);
             }
         }
