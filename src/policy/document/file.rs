@@ -8,16 +8,6 @@ use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::FileRight;
 use crate::policy::tree::Node;
 
-const RIGHTS: [(&str, FileRight); 7] = [
-    ("read", FileRight::Read),
-    ("write", FileRight::Write),
-    ("truncate", FileRight::Truncate),
-    ("create", FileRight::Create),
-    ("remove", FileRight::Remove),
-    ("list", FileRight::List),
-    ("execute", FileRight::Execute),
-];
-
 pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Option<FileText> {
     let file = Section::open(value, &keys::FILE, out)?;
     if !file.has("grant") {
@@ -38,13 +28,14 @@ pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Opt
 }
 
 fn grants(file: &Section<'_>, out: &mut Diagnostics) -> Vec<Grant> {
+    let words = FileRight::ALL.map(|right| (right.name(), right));
     let mut grants = Vec::new();
     for (layer, value) in file.entries("grant", out) {
         let Some(list) = strings(value, &layer.value, out) else { continue };
         not_twice(list.value.iter(), out);
         let told = list.value.len();
         let rights: Vec<_> =
-            list.value.iter().filter_map(|text| word(text, "`grant`", &RIGHTS, out)).collect();
+            list.value.iter().filter_map(|text| word(text, "`grant`", &words, out)).collect();
         if told == 0 {
             let message = format!("`{}` is granted nothing", layer.value.escape_debug());
             out.error(Code::Empty, &list.span, message)
