@@ -57,7 +57,8 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn opens_what_is_beneath_and_nothing_else() {
@@ -86,5 +87,8 @@ mod tests {
         {
             directory.open_read(refused).expect_err(refused);
         }
+        // Also where it may not be listed: root lists it all the same, others don't.
+        std::fs::set_permissions(root.path().join("d"), Permissions::from_mode(0o111)).unwrap();
+        assert_eq!(directory.open_read("d").unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 }
