@@ -207,7 +207,7 @@ fn yes(plan: &Plan, ways: &Ways, objects: &BTreeSet<String>) -> BTreeSet<String>
 /// The objects of a plan, but of the system calls only those that the grants are about.
 fn objects(ways: &Ways) -> BTreeSet<String> {
     let calls = ["syscall.openat", "syscall.ioctl", "syscall.dup", "syscall.clone3"];
-    let facts = ways.facts.all().iter().map(|fact| fact.object.clone());
+    let facts = ways.facts.all().map(|fact| fact.object.to_string());
     let facts = facts.filter(|object| !object.starts_with("syscall."));
     let layers = LAYERS.iter().map(|layer| format!("layer.{layer}"));
     facts.chain(calls.map(str::to_owned)).chain(layers).collect()

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 use super::read::{self, Format, Sound, at, wrap};
 use crate::ident::Name;
 use crate::policy::judge::Fact;
-use crate::policy::judge::calls::{Refusal, Verdict, expressions};
+use crate::policy::judge::calls::{Refusal, Verdict};
 use crate::policy::judge::can::{Answer, Change, REACH, can};
 use crate::policy::judge::explain::words;
-use crate::policy::syscall::by_name;
 use crate::text::neutralise;
 
 /// Arguments of `cofferdam can`.
@@ -80,7 +79,7 @@ fn text(policy: &Sound, answer: &Answer) -> String {
         if let Some(place) = policy.place_of(fact) {
             let _ = writeln!(out, "    {}: {}", at(&place), place.text);
         }
-        conditions(fact, answer.verdict, &mut out);
+        conditions(policy, fact, answer.verdict, &mut out);
     }
     if let (false, Some(Verdict::Refused(refusal))) = (answer.yes, answer.verdict) {
         let _ = writeln!(out, "  the call {}", instead(refusal));
@@ -120,14 +119,13 @@ fn list(names: &[Name]) -> String {
     }
 }
 
-fn conditions(fact: &Fact, verdict: Option<Verdict>, out: &mut String) {
-    let (Some(number), Some(Verdict::Conditional(refusal))) =
-        (fact.object.strip_prefix("syscall.").and_then(by_name), verdict)
+fn conditions(policy: &Sound, fact: &Fact, verdict: Option<Verdict>, out: &mut String) {
+    let (Some((_, forms)), Some(Verdict::Conditional(refusal))) = (policy.forms(fact), verdict)
     else {
         return;
     };
     out.push_str("  only as one of\n");
-    for expression in expressions(number, &fact.calls) {
+    for expression in forms {
         let _ = writeln!(out, "    {expression}");
     }
     let _ = writeln!(out, "  otherwise the call {}", instead(refusal));
@@ -160,15 +158,14 @@ fn change(policy: &Sound, change: &Change) -> String {
 }
 
 fn json(policy: &Sound, answer: &Answer) -> Value {
-    let number = answer.object.strip_prefix("syscall.").and_then(by_name);
     let rule = |fact: &Fact| {
         json!({
             "act": fact.act.name(),
-            "object": fact.object,
-            "rule": fact.rule,
+            "object": &*fact.object,
+            "rule": &*fact.rule,
             "place": Sound::place_json(policy.place_of(fact)),
             "bounds": fact.bounds.iter().map(|it| (it.name, &it.text)).collect::<Vec<_>>(),
-            "conditions": number.map(|number| expressions(number, &fact.calls)),
+            "conditions": policy.forms(fact).map(|(_, forms)| forms),
         })
     };
     let change = answer.change.as_ref().map(|change| {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::ident::Name;
-use crate::policy::judge::calls::expressions;
+use crate::policy::judge::calls::{entry, expressions};
 use crate::policy::judge::{Fact, Step};
 use crate::policy::places::Place;
 use crate::policy::plan::Plan;
@@ -94,16 +94,22 @@ impl Sound {
 
     /// Where the rule of a fact stands: for a system call, the group or the item that grants it.
     pub(super) fn place_of(&self, fact: &Fact) -> Option<Place> {
-        let Some(number) = fact.object.strip_prefix("syscall.").and_then(by_name) else {
+        let Some((number, forms)) = self.forms(fact) else {
             return self.place(&fact.rule);
         };
-        let items = expressions(number, &fact.calls).into_iter();
         let groups = offering(number).into_iter().map(|group| format!("@{}", group.name));
-        let written = items.chain(groups).find_map(|item| {
+        let written = forms.into_iter().chain(groups).find_map(|item| {
             let path = format!("{}.{item}", fact.rule);
             self.checked.places.find(&path).map(|_| path)
         });
-        self.place(&written.unwrap_or_else(|| fact.rule.clone()))
+        self.place(&written.unwrap_or_else(|| fact.rule.to_string()))
+    }
+
+    /// Of a fact about a system call: its number, and the forms in which it may be made.
+    pub(super) fn forms(&self, fact: &Fact) -> Option<(u32, Vec<String>)> {
+        let number = by_name(fact.object.strip_prefix("syscall.")?)?;
+        let entry = entry(self.plan.layer(fact.layer.as_str())?, number)?;
+        Some((number, expressions(number, &entry.allow)))
     }
 
     /// `web.toml:64`, or nothing.

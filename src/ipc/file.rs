@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// A directory that the policy grants to this layer.
 ///
@@ -31,8 +32,17 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let file =
-            File::from(rustix::fs::openat2(&self.0, relative, flags, Mode::empty(), resolve)?);
+        let open = |flags| rustix::fs::openat2(&self.0, relative, flags, Mode::empty(), resolve);
+        let file = match open(flags) {
+            // To open a directory for reading takes the right to list it; to see that it is one
+            // does not.
+            Err(Errno::ACCESS)
+                if open(OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC).is_ok() =>
+            {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            opened => File::from(opened?),
+        };
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -47,7 +57,8 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn opens_what_is_beneath_and_nothing_else() {
@@ -76,5 +87,8 @@ mod tests {
         {
             directory.open_read(refused).expect_err(refused);
         }
+        // Also where it may not be listed: root lists it all the same, others don't.
+        std::fs::set_permissions(root.path().join("d"), Permissions::from_mode(0o111)).unwrap();
+        assert_eq!(directory.open_read("d").unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 }

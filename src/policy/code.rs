@@ -117,6 +117,7 @@ codes! {
     OneSided = 185, "shared memory that is not shared";
     UnknownPipe = 186, "a pipe that is not defined";
     BadMode = 187, "a mode that can't be given to a fifo";
+    PermitAndCall = 188, "a permit and a call that can wait for each other";
 
     // The whole.
     Idle = 190, "a layer that can do nothing";

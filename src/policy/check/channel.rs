@@ -1,6 +1,6 @@
 //! Checking `[channel.NAME]`.
 
-use super::{Layers, danger, digits, name, order, rate, within};
+use super::{Layers, danger, digits, ends, name, order, rate, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -20,15 +20,7 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
     let own_name = name(&channel.name, "a channel", out);
     let from = channel.from.as_ref().and_then(|end| end_of(channel, end, layers, out));
     let to = channel.to.as_ref().and_then(|end| end_of(channel, end, layers, out));
-    if let (Some(from), Some(to)) = (&channel.from, &channel.to)
-        && from.value == to.value
-    {
-        let message = format!("a channel from `{}` to itself", from.value.escape_debug());
-        out.error(Code::ToItself, &to.span, message)
-            .label("the same layer")
-            .also(&from.span, "it begins here")
-            .help("instances of one layer have no channel with each other");
-    }
+    ends::two_layers(channel.from.as_ref(), channel.to.as_ref(), "a channel", out);
     danger::because_has_words(channel.because.as_ref(), out);
     let most = u64::from(ChannelPlan::MAX_MESSAGE);
     let max =

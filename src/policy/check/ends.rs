@@ -69,6 +69,7 @@ pub(super) fn two_layers(
         let message = format!("{what} from `{}` to itself", from.value.escape_debug());
         out.error(Code::ToItself, &to.span, message)
             .label("the same layer")
-            .also(&from.span, "it begins here");
+            .also(&from.span, "it begins here")
+            .help("name two layers, or take it out");
     }
 }

@@ -12,8 +12,10 @@ mod memory;
 mod never;
 mod order;
 mod paths;
+mod permits;
 mod program;
 mod rate;
+mod rights;
 mod stream;
 mod syscalls;
 mod useless;
@@ -173,6 +175,7 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     if !out.has_errors() {
         never::hold(document, &plan, tree, out);
         useless::all(document, out);
+        permits::all(document, out);
     }
     Some(plan)
 }

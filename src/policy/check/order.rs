@@ -63,6 +63,15 @@ pub(super) fn methods(texts: &[MethodText], plans: &mut [MethodPlan], out: &mut 
 
 /// Layers that wait for each other's answers in a circle can all stop at once.
 pub(super) fn calls(document: &Document, out: &mut Diagnostics) {
+    let edges = calls_of(document);
+    let mut finished = BTreeSet::new();
+    for start in edges.keys().copied() {
+        circle(start, &edges, &mut finished, out);
+    }
+}
+
+/// Who calls whom and waits for the answer.
+pub(super) fn calls_of(document: &Document) -> Edges<'_> {
     let mut edges: Edges<'_> = BTreeMap::new();
     for channel in &document.channels {
         let (Some(from), Some(to)) = (&channel.from, &channel.to) else { continue };
@@ -76,14 +85,11 @@ pub(super) fn calls(document: &Document, out: &mut Diagnostics) {
             edges.entry(&from.value).or_default().push(edge);
         }
     }
-    let mut finished = BTreeSet::new();
-    for start in edges.keys().copied() {
-        circle(start, &edges, &mut finished, out);
-    }
+    edges
 }
 
 /// The calls of each layer: whom it calls, where the channel is, and its name.
-type Edges<'d> = BTreeMap<&'d str, Vec<(&'d str, &'d Span, &'d str)>>;
+pub(super) type Edges<'d> = BTreeMap<&'d str, Vec<(&'d str, &'d Span, &'d str)>>;
 
 /// A layer on the way, which of its calls comes next, and the channel by which it was reached.
 type On<'d> = (&'d str, usize, Option<(&'d Span, &'d str)>);

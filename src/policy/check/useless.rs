@@ -1,17 +1,14 @@
 //! Grants that give nothing: warnings, for a policy may well be half written.
 
-use std::collections::BTreeSet;
-
+use super::rights;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, Document, FileText, LayerText, MapText};
-use crate::policy::plan::FileRight;
+use crate::policy::document::{At, Document, LayerText, MapText};
+use crate::policy::plan::SyscallPlan;
 use crate::policy::syscall::{self, Implied, Item};
 
-/// Calls that open a path; one of them is needed for a directory's grant.
-const OPEN: [&str; 2] = ["openat", "openat2"];
-const WRITE: [&str; 4] = ["write", "pwrite64", "writev", "pwritev2"];
-const REMOVE: [&str; 3] = ["unlinkat", "unlink", "rmdir"];
+/// Calls that open a path.
+const OPEN: [&str; 3] = ["openat", "openat2", "open"];
 
 /// Tells what is useless, in a policy without mistakes: one with mistakes may lack what they hide.
 pub(super) fn all(document: &Document, out: &mut Diagnostics) {
@@ -25,25 +22,22 @@ pub(super) fn all(document: &Document, out: &mut Diagnostics) {
             idle(layer, document, out);
         }
         let calls = calls(layer);
-        let mut files = false;
         for file in &document.files {
-            files |= unusable(layer, file, &calls, out);
+            rights::unusable(layer, &calls, file, out);
         }
-        if !files {
+        if !document.files.iter().any(|file| file.is_granted_to(&layer.name.value)) {
             no_file(layer, out);
         }
     }
 }
 
-/// The names of the calls that a layer may make in some way.
-fn calls(layer: &LayerText) -> BTreeSet<&'static str> {
+/// The calls that a layer may make in some way.
+fn calls(layer: &LayerText) -> Vec<SyscallPlan> {
     let items: Vec<Item> =
         layer.syscalls.iter().filter_map(|text| syscall::parse_item(&text.value).ok()).collect();
-    syscall::assemble(&items, &[], Implied::Run)
-        .iter()
-        .filter(|plan| !plan.allow.is_empty())
-        .filter_map(|plan| syscall::name_of(plan.number))
-        .collect()
+    let mut calls = syscall::assemble(&items, &[], Implied::Run);
+    calls.retain(|call| !call.allow.is_empty());
+    calls
 }
 
 /// A layer that nothing can be said to and that can say nothing.
@@ -59,9 +53,7 @@ fn idle(layer: &LayerText, document: &Document, out: &mut Diagnostics) {
     let busy = !layer.listen.is_empty()
         || !layer.connect.is_empty()
         || document.channels.iter().any(|channel| is(&channel.from) || is(&channel.to))
-        || document.files.iter().any(|file| {
-            file.grant.iter().flat_map(|grant| &grant.value).any(|(layer, _)| layer.value == me)
-        })
+        || document.files.iter().any(|file| file.is_granted_to(me))
         || document.signals.iter().any(|signal| is(&signal.from) || is(&signal.to))
         || document.queues.iter().any(|queue| among(&queue.send) || among(&queue.receive))
         || document.pipes.iter().any(|pipe| is(&pipe.from) || is(&pipe.to))
@@ -76,39 +68,6 @@ fn idle(layer: &LayerText, document: &Document, out: &mut Diagnostics) {
             .label("it has no channel, file, socket or other facility")
             .help("grant it something, or take it out");
     }
-}
-
-/// Tells a file grant that the layer's calls can't use; gives whether there is one at all.
-fn unusable(
-    layer: &LayerText,
-    file: &FileText,
-    calls: &BTreeSet<&str>,
-    out: &mut Diagnostics,
-) -> bool {
-    let granted = file.grant.iter().flat_map(|grant| &grant.value);
-    let Some((at, rights)) = granted.into_iter().find(|(one, _)| one.value == layer.name.value)
-    else {
-        return false;
-    };
-    let needs = |right: FileRight, some: &[&str], out: &mut Diagnostics| {
-        let held = rights.value.iter().find(|held| held.value == right);
-        let Some(held) = held.filter(|_| !some.iter().any(|call| calls.contains(call))) else {
-            return;
-        };
-        let words: Vec<_> = some.iter().map(|call| format!("`{call}`")).collect();
-        let message = format!("layer `{}` can't use this right", at.value.escape_debug());
-        out.warning(Code::UnusableFile, &held.span, message)
-            .label(format!("it takes one of {}", words.join(", ")))
-            .also(&layer.name.span, "this layer has none of them")
-            .help("grant the call, or take the right out");
-    };
-    needs(FileRight::Write, &WRITE, out);
-    // These are rights on directories, which a layer opens itself; to open one takes `list` even
-    // if its entries are never read.
-    needs(FileRight::List, &OPEN, out);
-    needs(FileRight::Create, &OPEN, out);
-    needs(FileRight::Remove, &REMOVE, out);
-    true
 }
 
 /// Tells calls that open paths, in a layer that has no path to open.

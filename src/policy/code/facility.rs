@@ -216,6 +216,20 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         },
     ),
     (
+        Code::PermitAndCall,
+        Explanation {
+            why: "A layer that holds a permit may call another one and wait for its answer, while \
+                that one, to answer, waits for the same permit. Neither ever goes on. Only the \
+                code says whether a layer calls while it holds a permit, so this is a warning.",
+            way_out: "Give the permit back before the call, let the other layer answer later with \
+                a one-way method, or add a `lease`, with which the wait has an end.",
+            example: "[semaphore.table]\n\
+                      permits = 1\n\
+                      holders = [\"front\", \"back\"]\n\
+                      lease = \"5s\"",
+        },
+    ),
+    (
         Code::Idle,
         Explanation {
             why: "A layer has no channel, file, socket or other facility, so nothing that it does \

@@ -8,16 +8,6 @@ use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::FileRight;
 use crate::policy::tree::{Node, Value};
 
-const RIGHTS: [(&str, FileRight); 7] = [
-    ("read", FileRight::Read),
-    ("write", FileRight::Write),
-    ("truncate", FileRight::Truncate),
-    ("create", FileRight::Create),
-    ("remove", FileRight::Remove),
-    ("list", FileRight::List),
-    ("execute", FileRight::Execute),
-];
-
 pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Option<FileText> {
     let file = Section::open(value, &keys::FILE, out)?;
     if !file.has("grant") {
@@ -79,7 +69,8 @@ fn grants(file: &Section<'_>, out: &mut Diagnostics) -> Vec<Grant> {
 
 fn right(text: &At<String>, out: &mut Diagnostics) -> Option<At<FileRight>> {
     let Some(rights) = spelled_out(&text.value) else {
-        return word(text, "`grant`", &RIGHTS, out);
+        let words = FileRight::ALL.map(|right| (right.name(), right));
+        return word(text, "`grant`", &words, out);
     };
     let message = format!("`grant` does not take `{}`", text.value);
     out.error(Code::UnknownWord, &text.span, message).help(format!("write {rights}"));

@@ -151,6 +151,13 @@ pub(crate) struct FileText {
     pub(crate) because: Option<At<String>>,
 }
 
+impl FileText {
+    /// Whether a layer has any right on it.
+    pub(crate) fn is_granted_to(&self, layer: &str) -> bool {
+        self.grant.iter().flat_map(|grant| &grant.value).any(|(one, _)| one.value == layer)
+    }
+}
+
 /// `[signal.NAME]`
 #[derive(Debug)]
 pub(crate) struct SignalText {

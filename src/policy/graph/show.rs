@@ -64,16 +64,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 pub(super) fn rights(rights: &[FileRight]) -> String {
-    let name = |right: &FileRight| match right {
-        FileRight::Read => "read",
-        FileRight::Write => "write",
-        FileRight::Truncate => "truncate",
-        FileRight::Create => "create",
-        FileRight::Remove => "remove",
-        FileRight::List => "list",
-        FileRight::Execute => "execute",
-    };
-    rights.iter().map(name).collect::<Vec<_>>().join(" ")
+    rights.iter().map(|right| right.name()).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn map_right(right: MapRight) -> &'static str {

@@ -5,17 +5,18 @@
 //! is a loss, and a different one that is neither wider nor narrower (another path, another
 //! address) is both a gain and a loss.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod through;
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use super::act::Act;
-use super::calls::expressions;
-use super::explain::is_goal;
-use super::facts::{Bound, Fact};
+use super::calls::{entry, expressions};
+use super::facts::{Bound, Fact, syscall};
 use super::reach::{Step, Ways};
 use super::settings::{Setting, settings};
 use crate::ident::Name;
-use crate::policy::plan::{CallRule, Never, Plan};
-use crate::policy::syscall::by_name;
+use crate::policy::plan::{CallRule, LayerPlan, Never, Plan};
 use crate::policy::syscall::meaning::implies;
 
 /// The differences between two plans.
@@ -120,56 +121,64 @@ pub fn diff(old: &Plan, new: &Plan) -> Diff {
         guards_gained: new.never.iter().filter(|it| !old.never.contains(it)).cloned().collect(),
         ..Diff::default()
     };
-    for layer in olds.union(&news) {
-        facts(before.facts.of(layer.as_str()), after.facts.of(layer.as_str()), &mut diff.changes);
-        if let (Some(was), Some(is)) = (old.layer(layer.as_str()), new.layer(layer.as_str())) {
+    for name in olds.union(&news) {
+        let layer = name.as_str();
+        facts(before.facts.of(layer), after.facts.of(layer), &mut diff.changes);
+        if let (Some(was), Some(is)) = (old.layer(layer), new.layer(layer)) {
+            forms(was, is, &mut diff.changes);
             for (was, is) in settings(was).iter().zip(&settings(is)) {
-                setting(layer, was, is, &mut diff.changes);
+                setting(name, was, is, &mut diff.changes);
             }
         }
     }
     diff.changes.sort();
-    let (was, is) = (reached(&before), reached(&after));
-    diff.reach_gained = difference(&after, &is, &was);
-    diff.reach_lost = difference(&before, &was, &is);
+    (diff.reach_gained, diff.reach_lost) = through::differences(&before, &after);
     diff
 }
 
-/// Compares the facts of one layer; both lists are sorted by object and act.
+/// Compares the facts of one layer.
 fn facts(old: &[Fact], new: &[Fact], out: &mut Vec<Change>) {
-    only(new, old, Gain::Gained, out);
-    only(old, new, Gain::Lost, out);
-    for is in new {
-        let Some(was) = find(old, &is.object, is.act) else { continue };
-        forms(was, is, out);
-        for (was, bound_is) in was.bounds.iter().zip(&is.bounds) {
-            if let Some(gain) = bound(was, bound_is) {
-                let (was, text) = (was.text.clone(), bound_is.text.clone());
-                let kind = ChangeKind::Bound(is.act, is.object.clone(), bound_is.name, was, text);
-                out.push(Change { layer: is.layer.clone(), gain, kind, rule: is.rule.clone() });
-            }
+    for pair in side_by_side(old, new) {
+        match pair {
+            (Some(was), Some(is)) => bounds(was, is, out),
+            (None, Some(is)) => only(is, new, old, Gain::Gained, out),
+            (Some(was), None) => only(was, old, new, Gain::Lost, out),
+            (None, None) => {}
         }
     }
 }
 
-/// The facts that only the first list has.
-fn only(mine: &[Fact], others: &[Fact], gain: Gain, out: &mut Vec<Change>) {
-    for fact in mine {
-        let alone = |object| {
-            find(others, object, fact.act).is_none() && find(mine, object, fact.act).is_some()
+/// Walks two sorted lists of facts at once: what both have is one pair.
+fn side_by_side<'f>(
+    old: &'f [Fact],
+    new: &'f [Fact],
+) -> impl Iterator<Item = (Option<&'f Fact>, Option<&'f Fact>)> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (old.peek(), new.peek()) {
+            (Some(was), Some(is)) => was.key().cmp(&is.key()),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
         };
-        // A method of a channel that changes as a whole is told with the channel.
-        if alone(&fact.object) && !parent(&fact.object).is_some_and(alone) {
-            let (layer, rule) = (fact.layer.clone(), fact.rule.clone());
-            let kind = ChangeKind::Act(fact.act, fact.object.clone());
-            out.push(Change { layer, gain, kind, rule });
-        }
+        let was = if order.is_le() { old.next() } else { None };
+        let is = if order.is_ge() { new.next() } else { None };
+        Some((was, is))
+    })
+}
+
+/// Tells a fact that only one of the lists has, `mine`. A method of a channel that changes as a
+/// whole is told with the channel.
+fn only(fact: &Fact, mine: &[Fact], others: &[Fact], gain: Gain, out: &mut Vec<Change>) {
+    let alone = |object| has(mine, object, fact.act) && !has(others, object, fact.act);
+    if !parent(&fact.object).is_some_and(alone) {
+        let kind = ChangeKind::Act(fact.act, fact.object.to_string());
+        out.push(Change { layer: fact.layer.clone(), gain, kind, rule: fact.rule.to_string() });
     }
 }
 
-fn find<'f>(list: &'f [Fact], object: &str, act: Act) -> Option<&'f Fact> {
-    let found = list.binary_search_by(|it| (it.object.as_str(), it.act).cmp(&(object, act)));
-    found.ok().map(|at| &list[at])
+fn has(list: &[Fact], object: &str, act: Act) -> bool {
+    list.binary_search_by(|it| it.key().cmp(&(object, act))).is_ok()
 }
 
 /// `channel.sign` of `channel.sign.hello`, `signal.reload` of `signal.reload.HUP`.
@@ -179,38 +188,51 @@ fn parent(object: &str) -> Option<&str> {
     Some(&object[..dot])
 }
 
-/// Compares the forms of one system call.
-fn forms(old: &Fact, new: &Fact, out: &mut Vec<Change>) {
-    if old.calls == new.calls {
-        return;
+/// Compares the bounds of what a layer may do in both.
+fn bounds(old: &Fact, new: &Fact, out: &mut Vec<Change>) {
+    for (was, is) in old.bounds.iter().zip(&new.bounds) {
+        if let Some(gain) = bound(was, is) {
+            let (was, text) = (was.text.clone(), is.text.clone());
+            let kind = ChangeKind::Bound(new.act, new.object.to_string(), is.name, was, text);
+            out.push(Change { layer: new.layer.clone(), gain, kind, rule: new.rule.to_string() });
+        }
     }
-    let beyond = |some: &[CallRule], others: &[CallRule]| -> Vec<CallRule> {
-        let covered = |rule: &&CallRule| !others.iter().any(|wide| implies(rule, wide));
-        some.iter().filter(covered).cloned().collect()
-    };
-    let (lost, gained) = (beyond(&old.calls, &new.calls), beyond(&new.calls, &old.calls));
-    let gain = match (gained.is_empty(), lost.is_empty()) {
-        (true, true) => return,
-        (false, true) => Gain::Gained,
-        (true, false) => Gain::Lost,
-        (false, false) => Gain::Changed,
-    };
-    let number = new.object.strip_prefix("syscall.").and_then(by_name).unwrap_or(u32::MAX);
-    let kind = ChangeKind::Forms(
-        new.object.clone(),
-        expressions(number, &lost),
-        expressions(number, &gained),
-    );
-    out.push(Change { layer: new.layer.clone(), gain, kind, rule: new.rule.clone() });
+}
+
+/// Compares the forms of the system calls that a layer may make in both.
+fn forms(old: &LayerPlan, new: &LayerPlan, out: &mut Vec<Change>) {
+    for is in &new.syscalls {
+        let Some(was) = entry(old, is.number) else { continue };
+        if was.allow == is.allow || was.allow.is_empty() || is.allow.is_empty() {
+            continue;
+        }
+        let (lost, gained) = (beyond(&was.allow, &is.allow), beyond(&is.allow, &was.allow));
+        let gain = match (gained.is_empty(), lost.is_empty()) {
+            (true, true) => continue,
+            (false, true) => Gain::Gained,
+            (true, false) => Gain::Lost,
+            (false, false) => Gain::Changed,
+        };
+        let (lost, gained) = (expressions(is.number, &lost), expressions(is.number, &gained));
+        let kind = ChangeKind::Forms(syscall(is.number), lost, gained);
+        let rule = format!("layer.{}.syscalls", new.name);
+        out.push(Change { layer: new.name.clone(), gain, kind, rule });
+    }
+}
+
+/// The alternatives of a call that none of the others contains.
+fn beyond(some: &[CallRule], others: &[CallRule]) -> Vec<CallRule> {
+    let covered = |rule: &CallRule| others.iter().any(|wide| implies(rule, wide));
+    some.iter().filter(|rule| !covered(rule)).cloned().collect()
 }
 
 /// How a bound changed.
 fn bound(old: &Bound, new: &Bound) -> Option<Gain> {
     match new.amount.cmp(&old.amount) {
-        std::cmp::Ordering::Greater => Some(Gain::Gained),
-        std::cmp::Ordering::Less => Some(Gain::Lost),
-        std::cmp::Ordering::Equal if old.text == new.text => None,
-        std::cmp::Ordering::Equal => Some(Gain::Changed),
+        Ordering::Greater => Some(Gain::Gained),
+        Ordering::Less => Some(Gain::Lost),
+        Ordering::Equal if old.text == new.text => None,
+        Ordering::Equal => Some(Gain::Changed),
     }
 }
 
@@ -220,56 +242,4 @@ fn setting(layer: &Name, old: &Setting, new: &Setting, out: &mut Vec<Change>) {
         let kind = ChangeKind::Setting(new.name.clone(), was, is);
         out.push(Change { layer: layer.clone(), gain, kind, rule: new.rule.clone() });
     }
-}
-
-/// What each layer reaches in some number of steps: layers, what is outside of the daemon, and
-/// what is kept.
-type Reach<'w> = BTreeMap<&'w Name, HashSet<Goal<'w>>>;
-
-/// A layer, or another object.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Goal<'w> {
-    Layer(&'w Name),
-    Object(&'w str),
-}
-
-fn reached(ways: &Ways) -> Reach<'_> {
-    let goals = ways.facts.all().iter().filter(|fact| is_goal(&fact.object));
-    let goals: Vec<(usize, &Fact)> =
-        goals.filter_map(|fact| Some((ways.flows.place(fact.layer.as_str())?, fact))).collect();
-    let mut reach = BTreeMap::new();
-    for place in 0..ways.flows.len() {
-        let (moved, told) = ways.reached_from(place);
-        let others = (0..moved.len()).filter(|at| moved[*at] && *at != place);
-        let others = others.map(|at| Goal::Layer(ways.flows.name(at)));
-        let objects = goals
-            .iter()
-            .filter(|(holder, fact)| moved[*holder] || told[*holder] && fact.act.learns())
-            .map(|(_, fact)| Goal::Object(fact.object.as_str()));
-        reach.insert(ways.flows.name(place), others.chain(objects).collect());
-    }
-    reach
-}
-
-/// What is reached in one plan only, and not by the layer itself, which its facts tell already.
-/// Of a layer that the other plan has not, nothing: it would fill pages with what follows.
-fn difference(of: &Ways, some: &Reach<'_>, others: &Reach<'_>) -> Vec<Reached> {
-    let mut found = Vec::new();
-    for (layer, goals) in some {
-        let Some(known) = others.get(layer) else { continue };
-        let mut only: Vec<&Goal<'_>> = goals.difference(known).collect();
-        only.sort_unstable();
-        for goal in only {
-            let object = match goal {
-                Goal::Layer(name) => format!("layer.{name}"),
-                Goal::Object(object) => (*object).to_owned(),
-            };
-            let way = of.reach(layer.as_str(), &object, &Act::ALL, &[]);
-            let through = |way: &Vec<Step>| way.len() > 1 || matches!(goal, Goal::Layer(_));
-            if let Some(way) = way.filter(through) {
-                found.push(Reached { layer: (*layer).clone(), object, way });
-            }
-        }
-    }
-    found
 }

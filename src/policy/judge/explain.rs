@@ -264,8 +264,7 @@ fn missing(layer: &LayerPlan) -> Vec<String> {
 /// What lies outside of the daemon, or is kept, and is reached through others.
 fn through(layer: &LayerPlan, ways: &Ways) -> Vec<Through> {
     let me = layer.name.as_str();
-    let mut objects: Vec<&Fact> =
-        ways.facts.all().iter().filter(|fact| is_goal(&fact.object)).collect();
+    let mut objects: Vec<&Fact> = ways.facts.all().filter(|fact| is_goal(&fact.object)).collect();
     objects.sort_by(|a, b| a.object.cmp(&b.object));
     objects.dedup_by(|a, b| a.object == b.object);
     let own = ways.facts.of(me);
@@ -274,14 +273,13 @@ fn through(layer: &LayerPlan, ways: &Ways) -> Vec<Through> {
         .filter(|fact| !own.iter().any(|mine| mine.object == fact.object))
         .filter_map(|fact| {
             let way = ways.reach(me, &fact.object, &Act::ALL, &[])?;
-            Some(Through { object: fact.object.clone(), what: words(&fact.bounds), way })
+            Some(Through { object: fact.object.to_string(), what: words(&fact.bounds), way })
         })
         .collect()
 }
 
 /// Whether an object is worth reaching: what is outside of the daemon, or kept.
 pub(super) fn is_goal(object: &str) -> bool {
-    ["file.", "mapped-file.", "region.", "listen.", "connect.", "fifo.", "capability."]
-        .iter()
-        .any(|kind| object.starts_with(kind))
+    let kind = object.split('.').next().unwrap_or_default();
+    ["file", "mapped-file", "region", "listen", "connect", "fifo", "capability"].contains(&kind)
 }

@@ -3,15 +3,17 @@
 mod facility;
 mod layer;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use facility::has;
+pub(super) use layer::syscall;
 
 use super::act::Act;
 use crate::ident::Name;
-use crate::policy::plan::{CallRule, Plan, Rate};
+use crate::policy::plan::{Plan, Rate};
 use crate::policy::value::show_size;
 
 /// One thing that one layer may do by itself.
@@ -24,14 +26,18 @@ pub struct Fact {
     /// To what: `file.key`, `channel.sign`, `channel.sign.hello` (one method),
     /// `channel.open.fds.stream` (one kind of descriptor), `signal.reload.HUP` (one signal),
     /// `listen.LAYER.NAME`, `connect.LAYER.NAME`, `syscall.NAME`, `capability.NAME`.
-    pub object: String,
+    pub object: Arc<str>,
     /// The path of the rule in the policy: `file.key.grant.keeper`.
-    pub rule: String,
-    /// For a system call: the alternatives under which it is allowed, never empty; one without
-    /// conditions is always. For everything else: empty.
-    pub calls: Vec<CallRule>,
-    /// What bounds it.
+    pub rule: Arc<str>,
+    /// What bounds it. The conditions of a system call are in the plan.
     pub bounds: Vec<Bound>,
+}
+
+impl Fact {
+    /// What tells it from the other facts of its layer, and sorts it among them.
+    pub(super) fn key(&self) -> (&str, Act) {
+        (&self.object, self.act)
+    }
 }
 
 impl fmt::Display for Fact {
@@ -39,6 +45,18 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.layer, self.act.verb(), self.object)
     }
+}
+
+/// A fact; the facilities' and the layers' tables make them.
+fn fact(
+    layer: &Name,
+    act: Act,
+    object: impl Into<Arc<str>>,
+    rule: impl Into<Arc<str>>,
+    bounds: impl Into<Vec<Bound>>,
+) -> Fact {
+    let (object, rule, bounds) = (object.into(), rule.into(), bounds.into());
+    Fact { layer: layer.clone(), act, object, rule, bounds }
 }
 
 /// A bound on an act. A larger amount is more authority.
@@ -103,49 +121,41 @@ pub(super) fn time(time: Duration) -> String {
     }
 }
 
-/// Every fact of a plan, found by layer and by object.
+/// Every fact of a plan, by layer; those of each sorted by object and act.
 #[derive(Debug)]
-pub struct Facts {
-    /// Sorted by layer, object and act.
-    list: Vec<Fact>,
-    /// Where each layer's facts begin and end.
-    layers: Vec<Range<usize>>,
-}
+pub struct Facts(BTreeMap<Name, Vec<Fact>>);
 
 /// All that a plan lets its layers do by themselves.
 pub fn facts(plan: &Plan) -> Facts {
     let mut list = Vec::new();
     layer::all(plan, &mut list);
     facility::all(plan, &mut list);
-    list.sort_by(|a, b| (&a.layer, &a.object, a.act).cmp(&(&b.layer, &b.object, b.act)));
-    let mut layers = Vec::new();
-    let mut start = 0;
-    for of_layer in list.chunk_by(|a, b| a.layer == b.layer) {
-        layers.push(start..start + of_layer.len());
-        start += of_layer.len();
+    let mut layers: BTreeMap<Name, Vec<Fact>> = BTreeMap::new();
+    for fact in list {
+        layers.entry(fact.layer.clone()).or_default().push(fact);
     }
-    Facts { list, layers }
+    for of_layer in layers.values_mut() {
+        of_layer.sort_by(|a, b| a.key().cmp(&b.key()));
+    }
+    Facts(layers)
 }
 
 impl Facts {
     /// All of them, sorted by layer, object and act.
-    pub fn all(&self) -> &[Fact] {
-        &self.list
+    pub fn all(&self) -> impl Iterator<Item = &Fact> {
+        self.0.values().flatten()
     }
 
     /// Those of one layer, sorted by object and act.
     pub fn of(&self, layer: &str) -> &[Fact] {
-        let start = self.list.partition_point(|fact| fact.layer.as_str() < layer);
-        let rest = &self.list[start..];
-        &rest[..rest.partition_point(|fact| fact.layer.as_str() <= layer)]
+        self.0.get(layer).map_or(&[], Vec::as_slice)
     }
 
     /// Those about one object.
     pub fn about(&self, object: &str) -> impl Iterator<Item = &Fact> {
-        self.layers.iter().flat_map(move |layer| {
-            let of_layer = &self.list[layer.clone()];
-            let start = of_layer.partition_point(|fact| fact.object.as_str() < object);
-            of_layer[start..].iter().take_while(move |fact| fact.object == object)
+        self.0.values().flat_map(move |of_layer| {
+            let start = of_layer.partition_point(|fact| *fact.object < *object);
+            of_layer[start..].iter().take_while(move |fact| *fact.object == *object)
         })
     }
 }

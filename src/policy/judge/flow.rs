@@ -17,14 +17,16 @@
 //! Not flow: semaphores (they only make wait), limits, timing, and what the supervisor does for a
 //! layer.
 
+mod spots;
+
 use std::collections::{BTreeMap, HashMap};
+
+use spots::{ancestors, spots};
 
 use super::act::Act;
 use super::facts::has;
 use crate::ident::Name;
-use crate::policy::plan::{
-    ChannelPlan, ConnectAddress, Direction, FileRight, ListenAddress, MapRight, Plan,
-};
+use crate::policy::plan::{ChannelPlan, ConnectAddress, Direction, ListenAddress, MapRight, Plan};
 
 /// That one layer's bytes reach another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,14 +88,9 @@ impl Flows {
         &self.names[place]
     }
 
-    /// How many layers there are.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether there is no layer.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+    /// Every layer, by its place.
+    pub fn names(&self) -> &[Name] {
+        &self.names
     }
 
     /// What flows from a layer.
@@ -281,60 +278,6 @@ fn methods(channel: &ChannelPlan, direction: Direction) -> String {
     }
 }
 
-/// A path of the host, who may change what is there, and who reads it.
-struct Spot<'p> {
-    path: &'p str,
-    object: String,
-    writers: Vec<(&'p Name, Act)>,
-    readers: Vec<&'p Name>,
-}
-
-fn spots(plan: &Plan) -> Vec<Spot<'_>> {
-    let files = plan.files.iter().map(|file| {
-        let change = [FileRight::Write, FileRight::Create, FileRight::Truncate, FileRight::Remove];
-        let read = [FileRight::Read, FileRight::Execute, FileRight::List];
-        let first = |rights: &[FileRight], of: &[FileRight]| {
-            of.iter().copied().find(|right| rights.contains(right))
-        };
-        let writers = file
-            .grant
-            .iter()
-            .filter_map(|(layer, rights)| Some((layer, Act::from(first(rights, &change)?))));
-        let readers = file.grant.iter().filter(|(_, rights)| first(rights, &read).is_some());
-        Spot {
-            path: &file.path,
-            object: format!("file.{}", file.name),
-            writers: writers.collect(),
-            readers: readers.map(|(layer, _)| layer).collect(),
-        }
-    });
-    let mapped = plan.facilities.mapped_files.iter().map(|file| Spot {
-        path: &file.path,
-        object: format!("mapped-file.{}", file.name),
-        writers: file
-            .grant
-            .iter()
-            .filter(|(_, right)| **right == MapRight::ReadWrite)
-            .map(|(layer, _)| (layer, Act::Write))
-            .collect(),
-        readers: file.grant.keys().collect(),
-    });
-    let fifos = plan.facilities.fifos.iter().map(|fifo| Spot {
-        path: &fifo.path,
-        object: format!("fifo.{}", fifo.name),
-        writers: Vec::new(),
-        readers: vec![&fifo.to],
-    });
-    files.chain(mapped).chain(fifos).collect()
-}
-
-/// A path and every directory above it.
-fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    let cuts = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
-    let root = (path.len() > 1).then_some("/");
-    root.into_iter().chain(cuts.map(|at| &path[..at])).chain([path])
-}
-
 /// Whether a connection to the one address may arrive at the other. A host name may be this host.
 fn meets(to: &ConnectAddress, at: &ListenAddress) -> bool {
     let reaches = |host: &str, port: u16, at: &std::net::SocketAddr| {
@@ -355,12 +298,6 @@ fn meets(to: &ConnectAddress, at: &ListenAddress) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_has_its_directories_above_it() {
-        assert_eq!(ancestors("/a/b/c").collect::<Vec<_>>(), ["/", "/a", "/a/b", "/a/b/c"]);
-        assert_eq!(ancestors("/").collect::<Vec<_>>(), ["/"]);
-    }
 
     #[test]
     fn addresses_meet_where_a_connection_may_arrive() {

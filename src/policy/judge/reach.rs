@@ -59,9 +59,9 @@ impl Step {
         Self {
             layer: fact.layer.clone(),
             act: fact.act,
-            object: fact.object.clone(),
+            object: fact.object.to_string(),
             to: None,
-            rule: fact.rule.clone(),
+            rule: fact.rule.to_string(),
             sentence: fact.to_string(),
         }
     }
@@ -105,8 +105,11 @@ impl Ways {
     ) -> Option<Vec<Step>> {
         let start = self.flows.place(from)?;
         let goal = object.strip_prefix("layer.").map(|layer| self.flows.place(layer));
-        let barred: Vec<bool> = (0..self.flows.len())
-            .map(|at| at != start && Some(Some(at)) != goal && bars(through_except, self.name(at)))
+        let names = self.flows.names().iter().enumerate();
+        let barred: Vec<bool> = names
+            .map(|(at, name)| {
+                at != start && Some(Some(at)) != goal && through_except.contains(name)
+            })
             .collect();
         if let Some(goal) = goal {
             let goal = goal?;
@@ -146,19 +149,11 @@ impl Ways {
     /// For each layer by its place: whether the one at `start` may move it, and whether its data
     /// may come there. Both are true of `start` itself.
     pub fn reached_from(&self, start: usize) -> (Vec<bool>, Vec<bool>) {
-        let free = vec![false; self.flows.len()];
+        let free = vec![false; self.flows.names().len()];
         let found = |search: Search<'_>| search.far.iter().map(Option::is_some).collect();
         let forth = found(Search::forth(&self.flows, start, &free));
         (forth, found(Search::back(&self.flows, start, &free)))
     }
-
-    fn name(&self, at: usize) -> &Name {
-        self.flows.name(at)
-    }
-}
-
-fn bars(through_except: &[Name], layer: &Name) -> bool {
-    through_except.contains(layer)
 }
 
 /// Breadth first: how far every layer is, and by which flow it was found.
@@ -172,13 +167,13 @@ impl<'f> Search<'f> {
     /// Along the flows, to those whom `start` may move.
     fn forth(flows: &'f Flows, start: usize, barred: &[bool]) -> Self {
         let next = |at| flows.from(at).iter().map(|flow| (flow.to, flow)).collect();
-        Self::run(flows.len(), start, barred, true, next)
+        Self::run(flows.names().len(), start, barred, true, next)
     }
 
     /// Against the flows of data, to those whose data may come to `start`.
     fn back(flows: &'f Flows, start: usize, barred: &[bool]) -> Self {
         let next = |at| flows.into(at).map(|flow| (flow.from, flow)).collect();
-        Self::run(flows.len(), start, barred, false, next)
+        Self::run(flows.names().len(), start, barred, false, next)
     }
 
     fn run(

@@ -261,7 +261,7 @@ fn objects<'f>(facts: &'f [Fact], kind: &str, acts: &[Act]) -> Vec<&'f str> {
     let mut found: Vec<&str> = facts
         .iter()
         .filter(|fact| fact.object.starts_with(kind) && acts.contains(&fact.act))
-        .map(|fact| fact.object.as_str())
+        .map(|fact| &*fact.object)
         .collect();
     found.dedup();
     found

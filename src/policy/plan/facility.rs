@@ -44,6 +44,32 @@ pub enum FileRight {
     Execute,
 }
 
+impl FileRight {
+    /// Every right.
+    pub const ALL: [Self; 7] = [
+        Self::Read,
+        Self::Write,
+        Self::Truncate,
+        Self::Create,
+        Self::Remove,
+        Self::List,
+        Self::Execute,
+    ];
+
+    /// The word that policies use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Truncate => "truncate",
+            Self::Create => "create",
+            Self::Remove => "remove",
+            Self::List => "list",
+            Self::Execute => "execute",
+        }
+    }
+}
+
 /// The facilities beside channels and files, each sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -32,9 +32,9 @@
 
 use std::ops::Range;
 
-use super::constants::{self, Sort};
 use super::error::{Fault, ItemError};
 use super::names;
+use super::number::{all_bits, not_a_pointer, null_only, number, unsigned};
 use super::prototype::{self, Kind};
 use super::scan::{Scanner, Token};
 use crate::policy::plan::{CallRule, Compare, Condition, Width};
@@ -53,9 +53,6 @@ pub struct CallItem {
 
 /// The longest expression, in bytes.
 const MAX_TEXT: usize = 1024;
-
-/// How deep `~` and parentheses nest.
-const MAX_DEPTH: usize = 16;
 
 /// The most alternatives of one expression; several `in` multiply.
 const MAX_RULES: usize = 128;
@@ -247,98 +244,9 @@ fn set(tokens: &mut Scanner<'_>, kind: Kind) -> Result<Vec<(u64, Range<usize>)>,
     }
 }
 
-/// Reads a value and cuts it to the argument's width.
-fn number(tokens: &mut Scanner<'_>, kind: Kind) -> Result<(u64, Range<usize>), ItemError> {
-    let (value, span) = value(tokens, 0)?;
-    fit(value, kind, &span).map(|value| (value, span))
-}
-
-/// Reads a value that may not be negative, for there is no order in which it would be.
-fn unsigned(tokens: &mut Scanner<'_>, kind: Kind) -> Result<(u64, Range<usize>), ItemError> {
-    let (value, span) = value(tokens, 0)?;
-    if value < 0 {
-        return Err(ItemError::new(Fault::Negative, span));
-    }
-    fit(value, kind, &span).map(|value| (value, span))
-}
-
-fn value(tokens: &mut Scanner<'_>, depth: usize) -> Result<(i128, Range<usize>), ItemError> {
-    let (mut total, mut sort, mut span) = term(tokens, depth)?;
-    while tokens.peek()?.0 == Token::Sign("|") {
-        let (_, bar) = tokens.next()?;
-        let (more, other, at) = term(tokens, depth)?;
-        // One number may carry flags, as in SOCK_STREAM|SOCK_CLOEXEC; two numbers mean a slip.
-        if sort == Sort::Number && other == Sort::Number {
-            let name = tokens.text(&at).to_owned();
-            return Err(ItemError::new(Fault::NotFlags(name), bar.start..at.end));
-        }
-        if other == Sort::Number {
-            sort = Sort::Number;
-        }
-        total |= more;
-        span.end = at.end;
-    }
-    Ok((total, span))
-}
-
-fn term(tokens: &mut Scanner<'_>, depth: usize) -> Result<(i128, Sort, Range<usize>), ItemError> {
-    let (token, span) = tokens.next()?;
-    if depth > MAX_DEPTH {
-        return Err(ItemError::new(Fault::TooDeep(MAX_DEPTH), span));
-    }
-    match token {
-        Token::Number(value) => Ok((value.into(), Sort::Flag, span)),
-        Token::Sign("-") => match tokens.next()? {
-            (Token::Number(value), end) => {
-                Ok((-i128::from(value), Sort::Number, span.start..end.end))
-            }
-            (_, span) => Err(ItemError::new(Fault::Expected("a number after '-'"), span)),
-        },
-        Token::Sign("~") => {
-            let (value, _, end) = term(tokens, depth + 1)?;
-            Ok((!value, Sort::Flag, span.start..end.end))
-        }
-        Token::Sign("(") => {
-            let (value, _) = value(tokens, depth + 1)?;
-            let end = tokens.expect(Token::Sign(")"), "')'")?;
-            Ok((value, Sort::Flag, span.start..end.end))
-        }
-        Token::Word(name) => match constants::find(name) {
-            Some((value, sort)) => Ok((value.into(), sort, span)),
-            None => Err(ItemError::new(Fault::UnknownConstant(name.to_owned()), span)
-                .suggest(name, constants::names())),
-        },
-        _ => Err(ItemError::new(Fault::Expected("a number, a constant or '_'"), span)),
-    }
-}
-
-/// The value as the kernel sees it in an argument of this kind.
-fn fit(value: i128, kind: Kind, span: &Range<usize>) -> Result<u64, ItemError> {
-    let bits = if kind == Kind::Int { 32 } else { 64 };
-    if value >= 1 << bits || value < -(1 << (bits - 1)) {
-        return Err(ItemError::new(Fault::TooWide, span.clone()));
-    }
-    // Two's complement: -1 becomes all ones of that width.
-    Ok(u64::try_from(value & ((1 << bits) - 1)).unwrap_or(u64::MAX))
-}
-
-fn all_bits(kind: Kind) -> u64 {
-    if kind == Kind::Int { u64::from(u32::MAX) } else { u64::MAX }
-}
-
-fn not_a_pointer(kind: Kind, span: &Range<usize>) -> Result<(), ItemError> {
-    if kind == Kind::Pointer {
-        return Err(ItemError::new(Fault::Pointer, span.clone()));
-    }
-    Ok(())
-}
-
-fn null_only(kind: Kind, value: u64, span: &Range<usize>) -> Result<(), ItemError> {
-    if value == 0 { Ok(()) } else { not_a_pointer(kind, span) }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::number::MAX_DEPTH;
     use super::*;
 
     fn rule(text: &str) -> Vec<(u8, Width, Compare)> {
@@ -403,7 +311,9 @@ mod tests {
             fault("openat(_, _, _, 0)").0,
             Fault::ArgumentNotChecked { call: "openat", argument: 3 }
         );
-        assert_eq!(fault("kill(0x100000000)"), none(Fault::TooWide, "0x100000000"));
+        assert_eq!(fault("kill(0x100000000)"), none(Fault::TooWide(32), "0x100000000"));
+        let low = "-0xffffffffffffffff";
+        assert_eq!(fault(&format!("ftruncate(_, {low})")), none(Fault::TooWide(64), low));
         assert_eq!(fault("ioctl(_, _, != 3)"), none(Fault::AmbiguousWidth, "!="));
         assert_eq!(fault("kill(< -1)"), none(Fault::Negative, "-1"));
         assert_eq!(fault("kill(>= 0)").0, Fault::AlwaysTrue);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::names::ARCHITECTURE;
+use crate::policy::nearest::nearest;
 
 /// Why a text is no item of a `syscalls` list: what is wrong, where, and what was perhaps meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl ItemError {
         text: &str,
         candidates: impl Iterator<Item = &'a str>,
     ) -> Self {
-        self.nearest = nearest(text, candidates);
+        self.nearest = nearest(text, candidates).map(str::to_owned);
         self
     }
 
@@ -58,7 +59,7 @@ pub(super) enum Fault {
     ArgumentNotChecked { call: &'static str, argument: usize },
     Pointer,
     AmbiguousWidth,
-    TooWide,
+    TooWide(u8),
     NotFlags(String),
     TooLong(usize),
     TooDeep(usize),
@@ -88,7 +89,7 @@ impl fmt::Display for ItemError {
                  conditions: name the call alone"
             ),
             Fault::ArgumentNotChecked { call, argument } => {
-                write!(f, "argument {argument} of `{call}` can't be a condition: write `_`")
+                write!(f, "argument {} of `{call}` can't be a condition: write `_`", argument + 1)
             }
             Fault::Pointer => {
                 f.write_str("this argument is a pointer: it may only be '0' or '!= 0'")
@@ -97,7 +98,9 @@ impl fmt::Display for ItemError {
                 "the kernel may look at the low half of this argument only, so '!=', '>' and '>=' \
                  would let a set high bit through: say what is allowed instead",
             ),
-            Fault::TooWide => f.write_str("this argument has 32 bits, the value needs more"),
+            Fault::TooWide(bits) => {
+                write!(f, "this argument has {bits} bits, the value needs more")
+            }
             Fault::NotFlags(name) => write!(
                 f,
                 "`{name}` is a number, not a flag, so `|` means nothing here: alternatives are \
@@ -119,12 +122,3 @@ impl fmt::Display for ItemError {
 }
 
 impl std::error::Error for ItemError {}
-
-/// The candidate nearest to `text`, unless all are far from it.
-fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    candidates
-        .map(|candidate| (strsim::damerau_levenshtein(text, candidate), candidate))
-        .min()
-        .filter(|&(distance, candidate)| distance <= candidate.len().max(text.len()).div_ceil(3))
-        .map(|(_, candidate)| candidate.to_owned())
-}

@@ -37,7 +37,7 @@ fn compare(compare: Compare, argument: u64) -> bool {
 /// Whether every call that `narrow` allows is allowed by `wide` too.
 ///
 /// May say no where the truth is yes (conditions are looked at one by one), never the reverse.
-pub(crate) fn implies(narrow: &CallRule, wide: &CallRule) -> bool {
+pub fn implies(narrow: &CallRule, wide: &CallRule) -> bool {
     wide.0.iter().all(|goal| narrow.0.iter().any(|fact| follows(fact, goal)))
 }
 
@@ -71,6 +71,28 @@ fn follows(fact: &Condition, goal: &Condition) -> bool {
     }
 }
 
+/// Whether some call is allowed by both.
+///
+/// May say yes where the truth is no (conditions are looked at two by two), never the reverse.
+pub(crate) fn overlap(one: &CallRule, other: &CallRule) -> bool {
+    one.0.iter().all(|here| other.0.iter().all(|there| agree(here, there)))
+}
+
+/// Whether both may hold at once.
+fn agree(one: &Condition, other: &Condition) -> bool {
+    if one.argument != other.argument || one.width != other.width {
+        return true;
+    }
+    match (one.compare, other.compare) {
+        (Compare::Eq(value), goal) | (goal, Compare::Eq(value)) => compare(goal, value),
+        (
+            Compare::Masked { mask: here, value: one },
+            Compare::Masked { mask: there, value: other },
+        ) => one & there == other & here,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +111,8 @@ mod tests {
         let condition = |compare| Condition { argument: 0, width: Width::Qword, compare };
         for &fact in &all {
             for &goal in &all {
+                let both = (0..16).any(|value| compare(fact, value) && compare(goal, value));
+                assert!(!both || agree(&condition(fact), &condition(goal)), "{fact:?} {goal:?}");
                 if follows(&condition(fact), &condition(goal)) {
                     for value in 0..16 {
                         assert!(

@@ -13,6 +13,7 @@ mod error;
 mod groups;
 pub mod meaning;
 mod names;
+mod number;
 mod prototype;
 mod scan;
 

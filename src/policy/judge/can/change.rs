@@ -67,32 +67,30 @@ pub(super) fn for_yes(
         "channel" => channel(plan, me, acts, name, sub),
         "syscall" => syscall(layer, name),
         "capability" => Some(capability(layer, name)),
-        "listen" | "connect" => {
+        "listen" => {
             let server = plan.layer(name)?;
-            let address = match kind {
-                "listen" => server
-                    .listen
-                    .iter()
-                    .find(|it| Some(it.name.as_str()) == sub)?
-                    .address
-                    .to_string(),
-                _ => server
-                    .connect
-                    .iter()
-                    .find(|it| Some(it.name.as_str()) == sub)?
-                    .address
-                    .to_string(),
-            };
-            let (key, note) = match kind {
-                "listen" => ("listen", format!("and take it from layer.{name}")),
-                _ => ("connect", String::new()),
-            };
-            let line = format!("{key} = {{ {} = \"{address}\" }}", sub?);
-            let table = format!("layer.{me}");
-            Some(Change { table, key, line, replaces: false, note })
+            let socket = server.listen.iter().find(|it| Some(it.name.as_str()) == sub)?;
+            let note = format!("and take it from layer.{name}");
+            Some(socket_of(me, "listen", &socket.name, &socket.address, note))
+        }
+        "connect" => {
+            let client = plan.layer(name)?;
+            let socket = client.connect.iter().find(|it| Some(it.name.as_str()) == sub)?;
+            Some(socket_of(me, "connect", &socket.name, &socket.address, String::new()))
         }
         _ => None,
     }
+}
+
+fn socket_of(
+    me: &Name,
+    key: &'static str,
+    socket: &Name,
+    address: &impl Display,
+    note: String,
+) -> Change {
+    let line = format!("{key} = {{ {socket} = \"{address}\" }}");
+    Change { table: format!("layer.{me}"), key, line, replaces: false, note }
 }
 
 fn file(plan: &Plan, me: &Name, acts: &[Act], name: &str) -> Option<String> {
@@ -110,7 +108,7 @@ fn file(plan: &Plan, me: &Name, acts: &[Act], name: &str) -> Option<String> {
     .find(|right| acts.contains(&Act::from(*right)))?;
     let mut grant = file.grant.clone();
     grant.entry(me.clone()).or_default().push(right);
-    let rights = |rights: &Vec<FileRight>| list(rights.iter().map(|it| Act::from(*it).name()));
+    let rights = |rights: &Vec<FileRight>| list(rights.iter().map(|right| right.name()));
     Some(table("grant", grant.iter().map(|(layer, held)| (layer, rights(held)))))
 }
 

@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::QuestionError;
+use crate::policy::check::CAPABILITIES;
 use crate::policy::judge::act::KINDS;
 use crate::policy::judge::facts::Facts;
-use crate::policy::judge::names;
 use crate::policy::nearest::nearest;
 use crate::policy::plan::Plan;
 use crate::policy::syscall::{all, by_name};
-
-/// How many capabilities Linux has.
-const CAPABILITIES: u8 = 41;
 
 /// The full name of an object, if there is one.
 ///
@@ -25,9 +22,9 @@ pub(super) fn object(plan: &Plan, facts: &Facts, asked: &str) -> Result<String, 
         Some(("layer", name)) => plan.layer(name).is_some(),
         Some(("syscall", name)) => by_name(name).is_some(),
         Some(("capability", name)) => {
-            let short = |name: &str| name.trim_start_matches("CAP_").to_owned();
-            let wanted = short(&name.to_ascii_uppercase());
-            let found = (0..CAPABILITIES).map(names::capability).find(|it| short(it) == wanted);
+            let wanted = name.to_ascii_uppercase();
+            let short = wanted.trim_start_matches("CAP_");
+            let found = CAPABILITIES.iter().find(|it| it.strip_prefix("CAP_") == Some(short));
             if let Some(found) = found {
                 return Ok(format!("capability.{found}"));
             }
@@ -40,7 +37,7 @@ pub(super) fn object(plan: &Plan, facts: &Facts, asked: &str) -> Result<String, 
 
 fn unknown(plan: &Plan, facts: &Facts, asked: &str) -> QuestionError {
     let told = |hint| QuestionError::Object { asked: asked.to_owned(), hint };
-    let objects: BTreeSet<&str> = facts.all().iter().map(|fact| fact.object.as_str()).collect();
+    let objects: BTreeSet<&str> = facts.all().map(|fact| &*fact.object).collect();
     // A name without its kind: all that end with it.
     let ending = format!(".{asked}");
     let mut whole: Vec<String> = objects
@@ -57,7 +54,7 @@ fn unknown(plan: &Plan, facts: &Facts, asked: &str) -> QuestionError {
     }
     let layers = plan.layers.iter().map(|layer| format!("layer.{}", layer.name));
     let calls = all().map(|(_, name)| format!("syscall.{name}"));
-    let capabilities = (0..CAPABILITIES).map(|it| format!("capability.{}", names::capability(it)));
+    let capabilities = CAPABILITIES.iter().map(|it| format!("capability.{it}"));
     let more: Vec<String> = layers.chain(calls).chain(capabilities).collect();
     // Of one kind first: `syscall.opn` is no file.
     let kind = asked.split('.').next().unwrap_or_default();

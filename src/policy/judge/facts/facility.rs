@@ -1,6 +1,6 @@
 //! Facts that the facilities' tables state.
 
-use super::{Bound, Fact, time};
+use super::{Bound, Fact, fact, time};
 use crate::ident::Name;
 use crate::policy::judge::act::Act;
 use crate::policy::judge::names;
@@ -199,16 +199,6 @@ fn mapped(layer: &Name, right: MapRight, object: &str, bounds: &[Bound], out: &m
     if right == MapRight::ReadWrite {
         add(Act::Write);
     }
-}
-
-fn fact(
-    layer: &Name,
-    act: Act,
-    object: String,
-    rule: String,
-    bounds: impl Into<Vec<Bound>>,
-) -> Fact {
-    Fact { layer: layer.clone(), act, object, rule, calls: Vec::new(), bounds: bounds.into() }
 }
 
 fn yes_no(yes: bool) -> &'static str {

@@ -1,6 +1,9 @@
 //! Facts that a layer's own table states: system calls, capabilities, sockets.
 
-use super::{Bound, Fact};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Bound, Fact, fact};
 use crate::policy::judge::act::Act;
 use crate::policy::judge::names;
 use crate::policy::plan::{LayerPlan, Plan};
@@ -8,50 +11,50 @@ use crate::policy::syscall::name_of;
 
 /// Adds what the layers' tables state.
 pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
+    // Most layers make the same calls, so their names are shared.
+    let mut objects = BTreeMap::new();
     for layer in &plan.layers {
-        syscalls(layer, out);
+        let name = &layer.name;
+        let rule = |key: &str| format!("layer.{name}.{key}");
+        syscalls(layer, &mut objects, out);
         for &number in &layer.capabilities {
             let object = format!("capability.{}", names::capability(number));
-            out.push(fact(layer, Act::Use, object, "capabilities"));
+            out.push(fact(name, Act::Use, object, rule("capabilities"), []));
         }
         for listen in &layer.listen {
-            let object = format!("listen.{}.{}", layer.name, listen.name);
-            let mut fact = fact(layer, Act::Accept, object, &format!("listen.{}", listen.name));
-            fact.bounds.push(Bound::flag("address", true, listen.address.to_string()));
-            fact.bounds.push(Bound::rate(listen.rate));
+            let object = format!("listen.{name}.{}", listen.name);
             let open = listen.per_source.map_or(u128::MAX, u128::from);
             let text = listen.per_source.map_or("any number".to_owned(), |most| most.to_string());
-            fact.bounds.push(Bound { name: "per-source", amount: open, text });
-            out.push(fact);
+            let bounds = [
+                Bound::flag("address", true, listen.address.to_string()),
+                Bound::rate(listen.rate),
+                Bound { name: "per-source", amount: open, text },
+            ];
+            let rule = rule(&format!("listen.{}", listen.name));
+            out.push(fact(name, Act::Accept, object, rule, bounds));
         }
         for connect in &layer.connect {
-            let object = format!("connect.{}.{}", layer.name, connect.name);
-            let mut fact = fact(layer, Act::Connect, object, &format!("connect.{}", connect.name));
-            fact.bounds.push(Bound::flag("address", true, connect.address.to_string()));
-            out.push(fact);
+            let object = format!("connect.{name}.{}", connect.name);
+            let bounds = [Bound::flag("address", true, connect.address.to_string())];
+            let rule = rule(&format!("connect.{}", connect.name));
+            out.push(fact(name, Act::Connect, object, rule, bounds));
         }
     }
 }
 
-fn syscalls(layer: &LayerPlan, out: &mut Vec<Fact>) {
+fn syscalls(layer: &LayerPlan, objects: &mut BTreeMap<u32, Arc<str>>, out: &mut Vec<Fact>) {
+    let rule: Arc<str> = format!("layer.{}.syscalls", layer.name).into();
     for call in layer.syscalls.iter().filter(|call| !call.allow.is_empty()) {
-        let object = match name_of(call.number) {
-            Some(name) => format!("syscall.{name}"),
-            None => format!("syscall.{}", call.number),
-        };
-        let mut fact = fact(layer, Act::Make, object, "syscalls");
-        fact.calls.clone_from(&call.allow);
-        out.push(fact);
+        let object =
+            objects.entry(call.number).or_insert_with(|| self::syscall(call.number).into());
+        out.push(fact(&layer.name, Act::Make, object.clone(), rule.clone(), []));
     }
 }
 
-fn fact(layer: &LayerPlan, act: Act, object: String, key: &str) -> Fact {
-    Fact {
-        layer: layer.name.clone(),
-        act,
-        object,
-        rule: format!("layer.{}.{key}", layer.name),
-        calls: Vec::new(),
-        bounds: Vec::new(),
+/// A system call as an object: `syscall.openat`.
+pub(in crate::policy::judge) fn syscall(number: u32) -> String {
+    match name_of(number) {
+        Some(name) => format!("syscall.{name}"),
+        None => format!("syscall.{number}"),
     }
 }

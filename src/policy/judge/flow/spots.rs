@@ -1,0 +1,71 @@
+//! Paths of the host at which layers may meet.
+
+use crate::ident::Name;
+use crate::policy::judge::act::Act;
+use crate::policy::plan::{FileRight, MapRight, Plan};
+
+/// A path of the host, who may change what is there, and who reads it.
+pub(super) struct Spot<'p> {
+    pub(super) path: &'p str,
+    pub(super) object: String,
+    pub(super) writers: Vec<(&'p Name, Act)>,
+    pub(super) readers: Vec<&'p Name>,
+}
+
+/// Every path that the plan grants in some way.
+pub(super) fn spots(plan: &Plan) -> Vec<Spot<'_>> {
+    let files = plan.files.iter().map(|file| {
+        let change = [FileRight::Write, FileRight::Create, FileRight::Truncate, FileRight::Remove];
+        let read = [FileRight::Read, FileRight::Execute, FileRight::List];
+        let first = |rights: &[FileRight], of: &[FileRight]| {
+            of.iter().copied().find(|right| rights.contains(right))
+        };
+        let writers = file
+            .grant
+            .iter()
+            .filter_map(|(layer, rights)| Some((layer, Act::from(first(rights, &change)?))));
+        let readers = file.grant.iter().filter(|(_, rights)| first(rights, &read).is_some());
+        Spot {
+            path: &file.path,
+            object: format!("file.{}", file.name),
+            writers: writers.collect(),
+            readers: readers.map(|(layer, _)| layer).collect(),
+        }
+    });
+    let mapped = plan.facilities.mapped_files.iter().map(|file| Spot {
+        path: &file.path,
+        object: format!("mapped-file.{}", file.name),
+        writers: file
+            .grant
+            .iter()
+            .filter(|(_, right)| **right == MapRight::ReadWrite)
+            .map(|(layer, _)| (layer, Act::Write))
+            .collect(),
+        readers: file.grant.keys().collect(),
+    });
+    let fifos = plan.facilities.fifos.iter().map(|fifo| Spot {
+        path: &fifo.path,
+        object: format!("fifo.{}", fifo.name),
+        writers: Vec::new(),
+        readers: vec![&fifo.to],
+    });
+    files.chain(mapped).chain(fifos).collect()
+}
+
+/// A path and every directory above it.
+pub(super) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    let cuts = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
+    let root = (path.len() > 1).then_some("/");
+    root.into_iter().chain(cuts.map(|at| &path[..at])).chain([path])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_its_directories_above_it() {
+        assert_eq!(ancestors("/a/b/c").collect::<Vec<_>>(), ["/", "/a", "/a/b", "/a/b/c"]);
+        assert_eq!(ancestors("/").collect::<Vec<_>>(), ["/"]);
+    }
+}
