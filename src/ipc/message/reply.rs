@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::Message;
 use super::check::{check_answer, check_message, parcel};
 use super::error::{SendError, Violation};
-use super::state::{FORSAKEN, Posting, State, Target};
+use super::state::{FORSAKEN, Parcel, Posting, State, Target};
 use super::wait::{Shared, Who};
 use crate::channel::Rules;
 use crate::ident::Instance;
-use crate::wire::limits::REASON;
+use crate::wire::limits::{REASON, SHARED_PAYLOAD};
 use crate::wire::record::{Descriptor, Kind};
 
 /// Takes the answer to one call. Dropping it refuses the call, so that no caller waits for ever.
@@ -146,7 +146,9 @@ impl Replier {
         descriptions: &[Descriptor],
     ) -> Result<(), SendError> {
         let shared = Arc::clone(&self.shared);
-        if shared.wait(Who::Sender, self.attempt(kind, message, descriptions)).await?? {
+        // Items share records as messages do, where a driver sends them when the task waits.
+        let hold = kind == Kind::Item && shared.driven();
+        if shared.wait(Who::Sender, self.attempt(kind, message, descriptions, hold)).await?? {
             shared.wake_driver();
         }
         Ok(())
@@ -160,7 +162,7 @@ impl Replier {
         end: Option<Instant>,
     ) -> Result<(), SendError> {
         let shared = Arc::clone(&self.shared);
-        let done = shared.block(end, self.attempt(kind, message, descriptions))?;
+        let done = shared.block(end, self.attempt(kind, message, descriptions, false))?;
         done.unwrap_or(Err(SendError::Timeout)).map(drop)
     }
 
@@ -169,10 +171,13 @@ impl Replier {
         kind: Kind,
         message: &'a mut Message,
         descriptions: &'a [Descriptor],
+        hold: bool,
     ) -> impl FnMut(&mut State) -> Option<Result<bool, SendError>> + 'a {
         let target = Target::Caller { peer: &self.peer, link: self.link, call: self.call };
-        let parcel = parcel(kind, self.method, message, descriptions);
-        let mut posting = Posting::new(target, parcel);
+        let leave = hold && message.fds.is_empty() && message.body.len() <= SHARED_PAYLOAD;
+        let parcel = Parcel { hold, ..parcel(kind, self.method, message, descriptions) };
+        let mut posting =
+            if leave { Posting::leaving(target, parcel) } else { Posting::new(target, parcel) };
         let answered = &mut self.answered;
         move |state| {
             let result = posting.attempt(state);
