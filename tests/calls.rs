@@ -198,7 +198,6 @@ fn a_deadline_ends_the_call_at_both_ends() {
         assert_eq!(answer.unwrap_err(), CallError::Deadline { may_have_executed: true });
         reply.cancelled().await;
         assert!(reply.is_cancelled());
-        assert_eq!(reply.time_left(), Some(Duration::ZERO));
     });
     let late = from.channel.blocking().call_within("echo", vec![], Duration::from_millis(50));
     assert_eq!(late.unwrap_err(), CallError::Deadline { may_have_executed: true });

@@ -170,13 +170,14 @@ impl PendingCall {
         }
     }
 
-    /// A peer that says it has not begun a call whose time is over is believed.
+    /// A refusal that comes after the deadline comes of it: the handler has seen it pass a moment
+    /// before this end looked. A peer that says it has not begun the call is believed.
     fn judge(&self, answer: Result<Message, CallError>) -> Result<Message, CallError> {
         match answer {
             Err(CallError::Refused { reason, .. })
-                if self.deadline.is_some() && reason == EXPIRED =>
+                if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) =>
             {
-                Err(NOT_EXECUTED)
+                Err(CallError::Deadline { may_have_executed: reason != EXPIRED })
             }
             answer => answer,
         }
