@@ -132,7 +132,7 @@ fn plan(mode: &str) -> ChannelPlan {
     let methods = if mode.ends_with("echo") {
         json!([{
             "name": "echo", "max": 1 << 20,
-            "direction": "Forth", "rate": null, "once": false, "after": null,
+            "direction": "Forth", "rate": null, "once": false, "after": null, "stream": false,
         }])
     } else {
         json!([])

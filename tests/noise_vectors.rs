@@ -6,9 +6,6 @@ use std::sync::Arc;
 
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::seal::aead::{Aead, Chosen, NONCE, Portable, TAG};
-use cofferdam::seal::handshake::with_payload::{
-    read_first, read_second, write_first, write_second,
-};
 use cofferdam::seal::handshake::{Initiator, Introduction, MESSAGE, Responder};
 use cofferdam::seal::secret::{Key, agree};
 use cofferdam::seal::{Chance, Identity, OsChance, PublicKey, SealError, Session};
@@ -71,13 +68,13 @@ fn published_vectors_come_out_byte_for_byte() {
             Responder::new(keeper, &caller.public(), &prologue, chance("resp_ephemeral")).unwrap();
 
         let (mut wire, mut read) = ([0; 256], [0; 256]);
-        let (from, n) = write_first(from.unwrap(), &payload(0), &mut wire).unwrap();
+        let (from, n) = from.unwrap().write_payload(&payload(0), &mut wire).unwrap();
         assert_eq!(wire[..n], hex(&messages[0]["ciphertext"]));
-        let (to, m) = read_first(to, &wire[..n], &mut read).unwrap();
+        let (to, m) = to.read_payload(&wire[..n], &mut read).unwrap();
         assert_eq!(read[..m], payload(0));
-        let (mut to, n) = write_second(to, &payload(1), &mut wire).unwrap();
+        let (mut to, n) = to.write_payload(&payload(1), &mut wire).unwrap();
         assert_eq!(wire[..n], hex(&messages[1]["ciphertext"]));
-        let (mut from, m) = read_second(from, &wire[..n], &mut read).unwrap();
+        let (mut from, m) = from.read_payload(&wire[..n], &mut read).unwrap();
         assert_eq!(read[..m], payload(1));
 
         assert_eq!(from.binding(), to.binding());

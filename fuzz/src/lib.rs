@@ -101,8 +101,7 @@ pub fn record(bytes: &[u8]) {
             frames(body);
         } else if let Ok(opening) = Opening::decode(head, body) {
             let mut again = Vec::new();
-            Opening::encode(opening.call, opening.total, opening.descriptors, &mut again);
-            again.extend_from_slice(opening.payload);
+            opening.encode(head.kind, &mut again);
             assert_eq!(again, body);
         }
     }

@@ -125,6 +125,15 @@ pub enum PeerFault {
     /// A call number that is in use already, or more calls at once than the protocol allows.
     #[error("call {0} is one too many, or was made twice")]
     Call(u32),
+    /// A call that was given up twice, or more calls given up than were made.
+    #[error("call {0} was cancelled twice, or never made")]
+    Cancel(u32),
+    /// An item of a stream that this end had no room for, and had said so.
+    #[error("the stream that answers call {0} goes on past its credit")]
+    Overrun(u32),
+    /// More credit for streams than what was sent can have made room for.
+    #[error("call {0} gives more credit than it can have room for")]
+    Credit(u32),
     /// A method that is called out of its turn, or too often.
     #[error("[channel.{channel}] methods.{method}.{rule}: {}", rule.broken())]
     Protocol {

@@ -2,7 +2,7 @@
 
 use super::fault::PeerFault;
 use crate::policy::plan::{ChannelPlan, Direction};
-use crate::wire::limits::{MESSAGE, REASON};
+use crate::wire::limits::{MESSAGE, REASON, WINDOW, WINDOW_BYTES};
 use crate::wire::record::Kind;
 
 /// Which end of a channel an instance holds.
@@ -55,6 +55,18 @@ impl Rules {
         plan.is_some_and(|plan| plan.direction == Direction::Back)
     }
 
+    /// Whether calls of the method are answered by a stream.
+    pub fn streams(&self, method: u16) -> bool {
+        self.plan.methods.get(usize::from(method)).is_some_and(|plan| plan.stream)
+    }
+
+    /// How many items of a stream may be on their way, or wait for the caller's code, at once.
+    /// Both ends reckon with it, so it isn't negotiated.
+    pub fn window(&self, method: u16) -> u32 {
+        let fit = WINDOW_BYTES / self.max(method).unwrap_or(MESSAGE).max(1);
+        u32::try_from(fit).unwrap_or(WINDOW).clamp(1, WINDOW)
+    }
+
     /// Checks what the peer sent, and gives the most bytes that it may have.
     pub fn check_received(&self, kind: Kind, method: u16) -> Result<usize, PeerFault> {
         let theirs = match self.side {
@@ -65,18 +77,28 @@ impl Rules {
             return Err(PeerFault::Direction(kind));
         }
         let max = self.max(method).ok_or(PeerFault::Method(method))?;
-        Ok(if kind == Kind::Refusal { REASON } else { max })
+        Ok(match kind {
+            Kind::Refusal => REASON,
+            // The record's own rules give these their one size.
+            Kind::Cancel | Kind::End | Kind::Credit => size_of::<u32>(),
+            _ => max,
+        })
     }
 
-    /// Methods are called by `from` and answered by `to`; one that goes back is a message of `to`,
-    /// without answer. Without methods either end may send plain messages.
+    /// Methods are called by `from` and answered by `to`, by one reply or by a stream as the plan
+    /// says; one that goes back is a message of `to`, without answer. Without methods either end
+    /// may send plain messages.
     fn may(&self, sender: Side, kind: Kind, method: Option<u16>) -> bool {
         let back = self.goes_back(method);
+        let streams = method.is_some_and(|method| self.streams(method));
         match kind {
             Kind::Message if self.plan.methods.is_empty() => true,
             Kind::Message => (sender == Side::To) == back,
-            Kind::Request => sender == Side::From && !back,
-            Kind::Reply | Kind::Refusal => sender == Side::To && !back,
+            Kind::Request | Kind::Cancel => sender == Side::From && !back,
+            Kind::Refusal => sender == Side::To && !back,
+            Kind::Reply => sender == Side::To && !back && !streams,
+            Kind::Item | Kind::End => sender == Side::To && streams,
+            Kind::Credit => sender == Side::From && streams,
             Kind::Handshake | Kind::Batch => false,
         }
     }

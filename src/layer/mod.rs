@@ -2,6 +2,7 @@
 
 pub(crate) mod enter;
 mod exec;
+mod facilities;
 pub(crate) mod inbox;
 mod objects;
 mod run;
@@ -22,7 +23,7 @@ use crate::confine::receipt::Receipt;
 use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::broker::Broker;
 use crate::ipc::file::Directory;
-use crate::ipc::message::Channel;
+use crate::ipc::message::{Channel, Violation};
 
 pub use run::{Function, LayerResult};
 
@@ -74,6 +75,9 @@ pub enum LayerError {
         /// A policy line that would grant it.
         line: String,
     },
+    /// What is asked of a grant is more than it allows.
+    #[error(transparent)]
+    Policy(#[from] Violation),
     /// The system refused.
     #[error("{what}: {error}")]
     System {

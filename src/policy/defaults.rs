@@ -35,6 +35,7 @@ pub const DEFAULTS: &[Default] = &[
     of("channel.methods.rate", "", "no limit"),
     of("channel.methods.once", "false", "as often as the rate allows"),
     of("channel.methods.after", "", "at any time"),
+    of("channel.methods.stream", "false", "one answer to a call"),
     of("channel.fds.max", "0", "no descriptors"),
     of("channel.audit", "\"none\"", "nothing is recorded"),
     of("channel.witness", "false", "the two ends talk directly"),

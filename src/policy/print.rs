@@ -53,6 +53,7 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
             keys.extend(method.once.then(|| ("once", "true".to_owned())));
             let after = method.after.and_then(|place| channel.methods.get(usize::from(place)));
             keys.extend(after.map(|first| ("after", quote(first.name.as_str()))));
+            keys.extend(method.stream.then(|| ("stream", "true".to_owned())));
             (method.name.as_str(), inline(keys))
         });
         out.line("methods", inline(methods));

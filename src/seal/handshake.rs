@@ -17,7 +17,7 @@ use super::{SealError, Session};
 use crate::ident::{Instance, PolicyId};
 
 /// The version of everything on a channel: handshake, records and frames.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bytes of either handshake message: an ephemeral key and the tag of an empty payload.
 pub const MESSAGE: usize = KEY + TAG;
@@ -98,7 +98,8 @@ impl Initiator {
         Ok((phase, message))
     }
 
-    fn write_payload(
+    /// The same with a payload, as published test vectors have one. Channels send none.
+    pub fn write_payload(
         mut self,
         payload: &[u8],
         message: &mut [u8],
@@ -114,7 +115,8 @@ impl Waiting {
         self.read_payload(message, &mut [0; TAG]).map(|(session, _)| session)
     }
 
-    fn read_payload(
+    /// The same with a payload, as published test vectors have one. Channels send none.
+    pub fn read_payload(
         mut self,
         message: &[u8],
         payload: &mut [u8],
@@ -141,7 +143,8 @@ impl Responder {
         self.read_payload(message, &mut [0; TAG]).map(|(phase, _)| phase)
     }
 
-    fn read_payload(
+    /// The same with a payload, as published test vectors have one. Channels send none.
+    pub fn read_payload(
         mut self,
         message: &[u8],
         payload: &mut [u8],
@@ -159,7 +162,8 @@ impl Answering {
         Ok((session, message))
     }
 
-    fn write_payload(
+    /// The same with a payload, as published test vectors have one. Channels send none.
+    pub fn write_payload(
         mut self,
         payload: &[u8],
         message: &mut [u8],
@@ -219,47 +223,5 @@ impl Phase {
         first.zeroize();
         second.zeroize();
         if initiator { Session::new(from, to, binding) } else { Session::new(to, from, binding) }
-    }
-}
-
-/// Handshakes whose messages carry payloads, as published test vectors do. Channels send none.
-#[cfg(any(test, feature = "testing"))]
-pub mod with_payload {
-    use super::{Answering, Initiator, Responder, SealError, Session, Waiting};
-
-    /// [`Initiator::write`] with a payload.
-    pub fn write_first(
-        from: Initiator,
-        payload: &[u8],
-        message: &mut [u8],
-    ) -> Result<(Waiting, usize), SealError> {
-        from.write_payload(payload, message)
-    }
-
-    /// [`Responder::read`] with a payload.
-    pub fn read_first(
-        to: Responder,
-        message: &[u8],
-        payload: &mut [u8],
-    ) -> Result<(Answering, usize), SealError> {
-        to.read_payload(message, payload)
-    }
-
-    /// [`Answering::write`] with a payload.
-    pub fn write_second(
-        to: Answering,
-        payload: &[u8],
-        message: &mut [u8],
-    ) -> Result<(Session, usize), SealError> {
-        to.write_payload(payload, message)
-    }
-
-    /// [`Waiting::read`] with a payload.
-    pub fn read_second(
-        from: Waiting,
-        message: &[u8],
-        payload: &mut [u8],
-    ) -> Result<(Session, usize), SealError> {
-        from.read_payload(message, payload)
     }
 }

@@ -1,6 +1,6 @@
 //! Every size on a channel, with its reason. All in bytes unless said otherwise.
 
-use super::record::{DESCRIPTOR, HEADER};
+use super::record::{DESCRIPTOR, HEADER, WITHIN};
 use crate::policy::plan::{ChannelPlan, DescriptorPlan};
 use crate::seal::aead::TAG;
 
@@ -10,8 +10,8 @@ use crate::seal::aead::TAG;
 /// socket's default send buffer (208 KiB) three times, which both ends working at once needs.
 pub const PAYLOAD: usize = 64 << 10;
 
-/// The largest body of a record before sealing: call, total, descriptions, payload.
-pub const BODY: usize = 4 + 4 + DescriptorPlan::MAX as usize * DESCRIPTOR + PAYLOAD;
+/// The largest body of a record before sealing: call, total, within, descriptions, payload.
+pub const BODY: usize = 4 + 4 + WITHIN + DescriptorPlan::MAX as usize * DESCRIPTOR + PAYLOAD;
 
 /// The largest record: header, sealed body, tag. A datagram longer than this is refused unread.
 pub const RECORD: usize = HEADER + BODY + TAG;
@@ -37,6 +37,17 @@ pub const INBOX: usize = 64;
 /// The same in bytes: 1 MiB. One message more than this may wait, of any size that the policy
 /// allows.
 pub const INBOX_BYTES: usize = 1 << 20;
+
+/// How much more of one link may wait for `recv` while a stream that this end sends there has no
+/// credit: so many times [`INBOX`] and [`INBOX_BYTES`]. The credit lies behind what waits, so
+/// without this a handler that looks at nothing else would wait for itself.
+pub const SPILL: usize = 4;
+
+/// The most items of a stream that its caller has room for at once.
+pub const WINDOW: u32 = 256;
+
+/// The same in bytes, for the method's largest message: 256 KiB, but one message in any case.
+pub const WINDOW_BYTES: usize = 256 << 10;
 
 /// How many tidings of peers (restarted, gone, broke) wait for `recv`; the oldest go first when
 /// nobody asks for them.

@@ -4,12 +4,17 @@
 //! header, 16 bytes, clear, authenticated:
 //!     version u8, kind u8, method u16, descriptors u8, flags u8, reserved u16 = 0, sequence u64
 //! body, sealed:
-//!     lone message: call u32, [total u32 if it has more pieces,]
+//!     lone message: call u32, [total u32 if it has more pieces,] [within u32 if it is a request,]
 //!                   a description for each descriptor, payload
 //!     later piece:  payload
-//!     batch:        frames of {kind u8, reserved u8 = 0, method u16, call u32, length u32, payload}
+//!     batch:        frames of {kind u8, reserved u8 = 0, method u16, call u32, length u32,
+//!                   [within u32 if it is a request,] payload}
 //! tag, 16 bytes
 //! ```
+//!
+//! `within` is how many milliseconds the caller waits for the answer, counted from when it sends;
+//! 0 is for ever. A credit's payload is how many more items may come, u32 and not 0; a cancel and
+//! an end have none.
 //!
 //! All numbers are little-endian. A decoder here refuses everything that an encoder here would
 //! not have written, so each record has one meaning and one encoding.
@@ -25,6 +30,8 @@ pub use crate::seal::handshake::VERSION;
 pub const HEADER: usize = size_of::<Header>();
 /// Bytes of a frame's head in a batch.
 pub const FRAME: usize = size_of::<FrameHead>();
+/// Bytes that a request has before its payload and other kinds have not.
+pub const WITHIN: usize = size_of::<U32>();
 /// Bytes of a descriptor's description.
 pub const DESCRIPTOR: usize = size_of::<Descriptor>();
 /// More pieces of the same message follow. The only flag.
@@ -44,8 +51,16 @@ pub enum Kind {
     Reply = 4,
     /// A call that the other end declined, with the reason as text.
     Refusal = 5,
-    /// Several of the four above, which carry no descriptors, in one record.
+    /// Several of the others, which carry no descriptors, in one record.
     Batch = 6,
+    /// The caller wants no answer any more. An answer still ends the call.
+    Cancel = 7,
+    /// One message of a stream that answers a call.
+    Item = 8,
+    /// The end of such a stream.
+    End = 9,
+    /// The caller has room for more items of a stream.
+    Credit = 10,
 }
 
 impl Kind {
@@ -57,8 +72,26 @@ impl Kind {
             4 => Self::Reply,
             5 => Self::Refusal,
             6 => Self::Batch,
+            7 => Self::Cancel,
+            8 => Self::Item,
+            9 => Self::End,
+            10 => Self::Credit,
             other => return Err(WireError::Kind(other)),
         })
+    }
+
+    /// Whether it is so short that it neither carries descriptors nor comes in pieces.
+    fn is_short(self) -> bool {
+        matches!(self, Self::Refusal | Self::Cancel | Self::End | Self::Credit)
+    }
+
+    /// Whether its payload can be one. Limits by method are the endpoint's business.
+    fn check_payload(self, payload: &[u8]) -> Result<(), WireError> {
+        match self {
+            Self::Cancel | Self::End if !payload.is_empty() => Err(WireError::Length),
+            Self::Credit if payload.len() != 4 || payload == [0; 4] => Err(WireError::Length),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -175,14 +208,14 @@ impl Head {
     fn check(self) -> Result<Self, WireError> {
         let bare = matches!(self.kind, Kind::Handshake | Kind::Batch);
         if self.descriptors > DescriptorPlan::MAX
-            || (self.descriptors != 0 && (bare || self.kind == Kind::Refusal))
+            || (self.descriptors != 0 && (bare || self.kind.is_short()))
         {
             return Err(WireError::Descriptors(self.descriptors));
         }
         if bare && self.method != 0 {
             return Err(WireError::Method(self.method));
         }
-        if self.more && (bare || self.kind == Kind::Refusal) {
+        if self.more && (bare || self.kind.is_short()) {
             return Err(WireError::Flags(MORE));
         }
         Ok(self)
@@ -216,6 +249,8 @@ pub struct Opening<'a> {
     pub call: u32,
     /// Bytes of the whole message, when more pieces follow.
     pub total: Option<u32>,
+    /// Milliseconds that the caller waits, 0 for ever; 0 too for what is no request.
+    pub within: u32,
     /// The descriptions.
     pub descriptors: &'a [Descriptor],
     /// The payload, or its first piece.
@@ -232,6 +267,7 @@ impl<'a> Opening<'a> {
         } else {
             (None, rest)
         };
+        let (within, rest) = take_within(head.kind, rest)?;
         let (descriptors, payload) =
             <[Descriptor]>::ref_from_prefix_with_elems(rest, usize::from(head.descriptors))
                 .map_err(|_| WireError::Short)?;
@@ -247,17 +283,20 @@ impl<'a> Opening<'a> {
         if !whole || !full || payload.len() > PAYLOAD {
             return Err(WireError::Length);
         }
+        head.kind.check_payload(payload)?;
         let call = check_call(head.kind, call.get())?;
-        Ok(Self { call, total, descriptors, payload })
+        Ok(Self { call, total, within, descriptors, payload })
     }
 
-    /// Appends the part before the payload to `body`.
-    pub fn encode(call: u32, total: Option<u32>, descriptors: &[Descriptor], body: &mut Vec<u8>) {
-        body.extend_from_slice(&call.to_le_bytes());
-        if let Some(total) = total {
+    /// Appends it to `body`, as the beginning of a record of this kind.
+    pub fn encode(&self, kind: Kind, body: &mut Vec<u8>) {
+        body.extend_from_slice(&self.call.to_le_bytes());
+        if let Some(total) = self.total {
             body.extend_from_slice(&total.to_le_bytes());
         }
-        body.extend_from_slice(descriptors.as_bytes());
+        put_within(kind, self.within, body);
+        body.extend_from_slice(self.descriptors.as_bytes());
+        body.extend_from_slice(self.payload);
     }
 }
 
@@ -281,6 +320,8 @@ pub struct Frame<'a> {
     pub method: u16,
     /// The call's number; 0 for a message.
     pub call: u32,
+    /// Milliseconds that the caller waits, 0 for ever; 0 too for what is no request.
+    pub within: u32,
     /// The payload.
     pub payload: &'a [u8],
 }
@@ -297,6 +338,7 @@ impl<'a> Frame<'a> {
             length: u32::try_from(self.payload.len()).unwrap_or(u32::MAX).into(),
         };
         body.extend_from_slice(head.as_bytes());
+        put_within(self.kind, self.within, body);
         body.extend_from_slice(self.payload);
     }
 
@@ -311,10 +353,27 @@ impl<'a> Frame<'a> {
             return Err(WireError::Reserved);
         }
         let length = usize::try_from(head.length.get()).map_err(|_| WireError::Length)?;
+        let (within, after) = take_within(kind, after)?;
         let (payload, after) = after.split_at_checked(length).ok_or(WireError::Length)?;
+        kind.check_payload(payload)?;
         *rest = after;
         let call = check_call(kind, head.call.get())?;
-        Ok(Self { kind, method: head.method.get(), call, payload })
+        Ok(Self { kind, method: head.method.get(), call, within, payload })
+    }
+}
+
+/// Reads how long a caller waits, which only requests say.
+fn take_within(kind: Kind, bytes: &[u8]) -> Result<(u32, &[u8]), WireError> {
+    if kind != Kind::Request {
+        return Ok((0, bytes));
+    }
+    let (within, rest) = U32::read_from_prefix(bytes).map_err(|_| WireError::Short)?;
+    Ok((within.get(), rest))
+}
+
+fn put_within(kind: Kind, within: u32, body: &mut Vec<u8>) {
+    if kind == Kind::Request {
+        body.extend_from_slice(&within.to_le_bytes());
     }
 }
 
@@ -336,7 +395,7 @@ mod tests {
     #[test]
     fn a_header_lies_as_documented() {
         let bytes = head().encode();
-        assert_eq!(bytes, [1, 3, 7, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes, [2, 3, 7, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Head::decode(&bytes), Ok(head()));
     }
 
@@ -347,9 +406,10 @@ mod tests {
             bytes[place] = byte;
             Head::decode(&bytes)
         };
-        assert_eq!(with(0, 2), Err(WireError::Version(2)));
+        assert_eq!(with(0, 1), Err(WireError::Version(1)));
         assert_eq!(with(1, 0), Err(WireError::Kind(0)));
-        assert_eq!(with(1, 7), Err(WireError::Kind(7)));
+        assert_eq!(with(1, 11), Err(WireError::Kind(11)));
+        assert_eq!(with(1, 7), Err(WireError::Descriptors(2)));
         assert_eq!(with(5, 2), Err(WireError::Flags(2)));
         assert_eq!(with(6, 1), Err(WireError::Reserved));
         assert_eq!(with(7, 1), Err(WireError::Reserved));
@@ -361,8 +421,11 @@ mod tests {
     fn a_piece_must_fill_its_record_and_leave_some_for_the_next() {
         let head = Head { descriptors: 0, more: true, ..head() };
         let mut body = Vec::new();
-        Opening::encode(1, Some(70_000), &[], &mut body);
-        body.resize(8 + PAYLOAD, 0);
+        let opening =
+            Opening { call: 1, total: Some(70_000), within: 9, descriptors: &[], payload: &[] };
+        opening.encode(head.kind, &mut body);
+        body.resize(8 + WITHIN + PAYLOAD, 0);
+        assert_eq!(Opening::decode(head, &body).unwrap().within, 9);
         assert_eq!(Opening::decode(head, &body).unwrap().total, Some(70_000));
         assert_eq!(Opening::decode(head, &body[..100]), Err(WireError::Length));
         body[4..8].copy_from_slice(&65_536_u32.to_le_bytes());
@@ -374,8 +437,8 @@ mod tests {
     #[test]
     fn frames_come_back_in_order() {
         let mut body = Vec::new();
-        let first = Frame { kind: Kind::Message, method: 1, call: 0, payload: b"one" };
-        let second = Frame { kind: Kind::Request, method: 2, call: 5, payload: b"" };
+        let first = Frame { kind: Kind::Message, method: 1, call: 0, within: 0, payload: b"one" };
+        let second = Frame { kind: Kind::Request, method: 2, call: 5, within: 7, payload: b"" };
         first.encode(&mut body);
         second.encode(&mut body);
         let mut rest = body.as_slice();
@@ -383,6 +446,22 @@ mod tests {
         assert_eq!(Frame::decode(&mut rest), Ok(second));
         assert!(rest.is_empty());
         assert_eq!(Frame::decode(&mut &body[..14]), Err(WireError::Length));
+    }
+
+    #[test]
+    fn what_steers_a_call_has_its_one_payload_and_no_other() {
+        let read = |kind, payload: &[u8]| {
+            let mut body = Vec::new();
+            Frame { kind, method: 1, call: 3, within: 0, payload }.encode(&mut body);
+            Frame::decode(&mut body.as_slice()).map(|frame| frame.payload.len())
+        };
+        for kind in [Kind::Cancel, Kind::End] {
+            assert_eq!((read(kind, b""), read(kind, b"x")), (Ok(0), Err(WireError::Length)));
+        }
+        assert_eq!(read(Kind::Credit, &[1, 0, 0, 0]), Ok(4));
+        for wrong in [&[0; 4][..], &[1; 3], &[1; 5], b""] {
+            assert_eq!(read(Kind::Credit, wrong), Err(WireError::Length));
+        }
     }
 
     proptest! {
@@ -393,8 +472,7 @@ mod tests {
                 let body = &bytes[HEADER..];
                 if let Ok(opening) = Opening::decode(head, body) {
                     let mut again = Vec::new();
-                    Opening::encode(opening.call, opening.total, opening.descriptors, &mut again);
-                    again.extend_from_slice(opening.payload);
+                    opening.encode(head.kind, &mut again);
                     prop_assert_eq!(&again[..], body);
                 }
             }

@@ -5,12 +5,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cofferdam::channel::{Side, socketpair};
+use cofferdam::channel::datagram::Buffer;
+use cofferdam::channel::endpoint::{Incoming, Outgoing};
+use cofferdam::channel::introduce::Step;
+use cofferdam::channel::{Endpoint, Introducing, Rules, Side, socketpair};
 use cofferdam::confine::Confined;
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::message::{Channel, ChannelSpec};
 use cofferdam::policy::plan::ChannelPlan;
+use cofferdam::seal::handshake::Introduction;
 use cofferdam::seal::{Identity, OsChance, PublicKey};
+use cofferdam::wire::record::Kind;
 use serde_json::json;
 
 /// No test waits longer than this for anything: only a hang does.
@@ -35,7 +40,7 @@ pub fn carrying(kinds: &[&str]) -> ChannelPlan {
 pub fn plan(methods: &serde_json::Value, fds: u8, kinds: &[&str]) -> ChannelPlan {
     let mut methods = methods.clone();
     for method in methods.as_array_mut().unwrap() {
-        let mut whole = json!({ "direction": "Forth", "rate": null, "once": false, "after": null });
+        let mut whole = json!({ "direction": "Forth", "rate": null, "once": false, "after": null, "stream": false });
         whole.as_object_mut().unwrap().append(method.as_object_mut().unwrap());
         *method = whole;
     }
@@ -113,4 +118,88 @@ pub fn alone(name: &str) -> bool {
 /// How many descriptors this process holds.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// A channel whose method `tail` is answered by a stream of messages of at most `max` bytes;
+/// `echo` is not.
+pub fn streaming(max: u32) -> ChannelPlan {
+    let method = |name, stream| json!({ "name": name, "max": max, "stream": stream });
+    plan(&json!([method("echo", false), method("tail", true)]), 0, &[])
+}
+
+/// The end of a peer that says what it likes: sealed records, but none of our own rules.
+pub struct Raw {
+    pub endpoint: Endpoint,
+    buffer: Buffer,
+}
+
+/// One message that a [`Raw`] end received.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub kind: Kind,
+    pub method: u16,
+    pub call: u32,
+    pub body: Vec<u8>,
+}
+
+impl Raw {
+    /// Joins a raw end on `side` to an honest one that goes by `plan`, and completes the
+    /// handshake. Its own endpoint goes by `own`, which may let it receive what it should not.
+    pub fn join(honest: &End, side: Side, plan: &ChannelPlan, own: &ChannelPlan) -> Self {
+        let layer = if side == Side::From { "caller" } else { "keeper" };
+        let (peer, identity) =
+            (instance(layer, 0, 1), Arc::new(Identity::generate(&mut OsChance).unwrap()));
+        let (from, to) = match side {
+            Side::From => (peer.clone(), honest.own.clone()),
+            Side::To => (honest.own.clone(), peer.clone()),
+        };
+        let introduction =
+            Introduction { policy: PolicyId([7; 32]), number: 3, channel: "test".into(), from, to };
+        let (one, two) = socketpair(plan).unwrap();
+        honest.channel.introduce(peer, identity.public(), one).unwrap();
+        let chance = Box::new(OsChance);
+        let socket = Arc::new(two);
+        let mut meeting =
+            Introducing::new(socket, side, identity, &honest.key, &introduction, chance).unwrap();
+        let mut buffer = Buffer::default();
+        let session = loop {
+            honest.channel.try_recv();
+            match meeting.step(&mut buffer).unwrap() {
+                Step::Done(session) => break session,
+                Step::Blocked => {}
+            }
+        };
+        let rules = Arc::new(Rules { plan: own.clone(), side });
+        let endpoint = Endpoint::new(Arc::clone(meeting.socket()), *session, rules);
+        Self { endpoint, buffer }
+    }
+
+    /// Sends one message, whatever it is. False: the socket is full, or closed.
+    pub fn say(&mut self, kind: Kind, method: u16, call: u32, body: &[u8]) -> bool {
+        self.put(kind, method, call, body, 0)
+    }
+
+    /// Makes a call without bytes, and with a deadline in so many milliseconds.
+    pub fn ask(&mut self, method: u16, call: u32, within: u32) -> bool {
+        self.put(Kind::Request, method, call, b"", within)
+    }
+
+    fn put(&mut self, kind: Kind, method: u16, call: u32, body: &[u8], within: u32) -> bool {
+        let (mut body, mut fds) = (body.to_vec(), Vec::new());
+        let (body, fds) = (&mut body, &mut fds);
+        let mut out = Outgoing { kind, method, call, within, body, fds, descriptions: &[] };
+        self.endpoint.try_send(&mut out, false).unwrap_or(false)
+    }
+
+    /// Everything that has come; an error ends it.
+    pub fn heard(&mut self) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        let mut sink = |incoming: Incoming<'_>| {
+            let Incoming { kind, method, call, body, .. } = incoming;
+            heard.push(Heard { kind, method, call, body: body.into_vec() });
+            Ok(())
+        };
+        while self.endpoint.try_recv(&mut self.buffer, &mut sink).unwrap_or(false) {}
+        heard
+    }
 }

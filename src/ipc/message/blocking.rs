@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::check::parcel;
 use super::error::{CallError, ChannelError, SendError};
-use super::state::{Parcel, State, Submitted};
-use super::{Event, Message, parcel};
+use super::state::{Parcel, Posting, State, Target};
+use super::{Event, Message, PendingCall, ReplyStream};
 use crate::ident::Instance;
 use crate::wire::record::Kind;
 
@@ -61,10 +62,7 @@ impl Channel {
             let (number, descriptions) = self.0.check(Kind::Message, method, &message)?;
             let parcel = parcel(Kind::Message, number, &mut message, &descriptions);
             let mut parcel = Parcel { hold: true, ..parcel };
-            let attempt = |state: &mut State| match state.submit(None, &mut parcel) {
-                Submitted::Taken { .. } => Some(()),
-                Submitted::Full | Submitted::Gone => None,
-            };
+            let attempt = |state: &mut State| state.try_post(&mut parcel).then_some(());
             self.0.shared.block(deadline, attempt)?.ok_or(SendError::Timeout)?;
         }
         let flushed = |state: &mut State| {
@@ -82,7 +80,51 @@ impl Channel {
         message: impl Into<Message>,
         time: Option<Duration>,
     ) -> Result<Message, CallError> {
-        self.0.call_blocking(method, message.into(), deadline(time))
+        let end = deadline(time);
+        self.begin_until(method, message.into(), None, end)?.answer_until(end)
+    }
+
+    /// Calls with a deadline that travels with the call; see
+    /// [`call_within`](super::Channel::call_within).
+    pub fn call_within(
+        &self,
+        method: &str,
+        message: impl Into<Message>,
+        time: Duration,
+    ) -> Result<Message, CallError> {
+        self.call_by(method, message, deadline(Some(time)))
+    }
+
+    /// The same with an instant, as a handler has of its own caller, or without limit.
+    pub fn call_by(
+        &self,
+        method: &str,
+        message: impl Into<Message>,
+        deadline: Option<Instant>,
+    ) -> Result<Message, CallError> {
+        self.begin(method, message, deadline)?.answer_blocking(None)
+    }
+
+    /// Calls a method and does not wait for the answer yet, which another thread may do. Waits
+    /// while all peers are full, or while there is none, and not past the deadline.
+    pub fn begin(
+        &self,
+        method: &str,
+        message: impl Into<Message>,
+        deadline: Option<Instant>,
+    ) -> Result<PendingCall, CallError> {
+        self.begin_until(method, message.into(), deadline, None)
+    }
+
+    /// Calls a method that answers by a stream; see [`ReplyStream::next_blocking`]. The deadline
+    /// is that of the whole stream, and travels with the call.
+    pub fn call_stream(
+        &self,
+        method: &str,
+        message: impl Into<Message>,
+        deadline: Option<Instant>,
+    ) -> Result<ReplyStream, CallError> {
+        self.0.call_stream_blocking(method, message.into(), deadline)
     }
 
     /// Calls with a typed request and answer, both by postcard.
@@ -114,6 +156,18 @@ impl Channel {
         self.0.shared.block(deadline(time), attempt)?.ok_or(ChannelError::Timeout)
     }
 
+    fn begin_until(
+        &self,
+        method: &str,
+        mut message: Message,
+        deadline: Option<Instant>,
+        patience: Option<Instant>,
+    ) -> Result<PendingCall, CallError> {
+        let (number, descriptions) = self.0.check_call(method, &message, false)?;
+        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
+        self.0.place_blocking(Parcel { deadline, ..parcel }, patience)
+    }
+
     fn post(
         &self,
         to: Option<&Instance>,
@@ -122,27 +176,13 @@ impl Channel {
         time: Option<Duration>,
     ) -> Result<(), SendError> {
         let (number, descriptions) = self.0.check(Kind::Message, method, &message)?;
-        let mut parcel = parcel(Kind::Message, number, &mut message, &descriptions);
-        let mut taken = None;
-        let attempt = |state: &mut State| {
-            if taken.is_none() {
-                match state.submit(to, &mut parcel) {
-                    Submitted::Taken { link, ticket, .. } => taken = Some((link, ticket)),
-                    Submitted::Gone => return Some(Err(SendError::NotDelivered(to.cloned()))),
-                    Submitted::Full => {}
-                }
-            }
-            let (link, ticket) = taken?;
-            match state.sent(link, ticket) {
-                Some(true) => Some(Ok(())),
-                Some(false) => None,
-                None => Some(Err(SendError::NotDelivered(to.cloned()))),
-            }
-        };
+        let parcel = parcel(Kind::Message, number, &mut message, &descriptions);
+        let mut posting = Posting::new(to.map_or(Target::Any, Target::Peer), parcel);
+        let attempt = |state: &mut State| posting.attempt(state);
         match self.0.shared.block(deadline(time), attempt)? {
-            Some(result) => result,
+            Some(result) => result.map(drop),
             // What was taken can't be taken back: it goes with the channel's next verb.
-            None if taken.is_some() => Ok(()),
+            None if posting.is_taken() => Ok(()),
             None => Err(SendError::Timeout),
         }
     }

@@ -1,4 +1,4 @@
-//! Calls and their answers.
+//! Calls: asking, waiting for the answer, giving up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,36 +7,53 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{CallError, SendError, Violation};
-use super::state::{Parcel, State, Submitted};
+use super::check::parcel;
+use super::error::{CallError, SendError};
+use super::state::{EXPIRED, Parcel, State};
 use super::wait::{Shared, Who};
-use super::{Channel, Message, check_message, parcel};
-use crate::channel::Rules;
-use crate::ident::Instance;
-use crate::wire::limits::REASON;
-use crate::wire::record::{Descriptor, Kind};
+use super::{Channel, ChannelError, Message};
+use crate::wire::record::Kind;
 
 impl Channel {
     /// Calls a method of the peer that has least to do, and waits for the answer. Waits before
     /// that while all peers are full, or while there is none.
     ///
-    /// Dropping the future gives the call up; the peer may execute it all the same.
+    /// Dropping the future gives the call up: the peer is told, and what it answers all the same
+    /// is dropped. It may have executed the call.
     pub async fn call(
         &self,
         method: &str,
         message: impl Into<Message>,
     ) -> Result<Message, CallError> {
-        let mut message = message.into();
-        let (number, descriptions) = self.check(Kind::Request, method, &message)?;
-        let mut parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        let placed = |state: &mut State| place(state, &mut parcel);
-        let call = self.shared.wait(Who::Sender, placed).await.map_err(SendError::from)?;
-        let waiting = Waiting { shared: &self.shared, call };
-        let answer = |state: &mut State| waiting.take(state);
-        self.shared.wait(Who::Caller(call), answer).await.map_err(SendError::from)?
+        self.call_by(method, message, None).await
     }
 
-    /// [`Channel::call`] that gives up after a while.
+    /// [`Channel::call`] with a time limit that travels with the call: its handler sees how much
+    /// is left, and a call whose time is over before a handler has it is not begun.
+    ///
+    /// After the time [`CallError::Deadline`] says whether the call may have been executed.
+    pub async fn call_within(
+        &self,
+        method: &str,
+        message: impl Into<Message>,
+        time: Duration,
+    ) -> Result<Message, CallError> {
+        self.call_by(method, message, Instant::now().checked_add(time)).await
+    }
+
+    /// The same with an instant, or without limit: what a handler calls for its own caller's sake
+    /// takes over the deadline of that call, `channel.call_by(method, message, reply.deadline())`.
+    pub async fn call_by(
+        &self,
+        method: &str,
+        message: impl Into<Message>,
+        deadline: Option<Instant>,
+    ) -> Result<Message, CallError> {
+        self.begin(method, message, deadline).await?.answer().await
+    }
+
+    /// [`Channel::call`] that gives up after a while, without telling the peer of the limit
+    /// before. [`Channel::call_within`] does.
     pub async fn call_timeout(
         &self,
         method: &str,
@@ -57,189 +74,149 @@ impl Channel {
         self.call(method, request).await?.decode().map_err(CallError::Decode)
     }
 
-    /// The same in this thread.
-    pub(super) fn call_blocking(
+    /// Calls a method and does not wait for the answer yet. Waits while all peers are full, or
+    /// while there is none, and not past the deadline.
+    pub async fn begin(
         &self,
         method: &str,
-        mut message: Message,
+        message: impl Into<Message>,
         deadline: Option<Instant>,
-    ) -> Result<Message, CallError> {
-        let (number, descriptions) = self.check(Kind::Request, method, &message)?;
-        let mut parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        let placed = |state: &mut State| place(state, &mut parcel);
-        let call = self.shared.block(deadline, placed).map_err(SendError::from)?;
-        let call = call.ok_or(CallError::Timeout)?;
-        let waiting = Waiting { shared: &self.shared, call };
-        let answer = |state: &mut State| waiting.take(state);
-        let answer = self.shared.block(deadline, answer).map_err(SendError::from)?;
-        answer.unwrap_or(Err(CallError::Timeout))
+    ) -> Result<PendingCall, CallError> {
+        let mut message = message.into();
+        let (number, descriptions) = self.check_call(method, &message, false)?;
+        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
+        self.place(Parcel { deadline, ..parcel }).await
+    }
+
+    /// Hands a call to a link.
+    pub(super) async fn place(&self, mut parcel: Parcel<'_>) -> Result<PendingCall, CallError> {
+        let deadline = parcel.deadline;
+        let placed = |state: &mut State| state.place_call(&mut parcel);
+        let call = until(deadline, self.shared.wait(Who::Sender, placed)).await;
+        let call = call.ok_or(NOT_EXECUTED)?.map_err(SendError::from)?;
+        Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
+    }
+
+    /// The same in this thread. `patience` is the caller's own; the deadline travels.
+    pub(super) fn place_blocking(
+        &self,
+        mut parcel: Parcel<'_>,
+        patience: Option<Instant>,
+    ) -> Result<PendingCall, CallError> {
+        let deadline = parcel.deadline;
+        let end = earlier(deadline, patience);
+        let placed = |state: &mut State| state.place_call(&mut parcel);
+        let call = self.shared.block(end, placed).map_err(SendError::from)?;
+        let call = call.ok_or_else(|| out_of_time(deadline, false))?;
+        Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
     }
 }
 
-fn place(state: &mut State, parcel: &mut Parcel<'_>) -> Option<u32> {
-    match state.submit(None, parcel) {
-        Submitted::Taken { call, .. } => Some(call),
-        Submitted::Full | Submitted::Gone => None,
-    }
-}
-
-/// A call in flight; dropping it gives the call up.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    call: u32,
-}
-
-impl Waiting<'_> {
-    fn take(&self, state: &mut State) -> Option<Result<Message, CallError>> {
-        match state.calls.get_mut(&self.call) {
-            None => Some(Err(CallError::NotDelivered(None))),
-            Some(call) => {
-                let outcome = call.outcome.take()?;
-                state.calls.remove(&self.call);
-                Some(outcome)
-            }
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.shared.with(|state| state.abandon(self.call));
-    }
-}
-
-/// Takes the answer to one call. Dropping it refuses the call, so that no caller waits for ever.
-pub struct Replier {
+/// A call that the peer has not answered yet. Dropping it gives the call up.
+#[must_use = "dropping it gives the call up"]
+pub struct PendingCall {
     shared: Arc<Shared>,
-    rules: Arc<Rules>,
-    link: u64,
-    peer: Instance,
-    method: u16,
     call: u32,
-    answered: bool,
+    deadline: Option<Instant>,
 }
 
-impl Replier {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        rules: Arc<Rules>,
-        link: u64,
-        peer: Instance,
-        method: u16,
-        call: u32,
-    ) -> Self {
-        Self { shared, rules, link, peer, method, call, answered: false }
+const NOT_EXECUTED: CallError = CallError::Deadline { may_have_executed: false };
+
+impl PendingCall {
+    /// Waits for the answer, and not past the deadline.
+    pub async fn answer(self) -> Result<Message, CallError> {
+        let take = |state: &mut State| state.take_answer(self.call);
+        let answer = until(self.deadline, self.shared.wait(Who::Caller(self.call), take)).await;
+        let Some(answer) = answer else { return Err(out_of_time(self.deadline, true)) };
+        self.judge(answer.map_err(SendError::from)?)
     }
 
-    /// Who waits for the answer.
-    pub fn peer(&self) -> &Instance {
-        &self.peer
+    /// The same in this thread, at most for `time`.
+    pub fn answer_blocking(self, time: Option<Duration>) -> Result<Message, CallError> {
+        self.answer_until(time.and_then(|time| Instant::now().checked_add(time)))
     }
 
-    /// Answers. Waits while the caller is full. If the policy forbids the answer, or if the
-    /// future is dropped before the answer is on its way, the call is refused.
-    pub async fn reply(mut self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = message.into();
-        let descriptions = self.check(&message)?;
-        self.answer(Kind::Reply, &mut message, &descriptions).await
+    /// Gives the call up. The peer's handler learns it; its answer is dropped.
+    pub fn cancel(self) {}
+
+    pub(super) fn answer_until(self, patience: Option<Instant>) -> Result<Message, CallError> {
+        let take = |state: &mut State| state.take_answer(self.call);
+        let end = earlier(self.deadline, patience);
+        let answer = self.shared.block(end, take).map_err(SendError::from)?;
+        let Some(answer) = answer else { return Err(out_of_time(self.deadline, true)) };
+        self.judge(answer)
     }
 
-    /// Answers with a value, by postcard.
-    pub async fn reply_typed<R: Serialize + ?Sized>(self, value: &R) -> Result<(), SendError> {
-        let message = Message::encode(value).map_err(SendError::Encode)?;
-        self.reply(message).await
+    /// The next item of the stream that answers it; `None` in it after the last one.
+    pub(super) async fn item(&self) -> Option<Result<Message, CallError>> {
+        let take = |state: &mut State| state.take_item(self.call);
+        let item = until(self.deadline, self.shared.wait(Who::Caller(self.call), take)).await;
+        match item {
+            Some(Ok(item)) => item.map(|item| self.judge(item)),
+            Some(Err(error)) => Some(Err(SendError::from(error).into())),
+            None => Some(Err(out_of_time(self.deadline, true))),
+        }
     }
 
-    /// Declines, with the reason for the caller; at most 1 KiB of it is sent.
-    pub async fn refuse(mut self, reason: &str) -> Result<(), SendError> {
-        let mut message = Message::from(bounded(reason).as_bytes());
-        self.answer(Kind::Refusal, &mut message, &[]).await
+    pub(super) fn item_blocking(
+        &self,
+        patience: Option<Instant>,
+    ) -> Option<Result<Message, CallError>> {
+        let take = |state: &mut State| state.take_item(self.call);
+        match self.shared.block(earlier(self.deadline, patience), take) {
+            Ok(Some(item)) => item.map(|item| self.judge(item)),
+            Ok(None) => Some(Err(out_of_time(self.deadline, true))),
+            Err(error) => Some(Err(SendError::from(error).into())),
+        }
     }
 
-    /// [`Replier::reply`] in this thread.
-    pub fn reply_blocking(mut self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = message.into();
-        let descriptions = self.check(&message)?;
-        self.answer_blocking(Kind::Reply, &mut message, &descriptions)
-    }
-
-    /// [`Replier::refuse`] in this thread.
-    pub fn refuse_blocking(mut self, reason: &str) -> Result<(), SendError> {
-        let mut message = Message::from(bounded(reason).as_bytes());
-        self.answer_blocking(Kind::Refusal, &mut message, &[])
-    }
-
-    fn check(&self, message: &Message) -> Result<Vec<Descriptor>, Violation> {
-        check_message(&self.rules, self.method, message)
-    }
-
-    async fn answer(
-        &mut self,
-        kind: Kind,
-        message: &mut Message,
-        descriptions: &[Descriptor],
-    ) -> Result<(), SendError> {
-        let shared = Arc::clone(&self.shared);
-        shared.wait(Who::Sender, self.attempt(kind, message, descriptions)).await?
-    }
-
-    fn answer_blocking(
-        &mut self,
-        kind: Kind,
-        message: &mut Message,
-        descriptions: &[Descriptor],
-    ) -> Result<(), SendError> {
-        let shared = Arc::clone(&self.shared);
-        let done = shared.block(None, self.attempt(kind, message, descriptions))?;
-        done.unwrap_or(Err(SendError::Timeout))
-    }
-
-    fn attempt<'a>(
-        &'a mut self,
-        kind: Kind,
-        message: &'a mut Message,
-        descriptions: &'a [Descriptor],
-    ) -> impl FnMut(&mut State) -> Option<Result<(), SendError>> + 'a {
-        let (link, call) = (self.link, self.call);
-        let mut parcel = parcel(kind, self.method, message, descriptions);
-        let (answered, peer) = (&mut self.answered, &self.peer);
-        let mut taken = None;
-        move |state| {
-            if taken.is_none() {
-                match state.answer(link, call, &mut parcel) {
-                    Submitted::Taken { ticket, .. } => {
-                        *answered = true;
-                        taken = Some(ticket);
-                    }
-                    Submitted::Gone => *answered = true,
-                    Submitted::Full => return None,
-                }
+    /// A refusal that comes after the deadline comes of it: the handler has seen it pass a moment
+    /// before this end looked. A peer that says it has not begun the call is believed.
+    fn judge(&self, answer: Result<Message, CallError>) -> Result<Message, CallError> {
+        match answer {
+            Err(CallError::Refused { reason, .. })
+                if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) =>
+            {
+                Err(CallError::Deadline { may_have_executed: reason != EXPIRED })
             }
-            match taken.and_then(|ticket| state.sent(link, ticket)) {
-                Some(true) => Some(Ok(())),
-                Some(false) => None,
-                None => Some(Err(SendError::NotDelivered(Some(peer.clone())))),
-            }
+            answer => answer,
         }
     }
 }
 
-impl Drop for Replier {
+impl Drop for PendingCall {
     fn drop(&mut self) {
-        if !self.answered {
-            self.shared.with(|state| state.forsake(self.link, self.method, self.call));
+        if self.shared.with(|state| state.abandon(self.call)) {
             self.shared.wake_driver();
         }
     }
 }
 
-impl fmt::Debug for Replier {
+impl fmt::Debug for PendingCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replier").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("PendingCall").field("call", &self.call).finish_non_exhaustive()
     }
 }
 
-/// The longest beginning of `reason` that fits in a refusal.
-fn bounded(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(REASON)]
+/// What a caller is told whose time is over: its own patience has no say in what the peer does.
+fn out_of_time(deadline: Option<Instant>, may_have_executed: bool) -> CallError {
+    match deadline {
+        Some(deadline) if deadline <= Instant::now() => CallError::Deadline { may_have_executed },
+        _ => CallError::Timeout,
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+/// Waits for `future`, and not past the deadline.
+async fn until<R>(
+    deadline: Option<Instant>,
+    future: impl Future<Output = Result<R, ChannelError>>,
+) -> Option<Result<R, ChannelError>> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
+        None => Some(future.await),
+    }
 }

@@ -53,6 +53,21 @@ pub enum Violation {
         /// What the policy allows.
         max: u8,
     },
+    /// A method that is answered otherwise.
+    #[error(
+        "{} (`call_stream` and `Replier::stream`)",
+        if *.streams {
+            format!("{} answers by a stream", .key.line("stream = true"))
+        } else {
+            format!("{} answers by one message, not by a stream", .key.line("stream = false"))
+        }
+    )]
+    Stream {
+        /// The policy key that says so.
+        key: Key,
+        /// Whether it is answered by a stream.
+        streams: bool,
+    },
     /// A descriptor that the channel doesn't carry.
     #[error("descriptor {place}: {fault} (`[channel.{channel}]`)")]
     Descriptor {
@@ -72,6 +87,16 @@ pub struct Key {
     pub channel: Name,
     /// The method, if the limit is one of its own.
     pub method: Option<Name>,
+}
+
+impl Key {
+    /// The line of the policy that says something of its method.
+    fn line(&self, says: &str) -> String {
+        match &self.method {
+            Some(method) => format!("`[channel.{}] methods.{method}.{says}`:", self.channel),
+            None => format!("`[channel.{}]`: a channel without methods", self.channel),
+        }
+    }
 }
 
 impl fmt::Display for Key {
@@ -98,6 +123,12 @@ pub enum SendError {
     /// No peer had room in time. The message was not taken.
     #[error("no peer had room for the message in time")]
     Timeout,
+    /// Of a stream: its reader wants no more of it.
+    #[error("the caller has given the call up")]
+    Cancelled,
+    /// Of a stream: messages that nobody receives lie before its reader's credit.
+    #[error("too many messages wait to be received for the stream to go on: receive them first")]
+    Clogged,
     /// The value can't be written as bytes.
     #[error("the message can't be encoded: {0}")]
     Encode(postcard::Error),
@@ -129,6 +160,15 @@ pub enum CallError {
     /// No answer in time. If it was delivered, it may have been executed.
     #[error("no answer in time")]
     Timeout,
+    /// The deadline of the call has passed.
+    #[error(
+        "the deadline has passed: {}",
+        if *.may_have_executed { "the call may have been executed" } else { "it was not executed" }
+    )]
+    Deadline {
+        /// False: no peer had got it, or the peer says that it has not begun it.
+        may_have_executed: bool,
+    },
     /// The peer broke the rules of the channel, so nothing that it says counts.
     #[error("{peer} broke the rules: {why}")]
     Broke {
@@ -153,7 +193,8 @@ impl From<SendError> for CallError {
         match error {
             SendError::Policy(violation) => Self::Policy(violation),
             SendError::NotDelivered(peer) => Self::NotDelivered(peer),
-            SendError::Full => Self::NotDelivered(None),
+            // The last two are of who answers a call, never of who makes one.
+            SendError::Full | SendError::Cancelled | SendError::Clogged => Self::NotDelivered(None),
             SendError::Timeout => Self::Timeout,
             SendError::Encode(error) => Self::Encode(error),
             SendError::System(error) => Self::System(error),

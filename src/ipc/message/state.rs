@@ -1,24 +1,42 @@
 //! What a channel knows: its links, the calls that wait, and what came in. No waiting here.
 
+mod backlog;
+mod calls;
+mod inbox;
+mod incoming;
 mod links;
 mod outgoing;
+mod owing;
+mod posting;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::io::unix::AsyncFd;
 
-use super::error::CallError;
-use super::{Message, Method};
+use self::backlog::{Backlog, Retained};
+use self::calls::Call;
+pub(super) use self::inbox::Item;
+use self::inbox::{Inbox, Load};
+pub(super) use self::outgoing::Notice;
+use self::owing::{Owing, expired};
+pub(super) use self::posting::{Parcel, Posting, Target};
+use super::Method;
 use crate::channel::datagram::Buffer;
-use crate::channel::endpoint::Incoming;
 use crate::channel::introduce::Step;
-use crate::channel::{Endpoint, Introducing, LinkError, PeerFault, Rules};
+use crate::channel::{Endpoint, Introducing, LinkError, Rules};
 use crate::ident::Instance;
-use crate::wire::limits::{CALLS, INBOX, INBOX_BYTES, INBOX_DESCRIPTORS, REASON};
-use crate::wire::record::{Descriptor, Kind};
+use crate::mark;
+use crate::wire::limits::TURN;
+
+/// Why a call was declined whose time was over before a handler saw it.
+pub(super) const EXPIRED: &str = "its deadline passed before it was begun";
+/// Why a call was declined whose caller gave it up.
+const CANCELLED: &str = "its caller gave it up";
+/// Why a call was declined whose handler ended.
+pub(super) const FORSAKEN: &str = "the handler ended without an answer";
 
 /// Everything behind a channel's mutex.
 pub(super) struct State {
@@ -30,14 +48,14 @@ pub(super) struct State {
     turn: usize,
     pub(super) calls: HashMap<u32, Call>,
     next_call: u32,
-    inbox: VecDeque<Item>,
-    /// What the messages in the inbox come to.
-    messages: usize,
-    bytes: usize,
-    fds: usize,
+    inbox: Inbox,
     /// Peers that ended and have no successor yet, by index.
     lost: HashMap<u16, Instance>,
+    /// What was published last, for peers that come later.
+    retained: Vec<Retained>,
     buffer: Buffer,
+    /// The bytes of notices and of what is published, while a link takes them.
+    scratch: Vec<u8>,
     pub(super) receivers: Vec<Waker>,
     pub(super) senders: Vec<Waker>,
     /// Whom to wake once the mutex is free.
@@ -64,9 +82,13 @@ pub(super) struct Link {
     /// Calls of ours that it has not answered.
     calls: usize,
     /// Calls of its that we have not answered.
-    owing: HashSet<u32>,
-    /// Refusals owed by handlers that were dropped while the socket was full.
-    refusals: VecDeque<(u16, u32)>,
+    owing: Owing,
+    /// What of the inbox came from it.
+    load: Load,
+    /// What is to be said of calls, and found the socket full.
+    notices: VecDeque<Notice>,
+    /// What was published, and found the socket full.
+    backlog: Backlog,
     /// A message went out since this task last waited: the next one may share a record.
     pub(super) warm: bool,
 }
@@ -74,46 +96,6 @@ pub(super) struct Link {
 pub(super) enum Phase {
     Meeting(Box<Introducing>),
     Open(Box<Endpoint>),
-}
-
-/// A call that waits for its answer.
-pub(super) struct Call {
-    link: u64,
-    ticket: u64,
-    method: u16,
-    pub(super) outcome: Option<Result<Message, CallError>>,
-    pub(super) waker: Option<Waker>,
-    /// Nobody waits any more, but the answer will still come.
-    abandoned: bool,
-}
-
-/// What waits for `recv`.
-pub(super) enum Item {
-    Request { link: u64, from: Instance, method: Method, number: u16, call: u32, message: Message },
-    Message { from: Instance, method: Method, message: Message },
-    Restarted { old: Instance, new: Instance },
-    Gone(Instance),
-    Broke { peer: Instance, why: LinkError },
-}
-
-/// A message on its way to a link.
-pub(super) struct Parcel<'a> {
-    pub(super) kind: Kind,
-    pub(super) method: u16,
-    pub(super) message: &'a mut Message,
-    pub(super) descriptions: &'a [Descriptor],
-    /// May wait a little to share a record.
-    pub(super) hold: bool,
-}
-
-/// What became of a parcel.
-pub(super) enum Submitted {
-    /// A link has it, under this ticket. The call's number is 0 for messages.
-    Taken { link: u64, ticket: u64, call: u32 },
-    /// No link has room, or there is none.
-    Full,
-    /// The one that it was for is no more.
-    Gone,
 }
 
 /// What a look at a link came to.
@@ -129,21 +111,12 @@ pub(super) enum Pumped {
     Ended,
 }
 
-impl Link {
-    pub(super) fn socket(&self) -> Arc<OwnedFd> {
-        Arc::clone(match &self.phase {
-            Phase::Meeting(meeting) => meeting.socket(),
-            Phase::Open(endpoint) => endpoint.socket(),
-        })
-    }
-}
-
 impl State {
     pub(super) fn new(rules: Arc<Rules>) -> Self {
-        let named = rules.plan.methods.iter().map(|method| Method(Some(method.name.clone())));
+        let named = rules.plan.methods.iter().map(|method| Method::named(method.name.clone()));
         let mut methods: Vec<_> = named.collect();
         if methods.is_empty() {
-            methods.push(Method(None));
+            methods.push(Method::UNNAMED);
         }
         Self {
             rules,
@@ -153,12 +126,11 @@ impl State {
             turn: 0,
             calls: HashMap::new(),
             next_call: 0,
-            inbox: VecDeque::new(),
-            messages: 0,
-            bytes: 0,
-            fds: 0,
+            inbox: Inbox::default(),
             lost: HashMap::new(),
+            retained: Vec::new(),
             buffer: Buffer::default(),
+            scratch: Vec::new(),
             receivers: Vec::new(),
             senders: Vec::new(),
             to_wake: Vec::new(),
@@ -169,22 +141,33 @@ impl State {
         }
     }
 
-    /// The next thing for `recv`.
+    /// The next thing for `recv`. Calls whose time is over are declined, and not given to it.
     pub(super) fn take(&mut self) -> Option<Item> {
-        let item = self.inbox.pop_front()?;
-        if let Item::Request { message, .. } | Item::Message { message, .. } = &item {
-            self.messages -= 1;
-            self.bytes -= message.body.len();
-            self.fds -= message.fds.len();
+        loop {
+            let (item, load) = self.inbox.pop()?;
+            if let Some((id, load)) = load
+                && let Some(link) = self.links.iter_mut().find(|link| link.id == id)
+            {
+                link.load -= load;
+            }
+            match item {
+                Item::Request { link, number, call, deadline, .. } if expired(deadline) => {
+                    mark::reached("message.request.expired");
+                    self.decline(link, number, call, EXPIRED);
+                }
+                item => {
+                    mark::reached("message.event.taken");
+                    return Some(item);
+                }
+            }
         }
-        Some(item)
     }
 
     /// Looks at every link once, without asking whether its socket is ready.
     pub(super) fn pump(&mut self) {
         self.asked = false;
         let mut place = 0;
-        let mut budget = crate::wire::limits::TURN;
+        let mut budget = TURN;
         while place < self.links.len() {
             match self.pump_link(place) {
                 Pumped::Progress if budget > 0 => budget -= 1,
@@ -203,9 +186,11 @@ impl State {
                 Ok(Step::Blocked) if departed => self.end(place, &LinkError::Closed),
                 Ok(Step::Blocked) => Pumped::Nothing,
                 Ok(Step::Done(session)) => {
+                    mark::reached("message.link.opened");
                     let socket = Arc::clone(meeting.socket());
                     let endpoint = Endpoint::new(socket, *session, Arc::clone(&self.rules));
                     self.links[place].phase = Phase::Open(Box::new(endpoint));
+                    self.catch_up(place);
                     self.announce(place);
                     Pumped::Progress
                 }
@@ -215,7 +200,7 @@ impl State {
         if let Err(error) = self.flush_link(place) {
             return self.end(place, &error);
         }
-        if self.behind(place) || self.full() {
+        if self.must_wait(place) {
             return Pumped::Stalled;
         }
         match self.receive(place) {
@@ -231,11 +216,13 @@ impl State {
         let link = &self.links[place];
         match &link.phase {
             Phase::Meeting(_) => (true, false),
-            Phase::Open(endpoint) => {
-                let unsent = endpoint.unsent() || !link.refusals.is_empty();
-                (!self.full() && !self.behind(place), !link.mute && unsent)
-            }
+            Phase::Open(_) => (!self.must_wait(place), link.has_unsent()),
         }
+    }
+
+    /// Whether a link may not be read now.
+    fn must_wait(&self, place: usize) -> bool {
+        (self.inbox.is_full() && !self.may_spill(place)) || self.behind(place)
     }
 
     /// Whether handlers are at work on requests.
@@ -248,73 +235,23 @@ impl State {
         self.to_wake.append(&mut self.receivers);
         self.to_wake.append(&mut self.senders);
         self.to_wake.extend(self.calls.values_mut().filter_map(|call| call.waker.take()));
+        self.to_wake.extend(self.links.iter_mut().flat_map(|link| link.owing.wakers()));
         self.changed = true;
-    }
-
-    /// Whether the inbox holds as much as it may.
-    fn full(&self) -> bool {
-        self.messages >= INBOX || self.bytes >= INBOX_BYTES || self.fds >= INBOX_DESCRIPTORS
-    }
-
-    fn receive(&mut self, place: usize) -> Result<bool, LinkError> {
-        let Self { links, calls, inbox, messages, bytes, fds: carried, methods, buffer, .. } = self;
-        let Link { id, instance, phase, calls: waiting, owing, warm, .. } = &mut links[place];
-        let Phase::Open(endpoint) = phase else { return Ok(false) };
-        let (wake, receivers) = (&mut self.to_wake, &mut self.receivers);
-        let mut sink = |incoming: Incoming<'_>| {
-            let Incoming { kind, method: number, call, body, fds } = incoming;
-            match kind {
-                Kind::Reply | Kind::Refusal => {
-                    let entry = calls.get_mut(&call).ok_or(PeerFault::Answer(call))?;
-                    if entry.link != *id || entry.method != number || entry.outcome.is_some() {
-                        return Err(PeerFault::Answer(call));
-                    }
-                    let outcome = if kind == Kind::Reply {
-                        Ok(Message { body: body.into_vec(), fds })
-                    } else {
-                        let reason = reason(body.as_slice())?;
-                        Err(CallError::Refused { peer: instance.clone(), reason })
-                    };
-                    *waiting -= 1;
-                    if entry.abandoned {
-                        calls.remove(&call);
-                    } else {
-                        entry.outcome = Some(outcome);
-                        wake.extend(entry.waker.take());
-                    }
-                    return Ok(());
-                }
-                Kind::Request if owing.len() >= CALLS || !owing.insert(call) => {
-                    return Err(PeerFault::Call(call));
-                }
-                _ => {}
-            }
-            let message = Message { body: body.into_vec(), fds };
-            *messages += 1;
-            *bytes += message.body.len();
-            *carried += message.fds.len();
-            let method = methods.get(usize::from(number)).cloned().unwrap_or(Method(None));
-            let from = instance.clone();
-            inbox.push_back(if kind == Kind::Request {
-                Item::Request { link: *id, from, method, number, call, message }
-            } else {
-                Item::Message { from, method, message }
-            });
-            wake.append(receivers);
-            Ok(())
-        };
-        let received = endpoint.try_recv(buffer, &mut sink)?;
-        if received {
-            *warm = false;
-            self.changed = true;
-        }
-        Ok(received)
     }
 }
 
-fn reason(bytes: &[u8]) -> Result<String, PeerFault> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if bytes.len() <= REASON => Ok(text.to_owned()),
-        _ => Err(PeerFault::Reason),
+impl Link {
+    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(match &self.phase {
+            Phase::Meeting(meeting) => meeting.socket(),
+            Phase::Open(endpoint) => endpoint.socket(),
+        })
+    }
+
+    /// Whether something waits here for its socket to have room.
+    pub(super) fn has_unsent(&self) -> bool {
+        let Phase::Open(endpoint) = &self.phase else { return false };
+        let waits = || !self.notices.is_empty() || !self.backlog.is_empty();
+        !self.mute && (endpoint.unsent() || waits())
     }
 }

@@ -273,6 +273,8 @@ pub(super) enum Who {
     Receiver,
     Sender,
     Caller(u32),
+    /// Who handles a call, by link and number, and waits for its being given up.
+    Answerer(u64, u32),
 }
 
 impl Who {
@@ -281,7 +283,7 @@ impl Who {
         match self {
             Self::Receiver => !state.owes(),
             Self::Caller(_) => state.calls.len() == 1,
-            Self::Sender => false,
+            Self::Sender | Self::Answerer(..) => false,
         }
     }
 
@@ -295,6 +297,7 @@ impl Who {
                 }
                 return;
             }
+            Self::Answerer(link, call) => return state.await_cancel(link, call, waker),
         };
         if !crowd.iter().any(|known| known.will_wake(waker)) {
             crowd.push(waker.clone());

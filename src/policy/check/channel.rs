@@ -5,7 +5,7 @@ use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, ChannelText, Document, MethodText};
-use crate::policy::plan::{ChannelPlan, DescriptorPlan, MethodPlan};
+use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, MethodPlan};
 use crate::policy::value::show_size;
 
 pub(super) fn all(
@@ -77,6 +77,7 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
             too_large(channel, method, own, (own_max, max), out);
         }
         let rate = rate::messages(method.rate.as_ref(), out);
+        one_way_stream(method, out);
         if let Some(name) = name(&method.name, "a method", out) {
             plans.push(MethodPlan {
                 name,
@@ -85,12 +86,25 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
                 rate,
                 once: method.once.as_ref().is_some_and(|yes| yes.value),
                 after: None,
+                stream: method.stream.as_ref().is_some_and(|yes| yes.value),
             });
         }
     }
     plans.sort_by(|a, b| a.name.cmp(&b.name));
     order::methods(&methods.value, &mut plans, out);
     plans
+}
+
+/// What goes back is a message without an answer, so it has none that could be a stream.
+fn one_way_stream(method: &MethodText, out: &mut Diagnostics) {
+    let (Some(stream), Some(way)) = (&method.stream, &method.direction) else { return };
+    if stream.value && way.value == Direction::Back {
+        out.error(Code::Contradiction, &stream.span, "a stream of answers to a one-way message")
+            .label("nothing answers it")
+            .also(&way.span, "its `direction` makes it one-way")
+            .help("let `from` call it: take out `direction`")
+            .help("or take out `stream`: `to` may send as many of these messages as it likes");
+    }
 }
 
 fn too_large(

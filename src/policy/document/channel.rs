@@ -61,6 +61,7 @@ fn methods(
                 once: None,
                 after: None,
                 direction: None,
+                stream: None,
             };
             names.into_iter().map(plain).collect()
         }
@@ -74,6 +75,7 @@ fn methods(
                     once: method.boolean("once", out),
                     after: method.string("after", out),
                     direction: method.word("direction", &DIRECTIONS, out),
+                    stream: method.boolean("stream", out),
                     name,
                 })
             };

@@ -92,7 +92,8 @@ pub(super) const CHANNEL: Keys = of(
     &["from", "to", "max", "methods", "fds", "audit", "witness", "transport", "because"],
 );
 
-pub(super) const METHOD: Keys = of("a method", &["max", "rate", "once", "after", "direction"]);
+pub(super) const METHOD: Keys =
+    of("a method", &["max", "rate", "once", "after", "direction", "stream"]);
 
 pub(super) const DESCRIPTORS: Keys = of("`fds`", &["max", "kinds"]);
 

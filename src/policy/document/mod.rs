@@ -138,6 +138,7 @@ pub(crate) struct MethodText {
     pub(crate) once: Option<At<bool>>,
     pub(crate) after: Option<At<String>>,
     pub(crate) direction: Option<At<Direction>>,
+    pub(crate) stream: Option<At<bool>>,
 }
 
 /// `[file.NAME]`

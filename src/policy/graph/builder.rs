@@ -187,5 +187,8 @@ fn method(method: &MethodPlan) -> String {
     if method.once {
         text += ", once";
     }
+    if method.stream {
+        text += ", stream";
+    }
     text
 }

@@ -76,7 +76,7 @@ impl Bound {
         let usual = matches!(self.name, "transport" | "owner")
             || matches!(
                 (self.name, self.text.as_str()),
-                ("once" | "witness", "no") | ("deny", "none")
+                ("once" | "witness" | "stream", "no") | ("deny", "none")
             )
             || (self.name, self.amount) == ("after", 1);
         self.amount != u128::MAX && !usual

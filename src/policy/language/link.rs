@@ -98,6 +98,13 @@ pub(super) const METHOD: Table = Table {
             "Who calls: `forth` is the channel's `from`; `back` is a one-way message of its `to`.",
             "The receiver.",
         ),
+        value(
+            "stream",
+            Kind::Boolean,
+            "false",
+            "Whether one call is answered by any number of messages, up to an end, and not by one.",
+            "The receiver; it also counts that no more come than it has asked for.",
+        ),
     ],
 };
 

@@ -75,6 +75,8 @@ pub struct MethodPlan {
     pub once: bool,
     /// The method that must have been called before, by its place in the channel.
     pub after: Option<u16>,
+    /// Whether a call is answered by a stream of messages instead of one.
+    pub stream: bool,
 }
 
 /// Who may call a method.

@@ -1,12 +1,16 @@
 //! The life of links: how they come, who may be talked to, and what their end means.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::super::error::call_lost;
+use super::backlog::Backlog;
+use super::inbox::Load;
+use super::owing::Owing;
 use super::{Item, Link, Phase, Pumped, State};
 use crate::channel::{Introducing, LinkError};
 use crate::ident::Instance;
-use crate::wire::limits::{CALLS, TIDINGS};
+use crate::mark;
+use crate::wire::limits::CALLS;
 
 impl State {
     /// Takes a new link up and begins its handshake.
@@ -25,8 +29,10 @@ impl State {
             departed: false,
             mute: false,
             calls: 0,
-            owing: HashSet::new(),
-            refusals: VecDeque::new(),
+            owing: Owing::default(),
+            load: Load::default(),
+            notices: VecDeque::new(),
+            backlog: Backlog::default(),
             warm: false,
         });
         self.pump();
@@ -44,7 +50,9 @@ impl State {
 
     /// Takes a link out: its calls fail at once, and its successor gets its turn.
     pub(in crate::ipc::message) fn end(&mut self, place: usize, why: &LinkError) -> Pumped {
-        let Link { id, instance, phase, .. } = self.links.remove(place);
+        mark::reached("message.link.ended");
+        let Link { id, instance, phase, mut owing, .. } = self.links.remove(place);
+        self.to_wake.extend(owing.wakers());
         let sent = match &phase {
             Phase::Open(endpoint) => endpoint.sent(),
             Phase::Meeting(_) => 0,
@@ -52,7 +60,7 @@ impl State {
         let was_open = matches!(phase, Phase::Open(_));
         drop(phase);
         self.calls.retain(|_, call| {
-            if call.link != id || call.outcome.is_some() {
+            if call.link != id || call.is_over() {
                 return true;
             }
             call.outcome = Some(Err(call_lost(&instance, why, sent >= call.ticket)));
@@ -85,7 +93,7 @@ impl State {
         let new = link.instance.clone();
         if let Some(mut old) = self.lost.remove(&new.index) {
             // What nobody has read yet is out of date.
-            self.inbox.retain(|item| match item {
+            self.inbox.retain_tidings(|item| match item {
                 Item::Gone(gone) => *gone != old,
                 Item::Restarted { old: before, new } if *new == old => {
                     old = before.clone();
@@ -99,13 +107,7 @@ impl State {
     }
 
     pub(in crate::ipc::message) fn tell(&mut self, item: Item) {
-        let tiding = |item: &Item| !matches!(item, Item::Request { .. } | Item::Message { .. });
-        if self.inbox.len() - self.messages >= TIDINGS
-            && let Some(oldest) = self.inbox.iter().position(tiding)
-        {
-            self.inbox.remove(oldest);
-        }
-        self.inbox.push_back(item);
+        self.inbox.tell(item);
         self.to_wake.append(&mut self.receivers);
     }
 

@@ -1,46 +1,75 @@
 //! What goes out: which link takes it, and what becomes of it.
 
-use std::mem;
+use std::collections::HashMap;
+use std::time::Instant;
 
-use super::{Call, Link, Parcel, Phase, State, Submitted};
+use super::owing::Leave;
+use super::posting::Submitted;
+use super::{CANCELLED, Call, Link, Parcel, Phase, State};
 use crate::channel::endpoint::Outgoing;
 use crate::channel::{Endpoint, LinkError};
 use crate::ident::Instance;
+use crate::mark;
 use crate::wire::record::Kind;
+
+/// A word about a call, which goes out as soon as there is room. There are never more of them on a
+/// link than calls: one of each kind for each.
+pub(in crate::ipc::message) enum Notice {
+    /// The peer's call has no answer.
+    Refuse { method: u16, call: u32, reason: &'static str },
+    /// We want no answer to our call.
+    Cancel { method: u16, call: u32 },
+    /// We have room for more of the stream that answers our call.
+    Credit { method: u16, call: u32 },
+}
 
 impl State {
     /// Sends what waits on a link. A peer that takes nothing more is only noted: what it sent
-    /// before is still to be read.
+    /// before is still to be read. True when nothing waits any more.
     pub(in crate::ipc::message) fn flush_link(&mut self, place: usize) -> Result<bool, LinkError> {
-        let Link { phase: Phase::Open(endpoint), mute, refusals, .. } = &mut self.links[place]
-        else {
-            return Ok(true);
-        };
-        if *mute || (!endpoint.unsent() && refusals.is_empty()) {
+        let link = &mut self.links[place];
+        if !link.has_unsent() {
             return Ok(true);
         }
-        let before = endpoint.sent();
+        let Link { phase: Phase::Open(endpoint), notices, backlog, .. } = link else {
+            return Ok(true);
+        };
+        let before = endpoint.accepted() + endpoint.sent();
         let flushed = endpoint.flush().and_then(|mut clear| {
-            while let (true, Some((method, call))) = (clear, refusals.front().copied()) {
-                clear = refuse(endpoint, method, call, b"the handler ended without an answer")?;
+            while let (true, Some(notice)) = (clear, notices.front()) {
+                clear = notice.send(endpoint, &mut self.calls, &mut self.scratch)?;
                 if clear {
-                    refusals.pop_front();
+                    notices.pop_front();
                 }
             }
-            Ok(clear)
+            Ok(clear && backlog.send(endpoint, &mut self.scratch)? && !endpoint.unsent())
         });
-        if endpoint.sent() != before {
+        if endpoint.accepted() + endpoint.sent() != before {
             self.to_wake.append(&mut self.senders);
             self.changed = true;
         }
         match flushed {
             Err(LinkError::Closed) => {
-                *mute = true;
+                link.mute = true;
                 self.to_wake.append(&mut self.senders);
                 self.changed = true;
                 Ok(true)
             }
             other => other,
+        }
+    }
+
+    /// Says a word about a call on its link. True if somebody must look after the socket before
+    /// it goes out.
+    pub(super) fn notify(&mut self, link: u64, notice: Notice) -> bool {
+        let Some(place) = self.place(link) else { return false };
+        self.links[place].notices.push_back(notice);
+        match self.flush_link(place) {
+            Ok(_) => self.links[place].has_unsent(),
+            Err(error) => {
+                self.end(place, &error);
+                false
+            }
         }
     }
 
@@ -87,11 +116,12 @@ impl State {
                     self.turn = self.turn.wrapping_add(1);
                     let link = self.links[place].id;
                     if call != 0 {
+                        mark::reached("message.call.submitted");
                         self.links[place].calls += 1;
                         let method = parcel.method;
-                        let (outcome, waker, abandoned) = (None, None, false);
-                        let call_ = Call { link, ticket, method, outcome, waker, abandoned };
-                        self.calls.insert(call, call_);
+                        let streams = self.rules.streams(method);
+                        let window = streams.then(|| self.rules.window(method));
+                        self.calls.insert(call, Call::new(link, ticket, method, window));
                     }
                     return Submitted::Taken { link, ticket, call };
                 }
@@ -107,20 +137,35 @@ impl State {
         if gone { Submitted::Gone } else { Submitted::Full }
     }
 
-    /// Hands an answer to the link that the call came from.
-    pub(in crate::ipc::message) fn answer(
-        &mut self,
-        link: u64,
-        call: u32,
-        parcel: &mut Parcel<'_>,
-    ) -> Submitted {
+    /// Hands an answer, or an item of a stream, to the link that the call came from.
+    pub(super) fn answer(&mut self, link: u64, call: u32, parcel: &mut Parcel<'_>) -> Submitted {
         let Some(place) = self.place(link) else { return Submitted::Gone };
         if self.links[place].mute {
             return Submitted::Gone;
         }
+        let last = parcel.kind != Kind::Item;
+        match self.links[place].owing.leave(call, last) {
+            Leave::Granted => {}
+            Leave::Gone => return Submitted::Gone,
+            Leave::Starved if self.is_clogged(place) => return Submitted::Clogged,
+            Leave::Starved => return Submitted::Full,
+            Leave::Cancelled => {
+                if last {
+                    self.decline(link, parcel.method, call, CANCELLED);
+                }
+                return Submitted::Unwanted;
+            }
+        }
         match self.hand(place, call, parcel) {
             Ok(Some(ticket)) => {
-                self.links[place].owing.remove(&call);
+                let owing = &mut self.links[place].owing;
+                if last {
+                    mark::reached("message.reply.submitted");
+                    owing.settle(call);
+                } else {
+                    mark::reached("message.item.submitted");
+                    owing.sent_item(call);
+                }
                 Submitted::Taken { link, ticket, call }
             }
             Ok(None) => Submitted::Full,
@@ -132,28 +177,6 @@ impl State {
                 }
                 Submitted::Gone
             }
-        }
-    }
-
-    /// A handler went away without an answer: the caller must not wait for ever.
-    pub(in crate::ipc::message) fn forsake(&mut self, link: u64, method: u16, call: u32) {
-        let Some(place) = self.place(link) else { return };
-        let link = &mut self.links[place];
-        link.owing.remove(&call);
-        link.refusals.push_back((method, call));
-        if let Err(error) = self.flush_link(place) {
-            self.end(place, &error);
-        }
-    }
-
-    /// Nobody waits for a call's answer any more.
-    pub(in crate::ipc::message) fn abandon(&mut self, call: u32) {
-        let Some(entry) = self.calls.get_mut(&call) else { return };
-        if entry.outcome.is_some() {
-            self.calls.remove(&call);
-        } else {
-            entry.abandoned = true;
-            entry.waker = None;
         }
     }
 
@@ -194,6 +217,7 @@ impl State {
             kind: parcel.kind,
             method: parcel.method,
             call,
+            within: parcel.deadline.map_or(0, within),
             body: &mut parcel.message.body,
             fds: &mut parcel.message.fds,
             descriptions: parcel.descriptions,
@@ -215,16 +239,57 @@ impl State {
     }
 }
 
-/// Puts a refusal on its way; false if there is no room.
-fn refuse(
+impl Notice {
+    /// Puts it on its way; false if there is no room. What has become pointless meanwhile is left
+    /// out.
+    fn send(
+        &self,
+        endpoint: &mut Endpoint,
+        calls: &mut HashMap<u32, Call>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool, LinkError> {
+        scratch.clear();
+        let (kind, method, call, granted) = match *self {
+            Self::Refuse { method, call, reason } => {
+                scratch.extend_from_slice(reason.as_bytes());
+                (Kind::Refusal, method, call, None)
+            }
+            Self::Cancel { method, call } => (Kind::Cancel, method, call, None),
+            Self::Credit { method, call } => {
+                let grant = calls.get_mut(&call).and_then(Call::grant);
+                let Some(grant) = grant else { return Ok(true) };
+                scratch.extend_from_slice(&grant.to_le_bytes());
+                (Kind::Credit, method, call, Some(grant))
+            }
+        };
+        mark::reached(match kind {
+            Kind::Cancel => "message.cancel.submitted",
+            Kind::Credit => "message.credit.submitted",
+            _ => "message.refusal.sent",
+        });
+        let taken = send_small(endpoint, kind, method, call, scratch)?;
+        if let (false, Some(grant), Some(entry)) = (taken, granted, calls.get_mut(&call)) {
+            entry.take_back(grant);
+        }
+        Ok(taken)
+    }
+}
+
+/// Hands bytes without descriptors to an endpoint; false if there is no room.
+pub(super) fn send_small(
     endpoint: &mut Endpoint,
+    kind: Kind,
     method: u16,
     call: u32,
-    reason: &[u8],
+    body: &mut Vec<u8>,
 ) -> Result<bool, LinkError> {
-    let mut body = reason.to_vec();
-    let fds = &mut mem::take(&mut Vec::new());
-    let kind = Kind::Refusal;
-    let mut out = Outgoing { kind, method, call, body: &mut body, fds, descriptions: &[] };
+    let fds = &mut Vec::new();
+    let mut out = Outgoing { kind, method, call, within: 0, body, fds, descriptions: &[] };
     endpoint.try_send(&mut out, false)
+}
+
+/// The milliseconds that are left, at least one, rounded up: the caller is the first to give up.
+fn within(deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    u32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
 }

@@ -130,6 +130,7 @@ fn limits(channel: &ChannelPlan, method: &MethodPlan) -> Vec<Bound> {
             Some(first) => Bound::flag("after", false, first.name.as_str()),
             None => Bound::flag("after", true, "at any time"),
         },
+        Bound::flag("stream", method.stream, yes_no(method.stream)),
     ]
 }
 

@@ -1,0 +1,173 @@
+//! Messages on their way out: sealed one by one, several in a record, or in pieces.
+
+use std::mem;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::Endpoint;
+use crate::channel::datagram::send_record;
+use crate::channel::fault::LinkError;
+use crate::mark;
+use crate::wire::limits::{BODY, PAYLOAD, SHARED_PAYLOAD};
+use crate::wire::record::{Descriptor, FRAME, Frame, HEADER, Head, Kind, Opening, WITHIN};
+
+/// A message to be sent. What is taken is moved out of `body` and `fds`.
+pub struct Outgoing<'a> {
+    /// What it is: anything but a handshake or a batch.
+    pub kind: Kind,
+    /// The method's number.
+    pub method: u16,
+    /// The call's number, 0 for a message.
+    pub call: u32,
+    /// How many milliseconds the caller of a request waits; 0 is for ever.
+    pub within: u32,
+    /// The bytes, within the method's max.
+    pub body: &'a mut Vec<u8>,
+    /// The descriptors, with what [`descriptor::describe_all`] said of them.
+    pub fds: &'a mut Vec<OwnedFd>,
+    /// The descriptions, one for each of `fds`.
+    pub descriptions: &'a [Descriptor],
+}
+
+/// A message too large for one record, on its way out.
+pub(super) struct Large {
+    head: Head,
+    call: u32,
+    body: Vec<u8>,
+    at: usize,
+}
+
+impl Endpoint {
+    /// Takes a message if it can, and sends it at once if the socket has room.
+    ///
+    /// `false`: there is no room now, and the message is left as it was. With `hold`, a small
+    /// message may wait for [`Endpoint::flush`], to share a record with those that follow.
+    /// What is held here is bounded by one record, one batch and one large message.
+    pub fn try_send(&mut self, out: &mut Outgoing<'_>, hold: bool) -> Result<bool, LinkError> {
+        let shares = out.body.len() <= SHARED_PAYLOAD && out.fds.is_empty();
+        if self.unsent() || (hold && shares) {
+            if shares && self.push_frame(out) {
+                return Ok(true);
+            }
+            let clear = self.flush()?;
+            if shares && (hold || !clear) && self.push_frame(out) {
+                return Ok(true);
+            }
+            if !clear {
+                return Ok(false);
+            }
+        }
+        let head = Head {
+            kind: out.kind,
+            method: out.method,
+            // The plan's bound on descriptors is far below 256.
+            descriptors: u8::try_from(out.fds.len()).unwrap_or(u8::MAX),
+            more: out.body.len() > PAYLOAD,
+            sequence: 0,
+        };
+        let first = out.body.len().min(PAYLOAD);
+        let total = head.more.then(|| u32::try_from(out.body.len()).unwrap_or(u32::MAX));
+        self.begin_record();
+        let (call, within, payload) = (out.call, out.within, &out.body[..first]);
+        Opening { call, total, within, descriptors: out.descriptions, payload }
+            .encode(out.kind, &mut self.record);
+        self.record_fds.append(out.fds);
+        self.accepted += 1;
+        if head.more {
+            let body = mem::take(out.body);
+            self.large = Some(Large { head, call: out.call, body, at: first });
+        }
+        let sealed = self.seal_record(head, u64::from(!head.more));
+        if let Err(error) = sealed.and_then(|()| self.flush().map(drop)) {
+            // The message may still go to another peer: give it back whole.
+            out.fds.append(&mut self.record_fds);
+            if let Some(large) = self.large.take() {
+                *out.body = large.body;
+            }
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    /// Sends what waits, as far as there is room. True when nothing waits any more.
+    pub fn flush(&mut self) -> Result<bool, LinkError> {
+        loop {
+            if let Some(ends) = self.waiting {
+                self.pressed = false;
+                match send_record(&self.socket, &self.record, &self.record_fds) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(false),
+                    Err(LinkError::System { errno: Errno::TOOMANYREFS, .. }) => {
+                        self.pressed = true;
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(error),
+                }
+                mark::reached("message.record.sent");
+                self.waiting = None;
+                self.record_fds.clear();
+                self.sent += ends;
+            } else if self.large.is_some() {
+                self.next_piece()?;
+            } else if self.batched > 0 {
+                mem::swap(&mut self.record, &mut self.batch);
+                self.batch.clear();
+                let ends = mem::take(&mut self.batched);
+                let head =
+                    Head { kind: Kind::Batch, method: 0, descriptors: 0, more: false, sequence: 0 };
+                self.seal_record(head, ends)?;
+            } else {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Appends a frame to the batch, if it has room.
+    fn push_frame(&mut self, out: &mut Outgoing<'_>) -> bool {
+        if self.batch.len().max(HEADER) + FRAME + WITHIN + out.body.len() > HEADER + BODY {
+            return false;
+        }
+        self.batch.resize(self.batch.len().max(HEADER), 0);
+        let Outgoing { kind, method, call, within, .. } = *out;
+        let frame = Frame { kind, method, call, within, payload: out.body };
+        frame.encode(&mut self.batch);
+        mark::reached("message.record.gathered");
+        self.batched += 1;
+        self.accepted += 1;
+        true
+    }
+
+    fn begin_record(&mut self) {
+        self.record.clear();
+        self.record.extend_from_slice(&[0; HEADER]);
+    }
+
+    /// Seals what lies in `record`. From here on it must be sent before anything else.
+    fn seal_record(&mut self, head: Head, ends: u64) -> Result<(), LinkError> {
+        let header = Head { sequence: self.session.next_send(), ..head }.encode();
+        let (clear, body) = self.record.split_at_mut(HEADER);
+        clear.copy_from_slice(&header);
+        let tag = self.session.seal(&header, body)?;
+        self.record.extend_from_slice(&tag);
+        mark::reached("message.record.sealed");
+        self.waiting = Some(ends);
+        Ok(())
+    }
+
+    fn next_piece(&mut self) -> Result<(), LinkError> {
+        self.begin_record();
+        let Some(large) = &mut self.large else { return Ok(()) };
+        let rest = &large.body[large.at..];
+        let piece = rest.len().min(PAYLOAD);
+        let more = rest.len() > PAYLOAD;
+        self.record.extend_from_slice(&rest[..piece]);
+        large.at += piece;
+        let head = Head { more, descriptors: 0, ..large.head };
+        debug_assert_eq!(large.call == 0, head.kind == Kind::Message);
+        if !more {
+            self.large = None;
+        }
+        self.seal_record(head, u64::from(!more))
+    }
+}

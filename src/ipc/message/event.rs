@@ -1,0 +1,69 @@
+//! What a channel gives its receiver.
+
+use std::sync::Arc;
+
+use super::state::Item;
+use super::{Channel, Message, Method, Replier};
+use crate::channel::LinkError;
+use crate::ident::Instance;
+
+/// What [`Channel::recv`] gives.
+#[derive(Debug)]
+pub enum Event {
+    /// A call. Answer it through `reply`; dropping that refuses the call.
+    Request {
+        /// Who calls: as proven in the handshake.
+        from: Instance,
+        /// The method.
+        method: Method,
+        /// The request.
+        message: Message,
+        /// Takes the answer.
+        reply: Replier,
+    },
+    /// A message that wants no answer.
+    Message {
+        /// Who sent it: as proven in the handshake.
+        from: Instance,
+        /// The method.
+        method: Method,
+        /// The message.
+        message: Message,
+    },
+    /// A peer has ended, and its next life can be talked to. Everything of the old one came
+    /// before this.
+    PeerRestarted {
+        /// The instance that ended.
+        old: Instance,
+        /// The instance that took its place.
+        new: Instance,
+    },
+    /// A peer has ended, and so far nothing took its place. `PeerRestarted` follows if something
+    /// does; if it already has, this is left out.
+    PeerGone(Instance),
+    /// A link has ended for another reason. `why` says who is to blame; a peer that broke the
+    /// rules is best taken as compromised.
+    PeerBroke {
+        /// The peer.
+        peer: Instance,
+        /// What happened.
+        why: LinkError,
+    },
+}
+
+impl Channel {
+    pub(super) fn event(&self, item: Item) -> Event {
+        match item {
+            Item::Request { link, from, method, number, call, deadline, message } => {
+                let (shared, rules) = (Arc::clone(&self.shared), Arc::clone(&self.rules));
+                let peer = from.clone();
+                let reply = Replier::new(shared, rules, link, peer, number, call, deadline);
+                Event::Request { from, method, message, reply }
+            }
+            Item::Message { from, method, message, .. } => Event::Message { from, method, message },
+            Item::Restarted { old, new } => Event::PeerRestarted { old, new },
+            Item::Gone(peer) => Event::PeerGone(peer),
+            Item::Broke { peer, why } => Event::PeerBroke { peer, why },
+        }
+    }
+}

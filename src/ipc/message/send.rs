@@ -1,0 +1,96 @@
+//! Sending messages that want no answer, and receiving.
+
+use std::time::Duration;
+
+use super::check::parcel;
+use super::state::{Parcel, Posting, State, Target};
+use super::wait::Who;
+use super::{Channel, ChannelError, Event, Message, SendError};
+use crate::ident::Instance;
+use crate::wire::limits::SHARED_PAYLOAD;
+use crate::wire::record::Kind;
+
+impl Channel {
+    /// Sends a message to the peer that has least to do. Waits while all are full, or while
+    /// there is none, as during a restart.
+    ///
+    /// `Ok` says that the message is on its way: in the kernel, or in a small queue that the
+    /// driver empties. It does not say that the peer has read it.
+    pub async fn send(&self, method: &str, message: impl Into<Message>) -> Result<(), SendError> {
+        self.post(None, method, message.into()).await
+    }
+
+    /// Sends a message to one instance; fails if that has ended.
+    pub async fn send_to(
+        &self,
+        peer: &Instance,
+        method: &str,
+        message: impl Into<Message>,
+    ) -> Result<(), SendError> {
+        self.post(Some(peer), method, message.into()).await
+    }
+
+    /// Sends a message if some peer has room now; else gives it back.
+    pub fn try_send(&self, method: &str, message: Message) -> Result<(), (SendError, Message)> {
+        let mut message = message;
+        let (number, descriptions) = match self.check(Kind::Message, method, &message) {
+            Ok(checked) => checked,
+            Err(violation) => return Err((violation.into(), message)),
+        };
+        let mut parcel = parcel(Kind::Message, number, &mut message, &descriptions);
+        if self.shared.with(|state| state.try_post(&mut parcel)) {
+            self.shared.wake_driver();
+            return Ok(());
+        }
+        Err((SendError::Full, message))
+    }
+
+    /// [`Channel::send`] that gives up after a while; then the message was not taken.
+    pub async fn send_timeout(
+        &self,
+        method: &str,
+        message: impl Into<Message>,
+        time: Duration,
+    ) -> Result<(), SendError> {
+        let sent = tokio::time::timeout(time, self.send(method, message)).await;
+        sent.unwrap_or(Err(SendError::Timeout))
+    }
+
+    /// Receives the next event. Dropping the future loses nothing.
+    pub async fn recv(&self) -> Result<Event, ChannelError> {
+        let item = self.shared.wait(Who::Receiver, State::take).await?;
+        Ok(self.event(item))
+    }
+
+    /// The next event, if one is there now.
+    pub fn try_recv(&self) -> Option<Event> {
+        let item = self.shared.with(|state| {
+            state.take().or_else(|| {
+                state.pump();
+                state.take()
+            })
+        })?;
+        Some(self.event(item))
+    }
+
+    async fn post(
+        &self,
+        to: Option<&Instance>,
+        method: &str,
+        mut message: Message,
+    ) -> Result<(), SendError> {
+        let (number, descriptions) = self.check(Kind::Message, method, &message)?;
+        let driven = self.shared.driven();
+        // What may stay in the link's small queue when the driver takes care of it.
+        let leave = driven && message.fds.is_empty() && message.body.len() <= SHARED_PAYLOAD;
+        let parcel =
+            Parcel { hold: driven, ..parcel(Kind::Message, number, &mut message, &descriptions) };
+        let target = to.map_or(Target::Any, Target::Peer);
+        let mut posting =
+            if leave { Posting::leaving(target, parcel) } else { Posting::new(target, parcel) };
+        if self.shared.wait(Who::Sender, |state: &mut State| posting.attempt(state)).await?? {
+            self.shared.wake_driver();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! What a layer asks for by name, one file a facility.
+
+mod message;
