@@ -27,7 +27,7 @@
 pub mod blocking;
 mod call;
 pub mod error;
-mod patience;
+pub(super) mod patience;
 mod state;
 mod wait;
 

@@ -1,0 +1,3 @@
+//! What a layer's code asks for by name, a file for each facility.
+
+mod queue;
