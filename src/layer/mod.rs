@@ -187,7 +187,6 @@ impl Layer {
     }
 
     /// What the policy grants of a kind under `name`; `line` is the policy's line that would.
-    #[allow(dead_code)]
     fn granted<'a, T>(
         &'a self,
         kind: &'static str,

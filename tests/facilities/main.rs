@@ -10,6 +10,7 @@
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]
 mod harness;
+mod queue;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -34,7 +35,7 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] = &[];
+const MODULES: &[(&[Test], &[Function])] = &[(queue::TESTS, queue::LAYERS)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

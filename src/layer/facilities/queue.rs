@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use crate::ident::Name;
 use crate::ipc::queue::{End, Queue};
 use crate::layer::{Layer, LayerError, Shared};
 use crate::wire::control::Object;
@@ -10,11 +11,12 @@ use crate::wire::control::Object;
 impl Layer {
     /// The message queue `name`, on which this layer sends or receives.
     pub fn queue(&self, name: &str) -> Result<Queue, LayerError> {
-        let found = self.0.queues.values().find(|queue| queue.name() == name);
-        found.cloned().ok_or_else(|| {
-            let layer = &self.0.instance.layer;
-            self.not_granted("queue", name, format!("[queue.{name}] send = [\"{layer}\"]"))
-        })
+        let line = |layer: &Name| format!("[queue.{name}] send = [\"{layer}\"]");
+        let all = &self.0.share.queues;
+        let granted = self.granted("queue", all, |plan| &plan.name, name, line)?;
+        // There is one for each that is granted.
+        let queue = self.0.queues.get(&granted.number).cloned();
+        queue.ok_or_else(|| self.not_granted("queue", name, line(&self.0.instance.layer)))
     }
 }
 

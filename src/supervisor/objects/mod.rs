@@ -36,11 +36,11 @@ impl Objects {
     /// Makes all that the plan asks for.
     pub fn make(plan: &Plan) -> Result<Self, ObjectError> {
         let all = &plan.facilities;
-        let lifted = if all.queues.is_empty() { None } else { queue::prepare() };
-        let queues = each("queue", &all.queues, |plan| &plan.name, Queue::make);
-        queue::finish(lifted);
+        let lifted = queue::prepare(&all.queues);
+        let queues = each("queue", &all.queues, |plan| &plan.name, Queue::make)?;
+        drop(lifted);
         Ok(Self {
-            queues: queues?,
+            queues,
             regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
         })
     }

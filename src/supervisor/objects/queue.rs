@@ -239,24 +239,44 @@ fn copy(from: impl AsFd, place: Option<u64>, to: &OwnedFd, length: usize) -> io:
     Ok(())
 }
 
-/// Gives root's supervisor what queues of any size take: an IPC namespace of its own, in which no
-/// name can be left behind or met, and no limit on their bytes. Gives the former limit back.
+/// The limit on the bytes of a user's queues, as it was before it was lifted.
+pub struct Lifted(Option<(u64, u64)>);
+
+/// Gives root's supervisor what large queues take: an IPC namespace of its own, in which no name
+/// can be met or left behind, with settings as high as these queues need; and, with
+/// `CAP_SYS_RESOURCE`, no limit on their bytes until what is returned is dropped.
 ///
 /// What fails here shows when a queue is made.
-pub fn prepare() -> Option<(u64, u64)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
+pub fn prepare(plans: &[QueuePlan]) -> Lifted {
+    if plans.is_empty() || !rustix::process::geteuid().is_root() {
+        return Lifted(None);
     }
-    let _ = unshare(CloneFlags::CLONE_NEWIPC);
-    let before = getrlimit(Resource::RLIMIT_MSGQUEUE).ok()?;
-    let _ = setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY);
-    Some(before)
+    if unshare(CloneFlags::CLONE_NEWIPC).is_ok() {
+        let depth = plans.iter().map(|plan| plan.depth).max().unwrap_or(0);
+        let size = plans.iter().map(|plan| plan.max).max().unwrap_or(0) + SEALING as u32;
+        raise("msg_max", depth);
+        raise("msgsize_max", size);
+    }
+    let before = getrlimit(Resource::RLIMIT_MSGQUEUE).ok();
+    Lifted(before.filter(|_| {
+        setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY).is_ok()
+    }))
 }
 
-/// Takes the limit back that [`prepare`] has lifted.
-pub fn finish(before: Option<(u64, u64)>) {
-    if let Some((soft, hard)) = before {
-        let _ = setrlimit(Resource::RLIMIT_MSGQUEUE, soft, hard);
+impl Drop for Lifted {
+    fn drop(&mut self) {
+        if let Some((soft, hard)) = self.0 {
+            let _ = setrlimit(Resource::RLIMIT_MSGQUEUE, soft, hard);
+        }
+    }
+}
+
+/// Raises a setting of this process's own IPC namespace.
+fn raise(name: &str, least: u32) {
+    let path = format!("/proc/sys/fs/mqueue/{name}");
+    let now = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    if now.is_some_and(|now: u32| now < least) {
+        let _ = std::fs::write(path, least.to_string());
     }
 }
 
@@ -265,7 +285,7 @@ fn way_out(error: &io::Error, plan: &QueuePlan) -> io::Error {
     let size = u64::from(plan.max) + SEALING as u64;
     let why = match error.raw_os_error() {
         Some(libc::EINVAL) => format!(
-            "the kernel gives an ordinary user no queue of {} messages of {size} bytes: make \
+            "the kernel gives this user no queue of {} messages of {size} bytes: make \
              `depth` or `max` smaller, start the daemon as root, or raise \
              /proc/sys/fs/mqueue/msg_max and /proc/sys/fs/mqueue/msgsize_max",
             plan.depth
