@@ -318,6 +318,54 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_has_no_name_any_more_and_no_rights_to_open_it_with() {
+        let lane = Lane::make(2, 8).unwrap();
+        for fd in [&lane.sending, &lane.receiving] {
+            let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+            assert!(path.to_string_lossy().ends_with(" (deleted)"), "{path:?}");
+            assert_eq!(rustix::fs::fstat(fd).unwrap().st_mode & 0o777, 0);
+        }
+        let mut buffer = [0; 8];
+        assert!(!lane.make_room(&mut buffer).unwrap());
+        assert!(mqueue::send(&lane.sending, b"old", 0).unwrap());
+        assert!(!lane.make_room(&mut buffer).unwrap());
+        assert!(mqueue::send(&lane.sending, b"new", 0).unwrap());
+        assert!(lane.make_room(&mut buffer).unwrap());
+        assert_eq!(mqueue::receive(&lane.receiving, &mut buffer).unwrap(), Some((3, 0)));
+        assert_eq!(&buffer[..3], b"new");
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_keeps_every_key_that_it_may_need() {
+        let name = |text| Name::new(text).unwrap();
+        let mut queue = Queue::make(&QueuePlan {
+            name: name("jobs"),
+            send: vec![name("a")],
+            receive: vec![name("r")],
+            depth: 2,
+            max: 8,
+            priorities: 1,
+            on_full: OnFull::Reject,
+        })
+        .unwrap();
+        let lane = &queue.lanes[0];
+        assert!(mqueue::send(&lane.sending, b"waits", 0).unwrap());
+        let receiving = lane.receiving.try_clone().unwrap();
+        for count in 2..=MOST_EPOCHS {
+            assert!(queue.rekey().unwrap());
+            assert_eq!(queue.keys.count, count);
+        }
+        let first = bytes(&queue.keys.all)[..KEY].to_vec();
+        assert!(!queue.rekey().unwrap());
+        assert_eq!(bytes(&queue.keys.all)[..KEY], first);
+        let mut buffer = vec![0; queue.buffer.len()];
+        assert!(mqueue::receive(receiving, &mut buffer).unwrap().is_some());
+        assert!(queue.rekey().unwrap());
+        assert_eq!(queue.keys.count, KEPT_EPOCHS + 1);
+        assert_eq!(usize::try_from(queue.keys.epoch).unwrap(), MOST_EPOCHS + 1);
+    }
+
+    #[test]
     fn epochs_keep_the_keys_of_before_and_nobody_writes_them() {
         let first = Keys::begin().unwrap();
         let second = first.next(1).unwrap();
