@@ -186,9 +186,8 @@ impl Ends {
                 let mut buffer = [0_u8; MAX as usize + SEALING];
                 let (fd, bytes) = (fd.as_raw_fd(), buffer.as_mut_ptr().cast());
                 // SAFETY: the pointer and length name `buffer`; a priority isn't asked for.
-                let got = unsafe {
-                    libc::mq_receive(fd, bytes, buffer.len(), std::ptr::null_mut())
-                };
+                let got =
+                    unsafe { libc::mq_receive(fd, bytes, buffer.len(), std::ptr::null_mut()) };
                 assert!(got > 0);
             }
             Self::Blocking(_, queue) => {

@@ -71,7 +71,9 @@ pub enum QueueError {
     #[error("the supervisor asks this layer to finish")]
     Stopping,
     /// The supervisor made no room.
-    #[error("`[queue.{queue}] on-full = \"drop-oldest\"`: the supervisor made no room: {refusal:?}")]
+    #[error(
+        "`[queue.{queue}] on-full = \"drop-oldest\"`: the supervisor made no room: {refusal:?}"
+    )]
     NoRoom {
         /// The queue.
         queue: Name,

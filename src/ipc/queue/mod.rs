@@ -45,8 +45,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::error::{Claim, Fault, QueueError, Refused};
-pub use self::keys::MOST as MOST_EPOCHS;
 use self::keys::Keys;
+pub use self::keys::MOST as MOST_EPOCHS;
 use self::seal::{Opener, Sealer, largest};
 use self::wait::{For, Lane};
 use super::broker::Broker;
@@ -146,18 +146,16 @@ impl Queue {
     /// `page`.
     ///
     /// `_proof`: only a confined process talks to another.
-    pub fn new(
-        spec: QueueSpec,
-        page: SecretPage,
-        broker: Arc<Broker>,
-        _proof: &Confined,
-    ) -> Self {
+    pub fn new(spec: QueueSpec, page: SecretPage, broker: Arc<Broker>, _proof: &Confined) -> Self {
         let sealer = Sealer::new(&spec);
         Self(Arc::new(Shared {
             spec,
             keys: Keys::new(page),
             sending: Mutex::new(Side { lanes: Vec::new(), state: sealer }),
-            receiving: Mutex::new(Side { lanes: Vec::new(), state: (Opener::default(), Vec::new()) }),
+            receiving: Mutex::new(Side {
+                lanes: Vec::new(),
+                state: (Opener::default(), Vec::new()),
+            }),
             broker,
             companion: OnceLock::new(),
             patience: Patience::default(),

@@ -6,9 +6,9 @@
 //! priority, the numbers rise in the order in which the kernel gives it out, and a receiver refuses
 //! what doesn't.
 
-use super::{Message, QueueSpec};
 use super::error::{Claim, Fault, Refused};
 use super::keys::Keys;
+use super::{Message, QueueSpec};
 use crate::ident::Instance;
 use crate::mark::reached;
 use crate::seal::aead::{Aead, Chosen, TAG, nonce};

@@ -86,7 +86,8 @@ impl Shared {
         {
             return Ok(result);
         }
-        let watches: Vec<Watch> = lanes.iter().map(|lane| lane.watch()).collect::<Result<_, _>>()?;
+        let watches: Vec<Watch> =
+            lanes.iter().map(|lane| lane.watch()).collect::<Result<_, _>>()?;
         let begin = Instant::now();
         loop {
             let mut ready = any(&watches, what.interest()).await?;

@@ -39,10 +39,7 @@ impl Objects {
         let lifted = queue::prepare(&all.queues);
         let queues = each("queue", &all.queues, |plan| &plan.name, Queue::make)?;
         drop(lifted);
-        Ok(Self {
-            queues,
-            regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
-        })
+        Ok(Self { queues, regions: each("region", &all.regions, |plan| &plan.name, Region::make)? })
     }
 
     /// What `layer` holds from its start.

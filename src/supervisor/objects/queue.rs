@@ -258,9 +258,10 @@ pub fn prepare(plans: &[QueuePlan]) -> Lifted {
         raise("msgsize_max", size);
     }
     let before = getrlimit(Resource::RLIMIT_MSGQUEUE).ok();
-    Lifted(before.filter(|_| {
-        setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY).is_ok()
-    }))
+    Lifted(
+        before
+            .filter(|_| setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY).is_ok()),
+    )
 }
 
 impl Drop for Lifted {
