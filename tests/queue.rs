@@ -101,7 +101,9 @@ fn member(kernel: &Kernel, instance: &str) -> Queue {
 /// Keys, the last of them of epoch `newest`.
 fn give(queue: &Queue, newest: u32, keys: &[u8]) {
     let mut file = tempfile::tempfile().unwrap();
-    keys.iter().for_each(|key| file.write_all(&[*key; 32]).unwrap());
+    for key in keys {
+        file.write_all(&[*key; 32]).unwrap();
+    }
     queue.keep_keys(newest, file).unwrap();
 }
 

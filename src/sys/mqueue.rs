@@ -55,12 +55,11 @@ pub fn unlink(name: &CStr) -> io::Result<()> {
 /// `priority` is 0 to 32767, the highest is received first.
 pub fn send(queue: impl AsFd, message: &[u8], priority: u32) -> io::Result<bool> {
     let queue = queue.as_fd().as_raw_fd();
-    // SAFETY: the pointer and length name `message`, and the time outlives the call.
     let answer = again(|| {
-        i64::from(unsafe {
-            let bytes = message.as_ptr().cast();
-            libc::mq_timedsend(queue, bytes, message.len(), priority, &raw const PASSED)
-        })
+        let bytes = message.as_ptr().cast();
+        // SAFETY: the pointer and length name `message`, and the time outlives the call.
+        unsafe { libc::mq_timedsend(queue, bytes, message.len(), priority, &raw const PASSED) }
+            .into()
     });
     answer.map(|sent| sent.is_some())
 }
@@ -72,13 +71,13 @@ pub fn send(queue: impl AsFd, message: &[u8], priority: u32) -> io::Result<bool>
 pub fn receive(queue: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<(usize, u32)>> {
     let queue = queue.as_fd().as_raw_fd();
     let mut priority = 0;
-    // SAFETY: the pointer and length name `buffer`, which nobody else looks at meanwhile; the
-    // priority and the time outlive the call.
-    let answer = again(|| unsafe {
+    let answer = again(|| {
         let (bytes, length) = (buffer.as_mut_ptr().cast(), buffer.len());
-        let received =
-            libc::mq_timedreceive(queue, bytes, length, &raw mut priority, &raw const PASSED);
-        received as i64
+        // SAFETY: the pointer and length name `buffer`, which nobody else looks at meanwhile; the
+        // priority and the time outlive the call.
+        unsafe {
+            libc::mq_timedreceive(queue, bytes, length, &raw mut priority, &raw const PASSED) as i64
+        }
     })?;
     let Some(length) = answer else { return Ok(None) };
     Ok(Some((usize::try_from(length).map_err(io::Error::other)?, priority)))

@@ -2,6 +2,7 @@
 //!
 //! The reader of most tests only waits in its first life: so the test says when it begins to
 //! read, by killing it.
+#![allow(clippy::needless_pass_by_value)]
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -373,9 +374,9 @@ fn told(event: Event) -> String {
     }
 }
 
-async fn reads(layer: Layer, later: bool) -> Outcome {
+async fn reads(layer: Layer, waits: bool) -> Outcome {
     let jobs = layer.queue("jobs").map_err(text)?;
-    if later && first_life(&layer) {
+    if waits && first_life(&layer) {
         say("waiting");
         layer.stopping().await;
         return Ok(());
@@ -385,7 +386,7 @@ async fn reads(layer: Layer, later: bool) -> Outcome {
         loop {
             let event = jobs.recv().await.map_err(text)?;
             let epoch = match &event {
-                Event::Message(message) if !later => format!(" with key {}", message.epoch),
+                Event::Message(message) if !waits => format!(" with key {}", message.epoch),
                 _ => String::new(),
             };
             say(told(event) + &epoch);

@@ -78,7 +78,9 @@ mod tests {
 
     fn memory(keys: &[u8]) -> std::fs::File {
         let mut file = tempfile::tempfile().unwrap();
-        keys.iter().for_each(|key| file.write_all(&[*key; KEY]).unwrap());
+        for key in keys {
+            file.write_all(&[*key; KEY]).unwrap();
+        }
         file.rewind().unwrap();
         file
     }

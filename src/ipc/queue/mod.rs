@@ -357,9 +357,12 @@ impl Shared {
                     wait::attend(&*companion)?;
                 }
             }
-            let opened = opener.open(&self.spec, &self.keys, message, delivered);
-            reached(if opened.is_ok() { "queue.receive.opened" } else { "queue.receive.refused" });
-            return Ok(Some(opened.map_or_else(Event::Refused, Event::Message)));
+            let event = match opener.open(&self.spec, &self.keys, message, delivered) {
+                Ok(message) => Event::Message(message),
+                Err(refused) => Event::Refused(refused),
+            };
+            reached("queue.receive.opened");
+            return Ok(Some(event));
         }
         Ok(None)
     }

@@ -73,13 +73,12 @@ impl Sealer {
             return Err(SealError::Exhausted);
         }
         let current = self.current.take().filter(|(known, _)| *known == epoch);
-        let (epoch, aead) = match current {
-            Some(current) => current,
-            None => {
-                reached("queue.send.new-key");
-                let key = key_of(spec, keys, self.own, epoch).ok_or(SealError::Order)??;
-                (epoch, Chosen::new(&key))
-            }
+        let (epoch, aead) = if let Some(current) = current {
+            current
+        } else {
+            reached("queue.send.new-key");
+            let key = key_of(spec, keys, self.own, epoch).ok_or(SealError::Order)??;
+            (epoch, Chosen::new(&key))
         };
         let number = self.next;
         self.next += 1;
@@ -146,24 +145,23 @@ impl Opener {
 
         let place = self.known.iter().position(|known| known.sender == header.sender);
         let ready = place.filter(|place| self.known[*place].epoch == header.epoch);
-        let sealed = (&nonce(header.number), &header_bytes[..], body, &*tag);
-        let place = match ready {
-            Some(place) => {
-                let (nonce, aad, body, tag) = sealed;
-                let opened = self.known[place].aead.open(nonce, aad, body, tag);
-                opened.map_err(|_| claim(Fault::NotAuthentic))?;
-                place
-            }
-            // Nothing is remembered of a sender before a message of it has proved authentic.
-            None => {
-                let key = key_of(spec, keys, header.sender, header.epoch);
-                let key = key.ok_or_else(|| claim(Fault::Epoch))?;
-                let aead = Chosen::new(&key.map_err(|_| claim(Fault::NotAuthentic))?);
-                let (nonce, aad, body, tag) = sealed;
-                let opened = aead.open(nonce, aad, body, tag);
-                opened.map_err(|_| claim(Fault::NotAuthentic))?;
-                self.remember(place, header.sender, header.epoch, aead)
-            }
+        let derived = if ready.is_some() {
+            None
+        } else {
+            let key = key_of(spec, keys, header.sender, header.epoch);
+            let key = key.ok_or_else(|| claim(Fault::Epoch))?;
+            Some(Chosen::new(&key.map_err(|_| claim(Fault::NotAuthentic))?))
+        };
+        let known = ready.map(|place| &self.known[place].aead);
+        let Some(cipher) = derived.as_ref().or(known) else {
+            return Err(claim(Fault::NotAuthentic));
+        };
+        let opened = cipher.open(&nonce(header.number), header_bytes, body, tag);
+        opened.map_err(|_| claim(Fault::NotAuthentic))?;
+        // Nothing is remembered of a sender before a message of it has proved authentic.
+        let remember = |cipher| self.remember(place, header.sender, header.epoch, cipher);
+        let Some(place) = derived.map(remember).or(ready) else {
+            return Err(claim(Fault::NotAuthentic));
         };
         let priority = usize::from(header.priority);
         let known = &mut self.known[place];

@@ -253,8 +253,9 @@ pub fn prepare(plans: &[QueuePlan]) -> Lifted {
     }
     if unshare(CloneFlags::CLONE_NEWIPC).is_ok() {
         let depth = plans.iter().map(|plan| plan.depth).max().unwrap_or(0);
-        let size = plans.iter().map(|plan| plan.max).max().unwrap_or(0) + SEALING as u32;
-        raise("msg_max", depth);
+        let size = plans.iter().map(|plan| u64::from(plan.max)).max().unwrap_or(0);
+        let size = size + SEALING as u64;
+        raise("msg_max", depth.into());
         raise("msgsize_max", size);
     }
     let before = getrlimit(Resource::RLIMIT_MSGQUEUE).ok();
@@ -273,10 +274,10 @@ impl Drop for Lifted {
 }
 
 /// Raises a setting of this process's own IPC namespace.
-fn raise(name: &str, least: u32) {
+fn raise(name: &str, least: u64) {
     let path = format!("/proc/sys/fs/mqueue/{name}");
     let now = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-    if now.is_some_and(|now: u32| now < least) {
+    if now.is_some_and(|now: u64| now < least) {
         let _ = std::fs::write(path, least.to_string());
     }
 }
