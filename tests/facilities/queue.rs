@@ -2,7 +2,7 @@
 //!
 //! The reader of most tests only waits in its first life: so the test says when it begins to
 //! read, by killing it.
-#![allow(clippy::needless_pass_by_value)]
+#![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
 
 use std::collections::BTreeMap;
 use std::future::Future;
