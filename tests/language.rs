@@ -124,7 +124,6 @@ fn what_is_not_built_is_named_by_its_place() {
         "[channel.ask] `witness`",
         "[file.data] `deny`",
         "[signal.reload]",
-        "[queue.jobs]",
         "[pipe.in]",
         "[fifo.commands]",
         "[semaphore.one]",

@@ -5,9 +5,11 @@
 
 #![allow(missing_docs)]
 
+mod queue;
+
 type Bench = (&'static str, fn());
 
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[("queue", queue::run)];
 
 fn main() {
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));

@@ -9,15 +9,17 @@ use std::sync::{Arc, Mutex, Weak};
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
+use super::share::Numbered;
 use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
 use crate::ipc::message::{Channel, ChannelSpec};
+use crate::ipc::queue::{Queue, QueueSpec};
 use crate::policy::plan::Program;
 use crate::seal::{Identity, OsChance};
 use crate::sys::inherit::inherited;
-use crate::sys::secret_page::Kind;
+use crate::sys::secret_page::{Kind, SecretPage};
 use crate::wire::control::{FromLayer, ToLayer};
 
 /// What the supervisor puts before the instance's name in `argv[0]`.
@@ -82,6 +84,12 @@ fn finish(result: &LayerResult) -> ExitCode {
 }
 
 fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (Inbox, String)> {
+    // Before the filter is there: it allows no more memory of this kind.
+    let pages = slice.share.queues.iter().map(|_| SecretPage::new().map(|(page, _)| page));
+    let pages = match pages.collect::<io::Result<Vec<_>>>() {
+        Ok(pages) => pages,
+        Err(error) => return Err((inbox, format!("no memory for a queue's keys: {error}"))),
+    };
     let confined =
         Identity::generate(&mut OsChance).map_err(|error| error.to_string()).and_then(|identity| {
             let hidden = match identity.hidden() {
@@ -102,13 +110,16 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
     if inbox.say(&ready).is_err() {
         return Ok(Err("the supervisor is gone".to_owned()));
     }
-    let shared = shared(slice, identity, &confined, receipt, inbox);
+    let shared = shared(slice, identity, pages, &confined, receipt, inbox);
     match shared.receive_grants() {
         Ok(()) => {
             let shared = Arc::new(shared);
             let companion: Weak<Shared> = Arc::downgrade(&shared);
             for channel in shared.channels.values() {
                 channel.accompany(companion.clone());
+            }
+            for queue in shared.queues.values() {
+                queue.accompany(companion.clone());
             }
             shared.broker.accompany(companion);
             Ok(function.run(Layer(shared)))
@@ -120,6 +131,7 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
 fn shared(
     slice: Slice,
     identity: Identity,
+    pages: Vec<SecretPage>,
     confined: &Confined,
     receipt: Receipt,
     inbox: Inbox,
@@ -135,6 +147,12 @@ fn shared(
         channels.insert(name, Channel::new(spec, Arc::clone(&identity), confined));
     }
     let broker = Arc::new(Broker::new(inbox.socket()));
+    let mut queues = BTreeMap::new();
+    for (Numbered { number, plan }, page) in slice.share.queues.iter().zip(pages) {
+        let (number, plan, own) = (*number, plan.clone(), own.clone());
+        let spec = QueueSpec { number, plan, policy: slice.policy, own };
+        queues.insert(number, Queue::new(spec, page, Arc::clone(&broker), confined));
+    }
     Shared {
         instance: own,
         policy: slice.policy,
@@ -143,6 +161,7 @@ fn shared(
         inbox,
         channels,
         channel_names,
+        queues,
         directories: slice.directories.into_iter().collect(),
         listeners: Mutex::default(),
         files: Mutex::default(),

@@ -24,6 +24,7 @@ use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::broker::Broker;
 use crate::ipc::file::Directory;
 use crate::ipc::message::{Channel, Violation};
+use crate::ipc::queue::Queue;
 
 pub use run::{Function, LayerResult};
 
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) inbox: inbox::Inbox,
     pub(crate) channels: BTreeMap<Name, Channel>,
     pub(crate) channel_names: BTreeMap<u16, Name>,
+    pub(crate) queues: BTreeMap<u16, Queue>,
     pub(crate) directories: BTreeMap<Name, String>,
     pub(crate) listeners: Mutex<BTreeMap<Name, OwnedFd>>,
     pub(crate) files: Mutex<BTreeMap<Name, OwnedFd>>,
@@ -188,7 +190,6 @@ impl Layer {
     }
 
     /// What the policy grants of a kind under `name`; `line` is the policy's line that would.
-    #[allow(dead_code)]
     fn granted<'a, T>(
         &'a self,
         kind: &'static str,

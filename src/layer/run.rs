@@ -143,7 +143,9 @@ impl Shared {
             Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
             Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
             Heard::Message(ToLayer::Object { kind, number, part }, Some(fd)) => {
-                self.objects.keep(kind, number, part, fd);
+                if let Some(fd) = self.take_queue_part(kind, number, part, fd)? {
+                    self.objects.keep(kind, number, part, fd);
+                }
             }
             Heard::Message(ToLayer::Answer { request, answer }, fd) => {
                 self.broker.answered(request, answer, fd);

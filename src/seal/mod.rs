@@ -2,6 +2,7 @@
 //! the private key; randomness comes through [`Chance`].
 
 pub mod aead;
+pub mod derive;
 pub mod handshake;
 mod resolver;
 pub mod secret;

@@ -161,6 +161,9 @@ impl Supervisor<'_> {
         if self.stopping {
             return;
         }
+        if child.is_serving() {
+            self.rekey_queues(&child.instance.layer);
+        }
         match self.places[place].seat.ended(ending, Instant::now()) {
             Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
             // Nobody hears of it again, so the daemon's exit code does.

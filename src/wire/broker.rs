@@ -45,6 +45,13 @@ pub enum Ask {
         /// The address's number in the layer's own plan.
         address: u16,
     },
+    /// Make room in a full queue whose oldest message may go.
+    MakeRoom {
+        /// The queue's number in the plan.
+        queue: u16,
+        /// The priority for which room is needed.
+        priority: u8,
+    },
 }
 
 /// What a file is opened for: bits of [`Ask::Open`].
@@ -83,6 +90,8 @@ pub enum Answer {
         /// Whether the permit's last holder died with it, or let its time run out.
         abandoned: bool,
     },
+    /// There is room in the queue; the oldest message has gone for it.
+    Dropped,
     /// It was not done.
     Refused(Refusal),
 }
@@ -108,6 +117,7 @@ const SIGNAL: u8 = 1;
 const ACQUIRE: u8 = 2;
 const OPEN: u8 = 3;
 const CONNECT: u8 = 4;
+const MAKE_ROOM: u8 = 5;
 
 impl Ask {
     /// Appends the request's bytes.
@@ -134,6 +144,11 @@ impl Ask {
                 out.push(CONNECT);
                 out.extend_from_slice(&address.to_le_bytes());
             }
+            Self::MakeRoom { queue, priority } => {
+                out.push(MAKE_ROOM);
+                out.extend_from_slice(&queue.to_le_bytes());
+                out.push(*priority);
+            }
         }
     }
 
@@ -150,6 +165,9 @@ impl Ask {
             }),
             [OPEN, f0, f1, h0, h1, path @ ..] if path.len() <= MAX_PATH => {
                 Some(Self::Open { file: pair(f0, f1), how: pair(h0, h1), path: path.to_vec() })
+            }
+            [MAKE_ROOM, q0, q1, priority] => {
+                Some(Self::MakeRoom { queue: pair(q0, q1), priority: *priority })
             }
             [CONNECT, a0, a1] => Some(Self::Connect { address: pair(a0, a1) }),
             _ => None,

@@ -86,7 +86,8 @@ pub enum Object {
     QueueSend,
     /// The receiving end of a message queue.
     QueueReceive,
-    /// A key of a message queue, in sealed memory; the part is its number.
+    /// Keys of a message queue in sealed memory, one behind the other; the part is the epoch of
+    /// the last.
     QueueKey,
     /// The reading end of a named pipe.
     Fifo,
@@ -216,6 +217,7 @@ mod tests {
             FromLayer::Ask { request: 8, ask: Ask::Acquire { semaphore: 258, wait: 1 << 20 } },
             FromLayer::Ask { request: 9, ask: Ask::Open { file: 1, how: 3, path: b"a".to_vec() } },
             FromLayer::Ask { request: u32::MAX, ask: Ask::Connect { address: 513 } },
+            FromLayer::Ask { request: 10, ask: Ask::MakeRoom { queue: 260, priority: 31 } },
             FromLayer::Release { semaphore: 259, fence: 1 << 40 },
             FromLayer::Withdraw { request: 1 << 30 },
         ];

@@ -3,4 +3,5 @@
 pub mod broker;
 pub mod control;
 pub mod limits;
+pub mod queue;
 pub mod record;

@@ -11,6 +11,7 @@
 #[path = "../daemon/harness.rs"]
 mod harness;
 mod message;
+mod queue;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -35,7 +36,8 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] = &[(message::TESTS, message::LAYERS)];
+const MODULES: &[(&[Test], &[Function])] =
+    &[(message::TESTS, message::LAYERS), (queue::TESTS, queue::LAYERS)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

@@ -65,6 +65,10 @@ pub const OWN: &[&str] = &[
     "memfd_create",
     "memfd_secret",
     "ftruncate",
+    // Keys of message queues, from the random device into memory; a message that has to go.
+    "sendfile",
+    "mq_getsetattr",
+    "mq_timedreceive",
     // Waiting.
     "poll",
     "ppoll",

@@ -34,7 +34,7 @@ mod check;
 mod content;
 pub mod error;
 mod event;
-mod patience;
+pub(super) mod patience;
 mod reply;
 mod send;
 mod state;

@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// It grows when looking found something, shrinks when it didn't, and comes back when a sleep
 /// turns out to have been shorter than the wake-up costs.
-pub(super) struct Patience(AtomicU32);
+pub(in crate::ipc) struct Patience(AtomicU32);
 
 impl Patience {
     /// The longest look. Waking an idle processor costs some 60 µs; past that, sleep is cheaper.
@@ -17,20 +17,20 @@ impl Patience {
     /// A sleep shorter than this was mostly the waking up.
     const SHORT: Duration = Duration::from_micros(200);
 
-    pub(super) fn budget(&self) -> Option<Duration> {
+    pub(in crate::ipc) fn budget(&self) -> Option<Duration> {
         let micros = self.0.load(Ordering::Relaxed);
         (micros >= Self::LEAST).then(|| Duration::from_micros(micros.into()))
     }
 
-    pub(super) fn paid(&self) {
+    pub(in crate::ipc) fn paid(&self) {
         self.0.store(Self::MOST, Ordering::Relaxed);
     }
 
-    pub(super) fn wasted(&self) {
+    pub(in crate::ipc) fn wasted(&self) {
         self.0.store(self.0.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
     }
 
-    pub(super) fn slept(&self, time: Duration) {
+    pub(in crate::ipc) fn slept(&self, time: Duration) {
         if time < Self::SHORT {
             let more = self.0.load(Ordering::Relaxed) * 2 + Self::LEAST;
             self.0.store(more.min(Self::MOST), Ordering::Relaxed);

@@ -1,3 +1,4 @@
-//! What a layer asks for by name, one file a facility.
+//! What a layer's code asks for by name, a file for each facility.
 
 mod message;
+mod queue;

@@ -21,10 +21,10 @@ const MOST_MESSAGE: u64 = 16 << 20;
 const USUAL_DEPTH: u32 = 10;
 const USUAL_MESSAGE: u64 = 8 << 10;
 const USUAL_BYTES: u64 = 819_200;
-/// What sealing adds to a message: a header of 16 bytes and a tag of 16.
-const SEALING: u64 = 32;
-/// What the kernel counts for each message besides its bytes.
-const PER_MESSAGE: u64 = 64;
+/// What sealing adds to a message: a header of 24 bytes and a tag of 16.
+const SEALING: u64 = 40;
+/// What the kernel counts for each message besides its bytes, `msg_msg` and a node of its tree.
+const PER_MESSAGE: u64 = 96;
 const WAITS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(1);
 
@@ -49,22 +49,18 @@ pub(super) fn queue(
     let depth = within(text.depth.as_ref(), "depth", 1..=MOST_DEPTH, DEPTH, digits, out);
     let most = MOST_MESSAGE - SEALING;
     let max = within(text.max.as_ref(), "max", 1..=most, QUEUE_MESSAGE, show_size, out);
-    needs_settings(text, depth, max, out);
-    Some(QueuePlan {
-        name: own_name?,
-        send,
-        receive,
-        depth,
-        max,
-        priorities: within(text.priorities.as_ref(), "priorities", 1..=32, 1, digits, out),
-        on_full: on_full(text, out),
-    })
+    let priorities = within(text.priorities.as_ref(), "priorities", 1..=32, 1, digits, out);
+    let on_full = on_full(text, out);
+    let plan = QueuePlan { name: own_name?, send, receive, depth, max, priorities, on_full };
+    needs_settings(text, &plan, out);
+    Some(plan)
 }
 
 /// Tells a queue that an ordinary user's supervisor can't make on an ordinary machine.
-fn needs_settings(text: &QueueText, depth: u32, max: u32, out: &mut Diagnostics) {
-    let size = u64::from(max) + SEALING;
-    let bytes = u64::from(depth) * (size + PER_MESSAGE);
+fn needs_settings(text: &QueueText, plan: &QueuePlan, out: &mut Diagnostics) {
+    let depth = plan.depth;
+    let size = u64::from(plan.max) + SEALING;
+    let bytes = u64::from(depth) * u64::from(plan.lanes()) * (size + PER_MESSAGE);
     let written = text.depth.as_ref().map(|depth| &depth.span);
     let written = written.or(text.max.as_ref().map(|max| &max.span)).unwrap_or(&text.name.span);
     let why = if depth > USUAL_DEPTH {

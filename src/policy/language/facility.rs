@@ -42,7 +42,7 @@ pub(super) const QUEUE: Table = Table {
         ),
         value(
             "max",
-            Kind::Size(1, (16 << 20) - 32),
+            Kind::Size(1, (16 << 20) - 40),
             "\"4KiB\"",
             "The largest message, in bytes.",
             "/proc/sys/fs/mqueue/msgsize_max bounds it for ordinary users.",
@@ -58,8 +58,9 @@ pub(super) const QUEUE: Table = Table {
             "on-full",
             Kind::Word(&["block", "reject", "drop-oldest"]),
             "\"block\"",
-            "What happens to a message for which there is no room.",
-            "",
+            "What happens to a message for which there is no room. With `drop-oldest` the oldest \
+             message of the same priority goes, and `depth` counts for each priority.",
+            "A queue of the kernel for each priority, where `drop-oldest` has several.",
         ),
         value(
             "wait",

@@ -124,6 +124,15 @@ pub struct QueuePlan {
     pub on_full: OnFull,
 }
 
+impl QueuePlan {
+    /// How many queues of the kernel it is made of: one, for that orders by priority already; but
+    /// of one from which the oldest message goes, one for each priority, since the kernel gives
+    /// away only the oldest message of the highest.
+    pub fn lanes(&self) -> u8 {
+        if self.on_full == OnFull::DropOldest { self.priorities } else { 1 }
+    }
+}
+
 /// What happens when a queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnFull {
@@ -131,7 +140,7 @@ pub enum OnFull {
     Block(Duration),
     /// The sender gets an error.
     Reject,
-    /// The oldest message goes.
+    /// The oldest message of the same priority goes; `depth` counts for each priority.
     DropOldest,
 }
 

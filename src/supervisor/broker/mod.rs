@@ -3,6 +3,8 @@
 //! Who asks is known by the control socket that the request came on, and whether it may is looked
 //! up in the plan. Every request is answered at once, but for one that waits for a permit.
 
+mod queue;
+
 use super::Supervisor;
 use crate::wire::broker::{Answer, Ask, Refusal};
 use crate::wire::control::ToLayer;
@@ -11,6 +13,7 @@ impl Supervisor<'_> {
     /// Does what the layer at `place` asks for, or refuses it.
     pub(super) fn asked(&mut self, place: usize, request: u32, ask: &Ask) {
         let answer = match ask {
+            Ask::MakeRoom { queue, priority } => self.make_room(place, *queue, *priority),
             Ask::Signal { .. } | Ask::Acquire { .. } | Ask::Open { .. } | Ask::Connect { .. } => {
                 Answer::Refused(Refusal::NotGranted)
             }

@@ -1,6 +1,7 @@
 //! The kernel objects of the facilities: made before the first layer starts, kept until the last
 //! one has ended, handed out as descriptors with no more rights than the policy grants.
 
+pub mod queue;
 mod region;
 
 use std::io;
@@ -10,6 +11,7 @@ use crate::ident::Name;
 use crate::policy::plan::Plan;
 use crate::wire::control::{Object, ToLayer};
 
+use self::queue::Queue;
 use self::region::Region;
 
 /// What goes over to a layer: a message and the descriptor that goes with it.
@@ -17,6 +19,7 @@ pub type Handed = (ToLayer, OwnedFd);
 
 /// Every object.
 pub struct Objects {
+    pub queues: Vec<Queue>,
     regions: Vec<Region>,
 }
 
@@ -33,12 +36,18 @@ impl Objects {
     /// Makes all that the plan asks for.
     pub fn make(plan: &Plan) -> Result<Self, ObjectError> {
         let all = &plan.facilities;
-        Ok(Self { regions: each("region", &all.regions, |plan| &plan.name, Region::make)? })
+        let lifted = queue::prepare(&all.queues);
+        let queues = each("queue", &all.queues, |plan| &plan.name, Queue::make)?;
+        drop(lifted);
+        Ok(Self { queues, regions: each("region", &all.regions, |plan| &plan.name, Region::make)? })
     }
 
     /// What `layer` holds from its start.
     pub fn of(&self, layer: &Name) -> io::Result<Vec<Handed>> {
         let mut handed = Vec::new();
+        for (number, queue) in (0..).zip(&self.queues) {
+            handed.extend(queue.of(layer, number)?);
+        }
         for (number, region) in (0..).zip(&self.regions) {
             if let Some(fd) = region.of(layer)? {
                 handed.push((ToLayer::Object { kind: Object::Region, number, part: 0 }, fd));

@@ -1,0 +1,222 @@
+//! Waiting for room or for a message: looking for a while, then sleeping, in a task or in a thread.
+//!
+//! Whether there is something is always asked by trying, never told by a flag of the descriptor,
+//! which all members that hold the same open queue share.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Shared;
+use super::error::QueueError;
+use crate::ipc::message::Companion;
+use crate::sys;
+
+/// One of the kernel's queues, open in one direction.
+pub(super) struct Lane {
+    pub(super) fd: Arc<OwnedFd>,
+    watch: Mutex<Option<Watch>>,
+}
+
+type Watch = Arc<AsyncFd<Arc<OwnedFd>>>;
+
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Room,
+    Message,
+}
+
+impl Lane {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd: Arc::new(fd), watch: Mutex::new(None) }
+    }
+
+    /// The runtime's watch over it, from its first use on.
+    fn watch(&self) -> Result<Watch, QueueError> {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = &*watch {
+            return Ok(Arc::clone(watch));
+        }
+        let new = sys::socket::watch(Arc::clone(&self.fd))
+            .map_err(|error| QueueError::System { what: "epoll_ctl", error })?;
+        Ok(Arc::clone(watch.insert(Arc::new(new))))
+    }
+}
+
+impl For {
+    fn interest(self) -> Interest {
+        match self {
+            Self::Room => Interest::WRITABLE,
+            Self::Message => Interest::READABLE,
+        }
+    }
+
+    fn flags(self) -> PollFlags {
+        match self {
+            Self::Room => PollFlags::OUT,
+            Self::Message => PollFlags::IN,
+        }
+    }
+}
+
+impl Shared {
+    /// Waits in this task until `attempt` gives something.
+    pub(super) async fn wait<R>(
+        &self,
+        lanes: &[Arc<Lane>],
+        what: For,
+        mut attempt: impl FnMut() -> Result<Option<R>, QueueError>,
+    ) -> Result<R, QueueError> {
+        // A task that always finds what it wants lets others have their turn too.
+        tokio::task::coop::consume_budget().await;
+        if let Some(result) = attempt()? {
+            return Ok(result);
+        }
+        // Looking holds up the other tasks, so only for what comes by itself.
+        if what == For::Message
+            && let Some(result) = self.look(&mut attempt)?
+        {
+            return Ok(result);
+        }
+        let watches: Vec<Watch> =
+            lanes.iter().map(|lane| lane.watch()).collect::<Result<_, _>>()?;
+        let begin = Instant::now();
+        loop {
+            let mut ready = any(&watches, what.interest()).await?;
+            if let Some(result) = attempt()? {
+                self.patience.slept(begin.elapsed());
+                return Ok(result);
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Waits in this thread until `attempt` gives something, or until `deadline`.
+    pub(super) fn block<R>(
+        &self,
+        lanes: &[Arc<Lane>],
+        what: For,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut() -> Result<Option<R>, QueueError>,
+    ) -> Result<Option<R>, QueueError> {
+        if let Some(result) = attempt()? {
+            return Ok(Some(result));
+        }
+        let found = match what {
+            For::Message => self.look(&mut attempt)?,
+            // Trying seals the message each time; asking is cheaper.
+            For::Room => self.look(|| if has_room(lanes)? { attempt() } else { Ok(None) })?,
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+        let companion = self.companion.get().and_then(Weak::upgrade);
+        let begin = Instant::now();
+        loop {
+            if let Some(companion) = &companion {
+                attend(&**companion)?;
+            }
+            if let Some(result) = attempt()? {
+                self.patience.slept(begin.elapsed());
+                return Ok(Some(result));
+            }
+            let rest = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if rest == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            if what == For::Message && companion.as_ref().is_some_and(|c| c.is_stopping()) {
+                return Err(QueueError::Stopping);
+            }
+            sleep(lanes, what, companion.as_deref(), rest)?;
+        }
+    }
+
+    /// Tries again and again for a bounded while, giving the processor away in between.
+    fn look<R>(
+        &self,
+        mut attempt: impl FnMut() -> Result<Option<R>, QueueError>,
+    ) -> Result<Option<R>, QueueError> {
+        let Some(budget) = self.patience.budget() else { return Ok(None) };
+        let begin = Instant::now();
+        loop {
+            std::thread::yield_now();
+            if let Some(result) = attempt()? {
+                self.patience.paid();
+                return Ok(Some(result));
+            }
+            if begin.elapsed() >= budget {
+                self.patience.wasted();
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Handles what the supervisor has said.
+pub(super) fn attend(companion: &dyn Companion) -> Result<(), QueueError> {
+    companion.attend().map_err(|error| QueueError::System { what: "the control socket", error })
+}
+
+/// Waits until one of the lanes may be ready.
+async fn any(
+    watches: &[Watch],
+    interest: Interest,
+) -> Result<tokio::io::unix::AsyncFdReadyGuard<'_, Arc<OwnedFd>>, QueueError> {
+    let refused = |error| QueueError::System { what: "epoll_wait", error };
+    if let [watch] = watches {
+        return watch.ready(interest).await.map_err(refused);
+    }
+    let mut waits: Vec<_> = watches.iter().map(|watch| Box::pin(watch.ready(interest))).collect();
+    poll_fn(|cx| {
+        let ready = waits.iter_mut().find_map(|wait| match wait.as_mut().poll(cx) {
+            Poll::Ready(ready) => Some(ready.map_err(refused)),
+            Poll::Pending => None,
+        });
+        ready.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+fn has_room(lanes: &[Arc<Lane>]) -> Result<bool, QueueError> {
+    let mut fds: Vec<_> =
+        lanes.iter().map(|lane| PollFd::new(&*lane.fd, For::Room.flags())).collect();
+    wait_for(&mut fds, Some(Duration::ZERO))
+}
+
+/// Which of the lanes hold a message, by place.
+pub(super) fn filled(lanes: &[Arc<Lane>]) -> Result<Vec<usize>, QueueError> {
+    let mut fds: Vec<_> =
+        lanes.iter().map(|lane| PollFd::new(&*lane.fd, For::Message.flags())).collect();
+    wait_for(&mut fds, Some(Duration::ZERO))?;
+    Ok((0..fds.len()).filter(|place| fds[*place].revents().contains(PollFlags::IN)).collect())
+}
+
+fn sleep(
+    lanes: &[Arc<Lane>],
+    what: For,
+    companion: Option<&dyn Companion>,
+    rest: Option<Duration>,
+) -> Result<(), QueueError> {
+    let control = companion.map(Companion::socket);
+    let mut fds: Vec<_> = lanes.iter().map(|lane| PollFd::new(&*lane.fd, what.flags())).collect();
+    fds.extend(control.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+    wait_for(&mut fds, rest).map(drop)
+}
+
+fn wait_for(fds: &mut [PollFd<'_>], rest: Option<Duration>) -> Result<bool, QueueError> {
+    // A time beyond what the kernel can tell is none.
+    let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
+    match poll(fds, rest.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(QueueError::System { what: "poll", error: error.into() }),
+    }
+}

@@ -1,0 +1,88 @@
+//! Message queues: room in a full one, and new keys when a member has died.
+
+use crate::ident::Name;
+use crate::mark::reached;
+use crate::supervisor::objects::queue::Room;
+use crate::supervisor::{Life, Supervisor};
+use crate::wire::broker::{Answer, Refusal};
+
+impl Supervisor<'_> {
+    /// Throws away what the layer at `place` may have thrown away.
+    pub(super) fn make_room(&mut self, place: usize, queue: u16, priority: u8) -> Answer {
+        let layer = &self.places[place].seat.instance.layer;
+        let queue = self.objects.queues.get_mut(usize::from(queue));
+        let Some((queue, room)) =
+            queue.and_then(|queue| queue.make_room(layer, priority).map(|room| (queue, room)))
+        else {
+            return Answer::Refused(Refusal::NotGranted);
+        };
+        match room {
+            Ok(Room::Was) => Answer::Done,
+            Ok(Room::Made(dropped)) => {
+                // Said at the first and then ever more seldom: 1, 10, 100.
+                if dropped.ilog10() > dropped.saturating_sub(1).max(1).ilog10() || dropped == 1 {
+                    let name = queue.name();
+                    self.log.say(&format!(
+                        "[queue.{name}] is full: {dropped} messages dropped so far (`on-full`)"
+                    ));
+                }
+                Answer::Dropped
+            }
+            Err(error) => {
+                Answer::Refused(Refusal::System(error.raw_os_error().unwrap_or_default()))
+            }
+        }
+    }
+
+    /// A serving instance of `layer` has died: its queues get new keys, so that what it knew opens
+    /// nothing new.
+    ///
+    /// Receivers are told before senders. So whoever receives what was sent with a new key finds
+    /// that key on its control socket.
+    pub(in crate::supervisor) fn rekey_queues(&mut self, layer: &Name) {
+        for place in 0..self.objects.queues.len() {
+            let queue = &mut self.objects.queues[place];
+            if !queue.has_member(layer) {
+                continue;
+            }
+            reached("queue.rekey.begun");
+            match queue.rekey() {
+                Ok(true) => self.tell_keys(place),
+                Ok(false) => {
+                    let name = queue.name();
+                    self.log.say(&format!(
+                        "[queue.{name}] keeps its key: too many keys are needed for the messages \
+                         that wait in it"
+                    ));
+                }
+                Err(error) => {
+                    let name = queue.name();
+                    self.log.say(&format!("[queue.{name}] keeps its key: {error}"));
+                }
+            }
+        }
+    }
+
+    fn tell_keys(&mut self, queue: usize) {
+        let Ok(number) = u16::try_from(queue) else { return };
+        for receivers in [true, false] {
+            for place in 0..self.places.len() {
+                let queue = &self.objects.queues[queue];
+                let layer = match &self.places[place].life {
+                    Life::Running(child) if child.is_serving() => &child.instance.layer,
+                    _ => continue,
+                };
+                if queue.receives(layer) != receivers {
+                    continue;
+                }
+                match queue.keys_of(layer, number) {
+                    Ok(Some((message, memory))) => self.tell(place, &message, Some(&memory)),
+                    Ok(None) => {}
+                    // Without its key it would go on with one that a dead process knew.
+                    Err(_) => self.kill(place),
+                }
+            }
+            reached(if receivers { "queue.rekey.receivers" } else { "queue.rekey.senders" });
+        }
+    }
+}
