@@ -2,5 +2,6 @@
 
 pub mod broker;
 pub mod file;
+pub mod mapped_file;
 pub mod message;
 pub mod region;

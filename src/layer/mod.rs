@@ -2,6 +2,7 @@
 
 pub(crate) mod enter;
 mod exec;
+mod facilities;
 pub(crate) mod inbox;
 mod objects;
 mod run;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) share: share::Share,
     pub(crate) objects: objects::Objects,
     pub(crate) broker: Arc<Broker>,
+    pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
 }
 
@@ -184,7 +186,6 @@ impl Layer {
     }
 
     /// What the policy grants of a kind under `name`; `line` is the policy's line that would.
-    #[allow(dead_code)]
     fn granted<'a, T>(
         &'a self,
         kind: &'static str,

@@ -241,11 +241,12 @@ impl Mapping {
     fn bytes_in(&self, at: usize, from: &[u8]) {
         if !from.is_empty() {
             let skip = at % WORD;
-            let _ = self.word(at - skip).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-                let mut word = old.to_ne_bytes();
-                word[skip..skip + from.len()].copy_from_slice(from);
-                Some(u64::from_ne_bytes(word))
-            });
+            let _ =
+                self.word(at - skip).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                    let mut word = old.to_ne_bytes();
+                    word[skip..skip + from.len()].copy_from_slice(from);
+                    Some(u64::from_ne_bytes(word))
+                });
         }
     }
 

@@ -10,7 +10,8 @@ use twox_hash::XxHash3_64;
 #[inline]
 pub fn digest(sequence: u64, bytes: &[u8]) -> u64 {
     // Both are mixed in one-to-one, so that no other number or length gives the same digest.
-    let under = (sequence ^ (bytes.len() as u64).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let under =
+        (sequence ^ (bytes.len() as u64).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     XxHash3_64::oneshot(bytes) ^ under ^ (under >> 29)
 }
 

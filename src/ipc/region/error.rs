@@ -33,7 +33,9 @@ pub enum RegionError {
         most: usize,
     },
     /// Bytes outside of the region were asked for.
-    #[error("`[region.{region}] size`: {bytes} bytes at {offset} don't lie within its {size} bytes")]
+    #[error(
+        "`[region.{region}] size`: {bytes} bytes at {offset} don't lie within its {size} bytes"
+    )]
     Outside {
         /// The region.
         region: Name,

@@ -184,8 +184,7 @@ impl Region {
     /// first one could.
     fn take(&self, part: Part, at: usize) -> Result<Held, RegionError> {
         let bit = part as u8;
-        let taken =
-            || RegionError::Taken { region: self.name().clone(), role: part.role() };
+        let taken = || RegionError::Taken { region: self.name().clone(), role: part.role() };
         if self.0.parts.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
             return Err(taken());
         }

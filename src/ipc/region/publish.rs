@@ -83,9 +83,8 @@ impl<T: Serialize> Publisher<T> {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
         let encoded = postcard::to_extend(object, bytes);
-        let bytes = encoded.map_err(|error| {
-            RegionError::Encoding { region: self.held.0.name().clone(), error }
-        })?;
+        let bytes = encoded
+            .map_err(|error| RegionError::Encoding { region: self.held.0.name().clone(), error })?;
         let number = self.put(&bytes);
         self.bytes = bytes;
         number

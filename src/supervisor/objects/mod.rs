@@ -1,6 +1,8 @@
 //! The kernel objects of the facilities: made before the first layer starts, kept until the last
 //! one has ended, handed out as descriptors with no more rights than the policy grants.
 
+mod mapped_file;
+mod memory;
 mod region;
 
 use std::io;
@@ -8,8 +10,9 @@ use std::os::fd::OwnedFd;
 
 use crate::ident::Name;
 use crate::policy::plan::Plan;
-use crate::wire::control::{Object, ToLayer};
+use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
+use self::mapped_file::{Mapped, MappedFile};
 use self::region::Region;
 
 /// What goes over to a layer: a message and the descriptor that goes with it.
@@ -17,6 +20,7 @@ pub type Handed = (ToLayer, OwnedFd);
 
 /// Every object.
 pub struct Objects {
+    mapped_files: Vec<MappedFile>,
     regions: Vec<Region>,
 }
 
@@ -33,7 +37,15 @@ impl Objects {
     /// Makes all that the plan asks for.
     pub fn make(plan: &Plan) -> Result<Self, ObjectError> {
         let all = &plan.facilities;
-        Ok(Self { regions: each("region", &all.regions, |plan| &plan.name, Region::make)? })
+        Ok(Self {
+            mapped_files: each(
+                "mapped-file",
+                &all.mapped_files,
+                |plan| &plan.name,
+                MappedFile::make,
+            )?,
+            regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
+        })
     }
 
     /// What `layer` holds from its start.
@@ -43,6 +55,14 @@ impl Objects {
             if let Some(fd) = region.of(layer)? {
                 handed.push((ToLayer::Object { kind: Object::Region, number, part: 0 }, fd));
             }
+        }
+        for (number, file) in (0..).zip(&self.mapped_files) {
+            let (part, fd) = match file.of(layer)? {
+                None => continue,
+                Some(Mapped::File(fd)) => (mapped_file_part::LIVE, fd),
+                Some(Mapped::Copy(fd)) => (mapped_file_part::COPY, fd),
+            };
+            handed.push((ToLayer::Object { kind: Object::MappedFile, number, part }, fd));
         }
         Ok(handed)
     }

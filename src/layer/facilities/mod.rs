@@ -1,0 +1,17 @@
+//! What a layer asks for by name, one file a facility.
+
+mod mapped_file;
+mod region;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::ipc::mapped_file::MappedFile;
+use crate::ipc::region::Region;
+
+/// What is mapped so far, by number in the plan: a second handle shares the first one's mapping.
+#[derive(Debug, Default)]
+pub(crate) struct Maps {
+    regions: Mutex<BTreeMap<u16, Region>>,
+    mapped_files: Mutex<BTreeMap<u16, MappedFile>>,
+}
