@@ -10,6 +10,8 @@
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]
 mod harness;
+mod mapped_file;
+mod region;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -34,7 +36,8 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] = &[];
+const MODULES: &[(&[Test], &[Function])] =
+    &[(mapped_file::TESTS, mapped_file::LAYERS), (region::TESTS, region::LAYERS)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -70,13 +73,11 @@ fn daemon(path: Option<&str>) -> Daemon {
 }
 
 /// Says a line in the daemon's log, stamped with the layer's name.
-#[allow(dead_code)]
 pub(crate) fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A layer's error of any kind.
-#[allow(dead_code)]
 pub(crate) fn text(error: impl Display) -> String {
     error.to_string()
 }
