@@ -3,11 +3,13 @@
 //!
 //! `cargo bench --bench facilities [-- NAME]`
 
-#![allow(missing_docs)]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
+
+mod memory;
 
 type Bench = (&'static str, fn());
 
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[("memory", memory::bench)];
 
 fn main() {
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));

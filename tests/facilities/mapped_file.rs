@@ -350,8 +350,12 @@ fn copier(layer: Layer) -> Outcome {
     let file = layer.mapped_file("state").map_err(text)?;
     for _ in 0..3 {
         let read = file.read().map_err(text)?;
-        let shown = String::from_utf8_lossy(&read[..read.len().min(20)]).into_owned();
-        say(format!("{} bytes: {shown}, {}", read.len(), file.generation().map_err(text)?));
+        let generation = file.generation().map_err(text)?;
+        say(format!(
+            "generation {generation}, {} bytes: {:?}",
+            read.len(),
+            &read[..read.len().min(2)]
+        ));
         say(format!("refused: {}", file.commit(b"x").unwrap_err()));
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -369,15 +373,15 @@ fn sealed_copy() {
     std::fs::write(&path, "data of others").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
     let mut daemon = Daemon::start("-", &policy);
-    daemon.line("14 bytes: data of others, 0");
+    daemon.line("generation 0, 14 bytes: [100, 97]");
     // Others do with their file what they like.
     File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
     assert_eq!(daemon.end(), Some(0), "{daemon}");
-    assert_eq!(daemon.count("14 bytes: data of others, 0"), 3, "{daemon}");
+    assert_eq!(daemon.count("generation 0, 14 bytes: [100, 97]"), 3, "{daemon}");
     assert_eq!(daemon.count("refused: `[mapped-file.state]"), 3, "{daemon}");
 
     let mut daemon = Daemon::start("-", &policy);
-    daemon.line("0 bytes: , 0");
+    daemon.line("generation 0, 0 bytes: []");
     assert_eq!(daemon.end(), Some(0), "{daemon}");
     std::fs::write(&path, vec![1; 40_000]).unwrap();
     let mut daemon = Daemon::start("-", &policy);
@@ -390,9 +394,10 @@ fn sealed_copy() {
     writer.line("r/0.g1: has ");
     assert_eq!(writer.stop(), Some(0), "{writer}");
     let mut daemon = Daemon::start("-", &policy);
-    let line = daemon.line("bytes: ");
-    let generation: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!(line.contains(&format!("{} bytes: ", content(generation).len())), "{daemon}");
+    let line = daemon.line("generation ");
+    let words = line.split(' ').nth(2).unwrap().trim_end_matches(',');
+    let generation: u64 = words.parse().unwrap();
+    assert!(line.contains(&format!(", {} bytes: ", content(generation).len())), "{daemon}");
     assert_eq!(daemon.end(), Some(0), "{daemon}");
 }
 

@@ -104,7 +104,6 @@ fn newest() {
     daemon.line("by w/0.g1");
     kill_process(first, Signal::KILL).unwrap();
     daemon.line("by w/0.g2");
-    daemon.line("");
     let reader = daemon.seen.iter().find(|line| line.contains("r/0.g1 is confined")).unwrap();
     let pid = reader.split("pid ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
     // A reader that comes later gets what is there.
