@@ -116,7 +116,7 @@ fn ring() {
         }
     });
     let mut sent = 0;
-    let send = median(BURST, || {
+    let ring = median(BURST, || {
         let begin = Instant::now();
         for _ in 0..BURST {
             assert!(producer.try_send(black_box(&message)).expect("an honest ring"));
@@ -145,8 +145,8 @@ fn ring() {
         time
     });
     println!(
-        "ring, 64 B, the sender's time: {send:.0} ({:.2}); write(2) on a pipe {bare:.0}",
-        send / bare
+        "ring, 64 B, the sender's time: {ring:.0} ({:.2}); write(2) on a pipe {bare:.0}",
+        ring / bare
     );
 }
 

@@ -1,5 +1,8 @@
 //! Mapped files: what survives, and what nobody may do to them.
 
+#![allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "patterns and sizes")]
+
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -285,12 +288,14 @@ fn two_daemons() {
     assert_eq!(third.stop(), Some(0), "{third}");
 }
 
+/// Puts something at the path.
+type Prepare<'a> = &'a dyn Fn(&Path);
+
 fn refused() {
     let own = |path: &Path, bytes: &[u8], mode| {
         std::fs::write(path, bytes).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    type Prepare<'a> = &'a dyn Fn(&Path);
     let cases: &[(Prepare<'_>, &str)] = &[
         (
             &|path| {

@@ -197,7 +197,12 @@ pub(super) const MAPPED_FILE: Table = Table {
     header: "[mapped-file.NAME]",
     meaning: "A file of fixed size that layers map. It survives the kill of any process.",
     keys: &[
-        required("path", Kind::Path, "Absolute path.", "Opened by the supervisor; a copy if no layer writes it."),
+        required(
+            "path",
+            Kind::Path,
+            "Absolute path.",
+            "Opened by the supervisor; a copy if no layer writes it.",
+        ),
         required(
             "size",
             Kind::Size(1, 1 << 40),

@@ -1,5 +1,7 @@
 //! The commit, replayed as a disk may have seen it.
 
+#![allow(clippy::cast_possible_truncation, reason = "patterns and chance")]
+
 use std::cell::RefCell;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! The ring on memory of other kinds: that of loom, which shows every order in which two threads
 //! may see each other's writes, and that of a hostile peer.
 
+#![allow(clippy::cast_possible_truncation, reason = "patterns and chance")]
+
 use std::io;
 
 use loom::sync::Arc;
