@@ -3,13 +3,14 @@
 //!
 //! `cargo bench --bench facilities [-- NAME]`
 
-#![allow(missing_docs)]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
+mod memory;
 mod queue;
 
 type Bench = (&'static str, fn());
 
-const BENCHES: &[Bench] = &[("queue", queue::run)];
+const BENCHES: &[Bench] = &[("queue", queue::run), ("memory", memory::bench)];
 
 fn main() {
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));

@@ -2,5 +2,7 @@
 
 pub mod broker;
 pub mod file;
+pub mod mapped_file;
 pub mod message;
 pub mod queue;
+pub mod region;

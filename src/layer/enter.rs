@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, Weak};
 
+use super::facilities::Maps;
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
@@ -168,6 +169,7 @@ fn shared(
         share: slice.share,
         objects: Objects::default(),
         broker,
+        maps: Maps::default(),
         stop: Stop::default(),
     }
 }

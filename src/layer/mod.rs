@@ -52,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) share: share::Share,
     pub(crate) objects: objects::Objects,
     pub(crate) broker: Arc<Broker>,
+    pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
 }
 

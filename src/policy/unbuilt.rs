@@ -39,10 +39,6 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
     all.pipes.iter().for_each(|it| tell(format!("pipe.{}", it.name), "a pipe"));
     all.fifos.iter().for_each(|it| tell(format!("fifo.{}", it.name), "a fifo"));
     all.semaphores.iter().for_each(|it| tell(format!("semaphore.{}", it.name), "a semaphore"));
-    all.regions.iter().for_each(|it| tell(format!("region.{}", it.name), "a region"));
-    all.mapped_files
-        .iter()
-        .for_each(|it| tell(format!("mapped-file.{}", it.name), "a mapped file"));
     missing
 }
 

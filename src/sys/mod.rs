@@ -11,6 +11,8 @@
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
+//! | [`mapping`] | memory that other processes map as well |
+//! | `fault` | what becomes of an access to a mapped file that was cut |
 //! | [`probe`] | what only `cofferdam doctor` asks |
 //! | [`process`] | what a process asks for itself: `PR_SET_MDWE`, keyring, personality, `close_range` |
 //!
@@ -18,7 +20,9 @@
 #![allow(unsafe_code)]
 
 mod clone;
+mod fault;
 pub mod inherit;
+pub mod mapping;
 pub mod mount;
 pub mod mqueue;
 pub mod pidfd;

@@ -93,6 +93,14 @@ pub enum Object {
     Fifo,
 }
 
+/// What the part of an [`Object::MappedFile`] says.
+pub mod mapped_file_part {
+    /// It is the file itself.
+    pub const LIVE: u32 = 0;
+    /// It is a sealed copy of what the file held when the daemon began.
+    pub const COPY: u32 = 1;
+}
+
 /// From a layer to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromLayer {

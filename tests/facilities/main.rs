@@ -10,8 +10,10 @@
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]
 mod harness;
+mod mapped_file;
 mod message;
 mod queue;
+mod region;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -36,8 +38,12 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] =
-    &[(message::TESTS, message::LAYERS), (queue::TESTS, queue::LAYERS)];
+const MODULES: &[(&[Test], &[Function])] = &[
+    (message::TESTS, message::LAYERS),
+    (queue::TESTS, queue::LAYERS),
+    (mapped_file::TESTS, mapped_file::LAYERS),
+    (region::TESTS, region::LAYERS),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -73,13 +79,11 @@ fn daemon(path: Option<&str>) -> Daemon {
 }
 
 /// Says a line in the daemon's log, stamped with the layer's name.
-#[allow(dead_code)]
 pub(crate) fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A layer's error of any kind.
-#[allow(dead_code)]
 pub(crate) fn text(error: impl Display) -> String {
     error.to_string()
 }

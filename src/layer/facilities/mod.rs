@@ -1,4 +1,19 @@
 //! What a layer's code asks for by name, a file for each facility.
 
+mod mapped_file;
 mod message;
 mod queue;
+mod region;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::ipc::mapped_file::MappedFile;
+use crate::ipc::region::Region;
+
+/// What is mapped so far, by number in the plan: a second handle shares the first one's mapping.
+#[derive(Debug, Default)]
+pub(crate) struct Maps {
+    regions: Mutex<BTreeMap<u16, Region>>,
+    mapped_files: Mutex<BTreeMap<u16, MappedFile>>,
+}

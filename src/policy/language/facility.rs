@@ -187,7 +187,7 @@ pub(super) const REGION: Table = Table {
             "grant",
             MAPS,
             "Rights by layer, `\"r\"` or `\"rw\"`.",
-            "A descriptor for reading only, or one for both; F_SEAL_FUTURE_WRITE.",
+            "A descriptor for reading only, which nobody opens again for more, or one for both.",
         ),
         BECAUSE,
     ],
@@ -198,11 +198,16 @@ pub(super) const MAPPED_FILE: Table = Table {
     header: "[mapped-file.NAME]",
     meaning: "A file of fixed size that layers map. It survives the kill of any process.",
     keys: &[
-        required("path", Kind::Path, "Absolute path.", "Opened by the supervisor."),
+        required(
+            "path",
+            Kind::Path,
+            "Absolute path.",
+            "Opened by the supervisor; a copy if no layer writes it.",
+        ),
         required(
             "size",
             Kind::Size(1, 1 << 40),
-            "Its size in bytes; whole pages.",
+            "Its size in bytes; whole pages. Content has half of it, less 4 KiB.",
             "fallocate(2); no layer gets the right to truncate it.",
         ),
         value(

@@ -1,6 +1,8 @@
 //! The kernel objects of the facilities: made before the first layer starts, kept until the last
 //! one has ended, handed out as descriptors with no more rights than the policy grants.
 
+mod mapped_file;
+mod memory;
 pub mod queue;
 mod region;
 
@@ -9,8 +11,9 @@ use std::os::fd::OwnedFd;
 
 use crate::ident::Name;
 use crate::policy::plan::Plan;
-use crate::wire::control::{Object, ToLayer};
+use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
+use self::mapped_file::{Mapped, MappedFile};
 use self::queue::Queue;
 use self::region::Region;
 
@@ -20,6 +23,7 @@ pub type Handed = (ToLayer, OwnedFd);
 /// Every object.
 pub struct Objects {
     pub queues: Vec<Queue>,
+    mapped_files: Vec<MappedFile>,
     regions: Vec<Region>,
 }
 
@@ -39,7 +43,16 @@ impl Objects {
         let lifted = queue::prepare(&all.queues);
         let queues = each("queue", &all.queues, |plan| &plan.name, Queue::make)?;
         drop(lifted);
-        Ok(Self { queues, regions: each("region", &all.regions, |plan| &plan.name, Region::make)? })
+        Ok(Self {
+            queues,
+            mapped_files: each(
+                "mapped-file",
+                &all.mapped_files,
+                |plan| &plan.name,
+                MappedFile::make,
+            )?,
+            regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
+        })
     }
 
     /// What `layer` holds from its start.
@@ -52,6 +65,14 @@ impl Objects {
             if let Some(fd) = region.of(layer)? {
                 handed.push((ToLayer::Object { kind: Object::Region, number, part: 0 }, fd));
             }
+        }
+        for (number, file) in (0..).zip(&self.mapped_files) {
+            let (part, fd) = match file.of(layer)? {
+                None => continue,
+                Some(Mapped::File(fd)) => (mapped_file_part::LIVE, fd),
+                Some(Mapped::Copy(fd)) => (mapped_file_part::COPY, fd),
+            };
+            handed.push((ToLayer::Object { kind: Object::MappedFile, number, part }, fd));
         }
         Ok(handed)
     }

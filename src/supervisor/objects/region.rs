@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags, SealFlags};
 
+use super::memory::{self, reopen};
 use crate::ident::Name;
+use crate::mark::reached;
 use crate::policy::plan::{MapRight, RegionPlan};
 
 /// A region, and who maps it how.
@@ -18,25 +20,33 @@ pub struct Region {
 
 impl Region {
     /// Makes the memory, of a size that nobody can change.
+    ///
+    /// All of it is taken from the machine now: a layer that touches a page first would pay for it
+    /// out of its own limit, and a machine that hasn't enough says so here and not later.
     pub fn make(plan: &RegionPlan) -> io::Result<Self> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
-        let writing = rustix::fs::memfd_create(format!("cofferdam-{}", plan.name), flags)?;
-        rustix::fs::ftruncate(&writing, plan.size)?;
-        rustix::fs::fcntl_add_seals(&writing, SealFlags::SHRINK | SealFlags::GROW)?;
-        let path = format!("/proc/self/fd/{}", writing.as_raw_fd());
-        let reading = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let writing = memory::make(plan.name.as_str(), plan.size)?;
+        reached("region.make.sized");
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&writing, seals)?;
+        reached("region.make.sealed");
+        let reading = reopen(&writing, OFlags::RDONLY)?;
         // So that nobody who holds the reading one opens it again for writing.
         rustix::fs::fchmod(&writing, Mode::empty())?;
+        reached("region.make.closed");
         Ok(Self { writing, reading, grant: plan.grant.clone() })
     }
 
     /// The descriptor for `layer`, if it has a right.
+    ///
+    /// Layers with the same right share one open file. Nothing in that is to anybody's harm: maps
+    /// know neither its position nor its flags, and nobody locks it.
     pub fn of(&self, layer: &Name) -> io::Result<Option<OwnedFd>> {
         let fd = match self.grant.get(layer) {
             None => return Ok(None),
             Some(MapRight::Read) => &self.reading,
             Some(MapRight::ReadWrite) => &self.writing,
         };
+        reached("region.grant.given");
         fd.try_clone().map(Some)
     }
 }

@@ -1,0 +1,139 @@
+//! The two ends of a region's ring, as a layer uses them.
+
+use std::time::Duration;
+
+use super::error::RegionError;
+use super::ring::{self, Consumer, Fault, Producer};
+use super::wait::{Pace, Patience};
+use super::{Held, Part, Region};
+
+/// The end of a ring that sends. Not to be cloned: there is one.
+#[derive(Debug)]
+pub struct RingProducer {
+    held: Held,
+    end: Producer,
+}
+
+/// The end of a ring that receives. Not to be cloned: there is one.
+#[derive(Debug)]
+pub struct RingConsumer {
+    held: Held,
+    end: Consumer,
+}
+
+impl RingProducer {
+    pub(super) fn new(region: &Region) -> Result<Self, RegionError> {
+        let held = part(region, Part::Producer, ring::AT_PRODUCER, "send on a ring")?;
+        let end = Producer::resume(&region.0.memory);
+        Ok(Self { held, end })
+    }
+
+    /// The largest message, in bytes: the region, less 328.
+    pub fn capacity(&self) -> usize {
+        ring::capacity(self.held.0.size())
+    }
+
+    /// Sends a message if there is room for it now; false if there isn't.
+    ///
+    /// While the other end is awake, this takes no system call. What was sent stays in the region
+    /// until it is received, whoever dies meanwhile.
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<bool, RegionError> {
+        self.held.0.fits("message", message.len(), self.capacity())?;
+        let sent = self.end.send(&self.held.0.0.memory, message);
+        sent.map_err(|fault| broken(&self.held, fault))
+    }
+
+    /// Sends a message, and waits for room as long as it takes. Dropping the future sends nothing.
+    ///
+    /// A task looks some times at once, and then less and less often, down to every 16 ms.
+    pub async fn send(&mut self, message: &[u8]) -> Result<(), RegionError> {
+        let mut pace = Pace::default();
+        while !self.try_send(message)? {
+            pace.pause().await;
+        }
+        Ok(())
+    }
+
+    /// Sends a message, and blocks the thread until there is room. `None` waits for ever.
+    ///
+    /// Whether the other end lives can't be seen in shared memory: a time is how to learn it.
+    pub fn send_blocking(
+        &mut self,
+        message: &[u8],
+        time: Option<Duration>,
+    ) -> Result<(), RegionError> {
+        let region = self.held.0.clone();
+        let mut patience = Patience::new(time, region.0.companion.as_ref());
+        while !self.try_send(message)? {
+            let mut slept = Ok(());
+            patience.pause(|time| slept = self.end.sleep(&region.0.memory, time))?;
+            slept.map_err(|fault| broken(&self.held, fault))?;
+        }
+        Ok(())
+    }
+}
+
+impl RingConsumer {
+    pub(super) fn new(region: &Region) -> Result<Self, RegionError> {
+        let held = part(region, Part::Consumer, ring::AT_CONSUMER, "receive from a ring")?;
+        let end = Consumer::resume(&region.0.memory);
+        Ok(Self { held, end })
+    }
+
+    /// Takes the next message into `message`, in place of what was there; false if there is none.
+    ///
+    /// A message that this layer had not taken before it died comes again: the one that it was
+    /// taking may come twice.
+    #[inline]
+    pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<bool, RegionError> {
+        let received = self.end.receive(&self.held.0.0.memory, message);
+        received.map_err(|fault| broken(&self.held, fault))
+    }
+
+    /// Takes the next message, and waits for it as long as it takes. Dropping the future loses
+    /// nothing.
+    ///
+    /// A task looks some times at once, and then less and less often, down to every 16 ms.
+    pub async fn recv(&mut self, message: &mut Vec<u8>) -> Result<(), RegionError> {
+        let mut pace = Pace::default();
+        while !self.try_recv(message)? {
+            pace.pause().await;
+        }
+        Ok(())
+    }
+
+    /// Takes the next message, and blocks the thread until there is one. `None` waits for ever.
+    pub fn recv_blocking(
+        &mut self,
+        message: &mut Vec<u8>,
+        time: Option<Duration>,
+    ) -> Result<(), RegionError> {
+        let region = self.held.0.clone();
+        let mut patience = Patience::new(time, region.0.companion.as_ref());
+        while !self.try_recv(message)? {
+            let mut slept = Ok(());
+            patience.pause(|time| slept = self.end.sleep(&region.0.memory, time))?;
+            slept.map_err(|fault| broken(&self.held, fault))?;
+        }
+        Ok(())
+    }
+
+    /// Gives up all that is in the ring: the way on after [`RegionError::Broken`], once the
+    /// producer has been restarted.
+    pub fn skip(&mut self) -> Result<(), RegionError> {
+        self.end.skip(&self.held.0.0.memory).map_err(|fault| broken(&self.held, fault))
+    }
+}
+
+fn part(region: &Region, part: Part, at: usize, act: &'static str) -> Result<Held, RegionError> {
+    region.must_write(act)?;
+    if !ring::format(&region.0.memory) {
+        return Err(region.other_use("a ring"));
+    }
+    region.take(part, at)
+}
+
+fn broken(held: &Held, what: Fault) -> RegionError {
+    RegionError::Broken { region: held.0.name().clone(), what }
+}
