@@ -3,6 +3,7 @@
 
 pub mod aead;
 pub mod handshake;
+pub mod one_way;
 mod resolver;
 pub mod secret;
 pub mod session;
