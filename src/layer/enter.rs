@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, Weak};
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
+use super::share::Numbered;
 use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
-use crate::ipc::message::{Channel, ChannelSpec};
-use crate::policy::plan::Program;
+use crate::ipc::message::{Channel, ChannelSpec, Side};
+use crate::ipc::pipe::{Pipe, PipeSpec};
+use crate::policy::plan::{PipePlan, Program};
 use crate::seal::{Identity, OsChance};
 use crate::sys::inherit::inherited;
 use crate::sys::secret_page::Kind;
@@ -110,6 +112,9 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
             for channel in shared.channels.values() {
                 channel.accompany(companion.clone());
             }
+            for pipe in shared.pipes.values() {
+                pipe.accompany(companion.clone());
+            }
             shared.broker.accompany(companion);
             Ok(function.run(Layer(shared)))
         }
@@ -134,6 +139,13 @@ fn shared(
         channel_names.insert(number, name.clone());
         channels.insert(name, Channel::new(spec, Arc::clone(&identity), confined));
     }
+    let pipe = |pipe: &Numbered<PipePlan>| {
+        let side = if pipe.plan.from == own.layer { Side::From } else { Side::To };
+        let (number, plan) = (pipe.number, pipe.plan.clone());
+        let spec = PipeSpec { number, plan, policy: slice.policy, own: own.clone(), side };
+        (number, Pipe::new(spec, Arc::clone(&identity), confined))
+    };
+    let pipes = slice.share.pipes.iter().map(pipe).collect();
     let broker = Arc::new(Broker::new(inbox.socket()));
     Shared {
         instance: own,
@@ -148,6 +160,7 @@ fn shared(
         files: Mutex::default(),
         share: slice.share,
         objects: Objects::default(),
+        pipes,
         broker,
         stop: Stop::default(),
     }
