@@ -120,12 +120,10 @@ fn what_is_not_built_is_named_by_its_place() {
     for place in [
         "[layer.front] `listen.slow.rate`",
         "[layer.front] `connect.upstream`",
-        "[layer.filter] `stdin`",
         "[channel.ask] `witness`",
         "[file.data] `deny`",
         "[signal.reload]",
         "[queue.jobs]",
-        "[pipe.in]",
         "[fifo.commands]",
         "[semaphore.one]",
         "[region.scratch]",

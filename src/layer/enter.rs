@@ -29,6 +29,10 @@ pub(crate) const TITLE: &str = "cofferdam-layer:";
 const SLICE_FD: i32 = 3;
 const CONTROL_FD: i32 = 4;
 
+/// Where another program's init finds the pipes for standard input and output, in this order, where
+/// the policy attaches them.
+pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
+
 /// A layer that could not be confined or set up exits with this.
 const SETUP_FAILED: u8 = 70;
 
