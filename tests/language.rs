@@ -124,7 +124,6 @@ fn what_is_not_built_is_named_by_its_place() {
         "[file.data] `deny`",
         "[signal.reload]",
         "[queue.jobs]",
-        "[fifo.commands]",
         "[semaphore.one]",
         "[region.scratch]",
         "[mapped-file.index]",

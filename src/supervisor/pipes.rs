@@ -67,6 +67,8 @@ pub struct Standard {
     pub input: Option<OwnedFd>,
     /// The writing end of a pipe.
     pub output: Option<OwnedFd>,
+    /// Who has the other end of one of them has died before.
+    pub cut: bool,
 }
 
 impl Supervisor<'_> {
@@ -83,7 +85,9 @@ impl Supervisor<'_> {
             let mine = |end: &WaitingEnd| end.pipe == pipe && end.place == place;
             let end = if let Some(found) = self.ends.iter().position(mine) {
                 mark::reached("pipe.start.taken");
-                self.ends.remove(found).end
+                let WaitingEnd { holder, end, .. } = self.ends.remove(found);
+                standard.cut |= self.children().all(|child| child.instance != holder);
+                end
             } else {
                 let Ends { reader, writer } = Ends::make(plan)?;
                 let (end, other) = if writes { (writer, reader) } else { (reader, writer) };

@@ -91,7 +91,7 @@ impl Image {
             deadline: None,
             last_words: None,
             mute: false,
-            cut: false,
+            cut: standard.cut,
         })
     }
 

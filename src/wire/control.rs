@@ -88,7 +88,7 @@ pub enum Object {
     QueueReceive,
     /// A key of a message queue, in sealed memory; the part is its number.
     QueueKey,
-    /// The reading end of a named pipe.
+    /// The reading end of a named pipe; parts 1 and 2 are the ends of a pipe of the layer's own.
     Fifo,
 }
 

@@ -1,6 +1,7 @@
 //! The kernel objects of the facilities: made before the first layer starts, kept until the last
 //! one has ended, handed out as descriptors with no more rights than the policy grants.
 
+mod fifo;
 mod region;
 
 use std::io;
@@ -10,6 +11,7 @@ use crate::ident::Name;
 use crate::policy::plan::Plan;
 use crate::wire::control::{Object, ToLayer};
 
+use self::fifo::Fifo;
 use self::region::Region;
 
 /// What goes over to a layer: a message and the descriptor that goes with it.
@@ -18,6 +20,7 @@ pub type Handed = (ToLayer, OwnedFd);
 /// Every object.
 pub struct Objects {
     regions: Vec<Region>,
+    fifos: Vec<Fifo>,
 }
 
 /// An object can't be made.
@@ -33,7 +36,10 @@ impl Objects {
     /// Makes all that the plan asks for.
     pub fn make(plan: &Plan) -> Result<Self, ObjectError> {
         let all = &plan.facilities;
-        Ok(Self { regions: each("region", &all.regions, |plan| &plan.name, Region::make)? })
+        Ok(Self {
+            regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
+            fifos: each("fifo", &all.fifos, |plan| &plan.name, Fifo::make)?,
+        })
     }
 
     /// What `layer` holds from its start.
@@ -42,6 +48,11 @@ impl Objects {
         for (number, region) in (0..).zip(&self.regions) {
             if let Some(fd) = region.of(layer)? {
                 handed.push((ToLayer::Object { kind: Object::Region, number, part: 0 }, fd));
+            }
+        }
+        for (number, fifo) in (0..).zip(&self.fifos) {
+            for (part, fd) in (0..).zip(fifo.of(layer)?) {
+                handed.push((ToLayer::Object { kind: Object::Fifo, number, part }, fd));
             }
         }
         Ok(handed)
