@@ -11,6 +11,10 @@
 #[path = "../daemon/harness.rs"]
 mod harness;
 
+mod fifo;
+mod pipe;
+mod program;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::io::Write;
@@ -34,7 +38,11 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] = &[];
+const MODULES: &[(&[Test], &[Function])] = &[
+    (fifo::TESTS, fifo::LAYERS),
+    (pipe::TESTS, pipe::LAYERS),
+    (program::TESTS, program::LAYERS),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -70,13 +78,11 @@ fn daemon(path: Option<&str>) -> Daemon {
 }
 
 /// Says a line in the daemon's log, stamped with the layer's name.
-#[allow(dead_code)]
 pub(crate) fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A layer's error of any kind.
-#[allow(dead_code)]
 pub(crate) fn text(error: impl Display) -> String {
     error.to_string()
 }

@@ -69,14 +69,6 @@ pub struct Line(pub Vec<u8>);
 /// Why there is no line.
 #[derive(Debug, thiserror::Error)]
 pub enum FifoError {
-    /// The line is no text. The outside writer is to blame.
-    #[error("a line on `[fifo.{fifo}]` is no UTF-8: {error}")]
-    NotText {
-        /// The FIFO; empty if the line doesn't know.
-        fifo: String,
-        /// Where.
-        error: Utf8Error,
-    },
     /// The supervisor asks this layer to finish.
     #[error("the supervisor asks this layer to finish")]
     Stopping,
@@ -273,10 +265,9 @@ impl State {
 }
 
 impl Line {
-    /// The line as text.
-    pub fn text(&self) -> Result<&str, FifoError> {
+    /// The line as text, if its writer sent any.
+    pub fn text(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(&self.0)
-            .map_err(|error| FifoError::NotText { fifo: String::new(), error })
     }
 }
 

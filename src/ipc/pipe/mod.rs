@@ -3,8 +3,8 @@
 //! A [`Pipe`] is one end of a declared pipe; [`PipeReader`] and [`PipeWriter`] are what a layer's
 //! code holds of it. Every pair of instances has a stream of its own, from its first byte to its
 //! end: a peer that is restarted gets a new one, and the old one ends with what the dead writer
-//! had written wholly. Both are `tokio` streams ([`AsyncRead`], [`AsyncWrite`]) and blocking ones
-//! ([`Read`], [`Write`]).
+//! had written wholly. They are `tokio` streams ([`AsyncRead`], [`AsyncWrite`]); `.blocking()` gives
+//! those of the standard library ([`std::io::Read`], [`std::io::Write`]).
 //!
 //! ```no_run
 //! use tokio::io::AsyncWriteExt;
@@ -24,6 +24,7 @@
 //! What it does not: keep bytes that the reader had taken when it died, or go on with a stream
 //! for another instance.
 
+pub mod blocking;
 pub mod error;
 mod frame;
 pub(crate) mod pace;
@@ -32,7 +33,7 @@ pub(crate) mod wait;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -275,9 +276,12 @@ impl PipeReader {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The stream of the next peer; blocks the thread while there is none, at most until the
-    /// supervisor asks this layer to finish ([`PipeError::Stopping`]).
-    pub fn next_blocking(&mut self) -> io::Result<ReadStream> {
+    /// The same end, for code that waits by blocking its thread.
+    pub fn blocking(self) -> blocking::PipeReader {
+        blocking::PipeReader(self)
+    }
+
+    fn next_blocking(&mut self) -> io::Result<ReadStream> {
         Ok(self.pipe.read_stream(self.pipe.wait_for_arrival()?))
     }
 
@@ -310,40 +314,24 @@ impl AsyncRead for PipeReader {
     }
 }
 
-/// Blocks its thread.
-impl Read for PipeReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let mut stream = match self.current.take() {
-            Some(stream) => stream,
-            None => self.next_blocking()?,
-        };
-        let result = stream.read(out);
-        self.current = (!stream.is_over()).then_some(stream);
-        result
-    }
-}
-
 impl PipeWriter {
     /// The stream to the next peer, once there is one. Dropping the future loses nothing.
     pub async fn next(&mut self) -> io::Result<WriteStream> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The stream to the next peer; blocks the thread while there is none, at most until the
-    /// supervisor asks this layer to finish ([`PipeError::Stopping`]).
-    pub fn next_blocking(&mut self) -> io::Result<WriteStream> {
+    /// The same end, for code that waits by blocking its thread.
+    pub fn blocking(self) -> blocking::PipeWriter {
+        blocking::PipeWriter(self)
+    }
+
+    fn next_blocking(&mut self) -> io::Result<WriteStream> {
         self.pipe.write_stream(self.pipe.wait_for_arrival()?)
     }
 
     /// To whom is being written.
     pub fn peer(&self) -> Option<&Instance> {
         self.current.as_ref().map(WriteStream::peer)
-    }
-
-    /// Closes the stream that is being written, if there is one, and blocks until the pipe has
-    /// taken all of it; see [`WriteStream::close`]. The next write goes to the next peer.
-    pub fn close(&mut self) -> io::Result<()> {
-        self.current.take().map_or(Ok(()), |mut stream| stream.close())
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<WriteStream>> {
@@ -382,22 +370,5 @@ impl AsyncWrite for PipeWriter {
         let result = ready!(Pin::new(stream).poll_shutdown(cx));
         this.current = None;
         Poll::Ready(result)
-    }
-}
-
-/// Blocks its thread.
-impl Write for PipeWriter {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let mut stream = match self.current.take() {
-            Some(stream) => stream,
-            None => self.next_blocking()?,
-        };
-        let result = stream.write(data);
-        self.current = (!stream.is_over()).then_some(stream);
-        result
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.current.as_mut().map_or(Ok(()), Write::flush)
     }
 }

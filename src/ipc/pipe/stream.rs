@@ -1,7 +1,7 @@
 //! The stream of one pair of instances: what one writes and the other reads.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,6 +10,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::blocking;
 use super::error::PipeError;
 use super::frame::{Found, Incoming, Outgoing};
 use super::pace::Pace;
@@ -42,7 +43,7 @@ pub struct ReadStream {
 /// What we write to one peer.
 ///
 /// A sealed stream must be closed ([`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown)
-/// or [`WriteStream::close`]): one that is only dropped looks to the reader as if its writer had
+/// or [`blocking::WriteStream::close`]): one that is only dropped looks to the reader as if its writer had
 /// died, for then nobody knows whether all was written.
 pub struct WriteStream {
     about: About,
@@ -164,9 +165,13 @@ impl AsyncRead for ReadStream {
     }
 }
 
-/// Blocks its thread.
-impl Read for ReadStream {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+impl ReadStream {
+    /// The same stream, for code that waits by blocking its thread.
+    pub fn blocking(self) -> blocking::ReadStream {
+        blocking::ReadStream(self)
+    }
+
+    pub(super) fn read_blocking(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let Some(waiting) = self.waiting.take() else {
             return if self.ended { Ok(0) } else { Err(self.about.over()) };
         };
@@ -185,9 +190,12 @@ impl WriteStream {
         &self.about.peer
     }
 
-    /// Closes the stream and blocks until the pipe has taken all of it. The reader reads 0 after
-    /// the last byte. Closing it again does nothing.
-    pub fn close(&mut self) -> io::Result<()> {
+    /// The same stream, for code that waits by blocking its thread.
+    pub fn blocking(self) -> blocking::WriteStream {
+        blocking::WriteStream(self)
+    }
+
+    pub(super) fn close_blocking(&mut self) -> io::Result<()> {
         if self.closing && self.is_over() {
             return Ok(());
         }
@@ -316,7 +324,7 @@ impl AsyncWrite for WriteStream {
         self.get_mut().poll(cx, Self::step_flush)
     }
 
-    /// Closes the stream; see [`WriteStream::close`].
+    /// Closes the stream: the reader reads 0 after the last byte. Again, it does nothing.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.closing && this.is_over() {
@@ -329,15 +337,14 @@ impl AsyncWrite for WriteStream {
     }
 }
 
-/// Blocks its thread, until the pipe has taken what is written.
-impl Write for WriteStream {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+impl WriteStream {
+    pub(super) fn write_blocking(&mut self, data: &[u8]) -> io::Result<usize> {
         let count = self.block(|this, fd| this.step_write(fd, data))?;
         self.block(Self::step_flush)?;
         Ok(count)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush_blocking(&mut self) -> io::Result<()> {
         if self.is_over() { Ok(()) } else { self.block(Self::step_flush) }
     }
 }
