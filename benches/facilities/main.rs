@@ -3,13 +3,21 @@
 //!
 //! `cargo bench --bench facilities [-- NAME]`
 
-#![allow(missing_docs)]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
+
+mod pipe;
 
 type Bench = (&'static str, fn());
 
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[("pipe", pipe::bench)];
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, role, mode, size] = &arguments[..]
+        && role == "pipe-reader"
+    {
+        return pipe::reader(mode, size.parse().unwrap_or(0));
+    }
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     for (name, bench) in BENCHES {
         if wanted.as_ref().is_none_or(|wanted| name.contains(wanted.as_str())) {

@@ -289,6 +289,9 @@ async fn thief(layer: Layer) -> Outcome {
         if layer.pipe_writer("p").is_ok() {
             return Err("there is a writing end".into());
         }
+        if rustix::pipe::fcntl_getpipe_size(fd).map_err(text)? != 16 << 10 {
+            return Err("its capacity is another".into());
+        }
         // Its own flags are its own affair.
         let flags = rustix::fs::fcntl_getfl(fd).map_err(text)?;
         rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::APPEND).map_err(text)?;
