@@ -110,10 +110,11 @@ const AUTHENTIC: SealError = SealError::NotAuthentic;
 #[test]
 fn a_stream_that_was_closed_is_whole() {
     let bench = Bench::new(false);
-    let bytes = bench.write(&[b"one", b"", &[7; 100_000]], true);
+    let much = vec![7; 100_000];
+    let bytes = bench.write(&[b"one", b"", &much], true);
     let (got, result) = bench.read(&bytes);
     assert_eq!(result, Ok(()));
-    assert_eq!(got, [&b"one"[..], &[7; 100_000]].concat());
+    assert_eq!(got, [&b"one"[..], &much].concat());
 }
 
 #[test]
@@ -168,10 +169,7 @@ fn who_holds_the_writing_end_can_put_nothing_in() {
     assert_eq!(forged(&[&bytes, &b"\0\0"[..], &[0; 16]].concat(), frame(1)), b"first");
     // What was written for another life, or in another stream.
     let (_, result) = bench.read_from(instance("from", 2), &bytes);
-    assert!(matches!(
-        result,
-        Err(PipeError::Broke { fault: PipeFault::Handshake(AUTHENTIC), .. })
-    ));
+    assert!(matches!(result, Err(PipeError::Broke { fault: PipeFault::Handshake(AUTHENTIC), .. })));
     let other = bench.write(&[b"other"], false);
     assert_eq!(forged(&[&bytes, &other[48..]].concat(), frame(1)), b"first");
     let closed = bench.write(&[b"first"], true);

@@ -2,7 +2,7 @@
 //! reader, the time until the reader has everything.
 
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,8 @@ const ROUNDS: usize = 5;
 
 pub(crate) fn bench() {
     println!("pipe, ns a chunk     {:>12} {:>16} {:>16}", "bare", "raw", "sealed");
-    for (size, count) in [(64, 400_000), (1 << 10, 200_000), (16 << 10, 20_000), (64 << 10, 8_000)] {
+    for (size, count) in [(64, 400_000), (1 << 10, 200_000), (16 << 10, 20_000), (64 << 10, 8_000)]
+    {
         let nanos = |mode: &str| median(mode, size, count).as_secs_f64() * 1e9 / count as f64;
         let bare = nanos("bare");
         let shown = |time: f64| format!("{time:.0} ({:.2})", time / bare);
@@ -65,7 +66,7 @@ fn once(mode: &str, size: usize, count: usize) -> Duration {
 
 /// The other process.
 pub(crate) fn reader(mode: &str, size: usize) {
-    let pipe = OwnedFd::from(std::io::stdin().lock().as_fd_owned());
+    let pipe = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let mut out = std::io::stdout();
     out.write_all(b".").and_then(|()| out.flush()).unwrap();
     let (mut chunk, mut total) = (vec![0; size], 0);
@@ -83,16 +84,6 @@ pub(crate) fn reader(mode: &str, size: usize) {
         drain(&mut end(mode, Side::To, pipe).reader().blocking());
     }
     print!("{total}");
-}
-
-trait AsFdOwned {
-    fn as_fd_owned(&self) -> OwnedFd;
-}
-
-impl<T: std::os::fd::AsFd> AsFdOwned for T {
-    fn as_fd_owned(&self) -> OwnedFd {
-        self.as_fd().try_clone_to_owned().unwrap()
-    }
 }
 
 /// Both processes know the same keys: this is about speed.

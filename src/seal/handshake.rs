@@ -200,19 +200,11 @@ impl Phase {
         Ok(Self { noise, small_order })
     }
 
-    pub(super) fn write(
-        &mut self,
-        payload: &[u8],
-        message: &mut [u8],
-    ) -> Result<usize, SealError> {
+    pub(super) fn write(&mut self, payload: &[u8], message: &mut [u8]) -> Result<usize, SealError> {
         self.noise.write_message(payload, message).map_err(|error| self.blame(error))
     }
 
-    pub(super) fn read(
-        &mut self,
-        message: &[u8],
-        payload: &mut [u8],
-    ) -> Result<usize, SealError> {
+    pub(super) fn read(&mut self, message: &[u8], payload: &mut [u8]) -> Result<usize, SealError> {
         self.noise.read_message(message, payload).map_err(|error| self.blame(error))
     }
 

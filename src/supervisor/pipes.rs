@@ -190,9 +190,8 @@ impl Supervisor<'_> {
             return Anew::AsEver;
         }
         let partners = self.program_pipes(place);
-        let alone = partners
-            .iter()
-            .any(|&(_, partner)| matches!(self.places[partner].life, Life::Down));
+        let alone =
+            partners.iter().any(|&(_, partner)| matches!(self.places[partner].life, Life::Down));
         match ending {
             _ if !alone => Anew::At(Instant::now() + FIRST_WAIT),
             // There is nothing left to read, or nobody to write to.

@@ -210,7 +210,8 @@ async fn count(layer: Layer) -> Outcome {
 fn mode() {
     let root = rustix::process::geteuid().is_root();
     let owner = if root { "owner = 4321" } else { "" };
-    let (mut daemon, path) = start(&policy("fifo-lines", &format!("mode = \"0622\"\n{owner}")), |_| ());
+    let (mut daemon, path) =
+        start(&policy("fifo-lines", &format!("mode = \"0622\"\n{owner}")), |_| ());
     daemon.line("reading");
     let stat = std::fs::symlink_metadata(&path).unwrap();
     assert!(stat.file_type().is_fifo());
@@ -227,7 +228,8 @@ fn mode() {
 
 fn stale() {
     // What a killed daemon left is replaced.
-    let (mut daemon, path) = start(&policy("fifo-lines", ""), |directory| mkfifo(&directory.join("f")));
+    let (mut daemon, path) =
+        start(&policy("fifo-lines", ""), |directory| mkfifo(&directory.join("f")));
     daemon.line("reading");
     write(&path, b"one\n");
     daemon.line("<one>");

@@ -38,11 +38,8 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] = &[
-    (fifo::TESTS, fifo::LAYERS),
-    (pipe::TESTS, pipe::LAYERS),
-    (program::TESTS, program::LAYERS),
-];
+const MODULES: &[(&[Test], &[Function])] =
+    &[(fifo::TESTS, fifo::LAYERS), (pipe::TESTS, pipe::LAYERS), (program::TESTS, program::LAYERS)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

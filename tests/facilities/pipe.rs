@@ -238,9 +238,13 @@ async fn name(layer: Layer) -> Outcome {
 
 fn wrong_end() {
     let mut daemon = Daemon::start("-", &policy("pipe-names", "pipe-check", ""));
-    daemon.line("from/0.g1: layer 'from' has no pipe 'p': the policy would need `[pipe.p] to = \"from\"`");
+    daemon.line(
+        "from/0.g1: layer 'from' has no pipe 'p': the policy would need `[pipe.p] to = \"from\"`",
+    );
     let mut daemon = Daemon::start("-", &policy("pipe-wholesale", "pipe-wholesale", ""));
-    daemon.line("to/0.g1: layer 'to' has no pipe 'p': the policy would need `[pipe.p] from = \"to\"`");
+    daemon.line(
+        "to/0.g1: layer 'to' has no pipe 'p': the policy would need `[pipe.p] from = \"to\"`",
+    );
 }
 
 fn rights() {
@@ -317,4 +321,3 @@ pub(crate) fn pipes() -> Vec<BorrowedFd<'static>> {
     let borrow = |fd: RawFd| unsafe { BorrowedFd::borrow_raw(fd) };
     (3..64).map(borrow).filter(is_pipe).collect()
 }
-

@@ -132,7 +132,8 @@ async fn pass(into: &mut PipeWriter, out: &mut PipeReader, amount: usize) -> Out
             due.drain(..count);
         }
     };
-    let (sent, received): (Result<usize, String>, Result<usize, String>) = tokio::join!(send, receive);
+    let (sent, received): (Result<usize, String>, Result<usize, String>) =
+        tokio::join!(send, receive);
     if sent? == received? { Ok(()) } else { Err("too few lines".into()) }
 }
 
@@ -189,7 +190,8 @@ async fn once(layer: Layer) -> Outcome {
 }
 
 fn early() {
-    let policy = around("program-early", "[\"/usr/bin/head\", \"-c\", \"5\"]", "{ on = \"failure\" }");
+    let policy =
+        around("program-early", "[\"/usr/bin/head\", \"-c\", \"5\"]", "{ on = \"failure\" }");
     let mut daemon = Daemon::start("-", &policy);
     daemon.line("own/0.g1: nobody reads any more");
     daemon.line("own/0.g1: it said hello");

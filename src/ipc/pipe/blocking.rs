@@ -26,6 +26,7 @@ pub struct WriteStream(pub(super) super::WriteStream);
 
 impl PipeReader {
     /// The stream of the next peer; waits while there is none.
+    #[allow(clippy::should_implement_trait)] // the same verb as without blocking
     pub fn next(&mut self) -> io::Result<ReadStream> {
         self.0.next_blocking().map(ReadStream)
     }
@@ -50,6 +51,7 @@ impl Read for PipeReader {
 
 impl PipeWriter {
     /// The stream to the next peer; waits while there is none.
+    #[allow(clippy::should_implement_trait)] // the same verb as without blocking
     pub fn next(&mut self) -> io::Result<WriteStream> {
         self.0.next_blocking().map(WriteStream)
     }

@@ -199,7 +199,8 @@ mod tests {
         let (to, from) = (reader.public(), writer.public());
         let (session, hello) =
             one_way::begin(writer, &to, &introduction, Box::new(OsChance)).unwrap();
-        let greet = move |hello: &[u8; MESSAGE]| one_way::accept(reader, &from, &introduction, hello);
+        let greet =
+            move |hello: &[u8; MESSAGE]| one_way::accept(reader, &from, &introduction, hello);
         (Outgoing::new(session, &hello), Incoming::new(Box::new(greet)))
     }
 

@@ -74,7 +74,8 @@ mod tests {
                     }
                 }
             }
-            let bound = u128::from(count) + u128::from(count) * (now - begin).as_nanos() / per.as_nanos();
+            let bound =
+                u128::from(count) + u128::from(count) * (now - begin).as_nanos() / per.as_nanos();
             assert!(u128::from(passed) <= bound, "{count} in {per:?}: {passed} of {bound}");
             if now - begin >= per * 10 {
                 assert!(passed >= u64::from(count) * 9, "{count} in {per:?}: {passed}");

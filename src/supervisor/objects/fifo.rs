@@ -45,13 +45,7 @@ impl Fifo {
         let held = rustix::fs::openat(&directory, name, flags, Mode::empty())
             .map_err(|errno| said(&plan.path, errno))?;
         let made = rustix::fs::fstat(&held)?;
-        let fifo = Self {
-            held,
-            directory,
-            name: name.to_owned(),
-            to: plan.to.clone(),
-            made,
-        };
+        let fifo = Self { held, directory, name: name.to_owned(), to: plan.to.clone(), made };
         if FileType::from_raw_mode(made.st_mode) != FileType::Fifo
             || made.st_uid != geteuid().as_raw()
         {
@@ -92,9 +86,8 @@ impl Fifo {
 
     /// Whether the name still belongs to what was made.
     fn is_there(&self) -> bool {
-        rustix::fs::statat(&self.directory, &*self.name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(
-            |stat| (stat.st_dev, stat.st_ino) == (self.made.st_dev, self.made.st_ino),
-        )
+        rustix::fs::statat(&self.directory, &*self.name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.made.st_dev, self.made.st_ino))
     }
 }
 
@@ -125,12 +118,18 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
     let stat = rustix::fs::fstat(&directory)?;
     let own = geteuid().as_raw();
     if stat.st_uid != 0 && stat.st_uid != own {
-        return Err(refuse(&shown, "the directory belongs to somebody else, who could put \
-            something in the place of the fifo; make one of your own for it"));
+        return Err(refuse(
+            &shown,
+            "the directory belongs to somebody else, who could put \
+            something in the place of the fifo; make one of your own for it",
+        ));
     }
     if stat.st_mode & 0o022 != 0 {
-        return Err(refuse(&shown, "others may write to the directory, and so put something in \
-            the place of the fifo; run `chmod go-w` on it, or make another"));
+        return Err(refuse(
+            &shown,
+            "others may write to the directory, and so put something in \
+            the place of the fifo; run `chmod go-w` on it, or make another",
+        ));
     }
     Ok(directory)
 }
@@ -155,11 +154,18 @@ fn clear_stale(directory: &OwnedFd, name: &Path, plan: &FifoPlan) -> io::Result<
         Err(Errno::NXIO) => {}
         Err(errno) => return Err(said(&plan.path, errno)),
         Ok(_) => {
-            return Err(refuse(&plan.path, "another process reads the fifo that is there already; \
-                is this daemon running twice?"));
+            return Err(refuse(
+                &plan.path,
+                "another process reads the fifo that is there already; \
+                is this daemon running twice?",
+            ));
         }
     }
     mark::reached("fifo.make.stale");
+    // Writers that wait in their open(2) for a reader would wait on a FIFO without a name for ever:
+    // they are let go, and told that nobody reads.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(directory, name, flags, Mode::empty()));
     rustix::fs::unlinkat(directory.as_fd(), name, AtFlags::empty())
         .map_err(|errno| said(&plan.path, errno))
 }
