@@ -226,6 +226,8 @@ fn mode() {
     assert!(!path.exists());
 }
 
+type Prepare = fn(&Path);
+
 fn stale() {
     // What a killed daemon left is replaced.
     let (mut daemon, path) =
@@ -239,7 +241,6 @@ fn stale() {
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
 
-    type Prepare = fn(&Path);
     let cases: [(Prepare, &str); 4] = [
         (|dir| std::fs::write(dir.join("f"), "x").unwrap(), "something that is no fifo is there"),
         (|dir| std::fs::create_dir(dir.join("f")).unwrap(), "something that is no fifo is there"),

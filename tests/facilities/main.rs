@@ -5,7 +5,8 @@
 //! starts it once more in every layer. A facility's tests and the layers that they use stand in a
 //! module of its own, as `TESTS` and `LAYERS`.
 
-#![allow(missing_docs)]
+// Blocking layers take their `Layer` by value.
+#![allow(missing_docs, clippy::needless_pass_by_value)]
 
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]

@@ -132,9 +132,9 @@ async fn pass(into: &mut PipeWriter, out: &mut PipeReader, amount: usize) -> Out
             due.drain(..count);
         }
     };
-    let (sent, received): (Result<usize, String>, Result<usize, String>) =
+    let (written, read): (Result<usize, String>, Result<usize, String>) =
         tokio::join!(send, receive);
-    if sent? == received? { Ok(()) } else { Err("too few lines".into()) }
+    if written? == read? { Ok(()) } else { Err("too few lines".into()) }
 }
 
 /// All of it under `cofferdam run`, without a line of Rust.

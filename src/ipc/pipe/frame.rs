@@ -241,6 +241,9 @@ mod tests {
         }
     }
 
+    /// Where the first frame, of five bytes, ends.
+    const FIRST: usize = MESSAGE + LENGTH + 5 + TAG;
+
     #[test]
     fn what_was_not_sealed_by_the_writer_is_told() {
         let spoil = |spoil: fn(&mut Vec<u8>)| {
@@ -262,7 +265,6 @@ mod tests {
             }
         };
         let error = SealError::NotAuthentic;
-        const FIRST: usize = MESSAGE + LENGTH + 5 + TAG;
         assert_eq!(spoil(|bytes| bytes[0] ^= 1), PipeFault::Handshake(error));
         assert_eq!(spoil(|bytes| bytes[MESSAGE + 2] ^= 1), PipeFault::Frame { number: 0, error });
         assert_eq!(spoil(|bytes| bytes[MESSAGE] = 4), PipeFault::Frame { number: 0, error });
