@@ -55,7 +55,9 @@ mod tests {
 
     fn events(max: usize, pieces: &[&[u8]]) -> Vec<Event> {
         let mut lines = Lines::new(max);
-        pieces.iter().for_each(|piece| lines.add(piece));
+        for piece in pieces {
+            lines.add(piece);
+        }
         std::iter::from_fn(|| lines.next()).collect()
     }
 
