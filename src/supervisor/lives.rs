@@ -161,11 +161,14 @@ impl Supervisor<'_> {
             return;
         }
         self.follow(place, &child, ending);
-        self.part_pipes(place, &child.instance);
+        if !self.stopping {
+            self.part_pipes(place, &child.instance);
+        }
     }
 
     /// Decides what follows the end of `child`.
     fn follow(&mut self, place: usize, child: &Child, ending: Ending) {
+        let ending = self.judged(place, ending);
         match self.begins_anew(place, child, ending) {
             Anew::At(at) => return self.places[place].life = Life::Waiting(at),
             Anew::Over => return,
@@ -175,7 +178,7 @@ impl Supervisor<'_> {
             Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
             // Nobody hears of it again, so the daemon's exit code does.
             Decision::LeaveDown if ending.is_failure() => self.outcome = Outcome::GaveUp,
-            Decision::LeaveDown => {}
+            Decision::LeaveDown => drop(self.finished.insert(place)),
             Decision::StopDaemon => {
                 self.log.say(&format!(
                     "{} has failed too often: the daemon stops (`restart` in [layer.{}])",

@@ -25,6 +25,7 @@ mod spawn;
 mod stop;
 mod users;
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ struct Supervisor<'a> {
     objects: Objects,
     /// Ends of programs' pipes that wait for the other side.
     ends: Vec<pipes::WaitingEnd>,
+    /// Places of layers that have ended in order and were left down.
+    finished: BTreeSet<usize>,
     places: Vec<Place>,
     signals: Signals,
     denials: Denials,
@@ -144,6 +147,7 @@ impl<'a> Supervisor<'a> {
             images,
             objects,
             ends: Vec::new(),
+            finished: BTreeSet::new(),
             places,
             signals,
             denials,

@@ -158,8 +158,10 @@ impl Supervisor<'_> {
     /// and for ends that wait for it.
     pub(super) fn part_pipes(&mut self, place: usize, gone: &Instance) {
         mark::reached("pipe.part.begin");
-        if matches!(self.places[place].life, Life::Down) {
-            self.ends.retain(|end| end.place != place);
+        match self.places[place].life {
+            Life::Down => self.ends.retain(|end| end.place != place),
+            Life::Waiting(_) => self.revive_partners(place),
+            Life::Running(_) => {}
         }
         for (pipe, plan) in (0..).zip(&self.plan.facilities.pipes) {
             if plan.from != gone.layer && plan.to != gone.layer {
@@ -182,6 +184,26 @@ impl Supervisor<'_> {
         mark::reached("pipe.part.end");
     }
 
+    /// The next life at `place` finds its programs running, though they have finished. They may
+    /// have done so because of the end of this one: a process closes its pipes before it is seen to
+    /// have ended, so a program can have read end of file and be gone by then.
+    fn revive_partners(&mut self, place: usize) {
+        for other in 0..self.places.len() {
+            let joined = self.program_pipes(other).iter().any(|&(_, partner)| partner == place);
+            let restart = &self.plan.layers[self.places[other].seat.layer].restart;
+            if joined && restart.on != RestartOn::Never && self.finished.remove(&other) {
+                self.places[other].life = Life::Waiting(Instant::now() + FIRST_WAIT);
+            }
+        }
+    }
+
+    /// How the end of a program counts: nobody reading its standard output any more is none of its
+    /// own faults.
+    pub(super) fn judged(&self, place: usize, ending: Ending) -> Ending {
+        let writes = self.plan.layers[self.places[place].seat.layer].stdout.is_some();
+        if writes && ending == Ending::Killed(libc::SIGPIPE) { Ending::Exited(0) } else { ending }
+    }
+
     /// Whether the program at `place` that has just ended is begun anew whatever its end was: the
     /// other side of a pipe of its died, which is no failure of its own, and is coming back.
     pub(super) fn begins_anew(&self, place: usize, child: &Child, ending: Ending) -> Anew {
@@ -195,7 +217,7 @@ impl Supervisor<'_> {
         match ending {
             _ if !alone => Anew::At(Instant::now() + FIRST_WAIT),
             // There is nothing left to read, or nobody to write to.
-            Ending::Exited(0) | Ending::Killed(libc::SIGPIPE) => Anew::Over,
+            Ending::Exited(0) => Anew::Over,
             _ => Anew::AsEver,
         }
     }
