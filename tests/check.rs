@@ -108,16 +108,19 @@ fn a_policy_is_checked_with_its_files_variables_and_ceiling() {
 
 #[test]
 fn what_is_not_built_does_not_start() {
-    let program = GOOD.replace("run = \"b\"", "exec = [\"/bin/true\"]");
-    let policy =
-        format!("{program}[fifo.f]\npath = \"/tmp/f\"\nto = \"c\"\n[layer.c]\nrun = \"c\"\n");
+    let policy = format!(
+        "{GOOD}[layer.c]\nrun = \"c\"\n[channel.w]\nfrom = \"b\"\nto = \"c\"\nwitness = true\n"
+    );
     let (_place, path) = place("a.toml", &policy);
     assert_eq!(check(&[&path]).status.code(), Some(0));
     let output = Command::new(env!("CARGO_BIN_EXE_cofferdam")).args(["run", &path]).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
     let said = text_of(&output);
-    assert!(said.contains("[fifo.f] a fifo is not built yet"), "{said}");
+    assert!(
+        said.contains("[channel.w] `witness`: the witness between its ends is not built yet"),
+        "{said}"
+    );
 }
 
 fn text_of(output: &Output) -> &str {

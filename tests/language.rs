@@ -120,12 +120,9 @@ fn what_is_not_built_is_named_by_its_place() {
     for place in [
         "[layer.front] `listen.slow.rate`",
         "[layer.front] `connect.upstream`",
-        "[layer.filter] `stdin`",
         "[channel.ask] `witness`",
         "[file.data] `deny`",
         "[signal.reload]",
-        "[pipe.in]",
-        "[fifo.commands]",
         "[semaphore.one]",
     ] {
         assert!(said.iter().any(|line| line.starts_with(place)), "{place}: {said:#?}");

@@ -1,8 +1,10 @@
 //! The facilities that a layer's code uses, one module each.
 
 pub mod broker;
+pub mod fifo;
 pub mod file;
 pub mod mapped_file;
 pub mod message;
+pub mod pipe;
 pub mod queue;
 pub mod region;

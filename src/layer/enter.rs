@@ -15,9 +15,10 @@ use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
-use crate::ipc::message::{Channel, ChannelSpec};
+use crate::ipc::message::{Channel, ChannelSpec, Side};
+use crate::ipc::pipe::{Pipe, PipeSpec};
 use crate::ipc::queue::{Queue, QueueSpec};
-use crate::policy::plan::Program;
+use crate::policy::plan::{PipePlan, Program};
 use crate::seal::{Identity, OsChance};
 use crate::sys::inherit::inherited;
 use crate::sys::secret_page::{Kind, SecretPage};
@@ -29,6 +30,10 @@ pub(crate) const TITLE: &str = "cofferdam-layer:";
 /// Where the re-executed program finds its slice and its control socket.
 const SLICE_FD: i32 = 3;
 const CONTROL_FD: i32 = 4;
+
+/// Where another program's init finds the pipes for standard input and output, in this order, where
+/// the policy attaches them.
+pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
 
 /// A layer that could not be confined or set up exits with this.
 const SETUP_FAILED: u8 = 70;
@@ -122,6 +127,9 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
             for queue in shared.queues.values() {
                 queue.accompany(companion.clone());
             }
+            for pipe in shared.pipes.values() {
+                pipe.accompany(companion.clone());
+            }
             shared.broker.accompany(companion);
             Ok(function.run(Layer(shared)))
         }
@@ -147,6 +155,13 @@ fn shared(
         channel_names.insert(number, name.clone());
         channels.insert(name, Channel::new(spec, Arc::clone(&identity), confined));
     }
+    let pipe = |pipe: &Numbered<PipePlan>| {
+        let side = if pipe.plan.from == own.layer { Side::From } else { Side::To };
+        let (number, plan) = (pipe.number, pipe.plan.clone());
+        let spec = PipeSpec { number, plan, policy: slice.policy, own: own.clone(), side };
+        (number, Pipe::new(spec, Arc::clone(&identity), confined))
+    };
+    let pipes = slice.share.pipes.iter().map(pipe).collect();
     let broker = Arc::new(Broker::new(inbox.socket()));
     let mut queues = BTreeMap::new();
     for (Numbered { number, plan }, page) in slice.share.queues.iter().zip(pages) {
@@ -168,6 +183,7 @@ fn shared(
         files: Mutex::default(),
         share: slice.share,
         objects: Objects::default(),
+        pipes,
         broker,
         maps: Maps::default(),
         stop: Stop::default(),

@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::enter::PIPE_FDS;
 use super::inbox::Inbox;
 use super::slice::Slice;
 use crate::confine::filter::{self, Arch};
 use crate::confine::init::{Init, Launch};
 use crate::confine::prepare;
 use crate::policy::syscall::init_plan;
+use crate::sys::inherit::inherited;
 use crate::sys::pidfd::Ended;
 use crate::wire::control::FromLayer;
 
@@ -41,6 +43,7 @@ pub(super) fn run(
 fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> {
     let init_filter =
         filter::compile(&init_plan(), Arch::NATIVE).map_err(|error| error.to_string())?;
+    let pipes = pipes(slice).map_err(|error| format!("standard input and output: {error}"))?;
     let bare = prepare(&slice.order, inbox.as_fd()).map_err(|error| error.to_string())?;
 
     // Opened in the layer's own root: what it can't see can't be started.
@@ -59,7 +62,12 @@ fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> 
     let envp = strings(variables)?;
     // The spawn has put these in place: the null device and the log's pipes.
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let fds: [BorrowedFd<'_>; 3] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let [input, output] = &pipes;
+    let fds: [BorrowedFd<'_>; 3] = [
+        input.as_ref().map_or(stdin.as_fd(), AsFd::as_fd),
+        output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd),
+        stderr.as_fd(),
+    ];
     let launch = Launch {
         program: program.as_fd(),
         argv: &argv,
@@ -67,7 +75,22 @@ fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> 
         fds: &fds,
         filter: &slice.filter.lines(),
     };
-    bare.launch(&launch, || init_filter.load()).map_err(|error| error.to_string())
+    let launched = bare.launch(&launch, || init_filter.load()).map_err(|error| error.to_string());
+    // The program's alone from here on: an end that init kept would be one that never closes.
+    drop(pipes);
+    launched
+}
+
+/// The pipes for standard input and output, where the policy attaches them.
+fn pipes(slice: &Slice) -> io::Result<[Option<OwnedFd>; 2]> {
+    let layer = &slice.order.layer;
+    let mut places = PIPE_FDS;
+    let mut take = |attached: bool| match attached.then(|| places.next()).flatten() {
+        Some(place) => inherited(place).map(Some),
+        None => Ok(None),
+    };
+    let input = take(layer.stdin.is_some())?;
+    Ok([input, take(layer.stdout.is_some())?])
 }
 
 fn open(path: &str) -> io::Result<OwnedFd> {

@@ -24,6 +24,7 @@ use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::broker::Broker;
 use crate::ipc::file::Directory;
 use crate::ipc::message::{Channel, Violation};
+use crate::ipc::pipe::Pipe;
 use crate::ipc::queue::Queue;
 
 pub use run::{Function, LayerResult};
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) files: Mutex<BTreeMap<Name, OwnedFd>>,
     pub(crate) share: share::Share,
     pub(crate) objects: objects::Objects,
+    pub(crate) pipes: BTreeMap<u16, Pipe>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,

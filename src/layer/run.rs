@@ -150,6 +150,11 @@ impl Shared {
             Heard::Message(ToLayer::Answer { request, answer }, fd) => {
                 self.broker.answered(request, answer, fd);
             }
+            Heard::Message(ToLayer::Pipe { pipe, peer, key }, Some(fd)) => {
+                let place = self.pipes.get(&pipe);
+                let place = place.ok_or_else(|| io::Error::other("a pipe of another layer"))?;
+                place.arrived(peer, PublicKey(key), fd);
+            }
             Heard::Message(ToLayer::Introduce { channel, peer, key }, Some(socket)) => {
                 let who = peer.to_string();
                 if let Err(error) =

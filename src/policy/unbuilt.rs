@@ -36,8 +36,6 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
     }
     let all = &plan.facilities;
     all.signals.iter().for_each(|it| tell(format!("signal.{}", it.name), "a signal grant"));
-    all.pipes.iter().for_each(|it| tell(format!("pipe.{}", it.name), "a pipe"));
-    all.fifos.iter().for_each(|it| tell(format!("fifo.{}", it.name), "a fifo"));
     all.semaphores.iter().for_each(|it| tell(format!("semaphore.{}", it.name), "a semaphore"));
     missing
 }
@@ -54,8 +52,6 @@ fn of_layer(layer: &LayerPlan) -> Vec<(String, &'static str)> {
     }
     let connect = layer.connect.iter();
     keys.extend(connect.map(|one| (format!("connect.{}", one.name), "a connection made outside")));
-    keys.extend(layer.stdin.iter().map(|_| ("stdin".to_owned(), "a pipe as standard input")));
-    keys.extend(layer.stdout.iter().map(|_| ("stdout".to_owned(), "a pipe as standard output")));
     keys
 }
 

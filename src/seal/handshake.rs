@@ -24,6 +24,9 @@ pub const MESSAGE: usize = KEY + TAG;
 
 const PATTERN: &str = "Noise_KK_25519_ChaChaPoly_BLAKE2s";
 
+/// What stands first in the prologue of a channel's handshake, and in that of nothing else.
+const LABEL: &[u8] = b"cofferdam channel\0";
+
 /// What both ends must agree on before they talk, besides each other's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Introduction {
@@ -43,8 +46,13 @@ impl Introduction {
     /// The prologue that both ends hash in. Every part has a fixed size or its length before it,
     /// so no two introductions give the same bytes.
     pub fn prologue(&self) -> Vec<u8> {
+        self.prologue_of(LABEL)
+    }
+
+    /// The same for something else than a channel, named by `label`.
+    pub(super) fn prologue_of(&self, label: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
-        bytes.extend_from_slice(b"cofferdam channel\0");
+        bytes.extend_from_slice(label);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.policy.0);
         bytes.extend_from_slice(&self.number.to_le_bytes());
@@ -75,7 +83,7 @@ pub struct Responder(Phase);
 /// The second end, which has read and may answer.
 pub struct Answering(Phase);
 
-struct Phase {
+pub(super) struct Phase {
     noise: Box<HandshakeState>,
     small_order: Arc<Mutex<bool>>,
 }
@@ -88,7 +96,7 @@ impl Initiator {
         prologue: &[u8],
         chance: Box<dyn Chance>,
     ) -> Result<Self, SealError> {
-        Phase::new(identity, peer, prologue, chance, true).map(Self)
+        Phase::new(PATTERN, identity, peer, prologue, chance, true).map(Self)
     }
 
     /// Writes the first message (`e, es, ss`).
@@ -134,7 +142,7 @@ impl Responder {
         prologue: &[u8],
         chance: Box<dyn Chance>,
     ) -> Result<Self, SealError> {
-        Phase::new(identity, peer, prologue, chance, false).map(Self)
+        Phase::new(PATTERN, identity, peer, prologue, chance, false).map(Self)
     }
 
     /// Reads the first message. It may be a replayed one: only the first record that opens
@@ -174,7 +182,8 @@ impl Answering {
 }
 
 impl Phase {
-    fn new(
+    pub(super) fn new(
+        pattern: &str,
         identity: Arc<Identity>,
         peer: &PublicKey,
         prologue: &[u8],
@@ -183,7 +192,7 @@ impl Phase {
     ) -> Result<Self, SealError> {
         let resolver = Resolver::new(identity, chance);
         let small_order = Arc::clone(&resolver.small_order);
-        let params = PATTERN.parse().map_err(|_| SealError::Order)?;
+        let params = pattern.parse().map_err(|_| SealError::Order)?;
         // The zeroes stand for the private key, which the resolver finds on its page.
         let builder = Builder::with_resolver(params, Box::new(resolver))
             .local_private_key(&[0; KEY])
@@ -195,11 +204,11 @@ impl Phase {
         Ok(Self { noise, small_order })
     }
 
-    fn write(&mut self, payload: &[u8], message: &mut [u8]) -> Result<usize, SealError> {
+    pub(super) fn write(&mut self, payload: &[u8], message: &mut [u8]) -> Result<usize, SealError> {
         self.noise.write_message(payload, message).map_err(|error| self.blame(error))
     }
 
-    fn read(&mut self, message: &[u8], payload: &mut [u8]) -> Result<usize, SealError> {
+    pub(super) fn read(&mut self, message: &[u8], payload: &mut [u8]) -> Result<usize, SealError> {
         self.noise.read_message(message, payload).map_err(|error| self.blame(error))
     }
 
@@ -215,7 +224,7 @@ impl Phase {
         }
     }
 
-    fn split(mut self, initiator: bool) -> Session {
+    pub(super) fn split(mut self, initiator: bool) -> Session {
         let mut binding = [0; 32];
         binding.copy_from_slice(&self.noise.get_handshake_hash()[..32]);
         let (mut first, mut second) = self.noise.dangerously_get_raw_split();

@@ -4,6 +4,7 @@
 pub mod aead;
 pub mod derive;
 pub mod handshake;
+pub mod one_way;
 mod resolver;
 pub mod secret;
 pub mod session;

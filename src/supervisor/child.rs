@@ -44,6 +44,8 @@ pub struct Child {
     /// It has closed its end of the control socket, or sent a message of no bytes, which looks the
     /// same: nothing is heard from it any more.
     pub mute: bool,
+    /// The other side of a pipe at its standard input or output has ended.
+    pub cut: bool,
 }
 
 /// How far an instance has come.

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::child::{Breach, Child, Stage};
+use super::pipes::Anew;
 use super::roster::{Decision, Ending};
 use super::spawn::StartError;
 use super::{Life, Outcome, Place, Supervisor};
@@ -24,16 +25,20 @@ impl Supervisor<'_> {
         let now = Instant::now();
         for place in 0..self.places.len() {
             let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
-            if due && !self.stopping {
+            if due && !self.stopping && !self.is_held(place) {
                 self.start(place, now);
             }
         }
     }
 
     fn start(&mut self, place: usize, now: Instant) {
-        let seat = &mut self.places[place].seat;
-        let instance = seat.begin(now);
-        match self.images[seat.layer].spawn(instance.clone()) {
+        let instance = self.places[place].seat.begin(now);
+        let image = self.places[place].seat.layer;
+        let started = self
+            .standard_ends(place, &instance)
+            .map_err(StartError::from)
+            .and_then(|standard| self.images[image].spawn(instance.clone(), &standard));
+        match started {
             Ok(mut child) => {
                 mark::reached("supervisor.start.spawned");
                 child.deadline = Some(now + CONFINING);
@@ -129,6 +134,7 @@ impl Supervisor<'_> {
         }
         mark::reached("supervisor.hand-over.done");
         self.introduce(place)?;
+        self.join_pipes(place)?;
         self.tell(place, &ToLayer::Start, None);
         Ok(())
     }
@@ -164,11 +170,25 @@ impl Supervisor<'_> {
         if child.is_serving() {
             self.rekey_queues(&child.instance.layer);
         }
+        self.follow(place, &child, ending);
+        if !self.stopping {
+            self.part_pipes(place, &child.instance);
+        }
+    }
+
+    /// Decides what follows the end of `child`.
+    fn follow(&mut self, place: usize, child: &Child, ending: Ending) {
+        let ending = self.judged(place, ending);
+        match self.begins_anew(place, child, ending) {
+            Anew::At(at) => return self.places[place].life = Life::Waiting(at),
+            Anew::Over => return,
+            Anew::AsEver => {}
+        }
         match self.places[place].seat.ended(ending, Instant::now()) {
             Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
             // Nobody hears of it again, so the daemon's exit code does.
             Decision::LeaveDown if ending.is_failure() => self.outcome = Outcome::GaveUp,
-            Decision::LeaveDown => {}
+            Decision::LeaveDown => drop(self.finished.insert(place)),
             Decision::StopDaemon => {
                 self.log.say(&format!(
                     "{} has failed too often: the daemon stops (`restart` in [layer.{}])",

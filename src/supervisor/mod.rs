@@ -17,6 +17,7 @@ mod lockdown;
 mod log;
 mod objects;
 mod peers;
+mod pipes;
 pub mod policy_file;
 mod roster;
 mod signals;
@@ -24,6 +25,7 @@ mod spawn;
 mod stop;
 mod users;
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -80,6 +82,10 @@ struct Supervisor<'a> {
     plan: Plan,
     images: Vec<Image>,
     objects: Objects,
+    /// Ends of programs' pipes that wait for the other side.
+    ends: Vec<pipes::WaitingEnd>,
+    /// Places of layers that have ended in order and were left down.
+    finished: BTreeSet<usize>,
     places: Vec<Place>,
     signals: Signals,
     denials: Denials,
@@ -140,6 +146,8 @@ impl<'a> Supervisor<'a> {
             plan,
             images,
             objects,
+            ends: Vec::new(),
+            finished: BTreeSet::new(),
             places,
             signals,
             denials,
@@ -206,14 +214,15 @@ impl<'a> Supervisor<'a> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let of_place = |place: &Place| match &place.life {
+        let of_place = |(index, place): (usize, &Place)| match &place.life {
             Life::Down => None,
-            Life::Waiting(at) => Some(*at),
+            // What it waits for is the end of another, which its pidfd tells.
+            Life::Waiting(at) => (!self.is_held(index)).then_some(*at),
             Life::Running(child) => child.deadline,
         };
         let waits = !(self.leftovers.is_empty() && self.unexplained.is_empty());
         let sweep = waits.then(|| Instant::now() + SWEEP);
-        self.places.iter().filter_map(of_place).chain(sweep).min()
+        self.places.iter().enumerate().filter_map(of_place).chain(sweep).min()
     }
 
     fn serve(&mut self, source: Source) {

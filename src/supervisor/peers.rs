@@ -58,7 +58,7 @@ impl Supervisor<'_> {
     }
 
     /// The confined instance at `place` and its public key.
-    fn person(&self, place: usize) -> Option<(Instance, [u8; 32])> {
+    pub(super) fn person(&self, place: usize) -> Option<(Instance, [u8; 32])> {
         match &self.places[place].life {
             Life::Running(child) => match child.stage {
                 Stage::Serving(key) => Some((child.instance.clone(), key)),

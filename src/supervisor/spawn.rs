@@ -11,10 +11,11 @@ use super::child::{Child, Stage};
 use super::denials::Culprit;
 use super::image::Image;
 use super::log::Pipe;
+use super::pipes::Standard;
 use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order};
 use crate::ident::Instance;
-use crate::layer::enter::TITLE;
+use crate::layer::enter::{PIPE_FDS, TITLE};
 use crate::layer::slice::Slice;
 use crate::sys::spawn::{self, Spawn};
 
@@ -42,8 +43,9 @@ pub enum StartError {
 impl Image {
     /// Starts `instance`. When this returns, its program has been executed, and nothing else has
     /// happened in it yet.
-    pub fn spawn(&self, instance: Instance) -> Result<Child, StartError> {
+    pub fn spawn(&self, instance: Instance, standard: &Standard) -> Result<Child, StartError> {
         let ground = &*self.ground;
+        let pipes: Vec<&OwnedFd> = standard.input.iter().chain(&standard.output).collect();
         let group = self.group(&instance)?;
         let identity = self.identity(instance.index);
         let order = Order {
@@ -52,7 +54,7 @@ impl Image {
             identity,
             namespaces: ground.namespaces,
             grants: self.grants.clone(),
-            keep: vec![0, 1, 2, 3],
+            keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),
             grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
         let slice = self.slice(order).seal()?;
@@ -61,7 +63,8 @@ impl Image {
         let (stderr, far_stderr) = log_pipe()?;
 
         let title = CString::new(format!("{TITLE}{instance}")).map_err(io::Error::other)?;
-        let fds = [&ground.null, &far_stdout, &far_stderr, &slice, &far_control].map(AsFd::as_fd);
+        let fds = [&ground.null, &far_stdout, &far_stderr, &slice, &far_control];
+        let fds: Vec<_> = fds.into_iter().chain(pipes).map(AsFd::as_fd).collect();
         let joins = group.as_ref().map(|group| group.joins());
         let argv = [title];
         let child = spawn::spawn(&Spawn {
@@ -88,6 +91,7 @@ impl Image {
             deadline: None,
             last_words: None,
             mute: false,
+            cut: standard.cut,
         })
     }
 

@@ -16,6 +16,8 @@ impl Supervisor<'_> {
             self.stopping = true;
             self.outcome = outcome;
         }
+        // Nobody comes for them any more.
+        self.ends.clear();
         for place in &mut self.places {
             if matches!(place.life, Life::Waiting(_)) {
                 place.life = Life::Down;
@@ -32,7 +34,10 @@ impl Supervisor<'_> {
         let runs = |layer: &str| self.children().any(|child| child.instance.layer == *layer);
         let is_called = |layer: &str| {
             let mut channels = self.plan.channels.iter();
+            // Who reads a pipe comes to its end once its writer has finished.
+            let mut pipes = self.plan.facilities.pipes.iter();
             channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
+                || pipes.any(|pipe| pipe.to == *layer && runs(pipe.from.as_str()))
         };
         let running: Vec<usize> = (0..self.places.len())
             .filter(|&place| matches!(self.places[place].life, Life::Running(_)))
@@ -40,6 +45,14 @@ impl Supervisor<'_> {
         let layer_of = |place: usize| self.places[place].seat.instance.layer.as_str();
         let mut next: Vec<usize> =
             running.iter().copied().filter(|&place| !is_called(layer_of(place))).collect();
+        if next.is_empty() {
+            // A program in the circle is fed by pipes, and ends with what feeds it.
+            let own = |place: &&usize| {
+                let layer = &self.plan.layers[self.places[**place].seat.layer];
+                matches!(layer.program, Program::Run(_))
+            };
+            next = running.iter().filter(own).copied().collect();
+        }
         if next.is_empty() {
             next = running;
         }

@@ -89,7 +89,7 @@ pub enum Object {
     /// Keys of a message queue in sealed memory, one behind the other; the part is the epoch of
     /// the last.
     QueueKey,
-    /// The reading end of a named pipe.
+    /// The reading end of a named pipe; parts 1 and 2 are the ends of a pipe of the layer's own.
     Fifo,
 }
 

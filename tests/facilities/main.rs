@@ -5,13 +5,18 @@
 //! starts it once more in every layer. A facility's tests and the layers that they use stand in a
 //! module of its own, as `TESTS` and `LAYERS`.
 
-#![allow(missing_docs)]
+// Blocking layers take their `Layer` by value.
+#![allow(missing_docs, clippy::needless_pass_by_value)]
 
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]
 mod harness;
+
+mod fifo;
 mod mapped_file;
 mod message;
+mod pipe;
+mod program;
 mod queue;
 mod region;
 
@@ -39,9 +44,12 @@ pub(crate) enum Runs {
 }
 
 const MODULES: &[(&[Test], &[Function])] = &[
-    (message::TESTS, message::LAYERS),
-    (queue::TESTS, queue::LAYERS),
+    (fifo::TESTS, fifo::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
+    (message::TESTS, message::LAYERS),
+    (pipe::TESTS, pipe::LAYERS),
+    (program::TESTS, program::LAYERS),
+    (queue::TESTS, queue::LAYERS),
     (region::TESTS, region::LAYERS),
 ];
 

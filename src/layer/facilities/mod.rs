@@ -1,7 +1,9 @@
 //! What a layer's code asks for by name, a file for each facility.
 
+mod fifo;
 mod mapped_file;
 mod message;
+mod pipe;
 mod queue;
 mod region;
 

@@ -13,6 +13,7 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let groups = [
         ("@queue-send", document.queues.iter().any(|queue| among(&queue.send))),
         ("@queue-receive", document.queues.iter().any(|queue| among(&queue.receive))),
+        ("@fifo-read", document.fifos.iter().any(|fifo| is(&fifo.to))),
         ("@signal-receive", document.signals.iter().any(|signal| is(&signal.to))),
     ];
     // The groups are part of this program, so each is there.

@@ -113,6 +113,7 @@ pub(super) fn pipe(
     };
     let (from, to) = (end(text.from.as_ref()), end(text.to.as_ref()));
     ends::two_layers(text.from.as_ref(), text.to.as_ref(), "a pipe", out);
+    programs_in_pairs(text, layers, out);
     let capacity = text.capacity.as_ref();
     let plan = within(capacity, "capacity", CAPACITIES, CAPACITY, show_size, out);
     if let Some(odd) = capacity.filter(|size| CAPACITIES.contains(&size.value))
@@ -127,6 +128,37 @@ pub(super) fn pipe(
     Some(PipePlan { name: own_name?, from: from?, to: to?, raw, capacity: plan, rate })
 }
 
+/// Each copy of a program has one standard input and output: so two programs are joined copy by
+/// copy.
+fn programs_in_pairs(text: &PipeText, layers: &Layers<'_>, out: &mut Diagnostics) {
+    let copies = |end: Option<&At<String>>| {
+        let layer = layers.find(end?, &mut Diagnostics::default())?;
+        layer.exec.as_ref()?;
+        Some(layer.instances.as_ref().map_or(1, |count| count.value))
+    };
+    let (Some(from), Some(to)) = (&text.from, &text.to) else { return };
+    if let (Some(writers), Some(readers)) = (copies(Some(from)), copies(Some(to)))
+        && writers != readers
+    {
+        out.error(Code::Contradiction, &to.span, "a pipe between programs with other copies")
+            .label(format!("{readers} of this one"))
+            .also(&from.span, "and another number of this one")
+            .help("give both layers the same `instances`: each copy is joined to one");
+    }
+}
+
+/// Lines would go to whichever copy reads first, in pieces.
+fn one_reader(to: &At<String>, layers: &Layers<'_>, out: &mut Diagnostics) {
+    let layer = layers.find(to, &mut Diagnostics::default());
+    let copies = layer.and_then(|layer| layer.instances.as_ref());
+    if let Some(copies) = copies.filter(|copies| copies.value > 1) {
+        out.error(Code::Contradiction, &to.span, "a fifo is read by one copy of a layer")
+            .label("the copies would take pieces of each other's lines")
+            .also(&copies.span, "there are several")
+            .help("let a layer of one copy read it, and pass the lines on");
+    }
+}
+
 pub(super) fn fifo(
     text: &FifoText,
     layers: &Layers<'_>,
@@ -135,6 +167,9 @@ pub(super) fn fifo(
     let own_name = name(&text.name, "a fifo", out);
     danger::because_has_words(text.because.as_ref(), out);
     let to = text.to.as_ref().and_then(|end| ends::own(end, "a fifo", layers, out));
+    if let Some(to) = &text.to {
+        one_reader(to, layers, out);
+    }
     if let Some(path) = &text.path {
         super::file::plain_path(path, out);
     }

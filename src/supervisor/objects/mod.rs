@@ -1,6 +1,7 @@
 //! The kernel objects of the facilities: made before the first layer starts, kept until the last
 //! one has ended, handed out as descriptors with no more rights than the policy grants.
 
+mod fifo;
 mod mapped_file;
 mod memory;
 pub mod queue;
@@ -13,6 +14,7 @@ use crate::ident::Name;
 use crate::policy::plan::Plan;
 use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
+use self::fifo::Fifo;
 use self::mapped_file::{Mapped, MappedFile};
 use self::queue::Queue;
 use self::region::Region;
@@ -25,6 +27,7 @@ pub struct Objects {
     pub queues: Vec<Queue>,
     mapped_files: Vec<MappedFile>,
     regions: Vec<Region>,
+    fifos: Vec<Fifo>,
 }
 
 /// An object can't be made.
@@ -52,6 +55,7 @@ impl Objects {
                 MappedFile::make,
             )?,
             regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
+            fifos: each("fifo", &all.fifos, |plan| &plan.name, Fifo::make)?,
         })
     }
 
@@ -73,6 +77,11 @@ impl Objects {
                 Some(Mapped::Copy(fd)) => (mapped_file_part::COPY, fd),
             };
             handed.push((ToLayer::Object { kind: Object::MappedFile, number, part }, fd));
+        }
+        for (number, fifo) in (0..).zip(&self.fifos) {
+            for (part, fd) in (0..).zip(fifo.of(layer)?) {
+                handed.push((ToLayer::Object { kind: Object::Fifo, number, part }, fd));
+            }
         }
         Ok(handed)
     }

@@ -1,0 +1,149 @@
+//! Waiting for a pipe, in a task or in a thread.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Sleep;
+
+use super::error::PipeError;
+use crate::ipc::message::Companion;
+
+/// What one attempt came to.
+pub(crate) enum Step<T> {
+    /// It is done.
+    Done(T),
+    /// Not before the descriptor is ready.
+    Blocked,
+    /// Not before this time.
+    Until(Instant),
+}
+
+/// Which readiness is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    In,
+    Out,
+}
+
+/// A non-blocking descriptor, and what watches it.
+pub(crate) struct Waiting {
+    fd: Arc<OwnedFd>,
+    way: Way,
+    watch: Option<AsyncFd<Arc<OwnedFd>>>,
+    alarm: Option<Pin<Box<Sleep>>>,
+    companion: Option<Weak<dyn Companion>>,
+}
+
+impl Waiting {
+    pub(crate) fn new(fd: Arc<OwnedFd>, way: Way, companion: Option<Weak<dyn Companion>>) -> Self {
+        Self { fd, way, watch: None, alarm: None, companion }
+    }
+
+    /// Makes `attempt` again and again, and waits in between as it says.
+    pub(crate) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&OwnedFd) -> io::Result<Step<T>>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            let step = attempt(&self.fd);
+            match step {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(Step::Done(value)) => return Poll::Ready(Ok(value)),
+                Ok(Step::Until(then)) => ready!(self.alarm(then, cx)),
+                // What was found above may be older than the readiness that is asked for now: so
+                // it is cleared only after another attempt that finds nothing.
+                Ok(Step::Blocked) => {
+                    let watch = match &mut self.watch {
+                        Some(watch) => watch,
+                        None => self.watch.insert(crate::sys::socket::watch(Arc::clone(&self.fd))?),
+                    };
+                    let mut ready = match self.way {
+                        Way::In => ready!(watch.poll_read_ready(cx))?,
+                        Way::Out => ready!(watch.poll_write_ready(cx))?,
+                    };
+                    match attempt(&self.fd) {
+                        Ok(Step::Blocked) => ready.clear_ready(),
+                        Ok(Step::Done(value)) => return Poll::Ready(Ok(value)),
+                        Ok(Step::Until(then)) => ready!(self.alarm(then, cx)),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn alarm(&mut self, then: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let then = tokio::time::Instant::from_std(then);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(then)));
+        if alarm.deadline() != then {
+            alarm.as_mut().reset(then);
+        }
+        alarm.as_mut().poll(cx)
+    }
+
+    /// The same in a thread, which attends to the control socket meanwhile. A reader that has
+    /// nothing to read ends with [`PipeError::Stopping`] when the layer is asked to finish.
+    pub(crate) fn block<T>(
+        &self,
+        mut attempt: impl FnMut(&OwnedFd) -> io::Result<Step<T>>,
+    ) -> io::Result<T> {
+        loop {
+            let (until, fd) = match attempt(&self.fd) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+                Ok(Step::Done(value)) => return Ok(value),
+                Ok(Step::Until(then)) => (Some(then), None),
+                Ok(Step::Blocked) => (None, Some(&*self.fd)),
+            };
+            rest(self.companion.as_ref(), fd, self.way, until)?;
+        }
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+/// Sleeps until the descriptor is ready, the time has come or the supervisor has said something;
+/// a reader also ends when the layer is asked to finish.
+pub(crate) fn rest(
+    companion: Option<&Weak<dyn Companion>>,
+    fd: Option<&OwnedFd>,
+    way: Way,
+    until: Option<Instant>,
+) -> io::Result<()> {
+    let companion = companion.and_then(Weak::upgrade);
+    if let Some(companion) = &companion {
+        companion.attend()?;
+        if way == Way::In && companion.is_stopping() {
+            return Err(PipeError::Stopping.into());
+        }
+    }
+    let control = companion.as_ref().map(|companion| companion.socket());
+    let mut fds = Vec::with_capacity(2);
+    let flags = if way == Way::In { PollFlags::IN } else { PollFlags::OUT };
+    fds.extend(fd.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), flags)));
+    fds.extend(
+        control.as_ref().map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)),
+    );
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    match poll(&mut fds, left.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
