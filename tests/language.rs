@@ -118,11 +118,8 @@ fn what_is_not_built_is_named_by_its_place() {
     assert_eq!(unbuilt(&plan(HEAD)), Vec::<String>::new());
     let said = unbuilt(&plan(include_str!("policies/good/every-key.toml")));
     for place in [
-        "[layer.front] `listen.slow.rate`",
-        "[layer.front] `connect.upstream`",
         "[layer.filter] `stdin`",
         "[channel.ask] `witness`",
-        "[file.data] `deny`",
         "[signal.reload]",
         "[queue.jobs]",
         "[pipe.in]",

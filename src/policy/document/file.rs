@@ -8,7 +8,7 @@ use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::FileRight;
 use crate::policy::tree::Node;
 
-const RIGHTS: [(&str, FileRight); 7] = [
+const RIGHTS: [(&str, FileRight); 8] = [
     ("read", FileRight::Read),
     ("write", FileRight::Write),
     ("truncate", FileRight::Truncate),
@@ -16,6 +16,7 @@ const RIGHTS: [(&str, FileRight); 7] = [
     ("remove", FileRight::Remove),
     ("list", FileRight::List),
     ("execute", FileRight::Execute),
+    ("append", FileRight::Append),
 ];
 
 pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Option<FileText> {

@@ -55,6 +55,7 @@ pub(super) fn rights(rights: &[FileRight]) -> String {
         FileRight::Remove => "remove",
         FileRight::List => "list",
         FileRight::Execute => "execute",
+        FileRight::Append => "append",
     };
     rights.iter().map(name).collect::<Vec<_>>().join(" ")
 }

@@ -291,7 +291,13 @@ struct Spot<'p> {
 
 fn spots(plan: &Plan) -> Vec<Spot<'_>> {
     let files = plan.files.iter().map(|file| {
-        let change = [FileRight::Write, FileRight::Create, FileRight::Truncate, FileRight::Remove];
+        let change = [
+            FileRight::Write,
+            FileRight::Append,
+            FileRight::Create,
+            FileRight::Truncate,
+            FileRight::Remove,
+        ];
         let read = [FileRight::Read, FileRight::Execute, FileRight::List];
         let first = |rights: &[FileRight], of: &[FileRight]| {
             of.iter().copied().find(|right| rights.contains(right))

@@ -42,6 +42,18 @@ pub enum FileRight {
     List,
     /// Execute.
     Execute,
+    /// Write at the end, and nowhere else.
+    Append,
+}
+
+impl FilePlan {
+    /// Whether `layer` opens what lies beneath through the supervisor, and sees nothing of it
+    /// itself: the kernel has no other guard of names that are denied, of a number of
+    /// descriptors, or of a right to append.
+    pub fn is_brokered(&self, layer: &Name) -> bool {
+        let appends = self.grant.get(layer).is_some_and(|it| it.contains(&FileRight::Append));
+        appends || self.max_open.is_some() || !self.deny.is_empty()
+    }
 }
 
 /// The facilities beside channels and files, each sorted by name.

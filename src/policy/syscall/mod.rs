@@ -16,7 +16,7 @@ mod names;
 mod prototype;
 mod scan;
 
-pub use assemble::{assemble, init_plan, is_dangerous};
+pub use assemble::{assemble, init_plan, is_dangerous, keep_append};
 pub use call::CallItem;
 pub use error::ItemError;
 pub use groups::{Group, Member, SOURCE, groups, offering};
