@@ -1,8 +1,9 @@
 //! What every life of a layer has in common, compiled before the first one begins.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -19,6 +20,7 @@ use crate::ipc::message::Side;
 use crate::layer::share::Share;
 use crate::layer::slice::ChannelSlice;
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
+use crate::sys::opener::Opener;
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
 
 /// What all layers of this daemon stand on.
@@ -61,6 +63,7 @@ pub struct HeldFile {
     pub name: Name,
     path: String,
     flags: OFlags,
+    truncates: bool,
 }
 
 /// Why the daemon can't begin.
@@ -203,6 +206,12 @@ impl Image {
             .map_err(refuse)?;
         let by_path = matches!(self.plan.program, Program::Exec(_));
         match kind {
+            // The broker opens what lies beneath.
+            FileType::Directory if file.is_brokered(&self.plan.name) => {}
+            FileType::RegularFile if file.max_open.is_some() || !file.deny.is_empty() => {
+                let what = "`deny` and `max-open` are for directories, and this is a file";
+                return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
+            }
             FileType::Directory | FileType::RegularFile
                 if by_path || kind == FileType::Directory =>
             {
@@ -210,7 +219,13 @@ impl Image {
                 self.directories.push((name, path));
             }
             FileType::RegularFile => {
-                let held = HeldFile { name, path, flags: access(rights) };
+                let Some(flags) = access(rights) else {
+                    let what = "one descriptor can't both read and append alone: grant the \
+                                directory that it lies in";
+                    return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
+                };
+                let truncates = rights.contains(&FileRight::Truncate);
+                let held = HeldFile { name, path, flags, truncates };
                 held.open()?;
                 self.files.push(held);
             }
@@ -246,7 +261,7 @@ impl HeldFile {
         open(&self.path, self.flags)
             .and_then(|fd| {
                 if File::from(fd.try_clone()?).metadata()?.is_file() {
-                    Ok(fd)
+                    self.limited(fd)
                 } else {
                     Err(io::Error::new(
                         io::ErrorKind::InvalidInput,
@@ -259,6 +274,19 @@ impl HeldFile {
                 path: self.path.clone(),
                 error,
             })
+    }
+}
+
+impl HeldFile {
+    /// The same file by a descriptor that can't truncate it, where the policy grants only to
+    /// write. Where the kernel has no such thing, the layer's filter stands alone.
+    fn limited(&self, fd: OwnedFd) -> io::Result<OwnedFd> {
+        let writes = self.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        let (true, false, Ok(opener)) = (writes, self.truncates, Opener::new()) else {
+            return Ok(fd);
+        };
+        let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+        opener.open(&path, (self.flags | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
     }
 }
 
@@ -278,11 +306,16 @@ fn open(path: &str, access: OFlags) -> io::Result<OwnedFd> {
     })
 }
 
-fn access(rights: &[FileRight]) -> OFlags {
+/// `None`: to read and to append alone can't be one descriptor, for memory that is mapped by one
+/// that reads and writes is written anywhere.
+fn access(rights: &[FileRight]) -> Option<OFlags> {
     let writes = rights.iter().any(|r| matches!(r, FileRight::Write | FileRight::Truncate));
-    match (rights.contains(&FileRight::Read), writes) {
-        (true, true) => OFlags::RDWR,
-        (false, true) => OFlags::WRONLY,
-        _ => OFlags::RDONLY,
-    }
+    let appends = rights.contains(&FileRight::Append);
+    Some(match (rights.contains(&FileRight::Read), writes, appends) {
+        (true, true, _) => OFlags::RDWR,
+        (false, true, _) => OFlags::WRONLY,
+        (true, false, true) => return None,
+        (false, false, true) => OFlags::WRONLY | OFlags::APPEND,
+        (_, false, false) => OFlags::RDONLY,
+    })
 }

@@ -68,6 +68,9 @@ impl Supervisor<'_> {
                 (Ok(Some(FromLayer::Release { semaphore, fence })), Stage::Serving(_)) => {
                     self.released(place, semaphore, fence);
                 }
+                (Ok(Some(FromLayer::Closed { file })), Stage::Serving(_)) => {
+                    self.closed(place, file);
+                }
                 (Ok(Some(FromLayer::Withdraw { request })), Stage::Serving(_)) => {
                     self.withdrawn(place, request);
                 }

@@ -7,6 +7,7 @@
 //! | [`inherit`] | descriptors that this process was started with |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
+//! | [`opener`] | files for writing that can't be truncated |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
@@ -19,6 +20,7 @@
 mod clone;
 pub mod inherit;
 pub mod mount;
+pub mod opener;
 pub mod pidfd;
 pub mod probe;
 pub mod process;

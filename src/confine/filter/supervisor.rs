@@ -143,6 +143,7 @@ pub const OWN: &[&str] = &[
     "rmdir",
     "unlink",
     "unlinkat",
+    "linkat",
     "rename",
     "renameat",
     "renameat2",

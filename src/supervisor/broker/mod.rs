@@ -3,19 +3,24 @@
 //! Who asks is known by the control socket that the request came on, and whether it may is looked
 //! up in the plan. Every request is answered at once, but for one that waits for a permit.
 
+mod open;
+
 use super::Supervisor;
 use crate::wire::broker::{Answer, Ask, Refusal};
 use crate::wire::control::ToLayer;
 
+pub use self::open::Opened;
+
 impl Supervisor<'_> {
     /// Does what the layer at `place` asks for, or refuses it.
     pub(super) fn asked(&mut self, place: usize, request: u32, ask: &Ask) {
-        let answer = match ask {
-            Ask::Signal { .. } | Ask::Acquire { .. } | Ask::Open { .. } | Ask::Connect { .. } => {
-                Answer::Refused(Refusal::NotGranted)
+        let (answer, fd) = match ask {
+            Ask::Open { file, how, path } => self.opened(place, *file, *how, path),
+            Ask::Signal { .. } | Ask::Acquire { .. } | Ask::Connect { .. } => {
+                (Answer::Refused(Refusal::NotGranted), None)
             }
         };
-        self.tell(place, &ToLayer::Answer { request, answer }, None);
+        self.tell(place, &ToLayer::Answer { request, answer }, fd.as_ref());
     }
 
     /// Takes a lease back that the layer at `place` no longer needs.
