@@ -23,6 +23,7 @@ use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::broker::Broker;
 use crate::ipc::file::Directory;
 use crate::ipc::message::Channel;
+use crate::policy::plan::FilePlan;
 
 pub use run::{Function, LayerResult};
 
@@ -137,10 +138,17 @@ impl Layer {
 
     /// The directory `name`.
     pub fn directory(&self, name: &str) -> Result<Directory, LayerError> {
-        let Some(path) = self.0.directories.get(name) else {
+        let shared = &self.0;
+        let layer = &shared.instance.layer;
+        let file = shared.share.files.iter().find(|it| it.plan.name == *name);
+        let is_directory =
+            |plan: &FilePlan| shared.directories.contains_key(name) || plan.is_brokered(layer);
+        let Some(file) = file.filter(|it| is_directory(&it.plan)) else {
             return Err(self.not_granted("directory", name, self.file_line(name)));
         };
-        Directory::open(path).map_err(|error| system("directory", name, error))
+        let broker = Arc::clone(&shared.broker);
+        Directory::new(file.number, file.plan.clone(), layer.clone(), broker)
+            .map_err(|error| system("directory", name, error))
     }
 
     /// Waits until the supervisor asks this layer to finish. Then it has the daemon's grace time

@@ -87,8 +87,7 @@ impl Opener {
         // SAFETY: the flags hold CLONE_VM and CLONE_VFORK and neither of the forbidden ones; all
         // that `brief` points to lives until the end of this function; and `enter` is a straight
         // line of system calls: no allocation, no lock, no unwinding.
-        let pid =
-            unsafe { clone3_vfork(&mut request, &mut stack, enter, (&raw mut brief).cast()) };
+        let pid = unsafe { clone3_vfork(&mut request, &mut stack, enter, (&raw mut brief).cast()) };
         drop(signals);
         if pid <= 0 {
             return Err(io::Error::from_raw_os_error(i32::try_from(-pid).unwrap_or(libc::EIO)));
@@ -124,7 +123,14 @@ unsafe extern "C" fn enter(brief: *mut c_void) -> ! {
 fn run(brief: &Brief<'_>) -> Result<RawFd, i32> {
     // SAFETY: takes numbers; the attribute is this task's own.
     call(unsafe {
-        libc::syscall(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1_usize, 0_usize, 0_usize, 0_usize)
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SET_NO_NEW_PRIVS,
+            1_usize,
+            0_usize,
+            0_usize,
+            0_usize,
+        )
     })?;
     // SAFETY: takes numbers; the domain is this task's own.
     call(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, brief.ruleset, 0_u32) })?;

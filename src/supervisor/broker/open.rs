@@ -21,12 +21,8 @@ pub struct Opened {
 }
 
 /// The bits that say how a file is opened.
-const OPENING: u16 = open::READ
-    | open::WRITE
-    | open::APPEND
-    | open::TRUNCATE
-    | open::CREATE
-    | open::EXCLUSIVE;
+const OPENING: u16 =
+    open::READ | open::WRITE | open::APPEND | open::TRUNCATE | open::CREATE | open::EXCLUSIVE;
 
 type Done = Result<Option<OwnedFd>, Refusal>;
 
@@ -186,9 +182,16 @@ mod tests {
         assert_eq!(needed(open::REMOVE, &rights).unwrap(), [Remove]);
         let make = open::WRITE | open::CREATE | open::TRUNCATE;
         assert_eq!(needed(make, &rights).unwrap(), [Write, Truncate, Create]);
-        for how in [0, 1 << 10, 1 << 15, open::EXCLUSIVE, open::READ | open::EXCLUSIVE,
-            open::REMOVE | open::READ, open::DRAFT | open::REPLACE, open::LIST | open::READ]
-        {
+        for how in [
+            0,
+            1 << 10,
+            1 << 15,
+            open::EXCLUSIVE,
+            open::READ | open::EXCLUSIVE,
+            open::REMOVE | open::READ,
+            open::DRAFT | open::REPLACE,
+            open::LIST | open::READ,
+        ] {
             assert_eq!(needed(how, &rights), Err(Refusal::Malformed), "{how}");
         }
     }

@@ -154,7 +154,8 @@ impl Folder {
                 }
             }
             Ok(old) if FileType::from_raw_mode(old.st_mode) == FileType::RegularFile => {
-                let mode = Mode::from_raw_mode(old.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+                let mode =
+                    Mode::from_raw_mode(old.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
                 rustix::fs::fchmod(draft, mode)?;
             }
             Ok(_) => return Err(FolderError::NotRegular),
