@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::log::Log;
-use super::{Outcome, Supervisor, policy_file};
+use super::{Outcome, Supervisor, policy_file, resolver};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
@@ -149,6 +149,9 @@ impl Daemon {
     pub fn main(self) -> ExitCode {
         if enter::is_layer() {
             return enter::main(&self.functions);
+        }
+        if resolver::is_resolver() {
+            return resolver::main();
         }
         let mut log = Log::default();
         let outcome = self.supervise(&mut log);

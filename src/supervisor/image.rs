@@ -66,6 +66,9 @@ pub struct HeldFile {
     truncates: bool,
 }
 
+/// The place of the helpers' user in the daemon's range: its last.
+const HELPER: u32 = super::users::RANGE - 1;
+
 /// Why the daemon can't begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -247,6 +250,11 @@ impl Image {
                 Identity::Own { uid, gid: uid }
             }
         }
+    }
+
+    /// The user of helpers: the one after those of all layers. `None` for an ordinary user.
+    pub(super) fn helper_uid(&self) -> Option<u32> {
+        self.ground.users.as_ref().map(|users| users.first + HELPER)
     }
 
     /// A fresh cgroup for `instance`, where there can be one.

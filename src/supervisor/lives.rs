@@ -150,6 +150,7 @@ impl Supervisor<'_> {
         }
         self.report(&child, ending);
         self.leftovers.extend(child.cgroup.take());
+        self.forget_connections(&child.instance);
         self.announce_departure(&child);
         if matches!(child.last_words, Some(FromLayer::Failed(_))) {
             return self.stop(Outcome::Refused);

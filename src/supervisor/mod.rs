@@ -18,6 +18,7 @@ mod log;
 mod objects;
 mod peers;
 pub mod policy_file;
+mod resolver;
 mod roster;
 mod signals;
 mod spawn;
@@ -31,6 +32,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use daemon::{Daemon, Setup};
 
+use self::broker::Connector;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
 use self::image::Image;
@@ -80,6 +82,7 @@ struct Supervisor<'a> {
     plan: Plan,
     images: Vec<Image>,
     objects: Objects,
+    connector: Connector,
     places: Vec<Place>,
     signals: Signals,
     denials: Denials,
@@ -115,6 +118,7 @@ enum Source {
     Process(usize),
     Control(usize),
     Output(usize, usize),
+    Connection(u64),
 }
 
 impl<'a> Supervisor<'a> {
@@ -140,6 +144,7 @@ impl<'a> Supervisor<'a> {
             plan,
             images,
             objects,
+            connector: Connector::default(),
             places,
             signals,
             denials,
@@ -166,6 +171,7 @@ impl<'a> Supervisor<'a> {
                 self.serve(source);
             }
             self.kill_what_is_late();
+            self.end_late_connections();
             self.log.flush();
         }
         self.finish()
@@ -196,6 +202,10 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
+        for (id, fd, events) in self.connector.watched() {
+            sources.push(Source::Connection(id));
+            fds.push(PollFd::from_borrowed_fd(fd, events));
+        }
         let timeout = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
@@ -211,9 +221,10 @@ impl<'a> Supervisor<'a> {
             Life::Waiting(at) => Some(*at),
             Life::Running(child) => child.deadline,
         };
-        let waits = !(self.leftovers.is_empty() && self.unexplained.is_empty());
+        let settled = self.leftovers.is_empty() && self.unexplained.is_empty();
+        let waits = !settled || self.connector.has_ended();
         let sweep = waits.then(|| Instant::now() + SWEEP);
-        self.places.iter().filter_map(of_place).chain(sweep).min()
+        self.places.iter().filter_map(of_place).chain(sweep).chain(self.connector.deadline()).min()
     }
 
     fn serve(&mut self, source: Source) {
@@ -231,6 +242,7 @@ impl<'a> Supervisor<'a> {
             }
             Source::Control(place) => self.hear(place),
             Source::Process(place) => self.bury(place),
+            Source::Connection(id) => self.go_on_connecting(id),
         }
     }
 
