@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
-use super::listen;
+use super::inherited::{Inherited, InheritedError};
+use super::listen::{self, Listening};
 use super::spawn::StartError;
 use super::users::Users;
 use crate::confine::cgroup::{self, Group};
@@ -51,7 +52,7 @@ pub struct Image {
     pub(super) directories: Vec<(Name, String)>,
     pub(super) settings: Rc<[u8]>,
     /// Its listening sockets.
-    pub listeners: Vec<(Name, OwnedFd)>,
+    pub listeners: Vec<Listening>,
     /// Files that are handed to it open.
     pub files: Vec<HeldFile>,
     first_uid: u32,
@@ -94,6 +95,9 @@ pub enum ImageError {
         /// A way out.
         hint: &'static str,
     },
+    /// A socket that was passed isn't the policy's.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// A file isn't there or can't be granted.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -122,8 +126,13 @@ impl Ground {
     }
 }
 
-/// Compiles every layer and binds every socket.
-pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<Image>, ImageError> {
+/// Compiles every layer and binds every socket that wasn't passed to this process.
+pub fn compile(
+    plan: &Plan,
+    policy: PolicyId,
+    settings: Vec<u8>,
+    mut inherited: Inherited,
+) -> Result<Vec<Image>, ImageError> {
     let ground = Rc::new(Ground::survey(plan)?);
     let settings: Rc<[u8]> = settings.into();
     let mut next_uid = ground.users.as_ref().map_or(0, |users| users.first);
@@ -141,7 +150,7 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
             grants: Vec::new(),
             directories: Vec::new(),
             settings: Rc::clone(&settings),
-            listeners: listeners_of(layer)?,
+            listeners: listeners_of(layer, &mut inherited)?,
             files: Vec::new(),
             first_uid: next_uid,
         };
@@ -151,6 +160,7 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
         next_uid += u32::from(layer.instances);
         images.push(image);
     }
+    inherited.end()?;
     Ok(images)
 }
 
@@ -177,10 +187,15 @@ fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {
         .collect()
 }
 
-fn listeners_of(layer: &LayerPlan) -> Result<Vec<(Name, OwnedFd)>, ImageError> {
-    let bind = |listen: &crate::policy::plan::ListenPlan| match listen::bind(&listen.address) {
-        Ok(socket) => Ok((listen.name.clone(), socket)),
-        Err(error) => Err(ImageError::Listen {
+fn listeners_of(
+    layer: &LayerPlan,
+    inherited: &mut Inherited,
+) -> Result<Vec<Listening>, ImageError> {
+    let mut listeners = Vec::new();
+    for listen in &layer.listen {
+        let passed = inherited.find(&layer.name, listen)?;
+        let socket = passed.map_or_else(|| listen::bind(&listen.address), Ok);
+        let socket = socket.map_err(|error| ImageError::Listen {
             layer: layer.name.clone(),
             name: listen.name.clone(),
             address: listen.address.clone(),
@@ -192,9 +207,10 @@ fn listeners_of(layer: &LayerPlan) -> Result<Vec<(Name, OwnedFd)>, ImageError> {
                 _ => "",
             },
             error,
-        }),
-    };
-    layer.listen.iter().map(bind).collect()
+        })?;
+        listeners.push(Listening::new(listen, socket));
+    }
+    Ok(listeners)
 }
 
 impl Image {

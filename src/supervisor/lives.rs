@@ -113,10 +113,11 @@ impl Supervisor<'_> {
 
     /// Gives a confined layer what it holds from the start, and its peers.
     fn hand_over(&mut self, place: usize) -> Result<(), StartError> {
-        let image = &self.images[self.places[place].seat.layer];
+        let image = &mut self.images[self.places[place].seat.layer];
         let mut messages = Vec::new();
-        for (name, socket) in &image.listeners {
-            messages.push((ToLayer::Listener(name.clone()), socket.try_clone()?));
+        for listening in &mut image.listeners {
+            let socket = listening.hand_over()?;
+            messages.push((ToLayer::Listener(listening.name.clone()), socket));
         }
         for file in &image.files {
             messages.push((ToLayer::File(file.name.clone()), file.open()?));

@@ -11,6 +11,7 @@ mod child;
 mod daemon;
 mod denials;
 mod image;
+mod inherited;
 mod listen;
 mod lives;
 mod lockdown;
@@ -36,6 +37,7 @@ use self::broker::Connector;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
 use self::image::Image;
+use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
 use self::roster::Seat;
@@ -123,11 +125,16 @@ enum Source {
 
 impl<'a> Supervisor<'a> {
     /// Compiles the plan, binds its sockets and locks the supervisor up.
-    fn new(plan: Plan, settings: Vec<u8>, log: &'a mut Log) -> Result<Self, StartUp> {
+    fn new(
+        plan: Plan,
+        settings: Vec<u8>,
+        inherited: Inherited,
+        log: &'a mut Log,
+    ) -> Result<Self, StartUp> {
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
         let id = plan.id().map_err(StartUp::Encoding)?;
-        let images = image::compile(&plan, id, settings)?;
+        let images = image::compile(&plan, id, settings, inherited)?;
         let objects = Objects::make(&plan)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
