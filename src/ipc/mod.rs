@@ -3,3 +3,4 @@
 pub mod broker;
 pub mod file;
 pub mod message;
+pub mod socket;

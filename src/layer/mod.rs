@@ -2,6 +2,7 @@
 
 pub(crate) mod enter;
 mod exec;
+mod facilities;
 pub(crate) mod inbox;
 mod objects;
 mod run;
@@ -15,7 +16,6 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::confine::receipt::Receipt;
@@ -25,6 +25,7 @@ use crate::ipc::file::Directory;
 use crate::ipc::message::Channel;
 use crate::policy::plan::FilePlan;
 
+pub use facilities::LayerConnectError;
 pub use run::{Function, LayerResult};
 
 /// A running layer, and all that it may reach.
@@ -75,6 +76,14 @@ pub enum LayerError {
         /// A policy line that would grant it.
         line: String,
     },
+    /// Our caller's mistake: the policy grants it for another use.
+    #[error("`{line}`: {why}")]
+    Misused {
+        /// The policy's line.
+        line: String,
+        /// What doesn't fit.
+        why: String,
+    },
     /// The system refused.
     #[error("{what}: {error}")]
     System {
@@ -112,20 +121,6 @@ impl Layer {
         self.0.channels.get(name).cloned().ok_or_else(|| {
             let layer = &self.0.instance.layer;
             self.not_granted("channel", name, format!("[channel.{name}] from = \"{layer}\""))
-        })
-    }
-
-    /// The TCP listener `name`, which the supervisor has bound. Needs the tokio runtime.
-    pub fn listener(&self, name: &str) -> Result<TcpListener, LayerError> {
-        let fd = self.listener_fd(name)?;
-        TcpListener::from_std(fd.into()).map_err(|error| system("listener", name, error))
-    }
-
-    /// The listening socket `name` of any kind, non-blocking.
-    pub fn listener_fd(&self, name: &str) -> Result<OwnedFd, LayerError> {
-        self.duplicate(&self.0.listeners, "listener", name, || {
-            let layer = &self.0.instance.layer;
-            format!("[layer.{layer}] listen = {{ {name} = \"tcp:ADDRESS:PORT\" }}")
         })
     }
 
@@ -192,7 +187,6 @@ impl Layer {
     }
 
     /// What the policy grants of a kind under `name`; `line` is the policy's line that would.
-    #[allow(dead_code)]
     fn granted<'a, T>(
         &'a self,
         kind: &'static str,

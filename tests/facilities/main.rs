@@ -11,6 +11,9 @@
 #[path = "../daemon/harness.rs"]
 mod harness;
 
+mod file;
+mod socket;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::io::Write;
@@ -34,11 +37,13 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] = &[];
+const MODULES: &[(&[Test], &[Function])] =
+    &[(file::TESTS, file::LAYERS), (socket::TESTS, socket::LAYERS)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-layer:"));
+    // A layer, or a helper of the supervisor.
+    let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-"));
     if is_layer || arguments.get(1).is_some_and(|word| word == "--daemon") {
         return daemon(arguments.get(3).map(String::as_str)).main();
     }
