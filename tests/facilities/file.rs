@@ -190,9 +190,7 @@ fn layer_direct(layer: Layer) -> Outcome {
 fn direct() {
     let calls = "[\"@core\", \"@file-read\", \"@file-write\"]";
     let policy = layer("file_direct").replace("[\"@core\", \"ftruncate\", \"pwrite64\"]", calls);
-    let policy = policy
-        .replace("refuse", "env")
-        .replace("env = { fcntl = \"EPERM\" }\n", "");
+    let policy = policy.replace("refuse", "env").replace("env = { fcntl = \"EPERM\" }\n", "");
     let all = "\"read\", \"write\", \"truncate\", \"create\", \"remove\", \"list\"";
     let mut daemon = Daemon::start_with("-", &(policy + &grant("all", all, "")), |directory| {
         let all = directory.join("all");
