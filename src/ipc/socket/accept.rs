@@ -1,15 +1,16 @@
 //! Accepting within the limits that the policy sets.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::net::SocketFlags;
-use rustix::net::sockopt::socket_peercred;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -139,7 +140,8 @@ impl Acceptor {
         let address = address.and_then(|it| std::net::SocketAddr::try_from(it).ok());
         let source = match address {
             Some(address) => address.ip().into(),
-            None => Source::User(socket_peercred(fd.as_fd())?.uid.as_raw()),
+            // Its process number is 0 in this namespace, so only the user tells it apart.
+            None => Source::User(getsockopt(&fd, PeerCredentials)?.uid()),
         };
         let Some(slot) = self.0.sources.enter(source, self.0.plan.per_source) else {
             self.0.closed.fetch_add(1, Ordering::Relaxed);
