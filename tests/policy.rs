@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use cofferdam::policy::diagnostic::Severity;
-use cofferdam::policy::plan::Plan;
+use cofferdam::policy::plan::{CallRule, Plan};
 use cofferdam::policy::{Checked, Inputs, check, check_with};
 use proptest::prelude::*;
 
@@ -196,6 +196,25 @@ fn authority(plan: &Plan) -> BTreeSet<String> {
     acts
 }
 
+/// Calls of `less` that a rule of `whole` with fewer conditions allows too.
+fn covered(less: &Plan, whole: &Plan) -> BTreeSet<String> {
+    let mut acts = BTreeSet::new();
+    for layer in &less.layers {
+        let wide = whole.layers.iter().find(|it| it.name == layer.name);
+        for call in &layer.syscalls {
+            let wide = wide.into_iter().flat_map(|it| &it.syscalls);
+            let wide: Vec<_> =
+                wide.filter(|it| it.number == call.number).flat_map(|it| &it.allow).collect();
+            let is_covered = |rule: &CallRule| {
+                wide.iter().any(|wide| wide.0.iter().all(|condition| rule.0.contains(condition)))
+            };
+            let rules = call.allow.iter().filter(|rule| is_covered(rule));
+            acts.extend(rules.map(|rule| format!("{} calls {} {rule:?}", layer.name, call.number)));
+        }
+    }
+    acts
+}
+
 /// Lines that narrow a grant: without them more is granted, by their meaning. `methods` turns a
 /// channel that says anything into one that says these; `refuse` adds no call, `limits` lowers.
 const NARROWING: [&str; 1] = ["methods"];
@@ -215,7 +234,12 @@ fn taking_a_line_out_never_adds_authority() {
             rest.remove(number);
             let without = check("less.toml", rest.join("\n").as_bytes());
             let Some(less) = without.plan else { continue };
-            let gained: Vec<_> = authority(&less).difference(&whole).cloned().collect();
+            let covered = covered(&less, &plan(&text));
+            let gained: Vec<_> = authority(&less)
+                .difference(&whole)
+                .filter(|act| !covered.contains(*act))
+                .cloned()
+                .collect();
             assert!(gained.is_empty(), "without {line:?} of {}: {gained:?}", path.display());
             checked_lines += 1;
         }

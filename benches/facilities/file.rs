@@ -42,10 +42,12 @@ pub(crate) fn daemon() -> Daemon {
          restart = {{ on = \"never\" }}\n[file.d]\npath = {path:?}\ndeny = [\"*.key\"]\n\
          grant = {{ a = [\"read\", \"write\"] }}\n"
     );
-    Daemon::from_text("bench.toml", &text).settings(bare).blocking_layer("file", measure)
+    Daemon::from_text("bench.toml", &text)
+        .settings(bare)
+        .blocking_layer("file", |layer| measure(&layer))
 }
 
-fn measure(layer: Layer) -> Result<(), String> {
+fn measure(layer: &Layer) -> Result<(), String> {
     use cofferdam::ipc::file::Options;
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let directory = layer.directory("d").map_err(|error| text(&error))?;

@@ -70,6 +70,12 @@ pub struct HeldFile {
 /// The place of the helpers' user in the daemon's range: its last.
 const HELPER: u32 = super::users::RANGE - 1;
 
+impl From<InheritedError> for ImageError {
+    fn from(error: InheritedError) -> Self {
+        Self::Inherited(Box::new(error))
+    }
+}
+
 /// Why the daemon can't begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -97,7 +103,7 @@ pub enum ImageError {
     },
     /// A socket that was passed isn't the policy's.
     #[error(transparent)]
-    Inherited(#[from] InheritedError),
+    Inherited(Box<InheritedError>),
     /// A file isn't there or can't be granted.
     #[error(transparent)]
     Start(#[from] StartError),

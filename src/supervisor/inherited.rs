@@ -1,4 +1,4 @@
-//! Listening sockets that a service manager has bound and passed (sd_listen_fds(3)).
+//! Listening sockets that a service manager has bound and passed (`sd_listen_fds(3)`).
 //!
 //! One is taken for a `listen` of its name or else of its address, and only if it is what the
 //! policy says. One that the policy doesn't know is a mistake, and told: it would be a door that

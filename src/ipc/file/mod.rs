@@ -124,18 +124,12 @@ impl Directory {
             return Err(self.malformed(path, "to open it takes reading, writing or appending"));
         }
         self.expect(path, how)?;
-        match &self.direct {
-            Some(direct) => {
-                let file =
-                    direct.open(path, how).map_err(|error| self.direct_error(path, error))?;
-                Ok(Opened::new(file, None))
-            }
-            None => {
-                let fd =
-                    self.asked.open(how, path).map_err(|error| self.refused(path, how, error))?;
-                Ok(Opened::new(fd.into(), Some(self.place())))
-            }
+        if let Some(direct) = &self.direct {
+            let file = direct.open(path, how).map_err(|error| self.direct_error(path, error))?;
+            return Ok(Opened::new(file, None));
         }
+        let fd = self.asked.open(how, path).map_err(|error| self.refused(path, how, error))?;
+        Ok(Opened::new(fd.into(), Some(self.place())))
     }
 
     /// Opens a file to write at its end, and makes it if it isn't there and `create` is granted.

@@ -23,8 +23,8 @@ impl From<IpAddr> for Source {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
             IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
+                let network = u64::try_from(address.to_bits() >> 64).unwrap_or(0);
+                Self::V6(network.to_be_bytes())
             }
         }
     }
@@ -112,12 +112,12 @@ mod tests {
         let near: Source = "2001:db8::ffff:1".parse::<IpAddr>().unwrap().into();
         assert_eq!((one, other), (same, near));
         let first = sources.enter(one, Some(2)).unwrap();
-        let _second = sources.enter(one, Some(2)).unwrap();
+        let second = sources.enter(one, Some(2)).unwrap();
         assert!(sources.enter(one, Some(2)).is_none());
         assert!(sources.enter(other, Some(2)).is_some());
         drop(first);
         assert!(sources.enter(one, Some(2)).is_some());
-        drop(_second);
+        drop(second);
         assert!(sources.0.lock().unwrap().is_empty());
     }
 

@@ -93,7 +93,7 @@ fn unusable(
     let appends = rights.value.iter().any(|held| held.value == FileRight::Append);
     if appends || !file.deny.is_empty() || file.max_open.is_some() {
         // The supervisor opens it, and that takes none of the layer's calls.
-        return false;
+        return true;
     }
     let needs = |right: FileRight, some: &[&str], out: &mut Diagnostics| {
         let held = rights.value.iter().find(|held| held.value == right);

@@ -65,9 +65,9 @@ impl Supervisor<'_> {
         }
         mark::reached("file.open.granted");
 
-        let opened = &mut child.opened;
+        let held = &mut child.opened;
         let gives = how & (open::READ | open::WRITE | open::APPEND | open::DRAFT) != 0;
-        let count = opened.counts.get(&number).copied().unwrap_or(0);
+        let count = held.counts.get(&number).copied().unwrap_or(0);
         if gives && file.max_open.is_some_and(|most| count >= most) {
             return Err(Refusal::Limit);
         }
@@ -76,12 +76,12 @@ impl Supervisor<'_> {
             open::LIST => folder.list(path, |name| denied(&file.deny, name).is_some()).map(Some),
             open::DRAFT => folder.draft().and_then(|draft| {
                 let copy = draft.try_clone()?;
-                opened.draft = Some((number, draft));
+                held.draft = Some((number, draft));
                 mark::reached("file.replace.drafted");
                 Ok(Some(copy))
             }),
             open::REPLACE => {
-                let draft = opened.draft.take().filter(|(of, _)| *of == number);
+                let draft = held.draft.take().filter(|(of, _)| *of == number);
                 let (_, draft) = draft.ok_or(Refusal::Malformed)?;
                 mark::reached("file.replace.asked");
                 folder.replace(&draft, path).map(|()| None)
@@ -93,7 +93,7 @@ impl Supervisor<'_> {
             FolderError::System(errno) => Refusal::System(errno.raw_os_error()),
         })?;
         if gives {
-            opened.counts.insert(number, count.saturating_add(1));
+            held.counts.insert(number, count.saturating_add(1));
         }
         Ok(done)
     }

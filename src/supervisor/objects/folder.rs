@@ -100,15 +100,15 @@ impl Folder {
     ) -> Result<Option<OwnedFd>, FolderError> {
         let pinned = self.pin(path, access.make)?;
         mark::reached("file.open.pinned");
-        let opened = access.flags.map(|flags| reopen(&pinned, flags, access.truncates, opener));
-        let opened = opened.transpose()?;
+        let open = |flags| reopen(&pinned, flags, access.truncates, opener);
+        let file = access.flags.map(open).transpose()?;
         if access.cut {
             let writing = reopen(&pinned, OFlags::WRONLY, true, None)?;
             mark::reached("file.truncate.begun");
             rustix::fs::ftruncate(&writing, 0)?;
             mark::reached("file.truncate.cut");
         }
-        Ok(opened)
+        Ok(file)
     }
 
     /// A handle on a regular file that opens nothing yet, so that a device or a FIFO notices
@@ -124,10 +124,10 @@ impl Folder {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | ALWAYS;
             match rustix::fs::openat2(&self.root, OsStr::from_bytes(path), flags, OWN, RESOLVE) {
                 Err(Errno::EXIST) if make != Some(true) => {}
-                made => {
-                    let made = made?;
+                new => {
+                    let new = new?;
                     mark::reached("file.create.made");
-                    return Ok(made);
+                    return Ok(new);
                 }
             }
         }
@@ -147,7 +147,10 @@ impl Folder {
         match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {
                 match link(draft, &parent, name) {
-                    Ok(()) => return Ok(mark::reached("file.replace.made")),
+                    Ok(()) => {
+                        mark::reached("file.replace.made");
+                        return Ok(());
+                    }
                     // Somebody was faster: then it is replaced.
                     Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno.into()),
