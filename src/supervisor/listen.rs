@@ -2,6 +2,7 @@
 //! has ended: a restarting layer refuses no connection, it only accepts it later.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -21,13 +22,16 @@ pub struct Listening {
     /// Its name in the policy.
     pub name: Name,
     address: ListenAddress,
+    /// For TCP, where it is bound: the policy may leave the port to the kernel.
+    bound: Option<SocketAddr>,
     socket: OwnedFd,
 }
 
 impl Listening {
     /// Holds a socket that [`bind`] has made, or that was passed to this process.
     pub fn new(plan: &ListenPlan, socket: OwnedFd) -> Self {
-        Self { name: plan.name.clone(), address: plan.address.clone(), socket }
+        let bound = bound(&socket);
+        Self { name: plan.name.clone(), address: plan.address.clone(), bound, socket }
     }
 
     /// A descriptor for another life, which finds the socket as the first one did, whatever a
@@ -36,8 +40,7 @@ impl Listening {
         mark::reached("socket.listen.handing-over");
         if self.is_deaf() {
             match &self.address {
-                // Its port is still its own.
-                ListenAddress::Tcp(_) => net::listen(&self.socket, BACKLOG)?,
+                ListenAddress::Tcp(_) => self.listen_again()?,
                 ListenAddress::Unix(_) => self.socket = bind(&self.address)?,
                 ListenAddress::Udp(_) => {}
             }
@@ -52,6 +55,19 @@ impl Listening {
             sockopt::set_socket_linger(&self.socket, None)?;
         }
         self.socket.try_clone()
+    }
+
+    /// A TCP socket that was shut down keeps a port that was asked for, and gives back one that
+    /// the kernel chose.
+    fn listen_again(&self) -> io::Result<()> {
+        if let Some(wanted) = self.bound {
+            match net::bind(&self.socket, &wanted) {
+                // It has kept it.
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(net::listen(&self.socket, BACKLOG)?)
     }
 
     /// Whether somebody has shut it down (shutdown(2)).
@@ -69,6 +85,10 @@ impl Listening {
             ListenAddress::Udp(_) => false,
         }
     }
+}
+
+fn bound(socket: &OwnedFd) -> Option<SocketAddr> {
+    net::getsockname(socket).ok().and_then(|address| address.try_into().ok())
 }
 
 /// Binds `address`; the descriptor is non-blocking and close-on-exec.
@@ -96,7 +116,7 @@ pub fn bind(address: &ListenAddress) -> io::Result<OwnedFd> {
     }
 }
 
-fn socket(address: std::net::SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+fn socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let (family, v6) =
         if address.is_ipv6() { (AddressFamily::INET6, true) } else { (AddressFamily::INET, false) };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn words_mean_acts_where_they_make_sense() {
-        assert_eq!(meant("open", "file.key").len(), 7);
+        assert_eq!(meant("open", "file.key").len(), 8);
         assert_eq!(meant("read", "file.key"), [Act::Read]);
         assert_eq!(meant("open", "region.a"), []);
         assert_eq!(meant("map", "region.a"), [Act::Read, Act::Write]);
