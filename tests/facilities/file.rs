@@ -623,7 +623,7 @@ fn replaces() {
             kept = Some(directory.join("folder"));
         });
         let folder = kept.unwrap();
-        for life in 1..=15 {
+        for life in 1..=8 {
             let pid = daemon.confined(&format!("a/0.g{life}"));
             daemon.line("replacing");
             for _ in 0..5 {
