@@ -19,6 +19,7 @@ name = "core"
 [layer.attacker]
 run      = "attacker"
 syscalls = ["@core", "@thread", "shutdown"]
+because  = "it tries to shut its control socket down"
 limits   = { memory = "64MiB", files = 200, tasks = 8 }
 restart  = { on = "always", max = 5, within = "10s" }
 optional = ["cgroup"]

@@ -3,23 +3,36 @@
 //!
 //! `cargo bench --bench facilities [-- NAME]`
 
-#![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_precision_loss, missing_docs)]
 
+mod file;
 mod memory;
 mod pipe;
 mod queue;
 
+use std::process::ExitCode;
+
 type Bench = (&'static str, fn());
 
-const BENCHES: &[Bench] =
-    &[("queue", queue::run), ("memory", memory::bench), ("pipe", pipe::bench)];
+const BENCHES: &[Bench] = &[
+    ("file", file::bench),
+    ("queue", queue::run),
+    ("memory", memory::bench),
+    ("pipe", pipe::bench),
+];
 
-fn main() {
+fn main() -> ExitCode {
+    // A daemon that a bench has started, or a layer of it.
     let arguments: Vec<String> = std::env::args().collect();
+    let is_ours = arguments.first().is_some_and(|name| name.starts_with("cofferdam-"));
+    if is_ours || arguments.get(1).is_some_and(|word| word == "--daemon-file") {
+        return file::daemon().main();
+    }
     if let [_, role, mode, size] = &arguments[..]
         && role == "pipe-reader"
     {
-        return pipe::reader(mode, size.parse().unwrap_or(0));
+        pipe::reader(mode, size.parse().unwrap_or(0));
+        return ExitCode::SUCCESS;
     }
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     for (name, bench) in BENCHES {
@@ -27,4 +40,5 @@ fn main() {
             bench();
         }
     }
+    ExitCode::SUCCESS
 }

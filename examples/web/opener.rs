@@ -1,7 +1,7 @@
 //! The opener: from request paths to descriptors, beneath the document root and nowhere else.
 
 use std::error::Error;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
@@ -12,7 +12,7 @@ use crate::path::SitePath;
 use crate::protocol::{Found, OpenReply, OpenRequest};
 use crate::requests::Requests;
 use cofferdam::Layer;
-use cofferdam::ipc::file::Directory;
+use cofferdam::ipc::file::{Directory, Opened};
 use cofferdam::ipc::message::Message;
 
 /// The layer's function.
@@ -33,7 +33,7 @@ pub(crate) async fn opener(layer: Layer) -> Result<(), Box<dyn Error>> {
 }
 
 /// Opens what a request path names: a file, or the index page of a directory.
-fn open(site: &Directory, request: &str) -> (OpenReply, Option<File>) {
+fn open(site: &Directory, request: &str) -> (OpenReply, Option<Opened>) {
     let Ok(path) = SitePath::parse(request) else { return (OpenReply::Malformed, None) };
     let name = if path.directory { path.index() } else { path.path.clone() };
     match site.open_read(&name) {
@@ -41,10 +41,10 @@ fn open(site: &Directory, request: &str) -> (OpenReply, Option<File>) {
         Err(error) if error.kind() == io::ErrorKind::IsADirectory && !path.directory => {
             match site.open_read(&path.index()) {
                 Ok(_) => (OpenReply::Moved { to: path.as_directory() }, None),
-                Err(error) => (failure(&error), None),
+                Err(error) => (failure(&error.into()), None),
             }
         }
-        Err(error) => (failure(&error), None),
+        Err(error) => (failure(&error.into()), None),
     }
 }
 

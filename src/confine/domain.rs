@@ -79,6 +79,6 @@ fn open(place: &Place) -> io::Result<Option<(OwnedFd, bool)>> {
     }
 }
 
-fn into_io(error: RulesetError) -> io::Error {
+pub(super) fn into_io(error: RulesetError) -> io::Error {
     io::Error::from_raw_os_error(*landlock::Errno::from(error))
 }

@@ -17,6 +17,7 @@
 pub mod cgroup;
 mod domain;
 mod error;
+pub mod helper;
 mod identity;
 pub mod init;
 pub mod limits;

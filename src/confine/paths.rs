@@ -105,7 +105,7 @@ impl Place {
     pub fn mount_flags(&self) -> MountFlags {
         let changes = |right: &FileRight| match right {
             FileRight::Write | FileRight::Truncate | FileRight::Create | FileRight::Remove => true,
-            FileRight::Read | FileRight::List | FileRight::Execute => false,
+            FileRight::Read | FileRight::List | FileRight::Execute | FileRight::Append => false,
         };
         MountFlags {
             // A device is written to through a read-only mount all the same.
@@ -133,6 +133,8 @@ fn bits(right: FileRight) -> BitFlags<AccessFs> {
         FileRight::Remove => AccessFs::RemoveFile | AccessFs::RemoveDir,
         FileRight::List => AccessFs::ReadDir.into(),
         FileRight::Execute => AccessFs::Execute.into(),
+        // It has no such right: what grants it is brokered.
+        FileRight::Append => BitFlags::empty(),
     }
 }
 

@@ -8,3 +8,4 @@ pub mod message;
 pub mod pipe;
 pub mod queue;
 pub mod region;
+pub mod socket;

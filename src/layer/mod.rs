@@ -16,7 +16,6 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::confine::receipt::Receipt;
@@ -26,7 +25,9 @@ use crate::ipc::file::Directory;
 use crate::ipc::message::{Channel, Violation};
 use crate::ipc::pipe::Pipe;
 use crate::ipc::queue::Queue;
+use crate::policy::plan::FilePlan;
 
+pub use facilities::LayerConnectError;
 pub use run::{Function, LayerResult};
 
 /// A running layer, and all that it may reach.
@@ -83,6 +84,14 @@ pub enum LayerError {
     /// What is asked of a grant is more than it allows.
     #[error(transparent)]
     Policy(#[from] Violation),
+    /// Our caller's mistake: the policy grants it for another use.
+    #[error("`{line}`: {why}")]
+    Misused {
+        /// The policy's line.
+        line: String,
+        /// What doesn't fit.
+        why: String,
+    },
     /// The system refused.
     #[error("{what}: {error}")]
     System {
@@ -123,20 +132,6 @@ impl Layer {
         })
     }
 
-    /// The TCP listener `name`, which the supervisor has bound. Needs the tokio runtime.
-    pub fn listener(&self, name: &str) -> Result<TcpListener, LayerError> {
-        let fd = self.listener_fd(name)?;
-        TcpListener::from_std(fd.into()).map_err(|error| system("listener", name, error))
-    }
-
-    /// The listening socket `name` of any kind, non-blocking.
-    pub fn listener_fd(&self, name: &str) -> Result<OwnedFd, LayerError> {
-        self.duplicate(&self.0.listeners, "listener", name, || {
-            let layer = &self.0.instance.layer;
-            format!("[layer.{layer}] listen = {{ {name} = \"tcp:ADDRESS:PORT\" }}")
-        })
-    }
-
     /// The file `name`, opened by the supervisor with the granted rights.
     ///
     /// All handles to it share one file position.
@@ -146,10 +141,17 @@ impl Layer {
 
     /// The directory `name`.
     pub fn directory(&self, name: &str) -> Result<Directory, LayerError> {
-        let Some(path) = self.0.directories.get(name) else {
+        let shared = &self.0;
+        let layer = &shared.instance.layer;
+        let file = shared.share.files.iter().find(|it| it.plan.name == *name);
+        let is_directory =
+            |plan: &FilePlan| shared.directories.contains_key(name) || plan.is_brokered(layer);
+        let Some(file) = file.filter(|it| is_directory(&it.plan)) else {
             return Err(self.not_granted("directory", name, self.file_line(name)));
         };
-        Directory::open(path).map_err(|error| system("directory", name, error))
+        let broker = Arc::clone(&shared.broker);
+        Directory::new(file.number, file.plan.clone(), layer.clone(), broker)
+            .map_err(|error| system("directory", name, error))
     }
 
     /// Waits until the supervisor asks this layer to finish. Then it has the daemon's grace time

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ident::Name;
 use crate::policy::plan::{
-    FifoPlan, FilePlan, MappedFilePlan, PipePlan, Plan, QueuePlan, RegionPlan, SemaphorePlan,
-    SignalPlan,
+    ConnectPlan, FifoPlan, FilePlan, ListenPlan, MappedFilePlan, PipePlan, Plan, QueuePlan,
+    RegionPlan, SemaphorePlan, SignalPlan,
 };
 
 /// A part of the plan, with its number there.
@@ -22,6 +22,10 @@ pub struct Numbered<T> {
 pub struct Share {
     /// Files and directories that it holds rights on.
     pub files: Vec<Numbered<FilePlan>>,
+    /// Its listening sockets.
+    pub listen: Vec<ListenPlan>,
+    /// Addresses that it is connected to; the number is the place among its own.
+    pub connect: Vec<Numbered<ConnectPlan>>,
     /// Signals that it sends or receives.
     pub signals: Vec<Numbered<SignalPlan>>,
     /// Queues that it sends on or receives from.
@@ -49,7 +53,10 @@ impl Share {
                 .collect()
         }
         let all = &plan.facilities;
+        let own = plan.layers.iter().find(|it| it.name == *layer);
         Self {
+            listen: own.map(|it| it.listen.clone()).unwrap_or_default(),
+            connect: own.map(|it| pick(&it.connect, |_| true)).unwrap_or_default(),
             files: pick(&plan.files, |it| it.grant.contains_key(layer)),
             signals: pick(&all.signals, |it| it.from == *layer || it.to == *layer),
             queues: pick(&all.queues, |it| it.send.contains(layer) || it.receive.contains(layer)),

@@ -9,6 +9,7 @@
 //! or know whether a path exists.
 #![forbid(unsafe_code)]
 
+pub mod beneath;
 pub mod check;
 pub mod code;
 pub mod defaults;

@@ -1,6 +1,6 @@
 //! What a policy may say and nothing does yet.
 
-use super::plan::{Audit, FilePlan, LayerPlan, Plan, Transport};
+use super::plan::{Audit, Plan, Transport};
 
 /// What a plan asks for and this library can't give yet, one sentence each, beginning with the
 /// policy's own name of the thing. Empty: the daemon can start.
@@ -12,11 +12,6 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
     let mut tell = |place: String, what: &str| {
         missing.push(format!("[{place}] {what} is not built yet: take it out to start the daemon"));
     };
-    for layer in &plan.layers {
-        for (key, what) in of_layer(layer) {
-            tell(format!("layer.{}", layer.name), &format!("`{key}`: {what}"));
-        }
-    }
     for channel in &plan.channels {
         let place = format!("channel.{}", channel.name);
         if channel.audit != Audit::None {
@@ -29,33 +24,8 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
             tell(place.clone(), "`transport`: the ring");
         }
     }
-    for file in &plan.files {
-        for key in of_file(file) {
-            tell(format!("file.{}", file.name), &format!("`{key}`: opening through the broker"));
-        }
-    }
     let all = &plan.facilities;
     all.signals.iter().for_each(|it| tell(format!("signal.{}", it.name), "a signal grant"));
     all.semaphores.iter().for_each(|it| tell(format!("semaphore.{}", it.name), "a semaphore"));
     missing
-}
-
-fn of_layer(layer: &LayerPlan) -> Vec<(String, &'static str)> {
-    let mut keys = Vec::new();
-    for socket in &layer.listen {
-        if socket.rate.is_some() {
-            keys.push((format!("listen.{}.rate", socket.name), "a limit on connections"));
-        }
-        if socket.per_source.is_some() {
-            keys.push((format!("listen.{}.per-source", socket.name), "a limit on connections"));
-        }
-    }
-    let connect = layer.connect.iter();
-    keys.extend(connect.map(|one| (format!("connect.{}", one.name), "a connection made outside")));
-    keys
-}
-
-fn of_file(file: &FilePlan) -> Vec<&'static str> {
-    let keys = [("deny", !file.deny.is_empty()), ("max-open", file.max_open.is_some())];
-    keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
 }

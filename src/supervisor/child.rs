@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Pid, Signal};
 
+use super::broker::Opened;
 use super::denials::Culprit;
 use super::log::{Log, Pipe, PipeState};
 use super::roster::Ending;
@@ -41,6 +42,8 @@ pub struct Child {
     pub deadline: Option<Instant>,
     /// What it said last of its own end.
     pub last_words: Option<FromLayer>,
+    /// What the broker has opened for it.
+    pub opened: Opened,
     /// It has closed its end of the control socket, or sent a message of no bytes, which looks the
     /// same: nothing is heard from it any more.
     pub mute: bool,

@@ -5,8 +5,9 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::inherited::Inherited;
 use super::log::Log;
-use super::{Outcome, Supervisor, policy_file};
+use super::{Outcome, Supervisor, policy_file, resolver};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
@@ -150,6 +151,9 @@ impl Daemon {
         if enter::is_layer() {
             return enter::main(&self.functions);
         }
+        if resolver::is_resolver() {
+            return resolver::main();
+        }
         let mut log = Log::default();
         let outcome = self.supervise(&mut log);
         let code = match outcome {
@@ -168,6 +172,7 @@ impl Daemon {
     }
 
     fn supervise(self, log: &mut Log) -> Result<Outcome, Refusal> {
+        let inherited = Inherited::take().map_err(|error| Refusal::system(error.to_string()))?;
         // What a program embeds has nothing beside it that it could include.
         let in_a_file = matches!(self.source, Source::File(_));
         let setup = match self.source {
@@ -203,7 +208,7 @@ impl Daemon {
         if !unbound.is_empty() {
             return Err(Refusal::finding(unbound));
         }
-        let mut supervisor = Supervisor::new(plan, settings, log)
+        let mut supervisor = Supervisor::new(plan, settings, inherited, log)
             .map_err(|error| Refusal::system(error.to_string()))?;
         supervisor.receipts = self.receipts || setup.receipts;
         Ok(supervisor.run())

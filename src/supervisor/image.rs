@@ -1,13 +1,15 @@
 //! What every life of a layer has in common, compiled before the first one begins.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
-use super::listen;
+use super::inherited::{Inherited, InheritedError};
+use super::listen::{self, Listening};
 use super::spawn::StartError;
 use super::users::Users;
 use crate::confine::cgroup::{self, Group};
@@ -19,6 +21,7 @@ use crate::ipc::message::Side;
 use crate::layer::share::Share;
 use crate::layer::slice::ChannelSlice;
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
+use crate::sys::opener::Opener;
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
 
 /// What all layers of this daemon stand on.
@@ -49,7 +52,7 @@ pub struct Image {
     pub(super) directories: Vec<(Name, String)>,
     pub(super) settings: Rc<[u8]>,
     /// Its listening sockets.
-    pub listeners: Vec<(Name, OwnedFd)>,
+    pub listeners: Vec<Listening>,
     /// Files that are handed to it open.
     pub files: Vec<HeldFile>,
     first_uid: u32,
@@ -61,6 +64,16 @@ pub struct HeldFile {
     pub name: Name,
     path: String,
     flags: OFlags,
+    truncates: bool,
+}
+
+/// The place of the helpers' user in the daemon's range: its last.
+const HELPER: u32 = super::users::RANGE - 1;
+
+impl From<InheritedError> for ImageError {
+    fn from(error: InheritedError) -> Self {
+        Self::Inherited(Box::new(error))
+    }
 }
 
 /// Why the daemon can't begin.
@@ -88,6 +101,9 @@ pub enum ImageError {
         /// A way out.
         hint: &'static str,
     },
+    /// A socket that was passed isn't the policy's.
+    #[error(transparent)]
+    Inherited(Box<InheritedError>),
     /// A file isn't there or can't be granted.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -116,8 +132,13 @@ impl Ground {
     }
 }
 
-/// Compiles every layer and binds every socket.
-pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<Image>, ImageError> {
+/// Compiles every layer and binds every socket that wasn't passed to this process.
+pub fn compile(
+    plan: &Plan,
+    policy: PolicyId,
+    settings: Vec<u8>,
+    mut inherited: Inherited,
+) -> Result<Vec<Image>, ImageError> {
     let ground = Rc::new(Ground::survey(plan)?);
     let settings: Rc<[u8]> = settings.into();
     let mut next_uid = ground.users.as_ref().map_or(0, |users| users.first);
@@ -135,7 +156,7 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
             grants: Vec::new(),
             directories: Vec::new(),
             settings: Rc::clone(&settings),
-            listeners: listeners_of(layer)?,
+            listeners: listeners_of(layer, &mut inherited)?,
             files: Vec::new(),
             first_uid: next_uid,
         };
@@ -145,6 +166,7 @@ pub fn compile(plan: &Plan, policy: PolicyId, settings: Vec<u8>) -> Result<Vec<I
         next_uid += u32::from(layer.instances);
         images.push(image);
     }
+    inherited.end()?;
     Ok(images)
 }
 
@@ -171,10 +193,15 @@ fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {
         .collect()
 }
 
-fn listeners_of(layer: &LayerPlan) -> Result<Vec<(Name, OwnedFd)>, ImageError> {
-    let bind = |listen: &crate::policy::plan::ListenPlan| match listen::bind(&listen.address) {
-        Ok(socket) => Ok((listen.name.clone(), socket)),
-        Err(error) => Err(ImageError::Listen {
+fn listeners_of(
+    layer: &LayerPlan,
+    inherited: &mut Inherited,
+) -> Result<Vec<Listening>, ImageError> {
+    let mut listeners = Vec::new();
+    for listen in &layer.listen {
+        let passed = inherited.find(&layer.name, listen)?;
+        let socket = passed.map_or_else(|| listen::bind(&listen.address), Ok);
+        let socket = socket.map_err(|error| ImageError::Listen {
             layer: layer.name.clone(),
             name: listen.name.clone(),
             address: listen.address.clone(),
@@ -186,9 +213,10 @@ fn listeners_of(layer: &LayerPlan) -> Result<Vec<(Name, OwnedFd)>, ImageError> {
                 _ => "",
             },
             error,
-        }),
-    };
-    layer.listen.iter().map(bind).collect()
+        })?;
+        listeners.push(Listening::new(listen, socket));
+    }
+    Ok(listeners)
 }
 
 impl Image {
@@ -203,6 +231,12 @@ impl Image {
             .map_err(refuse)?;
         let by_path = matches!(self.plan.program, Program::Exec(_));
         match kind {
+            // The broker opens what lies beneath.
+            FileType::Directory if file.is_brokered(&self.plan.name) => {}
+            FileType::RegularFile if file.max_open.is_some() || !file.deny.is_empty() => {
+                let what = "`deny` and `max-open` are for directories, and this is a file";
+                return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
+            }
             FileType::Directory | FileType::RegularFile
                 if by_path || kind == FileType::Directory =>
             {
@@ -210,7 +244,13 @@ impl Image {
                 self.directories.push((name, path));
             }
             FileType::RegularFile => {
-                let held = HeldFile { name, path, flags: access(rights) };
+                let Some(flags) = access(rights) else {
+                    let what = "one descriptor can't both read and append alone: grant the \
+                                directory that it lies in";
+                    return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
+                };
+                let truncates = rights.contains(&FileRight::Truncate);
+                let held = HeldFile { name, path, flags, truncates };
                 held.open()?;
                 self.files.push(held);
             }
@@ -234,6 +274,11 @@ impl Image {
         }
     }
 
+    /// The user of helpers: the one after those of all layers. `None` for an ordinary user.
+    pub(super) fn helper_uid(&self) -> Option<u32> {
+        self.ground.users.as_ref().map(|users| users.first + HELPER)
+    }
+
     /// A fresh cgroup for `instance`, where there can be one.
     pub(super) fn group(&self, instance: &Instance) -> io::Result<Option<Group>> {
         self.ground.groups.make(&instance.to_string().replace('/', "-"), &self.plan.limits)
@@ -246,7 +291,7 @@ impl HeldFile {
         open(&self.path, self.flags)
             .and_then(|fd| {
                 if File::from(fd.try_clone()?).metadata()?.is_file() {
-                    Ok(fd)
+                    self.limited(fd)
                 } else {
                     Err(io::Error::new(
                         io::ErrorKind::InvalidInput,
@@ -259,6 +304,19 @@ impl HeldFile {
                 path: self.path.clone(),
                 error,
             })
+    }
+}
+
+impl HeldFile {
+    /// The same file by a descriptor that can't truncate it, where the policy grants only to
+    /// write. Where the kernel has no such thing, the layer's filter stands alone.
+    fn limited(&self, fd: OwnedFd) -> io::Result<OwnedFd> {
+        let writes = self.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        let (true, false, Ok(opener)) = (writes, self.truncates, Opener::new()) else {
+            return Ok(fd);
+        };
+        let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+        opener.open(&path, (self.flags | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
     }
 }
 
@@ -278,11 +336,16 @@ fn open(path: &str, access: OFlags) -> io::Result<OwnedFd> {
     })
 }
 
-fn access(rights: &[FileRight]) -> OFlags {
+/// `None`: to read and to append alone can't be one descriptor, for memory that is mapped by one
+/// that reads and writes is written anywhere.
+fn access(rights: &[FileRight]) -> Option<OFlags> {
     let writes = rights.iter().any(|r| matches!(r, FileRight::Write | FileRight::Truncate));
-    match (rights.contains(&FileRight::Read), writes) {
-        (true, true) => OFlags::RDWR,
-        (false, true) => OFlags::WRONLY,
-        _ => OFlags::RDONLY,
-    }
+    let appends = rights.contains(&FileRight::Append);
+    Some(match (rights.contains(&FileRight::Read), writes, appends) {
+        (true, true, _) => OFlags::RDWR,
+        (false, true, _) => OFlags::WRONLY,
+        (true, false, true) => return None,
+        (false, false, true) => OFlags::WRONLY | OFlags::APPEND,
+        (_, false, false) => OFlags::RDONLY,
+    })
 }

@@ -2,16 +2,94 @@
 //! has ended: a restarting layer refuses no connection, it only accepts it later.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::policy::plan::ListenAddress;
+use crate::ident::Name;
+use crate::mark;
+use crate::policy::plan::{ListenAddress, ListenPlan};
 
 /// Connections that wait to be accepted. The kernel takes the lower of this and
 /// `net.core.somaxconn` (listen(2)).
 const BACKLOG: i32 = 4096;
+
+/// A socket that a layer's copies and lives share.
+#[derive(Debug)]
+pub struct Listening {
+    /// Its name in the policy.
+    pub name: Name,
+    address: ListenAddress,
+    /// For TCP, where it is bound: the policy may leave the port to the kernel.
+    bound: Option<SocketAddr>,
+    socket: OwnedFd,
+}
+
+impl Listening {
+    /// Holds a socket that [`bind`] has made, or that was passed to this process.
+    pub fn new(plan: &ListenPlan, socket: OwnedFd) -> Self {
+        let bound = bound(&socket);
+        Self { name: plan.name.clone(), address: plan.address.clone(), bound, socket }
+    }
+
+    /// A descriptor for another life, which finds the socket as the first one did, whatever a
+    /// former one has done to it.
+    pub fn hand_over(&mut self) -> io::Result<OwnedFd> {
+        mark::reached("socket.listen.handing-over");
+        if self.is_deaf() {
+            match &self.address {
+                ListenAddress::Tcp(_) => self.listen_again()?,
+                ListenAddress::Unix(_) => self.socket = bind(&self.address)?,
+                ListenAddress::Udp(_) => {}
+            }
+            mark::reached("socket.listen.revived");
+        }
+        rustix::io::ioctl_fionbio(&self.socket, true)?;
+        for timeout in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
+            sockopt::set_socket_timeout(&self.socket, timeout, None)?;
+        }
+        if !matches!(self.address, ListenAddress::Unix(_)) {
+            // What is accepted inherits it, and would lose its last bytes.
+            sockopt::set_socket_linger(&self.socket, None)?;
+        }
+        self.socket.try_clone()
+    }
+
+    /// A TCP socket that was shut down keeps a port that was asked for, and gives back one that
+    /// the kernel chose.
+    fn listen_again(&self) -> io::Result<()> {
+        if let Some(wanted) = self.bound {
+            match net::bind(&self.socket, &wanted) {
+                // It has kept it.
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(net::listen(&self.socket, BACKLOG)?)
+    }
+
+    /// Whether somebody has shut it down (shutdown(2)).
+    fn is_deaf(&self) -> bool {
+        match &self.address {
+            ListenAddress::Tcp(_) => !sockopt::socket_acceptconn(&self.socket).unwrap_or(true),
+            // It goes on saying that it listens, and refuses whoever comes.
+            ListenAddress::Unix(path) => {
+                use rustix::event::{PollFd, PollFlags, Timespec, poll};
+                let mut polled = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+                let hung_up = poll(&mut polled, Some(&Timespec::default())).is_ok()
+                    && polled[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP);
+                hung_up && std::fs::remove_file(path).is_ok()
+            }
+            ListenAddress::Udp(_) => false,
+        }
+    }
+}
+
+fn bound(socket: &OwnedFd) -> Option<SocketAddr> {
+    net::getsockname(socket).ok().and_then(|address| address.try_into().ok())
+}
 
 /// Binds `address`; the descriptor is non-blocking and close-on-exec.
 pub fn bind(address: &ListenAddress) -> io::Result<OwnedFd> {
@@ -20,6 +98,7 @@ pub fn bind(address: &ListenAddress) -> io::Result<OwnedFd> {
             let fd = socket(*address, SocketType::STREAM)?;
             sockopt::set_socket_reuseaddr(&fd, true)?;
             net::bind(&fd, address)?;
+            mark::reached("socket.listen.bound");
             net::listen(&fd, BACKLOG)?;
             Ok(fd)
         }
@@ -37,7 +116,7 @@ pub fn bind(address: &ListenAddress) -> io::Result<OwnedFd> {
     }
 }
 
-fn socket(address: std::net::SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+fn socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let (family, v6) =
         if address.is_ipv6() { (AddressFamily::INET6, true) } else { (AddressFamily::INET, false) };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -69,6 +148,10 @@ fn remove_stale(path: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn plan(address: ListenAddress) -> ListenPlan {
+        ListenPlan { name: Name::new("door").unwrap(), address, rate: None, per_source: None }
+    }
+
     #[test]
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
@@ -82,5 +165,34 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         bind(&address).unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn what_was_shut_down_listens_again_in_the_next_life() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s").to_str().unwrap().to_owned();
+        let fresh = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let mut tcp = Listening::new(&plan(fresh.clone()), bind(&fresh).unwrap());
+        let unix = ListenAddress::Unix(path.clone());
+        let mut unix = Listening::new(&plan(unix.clone()), bind(&unix).unwrap());
+        let address = std::net::TcpListener::from(tcp.socket.try_clone().unwrap()).local_addr();
+        let address = address.unwrap();
+        for _ in 0..3 {
+            for listening in [&tcp, &unix] {
+                net::shutdown(&listening.socket, net::Shutdown::Both).unwrap();
+                rustix::io::ioctl_fionbio(&listening.socket, false).unwrap();
+            }
+            std::net::TcpStream::connect(address).unwrap_err();
+            UnixStream::connect(&path).unwrap_err();
+            let again = std::net::TcpListener::from(tcp.hand_over().unwrap());
+            std::net::TcpStream::connect(address).unwrap();
+            again.accept().unwrap();
+            assert_eq!(again.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            let again = UnixListener::from(unix.hand_over().unwrap());
+            UnixStream::connect(&path).unwrap();
+            again.accept().unwrap();
+            // One that nothing was done to stays what it is.
+            assert!(!unix.is_deaf() && !tcp.is_deaf());
+        }
     }
 }

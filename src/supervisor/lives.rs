@@ -75,6 +75,9 @@ impl Supervisor<'_> {
                 (Ok(Some(FromLayer::Release { semaphore, fence })), Stage::Serving(_)) => {
                     self.released(place, semaphore, fence);
                 }
+                (Ok(Some(FromLayer::Closed { file })), Stage::Serving(_)) => {
+                    self.closed(place, file);
+                }
                 (Ok(Some(FromLayer::Withdraw { request })), Stage::Serving(_)) => {
                     self.withdrawn(place, request);
                 }
@@ -118,10 +121,11 @@ impl Supervisor<'_> {
 
     /// Gives a confined layer what it holds from the start, and its peers.
     fn hand_over(&mut self, place: usize) -> Result<(), StartError> {
-        let image = &self.images[self.places[place].seat.layer];
+        let image = &mut self.images[self.places[place].seat.layer];
         let mut messages = Vec::new();
-        for (name, socket) in &image.listeners {
-            messages.push((ToLayer::Listener(name.clone()), socket.try_clone()?));
+        for listening in &mut image.listeners {
+            let socket = listening.hand_over()?;
+            messages.push((ToLayer::Listener(listening.name.clone()), socket));
         }
         for file in &image.files {
             messages.push((ToLayer::File(file.name.clone()), file.open()?));
@@ -159,6 +163,7 @@ impl Supervisor<'_> {
         mark::reached("supervisor.bury.reaped");
         self.report(&child, ending);
         self.leftovers.extend(child.cgroup.take());
+        self.forget_connections(&child.instance);
         self.announce_departure(&child);
         mark::reached("supervisor.bury.announced");
         if matches!(child.last_words, Some(FromLayer::Failed(_))) {

@@ -11,6 +11,7 @@ mod child;
 mod daemon;
 mod denials;
 mod image;
+mod inherited;
 mod listen;
 mod lives;
 mod lockdown;
@@ -19,6 +20,7 @@ mod objects;
 mod peers;
 mod pipes;
 pub mod policy_file;
+mod resolver;
 mod roster;
 mod signals;
 mod spawn;
@@ -33,9 +35,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use daemon::{Daemon, Setup};
 
+use self::broker::Connector;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
 use self::image::Image;
+use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
 use self::roster::Seat;
@@ -82,6 +86,7 @@ struct Supervisor<'a> {
     plan: Plan,
     images: Vec<Image>,
     objects: Objects,
+    connector: Connector,
     /// Ends of programs' pipes that wait for the other side.
     ends: Vec<pipes::WaitingEnd>,
     /// Places of layers that have ended in order and were left down.
@@ -121,15 +126,21 @@ enum Source {
     Process(usize),
     Control(usize),
     Output(usize, usize),
+    Connection(u64),
 }
 
 impl<'a> Supervisor<'a> {
     /// Compiles the plan, binds its sockets and locks the supervisor up.
-    fn new(plan: Plan, settings: Vec<u8>, log: &'a mut Log) -> Result<Self, StartUp> {
+    fn new(
+        plan: Plan,
+        settings: Vec<u8>,
+        inherited: Inherited,
+        log: &'a mut Log,
+    ) -> Result<Self, StartUp> {
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
         let id = plan.id().map_err(StartUp::Encoding)?;
-        let images = image::compile(&plan, id, settings)?;
+        let images = image::compile(&plan, id, settings, inherited)?;
         let objects = Objects::make(&plan)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
@@ -146,6 +157,7 @@ impl<'a> Supervisor<'a> {
             plan,
             images,
             objects,
+            connector: Connector::default(),
             ends: Vec::new(),
             finished: BTreeSet::new(),
             places,
@@ -174,6 +186,7 @@ impl<'a> Supervisor<'a> {
                 self.serve(source);
             }
             self.kill_what_is_late();
+            self.end_late_connections();
             self.log.flush();
         }
         self.finish()
@@ -204,6 +217,10 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
+        for (id, fd, events) in self.connector.watched() {
+            sources.push(Source::Connection(id));
+            fds.push(PollFd::from_borrowed_fd(fd, events));
+        }
         let timeout = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
@@ -220,9 +237,11 @@ impl<'a> Supervisor<'a> {
             Life::Waiting(at) => (!self.is_held(index)).then_some(*at),
             Life::Running(child) => child.deadline,
         };
-        let waits = !(self.leftovers.is_empty() && self.unexplained.is_empty());
+        let settled = self.leftovers.is_empty() && self.unexplained.is_empty();
+        let waits = !settled || self.connector.has_ended();
         let sweep = waits.then(|| Instant::now() + SWEEP);
-        self.places.iter().enumerate().filter_map(of_place).chain(sweep).min()
+        let places = self.places.iter().enumerate().filter_map(of_place);
+        places.chain(sweep).chain(self.connector.deadline()).min()
     }
 
     fn serve(&mut self, source: Source) {
@@ -240,6 +259,7 @@ impl<'a> Supervisor<'a> {
             }
             Source::Control(place) => self.hear(place),
             Source::Process(place) => self.bury(place),
+            Source::Connection(id) => self.go_on_connecting(id),
         }
     }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::broker::Opened;
 use super::child::{Child, Stage};
 use super::denials::Culprit;
 use super::image::Image;
@@ -90,6 +91,7 @@ impl Image {
             stage: Stage::Confining,
             deadline: None,
             last_words: None,
+            opened: Opened::default(),
             mute: false,
             cut: standard.cut,
         })

@@ -19,7 +19,7 @@ use crate::ident::Name;
 const FIRST: u32 = 0x4000_0000;
 
 /// Users that one daemon may take: 64 instances of each of 64 layers.
-const RANGE: u32 = 4096;
+pub const RANGE: u32 = 4096;
 
 /// How many ranges there are.
 const RANGES: u32 = 0x2000;

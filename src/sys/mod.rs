@@ -8,6 +8,7 @@
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
+//! | [`opener`] | files for writing that can't be truncated |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
@@ -25,6 +26,7 @@ pub mod inherit;
 pub mod mapping;
 pub mod mount;
 pub mod mqueue;
+pub mod opener;
 pub mod pidfd;
 pub mod probe;
 pub mod process;

@@ -292,10 +292,10 @@ type SignalSet = u64;
 
 /// All signals blocked in this thread, those that libc keeps for itself too, until the drop.
 /// Otherwise a handler of ours could run in the child, on memory that is ours.
-struct BlockedSignals(SignalSet);
+pub(super) struct BlockedSignals(SignalSet);
 
 impl BlockedSignals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let mut before = 0;
         Self::swap(&SignalSet::MAX, &mut before)?;
         Ok(Self(before))

@@ -74,6 +74,9 @@ pub mod open {
     pub const DRAFT: u16 = 1 << 7;
     /// Not opened: the draft made last gets this name, in place of whatever had it.
     pub const REPLACE: u16 = 1 << 8;
+    /// Not opened: what is there is written, name by name with a zero after each, into memory of
+    /// which the descriptor comes. An empty path is the granted directory itself.
+    pub const LIST: u16 = 1 << 9;
 }
 
 /// What becomes of a request. A descriptor may come with it.
@@ -109,6 +112,14 @@ pub enum Refusal {
     Timeout,
     /// A permit that would have to be taken before one that is held.
     Order,
+    /// A name that the policy denies (`deny`).
+    Denied,
+    /// A path that is no plain path, or acts that make no sense together.
+    Malformed,
+    /// What is there is no regular file.
+    NotRegular,
+    /// The host's name leads to no address.
+    NotResolved,
     /// The system refused, with this errno.
     System(i32),
 }

@@ -137,6 +137,11 @@ pub enum FromLayer {
         /// The lease.
         fence: u64,
     },
+    /// A descriptor that the broker opened is closed again. There is no answer.
+    Closed {
+        /// The file grant's number in the plan.
+        file: u16,
+    },
     /// The layer no longer waits for this request. If it can still be withdrawn, the answer is
     /// that its time has passed.
     Withdraw {
@@ -152,6 +157,7 @@ const KILLED: u8 = 4;
 const ASK: u8 = 5;
 const RELEASE: u8 = 6;
 const WITHDRAW: u8 = 7;
+const CLOSED: u8 = 8;
 
 impl FromLayer {
     /// The message's bytes.
@@ -176,6 +182,7 @@ impl FromLayer {
             Self::Release { semaphore, fence } => {
                 [&[RELEASE][..], &semaphore.to_le_bytes(), &fence.to_le_bytes()].concat()
             }
+            Self::Closed { file } => [&[CLOSED][..], &file.to_le_bytes()].concat(),
             Self::Withdraw { request } => [&[WITHDRAW][..], &request.to_le_bytes()].concat(),
         }
     }
@@ -202,6 +209,7 @@ impl FromLayer {
                 semaphore: u16::from_le_bytes([*s0, *s1]),
                 fence: u64::from_le_bytes(fence.try_into().ok()?),
             }),
+            [CLOSED, f0, f1] => Some(Self::Closed { file: u16::from_le_bytes([*f0, *f1]) }),
             [WITHDRAW, request @ ..] => {
                 Some(Self::Withdraw { request: u32::from_le_bytes(request.try_into().ok()?) })
             }
@@ -228,6 +236,7 @@ mod tests {
             FromLayer::Ask { request: 10, ask: Ask::MakeRoom { queue: 260, priority: 31 } },
             FromLayer::Release { semaphore: 259, fence: 1 << 40 },
             FromLayer::Withdraw { request: 1 << 30 },
+            FromLayer::Closed { file: 515 },
         ];
         for message in messages {
             assert_eq!(FromLayer::decode(&message.encode()), Some(message));

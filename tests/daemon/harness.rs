@@ -80,7 +80,12 @@ impl Daemon {
 
     /// Waits for a line that holds `text`, among those after the last one waited for.
     pub(crate) fn line(&mut self, text: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+        self.line_in(text, PATIENCE)
+    }
+
+    /// The same, with another patience.
+    pub(crate) fn line_in(&mut self, text: &str, patience: Duration) -> String {
+        let end = Instant::now() + patience;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {

@@ -76,7 +76,8 @@ async fn reader(layer: Layer) -> Outcome {
     say(format!("note: {text}"));
     let folder = layer.directory("folder").map_err(|e| e.to_string())?;
     text.clear();
-    folder.open_read("page").map_err(error)?.0.read_to_string(&mut text).map_err(error)?;
+    let (mut page, _) = folder.open_read("page").map_err(|e| e.to_string())?;
+    page.read_to_string(&mut text).map_err(error)?;
     say(format!("page: {text}"));
     for outside in ["../note", "link"] {
         say(format!("{outside}: {}", folder.open_read(outside).is_err()));

@@ -13,12 +13,14 @@
 mod harness;
 
 mod fifo;
+mod file;
 mod mapped_file;
 mod message;
 mod pipe;
 mod program;
 mod queue;
 mod region;
+mod socket;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -45,17 +47,20 @@ pub(crate) enum Runs {
 
 const MODULES: &[(&[Test], &[Function])] = &[
     (fifo::TESTS, fifo::LAYERS),
+    (file::TESTS, file::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
     (pipe::TESTS, pipe::LAYERS),
     (program::TESTS, program::LAYERS),
     (queue::TESTS, queue::LAYERS),
     (region::TESTS, region::LAYERS),
+    (socket::TESTS, socket::LAYERS),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-layer:"));
+    // A layer, or a helper of the supervisor.
+    let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-"));
     if is_layer || arguments.get(1).is_some_and(|word| word == "--daemon") {
         return daemon(arguments.get(3).map(String::as_str)).main();
     }

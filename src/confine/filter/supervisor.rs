@@ -147,6 +147,7 @@ pub const OWN: &[&str] = &[
     "rmdir",
     "unlink",
     "unlinkat",
+    "linkat",
     "rename",
     "renameat",
     "renameat2",

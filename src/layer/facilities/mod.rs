@@ -6,9 +6,12 @@ mod message;
 mod pipe;
 mod queue;
 mod region;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+
+pub use self::socket::LayerConnectError;
 
 use crate::ipc::mapped_file::MappedFile;
 use crate::ipc::region::Region;

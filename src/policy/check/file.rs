@@ -67,7 +67,9 @@ fn deny(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Vec<Stri
     }
     let brokered = file.deny.first().map(|first| &first.span);
     let brokered = brokered.or(file.max_open.as_ref().map(|max| &max.span));
-    for (layer, _) in file.grant.iter().flat_map(|grant| &grant.value) {
+    for (layer, rights) in file.grant.iter().flat_map(|grant| &grant.value) {
+        let append = rights.value.iter().find(|right| right.value == FileRight::Append);
+        let brokered = brokered.or(append.map(|right| &right.span));
         let (Some(at), Some(text)) = (brokered, layers.0.get(layer.value.as_str())) else {
             continue;
         };

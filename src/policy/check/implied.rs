@@ -1,6 +1,7 @@
 //! The system calls that a facility can't be used without, and that it therefore brings along.
 
-use crate::policy::document::{At, Document, LayerText};
+use crate::policy::document::{At, Document, FileText, LayerText};
+use crate::policy::plan::{FileRight, ListenAddress};
 use crate::policy::syscall::{self, Item};
 
 /// What the facilities of `layer` grant it besides its own `syscalls`.
@@ -10,11 +11,19 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let among = |list: &Option<At<Vec<At<String>>>>| {
         list.iter().flat_map(|list| &list.value).any(|one| one.value == me)
     };
+    let is_datagram = |address: &ListenAddress| matches!(address, ListenAddress::Udp(_));
+    let mut addresses = layer.listen.iter().map(|listen| &listen.address.value);
+    let datagrams = addresses.clone().any(is_datagram);
+    let changes = |file| rights(file, me).any(|right| CHANGES.contains(&right));
     let groups = [
         ("@queue-send", document.queues.iter().any(|queue| among(&queue.send))),
         ("@queue-receive", document.queues.iter().any(|queue| among(&queue.receive))),
         ("@fifo-read", document.fifos.iter().any(|fifo| is(&fifo.to))),
         ("@signal-receive", document.signals.iter().any(|signal| is(&signal.to))),
+        ("@socket-accept", addresses.any(|address| !is_datagram(address))),
+        ("@socket-datagram", datagrams),
+        ("@socket-connect", !layer.connect.is_empty()),
+        ("@file-durable", layer.exec.is_none() && document.files.iter().any(changes)),
     ];
     // The groups are part of this program, so each is there.
     groups
@@ -22,4 +31,21 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         .filter(|(_, held)| *held)
         .flat_map(|(name, _)| syscall::parse_item(name))
         .collect()
+}
+
+/// Whether `layer` may append to some file that it may not write otherwise.
+pub(super) fn appends(layer: &LayerText, document: &Document) -> bool {
+    document.files.iter().any(|file| {
+        let holds = |wanted| rights(file, &layer.name.value).any(|right| right == wanted);
+        holds(FileRight::Append) && !holds(FileRight::Write)
+    })
+}
+
+const CHANGES: [FileRight; 2] = [FileRight::Write, FileRight::Append];
+
+fn rights(file: &FileText, layer: &str) -> impl Iterator<Item = FileRight> {
+    let grants = file.grant.iter().flat_map(|grant| &grant.value);
+    grants
+        .filter(move |(one, _)| one.value == layer)
+        .flat_map(|(_, rights)| rights.value.iter().map(|right| right.value))
 }

@@ -59,7 +59,13 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
             digits,
             out,
         ),
-        syscalls: syscalls::plan(layer, program.as_ref(), &implied::items(layer, document), out),
+        syscalls: syscalls::plan(
+            layer,
+            program.as_ref(),
+            &implied::items(layer, document),
+            implied::appends(layer, document),
+            out,
+        ),
         listen: listen(layer, out),
         connect: connect(layer, out),
         stdin: standard(layer, layer.stdin.as_ref(), Way::In, document, out),
@@ -94,6 +100,14 @@ fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan> {
         let per_source = text.per_source.as_ref();
         let per_source =
             per_source.map(|_| within(per_source, "per-source", PER_SOURCE, 1, digits, out));
+        let limit = text.rate.as_ref().map(|rate| &rate.span);
+        let limit = limit.or(text.per_source.as_ref().map(|it| &it.span));
+        if let (ListenAddress::Udp(_), Some(limit)) = (&text.address.value, limit) {
+            out.error(Code::Contradiction, limit, "a limit on connections, which UDP has not")
+                .label("this has no effect")
+                .also(&text.address.span, "datagrams come here")
+                .help("take the limit out");
+        }
         if let Some(name) = name(&text.name, "a socket", out) {
             let address = text.address.value.clone();
             sockets.push(ListenPlan { name, address, rate, per_source });

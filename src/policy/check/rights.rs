@@ -9,12 +9,12 @@
 //! | list | one that opens, and one that lists; to sync a directory takes the right too |
 //! | execute | one that starts programs, or maps code |
 //!
-//! A single file is opened by the supervisor. So is what lies beneath a grant with `deny` or
-//! `max-open`, which the kernel's own rules can't say.
+//! A single file is opened by the supervisor. So is what lies beneath a grant with `deny`,
+//! `max-open` or `append`, which the kernel's own rules can't say.
 
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{FileText, LayerText};
+use crate::policy::document::{At, FileText, LayerText};
 use crate::policy::plan::{FileRight, SyscallPlan};
 use crate::policy::syscall::meaning::overlap;
 use crate::policy::syscall::{self, CallItem, Item};
@@ -121,7 +121,7 @@ fn needs(right: FileRight, opened: Opened) -> &'static [Need] {
         (FileRight::Read, Opened::ByLayer) => &[OPEN, READ],
         (FileRight::Read, _) => &[READ],
         (FileRight::Write, Opened::ByLayer) => &[OPEN_TO_WRITE, WRITE],
-        (FileRight::Write, _) => &[WRITE],
+        (FileRight::Write | FileRight::Append, _) => &[WRITE],
         (FileRight::Execute, _) => &[EXECUTE],
         (_, Opened::ByBroker) => &[],
         (FileRight::Truncate, _) => &[TRUNCATE],
@@ -143,8 +143,9 @@ enum Opened {
 }
 
 impl Opened {
-    fn of(file: &FileText) -> Self {
-        if !file.deny.is_empty() || file.max_open.is_some() {
+    fn of(file: &FileText, rights: &[At<FileRight>]) -> Self {
+        let appends = rights.iter().any(|right| right.value == FileRight::Append);
+        if appends || !file.deny.is_empty() || file.max_open.is_some() {
             return Self::ByBroker;
         }
         let mut rights = file.grant.iter().flat_map(|it| &it.value).flat_map(|(_, it)| &it.value);
@@ -168,7 +169,7 @@ pub(super) fn unusable(
     let Some((at, rights)) = grants.find(|(one, _)| one.value == layer.name.value) else { return };
     let mut told = Vec::new();
     for right in &rights.value {
-        let needs = needs(right.value, Opened::of(file)).iter();
+        let needs = needs(right.value, Opened::of(file, &rights.value)).iter();
         let missing = needs.map(|need| need.words_if_missing(calls)).find_map(|it| it);
         // What several rights lack is told at the first.
         let Some(words) = missing.filter(|words| !told.contains(words)) else { continue };

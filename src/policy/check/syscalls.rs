@@ -33,11 +33,13 @@ const ERRNOS: [&str; 16] = [
     "EROFS",
 ];
 
-/// What the layer's filter answers, call by call. Its facilities have `brought` some calls along.
+/// What the layer's filter answers, call by call. Its facilities have `brought` some calls along;
+/// one that only `appends` to some file has others narrowed.
 pub(super) fn plan(
     layer: &LayerText,
     program: Option<&Program>,
     brought: &[Item],
+    appends: bool,
     out: &mut Diagnostics,
 ) -> Vec<SyscallPlan> {
     let implied = match program {
@@ -60,7 +62,10 @@ pub(super) fn plan(
     let own = items.iter().map(|(_, item)| item);
     let granted: Vec<Item> = own.chain(brought).cloned().collect();
     let refused: Vec<_> = refusals.iter().map(|refusal| (refusal.number, refusal.errno)).collect();
-    let plans = syscall::assemble(&granted, &refused, implied);
+    let mut plans = syscall::assemble(&granted, &refused, implied);
+    if appends {
+        syscall::keep_append(&mut plans);
+    }
     without_effect(&items, &refusals, &plans, implied, out);
     let plans = canonical(plans);
     fits(&items, &plans, out);

@@ -178,7 +178,10 @@ impl Unit {
             let has = |right| rights.contains(&right);
             let changes =
                 [FileRight::Write, FileRight::Truncate, FileRight::Create, FileRight::Remove];
-            let changes = changes.into_iter().filter(|&right| has(right)).count();
+            let mut changes = changes.into_iter().filter(|&right| has(right)).count();
+            if changes == 0 && has(FileRight::Append) {
+                changes = 1;
+            }
             let bind = if changes == 0 { "BindReadOnlyPaths" } else { "BindPaths" };
             self.say(bind, &path(&file.path));
             if !has(FileRight::Execute) {

@@ -21,6 +21,8 @@ pub enum Act {
     List,
     /// Execute a file.
     Execute,
+    /// Write at the end of a file.
+    Append,
     /// Call a channel's methods.
     Call,
     /// Answer a channel's calls.
@@ -47,7 +49,7 @@ pub enum Act {
 
 impl Act {
     /// Every act.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Read,
         Self::Write,
         Self::Truncate,
@@ -55,6 +57,7 @@ impl Act {
         Self::Remove,
         Self::List,
         Self::Execute,
+        Self::Append,
         Self::Call,
         Self::Answer,
         Self::Send,
@@ -78,6 +81,7 @@ impl Act {
             Self::Remove => "remove",
             Self::List => "list",
             Self::Execute => "execute",
+            Self::Append => "append",
             Self::Call => "call",
             Self::Answer => "answer",
             Self::Send => "send",
@@ -102,6 +106,7 @@ impl Act {
             Self::Remove => "removes files from",
             Self::List => "lists",
             Self::Execute => "executes",
+            Self::Append => "appends to",
             Self::Call => "calls",
             Self::Answer => "answers",
             Self::Send => "sends to",
@@ -147,6 +152,7 @@ impl From<FileRight> for Act {
             FileRight::Remove => Self::Remove,
             FileRight::List => Self::List,
             FileRight::Execute => Self::Execute,
+            FileRight::Append => Self::Append,
         }
     }
 }
@@ -155,7 +161,16 @@ impl From<FileRight> for Act {
 pub(super) const UMBRELLAS: [(&str, &[Act]); 4] = [
     (
         "open",
-        &[Act::Read, Act::Write, Act::Truncate, Act::Create, Act::Remove, Act::List, Act::Execute],
+        &[
+            Act::Read,
+            Act::Write,
+            Act::Truncate,
+            Act::Create,
+            Act::Remove,
+            Act::List,
+            Act::Execute,
+            Act::Append,
+        ],
     ),
     ("map", &[Act::Read, Act::Write]),
     ("send", &[Act::Send, Act::Call]),
@@ -227,7 +242,7 @@ mod tests {
 
     #[test]
     fn words_mean_acts_where_they_make_sense() {
-        assert_eq!(meant("open", "file.key").len(), 7);
+        assert_eq!(meant("open", "file.key").len(), 8);
         assert_eq!(meant("read", "file.key"), [Act::Read]);
         assert_eq!(meant("open", "region.a"), []);
         assert_eq!(meant("map", "region.a"), [Act::Read, Act::Write]);

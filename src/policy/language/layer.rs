@@ -139,13 +139,20 @@ pub(super) const LISTEN: Table = Table {
             "`tcp:127.0.0.1:8443`, `udp:[::1]:53` or `unix:/run/a.sock`. Names are not looked up.",
             "bind(2) and listen(2) by the supervisor.",
         ),
-        said("rate", Kind::Rate, "no limit", "Connections accepted in a while.", "The supervisor."),
+        said(
+            "rate",
+            Kind::Rate,
+            "no limit",
+            "Connections accepted in a while; more wait.",
+            "The layer, by the library: it guards the layer from outside.",
+        ),
         said(
             "per-source",
             Kind::Integer(1, 1 << 20),
             "no limit",
-            "Connections that one source address has open at once.",
-            "The supervisor.",
+            "Connections that one source has open at once in a copy of the layer; more are closed. \
+             A source is an IPv4 address, an IPv6 network of 64 bits, or a user of this machine.",
+            "The layer, by the library: it guards the layer from outside.",
         ),
     ],
 };

@@ -3,7 +3,7 @@
 use super::{BECAUSE, Kind, Table, required, said, value};
 
 pub(super) const RIGHTS: &[&str] =
-    &["read", "write", "truncate", "create", "remove", "list", "execute"];
+    &["read", "write", "append", "truncate", "create", "remove", "list", "execute"];
 
 const KINDS: &[&str] =
     &["file-read", "file-write", "stream", "datagram", "pipe-read", "pipe-write", "sealed-memory"];
@@ -149,13 +149,15 @@ pub(super) const FILE: Table = Table {
             Kind::Names(&Kind::List(&Kind::Word(RIGHTS), true)),
             "Rights by layer, as in `{ keeper = [\"read\"] }`.",
             "Landlock rules with exactly these rights; the mount is read-only unless one of them \
-             changes something.",
+             changes something. With `deny`, `max-open` or `append` the supervisor opens, by \
+             openat2(2), and passes the descriptor.",
         ),
         said(
             "deny",
             Kind::List(&Kind::Text, false),
             "none",
-            "Names beneath a directory that nobody opens through the broker, with `*` for any text.",
+            "Names beneath a directory that nobody opens, with `*` for any text; letters of either \
+             case are one.",
             "The supervisor, before openat2(2).",
         ),
         said(
@@ -163,7 +165,8 @@ pub(super) const FILE: Table = Table {
             Kind::Integer(1, 1 << 16),
             "no limit",
             "Descriptors of it that a layer may hold from the broker at once.",
-            "The supervisor.",
+            "The supervisor counts; a layer that lies about what it has closed is bounded by \
+             `limits.files`.",
         ),
         BECAUSE,
     ],

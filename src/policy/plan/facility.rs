@@ -42,11 +42,23 @@ pub enum FileRight {
     List,
     /// Execute.
     Execute,
+    /// Write at the end, and nowhere else.
+    Append,
+}
+
+impl FilePlan {
+    /// Whether `layer` opens what lies beneath through the supervisor, and sees nothing of it
+    /// itself: the kernel has no other guard of names that are denied, of a number of
+    /// descriptors, or of a right to append.
+    pub fn is_brokered(&self, layer: &Name) -> bool {
+        let appends = self.grant.get(layer).is_some_and(|it| it.contains(&FileRight::Append));
+        appends || self.max_open.is_some() || !self.deny.is_empty()
+    }
 }
 
 impl FileRight {
     /// Every right.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Read,
         Self::Write,
         Self::Truncate,
@@ -54,6 +66,7 @@ impl FileRight {
         Self::Remove,
         Self::List,
         Self::Execute,
+        Self::Append,
     ];
 
     /// The word that policies use.
@@ -66,6 +79,7 @@ impl FileRight {
             Self::Remove => "remove",
             Self::List => "list",
             Self::Execute => "execute",
+            Self::Append => "append",
         }
     }
 }

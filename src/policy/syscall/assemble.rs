@@ -61,6 +61,63 @@ pub fn init_plan() -> Vec<SyscallPlan> {
     calls.finish()
 }
 
+/// Narrows what a layer may do that holds descriptors for appending alone: `O_APPEND` is a flag of
+/// the descriptor, so no call may take it off (fcntl(2)), pass over it (`RWF_NOAPPEND`,
+/// pwritev2(2)) or cut a hole before the end (fallocate(2)).
+pub fn keep_append(plans: &mut [SyscallPlan]) {
+    let command = |compare| Condition { argument: 1, width: Width::Dword, compare };
+    for plan in plans {
+        let mut narrowed = Vec::new();
+        for mut rule in std::mem::take(&mut plan.allow) {
+            match names::name_of(plan.number) {
+                Some("fcntl") => {
+                    let is_other = |it: &Condition| {
+                        it.argument == 1 && matches!(it.compare, Compare::Eq(it) if it != F_SETFL)
+                    };
+                    if !rule.0.iter().any(is_other) {
+                        let set = command(Compare::Eq(F_SETFL));
+                        if !rule.0.contains(&set) {
+                            let mut rest = rule.clone();
+                            rest.0.push(command(Compare::Ne(F_SETFL)));
+                            narrowed.push(rest);
+                            rule.0.push(set);
+                        }
+                        demand(&mut rule, 2, O_APPEND, O_APPEND);
+                    }
+                }
+                Some("pwritev2") => demand(&mut rule, 5, RWF_NOAPPEND, 0),
+                Some("fallocate") => {
+                    demand(&mut rule, 1, u64::from(u32::MAX) & !FALLOC_FL_KEEP_SIZE, 0);
+                }
+                _ => {}
+            }
+            narrowed.push(rule);
+        }
+        plan.allow = widest(narrowed);
+    }
+}
+
+/// Adds `argument & mask == value` to a rule, as one condition with what it has of that kind.
+fn demand(rule: &mut CallRule, argument: u8, mask: u64, value: u64) {
+    for condition in &mut rule.0 {
+        if let (true, Compare::Masked { mask: old, value: held }) =
+            (condition.argument == argument, &mut condition.compare)
+            && *held & mask == value & *old
+        {
+            (*old, *held) = (*old | mask, *held | value);
+            return;
+        }
+    }
+    let compare = Compare::Masked { mask, value };
+    rule.0.push(Condition { argument, width: Width::Dword, compare });
+}
+
+/// fcntl(2), open(2), pwritev2(2), fallocate(2), of the kernel's interface on every architecture.
+const F_SETFL: u64 = 4;
+const O_APPEND: u64 = 0o2000;
+const RWF_NOAPPEND: u64 = 0x20;
+const FALLOC_FL_KEEP_SIZE: u64 = 1;
+
 /// Why an item needs a `because`: it belongs to no group, or to dangerous ones only, or it grants
 /// more of a call than the ordinary groups do.
 pub fn is_dangerous(item: &Item) -> Option<&'static str> {
@@ -227,6 +284,32 @@ mod tests {
         assert!(allows(&plan(&["prctl"]), 2) && allows(&plan(&["@core"]), 3));
         let items = [parse_item("prctl").unwrap()];
         assert!(allows(&assemble(&items, &[], Implied::Exec), PR_SET_PDEATHSIG));
+    }
+
+    #[test]
+    fn an_appender_never_takes_the_flag_off() {
+        let items = ["@core", "@file-write", "fcntl"].map(|text| parse_item(text).unwrap());
+        let mut narrowed = assemble(&items, &[], Implied::Run);
+        keep_append(&mut narrowed);
+        let once = narrowed.clone();
+        keep_append(&mut narrowed);
+        assert_eq!(once, narrowed);
+        for rule in &entry(&narrowed, "fcntl").allow {
+            let of = |argument| rule.0.iter().find(|it| it.argument == argument).unwrap().compare;
+            match of(1) {
+                Compare::Ne(F_SETFL) => {}
+                Compare::Eq(F_SETFL) => {
+                    let Compare::Masked { mask, value } = of(2) else { panic!("{rule:?}") };
+                    assert_eq!((mask & O_APPEND, value & O_APPEND), (O_APPEND, O_APPEND));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let Compare::Masked { mask, value } = entry(&narrowed, "fallocate").allow[0].0[0].compare
+        else {
+            panic!("no mask")
+        };
+        assert_eq!((mask & 2, value), (2, 0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod number;
 mod prototype;
 mod scan;
 
-pub use assemble::{assemble, init_plan, is_dangerous};
+pub use assemble::{assemble, init_plan, is_dangerous, keep_append};
 pub use call::CallItem;
 pub use error::ItemError;
 pub use groups::{Group, Member, SOURCE, groups, offering};

@@ -2,6 +2,7 @@
 //! one has ended, handed out as descriptors with no more rights than the policy grants.
 
 mod fifo;
+mod folder;
 mod mapped_file;
 mod memory;
 pub mod queue;
@@ -11,13 +12,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::ident::Name;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{FilePlan, FileRight, Plan};
 use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
 use self::fifo::Fifo;
+use self::folder::Folder;
 use self::mapped_file::{Mapped, MappedFile};
 use self::queue::Queue;
 use self::region::Region;
+use crate::sys::opener::Opener;
+
+pub use self::folder::{Access, FolderError};
 
 /// What goes over to a layer: a message and the descriptor that goes with it.
 pub type Handed = (ToLayer, OwnedFd);
@@ -28,6 +33,8 @@ pub struct Objects {
     mapped_files: Vec<MappedFile>,
     regions: Vec<Region>,
     fifos: Vec<Fifo>,
+    folders: Vec<Option<Folder>>,
+    opener: Option<Opener>,
 }
 
 /// An object can't be made.
@@ -46,17 +53,33 @@ impl Objects {
         let lifted = queue::prepare(&all.queues);
         let queues = each("queue", &all.queues, |plan| &plan.name, Queue::make)?;
         drop(lifted);
+        let folder = |file: &FilePlan| Folder::make(&plan.name, file);
+        let opener = Opener::new();
+        if let Err(error) = &opener
+            && let Some(file) = plan.files.iter().find(|file| lacks_truncate(file))
+        {
+            let text = format!(
+                "to open for writing and not for truncating takes Linux 6.2 with Landlock \
+                 ({error}); grant `truncate` too"
+            );
+            let (name, error) = (file.name.clone(), io::Error::other(text));
+            return Err(ObjectError { kind: "file", name, error });
+        }
+        let map = MappedFile::make;
         Ok(Self {
             queues,
-            mapped_files: each(
-                "mapped-file",
-                &all.mapped_files,
-                |plan| &plan.name,
-                MappedFile::make,
-            )?,
+            mapped_files: each("mapped-file", &all.mapped_files, |plan| &plan.name, map)?,
             regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
             fifos: each("fifo", &all.fifos, |plan| &plan.name, Fifo::make)?,
+            folders: each("file", &plan.files, |plan| &plan.name, folder)?,
+            opener: opener.ok(),
         })
+    }
+
+    /// The directory of the file grant `number`, and what opens for writing alone.
+    pub fn folder(&self, number: u16) -> Option<(&Folder, Option<&Opener>)> {
+        let folder = self.folders.get(usize::from(number))?.as_ref()?;
+        Some((folder, self.opener.as_ref()))
     }
 
     /// What `layer` holds from its start.
@@ -85,6 +108,16 @@ impl Objects {
         }
         Ok(handed)
     }
+}
+
+/// Whether the broker opens it for somebody who may change it and not truncate it.
+fn lacks_truncate(file: &FilePlan) -> bool {
+    file.grant.iter().any(|(layer, rights)| {
+        let has = |right| rights.contains(&right);
+        file.is_brokered(layer)
+            && (has(FileRight::Write) || has(FileRight::Append))
+            && !has(FileRight::Truncate)
+    })
 }
 
 /// Makes one object for each plan, and names the one that can't be made.

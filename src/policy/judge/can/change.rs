@@ -98,6 +98,7 @@ fn file(plan: &Plan, me: &Name, acts: &[Act], name: &str) -> Option<String> {
     let right = [
         FileRight::Read,
         FileRight::List,
+        FileRight::Append,
         FileRight::Write,
         FileRight::Create,
         FileRight::Truncate,

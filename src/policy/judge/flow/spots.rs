@@ -15,7 +15,13 @@ pub(super) struct Spot<'p> {
 /// Every path that the plan grants in some way.
 pub(super) fn spots(plan: &Plan) -> Vec<Spot<'_>> {
     let files = plan.files.iter().map(|file| {
-        let change = [FileRight::Write, FileRight::Create, FileRight::Truncate, FileRight::Remove];
+        let change = [
+            FileRight::Write,
+            FileRight::Append,
+            FileRight::Create,
+            FileRight::Truncate,
+            FileRight::Remove,
+        ];
         let read = [FileRight::Read, FileRight::Execute, FileRight::List];
         let first = |rights: &[FileRight], of: &[FileRight]| {
             of.iter().copied().find(|right| rights.contains(right))

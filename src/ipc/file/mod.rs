@@ -1,0 +1,373 @@
+//! Files: opening, making, replacing and listing what lies beneath a granted directory.
+//!
+//! A directory is *direct*, mounted in the layer's own root with Landlock's rights, or *brokered*,
+//! when the policy says `deny`, `max-open` or `append`: then the layer sees nothing of it, and the
+//! supervisor opens and passes descriptors. [`Directory`] is the same in both cases.
+
+mod brokered;
+mod direct;
+mod error;
+mod opened;
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::brokered::{Brokered, BrokeredError};
+use self::direct::{Direct, DirectError};
+use self::opened::Place;
+use super::broker::Broker;
+use crate::ident::Name;
+use crate::mark;
+use crate::policy::beneath::{denied, is_plain};
+use crate::policy::plan::{FilePlan, FileRight};
+use crate::wire::broker::{MAX_PATH, Refusal, open};
+
+pub use self::error::FileError;
+pub use self::opened::Opened;
+
+/// A directory that the policy grants to this layer.
+///
+/// Everything lies beneath it: a path that leads out of it, through a symbolic link or through a
+/// magic link is refused by the kernel (openat2(2)), whoever renames what meanwhile; and so is
+/// all that is no regular file, without waiting for anybody. Paths are relative, names joined by
+/// single slashes, at most 1024 bytes.
+///
+/// The calls block, as all of a file's do; in a brokered directory for the time of a question to
+/// the supervisor, some ten microseconds.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    plan: Arc<FilePlan>,
+    layer: Name,
+    asked: Brokered,
+    /// `None` where everything is asked for.
+    direct: Option<Arc<Direct>>,
+}
+
+/// How a file is opened; see [`Directory::open`]. Nothing is set at first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Options(u16);
+
+impl Options {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self(0)
+    }
+
+    /// To read it: takes `read`.
+    pub const fn read(self) -> Self {
+        Self(self.0 | open::READ)
+    }
+
+    /// To write it anywhere: takes `write`.
+    pub const fn write(self) -> Self {
+        Self(self.0 | open::WRITE)
+    }
+
+    /// To write at its end: takes `append`, or `write`.
+    pub const fn append(self) -> Self {
+        Self(self.0 | open::APPEND)
+    }
+
+    /// Cut to nothing first: takes `truncate`.
+    pub const fn truncate(self) -> Self {
+        Self(self.0 | open::TRUNCATE)
+    }
+
+    /// Made if it isn't there: takes `create`.
+    pub const fn create(self) -> Self {
+        Self(self.0 | open::CREATE)
+    }
+
+    /// Made, and `EEXIST` if it is there: takes `create`.
+    pub const fn create_new(self) -> Self {
+        Self(self.0 | open::CREATE | open::EXCLUSIVE)
+    }
+}
+
+/// The supervisor keeps one draft for a layer: one replacement at a time.
+static REPLACING: Mutex<()> = Mutex::new(());
+
+impl Directory {
+    /// The directory of a grant that is number `number` in the plan. A direct one is opened in
+    /// this layer's own root, which takes the system call `openat2`, as all that it opens does.
+    pub fn new(number: u16, plan: FilePlan, layer: Name, broker: Arc<Broker>) -> io::Result<Self> {
+        let direct = if plan.is_brokered(&layer) {
+            None
+        } else {
+            Some(Arc::new(Direct::open_root(&plan.path)?))
+        };
+        Ok(Self { plan: Arc::new(plan), layer, asked: Brokered { number, broker }, direct })
+    }
+
+    /// Whether the supervisor opens what is opened here.
+    pub const fn is_brokered(&self) -> bool {
+        self.direct.is_none()
+    }
+
+    /// Opens a regular file for reading.
+    pub fn open_read(&self, path: impl AsRef<Path>) -> Result<(Opened, Metadata), FileError> {
+        let path = path.as_ref();
+        let file = self.open(path, Options::new().read())?;
+        let metadata = file.metadata().map_err(|error| self.system(path, error))?;
+        Ok((file, metadata))
+    }
+
+    /// Opens a regular file as `options` say, at least one of reading, writing and appending.
+    /// A descriptor to write with, of a layer that may not truncate, can't be truncated.
+    pub fn open(&self, path: impl AsRef<Path>, options: Options) -> Result<Opened, FileError> {
+        let (path, how) = (path.as_ref(), options.0);
+        if how & (open::READ | open::WRITE | open::APPEND) == 0 {
+            return Err(self.malformed(path, "to open it takes reading, writing or appending"));
+        }
+        self.expect(path, how)?;
+        if let Some(direct) = &self.direct {
+            let file = direct.open(path, how).map_err(|error| self.direct_error(path, error))?;
+            return Ok(Opened::new(file, None));
+        }
+        let fd = self.asked.open(how, path).map_err(|error| self.refused(path, how, error))?;
+        Ok(Opened::new(fd.into(), Some(self.place())))
+    }
+
+    /// Opens a file to write at its end, and makes it if it isn't there and `create` is granted.
+    pub fn append(&self, path: impl AsRef<Path>) -> Result<Opened, FileError> {
+        let makes = self.rights().contains(&FileRight::Create);
+        let options = Options::new().append();
+        self.open(path, if makes { options.create() } else { options })
+    }
+
+    /// Makes an empty file if there is none: takes `create` alone. What it holds is written with
+    /// another right.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        self.act(path.as_ref(), open::CREATE)
+    }
+
+    /// The same, and `EEXIST` if there is one.
+    pub fn create_new(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        self.act(path.as_ref(), open::CREATE | open::EXCLUSIVE)
+    }
+
+    /// Cuts a file to nothing: takes `truncate`, and in a direct directory `write`.
+    pub fn truncate(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        self.act(path.as_ref(), open::TRUNCATE)
+    }
+
+    /// Puts `bytes` in place of all that a file holds, or makes it. Who looks finds the old
+    /// content or the new, whole, whoever is killed meanwhile. Takes `create`, `write` and
+    /// `truncate`.
+    ///
+    /// The bytes are on the disk when this returns, but a name isn't: after a power cut the old
+    /// content may be back, whole.
+    pub fn replace(&self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), FileError> {
+        let path = path.as_ref();
+        self.expect(path, open::REPLACE)?;
+        let blame = |error| self.refused(path, open::REPLACE, error);
+        let _one = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
+        let draft = self.asked.open(open::DRAFT, Path::new("")).map_err(blame)?;
+        let mut draft = Opened::new(draft.into(), Some(self.place()));
+        mark::reached("file.replace.got");
+        let written = draft.write_all(bytes).and_then(|()| {
+            mark::reached("file.replace.written");
+            draft.sync_data()
+        });
+        written.map_err(|error| self.system(path, error))?;
+        mark::reached("file.replace.synced");
+        self.asked.act(open::REPLACE, path).map_err(blame)?;
+        mark::reached("file.replace.confirmed");
+        Ok(())
+    }
+
+    /// Removes a regular file, or an empty directory.
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        let path = path.as_ref();
+        self.expect(path, open::REMOVE)?;
+        match &self.direct {
+            Some(direct) => direct.remove(path).map_err(|error| self.direct_error(path, error)),
+            None => self
+                .asked
+                .act(open::REMOVE, path)
+                .map_err(|error| self.refused(path, open::REMOVE, error)),
+        }
+    }
+
+    /// The names in a directory, in no order; an empty path is this directory itself. What `deny`
+    /// denies isn't among them.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>, FileError> {
+        let path = path.as_ref();
+        self.expect(path, open::LIST)?;
+        match &self.direct {
+            Some(direct) => direct.list(path).map_err(|error| self.direct_error(path, error)),
+            None => self
+                .asked
+                .list(open::LIST, path)
+                .map_err(|error| self.refused(path, open::LIST, error)),
+        }
+    }
+
+    /// An act that leaves nothing open.
+    fn act(&self, path: &Path, how: u16) -> Result<(), FileError> {
+        self.expect(path, how)?;
+        match &self.direct {
+            Some(direct) => {
+                direct.open(path, how).map(drop).map_err(|error| self.direct_error(path, error))
+            }
+            None => self.asked.act(how, path).map_err(|error| self.refused(path, how, error)),
+        }
+    }
+
+    fn rights(&self) -> &[FileRight] {
+        self.plan.grant.get(&self.layer).map_or(&[], Vec::as_slice)
+    }
+
+    fn place(&self) -> Place {
+        Place { number: self.asked.number, broker: Arc::clone(&self.asked.broker) }
+    }
+
+    /// Tells what will be refused, with the rule that refuses it. What enforces the rule is the
+    /// supervisor, or the kernel.
+    fn expect(&self, path: &Path, how: u16) -> Result<(), FileError> {
+        let name = direct::bytes(path.as_os_str());
+        let whole = how == open::LIST && name.is_empty();
+        if !whole && !is_plain(name) {
+            let why = "a path is names joined by single slashes, without `.` and `..`";
+            return Err(self.malformed(path, why));
+        }
+        if name.len() > MAX_PATH {
+            return Err(self.malformed(path, "it is longer than 1024 bytes"));
+        }
+        let has = |bit| how & bit != 0;
+        let appends = has(open::APPEND) && !self.rights().contains(&FileRight::Write);
+        let needed = [
+            (FileRight::Read, has(open::READ)),
+            // To read and to append by one descriptor is to write anywhere, by mapped memory.
+            (FileRight::Write, has(open::WRITE | open::REPLACE) || appends && has(open::READ)),
+            (FileRight::Append, appends),
+            (FileRight::Truncate, has(open::TRUNCATE | open::REPLACE)),
+            (FileRight::Create, has(open::CREATE | open::REPLACE)),
+            (FileRight::Remove, has(open::REMOVE)),
+            (FileRight::List, has(open::LIST)),
+        ];
+        let needed: Vec<_> = needed.iter().filter(|(_, need)| *need).map(|(it, _)| *it).collect();
+        if let Some(error) = FileError::missing(&self.plan, &self.layer, &needed) {
+            return Err(error);
+        }
+        match denied(&self.plan.deny, name) {
+            Some(pattern) => Err(self.denied(path, pattern)),
+            None => Ok(()),
+        }
+    }
+
+    fn refused(&self, path: &Path, how: u16, error: BrokeredError) -> FileError {
+        let file = self.plan.name.clone();
+        match error {
+            BrokeredError::System(error) => self.system(path, error),
+            BrokeredError::Refused(refusal) => match refusal {
+                Refusal::Denied => self.denied(path, "a name that only the supervisor uses"),
+                Refusal::Limit => {
+                    FileError::Limit { file, most: self.plan.max_open.unwrap_or(u32::MAX) }
+                }
+                Refusal::NotRegular => FileError::NotRegular { file, path: path.to_owned() },
+                Refusal::Malformed => self.malformed(path, "these acts make no sense together"),
+                Refusal::System(errno) => self.system(path, io::Error::from_raw_os_error(errno)),
+                _ => FileError::not_granted(&self.plan, &self.layer, right_of(how)),
+            },
+        }
+    }
+
+    fn direct_error(&self, path: &Path, error: DirectError) -> FileError {
+        match error {
+            DirectError::System(error) => self.system(path, error),
+            DirectError::NotRegular => {
+                FileError::NotRegular { file: self.plan.name.clone(), path: path.to_owned() }
+            }
+        }
+    }
+
+    fn malformed(&self, path: &Path, why: &'static str) -> FileError {
+        FileError::Malformed { file: self.plan.name.clone(), path: path.to_owned(), why }
+    }
+
+    fn denied(&self, path: &Path, pattern: &str) -> FileError {
+        let (file, path) = (self.plan.name.clone(), path.to_owned());
+        FileError::Denied { file, path, pattern: pattern.to_owned() }
+    }
+
+    fn system(&self, path: &Path, error: io::Error) -> FileError {
+        FileError::System { file: self.plan.name.clone(), path: path.to_owned(), error }
+    }
+}
+
+/// The right that an act is named after, for a refusal that nobody expected.
+fn right_of(how: u16) -> FileRight {
+    match how {
+        open::REMOVE => FileRight::Remove,
+        open::LIST => FileRight::List,
+        open::CREATE | open::REPLACE | open::DRAFT => FileRight::Create,
+        how if how & open::READ != 0 => FileRight::Read,
+        _ => FileRight::Write,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    fn directory(path: &Path, rights: &str) -> Directory {
+        let text = format!(
+            "cofferdam = 1\nname = \"a\"\n[layer.a]\nrun = \"a\"\nsyscalls = [\"@core\", \
+             \"@file-read\", \"@file-write\"]\n[file.f]\npath = {path:?}\ngrant = {{ a = \
+             [{rights}] }}\n"
+        );
+        let checked = crate::policy::check("a.toml", text.as_bytes());
+        let said = checked.render(false);
+        let plan = checked.plan.unwrap_or_else(|| panic!("{said}")).files.remove(0);
+        let (socket, _) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let broker = Arc::new(Broker::new(Arc::new(socket.into())));
+        Directory::new(0, plan, Name::new("a").unwrap(), broker).unwrap()
+    }
+
+    #[test]
+    fn opens_what_is_beneath_and_nothing_else() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "s").unwrap();
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("d")).unwrap();
+        std::fs::write(root.path().join("d/page"), "p").unwrap();
+        symlink(outside.path().join("secret"), root.path().join("link")).unwrap();
+        symlink(outside.path(), root.path().join("away")).unwrap();
+        let fifo = root.path().join("fifo");
+        mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+
+        let directory = directory(root.path(), "\"read\"");
+        assert_eq!(directory.open_read("d/page").unwrap().1.len(), 1);
+        assert_eq!(directory.open_read("d").unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert!(matches!(directory.open_read("fifo"), Err(FileError::NotRegular { .. })));
+        let absolute = outside.path().join("secret");
+        let up = format!("../{}/secret", outside.path().file_name().unwrap().to_str().unwrap());
+        for refused in
+            ["link", "away/secret", "fifo", "d", "missing", "", &up, absolute.to_str().unwrap()]
+        {
+            directory.open_read(refused).expect_err(refused);
+        }
+    }
+
+    #[test]
+    fn a_missing_right_is_named_before_anything_is_done() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = directory(root.path(), "\"read\", \"create\"");
+        let said = directory.remove("x").unwrap_err().to_string();
+        assert!(said.contains("`[file.f] grant`") && said.contains("\"remove\""), "{said}");
+        directory.create_new("x").unwrap();
+        assert_eq!(directory.create_new("x").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        directory.create("x").unwrap();
+        assert!(matches!(directory.truncate("x"), Err(FileError::NotGranted { .. })));
+        assert!(matches!(directory.replace("x", b""), Err(FileError::NotGranted { .. })));
+        assert!(matches!(directory.list(""), Err(FileError::NotGranted { .. })));
+    }
+}

@@ -1,0 +1,205 @@
+//! Accepting within the limits that the policy sets.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::net::SocketFlags;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OnceCell;
+
+use super::limit::{Pace, Slot, Source, Sources};
+use super::{Stream, blocking};
+use crate::ipc::message::Companion;
+use crate::mark;
+use crate::policy::plan::{ListenAddress, ListenPlan};
+use crate::sys;
+
+/// A listening socket with the limits of its policy.
+///
+/// `rate`: the next connection is accepted when its time has come; until then it waits in the
+/// kernel's queue. `per-source`: a connection of a source that has as many open is closed at once.
+/// These limits guard this layer from outside; they bind nobody who has taken it over. Each copy
+/// of the layer, and each life, counts for itself.
+#[derive(Clone, Debug)]
+pub struct Acceptor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    plan: ListenPlan,
+    socket: Arc<OwnedFd>,
+    ready: OnceCell<AsyncFd<Arc<OwnedFd>>>,
+    pace: Option<Pace>,
+    sources: Sources,
+    closed: AtomicU64,
+}
+
+/// An accepted connection; dropping it frees its place among those of its source.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    slot: Slotted,
+}
+
+/// Where a connection comes from, and its place.
+#[derive(Debug)]
+pub(super) struct Slotted {
+    pub(super) source: Source,
+    _slot: Slot,
+}
+
+impl Acceptor {
+    /// An acceptor on a listening socket, which must be non-blocking.
+    pub fn new(plan: ListenPlan, socket: OwnedFd) -> Self {
+        let pace = plan.rate.map(Pace::new);
+        let (sources, closed) = (Sources::default(), AtomicU64::new(0));
+        let (socket, ready) = (Arc::new(socket), OnceCell::new());
+        Self(Arc::new(Inner { plan, socket, ready, pace, sources, closed }))
+    }
+
+    /// Waits for a connection. Needs the tokio runtime. Cancelling it loses none.
+    ///
+    /// An error is the system's (accept(2)), such as `EMFILE` at the layer's limit of descriptors:
+    /// close some and try again.
+    pub async fn accept(&self) -> io::Result<Connection> {
+        let watch = || async { sys::socket::watch(Arc::clone(&self.0.socket)) };
+        let ready = self.0.ready.get_or_try_init(watch).await?;
+        loop {
+            let wait = self.wait();
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            match self.try_accept() {
+                Ok(Some((fd, slot))) => {
+                    return Ok(Connection { stream: self.stream(fd)?, slot });
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.readable().await?.clear_ready();
+                    mark::reached("socket.accept.woken");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The same for a thread, which attends to `companion` meanwhile.
+    pub fn blocking(&self, companion: Weak<dyn Companion>) -> blocking::Acceptor {
+        blocking::Acceptor::new(self.clone(), companion)
+    }
+
+    /// How many connections were closed because their source had too many.
+    pub fn closed(&self) -> u64 {
+        self.0.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.0.socket
+    }
+
+    /// How long the policy's rate still holds the next one up.
+    pub(super) fn wait(&self) -> Duration {
+        self.0.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait(Instant::now()))
+    }
+
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self.0.plan.address, ListenAddress::Tcp(_))
+    }
+
+    /// Accepts one, without waiting; `None` if it was closed at once, or gone already.
+    pub(super) fn try_accept(&self) -> io::Result<Option<(OwnedFd, Slotted)>> {
+        use rustix::io::Errno;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (fd, address) = match rustix::net::acceptfrom_with(self.socket(), flags) {
+            Ok(accepted) => accepted,
+            // accept(2): errors of the new connection, which concern nobody else.
+            Err(
+                Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH,
+            ) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        mark::reached("socket.accept.accepted");
+        let address = address.and_then(|it| std::net::SocketAddr::try_from(it).ok());
+        let source = match address {
+            Some(address) => address.ip().into(),
+            // Its process number is 0 in this namespace, so only the user tells it apart.
+            None => Source::User(getsockopt(&fd, PeerCredentials)?.uid()),
+        };
+        let Some(slot) = self.0.sources.enter(source, self.0.plan.per_source) else {
+            self.0.closed.fetch_add(1, Ordering::Relaxed);
+            mark::reached("socket.accept.closed");
+            return Ok(None);
+        };
+        if let Some(pace) = &self.0.pace {
+            pace.count(Instant::now());
+        }
+        mark::reached("socket.accept.counted");
+        Ok(Some((fd, Slotted { source, _slot: slot })))
+    }
+
+    fn stream(&self, fd: OwnedFd) -> io::Result<Stream> {
+        if self.is_tcp() {
+            Ok(Stream::Tcp(TcpStream::from_std(fd.into())?))
+        } else {
+            Ok(Stream::Unix(UnixStream::from_std(fd.into())?))
+        }
+    }
+}
+
+impl Connection {
+    /// Where it comes from, as the limits see it.
+    pub const fn source(&self) -> Source {
+        self.slot.source
+    }
+
+    /// The stream beneath, to ask and set its options.
+    pub const fn stream(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,127 @@
+//! A layer's sockets.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+
+use super::super::{Layer, LayerError, Shared, system};
+use crate::ipc::message::Companion;
+use crate::ipc::socket::{Acceptor, ConnectError, Stream, Target, blocking};
+use crate::policy::plan::{ListenAddress, ListenPlan};
+
+/// Why a layer has no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerConnectError {
+    /// The policy knows no such address.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// It can't be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+impl Layer {
+    /// The TCP listener `name`, which the supervisor has bound, without limits: one whose policy
+    /// says `rate` or `per-source` is an [`Layer::acceptor`]. Needs the tokio runtime.
+    pub fn listener(&self, name: &str) -> Result<TcpListener, LayerError> {
+        let fd =
+            self.unlimited(name, "a TCP listener", |it| matches!(it, ListenAddress::Tcp(_)))?;
+        TcpListener::from_std(fd.into()).map_err(|error| system("listener", name, error))
+    }
+
+    /// The listener `name` on a Unix path, without limits; as [`Layer::listener`].
+    pub fn unix_listener(&self, name: &str) -> Result<UnixListener, LayerError> {
+        let is_unix = |it: &ListenAddress| matches!(it, ListenAddress::Unix(_));
+        let fd = self.unlimited(name, "a Unix listener", is_unix)?;
+        UnixListener::from_std(fd.into()).map_err(|error| system("listener", name, error))
+    }
+
+    /// The UDP socket `name`, which the supervisor has bound. Needs the tokio runtime.
+    pub fn udp(&self, name: &str) -> Result<UdpSocket, LayerError> {
+        let fd = self.unlimited(name, "a UDP socket", |it| matches!(it, ListenAddress::Udp(_)))?;
+        UdpSocket::from_std(fd.into()).map_err(|error| system("listener", name, error))
+    }
+
+    /// What accepts on the TCP or Unix listener `name`, within the policy's limits. Ask once and
+    /// clone it: each acceptor counts for itself.
+    pub fn acceptor(&self, name: &str) -> Result<Acceptor, LayerError> {
+        let plan = self.listen_plan(name)?;
+        if let ListenAddress::Udp(_) = plan.address {
+            return Err(self.other_kind(name, plan, "a listener on streams"));
+        }
+        Ok(Acceptor::new(plan.clone(), self.listener_fd(name)?))
+    }
+
+    /// The same for a layer without the async runtime.
+    pub fn blocking_acceptor(&self, name: &str) -> Result<blocking::Acceptor, LayerError> {
+        let companion: Weak<Shared> = Arc::downgrade(&self.0);
+        Ok(self.acceptor(name)?.blocking(companion as Weak<dyn Companion>))
+    }
+
+    /// The listening socket `name` of any kind, non-blocking; the limits of its policy are its
+    /// user's business.
+    pub fn listener_fd(&self, name: &str) -> Result<OwnedFd, LayerError> {
+        self.listen_plan(name)?;
+        self.duplicate(&self.0.listeners, "listener", name, String::new)
+    }
+
+    /// Connects to the TCP or Unix address `name` of the policy, from outside of this layer.
+    pub async fn connect(&self, name: &str) -> Result<Stream, LayerConnectError> {
+        Ok(self.target(name)?.stream().await?)
+    }
+
+    /// Connects to the UDP address `name` of the policy.
+    pub async fn connect_datagram(&self, name: &str) -> Result<UdpSocket, LayerConnectError> {
+        Ok(self.target(name)?.datagram().await?)
+    }
+
+    /// The address `name` of the policy, to be connected to by a task or by a thread.
+    pub fn target(&self, name: &str) -> Result<Target, LayerError> {
+        let targets = &self.0.share.connect;
+        let found = self.granted(
+            "address",
+            targets,
+            |plan| &plan.name,
+            name,
+            |layer| format!("[layer.{layer}] connect = {{ {name} = \"tcp:HOST:PORT\" }}"),
+        )?;
+        let layer = self.0.instance.layer.clone();
+        Ok(Target::new(found.number, found.plan.clone(), layer, Arc::clone(&self.0.broker)))
+    }
+
+    fn listen_plan(&self, name: &str) -> Result<&ListenPlan, LayerError> {
+        let found = self.0.share.listen.iter().find(|plan| plan.name == *name);
+        found.ok_or_else(|| {
+            let layer = &self.0.instance.layer;
+            let line = format!("[layer.{layer}] listen = {{ {name} = \"tcp:ADDRESS:PORT\" }}");
+            self.not_granted("listener", name, line)
+        })
+    }
+
+    fn unlimited(
+        &self,
+        name: &str,
+        what: &str,
+        is_it: impl Fn(&ListenAddress) -> bool,
+    ) -> Result<OwnedFd, LayerError> {
+        let plan = self.listen_plan(name)?;
+        if !is_it(&plan.address) {
+            return Err(self.other_kind(name, plan, what));
+        }
+        if plan.rate.is_some() || plan.per_source.is_some() {
+            let why = "it has limits, which `Layer::acceptor` keeps".to_owned();
+            return Err(self.misused(name, why));
+        }
+        self.listener_fd(name)
+    }
+
+    fn other_kind(&self, name: &str, plan: &ListenPlan, wanted: &str) -> LayerError {
+        self.misused(name, format!("it is \"{}\", and no {}", plan.address, &wanted[2..]))
+    }
+
+    fn misused(&self, name: &str, why: String) -> LayerError {
+        let layer = &self.0.instance.layer;
+        LayerError::Misused { line: format!("[layer.{layer}] listen.{name}"), why }
+    }
+}
