@@ -44,18 +44,7 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
     out.line("to", quote(channel.to.as_str()));
     out.line("max", size(channel.max));
     if !channel.methods.is_empty() {
-        let methods = channel.methods.iter().map(|method| {
-            let mut keys = vec![("max", size(method.max))];
-            if method.direction == Direction::Back {
-                keys.push(("direction", quote("back")));
-            }
-            keys.extend(method.rate.map(|rate| ("rate", self::rate(rate))));
-            keys.extend(method.once.then(|| ("once", "true".to_owned())));
-            let after = method.after.and_then(|place| channel.methods.get(usize::from(place)));
-            keys.extend(after.map(|first| ("after", quote(first.name.as_str()))));
-            (method.name.as_str(), inline(keys))
-        });
-        out.line("methods", inline(methods));
+        out.line("methods", methods(channel));
     }
     if channel.fds.max > 0 {
         let kinds = list(channel.fds.kinds.iter().map(|kind| kind.name()));
@@ -73,6 +62,21 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
     if channel.transport == Transport::Ring {
         out.line("transport", quote("ring"));
     }
+}
+
+/// A channel's methods, as the value of that key.
+pub(super) fn methods(channel: &ChannelPlan) -> String {
+    inline(channel.methods.iter().map(|method| {
+        let mut keys = vec![("max", size(method.max))];
+        if method.direction == Direction::Back {
+            keys.push(("direction", quote("back")));
+        }
+        keys.extend(method.rate.map(|rate| ("rate", self::rate(rate))));
+        keys.extend(method.once.then(|| ("once", "true".to_owned())));
+        let after = method.after.and_then(|place| channel.methods.get(usize::from(place)));
+        keys.extend(after.map(|first| ("after", quote(first.name.as_str()))));
+        (method.name.as_str(), inline(keys))
+    }))
 }
 
 fn file(file: &FilePlan, out: &mut Text) {
