@@ -74,10 +74,16 @@ pub(super) fn for_yes(plan: &Plan, layer: &LayerPlan, acts: &[Act], object: &str
 fn facility(plan: &Plan, me: &Name, acts: &[Act], kind: &str, name: &str) -> Option<Advice> {
     let mut new = plan.clone();
     let all = &mut new.facilities;
+    let mut note = "";
     let (key, line) = match kind {
         "file" => {
             let file = new.files.iter_mut().find(|it| it.name == name)?;
-            file.grant.entry(me.clone()).or_default().push(right(acts)?);
+            let held = file.grant.entry(me.clone()).or_default();
+            held.push(right(acts)?);
+            let holds = |right| held.contains(&right);
+            if holds(FileRight::Execute) && (holds(FileRight::Write) || holds(FileRight::Create)) {
+                note = "it needs `because = \"...\"`: the layer could run what it wrote";
+            }
             let rights = |rights: &Vec<FileRight>| list(rights.iter().map(|right| right.name()));
             ("grant", table("grant", file.grant.iter().map(|(layer, it)| (layer, rights(it)))))
         }
@@ -129,7 +135,7 @@ fn facility(plan: &Plan, me: &Name, acts: &[Act], kind: &str, name: &str) -> Opt
         }
         _ => return None,
     };
-    Some(Change::of(format!("{kind}.{name}"), key, line).made(new))
+    Some(Change::of(format!("{kind}.{name}"), key, line).noted(note).made(new))
 }
 
 /// `from = "listener"`.
