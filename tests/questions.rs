@@ -161,7 +161,7 @@ fn a_way_past_a_gatekeeper_is_gained() {
                 1. listener calls sign on channel.shortcut";
     assert!(text.contains(told), "{text}");
     assert!(!text.contains("layer.keeper without"), "it is on the way: {text}");
-    assert!(text.contains("past a layer that stood between: gained 1, lost 0"), "{text}");
+    assert!(text.contains("past layers that stood between: gained 2, lost 0"), "{text}");
 
     let (_, found) = json(&["diff", WEB, new]);
     assert_eq!(found["reach_gained"], serde_json::json!([]));

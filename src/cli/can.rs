@@ -108,7 +108,8 @@ fn text(policy: &Sound, answer: &Answer) -> String {
         out.push_str(&self::change(policy, change));
     }
     if let Some(hint) = &answer.hint {
-        out.push_str(&wrap("no one line allows it: ", hint));
+        out.push_str("no change of one line allows it:\n");
+        out.push_str(&wrap("  ", &neutralise(hint.as_bytes())));
     }
     out
 }

@@ -102,13 +102,17 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
     if !diff.is_empty() {
         let _ = writeln!(
             out,
-            "gained {gained}, lost {lost} (through others: gained {}, lost {}; past a layer that \
-             stood between: gained {}, lost {})",
-            reach.0,
-            reach.1,
-            past[0].len(),
-            past[1].len()
+            "gained {gained}, lost {lost} (through others: gained {}, lost {})",
+            reach.0, reach.1
         );
+        let past = past.map(|list| list.len());
+        if past != [0, 0] {
+            let _ = writeln!(
+                out,
+                "past layers that stood between: gained {}, lost {}",
+                past[0], past[1]
+            );
+        }
     } else if same {
         out.push_str("the policies grant the same\n");
     } else {

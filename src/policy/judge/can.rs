@@ -103,8 +103,8 @@ fn advise(plan: &Plan, answer: &mut Answer) -> Result<(), QuestionError> {
             if let Some(mistake) = refused {
                 let also = if change.note.is_empty() { "" } else { "; " };
                 let Diagnostic { code, message, .. } = mistake;
-                change.note +=
-                    &format!("{also}but the checker refuses it as it is: {code}, {message}");
+                let more = format!("but the checker refuses it as it is: {code}, {message}");
+                change.note.extend([also, more.as_str()]);
             }
             let yes = again.plan.as_ref().is_none_or(|plan| {
                 let layer = answer.layer.as_str();

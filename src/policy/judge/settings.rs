@@ -62,8 +62,8 @@ pub fn limits(layer: &LayerPlan) -> String {
     let mut text = format!(
         "{} of memory, {}, {}, files to {}",
         show_size(limits.memory),
-        counted(limits.files.into(), "descriptor"),
-        counted(limits.tasks.into(), "task"),
+        counted(limits.files, "descriptor"),
+        counted(limits.tasks, "task"),
         show_size(limits.file_size)
     );
     match limits.cpu {

@@ -19,20 +19,20 @@ use crate::policy::judge::reach::Ways;
 /// itself is told by its facts, and of a layer that only one plan has there is nothing to compare.
 pub(super) fn bypasses(goals: &[String], new: &Reach<'_>, old: &Reach<'_>) -> Vec<Bypass> {
     let (ways, others) = (new.ways, old.ways);
-    let (is, was) = (Guards::of(new), Guards::of(old));
+    let (now, before) = (Guards::of(new), Guards::of(old));
     let mut found = Vec::new();
     for (place, layer) in ways.flows.names().iter().enumerate() {
         let Some(other) = others.flows.place(layer.as_str()) else { continue };
-        let (is, was) = (is.from(place), was.from(other));
+        let (now, before) = (now.from(place), before.from(other));
         for (at, object) in goals.iter().enumerate() {
             if !new.reached[place][at] || !old.reached[other][at] || new.by_itself(place, at) {
                 continue;
             }
-            let guarded = was.guards(at);
+            let guarded = before.guards(at);
             if guarded.is_empty() {
                 continue;
             }
-            let still = is.guards(at);
+            let still = now.guards(at);
             let gone = |name: &&Name| {
                 ways.flows.place(name.as_str()).is_none_or(|place| !still.contains(&place))
             };
@@ -185,7 +185,7 @@ struct Bits(Vec<u64>);
 impl Bits {
     fn full(size: usize) -> Self {
         let mut words = vec![u64::MAX; size.div_ceil(64)];
-        if let Some(last) = words.last_mut().filter(|_| size % 64 != 0) {
+        if let Some(last) = words.last_mut().filter(|_| !size.is_multiple_of(64)) {
             *last = (1 << (size % 64)) - 1;
         }
         Self(words)
