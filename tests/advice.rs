@@ -2,6 +2,7 @@
 //! policy, layer, object and act.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::Path;
 
 use cofferdam::policy::check;
@@ -200,14 +201,14 @@ proptest! {
         let table = methods.iter().map(method).collect::<Vec<_>>().join(", ");
         let mut text = String::from("cofferdam = 1\nname = \"t\"\n");
         for layer in ["a", "b", "c"] {
-            text += &format!("[layer.{layer}]\nrun = \"{layer}\"\nsyscalls = [\"@core\"]\n");
+            write!(text, "[layer.{layer}]\nrun = \"{layer}\"\nsyscalls = [\"@core\"]\n").unwrap();
         }
         text += "[channel.x]\nfrom = \"a\"\nto = \"b\"\n";
         if !methods.is_empty() {
-            text += &format!("methods = {{ {table} }}\n");
+            writeln!(text, "methods = {{ {table} }}").unwrap();
         }
         if let Some(kinds) = &fds {
-            text += &format!("fds = {{ max = 1, kinds = {kinds:?} }}\n");
+            writeln!(text, "fds = {{ max = 1, kinds = {kinds:?} }}").unwrap();
         }
         let plan = plan(&text);
         for object in objects(&plan).iter().filter(|it| it.starts_with("channel.")) {

@@ -236,7 +236,9 @@ mod tests {
         let next = [vec![1, 2], vec![3], vec![3], vec![4], vec![1], vec![0]].to_vec();
         let mut before = vec![Vec::new(); 6];
         for (from, list) in next.iter().enumerate() {
-            list.iter().for_each(|to: &usize| before[*to].push(from));
+            for to in list {
+                before[*to].push(from);
+            }
         }
         let found = passed(0, &next, &before);
         let places = |at: usize| found[at].as_ref().map(|it| it.places().collect::<Vec<_>>());
