@@ -130,6 +130,10 @@ fn diff_is_as_documented() {
                 "[file.other]\npath = \"/srv/other\"\ngrant = { opener = [\"read\"] }\n\n[channel.open]",
             ),
             (
+                "[file.key]",
+                "[channel.shortcut]\nfrom = \"listener\"\nto = \"keeper\"\nmethods = [\"sign\"]\n\n[file.key]",
+            ),
+            (
                 "[layer.keeper]",
                 "[layer.spare]\nrun = \"spare\"\nsyscalls = [\"@core\"]\n\n[layer.keeper]",
             ),

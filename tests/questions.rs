@@ -149,6 +149,56 @@ fn reach_that_is_gained_is_told_with_its_way() {
 }
 
 #[test]
+fn a_way_past_a_gatekeeper_is_gained() {
+    let folder = TempDir::new().unwrap();
+    let shortcut = "[channel.shortcut]\nfrom = \"listener\"\nto = \"keeper\"\n\
+                    methods = { sign = { max = \"2KiB\" } }\n\n[file.key]";
+    let new = changed(&folder, &[("[file.key]", shortcut)]);
+    let new = new.to_str().unwrap();
+    let (code, text) = ask(&["diff", WEB, new]);
+    assert_eq!(code, 1, "{text}");
+    let told = "listener now reaches file.key without passing parser\n    \
+                1. listener calls sign on channel.shortcut";
+    assert!(text.contains(told), "{text}");
+    assert!(!text.contains("layer.keeper without"), "it is on the way: {text}");
+    assert!(text.contains("past layers that stood between: gained 2, lost 0"), "{text}");
+
+    let (_, found) = json(&["diff", WEB, new]);
+    assert_eq!(found["reach_gained"], serde_json::json!([]));
+    let gained = found["bypass_gained"].as_array().unwrap();
+    let key = gained.iter().find(|it| it["object"] == "file.key").unwrap();
+    assert_eq!((&key["layer"], &key["without"]), (&"listener".into(), &["parser"][..].into()));
+    assert_eq!(key["way"][1]["sentence"], "keeper reads file.key");
+
+    let (code, text) = ask(&["diff", new, WEB]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("listener no longer reaches file.key without passing parser"), "{text}");
+}
+
+#[test]
+fn each_end_is_told_what_it_does() {
+    let (_, text) = ask(&["explain", "policies/hmi.toml"]);
+    for says in [
+        "calls interlock on channel.requests: log-in, set and silence",
+        "receives from interlock on channel.requests: decided",
+        "answers display on channel.requests: log-in, set and silence",
+        "sends to display on channel.requests: decided",
+    ] {
+        assert_eq!(text.matches(says).count(), 1, "{says}: {text}");
+    }
+}
+
+#[test]
+fn one_is_not_many_and_a_danger_is_told_once() {
+    let (_, text) = ask(&["explain", "policies/log-shipper.toml", "tailer"]);
+    assert_eq!(text.matches("dangerous:").count(), 1, "{text}");
+    let folder = TempDir::new().unwrap();
+    let new = changed(&folder, &[("files = 256, tasks = 4", "files = 256, tasks = 1")]);
+    let (_, text) = ask(&["explain", new.to_str().unwrap(), "listener"]);
+    assert!(text.contains("256 descriptors, 1 task, files"), "{text}");
+}
+
+#[test]
 fn a_new_layer_is_gained() {
     let folder = TempDir::new().unwrap();
     let new = folder.path().join("new.toml");

@@ -83,7 +83,7 @@ fn text(policy: &Sound, answer: &Answer) -> String {
     }
     if let (false, Some(Verdict::Refused(refusal))) = (answer.yes, answer.verdict) {
         let _ = writeln!(out, "  the call {}", instead(refusal));
-        if answer.change.is_none() {
+        if answer.change.is_none() && answer.hint.is_none() {
             out.push_str("  and no policy changes that\n");
         }
     }
@@ -106,6 +106,10 @@ fn text(policy: &Sound, answer: &Answer) -> String {
     }
     if let Some(change) = &answer.change {
         out.push_str(&self::change(policy, change));
+    }
+    if let Some(hint) = &answer.hint {
+        out.push_str("no change of one line allows it:\n");
+        out.push_str(&wrap("  ", &neutralise(hint.as_bytes())));
     }
     out
 }
@@ -149,10 +153,10 @@ fn change(policy: &Sound, change: &Change) -> String {
         (false, "syscalls") => {
             format!("to allow it, add to `{key}` of [{table}]{place}:\n    {line}\n")
         }
-        (false, _) => format!("to allow it, add in [{table}]{place}:\n    {line}\n"),
+        (false, _) => format!("to allow it, write in [{table}]{place}:\n    {line}\n"),
     };
     if !note.is_empty() {
-        out.push_str(&wrap("  ", note));
+        out.push_str(&wrap("  ", &neutralise(note.as_bytes())));
     }
     out
 }
@@ -190,5 +194,6 @@ fn json(policy: &Sound, answer: &Answer) -> Value {
         "way": answer.way.as_ref().map(|way| policy.steps_json(way)),
         "through": answer.through.iter().map(Name::as_str).collect::<Vec<_>>(),
         "change": change,
+        "hint": answer.hint,
     })
 }

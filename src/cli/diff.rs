@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::read::{self, Format, Sound, at, wrap};
 use crate::ident::Name;
 use crate::policy::judge::Act;
-use crate::policy::judge::diff::{Change, ChangeKind, Diff, Gain, Reached, diff};
+use crate::policy::judge::diff::{Bypass, Change, ChangeKind, Diff, Gain, Reached, diff};
 use crate::policy::plan::Never;
 use crate::text::neutralise;
 
@@ -18,7 +18,8 @@ use crate::text::neutralise;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit code 0: nothing was gained; 1: something was. A change that is neither more
-nor less, such as another path, counts as gained.")]
+nor less, such as another path, counts as gained; so does a way past a layer that
+every way passed before.")]
 pub struct Args {
     /// The policy before
     old: PathBuf,
@@ -87,6 +88,9 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
     }
     ways(new, "through others it gains", &diff.reach_gained, &mut out);
     ways(old, "through others it loses", &diff.reach_lost, &mut out);
+    let past = [shown(&diff.bypass_gained), shown(&diff.bypass_lost)];
+    bypasses(new, "now reaches", &past[0], &mut out);
+    bypasses(old, "no longer reaches", &past[1], &mut out);
     for (guards, word) in [(&diff.guards_lost, "no longer"), (&diff.guards_gained, "from now on")] {
         for Never { layer, reach, .. } in guards {
             let _ = writeln!(out, "{word} refused: that {layer} reaches {reach}");
@@ -98,9 +102,17 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
     if !diff.is_empty() {
         let _ = writeln!(
             out,
-            "gained {}, lost {} (through others: gained {}, lost {})",
-            gained, lost, reach.0, reach.1
+            "gained {gained}, lost {lost} (through others: gained {}, lost {})",
+            reach.0, reach.1
         );
+        let past = past.map(|list| list.len());
+        if past != [0, 0] {
+            let _ = writeln!(
+                out,
+                "past layers that stood between: gained {}, lost {}",
+                past[0], past[1]
+            );
+        }
     } else if same {
         out.push_str("the policies grant the same\n");
     } else {
@@ -182,6 +194,37 @@ fn ways(policy: &Sound, title: &str, reached: &[Reached], out: &mut String) {
     }
 }
 
+/// What is outside first. That a layer is reached follows from a way that leads on from it.
+fn shown(bypasses: &[Bypass]) -> Vec<&Bypass> {
+    let (layers, mut shown): (Vec<&Bypass>, Vec<&Bypass>) =
+        bypasses.iter().partition(|it| it.object.starts_with("layer."));
+    let passes = |it: &Bypass, object: &str| {
+        let layers = it.way.iter().filter_map(|step| step.to.as_ref());
+        layers.into_iter().any(|layer| object.strip_prefix("layer.") == Some(layer.as_str()))
+    };
+    let follows = |it: &&Bypass| {
+        !shown.iter().any(|other| {
+            other.layer == it.layer && other.without == it.without && passes(other, &it.object)
+        })
+    };
+    let layers: Vec<&Bypass> = layers.into_iter().filter(follows).collect();
+    shown.extend(layers);
+    shown.sort_by(|a, b| a.layer.cmp(&b.layer));
+    shown
+}
+
+fn bypasses(policy: &Sound, title: &str, list: &[&Bypass], out: &mut String) {
+    for Bypass { layer, object, without, way } in list.iter().take(WAYS) {
+        let without: Vec<&str> = without.iter().map(Name::as_str).collect();
+        let without = without.join(" or ");
+        let _ = writeln!(out, "\x1b[1m{layer}\x1b[0m {title} {object} without passing {without}");
+        out.push_str(&policy.steps(way, "    "));
+    }
+    if let Some(more) = list.len().checked_sub(WAYS).filter(|more| *more > 0) {
+        let _ = writeln!(out, "{title} past others: {more} more (--format json has all)");
+    }
+}
+
 fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
     let change = |change: &Change| {
         let only_old = change.gain == Gain::Lost && matches!(change.kind, ChangeKind::Act(..));
@@ -223,6 +266,17 @@ fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
         };
         list.iter().map(one).collect()
     };
+    let past = |policy: &Sound, list: &[Bypass]| -> Value {
+        let one = |it: &Bypass| {
+            json!({
+                "layer": it.layer.as_str(),
+                "object": it.object,
+                "without": it.without.iter().map(Name::as_str).collect::<Vec<_>>(),
+                "way": policy.steps_json(&it.way),
+            })
+        };
+        list.iter().map(one).collect()
+    };
     let guards = |list: &[Never]| -> Value {
         list.iter().map(|it| json!({ "layer": it.layer.as_str(), "reach": it.reach })).collect()
     };
@@ -236,6 +290,8 @@ fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
         "changes": diff.changes.iter().map(change).collect::<Vec<_>>(),
         "reach_gained": ways(new, &diff.reach_gained),
         "reach_lost": ways(old, &diff.reach_lost),
+        "bypass_gained": past(new, &diff.bypass_gained),
+        "bypass_lost": past(old, &diff.bypass_lost),
         "guards_gained": guards(&diff.guards_gained),
         "guards_lost": guards(&diff.guards_lost),
     })

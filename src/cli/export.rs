@@ -13,10 +13,11 @@ use crate::policy::plan::{LayerPlan, Plan};
 /// Arguments of `cofferdam export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What the form can't say is on standard error, a line each.
+What the form can't say is on standard error, a line each, and in the comments of
+units. For most policies there is something.
 
-Exit code 0: all of the policy is in the export; 1: something is not, which for
-most policies is so.")]
+Exit code 0: the export is written; 1: the policy has mistakes, or with --strict
+something is not expressed.")]
 pub struct Args {
     /// The policy to export
     #[arg(value_name = "POLICY")]
@@ -27,6 +28,9 @@ pub struct Args {
     /// Only this layer
     #[arg(long, value_name = "NAME")]
     layer: Option<String>,
+    /// Take what can't be expressed for a finding
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     outside: read::Outside,
 }
@@ -41,8 +45,8 @@ enum Form {
 
 /// Writes the export to standard output, and what it can't say to standard error.
 ///
-/// Exit code 0: all of the policy is in it; 1: something is not, or the policy has mistakes; 2:
-/// there is no such layer; 3: the system refused.
+/// Exit code 0: it is written; 1: the policy has mistakes, or with `--strict` something is not
+/// expressed; 2: there is no such layer; 3: the system refused.
 pub fn run(args: &Args) -> ExitCode {
     let plan = match read::sound(&args.policy, &args.outside) {
         Ok(policy) => policy.plan,
@@ -71,7 +75,7 @@ pub fn run(args: &Args) -> ExitCode {
             let _ = writeln!(stderr, "error: can't write the export: {error}");
             ExitCode::from(3)
         }
-        _ => ExitCode::from(u8::from(!missing.is_empty())),
+        _ => ExitCode::from(u8::from(args.strict && !missing.is_empty())),
     }
 }
 

@@ -44,19 +44,7 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
     out.line("to", quote(channel.to.as_str()));
     out.line("max", size(channel.max));
     if !channel.methods.is_empty() {
-        let methods = channel.methods.iter().map(|method| {
-            let mut keys = vec![("max", size(method.max))];
-            if method.direction == Direction::Back {
-                keys.push(("direction", quote("back")));
-            }
-            keys.extend(method.rate.map(|rate| ("rate", self::rate(rate))));
-            keys.extend(method.once.then(|| ("once", "true".to_owned())));
-            let after = method.after.and_then(|place| channel.methods.get(usize::from(place)));
-            keys.extend(after.map(|first| ("after", quote(first.name.as_str()))));
-            keys.extend(method.stream.then(|| ("stream", "true".to_owned())));
-            (method.name.as_str(), inline(keys))
-        });
-        out.line("methods", inline(methods));
+        out.line("methods", methods(channel));
     }
     if channel.fds.max > 0 {
         let kinds = list(channel.fds.kinds.iter().map(|kind| kind.name()));
@@ -76,12 +64,27 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
     }
 }
 
+/// A channel's methods, as the value of that key.
+pub(super) fn methods(channel: &ChannelPlan) -> String {
+    inline(channel.methods.iter().map(|method| {
+        let mut keys = vec![("max", size(method.max))];
+        if method.direction == Direction::Back {
+            keys.push(("direction", quote("back")));
+        }
+        keys.extend(method.rate.map(|rate| ("rate", self::rate(rate))));
+        keys.extend(method.once.then(|| ("once", "true".to_owned())));
+        let after = method.after.and_then(|place| channel.methods.get(usize::from(place)));
+        keys.extend(after.map(|first| ("after", quote(first.name.as_str()))));
+        keys.extend(method.stream.then(|| ("stream", "true".to_owned())));
+        (method.name.as_str(), inline(keys))
+    }))
+}
+
 fn file(file: &FilePlan, out: &mut Text) {
     out.table("file", file.name.as_str());
     out.line("path", quote(&file.path));
     let grant = file.grant.iter().map(|(layer, rights)| {
-        // The words of the language are those of the type, in small letters.
-        let rights = rights.iter().map(|right| format!("{right:?}").to_ascii_lowercase());
+        let rights = rights.iter().map(|right| right.name().to_owned());
         (layer.as_str(), list(rights))
     });
     out.line("grant", inline(grant));

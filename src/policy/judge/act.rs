@@ -111,7 +111,7 @@ impl Act {
             Self::Answer => "answers",
             Self::Send => "sends to",
             Self::Receive => "receives from",
-            Self::Pass => "passes",
+            Self::Pass => "passes descriptors on",
             Self::Signal => "sends",
             Self::Lease => "leases",
             Self::Accept => "accepts on",

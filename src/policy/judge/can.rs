@@ -8,11 +8,15 @@ use super::calls::{Verdict, verdict};
 use super::facts::Fact;
 use super::reach::{Step, Ways};
 use crate::ident::Name;
+use crate::policy::diagnostic::{Diagnostic, Severity};
 use crate::policy::nearest::{nearest, one_of};
 use crate::policy::plan::Plan;
 use crate::policy::syscall::by_name;
+use crate::policy::{check, print};
 
 pub use change::Change;
+
+use change::{Advice, for_yes};
 
 /// The word that asks for a way of any length.
 pub const REACH: &str = "reach";
@@ -36,8 +40,11 @@ pub struct Answer {
     pub way: Option<Vec<Step>>,
     /// Those of the way that no way avoids: the last one to decide.
     pub through: Vec<Name>,
-    /// What to change for a yes; `None` where it is one, or where no change makes it one.
+    /// What to change for a yes; `None` where it is one, or where no one line makes it one. Made,
+    /// it is a yes, or its note says what else the checker asks for.
     pub change: Option<Change>,
+    /// What to do where no one line does, in words.
+    pub hint: Option<String>,
 }
 
 /// A question that has no answer. Displays with the nearest that has one.
@@ -76,10 +83,41 @@ pub enum QuestionError {
 /// `act` is a word of [`Act`], one of `open`, `map`, `send`, `receive` that stand for several, or
 /// [`REACH`]. `object` is as in [`Fact::object`]; `layer.NAME` can only be reached.
 pub fn can(plan: &Plan, layer: &str, act: &str, object: &str) -> Result<Answer, QuestionError> {
-    ask(plan, &Ways::of(plan), layer, act, object)
+    let mut answer = ask(plan, &Ways::of(plan), layer, act, object)?;
+    if !answer.yes {
+        advise(plan, &mut answer)?;
+    }
+    Ok(answer)
 }
 
-/// As [`can`], for many questions to one plan.
+/// Finds what to change, changes it in a copy, and asks that.
+fn advise(plan: &Plan, answer: &mut Answer) -> Result<(), QuestionError> {
+    let Some(asked) = plan.layer(answer.layer.as_str()) else { return Ok(()) };
+    let acts = acts(&answer.act, &answer.object)?;
+    match for_yes(plan, asked, &acts, &answer.object) {
+        Advice::None => {}
+        Advice::Words(words) => answer.hint = Some(words),
+        Advice::Change(mut change, changed) => {
+            let again = check("changed", print(&changed).as_bytes());
+            let refused = again.diagnostics.iter().find(|it| it.severity == Severity::Error);
+            if let Some(mistake) = refused {
+                let also = if change.note.is_empty() { "" } else { "; " };
+                let Diagnostic { code, message, .. } = mistake;
+                let more = format!("but the checker refuses it as it is: {code}, {message}");
+                change.note.extend([also, more.as_str()]);
+            }
+            let yes = again.plan.as_ref().is_none_or(|plan| {
+                let layer = answer.layer.as_str();
+                ask(plan, &Ways::of(plan), layer, &answer.act, &answer.object)
+                    .is_ok_and(|it| it.yes)
+            });
+            answer.change = yes.then_some(change);
+        }
+    }
+    Ok(())
+}
+
+/// As [`can`], for many questions to one plan; it says nothing about what to change.
 pub fn ask(
     plan: &Plan,
     ways: &Ways,
@@ -111,7 +149,8 @@ pub fn ask(
     Ok(Answer {
         yes,
         verdict: number.map(|number| verdict(asked, number)),
-        change: if yes { None } else { change::for_yes(plan, asked, &acts, &object) },
+        change: None,
+        hint: None,
         layer: asked.name.clone(),
         act: act.to_owned(),
         object,

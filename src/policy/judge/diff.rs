@@ -4,11 +4,17 @@
 //! system call and the bounds are compared by what they mean: a narrower condition or a lower rate
 //! is a loss, and a different one that is neither wider nor narrower (another path, another
 //! address) is both a gain and a loss.
+//!
+//! What a layer reaches through others is compared too, and past whom: a layer that every way
+//! passed and that one passes no more guards nothing now.
 
+mod bypass;
 mod through;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+
+use through::Reach;
 
 use super::act::Act;
 use super::calls::{entry, expressions};
@@ -32,6 +38,10 @@ pub struct Diff {
     pub reach_gained: Vec<Reached>,
     /// What it reached in the old one only, sorted; of the old one are the ways.
     pub reach_lost: Vec<Reached>,
+    /// What a layer reaches in both, in the new one also past layers that it had to pass; sorted.
+    pub bypass_gained: Vec<Bypass>,
+    /// What it reached past them in the old one only; of the old one are the ways.
+    pub bypass_lost: Vec<Bypass>,
     /// What must never be possible in the old one only.
     pub guards_lost: Vec<Never>,
     /// What must never be possible in the new one only.
@@ -87,11 +97,26 @@ pub struct Reached {
     pub way: Vec<Step>,
 }
 
+/// Something that a layer reaches through others in both, and in one of them past layers that every
+/// way passes in the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bypass {
+    /// Who.
+    pub layer: Name,
+    /// Reaches what.
+    pub object: String,
+    /// Without passing these.
+    pub without: Vec<Name>,
+    /// By the shortest way that passes none of them.
+    pub way: Vec<Step>,
+}
+
 impl Diff {
     /// Whether the new one grants anything that the old one doesn't.
     pub fn gained(&self) -> bool {
         !self.new_layers.is_empty()
             || !self.reach_gained.is_empty()
+            || !self.bypass_gained.is_empty()
             || self.changes.iter().any(|it| it.gain != Gain::Lost)
     }
 
@@ -102,6 +127,8 @@ impl Diff {
             && self.old_layers.is_empty()
             && self.reach_gained.is_empty()
             && self.reach_lost.is_empty()
+            && self.bypass_gained.is_empty()
+            && self.bypass_lost.is_empty()
             && self.guards_lost.is_empty()
             && self.guards_gained.is_empty()
     }
@@ -132,7 +159,12 @@ pub fn diff(old: &Plan, new: &Plan) -> Diff {
         }
     }
     diff.changes.sort();
-    (diff.reach_gained, diff.reach_lost) = through::differences(&before, &after);
+    let goals = through::goals(&before, &after);
+    let (was, is) = (Reach::of(&before, &goals), Reach::of(&after, &goals));
+    diff.reach_gained = through::difference(&goals, &is, &was);
+    diff.reach_lost = through::difference(&goals, &was, &is);
+    diff.bypass_gained = bypass::bypasses(&goals, &is, &was);
+    diff.bypass_lost = bypass::bypasses(&goals, &was, &is);
     diff
 }
 
@@ -170,7 +202,13 @@ fn side_by_side<'f>(
 /// Tells a fact that only one of the lists has, `mine`. A method of a channel that changes as a
 /// whole is told with the channel.
 fn only(fact: &Fact, mine: &[Fact], others: &[Fact], gain: Gain, out: &mut Vec<Change>) {
-    let alone = |object| has(mine, object, fact.act) && !has(others, object, fact.act);
+    // That any descriptor is passed is told by their kinds.
+    if fact.act == Act::Pass && !fact.object.contains(".fds.") {
+        return;
+    }
+    let alone = |object| {
+        fact.act != Act::Pass && has(mine, object, fact.act) && !has(others, object, fact.act)
+    };
     if !parent(&fact.object).is_some_and(alone) {
         let kind = ChangeKind::Act(fact.act, fact.object.to_string());
         out.push(Change { layer: fact.layer.clone(), gain, kind, rule: fact.rule.to_string() });

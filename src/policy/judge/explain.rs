@@ -3,11 +3,12 @@
 use super::act::Act;
 use super::calls::{Verdict, verdict};
 use super::facts::{Bound, Fact};
+use super::names::counted;
 use super::reach::{Step, Ways};
 use super::score::{self, Exposure, exposure, may};
 use super::settings;
 use crate::ident::Name;
-use crate::policy::plan::{LayerPlan, Plan, View};
+use crate::policy::plan::{ChannelPlan, Direction, LayerPlan, Plan, View};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{Group, all, groups, is_dangerous, name_of, parse_item};
 
@@ -93,12 +94,26 @@ fn calls(layer: &LayerPlan) -> Vec<String> {
     if !besides.is_empty() {
         lines.push(format!("besides, some form of {}", besides.join(", ")));
     }
+    lines.extend(dangers(layer));
+    lines
+}
+
+/// The dangerous calls, a line for each reason.
+fn dangers(layer: &LayerPlan) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for call in score::strange(layer) {
         let why = parse_item(call).ok().as_ref().and_then(is_dangerous);
-        let why = why.unwrap_or("it is in no ordinary group").trim_end_matches('.');
-        lines.push(format!("dangerous: {call}, because {}", lower(why)));
+        let why = why.unwrap_or("no ordinary group has it").trim_end_matches('.');
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, calls)) => calls.push(call),
+            None => reasons.push((why, vec![call])),
+        }
     }
-    lines
+    let line = |(why, calls): &(&str, Vec<&str>)| {
+        let each = if calls.len() > 1 { "each " } else { "" };
+        format!("dangerous: {}, {each}because {}", and(calls), lower(why))
+    };
+    reasons.iter().map(line).collect()
 }
 
 fn lower(text: &str) -> String {
@@ -191,21 +206,7 @@ fn talk(plan: &Plan, layer: &LayerPlan) -> Vec<String> {
     let me = &layer.name;
     let mut lines = Vec::new();
     for channel in plan.channels.iter().filter(|it| it.from == *me || it.to == *me) {
-        let (other, does) =
-            if channel.from == *me { (&channel.to, "calls") } else { (&channel.from, "answers") };
-        let methods: Vec<&str> = channel.methods.iter().map(|it| it.name.as_str()).collect();
-        let methods = match methods.as_slice() {
-            [] => "anything".to_owned(),
-            methods => and(methods),
-        };
-        let passes = match channel.fds.max {
-            0 => String::new(),
-            most => {
-                let kinds = channel.fds.kinds.iter().map(|kind| kind.name());
-                format!(", with at most {most} {} descriptor", kinds.collect::<Vec<_>>().join("/"))
-            }
-        };
-        lines.push(format!("{does} {other} on channel.{}: {methods}{passes}", channel.name));
+        lines.extend(on_channel(channel, me));
     }
     let facilities = &plan.facilities;
     for signal in &facilities.signals {
@@ -233,6 +234,36 @@ fn talk(plan: &Plan, layer: &LayerPlan) -> Vec<String> {
     }
     for fifo in facilities.fifos.iter().filter(|fifo| fifo.to == *me) {
         lines.push(format!("reads what outsiders write to {} (fifo.{})", fifo.path, fifo.name));
+    }
+    lines
+}
+
+/// What a layer does on a channel of which it is an end: a line for each direction.
+fn on_channel(channel: &ChannelPlan, me: &Name) -> Vec<String> {
+    let (other, forth, back) = if channel.from == *me {
+        (&channel.to, "calls", "receives from")
+    } else {
+        (&channel.from, "answers", "sends to")
+    };
+    let passes = match channel.fds.max {
+        0 => String::new(),
+        most => {
+            let kinds: Vec<&str> = channel.fds.kinds.iter().map(|kind| kind.name()).collect();
+            let kinds = format!("{} descriptor", kinds.join("/"));
+            format!(", with at most {}", counted(most.into(), &kinds))
+        }
+    };
+    let name = &channel.name;
+    if channel.methods.is_empty() {
+        return vec![format!("talks both ways with {other} on channel.{name}: anything{passes}")];
+    }
+    let mut lines = Vec::new();
+    for (does, direction) in [(forth, Direction::Forth), (back, Direction::Back)] {
+        let methods = channel.methods.iter().filter(|it| it.direction == direction);
+        let methods: Vec<&str> = methods.map(|it| it.name.as_str()).collect();
+        if !methods.is_empty() {
+            lines.push(format!("{does} {other} on channel.{name}: {}{passes}", and(&methods)));
+        }
     }
     lines
 }

@@ -1,4 +1,4 @@
-//! Names that people know for numbers.
+//! Names that people know for numbers, and numbers of things.
 
 use crate::policy::check::CAPABILITIES;
 use crate::policy::signal::signal_name;
@@ -12,6 +12,17 @@ pub(super) fn signal(number: u8) -> String {
 pub(super) fn capability(number: u8) -> String {
     let name = CAPABILITIES.get(usize::from(number));
     name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
+}
+
+/// The number of a capability.
+pub(super) fn capability_number(name: &str) -> Option<u8> {
+    CAPABILITIES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok())
+}
+
+/// `1 task`, `4 tasks`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::facts::Bound;
+use super::names::counted;
 use crate::policy::plan::{LayerPlan, Program, Protection, View};
 use crate::policy::value::show_size;
 
@@ -59,10 +60,10 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
 pub fn limits(layer: &LayerPlan) -> String {
     let limits = &layer.limits;
     let mut text = format!(
-        "{} of memory, {} descriptors, {} tasks, files to {}",
+        "{} of memory, {}, {}, files to {}",
         show_size(limits.memory),
-        limits.files,
-        limits.tasks,
+        counted(limits.files, "descriptor"),
+        counted(limits.tasks, "task"),
         show_size(limits.file_size)
     );
     match limits.cpu {

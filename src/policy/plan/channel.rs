@@ -124,6 +124,17 @@ pub enum DescriptorKind {
 }
 
 impl DescriptorKind {
+    /// Every kind, in their order.
+    pub const ALL: [Self; 7] = [
+        Self::FileRead,
+        Self::FileWrite,
+        Self::Stream,
+        Self::Datagram,
+        Self::PipeRead,
+        Self::PipeWrite,
+        Self::SealedMemory,
+    ];
+
     /// The word that policies use.
     pub const fn name(self) -> &'static str {
         match self {

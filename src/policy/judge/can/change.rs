@@ -1,12 +1,17 @@
 //! What would have to change for a yes.
+//!
+//! Every change is made to a copy of the plan too, and the copy is checked and asked again: what is
+//! told makes the answer yes, or its note says what refuses it.
+
+mod channel;
 
 use std::fmt::{Display, Write};
 
 use crate::ident::Name;
 use crate::policy::judge::act::Act;
 use crate::policy::judge::names;
-use crate::policy::plan::{FileRight, LayerPlan, MapRight, Plan};
-use crate::policy::syscall::{by_name, is_dangerous, offering, parse_item};
+use crate::policy::plan::{FileRight, LayerPlan, MapRight, Plan, SyscallPlan};
+use crate::policy::syscall::{Item, by_name, is_dangerous, offering, parse_item};
 
 /// The nearest change that makes an answer yes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,79 +28,139 @@ pub struct Change {
     pub note: String,
 }
 
-/// The change that lets a layer do one of these acts. `None` where no change does.
-pub(super) fn for_yes(
-    plan: &Plan,
-    layer: &LayerPlan,
-    acts: &[Act],
-    object: &str,
-) -> Option<Change> {
-    let mut parts = object.split('.');
-    let (kind, name, sub) = (parts.next()?, parts.next()?, parts.next());
-    let table = format!("{kind}.{name}");
-    let change = |key, line| Change { table, key, line, replaces: true, note: String::new() };
-    let me = &layer.name;
-    let facilities = &plan.facilities;
-    match kind {
-        "file" => file(plan, me, acts, name).map(|line| change("grant", line)),
-        "region" => {
-            let region = facilities.regions.iter().find(|it| it.name == name)?;
-            Some(change("grant", mapped(&region.grant, me, acts)))
-        }
-        "mapped-file" => {
-            let file = facilities.mapped_files.iter().find(|it| it.name == name)?;
-            Some(change("grant", mapped(&file.grant, me, acts)))
-        }
-        "queue" => {
-            let queue = facilities.queues.iter().find(|it| it.name == name)?;
-            let (key, held) = match acts.first()? {
-                Act::Receive => ("receive", &queue.receive),
-                _ => ("send", &queue.send),
-            };
-            Some(change(key, format!("{key} = {}", list(held.iter().chain([me])))))
-        }
-        "semaphore" => {
-            let semaphore = facilities.semaphores.iter().find(|it| it.name == name)?;
-            let line = format!("holders = {}", list(semaphore.holders.iter().chain([me])));
-            Some(change("holders", line))
-        }
-        "fifo" => Some(change("to", format!("to = \"{me}\""))),
-        "signal" | "pipe" => Some(match acts.first()? {
-            Act::Receive => change("to", format!("to = \"{me}\"")),
-            _ => change("from", format!("from = \"{me}\"")),
-        }),
-        "channel" => channel(plan, me, acts, name, sub),
-        "syscall" => syscall(layer, name),
-        "capability" => Some(capability(layer, name)),
-        "listen" => {
-            let server = plan.layer(name)?;
-            let socket = server.listen.iter().find(|it| Some(it.name.as_str()) == sub)?;
-            let note = format!("and take it from layer.{name}");
-            Some(socket_of(me, "listen", &socket.name, &socket.address, note))
-        }
-        "connect" => {
-            let client = plan.layer(name)?;
-            let socket = client.connect.iter().find(|it| Some(it.name.as_str()) == sub)?;
-            Some(socket_of(me, "connect", &socket.name, &socket.address, String::new()))
-        }
-        _ => None,
+/// What is to be said to who wants a yes.
+pub(super) enum Advice {
+    /// A change, and the plan with it.
+    Change(Change, Box<Plan>),
+    /// No change of one line does; what to do instead.
+    Words(String),
+    /// Nothing.
+    None,
+}
+
+impl Change {
+    fn of(table: impl Into<String>, key: &'static str, line: String) -> Self {
+        Self { table: table.into(), key, line, replaces: true, note: String::new() }
+    }
+
+    fn noted(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    /// The change, and the plan with it.
+    fn made(self, plan: Plan) -> Advice {
+        Advice::Change(self, Box::new(plan))
     }
 }
 
-fn socket_of(
-    me: &Name,
-    key: &'static str,
-    socket: &Name,
-    address: &impl Display,
-    note: String,
-) -> Change {
-    let line = format!("{key} = {{ {socket} = \"{address}\" }}");
-    Change { table: format!("layer.{me}"), key, line, replaces: false, note }
+/// What lets a layer do one of these acts.
+pub(super) fn for_yes(plan: &Plan, layer: &LayerPlan, acts: &[Act], object: &str) -> Advice {
+    let parts: Vec<&str> = object.split('.').collect();
+    let (kind, name) = match parts.as_slice() {
+        [kind, name, ..] => (*kind, *name),
+        _ => return Advice::None,
+    };
+    let me = &layer.name;
+    match kind {
+        "channel" => channel::advice(plan, me, acts, name, &parts[2..]),
+        "listen" | "connect" => socket(me, kind, name, object),
+        "syscall" => syscall(plan, layer, name),
+        "capability" => capability(plan, layer, name),
+        _ => facility(plan, me, acts, kind, name).unwrap_or(Advice::None),
+    }
 }
 
-fn file(plan: &Plan, me: &Name, acts: &[Act], name: &str) -> Option<String> {
-    let file = plan.files.iter().find(|it| it.name == name)?;
-    let right = [
+fn facility(plan: &Plan, me: &Name, acts: &[Act], kind: &str, name: &str) -> Option<Advice> {
+    let mut new = plan.clone();
+    let all = &mut new.facilities;
+    let mut note = "";
+    let (key, line) = match kind {
+        "file" => {
+            let file = new.files.iter_mut().find(|it| it.name == name)?;
+            let held = file.grant.entry(me.clone()).or_default();
+            held.push(right(acts)?);
+            let holds = |right| held.contains(&right);
+            if holds(FileRight::Execute) && (holds(FileRight::Write) || holds(FileRight::Create)) {
+                note = "it needs `because = \"...\"`: the layer could run what it wrote";
+            }
+            let rights = |rights: &Vec<FileRight>| list(rights.iter().map(|right| right.name()));
+            ("grant", table("grant", file.grant.iter().map(|(layer, it)| (layer, rights(it)))))
+        }
+        "region" => {
+            let region = all.regions.iter_mut().find(|it| it.name == name)?;
+            ("grant", mapped(&mut region.grant, me, acts))
+        }
+        "mapped-file" => {
+            let file = all.mapped_files.iter_mut().find(|it| it.name == name)?;
+            ("grant", mapped(&mut file.grant, me, acts))
+        }
+        "queue" => {
+            let queue = all.queues.iter_mut().find(|it| it.name == name)?;
+            let (key, held) = match acts.first()? {
+                Act::Receive => ("receive", &mut queue.receive),
+                _ => ("send", &mut queue.send),
+            };
+            held.push(me.clone());
+            (key, format!("{key} = {}", list(held.iter())))
+        }
+        "semaphore" => {
+            let semaphore = all.semaphores.iter_mut().find(|it| it.name == name)?;
+            semaphore.holders.push(me.clone());
+            ("holders", format!("holders = {}", list(semaphore.holders.iter())))
+        }
+        "fifo" => {
+            all.fifos.iter_mut().find(|it| it.name == name)?.to = me.clone();
+            ("to", end("to", me))
+        }
+        "signal" => {
+            let signal = all.signals.iter_mut().find(|it| it.name == name)?;
+            if signal.to == *me {
+                return Some(other_way(kind, name, &signal.from, &signal.to));
+            }
+            signal.from = me.clone();
+            ("from", end("from", me))
+        }
+        "pipe" => {
+            let pipe = all.pipes.iter_mut().find(|it| it.name == name)?;
+            if pipe.from == *me || pipe.to == *me {
+                return Some(other_way(kind, name, &pipe.from, &pipe.to));
+            }
+            let (key, side) = match acts.first()? {
+                Act::Receive => ("to", &mut pipe.to),
+                _ => ("from", &mut pipe.from),
+            };
+            *side = me.clone();
+            (key, end(key, me))
+        }
+        _ => return None,
+    };
+    Some(Change::of(format!("{kind}.{name}"), key, line).noted(note).made(new))
+}
+
+/// `from = "listener"`.
+fn end(key: &str, me: &Name) -> String {
+    format!("{key} = \"{me}\"")
+}
+
+fn other_way(kind: &str, name: &str, from: &Name, to: &Name) -> Advice {
+    Advice::Words(format!(
+        "{kind}.{name} leads from {from} to {to}; make another {kind}, from {to} to {from}"
+    ))
+}
+
+/// A socket belongs to its layer, and is another object in another one.
+fn socket(me: &Name, kind: &str, owner: &str, object: &str) -> Advice {
+    let name = object.rsplit('.').next().unwrap_or_default();
+    Advice::Words(format!(
+        "a socket belongs to one layer: take `{name}` out of `{kind}` of [layer.{owner}] and write \
+         it in [layer.{me}]; then it is {kind}.{me}.{name}"
+    ))
+}
+
+/// The mildest right that does one of these acts.
+fn right(acts: &[Act]) -> Option<FileRight> {
+    [
         FileRight::Read,
         FileRight::List,
         FileRight::Append,
@@ -106,15 +171,14 @@ fn file(plan: &Plan, me: &Name, acts: &[Act], name: &str) -> Option<String> {
         FileRight::Execute,
     ]
     .into_iter()
-    .find(|right| acts.contains(&Act::from(*right)))?;
-    let mut grant = file.grant.clone();
-    grant.entry(me.clone()).or_default().push(right);
-    let rights = |rights: &Vec<FileRight>| list(rights.iter().map(|right| right.name()));
-    Some(table("grant", grant.iter().map(|(layer, held)| (layer, rights(held)))))
+    .find(|right| acts.contains(&Act::from(*right)))
 }
 
-fn mapped(grant: &std::collections::BTreeMap<Name, MapRight>, me: &Name, acts: &[Act]) -> String {
-    let mut grant = grant.clone();
+fn mapped(
+    grant: &mut std::collections::BTreeMap<Name, MapRight>,
+    me: &Name,
+    acts: &[Act],
+) -> String {
     let reads = acts.contains(&Act::Read);
     grant.insert(me.clone(), if reads { MapRight::Read } else { MapRight::ReadWrite });
     let word = |right: &MapRight| match right {
@@ -124,40 +188,13 @@ fn mapped(grant: &std::collections::BTreeMap<Name, MapRight>, me: &Name, acts: &
     table("grant", grant.iter().map(|(layer, right)| (layer, word(right))))
 }
 
-fn channel(plan: &Plan, me: &Name, acts: &[Act], name: &str, sub: Option<&str>) -> Option<Change> {
-    let (_, channel) = plan.channel(name)?;
-    let table = format!("channel.{name}");
-    let change = |key, line| Change { table, key, line, replaces: true, note: String::new() };
-    let ends = [&channel.from, &channel.to];
-    if acts.contains(&Act::Pass) && ends.contains(&me) {
-        let kinds = list(channel.fds.kinds.iter().map(|kind| kind.name()));
-        return Some(change("fds", format!("fds = {{ max = 1, kinds = {kinds} }}")));
-    }
-    let speaks = acts.iter().any(|act| matches!(act, Act::Call | Act::Receive | Act::Pass));
-    if !ends.contains(&me) {
-        let key = if speaks { "from" } else { "to" };
-        let mut change = change(key, format!("{key} = \"{me}\""));
-        let other = if speaks { &channel.to } else { &channel.from };
-        change.note = format!("or make a channel of its own between {me} and {other}");
-        return Some(change);
-    }
-    // It is an end already, and the wrong one.
-    let back = acts.contains(&Act::Send) != (channel.from == *me);
-    let direction = if back { "back" } else { "forth" };
-    let method = sub.unwrap_or("message");
-    let mut change =
-        change("methods", format!("methods = {{ {method} = {{ direction = \"{direction}\" }} }}"));
-    change.replaces = false;
-    change.note = format!("or make a channel from {} to {}", channel.to, channel.from);
-    Some(change)
-}
-
-fn syscall(layer: &LayerPlan, name: &str) -> Option<Change> {
+fn syscall(plan: &Plan, layer: &LayerPlan, name: &str) -> Advice {
+    let Some(number) = by_name(name) else { return Advice::None };
     // It answers ENOSYS whatever is granted.
     if name == "clone3" {
-        return None;
+        return Advice::None;
     }
-    let group = offering(by_name(name)?).into_iter().next();
+    let group = offering(number).into_iter().next();
     // A whole group is more than was asked for, but what is in none needs a reason each time.
     let ordinary = group.filter(|group| group.dangerous.is_none());
     let item = match ordinary {
@@ -168,30 +205,43 @@ fn syscall(layer: &LayerPlan, name: &str) -> Option<Change> {
             .map_or_else(|| name.to_owned(), |member| member.text.clone()),
         None => name.to_owned(),
     };
+    let Ok(parsed) = parse_item(&item) else { return Advice::None };
     let mut note = String::new();
-    if let Some(why) = parse_item(&item).ok().as_ref().and_then(is_dangerous) {
+    if let Some(why) = is_dangerous(&parsed) {
         let _ = write!(note, "it needs `because = \"...\"`: {}", why.trim_end_matches('.'));
     } else if let Some(group) = ordinary {
         let _ = write!(note, "or the group \"@{}\"", group.name);
     }
-    Some(Change {
-        table: format!("layer.{}", layer.name),
-        key: "syscalls",
-        line: format!("\"{item}\""),
-        replaces: false,
-        note,
-    })
+    let mut new = plan.clone();
+    let changed = new.layers.iter_mut().find(|it| it.name == layer.name);
+    if let (Some(changed), Item::Call(call)) = (changed, parsed) {
+        match changed.syscalls.binary_search_by_key(&number, |entry| entry.number) {
+            Ok(at) => changed.syscalls[at].allow.extend(call.rules),
+            Err(at) => {
+                let entry = SyscallPlan { number, allow: call.rules, otherwise: None };
+                changed.syscalls.insert(at, entry);
+            }
+        }
+    }
+    let mut change =
+        Change::of(format!("layer.{}", layer.name), "syscalls", format!("\"{item}\"")).noted(note);
+    change.replaces = false;
+    change.made(new)
 }
 
-fn capability(layer: &LayerPlan, name: &str) -> Change {
+fn capability(plan: &Plan, layer: &LayerPlan, name: &str) -> Advice {
     let held = layer.capabilities.iter().map(|number| names::capability(*number));
-    Change {
-        table: format!("layer.{}", layer.name),
-        key: "capabilities",
-        line: format!("capabilities = {}", list(held.chain([name.to_owned()]))),
-        replaces: !layer.capabilities.is_empty(),
-        note: "it needs `because = \"...\"`".to_owned(),
+    let line = format!("capabilities = {}", list(held.chain([name.to_owned()])));
+    let mut change = Change::of(format!("layer.{}", layer.name), "capabilities", line)
+        .noted("it needs `because = \"...\"`");
+    change.replaces = !layer.capabilities.is_empty();
+    let mut new = plan.clone();
+    let changed = new.layers.iter_mut().find(|it| it.name == layer.name);
+    if let (Some(changed), Some(number)) = (changed, names::capability_number(name)) {
+        changed.capabilities.push(number);
+        changed.capabilities.sort_unstable();
     }
+    change.made(new)
 }
 
 /// `["a", "b"]`.

@@ -7,7 +7,7 @@ use crate::policy::check::CAPABILITIES;
 use crate::policy::judge::act::KINDS;
 use crate::policy::judge::facts::Facts;
 use crate::policy::nearest::nearest;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{DescriptorKind, Plan};
 use crate::policy::syscall::{all, by_name};
 
 /// The full name of an object, if there is one.
@@ -21,6 +21,7 @@ pub(super) fn object(plan: &Plan, facts: &Facts, asked: &str) -> Result<String, 
     let known = match asked.split_once('.') {
         Some(("layer", name)) => plan.layer(name).is_some(),
         Some(("syscall", name)) => by_name(name).is_some(),
+        Some(("channel", rest)) => descriptors(plan, rest),
         Some(("capability", name)) => {
             let wanted = name.to_ascii_uppercase();
             let short = wanted.trim_start_matches("CAP_");
@@ -33,6 +34,13 @@ pub(super) fn object(plan: &Plan, facts: &Facts, asked: &str) -> Result<String, 
         _ => false,
     };
     if known { Ok(asked.to_owned()) } else { Err(unknown(plan, facts, asked)) }
+}
+
+/// Every kind of descriptor is one that could be passed: `open.fds.stream`.
+fn descriptors(plan: &Plan, rest: &str) -> bool {
+    rest.split_once(".fds.").is_some_and(|(channel, kind)| {
+        plan.channel(channel).is_some() && DescriptorKind::ALL.iter().any(|it| it.name() == kind)
+    })
 }
 
 fn unknown(plan: &Plan, facts: &Facts, asked: &str) -> QuestionError {

@@ -8,15 +8,8 @@ use crate::policy::judge::act::Act;
 use crate::policy::judge::explain::is_goal;
 use crate::policy::judge::reach::{Step, Ways};
 
-/// What is gained from the old plan to the new one, and what is lost.
-pub(super) fn differences(old: &Ways, new: &Ways) -> (Vec<Reached>, Vec<Reached>) {
-    let goals = goals(old, new);
-    let (was, is) = (reached(old, &goals), reached(new, &goals));
-    (difference(&goals, (new, &is), (old, &was)), difference(&goals, (old, &was), (new, &is)))
-}
-
 /// What is worth reaching in either plan: layers, then what is outside of the daemon or kept.
-fn goals(old: &Ways, new: &Ways) -> Vec<String> {
+pub(super) fn goals(old: &Ways, new: &Ways) -> Vec<String> {
     let layers: BTreeSet<&Name> = old.flows.names().iter().chain(new.flows.names()).collect();
     let facts = old.facts.all().chain(new.facts.all()).map(|fact| &*fact.object);
     let objects: BTreeSet<&str> = facts.filter(|object| is_goal(object)).collect();
@@ -24,50 +17,74 @@ fn goals(old: &Ways, new: &Ways) -> Vec<String> {
     layers.chain(objects.into_iter().map(str::to_owned)).collect()
 }
 
-/// Of each layer by its place: which of the goals it reaches, in some number of steps.
-fn reached(ways: &Ways, goals: &[String]) -> Vec<Vec<bool>> {
-    let at: HashMap<&str, usize> =
-        goals.iter().enumerate().map(|(at, goal)| (goal.as_str(), at)).collect();
-    let layers = ways.flows.names().iter();
-    let layers: Vec<_> = layers.map(|name| at.get(format!("layer.{name}").as_str())).collect();
-    let held: Vec<(usize, usize, bool)> = ways
-        .facts
-        .all()
-        .filter_map(|fact| {
-            let goal = *at.get(&*fact.object)?;
-            Some((goal, ways.flows.place(fact.layer.as_str())?, fact.act.learns()))
-        })
-        .collect();
-    (0..layers.len())
-        .map(|start| {
-            let (moved, told) = ways.reached_from(start);
-            let mut reached = vec![false; goals.len()];
-            for (place, goal) in layers.iter().enumerate() {
-                if let Some(goal) = goal.filter(|_| place != start) {
-                    reached[*goal] = moved[place];
+/// What the layers of one plan reach.
+pub(super) struct Reach<'p> {
+    pub(super) ways: &'p Ways,
+    /// The goal that each layer is, by its place.
+    pub(super) layer_goals: Vec<Option<usize>>,
+    /// What each layer does to a goal by itself.
+    pub(super) held: Vec<Held>,
+    /// Of each layer by its place: which of the goals it reaches, in some number of steps.
+    pub(super) reached: Vec<Vec<bool>>,
+}
+
+/// That a layer does something to a goal.
+pub(super) struct Held {
+    pub(super) goal: usize,
+    pub(super) holder: usize,
+    /// Whether it learns what is there.
+    pub(super) learns: bool,
+}
+
+impl<'p> Reach<'p> {
+    pub(super) fn of(ways: &'p Ways, goals: &[String]) -> Self {
+        let at: HashMap<&str, usize> =
+            goals.iter().enumerate().map(|(at, goal)| (goal.as_str(), at)).collect();
+        let names = ways.flows.names().iter();
+        let layer_goals: Vec<_> =
+            names.map(|name| at.get(format!("layer.{name}").as_str()).copied()).collect();
+        let held: Vec<Held> = ways
+            .facts
+            .all()
+            .filter_map(|fact| {
+                let holder = ways.flows.place(fact.layer.as_str())?;
+                Some(Held { goal: *at.get(&*fact.object)?, holder, learns: fact.act.learns() })
+            })
+            .collect();
+        let reached = (0..layer_goals.len())
+            .map(|start| {
+                let (moved, told) = ways.reached_from(start);
+                let mut reached = vec![false; goals.len()];
+                for (place, goal) in layer_goals.iter().enumerate() {
+                    if let Some(goal) = goal.filter(|_| place != start) {
+                        reached[goal] = moved[place];
+                    }
                 }
-            }
-            for &(goal, holder, learns) in &held {
-                reached[goal] |= moved[holder] || told[holder] && learns;
-            }
-            reached
-        })
-        .collect()
+                for held in &held {
+                    reached[held.goal] |= moved[held.holder] || told[held.holder] && held.learns;
+                }
+                reached
+            })
+            .collect();
+        Self { ways, layer_goals, held, reached }
+    }
+
+    /// Whether a layer does something to a goal without others.
+    pub(super) fn by_itself(&self, place: usize, goal: usize) -> bool {
+        self.held.iter().any(|held| held.holder == place && held.goal == goal)
+    }
 }
 
 /// What is reached in one plan only, and not by the layer itself, which its facts tell already.
 /// Of a layer that the other plan has not, nothing: it would fill pages with what follows.
-fn difference(
-    goals: &[String],
-    (ways, reached): (&Ways, &[Vec<bool>]),
-    (others, known): (&Ways, &[Vec<bool>]),
-) -> Vec<Reached> {
+pub(super) fn difference(goals: &[String], new: &Reach<'_>, old: &Reach<'_>) -> Vec<Reached> {
+    let (ways, others) = (new.ways, old.ways);
     let mut found = Vec::new();
-    for (place, reached) in reached.iter().enumerate() {
+    for (place, reached) in new.reached.iter().enumerate() {
         let layer = ways.flows.name(place);
         let Some(other) = others.flows.place(layer.as_str()) else { continue };
         for (at, object) in goals.iter().enumerate() {
-            if !reached[at] || known[other][at] {
+            if !reached[at] || old.reached[other][at] {
                 continue;
             }
             let way = ways.reach(layer.as_str(), object, &Act::ALL, &[]);

@@ -106,6 +106,8 @@ fn channel(channel: &ChannelPlan, out: &mut Vec<Fact>) {
     }
     if channel.fds.max > 0 {
         for layer in [&channel.from, &channel.to] {
+            let rule = format!("{object}.fds");
+            out.push(fact(layer, Act::Pass, object.clone(), rule, []));
             for &kind in &channel.fds.kinds {
                 let bounds = [Bound::count("max", channel.fds.max)];
                 let name = format!("{object}.fds.{}", kind.name());
