@@ -11,6 +11,7 @@ mod child;
 mod daemon;
 mod denials;
 mod image;
+mod ledger;
 mod listen;
 mod lives;
 mod lockdown;
