@@ -123,11 +123,9 @@ fn what_is_not_built_is_named_by_its_place() {
         "[layer.filter] `stdin`",
         "[channel.ask] `witness`",
         "[file.data] `deny`",
-        "[signal.reload]",
         "[queue.jobs]",
         "[pipe.in]",
         "[fifo.commands]",
-        "[semaphore.one]",
         "[region.scratch]",
         "[mapped-file.index]",
     ] {

@@ -3,3 +3,5 @@
 pub mod broker;
 pub mod file;
 pub mod message;
+pub mod semaphore;
+pub mod signal;

@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, Weak};
 
+use nix::sys::signal::{SigSet, Signal};
+
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
@@ -98,6 +100,11 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         Ok(confined) => confined,
         Err(error) => return Err((inbox, error)),
     };
+    // Before there is another thread, and before anybody may send one: a layer that isn't ready is
+    // sent none, and all of its threads inherit the mask.
+    if let Err(errno) = block(&slice.share.signals_to(&slice.order.layer.name)) {
+        return Err((inbox, format!("its signals can't be blocked: {errno}")));
+    }
     let ready = FromLayer::Ready { key: identity.public().0, receipt: receipt.to_bytes() };
     if inbox.say(&ready).is_err() {
         return Ok(Err("the supervisor is gone".to_owned()));
@@ -115,6 +122,13 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         }
         Err(error) => Ok(Err(error.to_string())),
     }
+}
+
+/// Blocks signals, to be taken by a descriptor. Two of them nobody can block.
+fn block(signals: &[u8]) -> nix::Result<()> {
+    let known = |&number: &u8| Signal::try_from(i32::from(number)).ok();
+    let set: SigSet = signals.iter().filter_map(known).collect();
+    set.thread_block()
 }
 
 fn shared(
@@ -148,6 +162,7 @@ fn shared(
         files: Mutex::default(),
         share: slice.share,
         objects: Objects::default(),
+        inflow: Mutex::default(),
         broker,
         stop: Stop::default(),
     }

@@ -66,6 +66,7 @@ fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> 
         envp: &envp,
         fds: &fds,
         filter: &slice.filter.lines(),
+        signals: &slice.share.signals_to(layer),
     };
     bare.launch(&launch, || init_filter.load()).map_err(|error| error.to_string())
 }

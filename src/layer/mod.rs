@@ -2,6 +2,7 @@
 
 pub(crate) mod enter;
 mod exec;
+mod facilities;
 pub(crate) mod inbox;
 mod objects;
 mod run;
@@ -23,6 +24,7 @@ use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::broker::Broker;
 use crate::ipc::file::Directory;
 use crate::ipc::message::Channel;
+use crate::ipc::signal::Inflow;
 
 pub use run::{Function, LayerResult};
 
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) files: Mutex<BTreeMap<Name, OwnedFd>>,
     pub(crate) share: share::Share,
     pub(crate) objects: objects::Objects,
+    pub(crate) inflow: Mutex<Option<Arc<Inflow>>>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) stop: Stop,
 }
@@ -184,7 +187,6 @@ impl Layer {
     }
 
     /// What the policy grants of a kind under `name`; `line` is the policy's line that would.
-    #[allow(dead_code)]
     fn granted<'a, T>(
         &'a self,
         kind: &'static str,

@@ -35,11 +35,9 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
         }
     }
     let all = &plan.facilities;
-    all.signals.iter().for_each(|it| tell(format!("signal.{}", it.name), "a signal grant"));
     all.queues.iter().for_each(|it| tell(format!("queue.{}", it.name), "a queue"));
     all.pipes.iter().for_each(|it| tell(format!("pipe.{}", it.name), "a pipe"));
     all.fifos.iter().for_each(|it| tell(format!("fifo.{}", it.name), "a fifo"));
-    all.semaphores.iter().for_each(|it| tell(format!("semaphore.{}", it.name), "a semaphore"));
     all.regions.iter().for_each(|it| tell(format!("region.{}", it.name), "a region"));
     all.mapped_files
         .iter()

@@ -8,7 +8,8 @@ use super::roster::{Decision, Ending};
 use super::spawn::StartError;
 use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
-use crate::wire::control::{FromLayer, ToLayer};
+use crate::policy::plan::Program;
+use crate::wire::control::{FromLayer, Object, ToLayer};
 
 /// How long a layer may take to confine itself. It takes milliseconds; on a machine that is
 /// starved of processor time it may take seconds.
@@ -120,6 +121,11 @@ impl Supervisor<'_> {
         }
         let layer = &self.plan.layers[self.places[place].seat.layer].name;
         messages.extend(self.objects.of(layer)?);
+        if matches!(image.plan.program, Program::Run(_)) {
+            let counts = self.switchboard.open(place, layer, &self.plan.facilities)?;
+            let (kind, number, part) = (Object::SignalCounts, 0, 0);
+            messages.extend(counts.map(|fd| (ToLayer::Object { kind, number, part }, fd)));
+        }
         for (message, fd) in &messages {
             self.tell(place, message, Some(fd));
         }
@@ -148,6 +154,8 @@ impl Supervisor<'_> {
         self.report(&child, ending);
         self.leftovers.extend(child.cgroup.take());
         self.announce_departure(&child);
+        self.leave_behind(place);
+        self.switchboard.close(place);
         if matches!(child.last_words, Some(FromLayer::Failed(_))) {
             return self.stop(Outcome::Refused);
         }

@@ -32,6 +32,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use daemon::{Daemon, Setup};
 
+use self::broker::semaphore::Leases;
+use self::broker::signal::Switchboard;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
 use self::image::Image;
@@ -81,6 +83,8 @@ struct Supervisor<'a> {
     plan: Plan,
     images: Vec<Image>,
     objects: Objects,
+    leases: Leases,
+    switchboard: Switchboard,
     places: Vec<Place>,
     signals: Signals,
     denials: Denials,
@@ -137,10 +141,13 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let place = |seat| Place { seat, life: Life::Waiting(now) };
         let places = roster::seats(&plan).into_iter().map(place).collect();
+        let leases = Leases::new(&plan.facilities.semaphores);
         Ok(Self {
             plan,
             images,
             objects,
+            leases,
+            switchboard: Switchboard::default(),
             places,
             signals,
             denials,
@@ -166,6 +173,7 @@ impl<'a> Supervisor<'a> {
             for source in self.wait() {
                 self.serve(source);
             }
+            self.end_what_has_run_out();
             self.kill_what_is_late();
             self.log.flush();
         }
@@ -214,7 +222,8 @@ impl<'a> Supervisor<'a> {
         };
         let waits = !(self.leftovers.is_empty() && self.unexplained.is_empty());
         let sweep = waits.then(|| Instant::now() + SWEEP);
-        self.places.iter().filter_map(of_place).chain(sweep).min()
+        let lease = self.leases.next_deadline();
+        self.places.iter().filter_map(of_place).chain(sweep).chain(lease).min()
     }
 
     fn serve(&mut self, source: Source) {

@@ -90,6 +90,8 @@ pub enum Object {
     QueueKey,
     /// The reading end of a named pipe.
     Fifo,
+    /// The memory in which the supervisor counts the signals that it sent to the layer.
+    SignalCounts,
 }
 
 /// From a layer to the supervisor.
@@ -212,7 +214,10 @@ mod tests {
             FromLayer::Failed("mount: no".into()),
             FromLayer::Exited { code: 3 },
             FromLayer::Killed { signal: 9 },
-            FromLayer::Ask { request: 7, ask: Ask::Signal { grant: 1, index: 2, signal: 3 } },
+            FromLayer::Ask {
+                request: 7,
+                ask: Ask::Signal { grant: 1, index: 2, generation: 1 << 40, signal: 3 },
+            },
             FromLayer::Ask { request: 8, ask: Ask::Acquire { semaphore: 258, wait: 1 << 20 } },
             FromLayer::Ask { request: 9, ask: Ask::Open { file: 1, how: 3, path: b"a".to_vec() } },
             FromLayer::Ask { request: u32::MAX, ask: Ask::Connect { address: 513 } },

@@ -1,0 +1,4 @@
+//! What a layer's code gets by name, one file a facility.
+
+mod semaphore;
+mod signal;
