@@ -50,6 +50,9 @@ impl Supervisor<'_> {
     pub(super) fn hear(&mut self, place: usize) {
         for _ in 0..HEARD_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
+            if child.mute {
+                return;
+            }
             match (child.hear(), child.stage) {
                 (Ok(None), _) => return,
                 (Ok(Some(FromLayer::Ready { key, receipt })), Stage::Confining) => {
@@ -197,6 +200,9 @@ impl Supervisor<'_> {
         let name = self.places[place].seat.instance.clone();
         self.log.say(&format!("{name} is killed: {breach}"));
         self.kill(place);
+        if let Life::Running(child) = &mut self.places[place].life {
+            child.mute = true;
+        }
     }
 
     pub(super) fn kill(&self, place: usize) {

@@ -10,6 +10,9 @@
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]
 mod harness;
+mod raw;
+mod semaphore;
+mod signal;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -34,7 +37,8 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] = &[];
+const MODULES: &[(&[Test], &[Function])] =
+    &[(semaphore::TESTS, semaphore::LAYERS), (signal::TESTS, signal::LAYERS)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -67,6 +71,11 @@ fn daemon(path: Option<&str>) -> Daemon {
             Runs::Blocking(function) => daemon.blocking_layer(name, function),
         },
     )
+}
+
+/// How often a test does what it does: more often with `COFFERDAM_LONG=1`.
+pub(crate) fn how_many(everyday: usize, long: usize) -> usize {
+    if std::env::var_os("COFFERDAM_LONG").is_some() { long } else { everyday }
 }
 
 /// Says a line in the daemon's log, stamped with the layer's name.
