@@ -89,6 +89,7 @@ impl Broker {
             tokio::time::sleep(BEHIND).await;
         }
         pending.sent = true;
+        reached("broker.ask.sent");
         (&mut pending.answer).await.map_err(|_| gone())
     }
 
@@ -111,6 +112,7 @@ impl Broker {
             self.sleep(&bell, PollFlags::IN | PollFlags::OUT)?;
         }
         pending.sent = true;
+        reached("broker.ask.sent");
         loop {
             match pending.answer.try_recv() {
                 Ok(answered) => return Ok(Some(answered)),

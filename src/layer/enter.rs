@@ -16,6 +16,7 @@ use super::{Layer, Shared, Stop};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
 use crate::ipc::message::{Channel, ChannelSpec};
+use crate::mark::reached;
 use crate::policy::plan::Program;
 use crate::seal::{Identity, OsChance};
 use crate::sys::inherit::inherited;
@@ -105,10 +106,12 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
     if let Err(errno) = block(&slice.share.signals_to(&slice.order.layer.name)) {
         return Err((inbox, format!("its signals can't be blocked: {errno}")));
     }
+    reached("signal.block.done");
     let ready = FromLayer::Ready { key: identity.public().0, receipt: receipt.to_bytes() };
     if inbox.say(&ready).is_err() {
         return Ok(Err("the supervisor is gone".to_owned()));
     }
+    reached("layer.ready.said");
     let shared = shared(slice, identity, &confined, receipt, inbox);
     match shared.receive_grants() {
         Ok(()) => {

@@ -50,7 +50,8 @@ fn goes_round() {
         + "restart = { on = \"never\" }\n[semaphore.one]\npermits = 1\nholders = [\"a\", \"b\"]\n";
     let mut daemon = Daemon::start("-", &policy);
     assert_eq!(daemon.end(), Some(0), "{daemon}");
-    for line in ["a/0.g1: fences grew", "b/0.g1: fences grew", "would need `[semaphore.two] holders"]
+    for line in
+        ["a/0.g1: fences grew", "b/0.g1: fences grew", "would need `[semaphore.two] holders"]
     {
         assert_eq!(daemon.count(line), if line.starts_with('w') { 2 } else { 1 }, "{daemon}");
     }

@@ -340,9 +340,9 @@ fn program() {
     let init = daemon.confined("sh/0.g1").as_raw_nonzero();
     // The program, below its init.
     let state = || {
-        let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()
-        });
+        let stats = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok());
         let fields = |stat: String| stat.rsplit(") ").next().unwrap_or_default().to_owned();
         let mut fields = stats.map(fields);
         fields.find(|rest| rest.split(' ').nth(1) == Some(&init.to_string()))

@@ -116,6 +116,7 @@ impl Inflow {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(signal) = state.ready.pop_front() {
+                reached("signal.receive.handed");
                 return Ok(Some(signal));
             }
             reached("signal.receive.before");
@@ -164,6 +165,7 @@ impl Inflow {
 
 impl Signals {
     pub(crate) fn new(shared: Arc<Inflow>, companion: Weak<dyn Companion>) -> io::Result<Self> {
+        reached("signal.receive.open");
         // Of its own, for each handle is watched by itself.
         let descriptor = Arc::new(rustix::io::fcntl_dupfd_cloexec(&shared.descriptor, 3)?);
         Ok(Self { shared, descriptor, watch: None, companion })

@@ -143,9 +143,7 @@ impl Sender {
             Ok((Answer::Refused(Refusal::PeerDead), _)) => {
                 return Err(SendError::PeerDead { grant, to: self.0.plan.to.clone() });
             }
-            Ok((Answer::Refused(Refusal::System(errno)), _)) => {
-                io::Error::from_raw_os_error(errno)
-            }
+            Ok((Answer::Refused(Refusal::System(errno)), _)) => io::Error::from_raw_os_error(errno),
             Ok((other, _)) => io::Error::other(format!("the supervisor answers {other:?}")),
             Err(error) => error,
         };

@@ -12,9 +12,13 @@ impl Layer {
     /// What the grant `name` lets this layer send.
     pub fn signal(&self, name: &str) -> Result<Sender, LayerError> {
         let (all, own) = (&self.0.share.signals, &self.0.instance.layer);
-        let granted = self.granted("signal", all, |plan| &plan.name, name, |layer| {
-            format!("[signal.{name}] from = \"{layer}\"")
-        })?;
+        let granted = self.granted(
+            "signal",
+            all,
+            |plan| &plan.name,
+            name,
+            |layer| format!("[signal.{name}] from = \"{layer}\""),
+        )?;
         if granted.plan.from != *own {
             let line = format!("[signal.{name}] from = \"{own}\"");
             return Err(self.not_granted("signal to send", name, line));

@@ -44,7 +44,8 @@ impl Supervisor<'_> {
     pub(super) fn acquire(&mut self, place: usize, request: u32, semaphore: u16, wait: u32) {
         reached("semaphore.acquire.heard");
         let plan = self.plan.facilities.semaphores.get(usize::from(semaphore));
-        if !plan.is_some_and(|plan| plan.holders.contains(&self.places[place].seat.instance.layer)) {
+        if !plan.is_some_and(|plan| plan.holders.contains(&self.places[place].seat.instance.layer))
+        {
             return self.answer(place, request, Answer::Refused(Refusal::NotGranted));
         }
         let wait = (wait != FOR_EVER).then(|| Duration::from_millis(wait.into()));
@@ -95,6 +96,7 @@ impl Supervisor<'_> {
         self.carry_out(&turn);
     }
 
+    /// Tells everybody what follows. Whoever can't be told is ended, and so gives its permit back.
     fn carry_out(&mut self, turn: &Turn) {
         for expired in &turn.expired {
             self.say_of(*expired, "has held a lease for its whole time; the permit goes on");

@@ -52,18 +52,23 @@ impl Switchboard {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
         let memory = rustix::fs::memfd_create("cofferdam-signals", flags)?;
         rustix::io::pwrite(&memory, &vec![0; 8 * slots.len()], 0)?;
-        rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        rustix::fs::fcntl_add_seals(
+            &memory,
+            SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+        )?;
         let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
         let reading = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         // So that nobody who holds the reading one opens it again for writing.
         rustix::fs::fchmod(&memory, Mode::empty())?;
         let slots = (0..).step_by(8).zip(slots).map(|(at, slot)| (slot, (at, 0))).collect();
         self.counts.insert(place, Counts { memory, slots });
+        reached("signal.open.made");
         Ok(Some(reading))
     }
 
     /// The instance at `place` has ended.
     pub fn close(&mut self, place: usize) {
+        reached("signal.close.before");
         self.counts.remove(&place);
     }
 }
@@ -111,6 +116,7 @@ impl Supervisor<'_> {
         {
             return Answer::Refused(Refusal::Limit);
         }
+        reached("signal.send.allowed");
         let mut answer = Answer::Refused(Refusal::PeerDead);
         for place in targets {
             match self.ring(place, grant, signal) {

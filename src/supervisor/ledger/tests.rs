@@ -121,14 +121,9 @@ fn few_requests_of_one_instance_wait() {
 fn several_are_taken_from_low_to_high() {
     let plans = [plan(1, None, Some(1)), plan(1, None, Some(2)), plan(1, None, None)];
     let now = Instant::now();
-    for (first, second, fine) in [
-        (0, 1, true),
-        (1, 0, false),
-        (0, 2, false),
-        (1, 2, false),
-        (2, 0, true),
-        (2, 1, true),
-    ] {
+    for (first, second, fine) in
+        [(0, 1, true), (1, 0, false), (0, 2, false), (1, 2, false), (2, 0, true), (2, 1, true)]
+    {
         let mut ledger = Ledger::new(&plans);
         ledger.acquire(ask(0, 0, first, None), now);
         let turn = ledger.acquire(ask(0, 1, second, None), now);
@@ -202,7 +197,8 @@ impl Model {
                 assert_eq!(abandoned, *left > 0);
                 *left -= u32::from(abandoned);
                 self.check_order(*place, semaphore);
-                let earlier = self.asked.values().filter(|(s, n)| *s == wanted && *n < turn_in_line);
+                let earlier =
+                    self.asked.values().filter(|(s, n)| *s == wanted && *n < turn_in_line);
                 assert_eq!(earlier.count(), 0, "first come, first served");
                 self.held.insert((semaphore, fence), *place);
             }
