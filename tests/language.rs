@@ -239,7 +239,7 @@ fn add(
 ) {
     // One each, for the same one twice between two layers is a mistake.
     const SIGNALS: [&str; 12] = [
-        "HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "ALRM", "TERM", "CHLD", "CONT", "URG", "SYS",
+        "HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "ALRM", "TERM", "WINCH", "CONT", "URG", "PWR",
     ];
     let (from, to) = (from, if from == to { (to + 1) % 4 } else { to });
     let _ = match kind {
