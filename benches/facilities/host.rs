@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) type Outcome = Result<(), String>;
 
 /// A blocking function and the name that the policy runs it by.
-pub(crate) type Function = (&'static str, fn(Layer) -> Outcome);
+pub(crate) type Function = (&'static str, fn(&Layer) -> Outcome);
 
 /// Becomes the daemon or one of its layers, if this process was started to.
 pub(crate) fn enter(functions: &[&[Function]]) -> Option<ExitCode> {
@@ -26,8 +26,9 @@ pub(crate) fn enter(functions: &[&[Function]]) -> Option<ExitCode> {
     let runs = |name: &str| is_layer || policy.contains(&format!("run = \"{name}\""));
     let functions = functions.iter().flat_map(|list| list.iter()).filter(|(name, _)| runs(name));
     let daemon = Daemon::new(path);
-    let daemon =
-        functions.fold(daemon, |daemon, &(name, function)| daemon.blocking_layer(name, function));
+    let daemon = functions.fold(daemon, |daemon, &(name, function)| {
+        daemon.blocking_layer(name, move |layer| function(&layer))
+    });
     Some(daemon.main())
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn run(policy: &str, results: usize) -> Vec<f64> {
     let mut said = Vec::new();
     let mut found = Vec::new();
     for line in lines.map_while(Result::ok) {
-        found.extend(line.split("RESULT ").nth(1).and_then(|number| number.parse().ok()));
+        found.extend(line.split("RESULT ").nth(1).and_then(|number| number.parse::<f64>().ok()));
         said.push(line);
         if found.len() == results {
             kill_process(Pid::from_child(&daemon), Signal::TERM).expect("the daemon");

@@ -33,7 +33,7 @@ pub(crate) fn bench() {
     println!("                           ratio {:.2} (at most 2)\n", lease / call);
 }
 
-fn measure(layer: Layer) -> Outcome {
+fn measure(layer: &Layer) -> Outcome {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let one = layer.semaphore("one").map_err(|e| text(&e))?.blocking();
     let channel = layer.channel("ab").map_err(|e| text(&e))?.blocking();
@@ -53,11 +53,11 @@ fn measure(layer: Layer) -> Outcome {
     Ok(())
 }
 
-fn echo(layer: Layer) -> Outcome {
+fn echo(layer: &Layer) -> Outcome {
     let channel = layer.channel("ab").map_err(|error| error.to_string())?.blocking();
     while let Ok(event) = channel.recv(None) {
-        if let Event::Request { message, replier, .. } = event {
-            let _ = replier.reply_blocking(message);
+        if let Event::Request { message, reply, .. } = event {
+            let _ = reply.reply_blocking(message);
         }
     }
     Ok(())

@@ -41,7 +41,7 @@ pub(crate) fn bench() {
     println!("                           ratio {:.2} (at most 1.5)\n", ours / bare);
 }
 
-fn measure(layer: Layer) -> Outcome {
+fn measure(layer: &Layer) -> Outcome {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let forth = layer.signal("forth").map_err(|e| text(&e))?.blocking();
     let mut signals = layer.signals().map_err(|e| text(&e))?;
@@ -60,7 +60,7 @@ fn measure(layer: Layer) -> Outcome {
     Ok(())
 }
 
-fn answer(layer: Layer) -> Outcome {
+fn answer(layer: &Layer) -> Outcome {
     let back = layer.signal("back").map_err(|error| error.to_string())?.blocking();
     let mut signals = layer.signals().map_err(|error| error.to_string())?;
     while signals.recv_blocking(None).is_ok() && back.send("USR1").is_ok() {}
@@ -87,8 +87,8 @@ fn plain(first: bool) {
     send(&socket, &[0], SendFlags::empty()).expect("the mediator");
     let mut byte = [0];
     let mut ask = || {
-        let sent = send(&socket, &[1], SendFlags::NOSIGNAL).is_ok();
-        sent && recv(&socket, &mut byte, RecvFlags::empty()).is_ok_and(|(_, length)| length == 1)
+        let asked = send(&socket, &[1], SendFlags::NOSIGNAL).is_ok();
+        asked && recv(&socket, &mut byte, RecvFlags::empty()).is_ok_and(|(_, length)| length == 1)
     };
     if first {
         for _ in 0..COUNT {

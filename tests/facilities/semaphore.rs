@@ -1,5 +1,8 @@
 //! Semaphores: leasing, waiting, dying, running out, and layers that lie.
 
+// What the daemon runs owns its layer.
+#![allow(clippy::needless_pass_by_value)]
+
 use std::time::Duration;
 
 use cofferdam::Layer;
@@ -63,7 +66,7 @@ async fn round(layer: Layer) -> Outcome {
     for turn in 0..200 {
         let lease = match turn % 3 {
             0 => one.acquire().await.map_err(text)?,
-            1 => one.acquire_timeout(Duration::from_secs(60)).await.map_err(text)?,
+            1 => one.acquire_timeout(Duration::from_mins(1)).await.map_err(text)?,
             _ => match one.try_acquire().await.map_err(text)? {
                 Some(lease) => lease,
                 None => continue,
@@ -91,7 +94,7 @@ fn round_blocking(layer: Layer) -> Outcome {
     for turn in 0..200 {
         let lease = match turn % 3 {
             0 => one.acquire().map_err(text)?,
-            1 => one.acquire_timeout(Duration::from_secs(60)).map_err(text)?,
+            1 => one.acquire_timeout(Duration::from_mins(1)).map_err(text)?,
             _ => match one.try_acquire().map_err(text)? {
                 Some(lease) => lease,
                 None => continue,

@@ -4,7 +4,7 @@
 //! interrupts anything. A blocked standard signal waits once (signal(7)): how many there were is
 //! in the memory that the supervisor counts in before it sends.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -93,17 +93,18 @@ struct State {
 impl Inflow {
     /// Begins to receive for `layer`, whose granted signals are blocked.
     pub(crate) fn new<'a>(
-        signals: impl Iterator<Item = (u16, &'a SignalPlan)> + Clone,
+        signals: impl Iterator<Item = (u16, &'a SignalPlan)>,
         layer: &Name,
         counts: Arc<OwnedFd>,
     ) -> io::Result<Self> {
-        let plan_of = |grant: u16| signals.clone().find(|(number, _)| *number == grant);
+        let plans: BTreeMap<u16, &SignalPlan> = signals.collect();
         let slot = |(grant, signal): (u16, u8)| {
-            let (_, plan) = plan_of(grant)?;
+            let plan = plans.get(&grant)?;
             let (grant, from) = (plan.name.clone(), plan.from.clone());
             Some(Slot { signal, name: signal_name(signal)?, grant, from })
         };
-        let slots: Vec<Slot> = slots(signals.clone(), layer).filter_map(slot).collect();
+        let in_order = plans.iter().map(|(number, plan)| (*number, *plan));
+        let slots: Vec<Slot> = slots(in_order, layer).filter_map(slot).collect();
         let set: SigSet = slots.iter().filter_map(|slot| signal_of(slot.signal)).collect();
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let descriptor = SignalFd::with_flags(&set, flags)?;

@@ -121,17 +121,14 @@ impl Sender {
 
     fn request(&self, signal: &str, index: u16, generation: u64) -> Result<Ask, SendError> {
         let plan = &self.0.plan;
-        match signal_number(signal).filter(|number| plan.send.contains(number)) {
-            Some(signal) => Ok(Ask::Signal { grant: self.0.number, index, generation, signal }),
-            None => {
-                let quoted = |number: &u8| {
-                    signal_name(*number).map_or_else(String::new, |name| format!("\"{name}\""))
-                };
-                let allowed = plan.send.iter().map(quoted).collect::<Vec<_>>().join(", ");
-                let (grant, signal) = (plan.name.clone(), signal.to_owned());
-                Err(SendError::NotGranted { grant, signal, allowed })
-            }
+        if let Some(signal) = signal_number(signal).filter(|number| plan.send.contains(number)) {
+            return Ok(Ask::Signal { grant: self.0.number, index, generation, signal });
         }
+        let quoted = |number: &u8| {
+            signal_name(*number).map_or_else(String::new, |name| format!("\"{name}\""))
+        };
+        let allowed = plan.send.iter().map(quoted).collect::<Vec<_>>().join(", ");
+        Err(SendError::NotGranted { grant: plan.name.clone(), signal: signal.to_owned(), allowed })
     }
 
     fn outcome(&self, answered: io::Result<Answered>) -> Result<(), SendError> {
