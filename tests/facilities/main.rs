@@ -65,7 +65,7 @@ fn daemon(path: Option<&str>) -> Daemon {
         |name: &str| policy.as_ref().is_none_or(|text| text.contains(&format!("run = \"{name}\"")));
     let functions = MODULES.iter().flat_map(|(_, layers)| layers.iter());
     functions.filter(|(name, _)| runs(name)).fold(
-        Daemon::new(path.unwrap_or_default()),
+        Daemon::new(path.unwrap_or_default()).settings(LONG[..how_many(0, LONG.len())].to_vec()),
         |daemon, &(name, function)| match function {
             Runs::Async(function) => daemon.layer(name, function),
             Runs::Blocking(function) => daemon.blocking_layer(name, function),
@@ -77,6 +77,13 @@ fn daemon(path: Option<&str>) -> Daemon {
 pub(crate) fn how_many(everyday: usize, long: usize) -> usize {
     if std::env::var_os("COFFERDAM_LONG").is_some() { long } else { everyday }
 }
+
+/// The same in a layer, whose environment is empty.
+pub(crate) fn how_many_in(layer: &Layer, everyday: usize, long: usize) -> usize {
+    if layer.settings() == LONG { long } else { everyday }
+}
+
+const LONG: &[u8] = b"long";
 
 /// Says a line in the daemon's log, stamped with the layer's name.
 #[allow(dead_code)]
