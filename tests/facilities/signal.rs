@@ -194,12 +194,13 @@ fn merged() {
         + &layer("b", "sig_late")
         + "[signal.ab]\nfrom = \"a\"\nto = \"b\"\nsend = [\"HUP\", \"USR2\"]\n\
            [signal.again]\nfrom = \"a\"\nto = \"b\"\nsend = [\"TERM\"]\n\
+           [signal.heard]\nfrom = \"b\"\nto = \"a\"\nsend = [\"HUP\"]\n\
            [semaphore.one]\npermits = 1\nholders = [\"a\", \"b\"]\n";
     let mut daemon = Daemon::start("-", &policy);
     assert_eq!(daemon.end(), Some(0), "{daemon}");
-    assert_eq!(daemon.count("b/0.g1: HUP 50 ab"), 1, "{daemon}");
+    assert_eq!(daemon.count("b/0.g1: USR2 50 ab"), 1, "{daemon}");
     assert_eq!(daemon.count("b/0.g1: TERM 7 again"), 1, "{daemon}");
-    assert_eq!(daemon.count("b/0.g1: HUP 1 ab"), 1, "{daemon}");
+    assert_eq!(daemon.count("b/0.g1: USR2 1 ab"), 1, "{daemon}");
 }
 
 async fn volley(layer: Layer) -> Outcome {
@@ -210,38 +211,34 @@ async fn volley(layer: Layer) -> Outcome {
     }
     let one = layer.semaphore("one").map_err(text)?;
     let lease = one.acquire().await.map_err(text)?;
-    while let Err(SendError::PeerDead { .. }) = ab.send("USR2").await {
+    // The lowest number comes first.
+    while let Err(SendError::PeerDead { .. }) = ab.send("HUP").await {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for _ in 0..50 {
-        ab.send("HUP").await.map_err(text)?;
+        ab.send("USR2").await.map_err(text)?;
     }
     for _ in 0..7 {
         again.send("TERM").await.map_err(text)?;
     }
     drop(lease);
-    // The receiver takes it now, and gives it back when it has heard all of that.
-    while !matches!(one.try_acquire().await, Ok(None)) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    drop(one.acquire().await.map_err(text)?);
-    ab.send("HUP").await.map_err(text)
+    layer.signals().map_err(text)?.recv().await.map_err(text)?;
+    ab.send("USR2").await.map_err(text)
 }
 
 /// Listens only once all is sent.
 fn late(layer: Layer) -> Outcome {
     let mut signals = layer.signals().map_err(text)?;
     let first = signals.recv_blocking(None).map_err(text)?;
-    if first.name != "USR2" {
+    if first.name != "HUP" {
         return Err(format!("{first:?}"));
     }
-    let lease = layer.semaphore("one").map_err(text)?.blocking().acquire().map_err(text)?;
+    let _all_sent = layer.semaphore("one").map_err(text)?.blocking().acquire().map_err(text)?;
     for _ in 0..2 {
         let signal = signals.recv_blocking(None).map_err(text)?;
         say(format!("{} {} {}", signal.name, signal.count, signal.grant));
     }
-    std::thread::sleep(Duration::from_millis(50));
-    drop(lease);
+    layer.signal("heard").map_err(text)?.blocking().send("HUP").map_err(text)?;
     let signal = signals.recv_blocking(None).map_err(text)?;
     say(format!("{} {} {}", signal.name, signal.count, signal.grant));
     Ok(())
