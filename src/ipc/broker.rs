@@ -3,10 +3,12 @@
 //! Requests go over the control socket, where other things come as well; whoever reads that socket
 //! ([`Companion`]) brings the answers here.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -51,9 +53,21 @@ struct Table {
 struct Waiting {
     /// `None` once it is withdrawn.
     answer: Option<oneshot::Sender<Answered>>,
-    /// Rung when the answer has come, for a thread that sleeps meanwhile.
-    bell: Option<Arc<OwnedFd>>,
+    /// Rung when another thread has taken the answer in for one that sleeps meanwhile.
+    bell: Option<Bell>,
     _slot: OwnedSemaphorePermit,
+}
+
+/// What a thread that sleeps is woken by.
+#[derive(Clone, Debug)]
+struct Bell {
+    owner: ThreadId,
+    event: Arc<OwnedFd>,
+}
+
+thread_local! {
+    /// Each thread waits for one answer at a time, so it needs one.
+    static BELL: RefCell<Option<Bell>> = const { RefCell::new(None) };
 }
 
 /// Who waits for an answer; dropping it withdraws the request.
@@ -105,9 +119,9 @@ impl Broker {
     }
 
     fn block(&self, ask: Ask, heeds_stop: bool) -> io::Result<Option<Answered>> {
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let bell = Bell::own()?;
         let slot = self.slot_blocking(&ask)?;
-        let (mut pending, message) = self.begin(ask, slot, Some(Arc::clone(&bell)));
+        let (mut pending, message) = self.begin(ask, slot, Some(bell.clone()));
         while !self.post(&message)? {
             self.sleep(&bell, PollFlags::IN | PollFlags::OUT)?;
         }
@@ -176,8 +190,7 @@ impl Broker {
         };
         let returned = sender.send((answer, fd));
         if let Some(bell) = bell {
-            // It refuses only at its maximum, and then it has rung.
-            let _ = rustix::io::write(&*bell, &1_u64.to_ne_bytes());
+            bell.ring();
         }
         if let Err(answered) = returned {
             self.give_back(answered);
@@ -197,7 +210,7 @@ impl Broker {
         &self,
         ask: Ask,
         slot: OwnedSemaphorePermit,
-        bell: Option<Arc<OwnedFd>>,
+        bell: Option<Bell>,
     ) -> (Pending<'_>, FromLayer) {
         let (sender, answer) = oneshot::channel();
         let mut table = self.table();
@@ -212,13 +225,17 @@ impl Broker {
     }
 
     /// Sleeps until the control socket is ready or the bell has rung, and attends to the socket.
-    fn sleep(&self, bell: &OwnedFd, until: PollFlags) -> io::Result<()> {
-        let mut fds = [PollFd::new(&*self.socket, until), PollFd::new(bell, PollFlags::IN)];
+    fn sleep(&self, bell: &Bell, until: PollFlags) -> io::Result<()> {
+        let mut fds = [PollFd::new(&*self.socket, until), PollFd::new(&*bell.event, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        self.companion()?.attend()
+        let [socket, rung] = fds.map(|fd| !fd.revents().is_empty());
+        if rung {
+            bell.silence();
+        }
+        if socket { self.companion()?.attend_once() } else { Ok(()) }
     }
 
     fn companion(&self) -> io::Result<Arc<dyn Companion>> {
@@ -227,6 +244,32 @@ impl Broker {
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bell {
+    /// The one of the running thread.
+    fn own() -> io::Result<Self> {
+        BELL.with_borrow_mut(|own| {
+            if let Some(bell) = own {
+                return Ok(bell.clone());
+            }
+            let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            let owner = std::thread::current().id();
+            Ok(own.insert(Self { owner, event }).clone())
+        })
+    }
+
+    /// Wakes its thread, unless that is the one that runs.
+    fn ring(&self) {
+        if self.owner != std::thread::current().id() {
+            // It refuses only at its maximum, and then it has rung.
+            let _ = rustix::io::write(&*self.event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn silence(&self) {
+        let _ = rustix::io::read(&*self.event, &mut [0; 8]);
     }
 }
 

@@ -123,8 +123,8 @@ impl Inflow {
             reached("signal.receive.before");
             let Some(rung) = self.descriptor.read_signal()? else { return Ok(None) };
             reached("signal.receive.rung");
-            let counts = self.counts()?;
             let State { seen, ready } = &mut *state;
+            let counts = self.counts(seen)?;
             for ((slot, now), seen) in self.slots.iter().zip(&counts).zip(seen) {
                 let count = now.wrapping_sub(*seen);
                 // A signal that nobody has counted is this layer's own.
@@ -144,23 +144,30 @@ impl Inflow {
         }
     }
 
-    fn counts(&self) -> io::Result<Vec<u64>> {
-        let (mut bytes, mut again) = (vec![0; 8 * self.slots.len()], vec![0; 8 * self.slots.len()]);
-        self.look(&mut bytes)?;
+    /// The counts as they are now. While the supervisor writes one, some of its bytes may be old
+    /// and some new; where that matters, its lowest byte is about to wrap or just has.
+    fn counts(&self, seen: &[u64]) -> io::Result<Vec<u64>> {
+        let mut counts = self.look()?;
         for _ in 0..LOOKS {
-            self.look(&mut again)?;
-            if bytes == again {
+            let wraps = |(now, seen): (&u64, &u64)| now != seen && matches!(now & 0xff, 0 | 0xff);
+            if !counts.iter().zip(seen).any(wraps) {
                 break;
             }
-            std::mem::swap(&mut bytes, &mut again);
+            let again = self.look()?;
+            if std::mem::replace(&mut counts, again.clone()) == again {
+                break;
+            }
+        }
+        Ok(counts)
+    }
+
+    fn look(&self) -> io::Result<Vec<u64>> {
+        let mut bytes = vec![0; 8 * self.slots.len()];
+        if rustix::io::pread(&self.counts, &mut *bytes, 0)? != bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
         Ok(bytes.chunks_exact(8).map(number).collect())
-    }
-
-    fn look(&self, bytes: &mut [u8]) -> io::Result<()> {
-        let length = rustix::io::pread(&self.counts, &mut *bytes, 0)?;
-        if length == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
@@ -219,7 +226,9 @@ impl Signals {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
-            companion.attend()?;
+            if !fds[1].revents().is_empty() {
+                companion.attend()?;
+            }
         }
     }
 }
