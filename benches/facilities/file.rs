@@ -38,9 +38,9 @@ pub(crate) fn daemon() -> Daemon {
     let path = arguments.next().unwrap_or_default();
     let bare = arguments.next().unwrap_or_default();
     let text = format!(
-        "cofferdam = 1\nname = \"bench\"\n[layer.a]\nrun = \"file\"\nsyscalls = [\"@core\"]\n\
+        "cofferdam = 1\nname = \"bench\"\n[layer.file]\nrun = \"file\"\nsyscalls = [\"@core\"]\n\
          restart = {{ on = \"never\" }}\n[file.d]\npath = {path:?}\ndeny = [\"*.key\"]\n\
-         grant = {{ a = [\"read\", \"write\"] }}\n"
+         grant = {{ file = [\"read\", \"write\"] }}\n"
     );
     Daemon::from_text("bench.toml", &text)
         .settings(bare)

@@ -69,18 +69,20 @@ fn fault(plan: &ChannelPlan, method: &MethodPlan, rule: MethodRule) -> PeerFault
 /// A token bucket: it holds [`Rate::count`] tokens, fills up in [`Rate::per`], and each call takes
 /// one. So a burst of the whole count is fine, and so is a steady stream at the rate.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub struct Bucket {
     /// Time that is paid for, at most [`Rate::per`]: one call costs `per / count`.
     saved: Duration,
     last: Instant,
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: Instant) -> Self {
+    /// One that is full.
+    pub fn full(rate: Rate, now: Instant) -> Self {
         Self { saved: rate.per, last: now }
     }
 
-    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    /// Takes a token, if there is one.
+    pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.last);
         self.saved = self.saved.saturating_add(since).min(rate.per);
         self.last = now;

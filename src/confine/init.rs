@@ -9,28 +9,35 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 
 use super::error::ConfineError;
 use super::receipt::{Asked, Got, Receipt};
 use super::recipe::Bare;
+use crate::mark::reached;
 use crate::policy::plan::Protection;
 use crate::policy::syscall::EXEC_FD;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn::{self, Child, FilterLine, Spawn};
 
-/// The signals that are passed on to the program; all others are init's own.
-const FORWARDED: [Signal; 7] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGWINCH,
+/// The signals that are always passed on to the program; all others are init's own, but for those
+/// that the policy grants.
+const FORWARDED: [i32; 7] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
 ];
+
+/// Stands for SIGSTOP, which would stop init instead of the program. A real-time signal that
+/// nothing else uses; a program that may send it to its init can stop itself anyway.
+pub const STOP_PROGRAM: i32 = 64;
 
 /// The program of an `exec` layer.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +53,8 @@ pub struct Launch<'a> {
     pub fds: &'a [BorrowedFd<'a>],
     /// Its filter. It must allow `execveat(EXEC_FD, _, _, _, AT_EMPTY_PATH)`.
     pub filter: &'a [FilterLine],
+    /// Signals by number that the policy lets other layers send to it.
+    pub signals: &'a [u8],
 }
 
 /// An init whose program runs.
@@ -54,6 +63,8 @@ pub struct Launch<'a> {
 pub struct Init {
     program: Child,
     receipt: Receipt,
+    signals: SignalFd,
+    granted: Vec<u8>,
 }
 
 impl Bare {
@@ -73,7 +84,10 @@ impl Bare {
 
         // Before there is anybody who could send one: a blocked signal waits for us even as
         // process 1, which would lose it otherwise.
-        SigSet::all().thread_block().map_err(|errno| ConfineError::Step {
+        let taken = SigSet::all()
+            .thread_block()
+            .and_then(|()| SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC));
+        let signals = taken.map_err(|errno| ConfineError::Step {
             step: "blocking init's signals",
             source: errno.into(),
         })?;
@@ -90,7 +104,7 @@ impl Bare {
         {
             return Err(ConfineError::Filter(error));
         }
-        Ok(Init { program, receipt: self.receipt })
+        Ok(Init { program, receipt: self.receipt, signals, granted: launch.signals.to_vec() })
     }
 }
 
@@ -105,15 +119,13 @@ impl Init {
     /// Its children may still run: they end with this process, as all of a pid namespace do with
     /// process 1.
     pub fn run(self) -> io::Result<Ended> {
-        let signals = SigSet::all();
         loop {
             if let Some(ended) = self.reap()? {
                 return Ok(ended);
             }
-            match signals.wait() {
-                Ok(signal) if FORWARDED.contains(&signal) => self.forward(signal),
-                // SIGCHLD, or one that isn't for the program; a real-time signal is an error here.
-                Ok(_) | Err(_) => {}
+            // SIGCHLD is not for the program, and so are most others.
+            if let Ok(Some(taken)) = self.signals.read_signal() {
+                self.forward(taken.ssi_signo);
             }
         }
     }
@@ -139,10 +151,18 @@ impl Init {
         }
     }
 
-    fn forward(&self, signal: Signal) {
-        if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
-            // It may have ended a moment ago: then it is reaped next.
-            let _ = pidfd::signal(&self.program.pidfd, signal);
-        }
+    /// Whoever sent it: from inside, only who may signal the program itself reaches its init.
+    fn forward(&self, number: u32) {
+        let Ok(number) = i32::try_from(number) else { return };
+        let granted = |number: i32| self.granted.iter().any(|&one| i32::from(one) == number);
+        let passed_on = match number {
+            STOP_PROGRAM if granted(libc::SIGSTOP) => libc::SIGSTOP,
+            libc::SIGCHLD => return,
+            _ if FORWARDED.contains(&number) || granted(number) => number,
+            _ => return,
+        };
+        reached("signal.init.forward");
+        // It may have ended a moment ago: then it is reaped next.
+        let _ = pidfd::signal_number(&self.program.pidfd, passed_on);
     }
 }

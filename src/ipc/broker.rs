@@ -3,18 +3,21 @@
 //! Requests go over the control socket, where other things come as well; whoever reads that socket
 //! ([`Companion`]) brings the answers here.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use super::message::Companion;
+use crate::mark::reached;
 use crate::wire::broker::{Answer, Ask};
 use crate::wire::control::FromLayer;
 
@@ -24,12 +27,19 @@ pub type Answered = (Answer, Option<OwnedFd>);
 /// How long a task waits before it tries again to reach a supervisor that is behind.
 const BEHIND: Duration = Duration::from_millis(1);
 
+/// Requests under way at a time: so many for permits, which may take long, and so many for all
+/// else. The answers to all of them fit into the control socket, so that a layer which is busy is
+/// never taken for one that doesn't listen.
+const AT_ONCE: usize = 64;
+
 /// A layer's way to its supervisor.
 #[derive(Debug)]
 pub struct Broker {
     socket: Arc<OwnedFd>,
     companion: OnceLock<Weak<dyn Companion>>,
     table: Mutex<Table>,
+    permits: Arc<Semaphore>,
+    others: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -38,24 +48,43 @@ struct Table {
     waiting: HashMap<u32, Waiting>,
 }
 
+/// A request under way. It is one until it is answered, withdrawn or not.
 #[derive(Debug)]
 struct Waiting {
-    answer: oneshot::Sender<Answered>,
-    /// Rung when the answer has come, for a thread that sleeps meanwhile.
-    bell: Option<Arc<OwnedFd>>,
+    /// `None` once it is withdrawn.
+    answer: Option<oneshot::Sender<Answered>>,
+    /// Rung when another thread has taken the answer in for one that sleeps meanwhile.
+    bell: Option<Bell>,
+    _slot: OwnedSemaphorePermit,
 }
 
-/// A request under way; dropping it withdraws it.
+/// What a thread that sleeps is woken by.
+#[derive(Clone, Debug)]
+struct Bell {
+    owner: ThreadId,
+    event: Arc<OwnedFd>,
+}
+
+thread_local! {
+    /// Each thread waits for one answer at a time, so it needs one.
+    static BELL: RefCell<Option<Bell>> = const { RefCell::new(None) };
+}
+
+/// Who waits for an answer; dropping it withdraws the request.
 struct Pending<'a> {
     broker: &'a Broker,
     request: u32,
+    /// Whether the supervisor has heard of it.
+    sent: bool,
     answer: oneshot::Receiver<Answered>,
 }
 
 impl Broker {
     /// A broker behind the control socket.
     pub fn new(socket: Arc<OwnedFd>) -> Self {
-        Self { socket, companion: OnceLock::new(), table: Mutex::default() }
+        let slots = || Arc::new(Semaphore::new(AT_ONCE));
+        let (companion, table) = (OnceLock::new(), Mutex::default());
+        Self { socket, companion, table, permits: slots(), others: slots() }
     }
 
     /// Names who reads the control socket, once.
@@ -67,25 +96,65 @@ impl Broker {
     ///
     /// An error says that the supervisor is gone.
     pub async fn ask(&self, ask: Ask) -> io::Result<Answered> {
-        let (mut pending, message) = self.begin(ask, None);
+        let slots = Arc::clone(self.slots(&ask));
+        let slot = slots.acquire_owned().await.map_err(|_| gone())?;
+        let (mut pending, message) = self.begin(ask, slot, None);
         while !self.post(&message)? {
             tokio::time::sleep(BEHIND).await;
         }
+        pending.sent = true;
+        reached("broker.ask.sent");
         (&mut pending.answer).await.map_err(|_| gone())
     }
 
     /// Asks, and blocks the thread until the answer has come.
     pub fn ask_blocking(&self, ask: Ask) -> io::Result<Answered> {
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let (mut pending, message) = self.begin(ask, Some(Arc::clone(&bell)));
+        self.block(ask, false)?.ok_or_else(gone)
+    }
+
+    /// Asks, and blocks the thread until the answer has come; `None` if the layer is asked to
+    /// finish before.
+    pub fn ask_blocking_unless_stopping(&self, ask: Ask) -> io::Result<Option<Answered>> {
+        self.block(ask, true)
+    }
+
+    fn block(&self, ask: Ask, heeds_stop: bool) -> io::Result<Option<Answered>> {
+        let bell = Bell::own()?;
+        let slot = self.slot_blocking(&ask)?;
+        let (mut pending, message) = self.begin(ask, slot, Some(bell.clone()));
         while !self.post(&message)? {
             self.sleep(&bell, PollFlags::IN | PollFlags::OUT)?;
         }
+        pending.sent = true;
+        reached("broker.ask.sent");
         loop {
             match pending.answer.try_recv() {
-                Ok(answered) => return Ok(answered),
+                Ok(answered) => return Ok(Some(answered)),
                 Err(oneshot::error::TryRecvError::Closed) => return Err(gone()),
-                Err(oneshot::error::TryRecvError::Empty) => self.sleep(&bell, PollFlags::IN)?,
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    if heeds_stop && self.companion()?.is_stopping() {
+                        return Ok(None);
+                    }
+                    self.sleep(&bell, PollFlags::IN)?;
+                }
+            }
+        }
+    }
+
+    fn slots(&self, ask: &Ask) -> &Arc<Semaphore> {
+        if matches!(ask, Ask::Acquire { .. }) { &self.permits } else { &self.others }
+    }
+
+    /// Waits for a slot; only a program whose other threads or tasks ask at the same time does.
+    fn slot_blocking(&self, ask: &Ask) -> io::Result<OwnedSemaphorePermit> {
+        loop {
+            match Arc::clone(self.slots(ask)).try_acquire_owned() {
+                Ok(slot) => return Ok(slot),
+                Err(TryAcquireError::Closed) => return Err(gone()),
+                Err(TryAcquireError::NoPermits) => {
+                    self.companion()?.attend()?;
+                    std::thread::sleep(BEHIND);
+                }
             }
         }
     }
@@ -100,41 +169,77 @@ impl Broker {
         }
     }
 
+    /// Says something that has no answer and must not be lost. The supervisor waits on no layer,
+    /// so it hears this soon, however much it has to do.
+    pub fn post_surely(&self, message: &FromLayer) -> io::Result<()> {
+        while !self.post(message)? {
+            match poll(&mut [PollFd::new(&*self.socket, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in an answer that has come on the control socket.
     pub fn answered(&self, request: u32, answer: Answer, fd: Option<OwnedFd>) {
+        reached("broker.answer.come");
         let waiting = self.table().waiting.remove(&request);
-        let bell = waiting.as_ref().and_then(|waiting| waiting.bell.clone());
-        let returned = match waiting {
-            Some(waiting) => waiting.answer.send((answer, fd)).err(),
-            None => Some((answer, fd)),
+        let Some(Waiting { answer: Some(sender), bell, .. }) = waiting else {
+            return self.give_back((answer, fd));
         };
+        let returned = sender.send((answer, fd));
         if let Some(bell) = bell {
-            // It refuses only at its maximum, and then it has rung.
-            let _ = rustix::io::write(&*bell, &1_u64.to_ne_bytes());
+            bell.ring();
         }
-        // Nobody waits for it any more: what it gives goes back.
-        if let Some((Answer::Leased { semaphore, fence, .. }, _)) = returned {
-            let _ = self.post(&FromLayer::Release { semaphore, fence });
+        if let Err(answered) = returned {
+            self.give_back(answered);
         }
     }
 
-    fn begin(&self, ask: Ask, bell: Option<Arc<OwnedFd>>) -> (Pending<'_>, FromLayer) {
+    /// Nobody waits for it any more: what it gives goes back. A descriptor closes.
+    fn give_back(&self, (answer, _): Answered) {
+        if let Answer::Leased { semaphore, fence, .. } = answer {
+            reached("broker.answer.returned");
+            // An error says that the supervisor is gone, and with it every lease.
+            let _ = self.post_surely(&FromLayer::Release { semaphore, fence });
+        }
+    }
+
+    fn begin(
+        &self,
+        ask: Ask,
+        slot: OwnedSemaphorePermit,
+        bell: Option<Bell>,
+    ) -> (Pending<'_>, FromLayer) {
         let (sender, answer) = oneshot::channel();
         let mut table = self.table();
+        // After four thousand million requests the numbers begin anew; one may still wait.
+        while table.waiting.contains_key(&table.next) {
+            table.next = table.next.wrapping_add(1);
+        }
         let request = table.next;
         table.next = table.next.wrapping_add(1);
-        table.waiting.insert(request, Waiting { answer: sender, bell });
-        (Pending { broker: self, request, answer }, FromLayer::Ask { request, ask })
+        table.waiting.insert(request, Waiting { answer: Some(sender), bell, _slot: slot });
+        (Pending { broker: self, request, sent: false, answer }, FromLayer::Ask { request, ask })
     }
 
     /// Sleeps until the control socket is ready or the bell has rung, and attends to the socket.
-    fn sleep(&self, bell: &OwnedFd, until: PollFlags) -> io::Result<()> {
-        let mut fds = [PollFd::new(&*self.socket, until), PollFd::new(bell, PollFlags::IN)];
+    fn sleep(&self, bell: &Bell, until: PollFlags) -> io::Result<()> {
+        let mut fds = [PollFd::new(&*self.socket, until), PollFd::new(&*bell.event, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        self.companion.get().and_then(Weak::upgrade).ok_or_else(gone)?.attend()
+        let [socket, rung] = fds.map(|fd| !fd.revents().is_empty());
+        if rung {
+            bell.silence();
+        }
+        if socket { self.companion()?.attend_once() } else { Ok(()) }
+    }
+
+    fn companion(&self) -> io::Result<Arc<dyn Companion>> {
+        self.companion.get().and_then(Weak::upgrade).ok_or_else(gone)
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -142,15 +247,55 @@ impl Broker {
     }
 }
 
+impl Bell {
+    /// The one of the running thread.
+    fn own() -> io::Result<Self> {
+        BELL.with_borrow_mut(|own| {
+            if let Some(bell) = own {
+                return Ok(bell.clone());
+            }
+            let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            let owner = std::thread::current().id();
+            Ok(own.insert(Self { owner, event }).clone())
+        })
+    }
+
+    /// Wakes its thread, unless that is the one that runs.
+    fn ring(&self) {
+        if self.owner != std::thread::current().id() {
+            // It refuses only at its maximum, and then it has rung.
+            let _ = rustix::io::write(&*self.event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn silence(&self) {
+        let _ = rustix::io::read(&*self.event, &mut [0; 8]);
+    }
+}
+
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        let unanswered = self.broker.table().waiting.remove(&self.request).is_some();
-        if unanswered {
-            // If this can't be said, the answer is given back when it comes.
-            let _ = self.broker.post(&FromLayer::Withdraw { request: self.request });
-        } else if let Ok((Answer::Leased { semaphore, fence, .. }, _)) = self.answer.try_recv() {
-            let _ = self.broker.post(&FromLayer::Release { semaphore, fence });
+        {
+            let mut table = self.broker.table();
+            match table.waiting.get_mut(&self.request) {
+                Some(waiting) if self.sent => waiting.answer = None,
+                Some(_) => {
+                    table.waiting.remove(&self.request);
+                    return;
+                }
+                None => {
+                    drop(table);
+                    if let Ok(answered) = self.answer.try_recv() {
+                        self.broker.give_back(answered);
+                    }
+                    return;
+                }
+            }
         }
+        reached("broker.withdraw.before");
+        // If the answer is under way already, what it gives goes back when it comes.
+        let _ = self.broker.post_surely(&FromLayer::Withdraw { request: self.request });
+        reached("broker.withdraw.sent");
     }
 }
 

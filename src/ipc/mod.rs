@@ -8,4 +8,6 @@ pub mod message;
 pub mod pipe;
 pub mod queue;
 pub mod region;
+pub mod semaphore;
+pub mod signal;
 pub mod socket;

@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, Weak};
 
+use nix::sys::signal::{SigSet, Signal};
+
 use super::facilities::Maps;
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
@@ -18,6 +20,7 @@ use crate::ipc::broker::Broker;
 use crate::ipc::message::{Channel, ChannelSpec, Side};
 use crate::ipc::pipe::{Pipe, PipeSpec};
 use crate::ipc::queue::{Queue, QueueSpec};
+use crate::mark::reached;
 use crate::policy::plan::{PipePlan, Program};
 use crate::seal::{Identity, OsChance};
 use crate::sys::inherit::inherited;
@@ -112,10 +115,17 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         Ok(confined) => confined,
         Err(error) => return Err((inbox, error)),
     };
+    // Before there is another thread, and before anybody may send one: a layer that isn't ready is
+    // sent none, and all of its threads inherit the mask.
+    if let Err(errno) = block(&slice.share.signals_to(&slice.order.layer.name)) {
+        return Err((inbox, format!("its signals can't be blocked: {errno}")));
+    }
+    reached("signal.block.done");
     let ready = FromLayer::Ready { key: identity.public().0, receipt: receipt.to_bytes() };
     if inbox.say(&ready).is_err() {
         return Ok(Err("the supervisor is gone".to_owned()));
     }
+    reached("layer.ready.said");
     let shared = shared(slice, identity, pages, &confined, receipt, inbox);
     match shared.receive_grants() {
         Ok(()) => {
@@ -135,6 +145,13 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         }
         Err(error) => Ok(Err(error.to_string())),
     }
+}
+
+/// Blocks signals, to be taken by a descriptor. Two of them nobody can block.
+fn block(signals: &[u8]) -> nix::Result<()> {
+    let known = |&number: &u8| Signal::try_from(i32::from(number)).ok();
+    let set: SigSet = signals.iter().filter_map(known).collect();
+    set.thread_block()
 }
 
 fn shared(
@@ -184,6 +201,7 @@ fn shared(
         share: slice.share,
         objects: Objects::default(),
         pipes,
+        inflow: Mutex::default(),
         broker,
         maps: Maps::default(),
         stop: Stop::default(),

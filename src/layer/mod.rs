@@ -25,6 +25,7 @@ use crate::ipc::file::Directory;
 use crate::ipc::message::{Channel, Violation};
 use crate::ipc::pipe::Pipe;
 use crate::ipc::queue::Queue;
+use crate::ipc::signal::Inflow;
 use crate::policy::plan::FilePlan;
 
 pub use facilities::LayerConnectError;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) share: share::Share,
     pub(crate) objects: objects::Objects,
     pub(crate) pipes: BTreeMap<u16, Pipe>,
+    pub(crate) inflow: Mutex<Option<Arc<Inflow>>>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,

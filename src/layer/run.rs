@@ -113,6 +113,11 @@ impl Companion for Shared {
         self.pump()
     }
 
+    fn attend_once(&self) -> io::Result<()> {
+        let heard = self.inbox.look()?;
+        self.handle(heard)
+    }
+
     fn is_stopping(&self) -> bool {
         self.stop.is_asked()
     }

@@ -67,4 +67,13 @@ impl Share {
             mapped_files: pick(&all.mapped_files, |it| it.grant.contains_key(layer)),
         }
     }
+
+    /// The signals that others may send to `layer`, by number, each once.
+    pub fn signals_to(&self, layer: &Name) -> Vec<u8> {
+        let to_me = self.signals.iter().filter(|signal| signal.plan.to == *layer);
+        let mut numbers: Vec<u8> = to_me.flat_map(|signal| signal.plan.send.clone()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
 }

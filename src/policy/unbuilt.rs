@@ -24,8 +24,5 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
             tell(place.clone(), "`transport`: the ring");
         }
     }
-    let all = &plan.facilities;
-    all.signals.iter().for_each(|it| tell(format!("signal.{}", it.name), "a signal grant"));
-    all.semaphores.iter().for_each(|it| tell(format!("semaphore.{}", it.name), "a semaphore"));
     missing
 }

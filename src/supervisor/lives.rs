@@ -10,7 +10,8 @@ use super::spawn::StartError;
 use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
 use crate::mark;
-use crate::wire::control::{FromLayer, ToLayer};
+use crate::policy::plan::Program;
+use crate::wire::control::{FromLayer, Object, ToLayer};
 
 /// How long a layer may take to confine itself. It takes milliseconds; on a machine that is
 /// starved of processor time it may take seconds.
@@ -56,6 +57,9 @@ impl Supervisor<'_> {
     pub(super) fn hear(&mut self, place: usize) {
         for _ in 0..HEARD_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
+            if child.mute {
+                return;
+            }
             match (child.hear(), child.stage) {
                 (Ok(None), _) => return,
                 (Ok(Some(FromLayer::Ready { key, receipt })), Stage::Confining) => {
@@ -132,6 +136,11 @@ impl Supervisor<'_> {
         }
         let layer = &self.plan.layers[self.places[place].seat.layer].name;
         messages.extend(self.objects.of(layer)?);
+        if matches!(image.plan.program, Program::Run(_)) {
+            let counts = self.switchboard.open(place, layer, &self.plan.facilities)?;
+            let (kind, number, part) = (Object::SignalCounts, 0, 0);
+            messages.extend(counts.map(|fd| (ToLayer::Object { kind, number, part }, fd)));
+        }
         for (message, fd) in &messages {
             mark::reached("supervisor.hand-over.object");
             self.tell(place, message, Some(fd));
@@ -166,6 +175,8 @@ impl Supervisor<'_> {
         self.forget_connections(&child.instance);
         self.announce_departure(&child);
         mark::reached("supervisor.bury.announced");
+        self.leave_behind(place);
+        self.switchboard.close(place);
         if matches!(child.last_words, Some(FromLayer::Failed(_))) {
             return self.stop(Outcome::Refused);
         }
@@ -224,6 +235,9 @@ impl Supervisor<'_> {
         let name = self.places[place].seat.instance.clone();
         self.log.say(&format!("{name} is killed: {breach}"));
         self.kill(place);
+        if let Life::Running(child) = &mut self.places[place].life {
+            child.mute = true;
+        }
     }
 
     pub(super) fn kill(&self, place: usize) {

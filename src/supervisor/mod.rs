@@ -12,6 +12,7 @@ mod daemon;
 mod denials;
 mod image;
 mod inherited;
+mod ledger;
 mod listen;
 mod lives;
 mod lockdown;
@@ -36,6 +37,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub use daemon::{Daemon, Setup};
 
 use self::broker::Connector;
+use self::broker::semaphore::Leases;
+use self::broker::signal::Switchboard;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
 use self::image::Image;
@@ -91,6 +94,8 @@ struct Supervisor<'a> {
     ends: Vec<pipes::WaitingEnd>,
     /// Places of layers that have ended in order and were left down.
     finished: BTreeSet<usize>,
+    leases: Leases,
+    switchboard: Switchboard,
     places: Vec<Place>,
     signals: Signals,
     denials: Denials,
@@ -153,6 +158,7 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let place = |seat| Place { seat, life: Life::Waiting(now) };
         let places = roster::seats(&plan).into_iter().map(place).collect();
+        let leases = Leases::new(&plan.facilities.semaphores);
         Ok(Self {
             plan,
             images,
@@ -160,6 +166,8 @@ impl<'a> Supervisor<'a> {
             connector: Connector::default(),
             ends: Vec::new(),
             finished: BTreeSet::new(),
+            leases,
+            switchboard: Switchboard::default(),
             places,
             signals,
             denials,
@@ -185,6 +193,7 @@ impl<'a> Supervisor<'a> {
             for source in self.wait() {
                 self.serve(source);
             }
+            self.end_what_has_run_out();
             self.kill_what_is_late();
             self.end_late_connections();
             self.log.flush();
@@ -241,7 +250,8 @@ impl<'a> Supervisor<'a> {
         let waits = !settled || self.connector.has_ended();
         let sweep = waits.then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
-        places.chain(sweep).chain(self.connector.deadline()).min()
+        let own = [sweep, self.connector.deadline(), self.leases.next_deadline()];
+        places.chain(own.into_iter().flatten()).min()
     }
 
     fn serve(&mut self, source: Source) {

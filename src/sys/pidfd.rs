@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
@@ -56,6 +56,23 @@ pub fn wait(pidfd: impl AsFd) -> io::Result<Ended> {
 /// Sends `signal`; `ESRCH` once the process has ended, whoever has its number now.
 pub fn signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
+}
+
+/// Sends the signal of that number, real-time signals too; see [`signal`].
+pub fn signal_number(pidfd: impl AsFd, number: i32) -> io::Result<()> {
+    let pidfd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: takes a descriptor, which is open as long as `pidfd` is borrowed, a number that the
+    // kernel checks, a null pointer for which it makes up the usual siginfo, and no flags.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd,
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0_u32,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn wait_with(pidfd: impl AsFd, options: WaitIdOptions) -> io::Result<Option<Ended>> {

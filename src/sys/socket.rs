@@ -34,7 +34,16 @@ pub fn refuse_descriptors(socket: impl AsFd) -> io::Result<bool> {
 ///
 /// Panics outside of a runtime, as [`AsyncFd`] does.
 pub fn watch(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    watch_for(fd, Interest::READABLE | Interest::WRITABLE)
+}
+
+/// The same, for a descriptor that is only read.
+pub fn watch_readable(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    watch_for(fd, Interest::READABLE)
+}
+
+fn watch_for(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: the raw descriptor of an `Arc<OwnedFd>` is the same at every call, and stays open
     // until the `Arc`, which the `AsyncFd` keeps to its end, is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }

@@ -12,6 +12,9 @@ pub const MAX_PATH: usize = 1024;
 /// A wait of this many milliseconds has no end.
 pub const FOR_EVER: u32 = u32::MAX;
 
+/// In place of one copy of a layer: all that run.
+pub const EVERY_COPY: u16 = u16::MAX;
+
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -19,8 +22,10 @@ pub enum Ask {
     Signal {
         /// The grant's number in the plan.
         grant: u16,
-        /// Which copy of the receiving layer.
+        /// Which copy of the receiving layer; see [`EVERY_COPY`].
         index: u16,
+        /// Which life of that copy; 0 for the present one.
+        generation: u64,
         /// The signal's number.
         signal: u8,
     },
@@ -92,6 +97,8 @@ pub enum Answer {
         fence: u64,
         /// Whether the permit's last holder died with it, or let its time run out.
         abandoned: bool,
+        /// When it runs out, in nanoseconds of `CLOCK_MONOTONIC`, which all processes share.
+        until: Option<u64>,
     },
     /// There is room in the queue; the oldest message has gone for it.
     Dropped,
@@ -134,10 +141,11 @@ impl Ask {
     /// Appends the request's bytes.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Signal { grant, index, signal } => {
+            Self::Signal { grant, index, generation, signal } => {
                 out.push(SIGNAL);
                 out.extend_from_slice(&grant.to_le_bytes());
                 out.extend_from_slice(&index.to_le_bytes());
+                out.extend_from_slice(&generation.to_le_bytes());
                 out.push(*signal);
             }
             Self::Acquire { semaphore, wait } => {
@@ -167,9 +175,12 @@ impl Ask {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let pair = |low: &u8, high: &u8| u16::from_le_bytes([*low, *high]);
         match bytes {
-            [SIGNAL, g0, g1, i0, i1, signal] => {
-                Some(Self::Signal { grant: pair(g0, g1), index: pair(i0, i1), signal: *signal })
-            }
+            [SIGNAL, g0, g1, i0, i1, generation @ .., signal] => Some(Self::Signal {
+                grant: pair(g0, g1),
+                index: pair(i0, i1),
+                generation: u64::from_le_bytes(generation.try_into().ok()?),
+                signal: *signal,
+            }),
             [ACQUIRE, s0, s1, w0, w1, w2, w3] => Some(Self::Acquire {
                 semaphore: pair(s0, s1),
                 wait: u32::from_le_bytes([*w0, *w1, *w2, *w3]),

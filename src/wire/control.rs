@@ -91,6 +91,8 @@ pub enum Object {
     QueueKey,
     /// The reading end of a named pipe; parts 1 and 2 are the ends of a pipe of the layer's own.
     Fifo,
+    /// The memory in which the supervisor counts the signals that it sent to the layer.
+    SignalCounts,
 }
 
 /// What the part of an [`Object::MappedFile`] says.
@@ -229,7 +231,10 @@ mod tests {
             FromLayer::Failed("mount: no".into()),
             FromLayer::Exited { code: 3 },
             FromLayer::Killed { signal: 9 },
-            FromLayer::Ask { request: 7, ask: Ask::Signal { grant: 1, index: 2, signal: 3 } },
+            FromLayer::Ask {
+                request: 7,
+                ask: Ask::Signal { grant: 1, index: 2, generation: 1 << 40, signal: 3 },
+            },
             FromLayer::Ask { request: 8, ask: Ask::Acquire { semaphore: 258, wait: 1 << 20 } },
             FromLayer::Ask { request: 9, ask: Ask::Open { file: 1, how: 3, path: b"a".to_vec() } },
             FromLayer::Ask { request: u32::MAX, ask: Ask::Connect { address: 513 } },

@@ -59,6 +59,7 @@ fn init(order: &Order, argv: &[String], control: BorrowedFd<'_>) {
             envp: &strings(env),
             fds: &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             filter: &super::faults::refusing(libc::SYS_swapon, &[]),
+            signals: &[],
         };
         bare.launch(&launch, load_filter)
     });

@@ -19,7 +19,10 @@ mod message;
 mod pipe;
 mod program;
 mod queue;
+mod raw;
 mod region;
+mod semaphore;
+mod signal;
 mod socket;
 
 use std::fmt::Display;
@@ -54,6 +57,8 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (program::TESTS, program::LAYERS),
     (queue::TESTS, queue::LAYERS),
     (region::TESTS, region::LAYERS),
+    (semaphore::TESTS, semaphore::LAYERS),
+    (signal::TESTS, signal::LAYERS),
     (socket::TESTS, socket::LAYERS),
 ];
 
@@ -83,13 +88,25 @@ fn daemon(path: Option<&str>) -> Daemon {
         |name: &str| policy.as_ref().is_none_or(|text| text.contains(&format!("run = \"{name}\"")));
     let functions = MODULES.iter().flat_map(|(_, layers)| layers.iter());
     functions.filter(|(name, _)| runs(name)).fold(
-        Daemon::new(path.unwrap_or_default()),
+        Daemon::new(path.unwrap_or_default()).settings(LONG[..how_many(0, LONG.len())].to_vec()),
         |daemon, &(name, function)| match function {
             Runs::Async(function) => daemon.layer(name, function),
             Runs::Blocking(function) => daemon.blocking_layer(name, function),
         },
     )
 }
+
+/// How often a test does what it does: more often with `COFFERDAM_LONG=1`.
+pub(crate) fn how_many(everyday: usize, long: usize) -> usize {
+    if std::env::var_os("COFFERDAM_LONG").is_some() { long } else { everyday }
+}
+
+/// The same in a layer, whose environment is empty.
+pub(crate) fn how_many_in(layer: &Layer, everyday: usize, long: usize) -> usize {
+    if layer.settings() == LONG { long } else { everyday }
+}
+
+const LONG: &[u8] = b"long";
 
 /// Says a line in the daemon's log, stamped with the layer's name.
 pub(crate) fn say(text: impl Display) {

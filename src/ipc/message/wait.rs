@@ -33,6 +33,12 @@ pub trait Companion: Send + Sync {
     /// Handles what has come, without waiting. An error says that the layer can't go on.
     fn attend(&self) -> io::Result<()>;
 
+    /// Handles one thing that has come, if there is one, without waiting: for who waits for just
+    /// that.
+    fn attend_once(&self) -> io::Result<()> {
+        self.attend()
+    }
+
     /// Whether the layer has been asked to finish.
     fn is_stopping(&self) -> bool;
 }

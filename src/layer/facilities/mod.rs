@@ -6,6 +6,8 @@ mod message;
 mod pipe;
 mod queue;
 mod region;
+mod semaphore;
+mod signal;
 mod socket;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,18 @@ const UNCAUGHT: [(&str, &str); 2] = [
     ("STOP", "it halts the other layer, and the watch over it sees nothing wrong"),
 ];
 
+/// Signals by which the kernel tells a process of its own doing. Sent by another, they could not be
+/// told apart, or would end it as a crash does.
+const ITS_OWN: [(&str, &str); 7] = [
+    ("ILL", "faults"),
+    ("TRAP", "faults"),
+    ("BUS", "faults"),
+    ("FPE", "faults"),
+    ("SEGV", "faults"),
+    ("CHLD", "children"),
+    ("SYS", "refused system calls"),
+];
+
 /// A lease this short runs out before it is used, one this long is none.
 const LEASE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(24);
@@ -49,6 +61,13 @@ fn signal(text: &SignalText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opti
                 .did_you_mean(near);
             continue;
         };
+        if let Some((name, what)) = ITS_OWN.iter().find(|(name, _)| *name == word.value) {
+            let message = format!("`{name}` is no signal for others to send");
+            out.error(Code::UnknownSignal, &word.span, message)
+                .label(format!("by it the kernel tells a process of its own {what}"))
+                .help("`USR1` and `USR2` mean what a program wants them to");
+            continue;
+        }
         let uncaught = UNCAUGHT.iter().find(|(name, _)| *name == word.value);
         if let (None, Some((name, why))) = (&text.because, uncaught) {
             danger::needs_reason(&word.span, &format!("the signal `{name}`"), why, out);

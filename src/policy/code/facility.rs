@@ -146,8 +146,9 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
     (
         Code::UnknownSignal,
         Explanation {
-            why: "Signals are written as in signal(7), without `SIG`.",
-            way_out: "Correct the name.",
+            why: "Signals are written as in signal(7), without `SIG`. Those by which the kernel \
+                  tells a process of its own faults and children are not sent by others.",
+            way_out: "Correct the name, or take `USR1` or `USR2`.",
             example: "send = [\"HUP\"]",
         },
     ),

@@ -6,11 +6,15 @@
 
 mod connect;
 mod open;
-
 mod queue;
+pub(super) mod semaphore;
+pub(super) mod signal;
+
+use std::os::fd::OwnedFd;
 
 use super::Supervisor;
-use crate::wire::broker::{Answer, Ask, Refusal};
+use crate::mark::reached;
+use crate::wire::broker::{Answer, Ask};
 use crate::wire::control::ToLayer;
 
 pub use self::connect::Connector;
@@ -19,23 +23,37 @@ pub use self::open::Opened;
 impl Supervisor<'_> {
     /// Does what the layer at `place` asks for, or refuses it.
     pub(super) fn asked(&mut self, place: usize, request: u32, ask: &Ask) {
-        let (answer, fd) = match ask {
-            Ask::MakeRoom { queue, priority } => (self.make_room(place, *queue, *priority), None),
-            Ask::Open { file, how, path } => self.opened(place, *file, *how, path),
-            // The answer comes when there is one.
-            Ask::Connect { address } => return self.connect(place, request, *address),
-            Ask::Signal { .. } | Ask::Acquire { .. } => {
-                (Answer::Refused(Refusal::NotGranted), None)
+        match ask {
+            Ask::Signal { grant, index, generation, signal } => {
+                let answer = self.signal(place, *grant, (*index, *generation), *signal);
+                self.answer(place, request, answer);
             }
-        };
-        self.tell(place, &ToLayer::Answer { request, answer }, fd.as_ref());
+            Ask::Acquire { semaphore, wait } => self.acquire(place, request, *semaphore, *wait),
+            Ask::Open { file, how, path } => {
+                let (answer, fd) = self.opened(place, *file, *how, path);
+                self.answer_with(place, request, answer, fd.as_ref());
+            }
+            Ask::Connect { address } => self.connect(place, request, *address),
+            Ask::MakeRoom { queue, priority } => {
+                let answer = self.make_room(place, *queue, *priority);
+                self.answer(place, request, answer);
+            }
+        }
     }
 
-    /// Takes a lease back that the layer at `place` no longer needs.
-    pub(super) fn released(&mut self, _place: usize, _semaphore: u16, _fence: u64) {}
-
-    /// The layer at `place` no longer waits.
+    /// The layer at `place` no longer waits for a permit or a connection.
     pub(super) fn withdrawn(&mut self, place: usize, request: u32) {
+        self.withdraw_acquire(place, request);
         self.withdraw_connection(place, request);
+    }
+
+    fn answer(&mut self, place: usize, request: u32, answer: Answer) {
+        self.answer_with(place, request, answer, None);
+    }
+
+    fn answer_with(&mut self, place: usize, request: u32, answer: Answer, fd: Option<&OwnedFd>) {
+        reached("supervisor.answer.before");
+        self.tell(place, &ToLayer::Answer { request, answer }, fd);
+        reached("supervisor.answer.sent");
     }
 }

@@ -117,8 +117,15 @@ fn add_method(channel: &mut ChannelPlan, direction: Direction) {
         // Later methods move by one, and so do those that name them.
         method.after = method.after.map(|after| after + u16::from(usize::from(after) >= at));
     }
-    let method =
-        MethodPlan { name, max: channel.max, direction, rate: None, once: false, after: None };
+    let method = MethodPlan {
+        name,
+        max: channel.max,
+        direction,
+        rate: None,
+        once: false,
+        after: None,
+        stream: false,
+    };
     channel.methods.insert(at, method);
 }
 

@@ -1,0 +1,239 @@
+//! Receiving signals: from a descriptor, in order, with their senders.
+//!
+//! Every granted signal is blocked before the layer's code runs, so none is lost and none
+//! interrupts anything. A blocked standard signal waits once (signal(7)): how many there were is
+//! in the memory that the supervisor counts in before it sends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+use super::slots;
+use crate::ident::Name;
+use crate::ipc::message::Companion;
+use crate::mark::reached;
+use crate::policy::plan::SignalPlan;
+use crate::policy::signal::signal_name;
+use crate::sys::socket;
+
+/// How often the counts are read until two looks agree: the supervisor may be writing.
+const LOOKS: usize = 8;
+
+/// A signal that has come, or several of a kind from one sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Its name, as in the policy: `HUP`.
+    pub name: &'static str,
+    /// Its number.
+    pub number: u8,
+    /// The layer that sent it.
+    pub from: Name,
+    /// The grant by which it was sent.
+    pub grant: Name,
+    /// How many were sent since the last one like it was received. The kernel merges what waits;
+    /// 1 says that nothing was merged.
+    pub count: u64,
+}
+
+/// Why no signal was received.
+#[derive(Debug, thiserror::Error)]
+pub enum RecvError {
+    /// Nothing came in time.
+    #[error("no signal came in time")]
+    Timeout,
+    /// Nothing has come, and the supervisor asks this layer to finish.
+    #[error("the supervisor asks this layer to finish")]
+    Stopping,
+    /// The system refused.
+    #[error("receiving signals: {0}")]
+    System(#[from] io::Error),
+}
+
+/// The signals of this layer. Each is received once, by one of the handles that there are.
+#[derive(Debug)]
+pub struct Signals {
+    shared: Arc<Inflow>,
+    descriptor: Arc<OwnedFd>,
+    watch: Option<AsyncFd<Arc<OwnedFd>>>,
+    companion: Weak<dyn Companion>,
+}
+
+/// What all handles share.
+#[derive(Debug)]
+pub(crate) struct Inflow {
+    descriptor: SignalFd,
+    counts: Arc<OwnedFd>,
+    slots: Vec<Slot>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    signal: u8,
+    name: &'static str,
+    grant: Name,
+    from: Name,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many of each slot were received.
+    seen: Vec<u64>,
+    ready: VecDeque<Signal>,
+}
+
+impl Inflow {
+    /// Begins to receive for `layer`, whose granted signals are blocked.
+    pub(crate) fn new<'a>(
+        signals: impl Iterator<Item = (u16, &'a SignalPlan)>,
+        layer: &Name,
+        counts: Arc<OwnedFd>,
+    ) -> io::Result<Self> {
+        let plans: BTreeMap<u16, &SignalPlan> = signals.collect();
+        let slot = |(grant, signal): (u16, u8)| {
+            let plan = plans.get(&grant)?;
+            let (grant, from) = (plan.name.clone(), plan.from.clone());
+            Some(Slot { signal, name: signal_name(signal)?, grant, from })
+        };
+        let in_order = plans.iter().map(|(number, plan)| (*number, *plan));
+        let slots: Vec<Slot> = slots(in_order, layer).filter_map(slot).collect();
+        let set: SigSet = slots.iter().filter_map(|slot| signal_of(slot.signal)).collect();
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let descriptor = SignalFd::with_flags(&set, flags)?;
+        let state = State { seen: vec![0; slots.len()], ready: VecDeque::new() };
+        Ok(Self { descriptor, counts, slots, state: Mutex::new(state) })
+    }
+
+    /// The next signal, if one has come.
+    fn take(&self) -> io::Result<Option<Signal>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(signal) = state.ready.pop_front() {
+                reached("signal.receive.handed");
+                return Ok(Some(signal));
+            }
+            reached("signal.receive.before");
+            let Some(rung) = self.descriptor.read_signal()? else { return Ok(None) };
+            reached("signal.receive.rung");
+            let State { seen, ready } = &mut *state;
+            let counts = self.counts(seen)?;
+            for ((slot, now), seen) in self.slots.iter().zip(&counts).zip(seen) {
+                let count = now.wrapping_sub(*seen);
+                // A signal that nobody has counted is this layer's own.
+                if u32::from(slot.signal) != rung.ssi_signo || count == 0 {
+                    continue;
+                }
+                *seen = *now;
+                ready.push_back(Signal {
+                    name: slot.name,
+                    number: slot.signal,
+                    from: slot.from.clone(),
+                    grant: slot.grant.clone(),
+                    count,
+                });
+            }
+            reached("signal.receive.counted");
+        }
+    }
+
+    /// The counts as they are now. While the supervisor writes one, some of its bytes may be old
+    /// and some new; where that matters, its lowest byte is about to wrap or just has.
+    fn counts(&self, seen: &[u64]) -> io::Result<Vec<u64>> {
+        let mut counts = self.look()?;
+        for _ in 0..LOOKS {
+            let wraps = |(now, seen): (&u64, &u64)| now != seen && matches!(now & 0xff, 0 | 0xff);
+            if !counts.iter().zip(seen).any(wraps) {
+                break;
+            }
+            let again = self.look()?;
+            if std::mem::replace(&mut counts, again.clone()) == again {
+                break;
+            }
+        }
+        Ok(counts)
+    }
+
+    fn look(&self) -> io::Result<Vec<u64>> {
+        let mut bytes = vec![0; 8 * self.slots.len()];
+        if rustix::io::pread(&self.counts, &mut *bytes, 0)? != bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+        Ok(bytes.chunks_exact(8).map(number).collect())
+    }
+}
+
+impl Signals {
+    pub(crate) fn new(shared: Arc<Inflow>, companion: Weak<dyn Companion>) -> io::Result<Self> {
+        reached("signal.receive.open");
+        // Of its own, for each handle is watched by itself.
+        let descriptor = Arc::new(rustix::io::fcntl_dupfd_cloexec(&shared.descriptor, 3)?);
+        Ok(Self { shared, descriptor, watch: None, companion })
+    }
+
+    /// Receives the next signal. Dropping the future loses none.
+    pub async fn recv(&mut self) -> Result<Signal, RecvError> {
+        loop {
+            if let Some(signal) = self.shared.take()? {
+                return Ok(signal);
+            }
+            let watch = match &self.watch {
+                Some(watch) => watch,
+                None => self.watch.insert(socket::watch_readable(Arc::clone(&self.descriptor))?),
+            };
+            let mut ready = watch.readable().await?;
+            // What has come since the look above would ring no more.
+            if let Some(signal) = self.shared.take()? {
+                return Ok(signal);
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Receives the next signal and blocks the thread until it has come, at most for `time`; in a
+    /// layer that is asked to finish, [`RecvError::Stopping`] once none is left.
+    pub fn recv_blocking(&mut self, time: Option<Duration>) -> Result<Signal, RecvError> {
+        // A time limit that lies beyond what the clock can tell is none.
+        let deadline = time.and_then(|time| Instant::now().checked_add(time));
+        let gone = || io::Error::other("the supervisor is gone");
+        loop {
+            if let Some(signal) = self.shared.take()? {
+                return Ok(signal);
+            }
+            let companion = self.companion.upgrade().ok_or_else(gone)?;
+            if companion.is_stopping() {
+                return Err(RecvError::Stopping);
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(RecvError::Timeout);
+            }
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            let control = companion.socket();
+            let mut fds = [
+                PollFd::new(&*self.descriptor, PollFlags::IN),
+                PollFd::new(&*control, PollFlags::IN),
+            ];
+            match poll(&mut fds, left.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            if !fds[1].revents().is_empty() {
+                companion.attend()?;
+            }
+        }
+    }
+}
+
+/// The signal of that number, if it can be blocked.
+fn signal_of(number: u8) -> Option<nix::sys::signal::Signal> {
+    nix::sys::signal::Signal::try_from(i32::from(number)).ok()
+}

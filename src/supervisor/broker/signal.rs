@@ -1,0 +1,164 @@
+//! Sending signals for layers: to exactly the process that is meant, by its pidfd.
+//!
+//! The kernel merges standard signals that wait (signal(7)). So each is counted first, in memory
+//! that the receiver may read: the signal is the bell, the count is what the receiver goes by.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+
+use crate::channel::protocol::Bucket;
+use crate::confine::init::STOP_PROGRAM;
+use crate::ident::Name;
+use crate::ipc::signal::slots;
+use crate::mark::reached;
+use crate::policy::plan::{Facilities, Program};
+use crate::supervisor::{Life, Supervisor};
+use crate::sys::pidfd;
+use crate::wire::broker::{Answer, EVERY_COPY, Refusal};
+
+/// How often signals were sent, and by whose leave how often they may be.
+#[derive(Debug, Default)]
+pub struct Switchboard {
+    buckets: BTreeMap<u16, Bucket>,
+    counts: BTreeMap<usize, Counts>,
+}
+
+/// The signals that the present instance of a layer was sent.
+#[derive(Debug)]
+struct Counts {
+    memory: OwnedFd,
+    /// Where each grant's signal stands, and its count.
+    slots: BTreeMap<(u16, u8), (u64, u64)>,
+}
+
+impl Switchboard {
+    /// Begins to count for the new instance at `place`, and gives it the memory to read; `None` if
+    /// nobody sends its layer signals.
+    pub fn open(
+        &mut self,
+        place: usize,
+        layer: &Name,
+        all: &Facilities,
+    ) -> io::Result<Option<OwnedFd>> {
+        let slots: Vec<(u16, u8)> = slots((0..).zip(&all.signals), layer).collect();
+        if slots.is_empty() {
+            return Ok(None);
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
+        let memory = rustix::fs::memfd_create("cofferdam-signals", flags)?;
+        rustix::io::pwrite(&memory, &vec![0; 8 * slots.len()], 0)?;
+        rustix::fs::fcntl_add_seals(
+            &memory,
+            SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+        )?;
+        let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+        let reading = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        // So that nobody who holds the reading one opens it again for writing.
+        rustix::fs::fchmod(&memory, Mode::empty())?;
+        let slots = (0..).step_by(8).zip(slots).map(|(at, slot)| (slot, (at, 0))).collect();
+        self.counts.insert(place, Counts { memory, slots });
+        reached("signal.open.made");
+        Ok(Some(reading))
+    }
+
+    /// The instance at `place` has ended.
+    pub fn close(&mut self, place: usize) {
+        reached("signal.close.before");
+        self.counts.remove(&place);
+    }
+}
+
+impl Counts {
+    fn add(&mut self, grant: u16, signal: u8) -> io::Result<()> {
+        if let Some((at, count)) = self.slots.get_mut(&(grant, signal)) {
+            *count += 1;
+            rustix::io::pwrite(&self.memory, &count.to_le_bytes(), *at)?;
+        }
+        Ok(())
+    }
+}
+
+impl Supervisor<'_> {
+    /// Sends a signal for the layer at `from`, or refuses. `whom` is the copy and its generation.
+    pub(super) fn signal(
+        &mut self,
+        from: usize,
+        grant: u16,
+        whom: (u16, u64),
+        signal: u8,
+    ) -> Answer {
+        reached("signal.send.heard");
+        let plan = self.plan.facilities.signals.get(usize::from(grant));
+        let sender = &self.places[from].seat.instance.layer;
+        let Some(plan) = plan.filter(|plan| plan.from == *sender && plan.send.contains(&signal))
+        else {
+            return Answer::Refused(Refusal::NotGranted);
+        };
+        let (to, rate) = (plan.to.clone(), plan.rate);
+        let targets: Vec<usize> =
+            (0..self.places.len()).filter(|&place| self.is_meant(place, &to, whom)).collect();
+        if targets.is_empty() {
+            return Answer::Refused(Refusal::PeerDead);
+        }
+        let now = Instant::now();
+        if let Some(rate) = rate
+            && !self
+                .switchboard
+                .buckets
+                .entry(grant)
+                .or_insert_with(|| Bucket::full(rate, now))
+                .take(rate, now)
+        {
+            return Answer::Refused(Refusal::Limit);
+        }
+        reached("signal.send.allowed");
+        let mut answer = Answer::Refused(Refusal::PeerDead);
+        for place in targets {
+            match self.ring(place, grant, signal) {
+                Ok(()) => answer = Answer::Done,
+                // It has ended, and nobody has its pidfd's place.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(error) => {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    return Answer::Refused(Refusal::System(errno.raw_os_error()));
+                }
+            }
+        }
+        answer
+    }
+
+    /// Whether the instance at `place` is confined, runs, and is the one that is asked for. One
+    /// that isn't confined yet could die of a signal that it is about to wait for.
+    fn is_meant(&self, place: usize, to: &Name, (index, generation): (u16, u64)) -> bool {
+        let Life::Running(child) = &self.places[place].life else { return false };
+        let instance = &child.instance;
+        child.is_serving()
+            && instance.layer == *to
+            && (index == EVERY_COPY || index == instance.index)
+            && (generation == 0 || generation == instance.generation)
+    }
+
+    /// Counts a signal and sends it.
+    fn ring(&mut self, place: usize, grant: u16, signal: u8) -> io::Result<()> {
+        if let Some(counts) = self.switchboard.counts.get_mut(&place) {
+            counts.add(grant, signal)?;
+        }
+        reached("signal.send.counted");
+        let Life::Running(child) = &self.places[place].life else {
+            return Err(Errno::SRCH.into());
+        };
+        let program = &self.plan.layers[self.places[place].seat.layer].program;
+        let number = match (program, i32::from(signal)) {
+            (Program::Exec(_), libc::SIGSTOP) => STOP_PROGRAM,
+            (_, number) => number,
+        };
+        pidfd::signal_number(&child.process, number)?;
+        reached("signal.send.sent");
+        Ok(())
+    }
+}
