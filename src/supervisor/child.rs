@@ -44,6 +44,8 @@ pub struct Child {
     /// It has closed its end of the control socket, or sent a message of no bytes, which looks the
     /// same: nothing is heard from it any more.
     pub mute: bool,
+    /// It broke the rules and is killed: what it has said since counts for nothing.
+    pub breached: bool,
 }
 
 /// How far an instance has come.

@@ -88,6 +88,7 @@ impl Image {
             deadline: None,
             last_words: None,
             mute: false,
+            breached: false,
         })
     }
 
