@@ -49,6 +49,8 @@ pub struct Child {
     pub mute: bool,
     /// The other side of a pipe at its standard input or output has ended.
     pub cut: bool,
+    /// It broke the rules and is killed: what it has said since counts for nothing.
+    pub breached: bool,
 }
 
 /// How far an instance has come.

@@ -57,7 +57,7 @@ impl Supervisor<'_> {
     pub(super) fn hear(&mut self, place: usize) {
         for _ in 0..HEARD_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
-            if child.mute {
+            if child.breached {
                 return;
             }
             match (child.hear(), child.stage) {
@@ -236,7 +236,7 @@ impl Supervisor<'_> {
         self.log.say(&format!("{name} is killed: {breach}"));
         self.kill(place);
         if let Life::Running(child) = &mut self.places[place].life {
-            child.mute = true;
+            child.breached = true;
         }
     }
 

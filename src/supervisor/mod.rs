@@ -213,7 +213,7 @@ impl<'a> Supervisor<'a> {
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
-            if !child.mute {
+            if !(child.mute || child.breached) {
                 sources.push(Source::Control(index));
                 fds.push(PollFd::new(&child.control, PollFlags::IN));
             }

@@ -94,6 +94,7 @@ impl Image {
             opened: Opened::default(),
             mute: false,
             cut: standard.cut,
+            breached: false,
         })
     }
 
