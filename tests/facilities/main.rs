@@ -6,6 +6,8 @@
 //! module of its own, as `TESTS` and `LAYERS`.
 
 #![allow(missing_docs)]
+// The layers' functions have the shape that a daemon takes, whatever they need of it.
+#![allow(clippy::needless_pass_by_value, clippy::unused_async, clippy::unnecessary_wraps)]
 
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]
