@@ -39,7 +39,7 @@ fn open(site: &Directory, request: &str) -> (OpenReply, Option<Opened>) {
     match site.open_read(&name) {
         Ok((file, metadata)) => (OpenReply::File(found(&name, &metadata)), Some(file)),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory && !path.directory => {
-            match site.open_read(&path.index()) {
+            match site.open_read(path.index()) {
                 Ok(_) => (OpenReply::Moved { to: path.as_directory() }, None),
                 Err(error) => (failure(&error.into()), None),
             }

@@ -5,8 +5,9 @@
 //! starts it once more in every layer. A facility's tests and the layers that they use stand in a
 //! module of its own, as `TESTS` and `LAYERS`.
 
-// Blocking layers take their `Layer` by value.
-#![allow(missing_docs, clippy::needless_pass_by_value)]
+#![allow(missing_docs)]
+// The layers' functions have the shape that a daemon takes, whatever they need of it.
+#![allow(clippy::needless_pass_by_value, clippy::unused_async, clippy::unnecessary_wraps)]
 
 #[allow(dead_code)]
 #[path = "../daemon/harness.rs"]

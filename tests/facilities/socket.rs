@@ -443,7 +443,7 @@ fn curl() {
 
 /// Ends the listening, and itself; the next life serves.
 async fn layer_shut(layer: Layer) -> Outcome {
-    if layer.instance().generation % 2 == 0 {
+    if layer.instance().generation.is_multiple_of(2) {
         return layer_serve(layer).await;
     }
     let fd = layer.listener_fd("door").map_err(text)?;

@@ -36,7 +36,7 @@ pub use self::opened::Opened;
 /// single slashes, at most 1024 bytes.
 ///
 /// The calls block, as all of a file's do; in a brokered directory for the time of a question to
-/// the supervisor, some ten microseconds.
+/// the supervisor, tens of microseconds; some hundreds to write without the right to truncate.
 #[derive(Clone, Debug)]
 pub struct Directory {
     plan: Arc<FilePlan>,
