@@ -278,8 +278,7 @@ pub fn encode(
     head[6..8].copy_from_slice(&entry.descriptors.to_le_bytes());
     head[8..12].copy_from_slice(&entry.rule.to_le_bytes());
     head[12..16].copy_from_slice(&entry.method.to_le_bytes());
-    let longs =
-        [index, at.real, at.monotonic, entry.reported, entry.sequence, entry.length];
+    let longs = [index, at.real, at.monotonic, entry.reported, entry.sequence, entry.length];
     for (place, long) in head[16..64].chunks_exact_mut(8).zip(longs) {
         place.copy_from_slice(&long.to_le_bytes());
     }

@@ -23,13 +23,30 @@ pub struct Reader {
     /// Bytes of the frame that was given out last.
     given: usize,
     end: bool,
+    /// Where in the file reading stops.
+    until: u64,
 }
 
 impl Reader {
     /// Reads `file` from `offset` on.
     pub fn new(file: File, name: &str, offset: u64) -> Self {
         let name = name.to_owned();
-        Self { file, name, buffer: Vec::new(), from: 0, offset, given: 0, end: false }
+        Self {
+            file,
+            name,
+            buffer: Vec::new(),
+            from: 0,
+            offset,
+            given: 0,
+            end: false,
+            until: u64::MAX,
+        }
+    }
+
+    /// Stops at the offset `until`, as if the file ended there.
+    #[must_use]
+    pub fn ending(self, until: u64) -> Self {
+        Self { until, ..self }
     }
 
     /// Where the next frame begins.
@@ -73,6 +90,27 @@ impl Reader {
         self.given = 0;
     }
 
+    /// Goes behind a damaged frame as far as its own head says, if a whole one follows there or the
+    /// segment ends there. Says whether it did.
+    pub fn skip_frame(&mut self) -> Result<bool, StoreError> {
+        self.skip(0);
+        self.fill(frame::HEAD)?;
+        let Ok(length) = frame::length(&self.buffer[self.from..]) else { return Ok(false) };
+        let have = self.fill(length + frame::HEAD)?;
+        if have > length {
+            let Some(head) = self.buffer.get(self.from + length..) else { return Ok(false) };
+            let Ok(next) = frame::length(head) else { return Ok(false) };
+            self.fill(length + next)?;
+            if frame::parse(&self.buffer[self.from + length..]).is_err() {
+                return Ok(false);
+            }
+        } else if have < length {
+            return Ok(false);
+        }
+        self.skip(length);
+        Ok(true)
+    }
+
     /// Has at least `wanted` bytes at hand, or as many as there are; says how many.
     fn fill(&mut self, wanted: usize) -> Result<usize, StoreError> {
         let have = self.buffer.len() - self.from;
@@ -81,11 +119,12 @@ impl Reader {
         }
         self.buffer.copy_within(self.from.., 0);
         self.from = 0;
-        self.buffer.resize(wanted.max(CHUNK), 0);
         let next = self.offset + have as u64;
+        let left = usize::try_from(self.until.saturating_sub(next)).unwrap_or(usize::MAX);
+        self.buffer.resize(wanted.max(CHUNK).min(have.saturating_add(left)), 0);
         let got = store::read_at(&self.file, &self.name, &mut self.buffer[have..], next)?;
-        self.buffer.truncate(have + got);
         self.end = have + got < wanted.max(CHUNK);
+        self.buffer.truncate(have + got);
         Ok(have + got)
     }
 }

@@ -80,6 +80,11 @@ impl Header {
         }
         let roots = whole[FIXED..].chunks_exact(32).map(|root| hash_at(root, 0)).collect();
         let before = Frontier::from_parts(first, roots).ok_or(HeaderError::Checksum)?;
-        Ok(Self { log: hash_at(fixed, 16), number: u64_at(fixed, 48), link: hash_at(fixed, 64), before })
+        Ok(Self {
+            log: hash_at(fixed, 16),
+            number: u64_at(fixed, 48),
+            link: hash_at(fixed, 64),
+            before,
+        })
     }
 }

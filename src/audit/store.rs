@@ -197,7 +197,12 @@ pub fn length(file: &File, name: &str) -> Result<u64, StoreError> {
 }
 
 /// Reads what fits into `bytes` from `offset`: fewer bytes only at the file's end.
-pub fn read_at(file: &File, name: &str, mut bytes: &mut [u8], offset: u64) -> Result<usize, StoreError> {
+pub fn read_at(
+    file: &File,
+    name: &str,
+    mut bytes: &mut [u8],
+    offset: u64,
+) -> Result<usize, StoreError> {
     let mut done = 0;
     while !bytes.is_empty() {
         match file.read_at(bytes, offset + done as u64) {

@@ -73,11 +73,17 @@ impl Tables {
             ),
             (
                 Facility::Signal,
-                all.signals.iter().map(|s| edge(&s.name, words([&s.from]), words([&s.to]))).collect(),
+                all.signals
+                    .iter()
+                    .map(|s| edge(&s.name, words([&s.from]), words([&s.to])))
+                    .collect(),
             ),
             (
                 Facility::File,
-                plan.files.iter().map(|f| edge(&f.name, words(f.grant.keys()), Vec::new())).collect(),
+                plan.files
+                    .iter()
+                    .map(|f| edge(&f.name, words(f.grant.keys()), Vec::new()))
+                    .collect(),
             ),
             (
                 Facility::Queue,
@@ -103,7 +109,10 @@ impl Tables {
             ),
             (
                 Facility::Region,
-                all.regions.iter().map(|r| edge(&r.name, words(r.grant.keys()), Vec::new())).collect(),
+                all.regions
+                    .iter()
+                    .map(|r| edge(&r.name, words(r.grant.keys()), Vec::new()))
+                    .collect(),
             ),
             (
                 Facility::MappedFile,

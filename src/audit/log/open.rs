@@ -128,8 +128,17 @@ fn genesis(keys: &Keys, now: Moment) -> Signed {
     let key = keys.public();
     let log = hash::log_id(&key);
     let root = hash::empty();
-    let empty =
-        Checkpoint { log, size: 0, root, link: log, epoch: 0, key, first: 0, time: now, next: None };
+    let empty = Checkpoint {
+        log,
+        size: 0,
+        root,
+        link: log,
+        epoch: 0,
+        key,
+        first: 0,
+        time: now,
+        next: None,
+    };
     empty.sign(&keys.signing)
 }
 
@@ -193,18 +202,32 @@ fn resume(
         Ok(header) => header,
         // A crash while the segment was made: the one before goes on. If this one had records that
         // were signed for, the check at the end says so.
-        Err(_) if number > 0 && whole <= 96 + 64 * 32 && store.reader(&segment_name(number - 1)).is_ok() => {
+        Err(_)
+            if number > 0
+                && whole <= 96 + 64 * 32
+                && store.reader(&segment_name(number - 1)).is_ok() =>
+        {
             let before = resume(store, number - 1, last, recovery, now)?;
             store.remove(&name)?;
             recovery.cut += whole;
             return Ok(before);
         }
         // The very first segment, before anything was signed for.
-        Err(_) if number == 0 && last.size == 0 && whole <= 96 && !store.names()?.contains(&notes_name(0)) => {
-            let header = Header { log: last.log, number: 0, link: last.log, before: Frontier::default() };
+        Err(_)
+            if number == 0
+                && last.size == 0
+                && whole <= 96
+                && !store.names()?.contains(&notes_name(0)) =>
+        {
+            let header =
+                Header { log: last.log, number: 0, link: last.log, before: Frontier::default() };
             recovery.cut += whole;
             let segment = Log::make_segment(store, &header, now)?;
-            return Ok((segment, Chain { link: header.link, tree: header.before }, Seen::default()));
+            return Ok((
+                segment,
+                Chain { link: header.link, tree: header.before },
+                Seen::default(),
+            ));
         }
         Err(error) => return Err(damaged(&name, 0, &error.to_string())),
     };
@@ -258,12 +281,12 @@ fn follow(
     chain: &mut Chain,
     frame: crate::audit::frame::Frame<'_>,
 ) -> Result<entry::Record, FrameError> {
-    use crate::audit::frame::PayloadState::{Altered, Leftover};
+    use crate::audit::frame::PayloadState::Altered;
     let record = frame.record()?;
     let leaf = hash::leaf(frame.body);
     let link = hash::link(&chain.link, &leaf);
     let payload = frame.payload_state();
-    if link != frame.link || record.index != chain.tree.size() || matches!(payload, Altered | Leftover) {
+    if link != frame.link || record.index != chain.tree.size() || payload == Altered {
         return Err(FrameError::Checksum);
     }
     chain.link = link;
