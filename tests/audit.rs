@@ -268,7 +268,9 @@ fn old_segments_are_dropped_and_the_rest_still_verifies_and_proves() {
     assert!(told.unknown.iter().any(|unknown| matches!(unknown, Unknown::Dropped { .. })));
     same_in_python(dir.path());
 
-    let notes = fs::read_to_string(dir.path().join(files(dir.path(), ".note").iter().rev().nth(1).unwrap()));
+    let notes = fs::read_to_string(
+        dir.path().join(files(dir.path(), ".note").iter().rev().nth(1).unwrap()),
+    );
     let notes = notes.unwrap();
     let last = notes.trim_end().rsplit("\n\ncofferdam").next().unwrap().to_owned();
     let last = format!("{}{last}\n", if last.starts_with("cofferdam") { "" } else { "cofferdam" });
@@ -329,7 +331,12 @@ fn queries_find_the_same_with_and_without_an_index() {
     let filters = [
         Filter::default(),
         Filter { kinds: vec![Kind::Alarm], ..Filter::default() },
-        Filter { method: Some(3), from: Some(at(500).real), to: Some(at(900).real), ..Filter::default() },
+        Filter {
+            method: Some(3),
+            from: Some(at(500).real),
+            to: Some(at(900).real),
+            ..Filter::default()
+        },
         Filter { layer: Some(1), first: 2_000, ..Filter::default() },
         Filter { edge: Some((Facility::Channel, 1)), ..Filter::default() },
         Filter { kinds: vec![Kind::Policy], ..Filter::default() },
@@ -364,7 +371,8 @@ fn queries_find_the_same_with_and_without_an_index() {
 fn two_writers_are_refused() {
     let dir = tempdir().unwrap();
     let log = open(dir.path(), small(), 0);
-    let second = |dir: &Path| Log::open(Store::open(dir).unwrap(), small(), Box::new(Counter(9)), at(1));
+    let second =
+        |dir: &Path| Log::open(Store::open(dir).unwrap(), small(), Box::new(Counter(9)), at(1));
     assert!(matches!(second(dir.path()), Err(LogError::Held)));
     assert!(Store::open(dir.path()).unwrap().is_held());
     drop(log);

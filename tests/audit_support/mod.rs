@@ -23,7 +23,10 @@ impl Chance for Counter {
 }
 
 pub fn at(n: u64) -> Moment {
-    Moment { real: 1_700_000_000_000_000_000 + n * 1_000_000, monotonic: 5_000_000_000 + n * 1_000_000 }
+    Moment {
+        real: 1_700_000_000_000_000_000 + n * 1_000_000,
+        monotonic: 5_000_000_000 + n * 1_000_000,
+    }
 }
 
 /// Segments of some 40 records, a checkpoint every 16.
