@@ -69,19 +69,36 @@ fn main() {
         say(if threads == 1 { "verify, one core" } else { "verify, all cores" }, records, took);
         #[expect(clippy::cast_precision_loss, reason = "a figure to read")]
         let gib = told.bytes as f64 / f64::from(1 << 30) / took.as_secs_f64();
-        println!("    {gib:.2} GiB/s; hashing alone {:.2} times as fast as this", took.as_secs_f64() / bare.as_secs_f64());
+        println!(
+            "    {gib:.2} GiB/s; hashing alone {:.2} times as fast as this",
+            took.as_secs_f64() / bare.as_secs_f64()
+        );
     }
 
     let middle = at(records / 2).real;
     let narrow = [
-        ("query: a millisecond of time", Filter { from: Some(middle), to: Some(middle + 1_000_000), ..Filter::default() }),
-        ("query: what was refused", Filter { verdicts: vec![Verdict::Refused], ..Filter::default() }),
-        ("query: everything, no index", Filter { full: true, kinds: vec![Kind::Alarm], ..Filter::default() }),
+        (
+            "query: a millisecond of time",
+            Filter { from: Some(middle), to: Some(middle + 1_000_000), ..Filter::default() },
+        ),
+        (
+            "query: what was refused",
+            Filter { verdicts: vec![Verdict::Refused], ..Filter::default() },
+        ),
+        (
+            "query: everything, no index",
+            Filter { full: true, kinds: vec![Kind::Alarm], ..Filter::default() },
+        ),
     ];
     for (name, filter) in narrow {
         let start = Instant::now();
         let effort = query(&store, &filter, |_| true).expect("a log");
-        println!("{name}: {:.1} ms, {} found of {} read", start.elapsed().as_secs_f64() * 1e3, effort.found, effort.read);
+        println!(
+            "{name}: {:.1} ms, {} found of {} read",
+            start.elapsed().as_secs_f64() * 1e3,
+            effort.found,
+            effort.read
+        );
     }
 
     let start = Instant::now();

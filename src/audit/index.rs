@@ -110,7 +110,9 @@ impl Index {
                 block.verdicts,
                 block.first,
             ];
-            longs.iter().for_each(|long| out.extend_from_slice(&long.to_le_bytes()));
+            for long in longs {
+                out.extend_from_slice(&long.to_le_bytes());
+            }
         }
         let crc = crc32c::crc32c(&out[12..]);
         out[8..12].copy_from_slice(&crc.to_le_bytes());

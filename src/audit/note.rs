@@ -147,16 +147,16 @@ impl Signed {
         let log = unhex(lines.next()?.strip_prefix(ORIGIN)?)?;
         let size = lines.next()?.parse().ok()?;
         let root = unbase(lines.next()?)?;
-        let mut line = |name: &str| lines.next()?.strip_prefix(name);
-        let link = unbase(line("link ")?)?;
-        let epoch = line("epoch ")?.parse().ok()?;
-        let key = unbase(line("key ")?)?;
-        let first = line("first ")?.parse().ok()?;
-        let (real, monotonic) = line("time ")?.split_once(' ')?;
+        let mut after = |name: &str| lines.next()?.strip_prefix(name);
+        let link = unbase(after("link ")?)?;
+        let epoch = after("epoch ")?.parse().ok()?;
+        let key = unbase(after("key ")?)?;
+        let first = after("first ")?.parse().ok()?;
+        let (real, monotonic) = after("time ")?.split_once(' ')?;
         let time = Moment { real: real.parse().ok()?, monotonic: monotonic.parse().ok()? };
         let next = match lines.next() {
             None => None,
-            Some(line) => Some(unbase(line.strip_prefix("next ")?)?),
+            Some(last) => Some(unbase(last.strip_prefix("next ")?)?),
         };
         let signature: [u8; 68] = unbase(signature.trim_end_matches('\n').split(' ').nth(1)?)?;
         let signature = signature[4..].try_into().ok()?;

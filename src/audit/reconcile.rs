@@ -204,7 +204,14 @@ impl Reconciler {
         let number = entry.sequence;
         let index = Some(record.index);
         if !self.streams.contains_key(&stream) && self.streams.len() >= self.bounds.streams {
-            tell(&mut self.counts, each, Outcome::Flood, stream, number..number + 1, index);
+            tell(
+                &mut self.counts,
+                each,
+                Outcome::Flood,
+                stream,
+                number..number.saturating_add(1),
+                index,
+            );
             return;
         }
         let state = self.streams.entry(stream).or_default();
@@ -290,7 +297,8 @@ fn tell(
     numbers: std::ops::Range<u64>,
     record: Option<u64>,
 ) {
-    *counts.others.entry(outcome).or_default() += numbers.end.saturating_sub(numbers.start).max(1);
+    let count = counts.others.entry(outcome).or_default();
+    *count = count.saturating_add(numbers.end.saturating_sub(numbers.start).max(1));
     each(Disagreement { outcome, stream, from: numbers.start, to: numbers.end, record });
 }
 
@@ -334,7 +342,14 @@ fn judge(
         if outcome == Outcome::Overdue {
             if !state.overdue {
                 state.overdue = true;
-                tell(counts, each, outcome, stream, number..number + 1, Some(half.record));
+                tell(
+                    counts,
+                    each,
+                    outcome,
+                    stream,
+                    number..number.saturating_add(1),
+                    Some(half.record),
+                );
             }
             continue;
         }
@@ -384,7 +399,7 @@ impl State {
             if next < number {
                 tell(counts, each, Outcome::Gap, stream, next..number, None);
             }
-            next = number + 1;
+            next = number.saturating_add(1);
         }
         self.done.remove(&to);
         self.done.insert(start, end);

@@ -112,7 +112,7 @@ pub fn consistency_ranges(old: u64, new: u64) -> Vec<(u64, u64)> {
 
 /// The largest power of two below `n`, which is at least 2.
 fn split(n: u64) -> u64 {
-    1 << (63 - (n - 1).leading_zeros())
+    1 << (n - 1).ilog2()
 }
 
 /// Collects the roots of the subtrees over some ranges while all leaves go by in order.

@@ -106,7 +106,7 @@ pub fn verify(store: &Store, options: &Options) -> Result<Verified, StoreError> 
     out.epochs = keys.epochs();
     out.segments = scans.len();
     out.first = scans.first().map_or(0, |scan| scan.first);
-    out.size = scans.last().map_or(0, |scan| scan.end());
+    out.size = scans.last().map_or(0, Scan::end);
     out.signed = last.map_or(0, |last| last.size);
     let dropped = last.map_or(0, |last| last.first);
     if out.first > dropped || (scans.is_empty() && out.signed > 0) {

@@ -73,7 +73,7 @@ impl Scan {
             match frame {
                 Ok(frame) => scan.take(offset, &frame),
                 Err(error) => match scan.damaged(offset, error, live) {
-                    Some(_) if scan.findings.len() >= MOST => break,
+                    Some(()) if scan.findings.len() >= MOST => break,
                     Some(()) if reader.skip_frame()? => scan.adrift = true,
                     _ => break,
                 },
