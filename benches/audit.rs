@@ -3,6 +3,8 @@
 //!
 //! Every figure stands beside what hashing alone allows in the same run.
 
+#![allow(clippy::print_stdout, reason = "the figures go to standard output")]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,9 +17,10 @@ use cofferdam::audit::{Log, Options, Store, hash};
 use cofferdam::seal::OsChance;
 
 fn message(n: u64) -> Entry {
-    let side = if n % 2 == 0 { Side::Sender } else { Side::Receiver };
+    let side = if n.is_multiple_of(2) { Side::Sender } else { Side::Receiver };
     let ends = [0, 1].map(|layer| Who { layer, copy: 0, generation: 1 });
-    let (reporter, peer) = if n % 2 == 0 { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
+    let (reporter, peer) =
+        if n.is_multiple_of(2) { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
     Entry {
         side,
         verdict: if n % 1_000_003 == 500_000 { Verdict::Refused } else { Verdict::Allowed },

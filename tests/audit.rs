@@ -115,6 +115,8 @@ fn relink(header: &[u8], frames: &mut [Vec<u8>]) {
     }
 }
 
+type Change = Box<dyn Fn(&mut Vec<Vec<u8>>)>;
+
 #[test]
 fn records_removed_swapped_repeated_or_spliced_are_found() {
     let dir = tempdir().unwrap();
@@ -134,7 +136,6 @@ fn records_removed_swapped_repeated_or_spliced_are_found() {
         let (at, length) = frames(&bytes)[5];
         bytes[at..at + length].to_vec()
     };
-    type Change = Box<dyn Fn(&mut Vec<Vec<u8>>)>;
     let changes: [(&str, Change); 6] = [
         ("removed", Box::new(|frames| drop(frames.remove(5)))),
         ("swapped", Box::new(|frames| frames.swap(5, 6))),
@@ -262,7 +263,8 @@ fn the_holder_of_the_current_key_cannot_rewrite_an_older_epoch() {
     for note in notes.split_inclusive("\n\n").collect::<Vec<_>>().chunks(2) {
         let text = note.concat();
         let signed = cofferdam::audit::note::Signed::parse(&text[..text.len() - 1]).unwrap();
-        forged += &format!("{}\n", signed.checkpoint.sign(&thief).encode());
+        forged.push_str(&signed.checkpoint.sign(&thief).encode());
+        forged.push('\n');
     }
     fs::write(dir.path().join("00000000.note"), forged).unwrap();
     let told = verify(dir.path());
@@ -441,6 +443,6 @@ fn the_backlog_is_bounded_and_a_long_record_is_refused() {
     assert!((2..6).contains(&taken) && log.backlog() <= 1_000);
     log.commit(at(0)).unwrap();
     log.append(&message(taken, Side::Sender), &[], at(0)).unwrap();
-    let long = Entry { detail: vec![0; (4 << 20) + 1], ..Entry::new(Kind::Alarm) };
-    assert!(matches!(log.append(&long, &[], at(0)), Err(LogError::TooLong)));
+    let huge = Entry { detail: vec![0; (4 << 20) + 1], ..Entry::new(Kind::Alarm) };
+    assert!(matches!(log.append(&huge, &[], at(0)), Err(LogError::TooLong)));
 }

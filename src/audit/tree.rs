@@ -208,7 +208,9 @@ mod tests {
 
     fn frontier(leaves: &[Hash]) -> Frontier {
         let mut tree = Frontier::default();
-        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        for leaf in leaves {
+            tree.push(*leaf);
+        }
         tree
     }
 
