@@ -2,6 +2,8 @@
 //! files, with the checksums put right again.
 
 mod audit_support;
+#[path = "../fuzz/src/audit.rs"]
+mod fuzz;
 
 use std::fs;
 use std::path::Path;
@@ -445,4 +447,32 @@ fn the_backlog_is_bounded_and_a_long_record_is_refused() {
     log.append(&message(taken, Side::Sender), &[], at(0)).unwrap();
     let huge = Entry { detail: vec![0; (4 << 20) + 1], ..Entry::new(Kind::Alarm) };
     assert!(matches!(log.append(&huge, &[], at(0)), Err(LogError::TooLong)));
+}
+
+#[test]
+fn any_bytes_are_read_or_refused() {
+    let dir = tempdir().unwrap();
+    write(dir.path(), small(), 60);
+    let mut random = 1_u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(random >> 33).unwrap() % below
+    };
+    for end in [".log", ".note", ".idx"] {
+        for name in files(dir.path(), end) {
+            let seed = fs::read(dir.path().join(name)).unwrap();
+            fuzz::audit(&seed);
+            for _ in 0..200 {
+                let from = if end == ".log" && next(2) == 0 { frames(&seed)[0].0 + 16 } else { 0 };
+                let length = if next(2) == 0 { 128 } else { seed.len() };
+                let mut bytes = seed[from..(from + length).min(seed.len())].to_vec();
+                for _ in 0..next(4) {
+                    let at = next(bytes.len());
+                    bytes[at] = u8::try_from(next(256)).unwrap();
+                }
+                bytes.truncate(if next(4) == 0 { next(bytes.len()) } else { bytes.len() });
+                fuzz::audit(&bytes);
+            }
+        }
+    }
 }
