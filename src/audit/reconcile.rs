@@ -252,10 +252,17 @@ impl Reconciler {
             state.close_hole(stream, &mut self.counts, each);
         }
         if self.waiting > self.bounds.pending {
-            // The one that floods pays: its own oldest report is judged at once.
-            self.waiting -= usize::from(
-                judge(stream, state, u64::MAX, 0, &mut self.losses, &mut self.counts, each, 1) > 0,
-            );
+            self.make_room(each);
+        }
+    }
+
+    /// Judges at once half of what waits in the fullest stream: the one that floods pays, and the
+    /// search for it is paid for by many reports.
+    fn make_room(&mut self, each: &mut impl FnMut(Disagreement)) {
+        let Self { streams, waiting, losses, counts, .. } = self;
+        if let Some((stream, state)) = streams.iter_mut().max_by_key(|(_, s)| s.waiting.len()) {
+            let half = state.waiting.len() / 2 + 1;
+            *waiting -= judge(*stream, state, u64::MAX, 0, losses, counts, each, half);
         }
     }
 
@@ -336,7 +343,7 @@ fn judge(
             _ if number < state.high[1] => Outcome::Gap,
             _ if ended => Outcome::InFlight,
             // Making room for others.
-            _ if most == 1 => Outcome::Gap,
+            _ if most < usize::MAX => Outcome::Gap,
             _ => Outcome::Overdue,
         };
         if outcome == Outcome::Overdue {
