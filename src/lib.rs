@@ -36,7 +36,7 @@
 //! |---|---|---|
 //! | 5 | [`cli`] | the verbs of the command line |
 //! | 4 | [`supervisor`], [`layer`] | who starts, joins and clears away; what a layer's code sees |
-//! | 3 | [`ipc`] | the facilities by which layers communicate |
+//! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
 //! | 2 | [`confine`], [`channel`] | what the kernel enforces on a layer; one sealed link |
 //! | 1 | [`policy`], [`wire`], [`seal`] | pure: the policy and its plan, bytes on the wire, keys |
 //! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
@@ -47,6 +47,7 @@
 //! name that its policy didn't name. Nothing falls back to less protection unless the policy says
 //! `optional`.
 
+pub mod audit;
 pub mod channel;
 pub mod cli;
 pub mod confine;

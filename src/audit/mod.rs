@@ -1,0 +1,43 @@
+//! The audit log: who said what to whom, in a form that nobody alters unseen.
+//!
+//! [`entry`] is what a record says and [`tables`] what its numbers mean; [`log`] writes records
+//! into segments, chains and signs them; [`verify`] reads them back with mistrust. The format is
+//! described in `docs/audit-format.md`, well enough to write another implementation from.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`entry`] | a record's body: 128 bytes, and text |
+//! | [`tables`] | the policy and the names behind the numbers, themselves a record |
+//! | [`hash`], [`tree`] | BLAKE2s, the chain's links, the Merkle tree and its proofs |
+//! | [`frame`], [`segment`], [`reader`] | a record and a segment as bytes in a file, and reading them |
+//! | [`note`], [`keys`] | signed checkpoints, and the keys that evolve |
+//! | [`store`] | the file system: every system call of this module |
+//! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
+//! | [`index`], [`query`] | finding records among gigabytes |
+//! | [`verify`], [`prove`], [`redact`], [`reconcile`] | questions to a log |
+//!
+//! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
+
+#![forbid(unsafe_code)]
+
+pub mod entry;
+pub mod frame;
+pub mod hash;
+pub mod index;
+pub mod keys;
+pub mod log;
+pub mod note;
+pub mod prove;
+pub mod query;
+pub mod reader;
+pub mod reconcile;
+pub mod redact;
+pub mod segment;
+pub mod store;
+pub mod tables;
+pub mod tree;
+pub mod verify;
+
+pub use entry::{Entry, Moment, Record};
+pub use log::{Log, LogError, Options};
+pub use store::Store;

@@ -1,0 +1,136 @@
+//! Finding records: a filter, and the blocks of the index that can hold what it asks for.
+
+use super::entry::{Facility, Kind, Record, Verdict};
+use super::index::{Block, Index, bit, edge_bit};
+use super::log::{index_name, segment_name, segment_number};
+use super::reader::Reader;
+use super::store::{Store, StoreError};
+
+/// What to look for. What is `None` or empty is not asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Any of these kinds.
+    pub kinds: Vec<Kind>,
+    /// This layer, as reporter or peer.
+    pub layer: Option<u16>,
+    /// This facility.
+    pub edge: Option<(Facility, u16)>,
+    /// This method.
+    pub method: Option<u32>,
+    /// Any of these verdicts.
+    pub verdicts: Vec<Verdict>,
+    /// From this real time on, in nanoseconds.
+    pub from: Option<u64>,
+    /// Before this real time.
+    pub to: Option<u64>,
+    /// From this record on.
+    pub first: u64,
+    /// Read every record, and trust no index. What a log says is proved by
+    /// [`verify`](super::verify) alone; but an index that was altered can hide records.
+    pub full: bool,
+}
+
+impl Filter {
+    /// Whether it asks for this record.
+    pub fn matches(&self, record: &Record) -> bool {
+        let entry = &record.entry;
+        (self.kinds.is_empty() || self.kinds.contains(&entry.kind))
+            && self.layer.is_none_or(|n| entry.reporter.layer == n || entry.peer.layer == n)
+            && self.edge.is_none_or(|edge| edge == (entry.facility, entry.edge))
+            && self.method.is_none_or(|method| method == entry.method)
+            && (self.verdicts.is_empty() || self.verdicts.contains(&entry.verdict))
+            && self.from.is_none_or(|from| record.at.real >= from)
+            && self.to.is_none_or(|to| record.at.real < to)
+            && record.index >= self.first
+    }
+
+    /// Whether a block can hold a record that it asks for.
+    fn may(&self, block: &Block) -> bool {
+        let kinds = self.kinds.iter().fold(0, |set, kind| set | 1_u32 << (*kind as u8 % 32));
+        let verdicts = self.verdicts.iter().fold(0, |set, verdict| set | bit(*verdict as u64));
+        (kinds == 0 || kinds & block.kinds != 0)
+            && (verdicts == 0 || verdicts & block.verdicts != 0)
+            && self.layer.is_none_or(|layer| block.layers & bit(layer.into()) != 0)
+            && self.edge.is_none_or(|(kind, n)| block.edges & edge_bit(kind, n) != 0)
+            && self.method.is_none_or(|method| block.methods & bit(method.into()) != 0)
+            && self.from.is_none_or(|from| block.real.1 >= from)
+            && self.to.is_none_or(|to| block.real.0 < to)
+            && block.first + u64::from(block.records) > self.first
+    }
+}
+
+/// What a query went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Records that were found.
+    pub found: u64,
+    /// Records that were read.
+    pub read: u64,
+    /// Segments of which a part can't be read; [`verify`](super::verify) says why.
+    pub damaged: u64,
+}
+
+/// Gives every record that `filter` asks for to `each`, in order, until that says no.
+pub fn query(
+    store: &Store,
+    filter: &Filter,
+    mut each: impl FnMut(Record) -> bool,
+) -> Result<Effort, StoreError> {
+    let mut numbers: Vec<u64> =
+        store.names()?.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let mut effort = Effort::default();
+    for number in numbers {
+        if !segment(store, number, filter, &mut effort, &mut each)? {
+            break;
+        }
+    }
+    Ok(effort)
+}
+
+fn segment(
+    store: &Store,
+    number: u64,
+    filter: &Filter,
+    effort: &mut Effort,
+    each: &mut impl FnMut(Record) -> bool,
+) -> Result<bool, StoreError> {
+    let name = segment_name(number);
+    let mut reader = Reader::new(store.reader(&name)?, &name, 0);
+    let Ok(header) = reader.header()? else {
+        effort.damaged += 1;
+        return Ok(true);
+    };
+    let begin = reader.offset();
+    let index = if filter.full { None } else { store.read(&index_name(number), 1 << 30)? };
+    let index = index.and_then(|bytes| Index::parse(&bytes, &header.link));
+    let (index, covered) = index.unwrap_or((Index::default(), begin));
+    // What no index covers is read wholly, and so are neighbouring blocks in one go.
+    let ends = index.blocks.iter().skip(1).map(|block| block.offset).chain([covered]);
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for (block, end) in index.blocks.iter().zip(ends) {
+        match ranges.last_mut() {
+            _ if !filter.may(block) => {}
+            Some((_, to)) if *to == block.offset => *to = end,
+            _ => ranges.push((block.offset, end)),
+        }
+    }
+    ranges.push((covered, u64::MAX));
+    for (from, to) in ranges {
+        reader = Reader::new(store.reader(&name)?, &name, from).ending(to);
+        while let Some((_, frame)) = reader.frame()? {
+            let Ok(record) = frame.and_then(|frame| frame.record()) else {
+                effort.damaged += 1;
+                break;
+            };
+            effort.read += 1;
+            if filter.matches(&record) {
+                effort.found += 1;
+                if !each(record) {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
