@@ -1,5 +1,6 @@
 //! The facilities, and for each what its parties do and what must hold after a kill.
 
+mod lives;
 mod message;
 
 use std::future::Future;
