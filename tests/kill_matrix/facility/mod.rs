@@ -2,6 +2,7 @@
 
 mod lives;
 mod message;
+mod queue;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -40,4 +41,4 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] = &[message::FACILITY];
+pub(crate) const ALL: &[Facility] = &[message::FACILITY, queue::FACILITY];
