@@ -8,6 +8,7 @@
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
+//! | [`original`] | whether this process is a copy that fork has made |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
@@ -21,6 +22,7 @@ mod clone;
 pub mod inherit;
 pub mod mount;
 pub mod mqueue;
+pub mod original;
 pub mod pidfd;
 pub mod probe;
 pub mod process;

@@ -318,7 +318,9 @@ fn check_calls(story: &Story) -> Result<(), String> {
         let ends = ["done", "lost", "maybe", "whole", "cut", "gave"];
         let ended: usize = ends.iter().map(|word| numbers(&lines, word).len()).sum();
         if calls > ended + 1 {
-            return Err(format!("life {life} of the caller: {calls} calls, {ended} came to an end"));
+            return Err(format!(
+                "life {life} of the caller: {calls} calls, {ended} came to an end"
+            ));
         }
     }
     Ok(())

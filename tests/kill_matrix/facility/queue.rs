@@ -1,7 +1,8 @@
 //! Message queues: two senders and a receiver. What was accepted is received once, in order; what
 //! a killed sender had not got in is in no queue, and a killed receiver takes one message along.
 //!
-//! The first life of `b` ends by itself, so that the queues get new keys.
+//! The first life of `b` ends by itself, so that the queues get new keys: when `a` has begun, which
+//! it says on a third queue, and `r`, because `jobs` holds less than that life sends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,6 +41,12 @@ receive = ["r"]
 depth = 2
 max = "64B"
 on-full = "drop-oldest"
+[queue.begun]
+send = ["a"]
+receive = ["b"]
+depth = 1
+max = "64B"
+on-full = "reject"
 "#,
     layers: &[
         ("a", Runs::Async(|layer| Box::pin(a(layer)))),
@@ -88,6 +95,7 @@ on-full = "drop-oldest"
         ("r", "queue.receive.opened", 1),
         ("r", "queue.receive.opened", 5),
         ("r", "queue.key.taken", 1),
+        ("r", "queue.key.taken", 2),
     ],
     check,
 };
@@ -99,7 +107,7 @@ const DEPTHS: [(&str, usize); 2] = [("jobs", 4), ("drops", 2)];
 const LIFE: u64 = 1_000_000;
 
 /// How many messages the first life of `b` sends.
-const FIRST_LIFE: usize = 3;
+const FIRST_LIFE: usize = 9;
 
 /// How long to wait after a round.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -117,6 +125,7 @@ fn priority(number: u64) -> u8 {
 async fn a(layer: Layer) -> Outcome {
     let work = async {
         let (jobs, drops) = (queue(&layer, "jobs")?, queue(&layer, "drops")?);
+        let begun = queue(&layer, "begun")?;
         for number in numbers_of(&layer) {
             say(format!("tries-jobs {number}"));
             jobs.send(number.to_le_bytes(), priority(number)).await.map_err(text)?;
@@ -127,6 +136,10 @@ async fn a(layer: Layer) -> Outcome {
                 let sent = drops.send(number.to_le_bytes(), 0).await.map_err(text)?;
                 say(format!("sent-drops {number}"));
                 say(format!("dropped {}", sent.dropped));
+            }
+            match begun.send(b"", 0).await {
+                Ok(_) | Err(QueueError::Full { .. }) => {}
+                Err(error) => return Err(text(error)),
             }
             say(format!("on {number}"));
             lives::tell_descriptors();
@@ -163,6 +176,14 @@ fn b(layer: Layer) -> Outcome {
         say(format!("on {number}"));
         lives::tell_descriptors();
         std::thread::sleep(PAUSE);
+    }
+    let begun = queue(&layer, "begun")?.blocking();
+    while first_life && !layer.is_stopping() {
+        match begun.recv(Some(PAUSE)) {
+            Ok(_) | Err(QueueError::Stopping) => break,
+            Err(QueueError::Nothing) => {}
+            Err(error) => return Err(text(error)),
+        }
     }
     Ok(())
 }
