@@ -12,6 +12,7 @@
 mod harness;
 mod message;
 mod queue;
+mod queue_hostile;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -36,8 +37,11 @@ pub(crate) enum Runs {
     Blocking(fn(Layer) -> Outcome),
 }
 
-const MODULES: &[(&[Test], &[Function])] =
-    &[(message::TESTS, message::LAYERS), (queue::TESTS, queue::LAYERS)];
+const MODULES: &[(&[Test], &[Function])] = &[
+    (message::TESTS, message::LAYERS),
+    (queue::TESTS, queue::LAYERS),
+    (queue_hostile::TESTS, queue_hostile::LAYERS),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
