@@ -316,9 +316,9 @@ fn a_fork_uses_no_key_and_no_number() {
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         let sent = sender.try_send(b"a fork's", 0);
-        let received = receiver.try_recv();
+        let taken = receiver.try_recv();
         let refused = matches!(sent, Err(QueueError::Seal(SealError::Copy)))
-            && matches!(received, Err(QueueError::Seal(SealError::Copy)));
+            && matches!(taken, Err(QueueError::Seal(SealError::Copy)));
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(i32::from(!refused)) };
     }

@@ -171,7 +171,9 @@ fn rights() {
             .map(|line| (line, false));
     while lines.iter().any(|(_, seen)| !seen) {
         let line = daemon.line("");
-        lines.iter_mut().for_each(|(text, seen)| *seen |= line.contains(*text));
+        for (text, seen) in &mut lines {
+            *seen |= line.contains(*text);
+        }
     }
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("tried: 1 to send, 1 to receive, 0 both, 0 opened"), 1, "{daemon}");

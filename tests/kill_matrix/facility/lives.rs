@@ -31,7 +31,8 @@ pub(crate) fn numbers(lines: &[&str], word: &str) -> Vec<u64> {
     lines.iter().filter_map(rest).collect()
 }
 
-/// Says how many descriptors this process holds.
+/// Says how many descriptors this process holds. To be said when nothing is on its way: every peer
+/// is there, and once.
 pub(crate) fn tell_descriptors() {
     let is_open = |&number: &RawFd| {
         // SAFETY: only asked about, by a call that fails if it isn't open; never closed or kept.
