@@ -105,7 +105,7 @@ async fn caller(layer: Layer) -> Outcome {
         let size = if case.contains("piece") { 70 << 10 } else { 8 };
         for round in 1.. {
             for (place, channel) in (0..).zip(&channels) {
-                let number = u64::from(layer.instance().generation) * LIFE + round * 10 + place;
+                let number = layer.instance().generation * LIFE + round * 10 + place;
                 news.publish(&number.to_le_bytes()).map_err(text)?;
                 let file = layer.file("gate").map_err(text)?;
                 add(channel, number, file, size).await?;
@@ -250,6 +250,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+#[allow(clippy::needless_pass_by_value)]
 fn text(error: impl ToString) -> String {
     error.to_string()
 }
@@ -304,7 +305,7 @@ fn check_calls(story: &Story) -> Result<(), String> {
     }
     // One call is under way when a callee dies; of nobody else's does any fail.
     let failed = ["lost", "maybe", "cut"].map(|word| story.numbers("caller", word)).concat();
-    let callee = |number: &u64| if number % 10 == 0 { "left" } else { "right" };
+    let callee = |number: &u64| if number.is_multiple_of(10) { "left" } else { "right" };
     if let Some(number) = failed.iter().find(|number| callee(number) != story.victim) {
         return Err(format!("call {number} failed, and nobody had killed its callee"));
     }
