@@ -1,6 +1,8 @@
 //! Queues under attack by somebody who holds their descriptors: what is forged, altered, replayed
 //! or moved is refused and told, and the queue goes on.
 
+#![allow(unsafe_code)]
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
@@ -14,6 +16,7 @@ use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::broker::Broker;
 use cofferdam::ipc::queue::{End, Event, Fault, Message, Queue, QueueError, QueueSpec, Refused};
 use cofferdam::policy::plan::{OnFull, QueuePlan};
+use cofferdam::seal::SealError;
 use cofferdam::sys::mqueue;
 use cofferdam::sys::secret_page::SecretPage;
 use cofferdam::wire::queue::{HEADER, Header, SEALING};
@@ -301,6 +304,30 @@ fn no_nonce_is_used_twice() {
             assert!(bodies.insert(message[HEADER..HEADER + 32].to_vec()));
         }
     }
+    assert!(receiver.try_recv().unwrap().is_none());
+}
+
+#[test]
+fn a_fork_uses_no_key_and_no_number() {
+    let kernel = Kernel::new();
+    let (sender, receiver) = (member(&kernel, "a/0.g1"), member(&kernel, "r/0.g1"));
+    sender.try_send(b"before", 0).unwrap();
+    // SAFETY: the child calls a library whose locks nobody holds, and ends without unwinding.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let sent = sender.try_send(b"a fork's", 0);
+        let taken = receiver.try_recv();
+        let refused = matches!(sent, Err(QueueError::Seal(SealError::Copy)))
+            && matches!(taken, Err(QueueError::Seal(SealError::Copy)));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!refused)) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is ours to be written.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "the fork was let do something");
+    sender.try_send(b"after", 0).unwrap();
+    assert_eq!([body(&receiver), body(&receiver)], [&b"before"[..], b"after"]);
     assert!(receiver.try_recv().unwrap().is_none());
 }
 

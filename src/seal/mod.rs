@@ -33,6 +33,11 @@ pub enum SealError {
     /// More bytes than the cipher takes, or a buffer of the wrong size.
     #[error("a record of this size can't be sealed")]
     Size,
+    /// A fork of the process that has the key: both would use the same numbers.
+    #[error(
+        "this process is a fork of the layer's own, which alone may seal and open: leave that to it"
+    )]
+    Copy,
     /// The Noise library refused what this crate asked of it.
     #[error("the handshake was driven out of its order")]
     Order,

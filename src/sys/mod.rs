@@ -9,6 +9,7 @@
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
 //! | [`opener`] | files for writing that can't be truncated |
+//! | [`original`] | whether this process is a copy that fork has made |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
@@ -27,6 +28,7 @@ pub mod mapping;
 pub mod mount;
 pub mod mqueue;
 pub mod opener;
+pub mod original;
 pub mod pidfd;
 pub mod probe;
 pub mod process;

@@ -12,7 +12,10 @@ use zeroize::Zeroize;
 /// One private page. It is zeroed when made and wiped when dropped.
 ///
 /// The page is never in a core dump (`MADV_DONTDUMP`) and is all zeroes in a forked child
-/// (`MADV_WIPEONFORK`, or, for `memfd_secret`, not mapped at all: `MADV_DONTFORK`).
+/// (`MADV_WIPEONFORK`, or, for `memfd_secret`, not mapped at all: `MADV_DONTFORK`). Look at
+/// [`is_copy`] before a page that may not be there.
+///
+/// [`is_copy`]: super::original::is_copy
 pub struct SecretPage {
     start: NonNull<u8>,
     mapped: usize,
@@ -38,6 +41,7 @@ impl SecretPage {
     /// An error says that not even ordinary memory could be had, or that the kernel refused to
     /// keep it out of dumps or children.
     pub fn new() -> io::Result<(Self, Kind)> {
+        super::original::remember()?;
         if let Ok(page) = Self::secret() {
             return Ok((page, Kind::Secret));
         }

@@ -21,8 +21,9 @@ fn policy(asking: &str, answering: &str) -> String {
 
 fn restarted() {
     let mut daemon = Daemon::start("talk", &policy("caller", "callee"));
-    let mut pid = daemon.confined("callee/0.g1");
+    // Which of the two is ready first is not said.
     daemon.line("refused: ");
+    let mut pid = daemon.confined("callee/0.g1");
     daemon.line("answer: hello from callee/0.g1");
     for generation in 2..=4 {
         kill_process(pid, Signal::KILL).unwrap();

@@ -20,6 +20,7 @@ mod message;
 mod pipe;
 mod program;
 mod queue;
+mod queue_hostile;
 mod raw;
 mod region;
 mod semaphore;
@@ -57,6 +58,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (pipe::TESTS, pipe::LAYERS),
     (program::TESTS, program::LAYERS),
     (queue::TESTS, queue::LAYERS),
+    (queue_hostile::TESTS, queue_hostile::LAYERS),
     (region::TESTS, region::LAYERS),
     (semaphore::TESTS, semaphore::LAYERS),
     (signal::TESTS, signal::LAYERS),

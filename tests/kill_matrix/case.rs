@@ -99,7 +99,7 @@ impl Case {
         let lines = std::mem::take(&mut run.lines);
         let story = Story { victim: self.victim, was_there: victim.is_some(), lines, longest };
         let checked = (self.facility.check)(&story);
-        run.lines = story.lines.clone();
+        run.lines.clone_from(&story.lines);
         checked.map(|()| story)
     }
 }
@@ -268,7 +268,9 @@ impl Case {
         }
         text.push_str(self.facility.policy);
         text.push_str("\n[file.gate]\npath = \"DIR/gate\"\n");
-        text.push_str(&format!("grant = {{ {} }}\n", readers.join(", ")));
+        text.push_str("grant = { ");
+        text.push_str(&readers.join(", "));
+        text.push_str(" }\n");
         text.replace(
             "RUN ",
             &format!(

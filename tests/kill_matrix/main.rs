@@ -29,11 +29,11 @@ fn main() -> ExitCode {
     if is_layer || arguments.get(1).is_some_and(|word| word == "--case") {
         return parties::daemon(&arguments).main();
     }
-    let cases = facility::ALL.iter().flat_map(|facility| case::all(facility));
+    let cases = facility::ALL.iter().flat_map(case::all);
     if arguments.get(1).is_some_and(|word| word == "--all") {
         let wanted = arguments.get(2).map_or("", String::as_str);
-        let cases = cases.filter(|case| case.to_string().contains(wanted)).collect();
-        return table::run(cases);
+        let cases: Vec<Case> = cases.filter(|case| case.to_string().contains(wanted)).collect();
+        return table::run(&cases);
     }
     let smoke = facility::ALL.iter().map(|facility| {
         let cases: Vec<Case> = sample(case::all(facility).collect());

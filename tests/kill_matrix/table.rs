@@ -20,7 +20,7 @@ struct Row {
 
 /// Runs the cases on as many processors as there are, and prints one line for each facility and
 /// victim.
-pub(crate) fn run(cases: Vec<Case>) -> ExitCode {
+pub(crate) fn run(cases: &[Case]) -> ExitCode {
     let next = AtomicUsize::new(0);
     let rows: Mutex<BTreeMap<(&str, &str), Row>> = Mutex::default();
     let wrong: Mutex<Vec<String>> = Mutex::default();

@@ -9,6 +9,8 @@ use super::Endpoint;
 use crate::channel::datagram::send_record;
 use crate::channel::fault::LinkError;
 use crate::mark;
+use crate::seal::SealError;
+use crate::sys::original::is_copy;
 use crate::wire::limits::{BODY, PAYLOAD, SHARED_PAYLOAD};
 use crate::wire::record::{Descriptor, FRAME, Frame, HEADER, Head, Kind, Opening, WITHIN};
 
@@ -145,6 +147,10 @@ impl Endpoint {
 
     /// Seals what lies in `record`. From here on it must be sent before anything else.
     fn seal_record(&mut self, head: Head, ends: u64) -> Result<(), LinkError> {
+        // Two processes that count from here would use every number twice.
+        if is_copy() {
+            return Err(SealError::Copy.into());
+        }
         let header = Head { sequence: self.session.next_send(), ..head }.encode();
         let (clear, body) = self.record.split_at_mut(HEADER);
         clear.copy_from_slice(&header);

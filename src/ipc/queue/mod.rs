@@ -23,7 +23,8 @@
 //! taken a message, and before it has done its work, takes the message with it: at most once.
 //!
 //! What it does not: tell members apart from each other by force. They share the key, so a member
-//! that was taken over can send in another's name.
+//! that was taken over can send in another's name. Nor is a fork of a member's process one: its verbs
+//! fail ([`SealError::Copy`](crate::seal::SealError::Copy)).
 //!
 //! Async verbs must be called within a tokio runtime. [`Queue::blocking`] has the same verbs for
 //! threads.
@@ -56,7 +57,9 @@ use crate::confine::Confined;
 use crate::ident::{Instance, Name, PolicyId};
 use crate::mark::reached;
 use crate::policy::plan::{OnFull, QueuePlan};
+use crate::seal::SealError;
 use crate::sys::mqueue;
+use crate::sys::original::is_copy;
 use crate::sys::secret_page::SecretPage;
 use crate::wire::broker::{Answer, Ask, Refusal};
 
@@ -336,6 +339,10 @@ impl Shared {
 
     /// Takes the next message and opens it; `None` if there is none.
     fn try_recv(&self) -> Result<Option<Event>, QueueError> {
+        // A fork has no keys: what it took would be lost.
+        if is_copy() {
+            return Err(SealError::Copy.into());
+        }
         let mut receiving = lock(&self.receiving);
         let Side { lanes, state: (opener, buffer) } = &mut *receiving;
         let filled = match lanes.len() {

@@ -1,7 +1,8 @@
 //! Sealing and opening messages of a queue.
 //!
 //! Each sender seals with a key of its own, derived from the epoch's, and counts its messages: so
-//! no two messages are ever sealed with the same key and number. It takes the number under the
+//! no two messages are ever sealed with the same key and number; a fork of the process, which has
+//! the key and the count too, is refused. It takes the number under the
 //! lock under which it hands the message to the kernel; so of what one sender sent with one
 //! priority, the numbers rise in the order in which the kernel gives it out, and a receiver refuses
 //! what doesn't.
@@ -14,6 +15,7 @@ use crate::mark::reached;
 use crate::seal::aead::{Aead, Chosen, TAG, nonce};
 use crate::seal::secret::Key;
 use crate::seal::{SealError, session};
+use crate::sys::original::is_copy;
 use crate::wire::queue::{HEADER, Header, LAST_GENERATION, SEALING, Sender};
 
 /// Senders that a receiver remembers the numbers of, those heard last. Only members can make it
@@ -68,6 +70,9 @@ impl Sealer {
         body: &[u8],
         priority: u8,
     ) -> Result<&[u8], SealError> {
+        if is_copy() {
+            return Err(SealError::Copy);
+        }
         let epoch = keys.newest();
         if self.next > session::LAST || self.own.generation > LAST_GENERATION {
             return Err(SealError::Exhausted);
