@@ -48,17 +48,10 @@ fn main() -> ExitCode {
     .layer("front", front::front)
     .layer("back", back::back)
     .main();
-    match scene.take() {
-        Some(scene) => judge(scene, code),
-        None => code,
-    }
-}
-
-/// Clears away, and makes of the daemon's exit code that of this program.
-fn judge(scene: Scene, code: ExitCode) -> ExitCode {
-    let cleared = scene.clear();
+    // It is the same in layers: whatever is no success is a 2.
+    let cleared = scene.take().map_or(Ok(()), Scene::clear);
     if let Err(error) = &cleared {
         eprintln!("ten_ways: clearing away: {error}");
     }
-    if code == ExitCode::SUCCESS && cleared.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+    if code == ExitCode::SUCCESS && cleared.is_ok() { code } else { ExitCode::from(2) }
 }
