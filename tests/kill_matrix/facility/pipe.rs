@@ -488,7 +488,7 @@ fn check_streams(
         }
     }
     // A killed reader's streams have ended for the writer, if it had anything to write.
-    if story.victim == "reader" && pipe == "open" && count(&gave, 101) > 0 {
+    if story.victim == "reader" && story.was_there && pipe == "open" && count(&gave, 101) > 0 {
         if !said("cut open 1 1".into()) {
             return Err("the writer was not told that its reader is gone".into());
         }
