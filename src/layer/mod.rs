@@ -14,8 +14,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
 use crate::confine::receipt::Receipt;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
 pub(crate) struct Stop {
     asked: AtomicBool,
     notify: Notify,
+    /// Rung for threads that sleep, once there are any.
+    bell: OnceLock<Arc<OwnedFd>>,
 }
 
 /// Why a layer doesn't get what it asked for.
@@ -217,13 +220,26 @@ impl Layer {
 
 impl Stop {
     pub(crate) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// Tells everybody who waits, and everybody who asks later.
     pub(crate) fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
+        self.asked.store(true, Ordering::SeqCst);
         self.notify.notify_waiters();
+        if let Some(bell) = self.bell.get() {
+            // It refuses only at its maximum, and then it has rung.
+            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Can be read from the moment on in which the layer is asked to finish, if it was not before.
+    pub(crate) fn bell(&self) -> io::Result<Arc<OwnedFd>> {
+        if let Some(bell) = self.bell.get() {
+            return Ok(Arc::clone(bell));
+        }
+        let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Arc::clone(self.bell.get_or_init(|| Arc::new(made))))
     }
 }
 

@@ -121,6 +121,10 @@ impl Companion for Shared {
     fn is_stopping(&self) -> bool {
         self.stop.is_asked()
     }
+
+    fn stop_bell(&self) -> io::Result<Option<Arc<OwnedFd>>> {
+        self.stop.bell().map(Some)
+    }
 }
 
 impl Shared {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::facility::{Facility, Runs};
+use crate::facility::{End, Facility, Runs};
 
 /// Nothing takes so long unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,20 +54,39 @@ impl Case {
     pub(crate) fn run(&self) -> Result<Story, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let mut run = Run::start(self, directory.path());
-        let result = self.steps(&mut run, directory.path());
-        result.map_err(|why| {
+        let end = End::default();
+        let result = std::thread::scope(|scope| {
+            let outside = self.facility.outside();
+            let runs = outside.map(|outside| {
+                let (end, directory) = (&end, directory.path());
+                scope.spawn(move || (outside.run)(directory, end))
+            });
+            let story = self.steps(&mut run, directory.path(), &end);
+            end.comes();
+            let outcome = runs.map_or(Ok(Ok(())), std::thread::ScopedJoinHandle::join);
+            let story = story?;
+            outcome
+                .unwrap_or_else(|_| Err("it panicked".into()))
+                .map_err(|why| format!("outside: {why}"))?;
+            outside.map_or(Ok(()), |outside| (outside.after)(directory.path(), &story))?;
+            Ok(story)
+        });
+        result.map_err(|why: String| {
             let from = run.lines.len().saturating_sub(60);
             format!("{why}\n  {}", run.lines[from..].join("\n  "))
         })
     }
 
-    fn steps(&self, run: &mut Run, directory: &Path) -> Result<Story, String> {
+    fn steps(&self, run: &mut Run, directory: &Path, end: &End) -> Result<Story, String> {
         run.line(|line| line.ends_with(&format!("mark {}", self.mark)))
             .map_err(|why| format!("it never came to the mark: {why}"))?;
         let everybody: Vec<Pid> = run.pids.values().copied().collect();
         let killed_at = Instant::now();
         let here = run.lines.len();
         let victim = run.find(self.victim);
+        if self.victim == "supervisor" {
+            end.comes();
+        }
         if let Some(pid) = victim {
             kill_process(pid, Signal::KILL).map_err(|error| error.to_string())?;
         }
@@ -85,6 +104,7 @@ impl Case {
         }
         let longest = killed_at.elapsed();
         if self.victim != "supervisor" {
+            end.comes();
             let pids: Vec<Pid> = run.pids.values().copied().collect();
             kill_process(Pid::from_child(&run.child), Signal::TERM).map_err(|e| e.to_string())?;
             run.until("the daemon ends", |run| {

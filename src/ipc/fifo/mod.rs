@@ -163,7 +163,9 @@ impl FifoReader {
                 None => self.news.insert(watch(&self.state.reader)?),
             };
             let news = until.is_none().then_some(news);
+            mark::reached("fifo.wait.before");
             rest(self.companion.as_ref(), news, Way::In, until)?;
+            mark::reached("fifo.wait.woken");
             if let Some(news) = news {
                 let now = Timespec::default();
                 let mut events = [epoll::Event {
@@ -233,6 +235,7 @@ impl State {
             // its packet: then the copy is out of date.
             self.start = if taken == count { self.start + count } else { self.end };
             self.lines.add(&self.taken[..taken]);
+            mark::reached("fifo.read.added");
             if taken == 0 {
                 return Ok(Step::Blocked);
             }
@@ -241,6 +244,7 @@ impl State {
 
     /// Copies what comes next, without taking it; false if there is nothing.
     fn look_ahead(&mut self) -> io::Result<bool> {
+        mark::reached("fifo.look.before");
         let count = match tee(&self.reader, &self.copy, LOOK, SpliceFlags::NONBLOCK) {
             Ok(count) => count,
             Err(Errno::AGAIN) => 0,

@@ -41,6 +41,12 @@ pub trait Companion: Send + Sync {
 
     /// Whether the layer has been asked to finish.
     fn is_stopping(&self) -> bool;
+
+    /// A descriptor that can be read from the moment on in which the layer is asked to finish: of
+    /// several threads that watch the socket only one hears of it there.
+    fn stop_bell(&self) -> io::Result<Option<Arc<OwnedFd>>> {
+        Ok(None)
+    }
 }
 
 /// What the handles of one channel share.

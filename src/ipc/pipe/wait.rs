@@ -127,6 +127,11 @@ pub(crate) fn rest(
     until: Option<Instant>,
 ) -> io::Result<()> {
     let companion = companion.and_then(Weak::upgrade);
+    // Hung before it is asked whether the layer is to finish, so nothing is missed in between.
+    let bell = match &companion {
+        Some(companion) if way == Way::In => companion.stop_bell()?,
+        _ => None,
+    };
     if let Some(companion) = &companion {
         companion.attend()?;
         if way == Way::In && companion.is_stopping() {
@@ -134,12 +139,13 @@ pub(crate) fn rest(
         }
     }
     let control = companion.as_ref().map(|companion| companion.socket());
-    let mut fds = Vec::with_capacity(2);
+    let mut fds = Vec::with_capacity(3);
     let flags = if way == Way::In { PollFlags::IN } else { PollFlags::OUT };
     fds.extend(fd.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), flags)));
     fds.extend(
         control.as_ref().map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)),
     );
+    fds.extend(bell.as_ref().map(|bell| PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN)));
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     match poll(&mut fds, left.as_ref()) {

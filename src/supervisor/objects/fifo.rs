@@ -44,6 +44,7 @@ impl Fifo {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let held = rustix::fs::openat(&directory, name, flags, Mode::empty())
             .map_err(|errno| said(&plan.path, errno))?;
+        mark::reached("fifo.make.held");
         let made = rustix::fs::fstat(&held)?;
         let fifo = Self { held, directory, name: name.to_owned(), to: plan.to.clone(), made };
         if FileType::from_raw_mode(made.st_mode) != FileType::Fifo
@@ -63,6 +64,7 @@ impl Fifo {
         let foreign = plan.owner.filter(|&owner| owner != geteuid().as_raw());
         let mode = if foreign.is_some() { write_bits } else { write_bits | 0o600 };
         rustix::fs::fchmod(&self.held, Mode::from_raw_mode(mode.into()))?;
+        mark::reached("fifo.make.moded");
         match foreign {
             Some(owner) => rustix::fs::fchown(&self.held, Some(Uid::from_raw(owner)), None::<Gid>),
             None => Ok(()),
@@ -81,6 +83,7 @@ impl Fifo {
         mark::reached("fifo.hand.opened");
         let (look, copy) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         rustix::fs::fchmod(&look, Mode::empty())?;
+        mark::reached("fifo.hand.made");
         Ok(vec![reader, look, copy])
     }
 
@@ -166,6 +169,7 @@ fn clear_stale(directory: &OwnedFd, name: &Path, plan: &FifoPlan) -> io::Result<
     // they are let go, and told that nobody reads.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     drop(rustix::fs::openat(directory, name, flags, Mode::empty()));
+    mark::reached("fifo.make.freed");
     rustix::fs::unlinkat(directory.as_fd(), name, AtFlags::empty())
         .map_err(|errno| said(&plan.path, errno))
 }

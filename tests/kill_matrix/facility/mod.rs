@@ -1,11 +1,15 @@
 //! The facilities, and for each what its parties do and what must hold after a kill.
 
+mod fifo;
 mod lives;
 mod message;
+mod pipe;
 mod queue;
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam::Layer;
 
@@ -41,4 +45,35 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] = &[message::FACILITY, queue::FACILITY];
+pub(crate) const ALL: &[Facility] =
+    &[message::FACILITY, queue::FACILITY, pipe::FACILITY, fifo::FACILITY];
+
+/// A program outside of the daemon, while a case of its facility runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outside {
+    /// Runs in a thread, in the case's directory, until the end comes.
+    pub run: fn(&Path, &End) -> Outcome,
+    /// What must hold in the directory when all is over.
+    pub after: fn(&Path, &Story) -> Outcome,
+}
+
+/// Whether the daemon is about to end: then somebody outside may find nobody there.
+#[derive(Debug, Default)]
+pub(crate) struct End(AtomicBool);
+
+impl End {
+    pub(crate) fn comes(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_come(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Facility {
+    /// Who takes part in its cases from outside.
+    pub(crate) fn outside(&self) -> Option<Outside> {
+        (self.name == fifo::FACILITY.name).then_some(fifo::OUTSIDE)
+    }
+}
