@@ -3,6 +3,7 @@
 mod lives;
 mod message;
 mod semaphore;
+mod signal;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -41,4 +42,4 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] = &[message::FACILITY, semaphore::FACILITY];
+pub(crate) const ALL: &[Facility] = &[message::FACILITY, semaphore::FACILITY, signal::FACILITY];
