@@ -5,6 +5,8 @@ mod lives;
 mod message;
 mod pipe;
 mod queue;
+mod semaphore;
+mod signal;
 
 use std::future::Future;
 use std::path::Path;
@@ -45,8 +47,6 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] =
-    &[message::FACILITY, queue::FACILITY, pipe::FACILITY, fifo::FACILITY];
 
 /// A program outside of the daemon, while a case of its facility runs.
 #[derive(Clone, Copy, Debug)]
@@ -77,3 +77,13 @@ impl Facility {
         (self.name == fifo::FACILITY.name).then_some(fifo::OUTSIDE)
     }
 }
+
+/// In the order of the classic table.
+pub(crate) const ALL: &[Facility] = &[
+    signal::FACILITY,
+    queue::FACILITY,
+    pipe::FACILITY,
+    fifo::FACILITY,
+    semaphore::FACILITY,
+    message::FACILITY,
+];
