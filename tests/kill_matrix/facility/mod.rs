@@ -1,6 +1,9 @@
 //! The facilities, and for each what its parties do and what must hold after a kill.
 
+mod lives;
 mod message;
+mod newest;
+mod region;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -39,4 +42,4 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] = &[message::FACILITY];
+pub(crate) const ALL: &[Facility] = &[message::FACILITY, region::FACILITY];
