@@ -1,6 +1,7 @@
 //! The facilities, and for each what its parties do and what must hold after a kill.
 
 mod lives;
+mod mapped_file;
 mod message;
 mod newest;
 mod region;
@@ -42,4 +43,4 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] = &[message::FACILITY, region::FACILITY];
+pub(crate) const ALL: &[Facility] = &[message::FACILITY, region::FACILITY, mapped_file::FACILITY];
