@@ -4,6 +4,8 @@
 //!
 //! The first life of `m` ends by itself.
 
+#![allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -106,7 +108,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Commits again and again, by turns in both ways.
 fn w(layer: Layer) -> Outcome {
-    let life = u64::from(layer.instance().generation);
+    let life = layer.instance().generation;
     let file = layer.mapped_file("state").map_err(text)?;
     let mut bytes = Vec::new();
     let mut number = file.read_into(&mut bytes).map_err(text)?;

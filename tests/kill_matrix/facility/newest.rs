@@ -94,7 +94,7 @@ pub(crate) fn check(
                 return Err(format!("{reader}'s life {life} found {found} after {newest}"));
             }
             let mut last = 0;
-            for (number, by) in lines.iter().filter_map(|line| saw(line)) {
+            for (number, by) in lines.iter().filter_map(|line| seen(line)) {
                 if number <= last {
                     return Err(format!("{reader} saw {number} after {last}"));
                 }
@@ -113,13 +113,13 @@ pub(crate) fn check(
     let was_put = |(number, by): (&u64, &u64)| {
         lives.get(by).is_some_and(|lines| numbers(lines, "putting").contains(number))
     };
-    match writers.iter().find(|&seen| !was_put(seen)) {
+    match writers.iter().find(|&pair| !was_put(pair)) {
         Some((number, by)) => Err(format!("life {by} never put {number}")),
         None => Ok(()),
     }
 }
 
-fn saw(line: &str) -> Option<(u64, u64)> {
-    let (number, life) = line.strip_prefix("saw ")?.split_once(' ')?;
-    Some((number.parse().ok()?, life.parse().ok()?))
+fn seen(line: &str) -> Option<(u64, u64)> {
+    let (number, by) = line.strip_prefix("saw ")?.split_once(' ')?;
+    Some((number.parse().ok()?, by.parse().ok()?))
 }
