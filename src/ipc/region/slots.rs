@@ -74,7 +74,9 @@ pub fn last(cells: &impl Cells) -> u64 {
         return named;
     }
     let found = (0..SLOTS as u64).map(|which| cells.load(slot(cells.size(), which)));
-    found.filter(|number| whole(number, &mut bytes)).max().unwrap_or(0)
+    let found = found.filter(|number| whole(number, &mut bytes)).max().unwrap_or(0);
+    // The first object, of a writer that died before it named it: nobody has seen it.
+    if (named, found) == (0, 1) { 0 } else { found }
 }
 
 /// Publishes an object under `number`, and wakes who waits for it. It must fit ([`capacity`]).

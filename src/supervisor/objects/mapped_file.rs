@@ -141,6 +141,7 @@ fn prepare(file: &File, size: u64) -> io::Result<()> {
             rustix::fs::ftruncate(file, size)?;
             reached("mapped-file.make.sized");
             allocate(file, size)?;
+            reached("mapped-file.make.allocated");
             let bytes = usize::try_from(size).map_err(io::Error::other)?;
             file.write_all_at(&format::blank(bytes), 0)?;
             file.sync_all()?;

@@ -2,9 +2,12 @@
 
 mod fifo;
 mod lives;
+mod mapped_file;
 mod message;
+mod newest;
 mod pipe;
 mod queue;
+mod region;
 mod semaphore;
 mod signal;
 
@@ -85,5 +88,7 @@ pub(crate) const ALL: &[Facility] = &[
     pipe::FACILITY,
     fifo::FACILITY,
     semaphore::FACILITY,
+    region::FACILITY,
     message::FACILITY,
+    mapped_file::FACILITY,
 ];
