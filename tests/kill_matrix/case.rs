@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub(crate) struct Story {
     pub victim: &'static str,
     /// Whether it was there to be killed: at some marks it has not been started yet.
     pub was_there: bool,
+    /// Where the case took place: its gate and policy, and what `DIR` in the policy stands for.
+    pub directory: PathBuf,
     /// Every line of the daemon's log.
     pub lines: Vec<String>,
     /// How long the slowest survivor took until it got on.
@@ -97,7 +99,8 @@ impl Case {
         }
         run.drain();
         let lines = std::mem::take(&mut run.lines);
-        let story = Story { victim: self.victim, was_there: victim.is_some(), lines, longest };
+        let (was_there, directory) = (victim.is_some(), directory.to_owned());
+        let story = Story { victim: self.victim, was_there, directory, lines, longest };
         let checked = (self.facility.check)(&story);
         run.lines = story.lines.clone();
         checked.map(|()| story)

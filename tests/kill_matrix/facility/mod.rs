@@ -1,5 +1,7 @@
 //! The facilities, and for each what its parties do and what must hold after a kill.
 
+mod file;
+mod lives;
 mod message;
 
 use std::future::Future;
@@ -39,4 +41,4 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] = &[message::FACILITY];
+pub(crate) const ALL: &[Facility] = &[message::FACILITY, file::FACILITY];

@@ -1,0 +1,57 @@
+//! What a layer said, life by life, and whether a life has lost hold of descriptors.
+
+// Asking for the flags of a number that isn't open does nothing.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use crate::case::Story;
+use crate::parties::say;
+
+/// Descriptors that a layer of the matrix never has more of.
+const MOST: RawFd = 256;
+
+/// What each life of `layer` has said, by its number.
+pub(crate) fn of<'a>(story: &'a Story, layer: &str) -> BTreeMap<u64, Vec<&'a str>> {
+    let begin = format!("{layer}/0.g");
+    let mut lives = BTreeMap::<u64, Vec<&str>>::new();
+    for line in &story.lines {
+        let said = line.strip_prefix(begin.as_str()).and_then(|rest| rest.split_once(": "));
+        if let Some((Ok(life), words)) = said.map(|(life, words)| (life.parse(), words)) {
+            lives.entry(life).or_default().push(words);
+        }
+    }
+    lives
+}
+
+/// The numbers in those lines that begin with `word`.
+pub(crate) fn numbers(lines: &[&str], word: &str) -> Vec<u64> {
+    let rest = |line: &&str| line.strip_prefix(word)?.strip_prefix(' ')?.parse().ok();
+    lines.iter().filter_map(rest).collect()
+}
+
+/// Says how many descriptors this process holds. To be said when nothing is on its way: every peer
+/// is there, and once.
+pub(crate) fn tell_descriptors() {
+    let is_open = |&number: &RawFd| {
+        // SAFETY: only asked about, by a call that fails if it isn't open; never closed or kept.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::io::fcntl_getfd(fd).is_ok()
+    };
+    say(format!("holds {}", (0..MOST).filter(is_open).count()));
+}
+
+/// That no life of these layers ends with more descriptors than it had in the beginning.
+pub(crate) fn check_descriptors(story: &Story, layers: &[&str]) -> Result<(), String> {
+    for layer in layers {
+        for (life, lines) in of(story, layer) {
+            let held = numbers(&lines, "holds");
+            let (Some(early), Some(late)) = (held.first(), held.last()) else { continue };
+            if late > early {
+                return Err(format!("life {life} of {layer} had {early} descriptors, has {late}"));
+            }
+        }
+    }
+    Ok(())
+}
