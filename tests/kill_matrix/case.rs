@@ -280,6 +280,22 @@ impl Case {
             ),
         )
         .replace("DIR", directory.to_str().unwrap_or_default())
+        .replace("PORT", &port().to_string())
+    }
+}
+
+/// A port that nobody listens on, and that no other case is given: `PORT` in a policy.
+fn port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below those that the kernel gives out by itself.
+    let begin = std::process::id() % 190 * 100;
+    loop {
+        let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + (begin + offset) % 20_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod file;
 mod lives;
 mod message;
+mod socket;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -41,4 +42,4 @@ pub(crate) enum Runs {
     Exec,
 }
 
-pub(crate) const ALL: &[Facility] = &[message::FACILITY, file::FACILITY];
+pub(crate) const ALL: &[Facility] = &[message::FACILITY, file::FACILITY, socket::FACILITY];
