@@ -41,6 +41,9 @@ pub(crate) struct Story {
     pub lines: Vec<String>,
     /// How long the slowest survivor took until it got on.
     pub longest: Duration,
+    /// How many descriptors the supervisor held when all had got on, and nothing was under way;
+    /// 0 if it was killed, or can't be looked into.
+    pub held: usize,
 }
 
 /// Every case of a facility: each mark, and at each everybody in turn.
@@ -86,8 +89,10 @@ impl Case {
             }
         }
         let longest = killed_at.elapsed();
+        let mut held = 0;
         if self.victim != "supervisor" {
             let pids: Vec<Pid> = run.pids.values().copied().collect();
+            held = run.held();
             kill_process(Pid::from_child(&run.child), Signal::TERM).map_err(|e| e.to_string())?;
             run.until("the daemon ends", |run| {
                 run.child.try_wait().is_ok_and(|end| end.is_some())
@@ -100,7 +105,7 @@ impl Case {
         run.drain();
         let lines = std::mem::take(&mut run.lines);
         let (was_there, directory) = (victim.is_some(), directory.to_owned());
-        let story = Story { victim: self.victim, was_there, directory, lines, longest };
+        let story = Story { victim: self.victim, was_there, directory, lines, longest, held };
         let checked = (self.facility.check)(&story);
         run.lines = story.lines.clone();
         checked.map(|()| story)
@@ -243,6 +248,17 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// The fewest descriptors that the supervisor is seen to hold, for it also opens some for a
+    /// moment.
+    fn held(&self) -> usize {
+        let fds = format!("/proc/{}/fd", self.child.id());
+        let look = |_| {
+            std::thread::sleep(Duration::from_micros(500));
+            std::fs::read_dir(&fds).map_or(0, Iterator::count)
+        };
+        (0..10).map(look).min().unwrap_or(0)
     }
 
     /// What is left to read, until everybody who could write has gone.

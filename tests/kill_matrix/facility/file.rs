@@ -231,6 +231,7 @@ fn made(name: &str) -> Option<u64> {
 
 fn check(story: &Story) -> Result<(), String> {
     lives::check_descriptors(story, &["writer", "logger", "reader"])?;
+    super::check_supervisor(story)?;
     if let Some(line) = story.lines.iter().find(|line| line.contains("ended with exit code 1")) {
         return Err(line.clone());
     }
