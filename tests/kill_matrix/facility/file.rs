@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cofferdam::Layer;
 use cofferdam::ipc::file::{Directory, FileError, Options};
@@ -348,34 +348,29 @@ fn is_linked(story: &Story) -> bool {
     story.victim == "supervisor" && story.lines.iter().any(linked)
 }
 
-/// The next start of a daemon whose supervisor was killed leaves no draft.
+/// The next start of a daemon whose supervisor was killed removes the draft, before any layer does
+/// anything.
 fn starts_clean(directory: &Path) -> Result<(), String> {
+    fs::write(directory.join("gate"), "0").map_err(text)?;
     let mut daemon = Command::new(std::env::current_exe().map_err(text)?)
-        .args(["--case", "file", "nobody none 1"])
+        .args(["--case", "file", "supervisor supervisor.start.spawned 1"])
         .arg(directory.join("policy.toml"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(text)?;
-    let end = Instant::now() + Duration::from_secs(20);
-    // The folders are made before the first layer starts, which then replaces the state.
-    let old = fs::read(directory.join(STATE)).ok();
-    while fs::read(directory.join(STATE)).ok() == old && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let new = fs::read(directory.join(STATE)).ok();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&daemon),
-        rustix::process::Signal::TERM,
-    )
-    .map_err(text)?;
-    daemon.wait().map_err(text)?;
-    if new == old {
-        return Err("the daemon doesn't start again".into());
-    }
+    let stderr = BufReader::new(daemon.stderr.take().ok_or("no log")?);
+    let mut lines = stderr.lines().map_while(Result::ok);
+    let has_started = lines.any(|line| line.ends_with("mark supervisor.start.spawned"));
     let left = directory.join(DRAFT).exists();
-    if left { Err("the next start left the draft".into()) } else { Ok(()) }
+    daemon.kill().map_err(text)?;
+    daemon.wait().map_err(text)?;
+    match (has_started, left) {
+        (false, _) => Err("the daemon doesn't start again".into()),
+        (true, true) => Err("the next start left the draft".into()),
+        (true, false) => Ok(()),
+    }
 }
 
 fn text(error: impl ToString) -> String {
