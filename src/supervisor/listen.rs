@@ -110,6 +110,7 @@ pub fn bind(address: &ListenAddress) -> io::Result<OwnedFd> {
         ListenAddress::Unix(path) => {
             remove_stale(path)?;
             let listener = UnixListener::bind(path)?;
+            mark::reached("socket.listen.bound");
             listener.set_nonblocking(true)?;
             Ok(listener.into())
         }

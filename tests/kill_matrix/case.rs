@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -35,10 +35,15 @@ pub(crate) struct Story {
     pub victim: &'static str,
     /// Whether it was there to be killed: at some marks it has not been started yet.
     pub was_there: bool,
+    /// Where the case took place: its gate and policy, and what `DIR` in the policy stands for.
+    pub directory: PathBuf,
     /// Every line of the daemon's log.
     pub lines: Vec<String>,
     /// How long the slowest survivor took until it got on.
     pub longest: Duration,
+    /// How many descriptors the supervisor held when all had got on, and nothing was under way;
+    /// 0 if it was killed, or can't be looked into.
+    pub held: usize,
 }
 
 /// Every case of a facility: each mark, and at each everybody in turn.
@@ -103,9 +108,11 @@ impl Case {
             }
         }
         let longest = killed_at.elapsed();
+        let mut held = 0;
         if self.victim != "supervisor" {
             end.comes();
             let pids: Vec<Pid> = run.pids.values().copied().collect();
+            held = run.held();
             kill_process(Pid::from_child(&run.child), Signal::TERM).map_err(|e| e.to_string())?;
             run.until("the daemon ends", |run| {
                 run.child.try_wait().is_ok_and(|end| end.is_some())
@@ -117,7 +124,8 @@ impl Case {
         }
         run.drain();
         let lines = std::mem::take(&mut run.lines);
-        let story = Story { victim: self.victim, was_there: victim.is_some(), lines, longest };
+        let (was_there, directory) = (victim.is_some(), directory.to_owned());
+        let story = Story { victim: self.victim, was_there, directory, lines, longest, held };
         let checked = (self.facility.check)(&story);
         run.lines.clone_from(&story.lines);
         checked.map(|()| story)
@@ -262,6 +270,17 @@ impl Run {
         Ok(())
     }
 
+    /// The fewest descriptors that the supervisor is seen to hold, for it also opens some for a
+    /// moment.
+    fn held(&self) -> usize {
+        let fds = format!("/proc/{}/fd", self.child.id());
+        let look = |_| {
+            std::thread::sleep(Duration::from_micros(500));
+            std::fs::read_dir(&fds).map_or(0, Iterator::count)
+        };
+        (0..10).map(look).min().unwrap_or(0)
+    }
+
     /// What is left to read, until everybody who could write has gone.
     fn drain(&mut self) {
         let end = Instant::now() + PATIENCE;
@@ -299,6 +318,22 @@ impl Case {
             ),
         )
         .replace("DIR", directory.to_str().unwrap_or_default())
+        .replace("PORT", &port().to_string())
+    }
+}
+
+/// A port that nobody listens on, and that no other case is given: `PORT` in a policy.
+fn port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below those that the kernel gives out by itself.
+    let begin = std::process::id() % 190 * 100;
+    loop {
+        let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + (begin + offset) % 20_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

@@ -25,8 +25,9 @@ use case::Case;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-layer:"));
-    if is_layer || arguments.get(1).is_some_and(|word| word == "--case") {
+    // A layer, or the process that looks a name up.
+    let is_part = arguments.first().is_some_and(|name| name.starts_with("cofferdam-"));
+    if is_part || arguments.get(1).is_some_and(|word| word == "--case") {
         return parties::daemon(&arguments).main();
     }
     let cases = facility::ALL.iter().flat_map(case::all);
