@@ -409,7 +409,7 @@ fn check(story: &Story) -> Result<(), String> {
     check_order("out", &out)?;
     // Programs that outlive their writer pass on everything that it had given, and the reader
     // that outlives them reads it.
-    if story.victim == "writer" {
+    if story.victim == "writer" && story.was_there {
         let given = records(story, "writer", "gave", "in");
         let first = given.iter().filter(|(stream, _)| *stream / 100 == 1);
         for (stream, given) in first {
@@ -455,7 +455,7 @@ fn check_streams(
     let count = |of: &BTreeMap<u64, Vec<u64>>, stream| of.get(&stream).map_or(0, Vec::len);
     let stopped = "writer/0.g1: mark ";
     let mark = story.lines.iter().find_map(|line| line.strip_prefix(stopped)).unwrap_or("");
-    let killed_at = if story.victim == "writer" { mark } else { "" };
+    let killed_at = if story.victim == "writer" && story.was_there { mark } else { "" };
     let said = |words: String| story.of("writer").any(|line| line == words);
     let begin = format!("end {pipe} ");
     for end in story.of("reader").filter_map(|line| line.strip_prefix(&begin)) {
