@@ -191,7 +191,7 @@ async fn write(layer: &Layer, pipe: &str, done: &Done) -> Outcome {
     let mut end = layer.pipe_writer(pipe).map_err(text)?;
     loop {
         let mut stream = end.next().await.map_err(text)?;
-        let peer = u64::from(stream.peer().generation);
+        let peer = stream.peer().generation;
         let most = match pipe {
             "closed" => 4,
             "dropped" => 2,
@@ -201,7 +201,6 @@ async fn write(layer: &Layer, pipe: &str, done: &Done) -> Outcome {
         if pipe == "open" {
             count(&done.streams, 0);
         }
-        let own = u64::from(own);
         if let Err(error) = write_one(&mut stream, pipe, [own, peer], most, done).await {
             match PipeError::of(&error) {
                 Some(PipeError::PeerDied { .. }) => say(format!("cut {pipe} {own} {peer}")),
@@ -269,6 +268,7 @@ struct Progress {
     on: AtomicU64,
 }
 
+#[allow(clippy::needless_pass_by_value)] // as layers are
 fn reader(layer: Layer) -> Outcome {
     let progress = Progress::default();
     let (layer, progress) = (&layer, &progress);
@@ -293,7 +293,7 @@ fn read_all(layer: &Layer, pipe: &str, progress: &Progress) -> Outcome {
         if pipe == "open" {
             progress.streams[0].fetch_add(1, Ordering::SeqCst);
         }
-        let lives = [u64::from(peer), u64::from(own)];
+        let lives = [peer, own];
         let Some(how) = read_one(&mut stream, pipe, lives, progress)? else { return Ok(()) };
         drop(stream);
         say(format!("end {pipe} {peer} {own} {how}"));
@@ -380,6 +380,7 @@ fn is_stopping(error: &std::io::Error) -> bool {
     matches!(PipeError::of(error), Some(PipeError::Stopping))
 }
 
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn text(error: impl ToString) -> String {
     error.to_string()
 }
@@ -476,15 +477,15 @@ fn check_streams(
             return Err(format!("{of}: it had not gone wholly"));
         }
         // The end of it is read if it was written, and by nobody else's doing.
-        let closes = said(format!("closes {pipe} {writer} {reader}"));
-        let finished = said(format!("finished {pipe} {writer} {reader}"))
-            || (closes && writer == "1" && killed_at == "pipe.close.given");
-        let unfinished = writer == "1"
+        let begun = said(format!("closes {pipe} {writer} {reader}"));
+        let ended = said(format!("finished {pipe} {writer} {reader}"))
+            || (begun && writer == "1" && killed_at == "pipe.close.given");
+        let cut_short = writer == "1"
             && matches!(killed_at, "pipe.close.before" | "pipe.close.sealed")
-            && !finished;
+            && !ended;
         let closed = how == "closed";
-        if (closed && (!closes || unfinished)) || (finished && !closed) {
-            return Err(format!("{of}: closes {closes}, finished {finished}"));
+        if (closed && (!begun || cut_short)) || (ended && !closed) {
+            return Err(format!("{of}: closes {begun}, ended {ended}"));
         }
     }
     // A killed reader's streams have ended for the writer, if it had anything to write.
