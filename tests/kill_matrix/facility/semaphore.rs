@@ -6,6 +6,9 @@
 //! hands. Lines carry the time by the clock of the machine, since the log doesn't keep the order of
 //! what several layers say.
 
+// What the daemon runs owns its layer, and errors are mapped.
+#![allow(clippy::needless_pass_by_value)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -221,7 +224,9 @@ async fn all(semaphore: &Semaphore, name: &str, permits: usize) -> Outcome {
         say(format!("wrong {name} has a permit too many, {}", lease.fence()));
     }
     tokio::time::sleep(PAUSE).await;
-    leases.into_iter().for_each(|lease| give(name, lease));
+    for lease in leases {
+        give(name, lease);
+    }
     Ok(())
 }
 

@@ -4,6 +4,9 @@
 //! The first life of `c` ends by itself. Lines carry the time by the clock of the machine, since
 //! the log doesn't keep the order of what several layers say.
 
+// What the daemon runs owns its layer, and errors are mapped.
+#![allow(clippy::needless_pass_by_value)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -161,13 +164,11 @@ async fn b(layer: Layer) -> Outcome {
 async fn receive(signals: &mut Signals) -> Outcome {
     loop {
         let now = now();
-        match tokio::time::timeout(PAUSE, signals.recv()).await {
-            Ok(signal) => got(&signal.map_err(wrong)?),
-            Err(_) => {
-                say(format!("empty {now}"));
-                return Ok(());
-            }
-        }
+        let Ok(signal) = tokio::time::timeout(PAUSE, signals.recv()).await else {
+            say(format!("empty {now}"));
+            return Ok(());
+        };
+        got(&signal.map_err(wrong)?);
     }
 }
 
@@ -247,8 +248,9 @@ fn text(error: impl ToString) -> String {
 }
 
 fn wrong(error: impl ToString) -> String {
-    say(format!("wrong {}", error.to_string()));
-    error.to_string()
+    let error = text(error);
+    say(format!("wrong {error}"));
+    error
 }
 
 /// Who sends by which grant to whom.
