@@ -235,10 +235,15 @@ impl Run {
         }
     }
 
+    /// The same, but no longer than until `end`, however much the others have to say.
+    fn next_in_time(&mut self, end: Instant) -> Result<(), String> {
+        if Instant::now() > end { Err("it takes too long".into()) } else { self.next(end) }
+    }
+
     fn line(&mut self, is_it: impl Fn(&str) -> bool) -> Result<(), String> {
         let end = Instant::now() + PATIENCE;
         loop {
-            self.next(end)?;
+            self.next_in_time(end)?;
             if self.lines.last().is_some_and(|line| is_it(line)) {
                 return Ok(());
             }
@@ -251,7 +256,7 @@ impl Run {
         let end = Instant::now() + PATIENCE;
         let sign = |line: &&String| line.starts_with(&begin) && line.contains(": on ");
         while self.lines[here..].iter().filter(sign).count() < SIGNS {
-            self.next(end).map_err(|why| format!("{layer} doesn't get on: {why}"))?;
+            self.next_in_time(end).map_err(|why| format!("{layer} doesn't get on: {why}"))?;
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ fn rounds(layer: &Layer, mut round: impl FnMut(&Directory, u64) -> Outcome) -> O
         if layer.is_stopping() {
             break;
         }
-        round(&here, u64::from(layer.instance().generation) * LIFE + on)?;
+        round(&here, layer.instance().generation * LIFE + on)?;
         say(format!("on {on}"));
         lives::tell_descriptors();
         std::thread::sleep(Duration::from_micros(500));
@@ -317,7 +317,8 @@ fn check_names(story: &Story, heard_all: bool) -> Result<(), String> {
     for entry in fs::read_dir(&story.directory).map_err(text)? {
         let name = entry.map_err(text)?.file_name().to_string_lossy().into_owned();
         found.extend(made(&name));
-        if !is_expected(&name) && !(is_linked(story) && name == DRAFT) {
+        let is_known = is_expected(&name) || (is_linked(story) && name == DRAFT);
+        if !is_known {
             return Err(format!("{name} is left over"));
         }
     }
