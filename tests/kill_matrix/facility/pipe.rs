@@ -454,8 +454,8 @@ fn check_streams(
     let mark = story.lines.iter().find_map(|line| line.strip_prefix(stopped)).unwrap_or("");
     let killed_at = if story.victim == "writer" && story.was_there { mark } else { "" };
     let said = |words: String| story.of("writer").any(|line| line == words);
-    let head = format!("end {pipe} ");
-    for end in story.of("reader").filter_map(|line| line.strip_prefix(&head)) {
+    let prefix = format!("end {pipe} ");
+    for end in story.of("reader").filter_map(|line| line.strip_prefix(&prefix)) {
         let [writer, reader, how] = end.split(' ').collect::<Vec<_>>()[..] else {
             return Err(format!("what is {end}?"));
         };
