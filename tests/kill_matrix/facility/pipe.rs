@@ -473,18 +473,18 @@ fn check_streams(
             return Err(format!("{of}: it had not gone wholly"));
         }
         // The end of it is read if it was written, and by nobody else's doing.
-        let begun = said(format!("closes {pipe} {writer} {reader}"));
-        let ended = said(format!("finished {pipe} {writer} {reader}"))
-            || (begun && writer == "1" && killed_at == "pipe.close.given");
+        let closes = said(format!("closes {pipe} {writer} {reader}"));
+        let finished = said(format!("finished {pipe} {writer} {reader}"))
+            || (closes && writer == "1" && killed_at == "pipe.close.given");
         let cut_short = writer == "1"
             && matches!(killed_at, "pipe.close.before" | "pipe.close.sealed")
-            && !ended;
-        let closed = how == "closed";
-        if (closed && (!begun || cut_short)) || (ended && !closed) {
-            return Err(format!("{of}: closes {begun}, ended {ended}"));
+            && !finished;
+        let at_end = how == "closed";
+        if (at_end && (!closes || cut_short)) || (finished && !at_end) {
+            return Err(format!("{of}: closes {closes}, finished {finished}"));
         }
     }
-    // A killed reader's streams have ended for the writer, if it had anything to write.
+    // A killed reader's streams have finished for the writer, if it had anything to write.
     if story.victim == "reader" && story.was_there && pipe == "open" && count(&gave, 101) > 0 {
         if !said("cut open 1 1".into()) {
             return Err("the writer was not told that its reader is gone".into());
