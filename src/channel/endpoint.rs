@@ -1,5 +1,4 @@
-//! One end of a link: a socket, a session, and the messages on their way [out](outgoing) and
-//! [in](incoming).
+//! One end of a link: a socket, a session, and the messages on their way out and in.
 
 mod incoming;
 mod outgoing;

@@ -26,7 +26,7 @@ pub struct Outgoing<'a> {
     pub within: u32,
     /// The bytes, within the method's max.
     pub body: &'a mut Vec<u8>,
-    /// The descriptors, with what [`descriptor::describe_all`] said of them.
+    /// The descriptors, with what `descriptor::describe_all` said of them.
     pub fds: &'a mut Vec<OwnedFd>,
     /// The descriptions, one for each of `fds`.
     pub descriptions: &'a [Descriptor],

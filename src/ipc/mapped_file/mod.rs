@@ -1,6 +1,6 @@
 //! Memory-mapped files: content of a fixed largest size that survives its daemon.
 //!
-//! The file has room for two contents, and a commit replaces the older one ([`format`]): whoever is
+//! The file has room for two contents, and a commit replaces the older one (`format`): whoever is
 //! killed at whatever instant, what is read is the content before or the content after.
 //!
 //! All is read from and written to the mapping, so a read makes one system call whatever the size

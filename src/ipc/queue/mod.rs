@@ -24,7 +24,7 @@
 //!
 //! What it does not: tell members apart from each other by force. They share the key, so a member
 //! that was taken over can send in another's name. Nor is a fork of a member's process one: its verbs
-//! fail ([`SealError::Copy`](crate::seal::SealError::Copy)).
+//! fail ([`SealError::Copy`]).
 //!
 //! Async verbs must be called within a tokio runtime. [`Queue::blocking`] has the same verbs for
 //! threads.
