@@ -144,6 +144,7 @@ policies! {
     log_shipper: "log-shipper.toml",
     signer: "signer.toml",
     sqlite_service: "sqlite-service.toml",
+    ten_ways: "ten-ways.toml",
     tls_terminator: "tls-terminator.toml",
     web: "web.toml",
 }
