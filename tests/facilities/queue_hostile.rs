@@ -73,7 +73,10 @@ fn asks(_layer: Layer) -> Outcome {
         FromLayer::Ask { request: 1, ask: Ask::MakeRoom { queue, priority } }.encode()
     });
     for ask in asks.iter().cycle() {
-        rustix::net::send(control, ask, SendFlags::NOSIGNAL).map_err(text)?;
+        match rustix::net::send(control, ask, SendFlags::NOSIGNAL) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
+            Err(error) => return Err(text(error)),
+        }
     }
     Ok(())
 }

@@ -246,8 +246,11 @@ fn resume(
     let mut seen = Seen::default();
     let mut opened = now;
     let mut root: Option<(Hash, Hash)> = at_size(&chain, last.size);
+    // The end of the last record that follows: the reader may be past one that doesn't.
+    let mut end = reader.offset();
     while let Some((offset, frame)) = reader.frame()? {
         let Ok(record) = frame.and_then(|frame| follow(&mut chain, frame)) else { break };
+        end = reader.offset();
         if seen.first.is_none() {
             seen.first = Some((offset, record.index));
             let age = now.real.saturating_sub(record.at.real);
@@ -260,7 +263,6 @@ fn resume(
         }
         root = at_size(&chain, last.size).or(root);
     }
-    let end = reader.offset();
     if root != Some((last.root, last.link)) {
         return Err(damaged(&name, end, "the log differs from its last checkpoint"));
     }
