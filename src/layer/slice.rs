@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::SealFlags;
 use serde::{Deserialize, Serialize};
 
 use super::share::Share;
@@ -17,6 +17,7 @@ use crate::confine::filter::Filter;
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::policy::plan::ChannelPlan;
+use crate::sys::memory;
 
 /// The largest slice, in bytes. A filter has at most 32 KiB, settings at most 64 KiB; the rest
 /// is names and paths.
@@ -68,7 +69,7 @@ impl Slice {
                 bytes.len()
             )));
         }
-        let fd = memfd()?;
+        let fd = memory::create("cofferdam-slice")?;
         let mut file = File::from(fd);
         file.write_all(&bytes)?;
         rustix::fs::fcntl_add_seals(&file, SEALS)?;
@@ -93,12 +94,4 @@ impl Slice {
         }
         Ok(slice)
     }
-}
-
-fn memfd() -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // MFD_NOEXEC_SEAL is Linux 6.3's; before that there is nothing to switch off.
-    rustix::fs::memfd_create("cofferdam-slice", flags | MemfdFlags::NOEXEC_SEAL)
-        .or_else(|_| rustix::fs::memfd_create("cofferdam-slice", flags))
-        .map_err(Into::into)
 }

@@ -6,6 +6,7 @@
 //! | `clone` | the few instructions of assembly beneath it |
 //! | [`inherit`] | descriptors that this process was started with |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
+//! | [`memory`] | files in memory; opening a descriptor once more |
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
 //! | [`opener`] | files for writing that can't be truncated |
@@ -25,6 +26,7 @@ mod clone;
 mod fault;
 pub mod inherit;
 pub mod mapping;
+pub mod memory;
 pub mod mount;
 pub mod mqueue;
 pub mod opener;

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
 use crate::channel::protocol::Bucket;
@@ -18,7 +18,7 @@ use crate::ipc::signal::slots;
 use crate::mark::reached;
 use crate::policy::plan::{Facilities, Program};
 use crate::supervisor::{Life, Supervisor};
-use crate::sys::pidfd;
+use crate::sys::{memory, pidfd};
 use crate::wire::broker::{Answer, EVERY_COPY, Refusal};
 
 /// How often signals were sent, and by whose leave how often they may be.
@@ -49,15 +49,13 @@ impl Switchboard {
         if slots.is_empty() {
             return Ok(None);
         }
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
-        let memory = rustix::fs::memfd_create("cofferdam-signals", flags)?;
+        let memory = memory::create("cofferdam-signals")?;
         rustix::io::pwrite(&memory, &vec![0; 8 * slots.len()], 0)?;
         rustix::fs::fcntl_add_seals(
             &memory,
             SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
         )?;
-        let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-        let reading = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let reading = memory::reopen(&memory, OFlags::RDONLY)?;
         // So that nobody who holds the reading one opens it again for writing.
         rustix::fs::fchmod(&memory, Mode::empty())?;
         let slots = (0..).step_by(8).zip(slots).map(|(at, slot)| (slot, (at, 0))).collect();

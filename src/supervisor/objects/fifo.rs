@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 use crate::ident::Name;
 use crate::mark;
 use crate::policy::plan::FifoPlan;
+use crate::sys::memory::reopen;
 
 /// A named pipe, made by this daemon and removed with it.
 pub struct Fifo {
@@ -77,9 +78,7 @@ impl Fifo {
         if self.to != *layer {
             return Ok(Vec::new());
         }
-        let path = format!("/proc/self/fd/{}", self.held.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let reader = rustix::fs::open(path, flags, Mode::empty())?;
+        let reader = reopen(&self.held, OFlags::RDONLY | OFlags::NONBLOCK)?;
         mark::reached("fifo.hand.opened");
         let (look, copy) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         rustix::fs::fchmod(&look, Mode::empty())?;

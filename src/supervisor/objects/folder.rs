@@ -196,7 +196,7 @@ impl Folder {
         path: &[u8],
         hidden: impl Fn(&[u8]) -> bool,
     ) -> Result<OwnedFd, FolderError> {
-        use rustix::fs::{MemfdFlags, SealFlags};
+        use rustix::fs::SealFlags;
         let path = if path.is_empty() { b"." } else { path };
         let directory = self.look(path, OFlags::RDONLY | OFlags::DIRECTORY | ALWAYS)?;
         let mut names = Vec::new();
@@ -212,8 +212,7 @@ impl Folder {
             names.extend_from_slice(entry.file_name().to_bytes_with_nul());
         }
         mark::reached("file.list.read");
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = rustix::fs::memfd_create("cofferdam-names", flags)?;
+        let memory = crate::sys::memory::create("cofferdam-names")?;
         let mut rest = names.as_slice();
         while !rest.is_empty() {
             let written = rustix::io::write(&memory, rest)?;

@@ -11,11 +11,12 @@ use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetS
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, ResolveFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::memory::{self, reopen};
+use super::memory;
 use crate::ident::Name;
 use crate::ipc::mapped_file::format::{self, Kind};
 use crate::mark::reached;
 use crate::policy::plan::{MapRight, MappedFilePlan};
+use crate::sys::memory::reopen;
 
 /// How long the layers of a killed daemon may take to end.
 const FOLLOWING: Duration = Duration::from_secs(1);

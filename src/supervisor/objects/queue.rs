@@ -7,11 +7,11 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags, SealFlags};
 
 use super::Handed;
 use crate::ident::{Name, hex};
@@ -19,7 +19,7 @@ use crate::ipc::queue::MOST_EPOCHS;
 use crate::mark::reached;
 use crate::policy::plan::{OnFull, QueuePlan};
 use crate::seal::secret::KEY;
-use crate::sys::mqueue;
+use crate::sys::{memory, mqueue};
 use crate::wire::control::{Object, ToLayer};
 use crate::wire::queue::SEALING;
 
@@ -213,14 +213,10 @@ impl Keys {
 
 /// Memory that `fill` has written and nobody writes any more, open for reading.
 fn sealed(fill: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // MFD_NOEXEC_SEAL is Linux 6.3's; before that there is nothing to switch off.
-    let memory = rustix::fs::memfd_create("cofferdam-key", flags | MemfdFlags::NOEXEC_SEAL)
-        .or_else(|_| rustix::fs::memfd_create("cofferdam-key", flags))?;
+    let memory = memory::create("cofferdam-key")?;
     fill(&memory)?;
     rustix::fs::fcntl_add_seals(&memory, SEALS)?;
-    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    let reading = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let reading = memory::reopen(&memory, OFlags::RDONLY)?;
     rustix::fs::fchmod(&memory, Mode::empty())?;
     Ok(reading)
 }
@@ -311,6 +307,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn bytes(memory: &OwnedFd) -> Vec<u8> {
         let file = File::from(memory.try_clone().unwrap());

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, SealFlags};
 
-use super::memory::{self, reopen};
+use super::memory;
 use crate::ident::Name;
 use crate::mark::reached;
 use crate::policy::plan::{MapRight, RegionPlan};
+use crate::sys::memory::reopen;
 
 /// A region, and who maps it how.
 pub struct Region {

@@ -1,0 +1,21 @@
+//! Files that are nothing but memory, and opening once more what a descriptor holds.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+
+/// An empty file in memory that can be sealed and never executed (`memfd_create(2)`).
+pub fn create(name: &str) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // MFD_NOEXEC_SEAL is Linux 6.3's; before that there is nothing to switch off.
+    rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| rustix::fs::memfd_create(name, flags))
+        .map_err(Into::into)
+}
+
+/// Opens what `fd` is once more: the same file, with its own flags and rights. Needs `/proc`.
+pub fn reopen(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?)
+}
