@@ -69,6 +69,8 @@ numbered! {
         Retained = 13, "retained";
         /// The payload of record `sequence` was removed.
         Redacted = 14, "redacted";
+        /// The log has the first `sequence` reports of `reporter`.
+        Progress = 15, "progress";
     }
 }
 
@@ -101,6 +103,35 @@ numbered! {
         Failed = 3, "failed";
         /// The one who did it was ended for it.
         Killed = 4, "killed";
+    }
+}
+
+numbered! {
+    /// What a message on a channel is: the kind of its record, as in
+    /// [`wire::record`](crate::wire::record).
+    Form {
+        /// It is no message on a channel.
+        None = 0, "none";
+        /// A message that wants no answer.
+        Message = 2, "message";
+        /// A call.
+        Request = 3, "request";
+        /// The answer to a call.
+        Reply = 4, "reply";
+        /// A call that was declined.
+        Refusal = 5, "refusal";
+        /// Several messages in one record; the detail lists them.
+        Batch = 6, "batch";
+        /// A call that is called off.
+        Cancel = 7, "cancel";
+        /// A part of a stream that answers a call.
+        Item = 8, "item";
+        /// The end of such a stream.
+        End = 9, "end";
+        /// Room for more items of a stream.
+        Credit = 10, "credit";
+        /// A later piece of the message before.
+        Piece = 11, "piece";
     }
 }
 
@@ -188,7 +219,9 @@ pub struct Entry {
     /// The facility's number in the plan.
     pub edge: u16,
     /// How many descriptors came along.
-    pub descriptors: u16,
+    pub descriptors: u8,
+    /// What the message is, on a channel.
+    pub form: Form,
     /// The rule that decided, by its place in [`Tables::rules`](super::tables::Tables);
     /// [`Entry::NO_RULE`] if none did.
     pub rule: u32,
@@ -204,7 +237,7 @@ pub struct Entry {
     pub reporter: Who,
     /// Who is at the other end.
     pub peer: Who,
-    /// A refusal's code, a wait status.
+    /// A call's number, how many messages a batch has, a refusal's code, a wait status.
     pub value: u32,
     /// The hash of the message's header and ciphertext.
     pub hash: Hash,
@@ -225,6 +258,7 @@ impl Entry {
             facility: Facility::None,
             edge: 0,
             descriptors: 0,
+            form: Form::None,
             rule: Self::NO_RULE,
             method: 0,
             reported: 0,
@@ -275,7 +309,8 @@ pub fn encode(
     head[2] = entry.verdict as u8;
     head[3] = entry.facility as u8;
     head[4..6].copy_from_slice(&entry.edge.to_le_bytes());
-    head[6..8].copy_from_slice(&entry.descriptors.to_le_bytes());
+    head[6] = entry.descriptors;
+    head[7] = entry.form as u8;
     head[8..12].copy_from_slice(&entry.rule.to_le_bytes());
     head[12..16].copy_from_slice(&entry.method.to_le_bytes());
     let longs = [index, at.real, at.monotonic, entry.reported, entry.sequence, entry.length];
@@ -304,7 +339,7 @@ pub enum BodyError {
     /// Shorter or longer than any body.
     #[error("a body of {0} bytes is shorter or longer than any")]
     Length(usize),
-    /// An unknown number in one of the first four bytes.
+    /// An unknown number in one of the bytes that stand for kind, side, verdict, facility or form.
     #[error("byte {0} of the body holds an unknown number")]
     Number(u8),
 }
@@ -343,6 +378,7 @@ pub fn decode(body: &[u8]) -> Result<Record, BodyError> {
     let side = Side::from_byte(body[1]).ok_or(BodyError::Number(1))?;
     let verdict = Verdict::from_byte(body[2]).ok_or(BodyError::Number(2))?;
     let facility = Facility::from_byte(body[3]).ok_or(BodyError::Number(3))?;
+    let form = Form::from_byte(body[7]).ok_or(BodyError::Number(7))?;
     let (payload, detail) = match u32_at(body, 92) {
         0 => (None, BODY),
         _ if body.len() < BODY + 32 => return Err(length),
@@ -365,7 +401,8 @@ pub fn decode(body: &[u8]) -> Result<Record, BodyError> {
             verdict,
             facility,
             edge: u16_at(body, 4),
-            descriptors: u16_at(body, 6),
+            descriptors: body[6],
+            form,
             rule: u32_at(body, 8),
             method: u32_at(body, 12),
             reported: u64_at(body, 40),

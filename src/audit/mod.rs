@@ -7,6 +7,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | [`entry`] | a record's body: 128 bytes, and text |
+//! | [`runs`] | the messages of a batch |
 //! | [`tables`] | the policy and the names behind the numbers, themselves a record |
 //! | [`hash`], [`tree`] | BLAKE2s, the chain's links, the Merkle tree and its proofs |
 //! | [`frame`], [`segment`], [`reader`] | a record and a segment as bytes in a file, and reading them |
@@ -32,6 +33,7 @@ pub mod query;
 pub mod reader;
 pub mod reconcile;
 pub mod redact;
+pub mod runs;
 pub mod segment;
 pub mod store;
 pub mod tables;
