@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("ident", 0),
     ("text", 0),
     ("mark", 0),
+    ("ring", 1),
     ("sys", 0),
     ("policy", 1),
     ("wire", 1),
