@@ -6,9 +6,10 @@ use crate::policy::plan::{Audit, Plan};
 /// What of a layer's facilities is recorded, in sentences without a full stop; none where it has
 /// no facility.
 pub(super) fn recorded(plan: &Plan, me: &Name) -> Vec<String> {
-    let all = facilities(plan, me);
+    let all = plan.parts_of(me);
     let of = |level| -> Vec<String> {
-        all.iter().filter(|(_, it)| *it == level).map(|(name, _)| name.clone()).collect()
+        let alike = all.iter().filter(|it| it.audit == level);
+        alike.map(|it| format!("{}.{}", it.kind, it.name)).collect()
     };
     let mut lines = Vec::new();
     if !all.is_empty() && !plan.audit.demanded {
@@ -30,43 +31,4 @@ pub(super) fn recorded(plan: &Plan, me: &Name) -> Vec<String> {
         lines.push(format!("and by the witness, on channel.{}", channel.name));
     }
     lines
-}
-
-/// The facilities of which a layer is a part, with what is recorded of each.
-fn facilities(plan: &Plan, me: &Name) -> Vec<(String, Audit)> {
-    let mut found = Vec::new();
-    let mut add = |kind: &str, name: &Name, audit, mine: bool| {
-        if mine {
-            found.push((format!("{kind}.{name}"), audit));
-        }
-    };
-    for it in &plan.channels {
-        add("channel", &it.name, it.audit, it.from == *me || it.to == *me);
-    }
-    for it in &plan.files {
-        add("file", &it.name, it.audit, it.grant.contains_key(me));
-    }
-    let all = &plan.facilities;
-    for it in &all.signals {
-        add("signal", &it.name, it.audit, it.from == *me || it.to == *me);
-    }
-    for it in &all.queues {
-        add("queue", &it.name, it.audit, it.send.contains(me) || it.receive.contains(me));
-    }
-    for it in &all.pipes {
-        add("pipe", &it.name, it.audit, it.from == *me || it.to == *me);
-    }
-    for it in &all.fifos {
-        add("fifo", &it.name, it.audit, it.to == *me);
-    }
-    for it in &all.semaphores {
-        add("semaphore", &it.name, it.audit, it.holders.contains(me));
-    }
-    for it in &all.regions {
-        add("region", &it.name, it.audit, it.grant.contains_key(me));
-    }
-    for it in &all.mapped_files {
-        add("mapped-file", &it.name, it.audit, it.grant.contains_key(me));
-    }
-    found
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::facts::Bound;
 use super::names::counted;
+use crate::ident::hex;
 use crate::policy::plan::{AuditPlan, LayerPlan, LogFull, Program, Protection, View};
 use crate::policy::value::{show_duration, show_size};
 
@@ -82,14 +83,6 @@ pub fn log(audit: &AuditPlan) -> Vec<Setting> {
         setting("keep", kept("keep", bytes)),
         setting("keep-age", kept("keep-age", age)),
     ]
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Limits as a sentence: `64MiB of memory, 64 descriptors, ...`.

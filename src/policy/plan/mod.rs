@@ -8,6 +8,7 @@ mod audit;
 mod channel;
 mod facility;
 mod layer;
+mod members;
 mod protection;
 mod socket;
 mod syscall;
@@ -18,10 +19,10 @@ pub use self::audit::*;
 pub use self::channel::*;
 pub use self::facility::*;
 pub use self::layer::*;
+pub use self::members::Part;
 pub use self::protection::Protection;
 pub use self::socket::*;
 pub use self::syscall::*;
-use super::beneath::touch;
 use crate::ident::{Name, PolicyId};
 
 /// A whole daemon, checked.
@@ -79,43 +80,6 @@ impl Plan {
     pub fn channel(&self, name: &str) -> Option<(u16, &ChannelPlan)> {
         let index = self.channels.iter().position(|channel| channel.name == name)?;
         Some((u16::try_from(index).ok()?, &self.channels[index]))
-    }
-
-    /// The rules that let a layer reach what lies in, at or around `directory`, by their paths in
-    /// the policy: `file.logs.path`. A log's directory must have none. The directory is an
-    /// absolute, plain path; links are for whoever opens it to resolve.
-    pub fn reaching(&self, directory: &str) -> Vec<String> {
-        let mut rules = Vec::new();
-        let mut add = |path: &str, rule: String| {
-            if touch(path, directory) {
-                rules.push(rule);
-            }
-        };
-        for layer in &self.layers {
-            let rule = |key: &str| format!("layer.{}{key}", layer.name);
-            if layer.view == View::System {
-                // One line is enough, and it may be that of an unwritten default.
-                if let Some(path) = View::SYSTEM.iter().find(|path| touch(path, directory)) {
-                    add(path, rule(""));
-                }
-            }
-            for socket in &layer.listen {
-                if let ListenAddress::Unix(path) = &socket.address {
-                    add(path, rule(&format!(".listen.{}", socket.name)));
-                }
-            }
-            for socket in &layer.connect {
-                if let ConnectAddress::Unix(path) = &socket.address {
-                    add(path, rule(&format!(".connect.{}", socket.name)));
-                }
-            }
-        }
-        self.files.iter().for_each(|it| add(&it.path, format!("file.{}.path", it.name)));
-        let all = &self.facilities;
-        all.fifos.iter().for_each(|it| add(&it.path, format!("fifo.{}.path", it.name)));
-        let mapped = &all.mapped_files;
-        mapped.iter().for_each(|it| add(&it.path, format!("mapped-file.{}.path", it.name)));
-        rules
     }
 
     /// The files that `layer` holds rights on.
