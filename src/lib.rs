@@ -59,6 +59,7 @@ pub mod mark;
 #[cfg(not(feature = "testing"))]
 mod mark;
 pub mod policy;
+pub mod report;
 pub mod ring;
 pub mod seal;
 pub mod supervisor;
@@ -67,4 +68,4 @@ pub mod text;
 pub mod wire;
 
 pub use layer::{Layer, LayerError};
-pub use supervisor::{Daemon, Setup};
+pub use supervisor::{Daemon, Flags, Setup};

@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Form};
 use crate::wire::report::runs::decode;
-pub use crate::wire::report::runs::{MOST, Run};
+pub use crate::wire::report::runs::{MOST, Run, encode};
 
 /// The messages that a [use](super::entry::Kind::Use) on a channel reports: of a batch as its
 /// detail lists them, otherwise one. What is malformed in the detail, which a layer wrote, is left

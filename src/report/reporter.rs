@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::policy::plan::OnFull;
-use crate::ring::{self, Cells, Producer};
-use crate::sys::mapping::{Mapping, WORD};
+use crate::policy::plan::LogFull;
+use crate::ring::{self, Producer};
+use crate::sys::mapping::Mapping;
 use crate::wire::report::{Facts, HASH, HEAD, Head, WHOLE, What};
 
 /// How long a reporter sleeps at a time while it waits for room. The auditor wakes it; this only
@@ -24,7 +24,7 @@ pub const AT_COUNT: usize = ring::AT_PRODUCER;
 #[derive(Debug)]
 pub struct Reporter {
     memory: Mapping,
-    on_full: OnFull,
+    on_full: LogFull,
     state: Mutex<State>,
 }
 
@@ -56,7 +56,7 @@ pub struct Pending<'a> {
 
 impl Reporter {
     /// Takes a ring up: sealed memory of `bytes` bytes that is all zeros.
-    pub fn new(fd: BorrowedFd<'_>, bytes: usize, on_full: OnFull) -> io::Result<Self> {
+    pub fn new(fd: BorrowedFd<'_>, bytes: usize, on_full: LogFull) -> io::Result<Self> {
         let memory = Mapping::sealed(fd, bytes, true)?;
         if !ring::format(&memory) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory is no ring"));
@@ -113,7 +113,7 @@ impl Reporter {
             if state.lost == 0 && self.has_room(state, length) {
                 return true;
             }
-            if state.broken || self.on_full == OnFull::Count {
+            if state.broken || self.on_full == LogFull::Count {
                 return false;
             }
             if state.producer.sleep(&self.memory, NAP).is_err() {
@@ -172,7 +172,8 @@ impl Pending<'_> {
 /// `CLOCK_MONOTONIC`, in nanoseconds; the kernel answers without a system call (`vdso(7)`).
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -187,7 +188,7 @@ mod tests {
 
     const BYTES: usize = 1 << 14;
 
-    fn ring(on_full: OnFull) -> (Reporter, Mapping) {
+    fn ring(on_full: LogFull) -> (Reporter, Mapping) {
         let fd = crate::sys::memory::create("test").unwrap();
         rustix::fs::ftruncate(&fd, BYTES as u64).unwrap();
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW).unwrap();
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn short_messages_go_in_whole_and_long_ones_hashed() {
-        let (reporter, memory) = ring(OnFull::Block);
+        let (reporter, memory) = ring(LogFull::Block);
         let (short, long) = (vec![1; WHOLE], vec![2; WHOLE + 1]);
         reporter.report(&facts(5), &short, b"detail");
         reporter.begin(&long, 6).finish(&facts(6), b"de", b"payl");
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted_and_told() {
-        let (reporter, memory) = ring(OnFull::Count);
+        let (reporter, memory) = ring(LogFull::Count);
         for n in 0..1000 {
             reporter.report(&facts(n), &[0; 100], b"");
         }
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_room_loses_nothing() {
-        let (reporter, memory) = ring(OnFull::Block);
+        let (reporter, memory) = ring(LogFull::Block);
         std::thread::scope(|scope| {
             scope.spawn(|| (0..5000).for_each(|n| reporter.report(&facts(n), &[0; 100], b"")));
             let mut consumer = Consumer::resume(&memory);
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn an_unfinished_report_is_none() {
-        let (reporter, memory) = ring(OnFull::Block);
+        let (reporter, memory) = ring(LogFull::Block);
         drop(reporter.begin(b"never", 0));
         reporter.report(&facts(1), b"told", b"");
         let mut bytes = Vec::new();

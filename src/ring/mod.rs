@@ -31,7 +31,8 @@ pub const AT_CONSUMER: usize = 16;
 const AT_WRITTEN: usize = 64;
 const AT_READ: usize = 128;
 const AT_PRODUCER_SLEEPS: usize = 192;
-const AT_CONSUMER_SLEEPS: usize = 256;
+/// Where the consumer says that it sleeps: the word on which the producer wakes it.
+pub const AT_CONSUMER_SLEEPS: usize = 256;
 const HEAD: usize = 320;
 
 /// Why an end stops believing the other.
@@ -157,6 +158,14 @@ impl Producer {
         reached("region.send.done");
     }
 
+    /// Wakes the consumer, if it sleeps, to look after something else than the ring.
+    pub fn nudge(&self, cells: &impl Cells) {
+        if cells.load(AT_CONSUMER_SLEEPS) != 0 {
+            cells.store(AT_CONSUMER_SLEEPS, 0);
+            cells.wake(AT_CONSUMER_SLEEPS);
+        }
+    }
+
     /// Sleeps for a while at most, unless the consumer has read meanwhile.
     pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
         cells.store(AT_PRODUCER_SLEEPS, 1);
@@ -273,15 +282,27 @@ impl Consumer {
 
     /// Sleeps for a while at most, unless the producer has written meanwhile.
     pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
-        cells.store(AT_CONSUMER_SLEEPS, 1);
-        cells.barrier();
-        self.look(cells)?;
-        if self.written == self.read.position {
+        if !self.arm(cells)? {
             reached("region.receive.sleeping");
             cells.wait(AT_CONSUMER_SLEEPS, 1, time);
         }
-        cells.store(AT_CONSUMER_SLEEPS, 0);
+        self.disarm(cells);
         Ok(())
+    }
+
+    /// Has the producer wake this end, from now on until it has once. True: there is something to
+    /// receive already. Whoever waits for several rings sleeps on all of their words then, while
+    /// they are 1.
+    pub fn arm(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
+        cells.store(AT_CONSUMER_SLEEPS, 1);
+        cells.barrier();
+        self.look(cells)?;
+        Ok(self.written != self.read.position)
+    }
+
+    /// Spares the producer the call that would wake this end.
+    pub fn disarm(&mut self, cells: &impl Cells) {
+        cells.store(AT_CONSUMER_SLEEPS, 0);
     }
 
     /// Learns up to where the producer has written.

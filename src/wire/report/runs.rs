@@ -10,7 +10,8 @@ use super::Form;
 
 /// The most runs that are listed.
 pub const MOST: usize = 64;
-const RUN: usize = 12;
+/// Bytes of a run.
+pub const BYTES: usize = 12;
 
 /// Messages of one form and method that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub fn encode(run: &Run, out: &mut Vec<u8>) {
 
 /// Reads a list of runs. What is malformed in it is left out: a layer wrote it.
 pub fn decode(list: &[u8]) -> impl Iterator<Item = Run> {
-    let runs = list.chunks_exact(RUN).filter_map(|run| {
+    let runs = list.chunks_exact(BYTES).filter_map(|run| {
         let word = |at| Some(u32::from_le_bytes(*run.get(at..)?.first_chunk()?));
         Some(Run {
             form: Form::from_byte(run[0])?,
