@@ -26,6 +26,7 @@ mod region;
 mod semaphore;
 mod signal;
 mod socket;
+mod stop;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -63,6 +64,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (semaphore::TESTS, semaphore::LAYERS),
     (signal::TESTS, signal::LAYERS),
     (socket::TESTS, socket::LAYERS),
+    (stop::TESTS, stop::LAYERS),
 ];
 
 fn main() -> ExitCode {
