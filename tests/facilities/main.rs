@@ -15,6 +15,8 @@ mod harness;
 
 mod fifo;
 mod file;
+mod file_hostile;
+mod file_replace;
 mod mapped_file;
 mod message;
 mod pipe;
@@ -33,6 +35,7 @@ use std::future::Future;
 use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cofferdam::{Daemon, Layer};
 
@@ -54,6 +57,8 @@ pub(crate) enum Runs {
 const MODULES: &[(&[Test], &[Function])] = &[
     (fifo::TESTS, fifo::LAYERS),
     (file::TESTS, file::LAYERS),
+    (file_hostile::TESTS, file_hostile::LAYERS),
+    (file_replace::TESTS, file_replace::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
     (pipe::TESTS, pipe::LAYERS),
@@ -100,6 +105,9 @@ fn daemon(path: Option<&str>) -> Daemon {
         },
     )
 }
+
+/// No step of a long form takes so long unless something hangs.
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_mins(30);
 
 /// How often a test does what it does: more often with `COFFERDAM_LONG=1`.
 pub(crate) fn how_many(everyday: usize, long: usize) -> usize {

@@ -3,7 +3,8 @@
 // What the daemon runs owns its layer.
 #![allow(clippy::needless_pass_by_value)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use cofferdam::ident::Instance;
 use cofferdam::ipc::signal::{RecvError, SendError};
 use cofferdam::wire::broker::{Answer, Ask, EVERY_COPY, Refusal};
 use cofferdam::wire::control::{FromLayer, ToLayer};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Daemon, eventually};
 use crate::raw::{hear, speak};
@@ -396,8 +397,11 @@ fn flooder(_: Layer) -> Outcome {
     }
 }
 
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
 /// Processes that have nothing to do with the daemon come and go while it sends SIGKILL as fast as
-/// it can to a layer whose processes come and go: none of the strangers is hit.
+/// it can to a layer whose processes come and go: none of the strangers is hit. As root they get
+/// the numbers that have just become free.
 fn strangers() {
     let policy = layer("a", "sig_reaper")
         + &layer("b", "sig_listener")
@@ -406,13 +410,33 @@ fn strangers() {
            because = \"the tests want to see it\"\n";
     let mut daemon = Daemon::start("-", &policy);
     daemon.confined("a/0.g1");
+    let (mut living, mut reused) = (BTreeSet::new(), 0);
     for _ in 0..how_many(300, 10_000) {
-        let status = Command::new("/bin/true").status().unwrap();
+        let before = std::mem::replace(&mut living, children(daemon.pid()));
+        let free = before.difference(&living).next().copied();
+        if let Some(number) = free {
+            // pid_namespaces(7): the next process gets the number after this one, if that is free.
+            let _ = std::fs::write(LAST_PID, (number - 1).to_string());
+        }
+        let mut stranger = Command::new("/bin/true").spawn().unwrap();
+        reused += usize::from(free == Some(stranger.id()));
+        let status = stranger.wait().unwrap();
         assert!(status.success(), "a stranger ended with {status}: {daemon}");
     }
     daemon.line("/0.g2 is confined");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("a/0.g1 was killed"), 0, "{daemon}");
+    // Where the kernel lets the number be chosen (CONFIG_CHECKPOINT_RESTORE).
+    if rustix::process::geteuid().is_root() && Path::new(LAST_PID).exists() {
+        assert!(reused > 0, "no number was used again: {daemon}");
+    }
+}
+
+/// The processes that a daemon has begun and not seen end.
+fn children(daemon: Pid) -> BTreeSet<u32> {
+    let daemon = daemon.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"));
+    children.unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect()
 }
 
 async fn reaper(layer: Layer) -> Outcome {
