@@ -420,7 +420,7 @@ fn kills() {
             }
             let pid = line.split("pid ").nth(1).unwrap().split(':').next().unwrap();
             let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-            std::thread::sleep(Duration::from_micros(chance.below(3_000)));
+            std::thread::sleep(Duration::from_micros(chance.below(8_000)));
             kill_process(pid, Signal::KILL).unwrap();
         }
         for _ in 0..2 {
@@ -428,9 +428,8 @@ fn kills() {
         }
         assert_eq!(daemon.stop(), Some(0), "{daemon}");
         assert_eq!(daemon.count("doubled"), 0, "{daemon}");
-        // Enough of them held one, or nothing was tried.
-        let holders = daemon.count("its last holder died");
-        assert!(holders > INSTANCES * LIVES / 20, "{holders}: {daemon}");
+        // Some of them held one, or nothing was tried.
+        assert_ne!(daemon.count("its last holder died"), 0, "{daemon}");
     }
 }
 
@@ -459,7 +458,11 @@ async fn auditor(layer: Layer) -> Outcome {
         loop {
             let mut leases = Vec::new();
             for _ in 0..PERMITS {
-                leases.push(one.acquire().await.map_err(text)?);
+                let lease = one.acquire().await.map_err(text)?;
+                if lease.abandoned() {
+                    say("its last holder died");
+                }
+                leases.push(lease);
             }
             if one.try_acquire().await.map_err(text)?.is_some() {
                 return Err("doubled".to_owned());

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cofferdam::Layer;
@@ -19,6 +19,8 @@ use crate::harness::{Daemon, eventually};
 use crate::raw::{hear, speak};
 use crate::{Function, Outcome, Runs, Test, how_many, say, text};
 
+const STRANGERS: &str = "signal::never_a_wrong_process";
+
 pub(crate) const TESTS: &[Test] = &[
     ("signal::only_what_is_declared_is_sent", matrix),
     ("signal::a_rate_is_kept", rate),
@@ -27,7 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("signal::kill_and_stop_reach_whom_they_are_granted_for", kill_and_stop),
     ("signal::a_program_gets_what_is_granted", program),
     ("signal::a_flood_holds_nobody_up", flood),
-    ("signal::never_a_wrong_process", strangers),
+    (STRANGERS, strangers),
     ("signal::its_counts_are_only_read", rights),
 ];
 
@@ -397,12 +399,27 @@ fn flooder(_: Layer) -> Outcome {
     }
 }
 
+/// Set in the process whose numbers are its own.
+const OWN_NUMBERS: &str = "COFFERDAM_OWN_NUMBERS";
+
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 
 /// Processes that have nothing to do with the daemon come and go while it sends SIGKILL as fast as
 /// it can to a layer whose processes come and go: none of the strangers is hit. As root they get
-/// the numbers that have just become free.
+/// the numbers that have just become free, in a pid namespace lest others get them as well.
 fn strangers() {
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && std::env::var_os(OWN_NUMBERS).is_none() {
+        let status = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", STRANGERS])
+            .env(OWN_NUMBERS, "1")
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success(), "see above");
+        return;
+    }
     let policy = layer("a", "sig_reaper")
         + &layer("b", "sig_listener")
         + "instances = 12\nrestart = { max = 1000 }\n\
@@ -427,7 +444,7 @@ fn strangers() {
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("a/0.g1 was killed"), 0, "{daemon}");
     // Where the kernel lets the number be chosen (CONFIG_CHECKPOINT_RESTORE).
-    if rustix::process::geteuid().is_root() && Path::new(LAST_PID).exists() {
+    if is_root && Path::new(LAST_PID).exists() {
         assert!(reused > 0, "no number was used again: {daemon}");
     }
 }
