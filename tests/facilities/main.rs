@@ -121,6 +121,23 @@ pub(crate) fn how_many_in(layer: &Layer, everyday: usize, long: usize) -> usize 
 
 const LONG: &[u8] = b"long";
 
+/// In a policy, a layer that runs `function`.
+pub(crate) fn layer(name: &str, function: &str) -> String {
+    format!(
+        "[layer.{name}]\nrun = \"{function}\"\nsyscalls = [\"@core\"]\n\
+         limits = {{ memory = \"64MiB\" }}\n"
+    )
+}
+
+/// Blocks until the layer is asked to finish.
+pub(crate) fn wait_for_stop(layer: &Layer) -> Outcome {
+    while !layer.is_stopping() {
+        std::thread::sleep(Duration::from_millis(1));
+        layer.attend().map_err(text)?;
+    }
+    Ok(())
+}
+
 /// Says a line in the daemon's log, stamped with the layer's name.
 pub(crate) fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");

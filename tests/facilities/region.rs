@@ -15,7 +15,7 @@ use rustix::process::{Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::harness::Daemon;
-use crate::{Function, Outcome, Runs, Test, how_many, say, text};
+use crate::{Function, Outcome, Runs, Test, how_many, say, text, wait_for_stop};
 
 pub(crate) const TESTS: &[Test] = &[
     ("region::readers_get_the_newest_object_beyond_its_writers_death", newest),
@@ -329,14 +329,6 @@ fn receiver(layer: Layer) -> Outcome {
             say("has all");
         }
     }
-}
-
-fn wait_for_stop(layer: &Layer) -> Outcome {
-    while !layer.is_stopping() {
-        layer.attend().map_err(text)?;
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
 }
 
 fn ring() {

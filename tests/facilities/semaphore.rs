@@ -13,7 +13,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::harness::Daemon;
 use crate::raw::{hear, speak};
-use crate::{Function, Outcome, Runs, Test, how_many, how_many_in, say, text};
+use crate::{Function, Outcome, Runs, Test, how_many, how_many_in, layer, say, text};
 
 pub(crate) const TESTS: &[Test] = &[
     ("semaphore::a_permit_goes_round", goes_round),
@@ -40,12 +40,6 @@ pub(crate) const LAYERS: &[Function] = &[
     ("sem_user", Runs::Async(|layer| Box::pin(user(layer)))),
     ("sem_auditor", Runs::Async(|layer| Box::pin(auditor(layer)))),
 ];
-
-const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
-
-fn layer(name: &str, function: &str) -> String {
-    format!("[layer.{name}]\nrun = \"{function}\"\n{ONE}\n")
-}
 
 fn goes_round() {
     let policy = layer("a", "sem_round")

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Daemon, eventually};
 use crate::raw::{hear, speak};
-use crate::{Function, Outcome, Runs, Test, how_many, say, text};
+use crate::{Function, Outcome, Runs, Test, how_many, layer, say, text};
 
 const STRANGERS: &str = "signal::never_a_wrong_process";
 
@@ -48,12 +48,6 @@ pub(crate) const LAYERS: &[Function] = &[
     ("sig_reaper", Runs::Async(|layer| Box::pin(reaper(layer)))),
     ("sig_prying", Runs::Blocking(prying)),
 ];
-
-const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
-
-fn layer(name: &str, function: &str) -> String {
-    format!("[layer.{name}]\nrun = \"{function}\"\n{ONE}\n")
-}
 
 fn matrix() {
     let policy = layer("a", "sig_matrix")
