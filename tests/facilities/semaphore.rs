@@ -166,9 +166,14 @@ fn runs_out() {
     daemon.line("a/0.g1: holding");
     kill_process(pid, Signal::STOP).unwrap();
     daemon.line("a/0.g1 has held a lease for its whole time; the permit goes on: [semaphore.one]");
-    daemon.line("abandoned: true");
+    while daemon.count("abandoned: true") == 0 {
+        daemon.line("");
+    }
     kill_process(pid, Signal::CONT).unwrap();
-    daemon.line("a/0.g1: late: `[semaphore.one] lease`: lease ");
+    // On a busy machine it may have run out before the holder was stopped.
+    while daemon.count("a/0.g1: late: `[semaphore.one] lease`: lease ") == 0 {
+        daemon.line("");
+    }
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 

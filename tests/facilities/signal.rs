@@ -4,7 +4,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -283,17 +283,28 @@ async fn caller(layer: Layer) -> Outcome {
     Ok(())
 }
 
+/// By which the test tells layer `a` when to go on.
+const CUE: &str = "[fifo.cue]\npath = \"DIR/cue\"\nto = \"a\"\n";
+
+fn start_with_cue(policy: &str) -> (Daemon, PathBuf) {
+    let mut cue = PathBuf::new();
+    let daemon = Daemon::start_with("-", policy, |directory| cue = directory.join("cue"));
+    (daemon, cue)
+}
+
 fn kill_and_stop() {
     let policy = layer("a", "sig_killer")
         + &layer("b", "sig_idle")
         + "[signal.ab]\nfrom = \"a\"\nto = \"b\"\nsend = [\"KILL\", \"STOP\", \"CONT\"]\n\
            because = \"the tests want to see it\"\n\
-           [signal.done]\nfrom = \"b\"\nto = \"a\"\nsend = [\"USR1\"]\n";
-    let mut daemon = Daemon::start("-", &policy);
+           [signal.done]\nfrom = \"b\"\nto = \"a\"\nsend = [\"USR1\"]\n"
+        + CUE;
+    let (mut daemon, cue) = start_with_cue(&policy);
     let pid = daemon.confined("b/0.g1");
     daemon.line("a/0.g1: stopped");
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     eventually("it is stopped", || state().unwrap().contains(") T "));
+    std::fs::write(&cue, "go on\n").unwrap();
     daemon.line("a/0.g1: continued");
     daemon.line("b/0.g1 was killed by SIGKILL");
     daemon.line("b/0.g2 is confined");
@@ -306,7 +317,7 @@ async fn killer(layer: Layer) -> Outcome {
     layer.signals().map_err(text)?.recv().await.map_err(text)?;
     ab.send("STOP").await.map_err(text)?;
     say("stopped");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    layer.fifo("cue").map_err(text)?.next().await.map_err(text)?;
     ab.send("CONT").await.map_err(text)?;
     say("continued");
     ab.send("KILL").await.map_err(text)?;
@@ -331,9 +342,10 @@ fn program() {
              syscalls = [\"@core\", \"@loader\", \"@file-read\"]\n\
              restart = {{ on = \"never\" }}\n\
              [signal.sh]\nfrom = \"a\"\nto = \"sh\"\nsend = [\"URG\", \"HUP\", \"STOP\", \"CONT\"]\n\
-             because = \"the tests want to see it\"\n"
+             because = \"the tests want to see it\"\n{CUE}"
         );
-    let mut daemon = Daemon::start("-", &policy);
+    let (mut daemon, cue) = start_with_cue(&policy);
+    daemon.line("sh/0.g1: ready");
     let init = daemon.confined("sh/0.g1").as_raw_nonzero();
     // The program, below its init.
     let state = || {
@@ -344,8 +356,11 @@ fn program() {
         let mut fields = stats.map(fields);
         fields.find(|rest| rest.split(' ').nth(1) == Some(&init.to_string()))
     };
+    std::fs::write(&cue, "it has set its traps\n").unwrap();
     daemon.line("sh/0.g1: urgent");
+    std::fs::write(&cue, "it has printed\n").unwrap();
     eventually("it is stopped", || state().is_some_and(|state| state.starts_with('T')));
+    std::fs::write(&cue, "it is stopped\n").unwrap();
     daemon.line("sh/0.g1: hung");
     daemon.line("sh/0.g1 ended with exit code 0");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
@@ -353,13 +368,12 @@ fn program() {
 
 async fn to_program(layer: Layer) -> Outcome {
     let sh = layer.signal("sh").map_err(text)?;
-    // It may not have set its traps yet: URG is ignored until then.
-    for _ in 0..100 {
-        let _ = sh.send("URG").await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut cue = layer.fifo("cue").map_err(text)?;
+    cue.next().await.map_err(text)?;
+    sh.send("URG").await.map_err(text)?;
+    cue.next().await.map_err(text)?;
     sh.send("STOP").await.map_err(text)?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    cue.next().await.map_err(text)?;
     sh.send("CONT").await.map_err(text)?;
     sh.send("HUP").await.map_err(text)?;
     layer.stopping().await;
