@@ -4,8 +4,8 @@
 //! mean. The layout stands in `docs/audit-format.md`, section 3. Each entry has one encoding.
 
 use super::hash::Hash;
-use crate::ident::Instance;
-use crate::policy::plan::Plan;
+use crate::wire::report::numbered;
+pub use crate::wire::report::{Facility, Form, Side, Verdict, Who};
 
 /// Bytes of a body without payload digest and detail.
 pub const BODY: usize = 128;
@@ -13,30 +13,6 @@ pub const BODY: usize = 128;
 pub const MAX_DETAIL: usize = 4 << 20;
 /// The longest payload, in bytes: a message of 16 MiB, sealed.
 pub const MAX_PAYLOAD: usize = (16 << 20) + 256;
-
-macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident { $($(#[$what:meta])* $variant:ident = $number:literal, $word:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum $name { $($(#[$what])* $variant = $number,)* }
-
-        impl $name {
-            /// All there are.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The one with that number.
-            pub const fn from_byte(byte: u8) -> Option<Self> {
-                match byte { $($number => Some(Self::$variant),)* _ => None }
-            }
-
-            /// The word for it in tables, filters and exports.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-    };
-}
 
 numbered! {
     /// What a record is about. Which fields each kind uses stands in `docs/audit-format.md`.
@@ -69,99 +45,8 @@ numbered! {
         Retained = 13, "retained";
         /// The payload of record `sequence` was removed.
         Redacted = 14, "redacted";
-    }
-}
-
-numbered! {
-    /// Which end reports.
-    Side {
-        /// Nobody's end.
-        None = 0, "none";
-        /// The end that sent.
-        Sender = 1, "sender";
-        /// The end that received.
-        Receiver = 2, "receiver";
-        /// The relay between the ends.
-        Witness = 3, "witness";
-        /// The supervisor.
-        Supervisor = 4, "supervisor";
-    }
-}
-
-numbered! {
-    /// What became of an act.
-    Verdict {
-        /// It is not an act.
-        None = 0, "none";
-        /// A rule allowed it.
-        Allowed = 1, "allowed";
-        /// No rule allowed it, or one forbade it.
-        Refused = 2, "refused";
-        /// It was allowed, but it failed.
-        Failed = 3, "failed";
-        /// The one who did it was ended for it.
-        Killed = 4, "killed";
-    }
-}
-
-numbered! {
-    /// A kind of facility, whose numbers are places in the plan.
-    Facility {
-        /// No facility.
-        None = 0, "none";
-        /// A channel.
-        Channel = 1, "channel";
-        /// A listening address.
-        Listen = 2, "listen";
-        /// An outward connection.
-        Connect = 3, "connect";
-        /// A signal.
-        Signal = 4, "signal";
-        /// A file or directory.
-        File = 5, "file";
-        /// A message queue.
-        Queue = 6, "queue";
-        /// A pipe.
-        Pipe = 7, "pipe";
-        /// A named pipe.
-        Fifo = 8, "fifo";
-        /// A semaphore.
-        Semaphore = 9, "semaphore";
-        /// Shared memory.
-        Region = 10, "region";
-        /// A memory-mapped file.
-        MappedFile = 11, "mapped-file";
-        /// A system call.
-        Syscall = 12, "syscall";
-        /// A right that Landlock handles.
-        Landlock = 13, "landlock";
-    }
-}
-
-/// A running instance by numbers: the layer's place in the plan, the copy, the generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Who {
-    /// The layer's place in the plan.
-    pub layer: u16,
-    /// Which copy, from 0.
-    pub copy: u16,
-    /// Which life, from 1.
-    pub generation: u64,
-}
-
-impl Who {
-    /// No instance.
-    pub const NOBODY: Self = Self { layer: u16::MAX, copy: 0, generation: 0 };
-    /// The supervisor.
-    pub const SUPERVISOR: Self = Self { layer: u16::MAX - 1, copy: 0, generation: 0 };
-    /// The auditor.
-    pub const AUDITOR: Self = Self { layer: u16::MAX - 2, copy: 0, generation: 0 };
-
-    /// The numbers of an instance of `plan`'s layers, if its layer is among them.
-    pub fn of(plan: &Plan, instance: &Instance) -> Option<Self> {
-        let layer = plan.layers.iter().position(|layer| layer.name == instance.layer)?;
-        let layer = u16::try_from(layer).ok()?;
-        Some(Self { layer, copy: instance.index, generation: instance.generation })
+        /// The log has the first `sequence` reports of `reporter`.
+        Progress = 15, "progress";
     }
 }
 
@@ -188,7 +73,9 @@ pub struct Entry {
     /// The facility's number in the plan.
     pub edge: u16,
     /// How many descriptors came along.
-    pub descriptors: u16,
+    pub descriptors: u8,
+    /// What the message is, on a channel.
+    pub form: Form,
     /// The rule that decided, by its place in [`Tables::rules`](super::tables::Tables);
     /// [`Entry::NO_RULE`] if none did.
     pub rule: u32,
@@ -204,7 +91,7 @@ pub struct Entry {
     pub reporter: Who,
     /// Who is at the other end.
     pub peer: Who,
-    /// A refusal's code, a wait status.
+    /// A call's number, how many messages a batch has, a refusal's code, a wait status.
     pub value: u32,
     /// The hash of the message's header and ciphertext.
     pub hash: Hash,
@@ -225,6 +112,7 @@ impl Entry {
             facility: Facility::None,
             edge: 0,
             descriptors: 0,
+            form: Form::None,
             rule: Self::NO_RULE,
             method: 0,
             reported: 0,
@@ -275,7 +163,8 @@ pub fn encode(
     head[2] = entry.verdict as u8;
     head[3] = entry.facility as u8;
     head[4..6].copy_from_slice(&entry.edge.to_le_bytes());
-    head[6..8].copy_from_slice(&entry.descriptors.to_le_bytes());
+    head[6] = entry.descriptors;
+    head[7] = entry.form as u8;
     head[8..12].copy_from_slice(&entry.rule.to_le_bytes());
     head[12..16].copy_from_slice(&entry.method.to_le_bytes());
     let longs = [index, at.real, at.monotonic, entry.reported, entry.sequence, entry.length];
@@ -304,7 +193,7 @@ pub enum BodyError {
     /// Shorter or longer than any body.
     #[error("a body of {0} bytes is shorter or longer than any")]
     Length(usize),
-    /// An unknown number in one of the first four bytes.
+    /// An unknown number in one of the bytes that stand for kind, side, verdict, facility or form.
     #[error("byte {0} of the body holds an unknown number")]
     Number(u8),
 }
@@ -343,6 +232,7 @@ pub fn decode(body: &[u8]) -> Result<Record, BodyError> {
     let side = Side::from_byte(body[1]).ok_or(BodyError::Number(1))?;
     let verdict = Verdict::from_byte(body[2]).ok_or(BodyError::Number(2))?;
     let facility = Facility::from_byte(body[3]).ok_or(BodyError::Number(3))?;
+    let form = Form::from_byte(body[7]).ok_or(BodyError::Number(7))?;
     let (payload, detail) = match u32_at(body, 92) {
         0 => (None, BODY),
         _ if body.len() < BODY + 32 => return Err(length),
@@ -365,7 +255,8 @@ pub fn decode(body: &[u8]) -> Result<Record, BodyError> {
             verdict,
             facility,
             edge: u16_at(body, 4),
-            descriptors: u16_at(body, 6),
+            descriptors: body[6],
+            form,
             rule: u32_at(body, 8),
             method: u32_at(body, 12),
             reported: u64_at(body, 40),

@@ -11,8 +11,9 @@
 //! ```
 //! In the sets, bit `n` stands for all numbers that are `n` modulo the set's size.
 
-use super::entry::{Entry, Moment, u32_at, u64_at};
+use super::entry::{Entry, Form, Moment, u32_at, u64_at};
 use super::hash::Hash;
+use super::runs;
 
 /// Records in a block.
 pub const RECORDS: u32 = 256;
@@ -37,7 +38,7 @@ pub struct Block {
     pub layers: u64,
     /// Facilities, see [`edge_bit`].
     pub edges: u64,
-    /// Methods.
+    /// Methods, of a batch all.
     pub methods: u64,
     /// Verdicts.
     pub verdicts: u64,
@@ -87,6 +88,11 @@ impl Index {
         block.layers |= bit(entry.reporter.layer.into()) | bit(entry.peer.layer.into());
         block.edges |= edge_bit(entry.facility, entry.edge);
         block.methods |= bit(entry.method.into());
+        if entry.form == Form::Batch {
+            for run in runs::of(entry) {
+                block.methods |= bit(run.method.into());
+            }
+        }
         block.verdicts |= bit(entry.verdict as u64);
     }
 

@@ -7,13 +7,15 @@
 //! | file | what is there |
 //! |---|---|
 //! | [`entry`] | a record's body: 128 bytes, and text |
+//! | [`runs`] | the messages of a batch |
 //! | [`tables`] | the policy and the names behind the numbers, themselves a record |
+//! | [`rules`] | the rules of a policy, numbered |
 //! | [`hash`], [`tree`] | BLAKE2s, the chain's links, the Merkle tree and its proofs |
 //! | [`frame`], [`segment`], [`reader`] | a record and a segment as bytes in a file, and reading them |
 //! | [`note`], [`keys`] | signed checkpoints, and the keys that evolve |
 //! | [`store`] | the file system: every system call of this module |
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
-//! | [`index`], [`query`] | finding records among gigabytes |
+//! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
 //! | [`verify`], [`prove`], [`redact`], [`reconcile`] | questions to a log |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
@@ -21,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod follow;
 pub mod frame;
 pub mod hash;
 pub mod index;
@@ -32,6 +35,8 @@ pub mod query;
 pub mod reader;
 pub mod reconcile;
 pub mod redact;
+pub mod rules;
+pub mod runs;
 pub mod segment;
 pub mod store;
 pub mod tables;

@@ -1,10 +1,13 @@
 //! Finding records: a filter, and the blocks of the index that can hold what it asks for.
 
-use super::entry::{Facility, Kind, Record, Verdict};
+use super::entry::{Entry, Facility, Form, Kind, Record, Verdict};
+use super::frame::FrameError;
 use super::index::{Block, Index, bit, edge_bit};
 use super::log::{index_name, segment_name, segment_number};
 use super::reader::Reader;
-use super::store::{Store, StoreError};
+use super::runs;
+use super::segment::{Header, HeaderError};
+use super::store::{Store, StoreError, Trouble};
 
 /// What to look for. What is `None` or empty is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,8 @@ pub struct Filter {
     pub to: Option<u64>,
     /// From this record on.
     pub first: u64,
+    /// Before this record.
+    pub end: Option<u64>,
     /// Read every record, and trust no index. What a log says is proved by
     /// [`verify`](super::verify) alone; but an index that was altered can hide records.
     pub full: bool,
@@ -37,11 +42,12 @@ impl Filter {
         (self.kinds.is_empty() || self.kinds.contains(&entry.kind))
             && self.layer.is_none_or(|n| entry.reporter.layer == n || entry.peer.layer == n)
             && self.edge.is_none_or(|edge| edge == (entry.facility, entry.edge))
-            && self.method.is_none_or(|method| method == entry.method)
+            && self.method.is_none_or(|method| has(entry, method))
             && (self.verdicts.is_empty() || self.verdicts.contains(&entry.verdict))
             && self.from.is_none_or(|from| record.at.real >= from)
             && self.to.is_none_or(|to| record.at.real < to)
             && record.index >= self.first
+            && self.end.is_none_or(|end| record.index < end)
     }
 
     /// Whether a block can hold a record that it asks for.
@@ -55,8 +61,16 @@ impl Filter {
             && self.method.is_none_or(|method| block.methods & bit(method.into()) != 0)
             && self.from.is_none_or(|from| block.real.1 >= from)
             && self.to.is_none_or(|to| block.real.0 < to)
-            && block.first + u64::from(block.records) > self.first
+            && block.first.saturating_add(block.records.into()) > self.first
+            && self.end.is_none_or(|end| block.first < end)
     }
+}
+
+/// Whether a record is about a method: of a batch, whether any of its messages is.
+fn has(entry: &Entry, method: u32) -> bool {
+    entry.method == method
+        || entry.form == Form::Batch
+            && runs::of(entry).iter().any(|run| u32::from(run.method) == method)
 }
 
 /// What a query went through.
@@ -68,9 +82,14 @@ pub struct Effort {
     pub read: u64,
     /// Segments of which a part can't be read; [`verify`](super::verify) says why.
     pub damaged: u64,
+    /// The log ends within a record: it is being written, or its writer ended within one.
+    pub growing: bool,
 }
 
 /// Gives every record that `filter` asks for to `each`, in order, until that says no.
+///
+/// Somebody may be writing the log: what is dropped meanwhile is left out, and what is not whole at
+/// the end isn't there yet.
 pub fn query(
     store: &Store,
     filter: &Filter,
@@ -79,28 +98,71 @@ pub fn query(
     let mut numbers: Vec<u64> =
         store.names()?.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
+    let begin = before(store, &numbers, filter.first)?;
     let mut effort = Effort::default();
-    for number in numbers {
-        if !segment(store, number, filter, &mut effort, &mut each)? {
-            break;
+    for &number in &numbers[begin..] {
+        let last = numbers.last() == Some(&number);
+        match segment(store, number, last, filter, &mut effort, &mut each) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) if error.trouble() == Trouble::Missing => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(effort)
 }
 
+/// The place of the last segment that begins with record `first` or before it.
+fn before(store: &Store, numbers: &[u64], first: u64) -> Result<usize, StoreError> {
+    let (mut low, mut high) = (0, numbers.len());
+    while first > 0 && high - low > 1 {
+        let middle = low + (high - low) / 2;
+        // A segment that can't be read, or is gone, is told when its records are asked for.
+        match first_record(store, numbers[middle])? {
+            Some(begin) if begin > first => high = middle,
+            Some(_) => low = middle,
+            None => return Ok(low),
+        }
+    }
+    Ok(low)
+}
+
+/// The number of a segment's first record; `None` if its header is none, or it isn't there.
+pub fn first_record(store: &Store, number: u64) -> Result<Option<u64>, StoreError> {
+    let name = segment_name(number);
+    let file = match store.reader(&name) {
+        Err(error) if error.trouble() == Trouble::Missing => return Ok(None),
+        file => file?,
+    };
+    let mut reader = Reader::new(file, &name, 0).ending(Header::length(u64::MAX) as u64);
+    Ok(reader.header()?.ok().map(|header| header.before.size()))
+}
+
 fn segment(
     store: &Store,
     number: u64,
+    last: bool,
     filter: &Filter,
     effort: &mut Effort,
     each: &mut impl FnMut(Record) -> bool,
 ) -> Result<bool, StoreError> {
     let name = segment_name(number);
-    let mut reader = Reader::new(store.reader(&name)?, &name, 0);
-    let Ok(header) = reader.header()? else {
-        effort.damaged += 1;
-        return Ok(true);
+    let head = Header::length(u64::MAX) as u64;
+    let mut reader = Reader::new(store.reader(&name)?, &name, 0).ending(head);
+    let header = match reader.header()? {
+        Ok(header) => header,
+        Err(HeaderError::Short) if last => {
+            effort.growing = true;
+            return Ok(true);
+        }
+        Err(_) => {
+            effort.damaged += 1;
+            return Ok(true);
+        }
     };
+    if filter.end.is_some_and(|end| header.before.size() >= end) {
+        return Ok(false);
+    }
     let begin = reader.offset();
     let index = if filter.full { None } else { store.read(&index_name(number), 1 << 30)? };
     let index = index.and_then(|bytes| Index::parse(&bytes, &header.link));
@@ -119,11 +181,21 @@ fn segment(
     for (from, to) in ranges {
         reader = Reader::new(store.reader(&name)?, &name, from).ending(to);
         while let Some((_, frame)) = reader.frame()? {
-            let Ok(record) = frame.and_then(|frame| frame.record()) else {
-                effort.damaged += 1;
-                break;
+            let record = match frame.and_then(|frame| frame.record()) {
+                Ok(record) => record,
+                Err(FrameError::Short { .. }) if last && to == u64::MAX => {
+                    effort.growing = true;
+                    break;
+                }
+                Err(_) => {
+                    effort.damaged += 1;
+                    break;
+                }
             };
             effort.read += 1;
+            if filter.end.is_some_and(|end| record.index >= end) {
+                return Ok(false);
+            }
             if filter.matches(&record) {
                 effort.found += 1;
                 if !each(record) {

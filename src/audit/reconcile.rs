@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::entry::{Entry, Facility, Kind, Record, Side, Who};
+use super::entry::{Entry, Facility, Form, Kind, Record, Side, Who};
 use super::hash::Hash;
 use super::query::{Filter, query};
 use super::store::{Store, StoreError};
@@ -121,13 +121,14 @@ struct Says {
     hash: Hash,
     method: u32,
     length: u64,
-    descriptors: u16,
+    descriptors: u8,
+    form: Form,
 }
 
 impl Says {
     fn of(entry: &Entry) -> Self {
-        let Entry { hash, method, length, descriptors, .. } = *entry;
-        Self { hash, method, length, descriptors }
+        let Entry { hash, method, length, descriptors, form, .. } = *entry;
+        Self { hash, method, length, descriptors, form }
     }
 }
 

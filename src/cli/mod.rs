@@ -4,6 +4,7 @@
 //! that gave up); 2 wrong usage; 3 the system refused. Results go to standard output, errors to
 //! standard error.
 
+mod audit;
 mod can;
 mod check;
 mod diff;
@@ -49,6 +50,8 @@ enum Verb {
     Export(export::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
+    /// Ask an audit log who said what to whom
+    Audit(audit::Args),
 }
 
 /// Runs the verb that the command line names.
@@ -66,5 +69,6 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Audit(args) => audit::run(&args),
     }
 }

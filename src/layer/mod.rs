@@ -1,5 +1,6 @@
 //! What a layer's code sees: its name, and what its policy grants it, by name.
 
+pub(crate) mod auditor;
 pub(crate) mod enter;
 mod exec;
 mod facilities;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<Broker>,
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
+    /// Rings of reports that came and that the auditor has not taken up.
+    pub(crate) reports: Mutex<Vec<auditor::Arrival>>,
 }
 
 /// Whether the supervisor has asked this layer to finish.

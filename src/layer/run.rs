@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::auditor::Arrival;
 use super::inbox::Heard;
 use super::{Layer, Shared};
 use crate::ident::Name;
@@ -164,6 +165,10 @@ impl Shared {
                 if let Some(fd) = self.take_queue_part(kind, number, part, fd)? {
                     self.objects.keep(kind, number, part, fd);
                 }
+            }
+            Heard::Message(ToLayer::Reports { ring, reporter, bytes }, Some(fd)) => {
+                let arrival = Arrival { ring, reporter, bytes, fd };
+                self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
             }
             Heard::Message(ToLayer::Answer { request, answer }, fd) => {
                 self.broker.answered(request, answer, fd);

@@ -1,5 +1,6 @@
 //! The checker: a document in, a plan out, or every mistake of the document.
 
+mod audit;
 mod broker;
 mod ceiling;
 mod channel;
@@ -149,6 +150,7 @@ fn follows_from_absence(code: Code) -> bool {
             | Code::UnknownPipe
             | Code::UnknownObject
             | Code::NobodyOpens
+            | Code::NoKey
     )
 }
 
@@ -163,9 +165,12 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     let facilities = facilities(document, &layers, out);
     let never = never::all(document, &layers, out);
     paths::all(document, out);
+    audit::reach(document, out);
     order::calls(document, out);
     useless::nobody_opens(document, out);
-    let mut plan = Plan { name: daemon?, layers: confined, channels, files, facilities, never };
+    let audit = audit::plan(document, out);
+    let mut plan =
+        Plan { name: daemon?, layers: confined, channels, files, facilities, audit, never };
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,6 +1,6 @@
 //! The policy as a whole, `[[never]]`, and the ceiling.
 
-use super::{Kind, Table, facility, layer, link, required, said, value};
+use super::{Kind, Table, audit, facility, layer, link, required, said, value};
 
 pub(super) const POLICY: Table = Table {
     name: "policy",
@@ -73,6 +73,13 @@ pub(super) const POLICY: Table = Table {
             Kind::Tables(&facility::MAPPED_FILE),
             "none",
             "Files that layers map into memory.",
+            "",
+        ),
+        said(
+            "audit",
+            Kind::Table(&audit::AUDIT),
+            "no log is demanded",
+            "That there must be an audit log, and how it is kept.",
             "",
         ),
         said(

@@ -50,6 +50,9 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// The most copies of one layer.
     pub const MAX_INSTANCES: u16 = 64;
+    /// How the names of the framework's own layers begin, and no policy's: the auditor's, and the
+    /// witness's.
+    pub const RESERVED: &str = "cofferdam-";
 }
 
 /// What runs in a layer.

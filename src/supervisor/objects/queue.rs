@@ -349,6 +349,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_is_never_empty_keeps_every_key_that_it_may_need() {
+        use crate::policy::plan::Audit;
         let name = |text| Name::new(text).unwrap();
         let mut queue = Queue::make(&QueuePlan {
             name: name("jobs"),
@@ -358,6 +359,7 @@ mod tests {
             max: 8,
             priorities: 1,
             on_full: OnFull::Reject,
+            audit: Audit::Digest,
         })
         .unwrap();
         let lane = &queue.lanes[0];
