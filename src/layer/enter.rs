@@ -100,6 +100,8 @@ fn finish(result: &LayerResult) -> ExitCode {
 }
 
 fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (Inbox, String)> {
+    #[cfg(target_env = "gnu")]
+    crate::sys::process::bound_heaps();
     // Before the filter is there: it allows no more memory of this kind.
     let pages = slice.share.queues.iter().map(|_| SecretPage::new().map(|(page, _)| page));
     let pages = match pages.collect::<io::Result<Vec<_>>>() {
@@ -219,6 +221,7 @@ fn shared(
         receipt,
         settings: slice.settings,
         inbox,
+        attending: Mutex::default(),
         channels,
         channel_names,
         queues,
