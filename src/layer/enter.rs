@@ -235,6 +235,7 @@ fn shared(
         broker,
         maps: Maps::default(),
         stop: Stop::default(),
+        desk: desk.clone(),
         reports: Mutex::default(),
     }
 }

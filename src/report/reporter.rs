@@ -99,6 +99,12 @@ impl Reporter {
         Pending { reporter: self, state, what, message: message.len(), extra, reported }
     }
 
+    /// Writes over a part of the ring, for tests of layers that lie.
+    #[cfg(feature = "testing")]
+    pub(super) fn scribble(&self, at: usize, bytes: &[u8]) {
+        self.memory.copy_in(at, bytes);
+    }
+
     /// Whether there is room for a report of `length` bytes, behind what must be said of losses
     /// before.
     fn reserve(&self, state: &mut State, length: usize) -> bool {
