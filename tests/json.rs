@@ -135,7 +135,7 @@ fn diff_is_as_documented() {
             ),
             (
                 "[layer.keeper]",
-                "[layer.spare]\nrun = \"spare\"\nsyscalls = [\"@core\"]\n\n[layer.keeper]",
+                "[audit]\n\n[layer.spare]\nrun = \"spare\"\nsyscalls = [\"@core\"]\n\n[layer.keeper]",
             ),
         ],
     );

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::plan::{Audit, AuditPlan, ChannelPlan, Direction, FilePlan, Plan, Rate, Transport};
 use super::value::show_size;
+use crate::ident::hex;
 
 /// What stands for the reasons, which a plan doesn't hold.
 pub const REASON: &str = "printed from a plan, which holds no reasons";
@@ -113,8 +114,7 @@ fn log(audit: &AuditPlan, out: &mut Text) {
     }
     out.line("on-full", quote(audit.on_full.name()));
     if let Some(key) = &audit.payload_key {
-        let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        out.line("payload-key", quote(&digits));
+        out.line("payload-key", quote(&hex(key)));
     }
     out.line("segment", size(audit.segment_bytes));
     out.line("segment-age", duration(audit.segment_age));

@@ -12,16 +12,9 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
     let mut tell = |place: String, what: &str| {
         missing.push(format!("[{place}] {what} is not built yet: take it out to start the daemon"));
     };
-    if plan.audit.demanded {
-        tell("audit".to_owned(), "the log");
-    }
     for channel in &plan.channels {
-        let place = format!("channel.{}", channel.name);
-        if channel.witness {
-            tell(place.clone(), "`witness`: the witness between its ends");
-        }
         if channel.transport == Transport::Ring {
-            tell(place.clone(), "`transport`: the ring");
+            tell(format!("channel.{}", channel.name), "`transport`: the ring");
         }
     }
     missing

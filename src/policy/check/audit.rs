@@ -1,11 +1,12 @@
 //! Checking `[audit]`, and whether what facilities say of it fits together.
 
 use super::within;
-use crate::policy::beneath::touch;
 use crate::policy::code::Code;
-use crate::policy::diagnostic::{Diagnostics, Span};
+use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, AuditText, Document};
-use crate::policy::plan::{Audit, AuditPlan, View};
+use crate::policy::places;
+use crate::policy::plan::{Audit, AuditPlan, Plan};
+use crate::policy::tree::Table;
 use crate::policy::value::{self, show_duration, show_size};
 use crate::seal::{PublicKey, secret};
 
@@ -14,9 +15,6 @@ const KEEP: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// Memory is mapped in pages; 4 KiB is the smallest on every architecture that is built for.
 const PAGE: u64 = 4 << 10;
 
-/// What a layer of `view = "system"` sees; the rest of it are links to these.
-const SYSTEM: [&str; 4] = ["/usr", "/lib", "/bin", "/sbin"];
-
 /// What is recorded of a facility that says this of it.
 pub(super) fn level(text: Option<&At<Audit>>) -> Audit {
     text.map(|text| text.value).unwrap_or_default()
@@ -24,7 +22,7 @@ pub(super) fn level(text: Option<&At<Audit>>) -> Audit {
 
 pub(super) fn plan(document: &Document, out: &mut Diagnostics) -> AuditPlan {
     let default = AuditPlan::default();
-    let demanded = document.audit.is_some() || in_so_many_words(document);
+    let demanded = is_demanded(document);
     witnessed(document, out);
     let Some(text) = &document.audit else {
         no_key(document, None, out);
@@ -62,10 +60,12 @@ pub(super) fn plan(document: &Document, out: &mut Diagnostics) -> AuditPlan {
     }
 }
 
-/// Whether any facility says that it is recorded, or that a witness stands between its ends.
-fn in_so_many_words(document: &Document) -> bool {
+/// Whether the policy asks for a log: by its table, or where a facility says in so many words that
+/// it is recorded, or that a witness stands between its ends.
+pub(super) fn is_demanded(document: &Document) -> bool {
     let witnessed = |it: &Option<At<bool>>| it.as_ref().is_some_and(|yes| yes.value);
-    document.channels.iter().any(|channel| witnessed(&channel.witness))
+    document.audit.is_some()
+        || document.channels.iter().any(|channel| witnessed(&channel.witness))
         || levels(document).any(|level| level.value != Audit::None)
 }
 
@@ -194,32 +194,19 @@ fn ring(text: &AuditText, default: u32, out: &mut Diagnostics) -> u32 {
     u32::try_from(whole).unwrap_or(default)
 }
 
-/// Where a facility that a layer uses lies in, around or at the log's directory.
-pub(super) fn reach(document: &Document, out: &mut Diagnostics) {
+/// Tells what layers are granted in, around or at the log's directory.
+pub(super) fn reach(document: &Document, plan: &Plan, tree: &Table, out: &mut Diagnostics) {
     let directory = document.audit.as_ref().and_then(|audit| audit.directory.as_ref());
     let Some(directory) = directory else { return };
-    for (path, span) in super::paths::granted(document) {
-        if touch(path, &directory.value) {
-            tell(directory, span, "this is granted, and one of the two holds the other", out);
+    for rule in plan.reaching(&directory.value) {
+        let message = "a layer could reach the audit log here";
+        let mistake = out.error(Code::LogInReach, &directory.span, message);
+        mistake.label("only the auditor writes here, and no layer reads");
+        if let Some(span) = places::span(tree, &rule) {
+            mistake.also(&span, "this reaches what is in it, or around it");
         }
+        mistake.help("give the log a directory of its own");
     }
-    if SYSTEM.iter().any(|path| touch(path, &directory.value)) {
-        let seeing = document.layers.iter().find(|layer| match &layer.view {
-            Some(view) => view.value == View::System,
-            None => layer.exec.is_some(),
-        });
-        if let Some(layer) = seeing {
-            let what = "this layer sees the system's programs and libraries";
-            tell(directory, &layer.name.span, what, out);
-        }
-    }
-}
-
-fn tell(directory: &At<String>, span: &Span, what: &str, out: &mut Diagnostics) {
-    out.error(Code::LogInReach, &directory.span, "a layer could reach the audit log here")
-        .label("only the auditor writes here, and no layer reads")
-        .also(span, what)
-        .help("give the log a directory of its own");
 }
 
 #[cfg(test)]

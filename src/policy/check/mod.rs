@@ -165,7 +165,6 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     let facilities = facilities(document, &layers, out);
     let never = never::all(document, &layers, out);
     paths::all(document, out);
-    audit::reach(document, out);
     order::calls(document, out);
     useless::nobody_opens(document, out);
     let audit = audit::plan(document, out);
@@ -176,6 +175,7 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));
     plan.never.sort();
     plan.never.dedup();
+    audit::reach(document, &plan, tree, out);
     // Ways through a plan with mistakes would be ways through another policy.
     if !out.has_errors() {
         never::hold(document, &plan, tree, out);

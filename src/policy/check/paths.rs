@@ -3,35 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::policy::code::Code;
-use crate::policy::diagnostic::{Diagnostics, Span};
-use crate::policy::document::{At, Document, FileText, LayerText};
-use crate::policy::plan::{ConnectAddress, FileRight, ListenAddress};
+use crate::policy::diagnostic::Diagnostics;
+use crate::policy::document::{At, Document, FileText};
+use crate::policy::plan::{FileRight, ListenAddress};
 
 pub(super) fn all(document: &Document, out: &mut Diagnostics) {
     one_grant_a_path(document, out);
     overlaps(&document.files, out);
-}
-
-/// Every path that a layer is granted, whatever for, and where that is written.
-pub(super) fn granted(document: &Document) -> impl Iterator<Item = (&str, &Span)> {
-    let files = document.files.iter().filter_map(|file| file.path.as_ref());
-    let fifos = document.fifos.iter().filter_map(|fifo| fifo.path.as_ref());
-    let mapped = document.mapped_files.iter().filter_map(|file| file.path.as_ref());
-    let plain = files.chain(fifos).chain(mapped).map(|path| (path.value.as_str(), &path.span));
-    plain.chain(document.layers.iter().flat_map(sockets))
-}
-
-/// The paths of a layer's sockets.
-fn sockets(layer: &LayerText) -> impl Iterator<Item = (&str, &Span)> {
-    let listen = layer.listen.iter().filter_map(|socket| match &socket.address.value {
-        ListenAddress::Unix(path) => Some((path.as_str(), &socket.address.span)),
-        _ => None,
-    });
-    let connect = layer.connect.iter().filter_map(|(_, address)| match &address.value {
-        ConnectAddress::Unix(path) => Some((path.as_str(), &address.span)),
-        _ => None,
-    });
-    listen.chain(connect)
 }
 
 /// Two grants on one path: whoever reads one believes to know who may do what.

@@ -149,6 +149,7 @@ pub(super) const CEILING: Keys = of(
         "optional",
         "instances",
         "limits",
+        "audit",
     ],
 );
 

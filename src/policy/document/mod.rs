@@ -281,6 +281,7 @@ pub(crate) struct CeilingText {
     pub(crate) root: Option<At<bool>>,
     pub(crate) instances: Option<At<i128>>,
     pub(crate) limits: LimitsText,
+    pub(crate) audit: Option<At<Audit>>,
     /// The whole table.
     pub(crate) span: Span,
 }

@@ -122,7 +122,7 @@ pub(super) const CEILING: Table = Table {
     header: "[ceiling]",
     meaning: "Of a ceiling file (`--ceiling FILE`), which bounds what any policy on a machine may \
               grant. Such a file holds `cofferdam = 1` and this table. What it doesn't name is \
-              granted to nobody; only numbers are without bound where it names none. A grant above \
+              granted to nobody; only numbers are without bound where it names none, and nothing must be recorded. A grant above \
               it is an error (E0124). In `exec`, `paths`, `listen` and `connect` a `*` stands for \
               any text.",
     keys: &[
@@ -150,5 +150,13 @@ pub(super) const CEILING: Table = Table {
         ),
         said("instances", Kind::Integer(1, 64), "no bound", "Instances of one layer at most.", ""),
         said("limits", Kind::Table(&layer::LIMITS), "no bound", "Limits of one layer at most.", ""),
+        value(
+            "audit",
+            Kind::Word(&["none", "digest"]),
+            "\"none\"",
+            "What is recorded of everything at least. With `digest` a policy without a log is \
+             refused, and so is a facility with `audit = \"none\"`.",
+            "",
+        ),
     ],
 };

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{ConnectAddress, ListenAddress, Plan, View};
+use crate::policy::beneath::touch;
+
 /// How the daemon's audit log is kept. It holds for a log that only the command line asks for too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -67,6 +70,49 @@ impl AuditPlan {
         Duration::from_mins(1)..=Duration::from_hours(365 * 24);
     /// What [`AuditPlan::ring_bytes`] may be: 64 KiB to 64 MiB.
     pub const RINGS: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 20;
+}
+
+impl Plan {
+    /// The rules that let a layer reach what lies in, at or around `directory`, by their paths in
+    /// the policy: `file.logs.path`. A log's directory must have none. The directory is an
+    /// absolute, plain path; links are for whoever opens it to resolve.
+    pub fn reaching(&self, directory: &str) -> Vec<String> {
+        let mut rules = Vec::new();
+        let mut add = |path: &str, rule: String| {
+            if touch(path, directory) {
+                rules.push(rule);
+            }
+        };
+        for layer in &self.layers {
+            let rule = |key: &str| format!("layer.{}{key}", layer.name);
+            if layer.view == View::System {
+                // One line is enough, and it may be that of an unwritten default.
+                if let Some(path) = View::SYSTEM.iter().find(|path| touch(path, directory)) {
+                    add(path, rule(""));
+                }
+            }
+            for socket in &layer.listen {
+                if let ListenAddress::Unix(path) = &socket.address {
+                    add(path, rule(&format!(".listen.{}", socket.name)));
+                }
+            }
+            for socket in &layer.connect {
+                if let ConnectAddress::Unix(path) = &socket.address {
+                    add(path, rule(&format!(".connect.{}", socket.name)));
+                }
+            }
+        }
+        for it in &self.files {
+            add(&it.path, format!("file.{}.path", it.name));
+        }
+        for it in &self.facilities.fifos {
+            add(&it.path, format!("fifo.{}.path", it.name));
+        }
+        for it in &self.facilities.mapped_files {
+            add(&it.path, format!("mapped-file.{}.path", it.name));
+        }
+        rules
+    }
 }
 
 impl Default for AuditPlan {

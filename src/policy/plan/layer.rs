@@ -75,6 +75,11 @@ pub enum View {
     System,
 }
 
+impl View {
+    /// The directories of [`View::System`]; on a machine with merged `/usr` most are links.
+    pub const SYSTEM: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
+}
+
 /// Resource limits of one instance. `None` is the default that [`Limits::default`] documents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
