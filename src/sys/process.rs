@@ -44,11 +44,11 @@ pub fn reset_personality() -> io::Result<()> {
 pub fn settle_malloc() {
     /// As many heaps as glibc makes before it asks.
     const HEAPS: libc::c_int = 8;
-    // SAFETY: takes two numbers; glibc locks its own state.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
     /// Together more than twice the 128 KiB from which on memory is given back, each too small for
     /// a mapping of its own.
     const BLOCKS: [usize; 8] = [64 << 10; 8];
+    // SAFETY: takes two numbers; glibc locks its own state.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
     let give_back = || drop(std::hint::black_box(BLOCKS.map(Vec::<u8>::with_capacity)));
     if let Ok(thread) = std::thread::Builder::new().spawn(give_back) {
         let _ = thread.join();
