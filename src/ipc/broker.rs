@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use rustix::net::SendFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use super::message::Companion;
+use super::message::patience::Patience;
 use crate::mark::reached;
 use crate::wire::broker::{Answer, Ask};
 use crate::wire::control::FromLayer;
@@ -38,8 +39,15 @@ pub struct Broker {
     socket: Arc<OwnedFd>,
     companion: OnceLock<Weak<dyn Companion>>,
     table: Mutex<Table>,
-    permits: Arc<Semaphore>,
-    others: Arc<Semaphore>,
+    permits: Kind,
+    others: Kind,
+}
+
+/// Requests that take about as long as each other.
+#[derive(Debug)]
+struct Kind {
+    slots: Arc<Semaphore>,
+    patience: Patience,
 }
 
 #[derive(Debug, Default)]
@@ -82,9 +90,10 @@ struct Pending<'a> {
 impl Broker {
     /// A broker behind the control socket.
     pub fn new(socket: Arc<OwnedFd>) -> Self {
-        let slots = || Arc::new(Semaphore::new(AT_ONCE));
+        let kind =
+            || Kind { slots: Arc::new(Semaphore::new(AT_ONCE)), patience: Patience::default() };
         let (companion, table) = (OnceLock::new(), Mutex::default());
-        Self { socket, companion, table, permits: slots(), others: slots() }
+        Self { socket, companion, table, permits: kind(), others: kind() }
     }
 
     /// Names who reads the control socket, once.
@@ -96,7 +105,7 @@ impl Broker {
     ///
     /// An error says that the supervisor is gone.
     pub async fn ask(&self, ask: Ask) -> io::Result<Answered> {
-        let slots = Arc::clone(self.slots(&ask));
+        let slots = Arc::clone(&self.kind(&ask).slots);
         let slot = slots.acquire_owned().await.map_err(|_| gone())?;
         let (mut pending, message) = self.begin(ask, slot, None);
         while !self.post(&message)? {
@@ -120,35 +129,43 @@ impl Broker {
 
     fn block(&self, ask: Ask, heeds_stop: bool) -> io::Result<Option<Answered>> {
         let bell = Bell::own()?;
-        let slot = self.slot_blocking(&ask)?;
+        let kind = self.kind(&ask);
+        let slot = self.slot_blocking(kind)?;
         let (mut pending, message) = self.begin(ask, slot, Some(bell.clone()));
         while !self.post(&message)? {
             self.sleep(&bell, PollFlags::IN | PollFlags::OUT)?;
         }
         pending.sent = true;
         reached("broker.ask.sent");
+        let companion = self.companion()?;
+        let found = kind.patience.look(|| {
+            companion.attend_once()?;
+            pending.come()
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let begin = Instant::now();
         loop {
-            match pending.answer.try_recv() {
-                Ok(answered) => return Ok(Some(answered)),
-                Err(oneshot::error::TryRecvError::Closed) => return Err(gone()),
-                Err(oneshot::error::TryRecvError::Empty) => {
-                    if heeds_stop && self.companion()?.is_stopping() {
-                        return Ok(None);
-                    }
-                    self.sleep(&bell, PollFlags::IN)?;
-                }
+            if let Some(answered) = pending.come()? {
+                kind.patience.slept(begin.elapsed());
+                return Ok(Some(answered));
             }
+            if heeds_stop && companion.is_stopping() {
+                return Ok(None);
+            }
+            self.sleep(&bell, PollFlags::IN)?;
         }
     }
 
-    fn slots(&self, ask: &Ask) -> &Arc<Semaphore> {
+    fn kind(&self, ask: &Ask) -> &Kind {
         if matches!(ask, Ask::Acquire { .. }) { &self.permits } else { &self.others }
     }
 
     /// Waits for a slot; only a program whose other threads or tasks ask at the same time does.
-    fn slot_blocking(&self, ask: &Ask) -> io::Result<OwnedSemaphorePermit> {
+    fn slot_blocking(&self, kind: &Kind) -> io::Result<OwnedSemaphorePermit> {
         loop {
-            match Arc::clone(self.slots(ask)).try_acquire_owned() {
+            match Arc::clone(&kind.slots).try_acquire_owned() {
                 Ok(slot) => return Ok(slot),
                 Err(TryAcquireError::Closed) => return Err(gone()),
                 Err(TryAcquireError::NoPermits) => {
@@ -270,6 +287,17 @@ impl Bell {
 
     fn silence(&self) {
         let _ = rustix::io::read(&*self.event, &mut [0; 8]);
+    }
+}
+
+impl Pending<'_> {
+    /// The answer, if it has come.
+    fn come(&mut self) -> io::Result<Option<Answered>> {
+        match self.answer.try_recv() {
+            Ok(answered) => Ok(Some(answered)),
+            Err(oneshot::error::TryRecvError::Empty) => Ok(None),
+            Err(oneshot::error::TryRecvError::Closed) => Err(gone()),
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! How long looking pays.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long it pays to look before sleeping, in microseconds.
 ///
 /// It grows when looking found something, shrinks when it didn't, and comes back when a sleep
 /// turns out to have been shorter than the wake-up costs.
+#[derive(Debug)]
 pub(in crate::ipc) struct Patience(AtomicU32);
 
 impl Patience {
@@ -20,6 +21,26 @@ impl Patience {
     pub(in crate::ipc) fn budget(&self) -> Option<Duration> {
         let micros = self.0.load(Ordering::Relaxed);
         (micros >= Self::LEAST).then(|| Duration::from_micros(micros.into()))
+    }
+
+    /// Tries again and again for as long as it pays, giving the processor away in between.
+    pub(in crate::ipc) fn look<R, E>(
+        &self,
+        mut attempt: impl FnMut() -> Result<Option<R>, E>,
+    ) -> Result<Option<R>, E> {
+        let Some(budget) = self.budget() else { return Ok(None) };
+        let begin = Instant::now();
+        loop {
+            std::thread::yield_now();
+            if let Some(result) = attempt()? {
+                self.paid();
+                return Ok(Some(result));
+            }
+            if begin.elapsed() >= budget {
+                self.wasted();
+                return Ok(None);
+            }
+        }
     }
 
     pub(in crate::ipc) fn paid(&self) {

@@ -82,7 +82,7 @@ impl Shared {
         }
         // Looking holds up the other tasks, so only for what comes by itself.
         if what == For::Message
-            && let Some(result) = self.look(&mut attempt)?
+            && let Some(result) = self.patience.look(&mut attempt)?
         {
             return Ok(result);
         }
@@ -111,9 +111,11 @@ impl Shared {
             return Ok(Some(result));
         }
         let found = match what {
-            For::Message => self.look(&mut attempt)?,
+            For::Message => self.patience.look(&mut attempt)?,
             // Trying seals the message each time; asking is cheaper.
-            For::Room => self.look(|| if has_room(lanes)? { attempt() } else { Ok(None) })?,
+            For::Room => {
+                self.patience.look(|| if has_room(lanes)? { attempt() } else { Ok(None) })?
+            }
         };
         if found.is_some() {
             return Ok(found);
@@ -136,26 +138,6 @@ impl Shared {
                 return Err(QueueError::Stopping);
             }
             sleep(lanes, what, companion.as_deref(), rest)?;
-        }
-    }
-
-    /// Tries again and again for a bounded while, giving the processor away in between.
-    fn look<R>(
-        &self,
-        mut attempt: impl FnMut() -> Result<Option<R>, QueueError>,
-    ) -> Result<Option<R>, QueueError> {
-        let Some(budget) = self.patience.budget() else { return Ok(None) };
-        let begin = Instant::now();
-        loop {
-            std::thread::yield_now();
-            if let Some(result) = attempt()? {
-                self.patience.paid();
-                return Ok(Some(result));
-            }
-            if begin.elapsed() >= budget {
-                self.patience.wasted();
-                return Ok(None);
-            }
         }
     }
 }
