@@ -223,7 +223,7 @@ impl Mapping {
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at / WORD)) }
     }
 
-    fn low_half(&self, at: usize) -> *const u32 {
+    pub(super) fn low_half(&self, at: usize) -> *const u32 {
         let word = std::ptr::from_ref(self.word(at)).cast::<u32>();
         if cfg!(target_endian = "big") { word.wrapping_add(1) } else { word }
     }

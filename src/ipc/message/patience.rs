@@ -18,7 +18,7 @@ impl Patience {
     /// A sleep shorter than this was mostly the waking up.
     const SHORT: Duration = Duration::from_micros(200);
 
-    pub(in crate::ipc) fn budget(&self) -> Option<Duration> {
+    fn budget(&self) -> Option<Duration> {
         let micros = self.0.load(Ordering::Relaxed);
         (micros >= Self::LEAST).then(|| Duration::from_micros(micros.into()))
     }
@@ -32,22 +32,29 @@ impl Patience {
         let begin = Instant::now();
         loop {
             std::thread::yield_now();
-            if let Some(result) = attempt()? {
-                self.paid();
+            let found = attempt()?;
+            let time = begin.elapsed();
+            if let Some(result) = found {
+                // Others want the processor: who sleeps gets it back sooner than who gives it away.
+                if time > Self::SHORT {
+                    self.wasted();
+                } else {
+                    self.paid();
+                }
                 return Ok(Some(result));
             }
-            if begin.elapsed() >= budget {
+            if time >= budget {
                 self.wasted();
                 return Ok(None);
             }
         }
     }
 
-    pub(in crate::ipc) fn paid(&self) {
+    fn paid(&self) {
         self.0.store(Self::MOST, Ordering::Relaxed);
     }
 
-    pub(in crate::ipc) fn wasted(&self) {
+    fn wasted(&self) {
         self.0.store(self.0.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
     }
 

@@ -18,6 +18,7 @@ mod ring;
 mod slots;
 mod stream;
 mod wait;
+mod watch;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};

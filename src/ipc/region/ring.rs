@@ -11,8 +11,6 @@
 //! telling and looking on both sides), so no wake-up is lost, and while nobody sleeps, nobody makes
 //! a system call.
 
-use std::time::Duration;
-
 use super::cells::Cells;
 use crate::mark::reached;
 use crate::sys::mapping::WORD;
@@ -28,8 +26,10 @@ pub const AT_CONSUMER: usize = 16;
 // Each on a cache line of its own.
 const AT_WRITTEN: usize = 64;
 const AT_READ: usize = 128;
-const AT_PRODUCER_SLEEPS: usize = 192;
-const AT_CONSUMER_SLEEPS: usize = 256;
+/// Where the producer says that it sleeps.
+pub const AT_PRODUCER_SLEEPS: usize = 192;
+/// Where the consumer says that it sleeps.
+pub const AT_CONSUMER_SLEEPS: usize = 256;
 const HEAD: usize = 320;
 
 /// Why an end stops believing the other.
@@ -134,18 +134,20 @@ impl Producer {
         Ok(true)
     }
 
-    /// Sleeps for a while at most, unless the consumer has read meanwhile.
-    pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
+    /// Says that it is about to sleep while the word at [`AT_PRODUCER_SLEEPS`] is 1, and looks once
+    /// more: false if the consumer has read meanwhile, and then that is taken back.
+    pub fn settle(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
         cells.store(AT_PRODUCER_SLEEPS, 1);
         cells.barrier();
         let before = self.read;
-        self.look(cells)?;
-        if self.read == before {
+        let looked = self.look(cells);
+        let sleeps = looked.is_ok() && self.read == before;
+        if sleeps {
             reached("region.send.sleeping");
-            cells.wait(AT_PRODUCER_SLEEPS, 1, time);
+        } else {
+            cells.store(AT_PRODUCER_SLEEPS, 0);
         }
-        cells.store(AT_PRODUCER_SLEEPS, 0);
-        Ok(())
+        looked.map(|()| sleeps)
     }
 
     fn free(&self) -> u64 {
@@ -222,17 +224,19 @@ impl Consumer {
         Ok(())
     }
 
-    /// Sleeps for a while at most, unless the producer has written meanwhile.
-    pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
+    /// Says that it is about to sleep while the word at [`AT_CONSUMER_SLEEPS`] is 1, and looks once
+    /// more: false if the producer has written meanwhile, and then that is taken back.
+    pub fn settle(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
         cells.store(AT_CONSUMER_SLEEPS, 1);
         cells.barrier();
-        self.look(cells)?;
-        if self.written == self.read.position {
+        let looked = self.look(cells);
+        let sleeps = looked.is_ok() && self.written == self.read.position;
+        if sleeps {
             reached("region.receive.sleeping");
-            cells.wait(AT_CONSUMER_SLEEPS, 1, time);
+        } else {
+            cells.store(AT_CONSUMER_SLEEPS, 0);
         }
-        cells.store(AT_CONSUMER_SLEEPS, 0);
-        Ok(())
+        looked.map(|()| sleeps)
     }
 
     fn move_to(&mut self, cells: &impl Cells, place: Place) {
