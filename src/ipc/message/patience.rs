@@ -3,12 +3,18 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long it pays to look before sleeping, in microseconds.
+/// How long it pays to look before sleeping.
 ///
 /// It grows when looking found something, shrinks when it didn't, and comes back when a sleep
-/// turns out to have been shorter than the wake-up costs.
+/// turns out to have been shorter than the wake-up costs. Where others want the processor too,
+/// who gives it away is later than who sleeps: then it doesn't look for some time.
 #[derive(Debug)]
-pub(in crate::ipc) struct Patience(AtomicU32);
+pub(in crate::ipc) struct Patience {
+    /// In microseconds.
+    budget: AtomicU32,
+    /// So many times it doesn't look.
+    rest: AtomicU32,
+}
 
 impl Patience {
     /// The longest look. Waking an idle processor costs some 60 µs; past that, sleep is cheaper.
@@ -17,11 +23,11 @@ impl Patience {
     const LEAST: u32 = 4;
     /// A sleep shorter than this was mostly the waking up.
     const SHORT: Duration = Duration::from_micros(200);
-
-    fn budget(&self) -> Option<Duration> {
-        let micros = self.0.load(Ordering::Relaxed);
-        (micros >= Self::LEAST).then(|| Duration::from_micros(micros.into()))
-    }
+    /// Giving the processor away for longer than this says that others keep it for their whole
+    /// turn, which is some milliseconds.
+    const CROWDED: Duration = Duration::from_micros(500);
+    /// Waits without a look after that, so that one such turn is little among them.
+    const REST: u32 = 256;
 
     /// Tries again and again for as long as it pays, giving the processor away in between.
     pub(in crate::ipc) fn look<R, E>(
@@ -34,40 +40,69 @@ impl Patience {
             std::thread::yield_now();
             let found = attempt()?;
             let time = begin.elapsed();
-            if let Some(result) = found {
-                // Others want the processor: who sleeps gets it back sooner than who gives it away.
-                if time > Self::SHORT {
-                    self.wasted();
-                } else {
-                    self.paid();
-                }
-                return Ok(Some(result));
+            if time >= Self::CROWDED {
+                self.rest.store(Self::REST, Ordering::Relaxed);
+                return Ok(found);
+            }
+            if found.is_some() {
+                self.budget.store(Self::MOST, Ordering::Relaxed);
+                return Ok(found);
             }
             if time >= budget {
-                self.wasted();
+                self.budget.store(self.budget.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
                 return Ok(None);
             }
         }
     }
 
-    fn paid(&self) {
-        self.0.store(Self::MOST, Ordering::Relaxed);
+    fn budget(&self) -> Option<Duration> {
+        let rest = self.rest.load(Ordering::Relaxed);
+        if rest > 0 {
+            // Threads that come at once may count one rest for two.
+            self.rest.store(rest - 1, Ordering::Relaxed);
+            return None;
+        }
+        let micros = self.budget.load(Ordering::Relaxed);
+        (micros >= Self::LEAST).then(|| Duration::from_micros(micros.into()))
     }
 
-    fn wasted(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
-    }
-
+    /// It has slept, for so long.
     pub(in crate::ipc) fn slept(&self, time: Duration) {
         if time < Self::SHORT {
-            let more = self.0.load(Ordering::Relaxed) * 2 + Self::LEAST;
-            self.0.store(more.min(Self::MOST), Ordering::Relaxed);
+            let more = self.budget.load(Ordering::Relaxed) * 2 + Self::LEAST;
+            self.budget.store(more.min(Self::MOST), Ordering::Relaxed);
         }
     }
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self(AtomicU32::new(Self::MOST))
+        Self { budget: AtomicU32::new(Self::MOST), rest: AtomicU32::new(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_the_processor_crowded_rests_from_looking() {
+        let patience = Patience::default();
+        let mut attempts = 0;
+        let mut look = |time: Duration| {
+            let before = attempts;
+            let found = patience.look(|| {
+                attempts += 1;
+                std::thread::sleep(time);
+                Ok::<_, ()>(None::<()>)
+            });
+            assert_eq!(found, Ok(None));
+            attempts > before
+        };
+        assert!(look(Patience::CROWDED));
+        for _ in 0..Patience::REST {
+            assert!(!look(Duration::ZERO));
+        }
+        assert!(look(Duration::ZERO));
     }
 }
