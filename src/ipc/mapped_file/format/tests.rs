@@ -3,7 +3,6 @@
 #![allow(clippy::cast_possible_truncation, reason = "patterns and chance")]
 
 use std::cell::RefCell;
-use std::time::Duration;
 
 use super::*;
 

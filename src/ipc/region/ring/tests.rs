@@ -21,6 +21,15 @@ impl Model {
         let words = (0..bytes / WORD).map(|_| AtomicU64::new(0)).collect();
         Self(words, AtomicU64::new(0))
     }
+
+    /// As the kernel: it doesn't return before it is woken. (That the word has changed already is no
+    /// way out here, so the model is stricter than a futex.)
+    fn sleep(&self, at: usize) {
+        while self.1.load(Ordering::Acquire) == 0 {
+            thread::yield_now();
+        }
+        self.store(at, 0);
+    }
 }
 
 impl Cells for Model {
