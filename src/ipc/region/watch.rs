@@ -153,13 +153,11 @@ impl Watcher {
                 let memory = &region.0.memory;
                 words.push(Word { memory, at: spot.at, expected: spot.expected });
             }
-            let woken = match futex::wait_any(&self.changes, changes, &words) {
-                Ok(place) => place.and_then(|place| held.get(place)).map(|(id, ..)| *id),
-                Err(_) => {
-                    self.refused.store(true, Ordering::SeqCst);
-                    return self.ring(|_| true);
-                }
+            let Ok(place) = futex::wait_any(&self.changes, changes, &words) else {
+                self.refused.store(true, Ordering::SeqCst);
+                return self.ring(|_| true);
             };
+            let woken = place.and_then(|place| held.get(place)).map(|(id, ..)| *id);
             self.ring(|waiter| Some(waiter.id) == woken || waiter.has_changed());
         }
     }
