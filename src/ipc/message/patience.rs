@@ -14,6 +14,8 @@ pub(in crate::ipc) struct Patience {
     budget: AtomicU32,
     /// So many times it doesn't look.
     rest: AtomicU32,
+    /// How many times it won't when it finds the processor crowded once more.
+    next_rest: AtomicU32,
 }
 
 impl Patience {
@@ -26,8 +28,10 @@ impl Patience {
     /// Giving the processor away for longer than this says that others keep it for their whole
     /// turn, which is some milliseconds.
     const CROWDED: Duration = Duration::from_micros(500);
-    /// Waits without a look after that, so that one such turn is little among them.
+    /// Waits without a look after that; each time twice as many, so that such turns are little among
+    /// them however long they are, up to some seconds' worth of waits.
     const REST: u32 = 256;
+    const LONGEST_REST: u32 = 1 << 16;
 
     /// Tries again and again for as long as it pays, giving the processor away in between.
     pub(in crate::ipc) fn look<R, E>(
@@ -41,11 +45,14 @@ impl Patience {
             let found = attempt()?;
             let time = begin.elapsed();
             if time >= Self::CROWDED {
-                self.rest.store(Self::REST, Ordering::Relaxed);
+                let rest = self.next_rest.load(Ordering::Relaxed);
+                self.rest.store(rest, Ordering::Relaxed);
+                self.next_rest.store((rest * 2).min(Self::LONGEST_REST), Ordering::Relaxed);
                 return Ok(found);
             }
             if found.is_some() {
                 self.budget.store(Self::MOST, Ordering::Relaxed);
+                self.next_rest.store(Self::REST, Ordering::Relaxed);
                 return Ok(found);
             }
             if time >= budget {
@@ -77,7 +84,11 @@ impl Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { budget: AtomicU32::new(Self::MOST), rest: AtomicU32::new(0) }
+        Self {
+            budget: AtomicU32::new(Self::MOST),
+            rest: AtomicU32::new(0),
+            next_rest: AtomicU32::new(Self::REST),
+        }
     }
 }
 
@@ -99,9 +110,11 @@ mod tests {
             assert_eq!(found, Ok(None));
             attempts > before
         };
-        assert!(look(Patience::CROWDED));
-        for _ in 0..Patience::REST {
-            assert!(!look(Duration::ZERO));
+        for rest in [Patience::REST, 2 * Patience::REST] {
+            assert!(look(Patience::CROWDED));
+            for _ in 0..rest {
+                assert!(!look(Duration::ZERO));
+            }
         }
         assert!(look(Duration::ZERO));
     }

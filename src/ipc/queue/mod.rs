@@ -301,12 +301,12 @@ impl Shared {
     }
 
     /// Seals a message and hands it to the kernel; `None` if there is no room. The number that it
-    /// was sealed with stands in `sealed`: the next attempt at the same message sends what is there.
+    /// was sealed with stands in `number`: the next attempt at the same message sends what is there.
     fn try_send(
         &self,
         body: &[u8],
         priority: u8,
-        sealed: &mut Option<u64>,
+        number: &mut Option<u64>,
     ) -> Result<Option<Sent>, QueueError> {
         self.listen()?;
         let mut sending = lock(&self.sending);
@@ -315,7 +315,7 @@ impl Shared {
             return Err(QueueError::NotASender { queue: self.spec.plan.name.clone() });
         };
         reached("queue.send.begun");
-        let message = sealer.seal(&self.spec, &self.keys, body, priority, sealed)?;
+        let message = sealer.seal(&self.spec, &self.keys, body, priority, number)?;
         reached("queue.send.sealed");
         let sent = mqueue::send(&*lane.fd, message, priority.into())
             .map_err(|error| QueueError::System { what: "mq_timedsend", error })?;
