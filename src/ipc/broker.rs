@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
@@ -17,7 +17,6 @@ use rustix::net::SendFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use super::message::Companion;
-use super::message::patience::Patience;
 use crate::mark::reached;
 use crate::wire::broker::{Answer, Ask};
 use crate::wire::control::FromLayer;
@@ -39,15 +38,8 @@ pub struct Broker {
     socket: Arc<OwnedFd>,
     companion: OnceLock<Weak<dyn Companion>>,
     table: Mutex<Table>,
-    permits: Kind,
-    others: Kind,
-}
-
-/// Requests that take about as long as each other.
-#[derive(Debug)]
-struct Kind {
-    slots: Arc<Semaphore>,
-    patience: Patience,
+    permits: Arc<Semaphore>,
+    others: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -90,10 +82,9 @@ struct Pending<'a> {
 impl Broker {
     /// A broker behind the control socket.
     pub fn new(socket: Arc<OwnedFd>) -> Self {
-        let kind =
-            || Kind { slots: Arc::new(Semaphore::new(AT_ONCE)), patience: Patience::default() };
+        let slots = || Arc::new(Semaphore::new(AT_ONCE));
         let (companion, table) = (OnceLock::new(), Mutex::default());
-        Self { socket, companion, table, permits: kind(), others: kind() }
+        Self { socket, companion, table, permits: slots(), others: slots() }
     }
 
     /// Names who reads the control socket, once.
@@ -105,7 +96,7 @@ impl Broker {
     ///
     /// An error says that the supervisor is gone.
     pub async fn ask(&self, ask: Ask) -> io::Result<Answered> {
-        let slots = Arc::clone(&self.kind(&ask).slots);
+        let slots = Arc::clone(self.slots(&ask));
         let slot = slots.acquire_owned().await.map_err(|_| gone())?;
         let (mut pending, message) = self.begin(ask, slot, None);
         while !self.post(&message)? {
@@ -129,43 +120,35 @@ impl Broker {
 
     fn block(&self, ask: Ask, heeds_stop: bool) -> io::Result<Option<Answered>> {
         let bell = Bell::own()?;
-        let kind = self.kind(&ask);
-        let slot = self.slot_blocking(kind)?;
+        let slot = self.slot_blocking(&ask)?;
         let (mut pending, message) = self.begin(ask, slot, Some(bell.clone()));
         while !self.post(&message)? {
             self.sleep(&bell, PollFlags::IN | PollFlags::OUT)?;
         }
         pending.sent = true;
         reached("broker.ask.sent");
-        let companion = self.companion()?;
-        let found = kind.patience.look(|| {
-            companion.attend_once()?;
-            pending.come()
-        })?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        let begin = Instant::now();
         loop {
-            if let Some(answered) = pending.come()? {
-                kind.patience.slept(begin.elapsed());
-                return Ok(Some(answered));
+            match pending.answer.try_recv() {
+                Ok(answered) => return Ok(Some(answered)),
+                Err(oneshot::error::TryRecvError::Closed) => return Err(gone()),
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    if heeds_stop && self.companion()?.is_stopping() {
+                        return Ok(None);
+                    }
+                    self.sleep(&bell, PollFlags::IN)?;
+                }
             }
-            if heeds_stop && companion.is_stopping() {
-                return Ok(None);
-            }
-            self.sleep(&bell, PollFlags::IN)?;
         }
     }
 
-    fn kind(&self, ask: &Ask) -> &Kind {
+    fn slots(&self, ask: &Ask) -> &Arc<Semaphore> {
         if matches!(ask, Ask::Acquire { .. }) { &self.permits } else { &self.others }
     }
 
     /// Waits for a slot; only a program whose other threads or tasks ask at the same time does.
-    fn slot_blocking(&self, kind: &Kind) -> io::Result<OwnedSemaphorePermit> {
+    fn slot_blocking(&self, ask: &Ask) -> io::Result<OwnedSemaphorePermit> {
         loop {
-            match Arc::clone(&kind.slots).try_acquire_owned() {
+            match Arc::clone(self.slots(ask)).try_acquire_owned() {
                 Ok(slot) => return Ok(slot),
                 Err(TryAcquireError::Closed) => return Err(gone()),
                 Err(TryAcquireError::NoPermits) => {
@@ -287,17 +270,6 @@ impl Bell {
 
     fn silence(&self) {
         let _ = rustix::io::read(&*self.event, &mut [0; 8]);
-    }
-}
-
-impl Pending<'_> {
-    /// The answer, if it has come.
-    fn come(&mut self) -> io::Result<Option<Answered>> {
-        match self.answer.try_recv() {
-            Ok(answered) => Ok(Some(answered)),
-            Err(oneshot::error::TryRecvError::Empty) => Ok(None),
-            Err(oneshot::error::TryRecvError::Closed) => Err(gone()),
-        }
     }
 }
 

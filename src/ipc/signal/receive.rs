@@ -19,7 +19,6 @@ use tokio::io::unix::AsyncFd;
 use super::slots;
 use crate::ident::Name;
 use crate::ipc::message::Companion;
-use crate::ipc::message::patience::Patience;
 use crate::mark::reached;
 use crate::policy::plan::SignalPlan;
 use crate::policy::signal::signal_name;
@@ -74,7 +73,6 @@ pub(crate) struct Inflow {
     counts: Arc<OwnedFd>,
     slots: Vec<Slot>,
     state: Mutex<State>,
-    patience: Patience,
 }
 
 #[derive(Debug)]
@@ -111,8 +109,7 @@ impl Inflow {
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let descriptor = SignalFd::with_flags(&set, flags)?;
         let state = State { seen: vec![0; slots.len()], ready: VecDeque::new() };
-        let (state, patience) = (Mutex::new(state), Patience::default());
-        Ok(Self { descriptor, counts, slots, state, patience })
+        Ok(Self { descriptor, counts, slots, state: Mutex::new(state) })
     }
 
     /// The next signal, if one has come.
@@ -147,24 +144,16 @@ impl Inflow {
         }
     }
 
-    /// The same, looking for a while.
-    fn look(&self) -> io::Result<Option<Signal>> {
-        match self.take()? {
-            None => self.patience.look(|| self.take()),
-            found => Ok(found),
-        }
-    }
-
     /// The counts as they are now. While the supervisor writes one, some of its bytes may be old
     /// and some new; where that matters, its lowest byte is about to wrap or just has.
     fn counts(&self, seen: &[u64]) -> io::Result<Vec<u64>> {
-        let mut counts = self.read_counts()?;
+        let mut counts = self.look()?;
         for _ in 0..LOOKS {
             let wraps = |(now, seen): (&u64, &u64)| now != seen && matches!(now & 0xff, 0 | 0xff);
             if !counts.iter().zip(seen).any(wraps) {
                 break;
             }
-            let again = self.read_counts()?;
+            let again = self.look()?;
             if std::mem::replace(&mut counts, again.clone()) == again {
                 break;
             }
@@ -172,7 +161,7 @@ impl Inflow {
         Ok(counts)
     }
 
-    fn read_counts(&self) -> io::Result<Vec<u64>> {
+    fn look(&self) -> io::Result<Vec<u64>> {
         let mut bytes = vec![0; 8 * self.slots.len()];
         if rustix::io::pread(&self.counts, &mut *bytes, 0)? != bytes.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -215,13 +204,8 @@ impl Signals {
         // A time limit that lies beyond what the clock can tell is none.
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
         let gone = || io::Error::other("the supervisor is gone");
-        if let Some(signal) = self.shared.look()? {
-            return Ok(signal);
-        }
-        let begin = Instant::now();
         loop {
             if let Some(signal) = self.shared.take()? {
-                self.shared.patience.slept(begin.elapsed());
                 return Ok(signal);
             }
             let companion = self.companion.upgrade().ok_or_else(gone)?;
