@@ -56,8 +56,9 @@ pub(crate) fn forger(layer: Layer) -> Outcome {
 }
 
 fn hidden() {
+    // Of what it says itself nothing is believed; of what it hears, only the other end tells.
     let alarms = caught("silent", "", "the receiver doesn't report it");
-    assert!(alarms.iter().all(|alarm| alarm.contains("channel.c")), "{alarms:?}");
+    assert!(alarms.iter().any(|alarm| alarm.contains("not believed any more")), "{alarms:?}");
 }
 
 /// Overwrites its reports, so that the auditor never sees that it got anything.

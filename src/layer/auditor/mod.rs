@@ -94,8 +94,8 @@ fn run(layer: Layer) -> Result<(), String> {
     let opened = Auditor::open(&layer, orders);
     let mut auditor = opened.map_err(|error| {
         let text = format!("the audit log can't be opened: {error}");
-        let _ = layer.0.inbox.say(&FromLayer::Log { halt: true, text: text.clone() });
-        text
+        let _ = layer.0.inbox.say(&FromLayer::Log { halt: true, text });
+        "there is no log to write".to_owned()
     })?;
     auditor.serve().map_err(|error| error.to_string())?;
     auditor.log.close(now()).map(drop).map_err(|error| error.to_string())

@@ -5,9 +5,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
+use crate::audit::Store;
 use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::NAME;
 use crate::layer::auditor::orders::Orders;
@@ -20,6 +22,9 @@ const POLICY: &str = include_str!("auditor.toml");
 /// The least bytes of a ring that payloads go through: a record of the largest size, sealed, and
 /// what is said of it.
 const LEAST_FOR_PAYLOADS: u32 = 256 << 10;
+
+/// How long the auditor of a supervisor that was killed may take to write down what was left.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the log can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +164,20 @@ fn make_directory(path: &Path) -> Result<PathBuf, BeginError> {
     let foreign = names(&dir).map_err(failed)?.into_iter().find(|name| !is_of_a_log(name));
     match foreign {
         Some(name) => Err(BeginError::Used(path, name)),
-        None => Ok(path),
+        None => {
+            let_go_of(dir);
+            Ok(path)
+        }
+    }
+}
+
+/// Waits a moment while somebody holds the log: the auditor of a supervisor that was killed is
+/// about to write down what was left, and what this daemon's start clears away would end it.
+fn let_go_of(dir: File) {
+    let store = Store::from_fd(dir.into());
+    let until = Instant::now() + LAST_WORDS;
+    while store.is_held() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
