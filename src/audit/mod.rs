@@ -16,7 +16,7 @@
 //! | [`store`] | the file system: every system call of this module |
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
 //! | [`index`], [`query`] | finding records among gigabytes |
-//! | [`verify`], [`prove`], [`redact`], [`reconcile`] | questions to a log |
+//! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`] | questions to a log |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
 
@@ -40,6 +40,7 @@ pub mod segment;
 pub mod store;
 pub mod tables;
 pub mod tree;
+pub mod usage;
 pub mod verify;
 
 pub use entry::{Entry, Moment, Record};

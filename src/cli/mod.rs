@@ -15,6 +15,7 @@ mod graph;
 mod read;
 mod run;
 mod schema;
+mod unified;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ pub(super) mod line;
 pub(super) mod names;
 mod query;
 pub(super) mod time;
+mod unused;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,12 +33,15 @@ pub struct Args {
 enum Verb {
     /// List the records that are asked for, out of gigabytes by the index
     Query(query::Args),
+    /// List grants of a policy that no record ever used, and print the policy without them
+    Unused(unused::Args),
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> ExitCode {
     let done = match &args.verb {
         Verb::Query(args) => query::run(args),
+        Verb::Unused(args) => unused::run(args),
     };
     match done {
         Ok(code) => code,
