@@ -89,7 +89,9 @@ impl Index {
         block.edges |= edge_bit(entry.facility, entry.edge);
         block.methods |= bit(entry.method.into());
         if entry.form == Form::Batch {
-            runs::of(entry).iter().for_each(|run| block.methods |= bit(run.method.into()));
+            for run in runs::of(entry) {
+                block.methods |= bit(run.method.into());
+            }
         }
         block.verdicts |= bit(entry.verdict as u64);
     }

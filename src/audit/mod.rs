@@ -15,7 +15,7 @@
 //! | [`note`], [`keys`] | signed checkpoints, and the keys that evolve |
 //! | [`store`] | the file system: every system call of this module |
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
-//! | [`index`], [`query`] | finding records among gigabytes |
+//! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
 //! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`] | questions to a log |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod follow;
 pub mod frame;
 pub mod hash;
 pub mod index;

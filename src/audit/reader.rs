@@ -90,6 +90,13 @@ impl Reader {
         self.given = 0;
     }
 
+    /// Forgets what was read ahead, so that a segment is read on which has grown since.
+    pub fn again(&mut self) {
+        self.skip(0);
+        self.buffer.clear();
+        (self.from, self.end) = (0, false);
+    }
+
     /// Goes behind a damaged frame as far as its own head says, if a whole one follows there or the
     /// segment ends there. Says whether it did.
     pub fn skip_frame(&mut self) -> Result<bool, StoreError> {

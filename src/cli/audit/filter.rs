@@ -115,12 +115,7 @@ pub(in crate::cli) struct Meant {
 type Method = (Facility, Option<u16>, u32);
 
 impl Meant {
-    /// Whether the record is one of those.
-    pub(in crate::cli) fn accepts(&self, record: &Record) -> bool {
-        self.filter.matches(record) && self.accepts_found(record)
-    }
-
-    /// The same of a record that a query with the filter found.
+    /// Whether a record that a query with the filter found is one of those.
     fn accepts_found(&self, record: &Record) -> bool {
         let entry = &record.entry;
         let of = |number: u32| {
@@ -252,6 +247,31 @@ fn methods_named(
         }
     }
     (!all.is_empty()).then_some(all)
+}
+
+/// What is wanted, of records that come one after the other.
+#[derive(Debug)]
+pub(in crate::cli) struct Sieve<'a> {
+    wanted: &'a Wanted,
+    /// What it means by the tables in force, and which these are.
+    meant: Option<(usize, Option<Meant>)>,
+}
+
+impl<'a> Sieve<'a> {
+    /// One that lets through what is wanted.
+    pub(in crate::cli) fn new(wanted: &'a Wanted) -> Self {
+        Self { wanted, meant: None }
+    }
+
+    /// Whether the record is wanted.
+    pub(in crate::cli) fn accepts(&mut self, names: &Names, record: &Record) -> bool {
+        let era = names.era(record.index);
+        if self.meant.as_ref().is_none_or(|(known, _)| *known != era) {
+            self.meant = Some((era, self.wanted.by(names.at(record.index))));
+        }
+        let meant = self.meant.as_ref().and_then(|(_, meant)| meant.as_ref());
+        meant.is_some_and(|meant| meant.filter.matches(record) && meant.accepts_found(record))
+    }
 }
 
 /// Gives every record that is wanted to `each`, in order, until that says no. Records of a range

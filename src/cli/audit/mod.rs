@@ -7,11 +7,16 @@
 pub(super) mod filter;
 pub(super) mod line;
 pub(super) mod names;
+mod prove;
 mod query;
+mod redact;
+mod tail;
 pub(super) mod time;
 mod unused;
+mod verify;
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,8 +36,16 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show the last records, and new ones as they come
+    Tail(tail::Args),
     /// List the records that are asked for, out of gigabytes by the index
     Query(query::Args),
+    /// Tell whether somebody altered the log, and what can't be known
+    Verify(verify::Args),
+    /// Prove to somebody without the log that a record is in it, or check such a proof
+    Prove(prove::Args),
+    /// Remove a record's payload; the log still verifies
+    Redact(redact::Args),
     /// List grants of a policy that no record ever used, and print the policy without them
     Unused(unused::Args),
 }
@@ -40,7 +53,11 @@ enum Verb {
 /// Runs the verb.
 pub fn run(args: &Args) -> ExitCode {
     let done = match &args.verb {
+        Verb::Tail(args) => tail::run(args),
         Verb::Query(args) => query::run(args),
+        Verb::Verify(args) => verify::run(args),
+        Verb::Prove(args) => prove::run(args),
+        Verb::Redact(args) => redact::run(args),
         Verb::Unused(args) => unused::run(args),
     };
     match done {
@@ -141,4 +158,26 @@ pub(in crate::cli) fn written(result: std::io::Result<()>) -> Result<(), Failure
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a result into a file that its owner alone may read, or to standard output.
+pub(in crate::cli) fn save(
+    path: Option<&Path>,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Failure> {
+    let Some(path) = path else {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        return written(write(&mut out).and_then(|()| out.flush()));
+    };
+    let mut options = std::fs::OpenOptions::new();
+    let result =
+        options.write(true).create(true).truncate(true).mode(0o600).open(path).and_then(|file| {
+            let mut out = std::io::BufWriter::new(file);
+            write(&mut out)?;
+            out.flush()
+        });
+    result.map_err(|error| {
+        let path = neutralise(path.display().to_string().as_bytes());
+        Failure::system(format!("can't write {path}: {error}"))
+    })
 }

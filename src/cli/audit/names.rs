@@ -53,8 +53,12 @@ impl Names {
     /// The tables in force at a record; without names if there are none. Only the policy's text in
     /// them is as the log has it.
     pub(in crate::cli) fn at(&self, index: u64) -> &Tables {
-        let after = self.eras.partition_point(|(first, _)| *first <= index);
-        after.checked_sub(1).map_or(&self.none, |at| &self.eras[at].1)
+        self.era(index).checked_sub(1).map_or(&self.none, |at| &self.eras[at].1)
+    }
+
+    /// Which of the tables is in force at a record: 0 for none, then in the log's order.
+    pub(in crate::cli) fn era(&self, index: u64) -> usize {
+        self.eras.partition_point(|(first, _)| *first <= index)
     }
 
     /// Which records each of the tables is for, in the log's order. The first ones are nameless.
