@@ -17,6 +17,7 @@
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
 //! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
 //! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`] | questions to a log |
+//! | [`traffic`], [`ways`] | what went over the edges, and what followed from what |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
 
@@ -40,9 +41,11 @@ pub mod runs;
 pub mod segment;
 pub mod store;
 pub mod tables;
+pub mod traffic;
 pub mod tree;
 pub mod usage;
 pub mod verify;
+pub mod ways;
 
 pub use entry::{Entry, Moment, Record};
 pub use log::{Log, LogError, Options};

@@ -10,6 +10,7 @@ pub(super) mod names;
 mod prove;
 mod query;
 mod redact;
+pub(super) mod report;
 mod tail;
 pub(super) mod time;
 mod unused;
@@ -46,6 +47,8 @@ enum Verb {
     Prove(prove::Args),
     /// Remove a record's payload; the log still verifies
     Redact(redact::Args),
+    /// Write one page of HTML that tells the whole log
+    Report(report::Args),
     /// List grants of a policy that no record ever used, and print the policy without them
     Unused(unused::Args),
 }
@@ -58,6 +61,7 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Verify(args) => verify::run(args),
         Verb::Prove(args) => prove::run(args),
         Verb::Redact(args) => redact::run(args),
+        Verb::Report(args) => report::run(args),
         Verb::Unused(args) => unused::run(args),
     };
     match done {
