@@ -4,8 +4,8 @@
 //! No record says why a layer does something. That an act belongs to a request is concluded from
 //! time: the same instance did it after it had the request and before it answered. Where it was at
 //! several requests at once, the one that it got last is taken, and the conclusion is marked.
-//! One-way messages and accepted connections are never answered, so what follows them within
-//! [`AFTER`] counts as theirs, with the same mark if there were several.
+//! One-way messages and accepted connections are never answered, so what follows within [`AFTER`]
+//! counts as following from the last one; that is marked if another one was nearly as near.
 
 mod order;
 
@@ -17,6 +17,8 @@ use super::entry::{Facility, Form, Kind, Record, Side, Verdict, Who};
 
 /// For how long what an instance does counts as following from a message, in nanoseconds.
 pub const AFTER: u64 = 2_000_000_000;
+/// So many times nearer than others a message must be to be taken for the cause without a doubt.
+const NEARER: u64 = 3;
 /// The most steps of a way that are kept; more are counted.
 pub const STEPS: usize = 48;
 /// The most ways that are under way at once.
@@ -330,10 +332,9 @@ impl Ways {
         }
         let (busy, got) = (self.busy.get(&who), self.got.get(&who));
         let requests = busy.map_or(0, Vec::len);
-        let messages = got.map_or(0, VecDeque::len);
         let from = busy.and_then(|all| all.last()).or_else(|| got.and_then(|all| all.back()));
         let Some(&from) = from else { return begins.then(|| self.begin(seen, step)) };
-        step.unsure = if requests > 0 { requests > 1 } else { messages > 1 };
+        step.unsure = requests > 1 || requests == 0 && near_another(got, seen.at);
         step.parent = Some(from.step);
         let way = self.open.get_mut(&from.way)?;
         way.last = way.last.max(seen.at);
@@ -420,6 +421,16 @@ impl Ways {
             self.slowest.insert(slower, way);
             self.slowest.truncate(self.most);
         }
+    }
+}
+
+/// Whether the message before the last is less than [`NEARER`] times as far away.
+fn near_another(got: Option<&VecDeque<At>>, now: u64) -> bool {
+    let mut ago =
+        got.into_iter().flat_map(|all| all.iter().rev()).map(|at| now.saturating_sub(at.since));
+    match (ago.next(), ago.next()) {
+        (Some(last), Some(before)) => before < last.saturating_mul(NEARER),
+        _ => false,
     }
 }
 

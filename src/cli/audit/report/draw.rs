@@ -133,7 +133,7 @@ fn density(story: &Story, scale: &Scale, out: &mut String) {
 }
 
 fn axis(scale: &Scale, height: f64, out: &mut String) {
-    let y = TRAFFIC + 14.0;
+    let y = TRAFFIC + 21.0;
     let _ = writeln!(out, "<path class=\"tl-rule\" d=\"M{LEFT} {TRAFFIC}H{:.0}\"/>", WIDTH - RIGHT);
     for step in 0..=4_u64 {
         let after = scale.span / 4 * step;
@@ -147,7 +147,7 @@ fn axis(scale: &Scale, height: f64, out: &mut String) {
             out,
             "<path class=\"tl-rule\" d=\"M{x:.1} {:.1}V{height:.0}\"/>\
              <text class=\"tl-time\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
-            TRAFFIC + 22.0,
+            TRAFFIC + 30.0,
             y + 5.0,
             text(&words)
         );

@@ -106,7 +106,7 @@ fn verdicts(story: &Story, out: &mut String) {
         let _ = writeln!(out, "<br>and {} more", verified.findings.len() - 20);
     }
     if !verified.unknown.is_empty() {
-        out.push_str("<details><summary>What can’t be known from the log alone</summary><ul>");
+        out.push_str("<details open><summary>What can’t be known from the log alone</summary><ul>");
         for unknown in &verified.unknown {
             let _ = write!(out, "<li>{}</li>", text(&unknown.to_string()));
         }
@@ -150,7 +150,15 @@ fn topology(story: &Story, out: &mut String) {
     let mut graph = Graph::new(plan, &|layer| judge::exposure(layer, &exposed).score);
     let most = story.edges.values().map(|(edge, _)| edge.all.messages()).max().unwrap_or(0);
     graph.show_traffic(&|name, layer| Some(on_edge(story, most, name, layer)));
-    let _ = writeln!(out, "<div class=\"wide picture\">{}</div>", graph.svg());
+    let picture = graph.svg();
+    // It is made smaller to fit, but not so small that nobody can read it.
+    let width = picture.split_once(" width=\"").and_then(|(_, rest)| rest.split('"').next());
+    let width: u32 = width.and_then(|it| it.parse().ok()).unwrap_or(0);
+    let _ = writeln!(
+        out,
+        "<div class=\"wide picture topology\" style=\"--least:{}px\">{picture}</div>",
+        width / 4 * 3
+    );
 }
 
 /// What a picture says about an edge; of a thing that several layers use, what one of them did.
@@ -394,7 +402,7 @@ fn requests(story: &Story, out: &mut String) {
         out,
         "<p>{} requests, connections and messages had consequences. What followed from one is \
          concluded from time: the same instance did it after it had the request, and before it \
-         answered. {} may be mixed up with others that the instance was at then.</p>",
+         answered. {} may be mixed up with others that the instance was at then, and are marked.</p>",
         number(found.all),
         number(found.unsure),
     );

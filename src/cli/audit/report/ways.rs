@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::html::text;
 use super::show::{duration, moment, number};
 use super::story::{Story, name_of, plan_of};
-use crate::audit::entry::{Entry, Kind, Who};
+use crate::audit::entry::{Entry, Facility, Kind, Who};
 use crate::audit::tables::Tables;
 use crate::audit::traffic::Place;
 use crate::audit::ways::{Step, Way, What};
@@ -108,16 +108,21 @@ fn line(step: &Step, tables: &Tables, plan: Option<&Plan>) -> String {
         ..Entry::new(Kind::Use)
     };
     let edge = Place::of(&place).map_or_else(String::new, |place| name_of(tables, plan, place));
-    let kind = if step.what == What::Asked { Kind::Broker } else { Kind::Use };
+    // A file that is opened without the broker is opened for the same things.
+    let asked = step.what == What::Asked || step.facility == Facility::File;
+    let kind = if asked { Kind::Broker } else { Kind::Use };
     let method = match step.facility {
-        crate::audit::entry::Facility::Connect => None,
+        Facility::Connect => None,
         facility => names::method(tables, kind, (facility, step.edge), step.method),
     };
     let method = method.map_or_else(String::new, |name| format!(" {name}"));
     let (from, to) = (layer(step.from), layer(step.to));
     let ends = match (from.is_empty(), to.is_empty()) {
         (false, false) => format!("{from} → {to}"),
-        (true, false) => format!("→ {to}"),
+        (true, false) => match step.facility {
+            Facility::Listen | Facility::Fifo => format!("outside → {to}"),
+            _ => format!("→ {to}"),
+        },
         _ => from,
     };
     let refused = if step.refused { ", refused" } else { "" };
