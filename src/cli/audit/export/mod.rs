@@ -121,7 +121,7 @@ fn records(
 ) -> io::Result<Result<Effort, Failure>> {
     let mut result = Ok(());
     let wanted = (&args.wanted, &args.window);
-    let effort = search(store, names, wanted, 0..u64::MAX, |record| {
+    let effort = search(store, names, wanted, (0..u64::MAX, false), |record| {
         let said = names.say(&record);
         result = writer.record(names.era(record.index), &record, &said, out);
         result.is_ok()
