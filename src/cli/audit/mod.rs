@@ -4,13 +4,18 @@
 //! usage; 3 the system refused. All verbs but `redact` only read, take no lock, and may be used
 //! while a daemon writes.
 
+pub(super) mod calls;
+mod export;
 pub(super) mod filter;
+pub(super) mod histogram;
 pub(super) mod line;
 pub(super) mod names;
 mod prove;
 mod query;
+mod reconcile;
 mod redact;
 pub(super) mod report;
+mod stats;
 mod tail;
 pub(super) mod time;
 mod unused;
@@ -41,8 +46,12 @@ enum Verb {
     Tail(tail::Args),
     /// List the records that are asked for, out of gigabytes by the index
     Query(query::Args),
+    /// Count: traffic, latency and refusals of each edge, lives and denials of each layer
+    Stats(stats::Args),
     /// Tell whether somebody altered the log, and what can't be known
     Verify(verify::Args),
+    /// Tell whether the ends of every edge report the same
+    Reconcile(reconcile::Args),
     /// Prove to somebody without the log that a record is in it, or check such a proof
     Prove(prove::Args),
     /// Remove a record's payload; the log still verifies
@@ -51,6 +60,8 @@ enum Verb {
     Report(report::Args),
     /// List grants of a policy that no record ever used, and print the policy without them
     Unused(unused::Args),
+    /// Write the records for other programs: JSON Lines, Wireshark, Chrome's tracing
+    Export(export::Args),
 }
 
 /// Runs the verb.
@@ -58,11 +69,14 @@ pub fn run(args: &Args) -> ExitCode {
     let done = match &args.verb {
         Verb::Tail(args) => tail::run(args),
         Verb::Query(args) => query::run(args),
+        Verb::Stats(args) => stats::run(args),
         Verb::Verify(args) => verify::run(args),
+        Verb::Reconcile(args) => reconcile::run(args),
         Verb::Prove(args) => prove::run(args),
         Verb::Redact(args) => redact::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Unused(args) => unused::run(args),
+        Verb::Export(args) => export::run(args),
     };
     match done {
         Ok(code) => code,
