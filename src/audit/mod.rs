@@ -17,7 +17,7 @@
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
 //! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
 //! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`] | questions to a log |
-//! | [`traffic`], [`ways`] | what went over the edges, and what followed from what |
+//! | [`ways`] | what followed from what |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
 
@@ -41,7 +41,6 @@ pub mod runs;
 pub mod segment;
 pub mod store;
 pub mod tables;
-pub mod traffic;
 pub mod tree;
 pub mod usage;
 pub mod verify;

@@ -16,8 +16,9 @@ mod reconcile;
 mod redact;
 pub(super) mod report;
 mod stats;
-mod tail;
+pub(super) mod tail;
 pub(super) mod time;
+pub(super) mod traffic;
 mod unused;
 mod verify;
 
@@ -80,10 +81,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        Err(failure) => {
-            let _ = writeln!(anstream::stderr(), "error: {}", failure.text);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
@@ -104,6 +102,12 @@ pub(in crate::cli) struct Failure {
 }
 
 impl Failure {
+    /// Says it on standard error; gives the exit code.
+    pub(in crate::cli) fn tell(&self) -> ExitCode {
+        let _ = writeln!(anstream::stderr(), "error: {}", self.text);
+        ExitCode::from(self.code)
+    }
+
     /// The caller asked for what makes no sense.
     pub(in crate::cli) fn usage(text: impl Into<String>) -> Self {
         Self { code: 2, text: text.into() }

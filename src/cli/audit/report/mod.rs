@@ -6,7 +6,7 @@
 mod draw;
 mod html;
 mod page;
-mod show;
+pub(in crate::cli) mod show;
 mod story;
 mod ways;
 
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::story::Story;
+pub(in crate::cli) use self::story::{name_of, plan_of};
 use super::{Dir, Failure, damaged, written};
 
 /// Arguments of `cofferdam audit report`.

@@ -10,11 +10,11 @@ use super::show::{bytes, duration, moment, number, rate, short};
 use super::story::{Groups, Story};
 use super::{draw, ways};
 use crate::audit::entry::Kind;
-use crate::audit::reconcile::Outcome;
-use crate::audit::traffic::Count;
+use crate::cli::audit::traffic::Count;
 use crate::policy::graph::{Graph, Traffic};
 use crate::policy::judge::{self, Ways};
 
+const HEAD: &str = include_str!("head.html");
 const SHEET: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 /// The most rows of a table.
@@ -24,14 +24,9 @@ const ROWS: usize = 250;
 pub(super) fn page(story: &Story) -> String {
     let daemon = text(&story.tables().daemon);
     let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(SCRIPT));
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
-         'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{daemon}: audit report</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
-    );
+    // The name comes last: it may be anything.
+    let head = HEAD.replace("{digest}", &digest).replace("{sheet}", SHEET);
+    let mut out = head.replace("{daemon}", &daemon);
     summary(story, &daemon, &mut out);
     topology(story, &mut out);
     edges(story, &mut out);
@@ -60,7 +55,7 @@ fn summary(story: &Story, daemon: &str, out: &mut String) {
         text(&duration(to.saturating_sub(from))),
     );
     let messages: u64 = story.edges.values().map(|(edge, _)| edge.all.messages()).sum();
-    let calls: u64 = story.edges.values().map(|(edge, _)| edge.all.latency.count()).sum();
+    let calls: u64 = story.edges.values().map(|(edge, _)| edge.all.latency.total).sum();
     let cards = [
         ("records", story.records, false),
         ("messages and uses", messages, false),
@@ -123,21 +118,9 @@ fn verdicts(story: &Story, out: &mut String) {
         number(counts.matched),
     );
     for (outcome, count) in &counts.others {
-        let _ = write!(out, "; {} {}", number(*count), text(&outcome_name(*outcome)));
+        let _ = write!(out, "; {} {}", number(*count), outcome.name());
     }
     out.push_str(".</div>\n");
-}
-
-/// `InFlight` as `in flight`.
-fn outcome_name(outcome: Outcome) -> String {
-    let mut words = String::new();
-    for c in format!("{outcome:?}").chars() {
-        if c.is_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.extend(c.to_lowercase());
-    }
-    words
 }
 
 fn topology(story: &Story, out: &mut String) {
@@ -257,7 +240,7 @@ fn counts(edge: &str, method: &str, count: &Count, lost: u64, span: u64) -> Vec<
         Cell::Number(value.map_or_else(String::new, duration), value.unwrap_or(0))
     };
     let latency = &count.latency;
-    let longest = (latency.count() > 0).then(|| latency.longest());
+    let longest = (latency.total > 0).then_some(latency.max);
     let all = count.bytes();
     vec![
         Cell::Text(edge.to_owned()),
@@ -266,8 +249,8 @@ fn counts(edge: &str, method: &str, count: &Count, lost: u64, span: u64) -> Vec<
         plain(count.messages()),
         Cell::Number(if all == 0 { String::new() } else { bytes(all) }, all),
         Cell::Number(rate(count.messages(), span), count.messages()),
-        time(latency.quantile(50)),
-        time(latency.quantile(99)),
+        time(latency.quantile(500)),
+        time(latency.quantile(990)),
         time(longest),
         alarm(count.refused),
         alarm(count.failed),

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::audit::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
 use crate::audit::query::{Effort, Filter, query};
-use crate::audit::reconcile::{Bounds, Counts, Reconciler};
+use crate::audit::reconcile::{Bounds, Counts, reconcile};
 use crate::audit::store::{Store, StoreError};
 use crate::audit::tables::Tables;
-use crate::audit::traffic::{Edge, Place, Traffic};
 use crate::audit::usage::Usage;
 use crate::audit::verify::{self, Verified};
 use crate::audit::ways::{Found, Ways};
 use crate::cli::audit::names::{self, Names};
+use crate::cli::audit::traffic::{Edge, Place, Traffic};
 use crate::policy::plan::Plan;
 
 /// The most lives that are shown, the newest ones.
@@ -53,7 +53,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Reads the log: once to verify it, once to tell of it.
+    /// Reads the log: to verify it, to reconcile it, and to tell of it.
     pub(super) fn gather(store: &Store, ways: usize) -> Result<Self, StoreError> {
         let live = store.is_held();
         let options = verify::Options { live, ..verify::Options::default() };
@@ -62,18 +62,10 @@ impl Story {
         let last = names.eras().last().map(|(_, tables)| tables);
         let plan = last.and_then(plan_of);
         let mut usage = plan.as_ref().map(|plan| Usage::of(plan, false));
-        let bounds = Bounds::default();
-        let mut reconciler = Reconciler::new(bounds);
-        let mut ticked = 0;
+        let (reconciled, _) = reconcile(store, Bounds::default(), |_| {})?;
         let mut ways = Ways::new(ways);
         let mut telling = Telling::new(&names);
         let effort = query(store, &Filter { full: true, ..Filter::default() }, |record| {
-            let now = record.at.monotonic;
-            if now.saturating_sub(ticked) > bounds.grace / 2 || now < ticked {
-                reconciler.tick(now, &mut |_| {});
-                ticked = now;
-            }
-            reconciler.push(&record, &mut |_| {});
             if let Some(usage) = &mut usage {
                 usage.take(&record);
             }
@@ -98,7 +90,7 @@ impl Story {
             alarms,
             ways: ways.finish(),
             usage,
-            reconciled: reconciler.finish(&mut |_| {}),
+            reconciled,
             verified,
             live,
             effort,

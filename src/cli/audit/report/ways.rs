@@ -7,9 +7,9 @@ use super::show::{duration, moment, number};
 use super::story::{Story, name_of, plan_of};
 use crate::audit::entry::{Entry, Facility, Kind, Who};
 use crate::audit::tables::Tables;
-use crate::audit::traffic::Place;
 use crate::audit::ways::{Step, Way, What};
 use crate::cli::audit::names;
+use crate::cli::audit::traffic::Place;
 use crate::policy::plan::Plan;
 
 /// All of them, beneath each other.
