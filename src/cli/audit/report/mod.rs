@@ -10,13 +10,12 @@ pub(in crate::cli) mod show;
 mod story;
 mod ways;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::story::Story;
 pub(in crate::cli) use self::story::{name_of, plan_of};
-use super::{Dir, Failure, damaged, written};
+use super::{Dir, Failure, damaged, save};
 
 /// Arguments of `cofferdam audit report`.
 #[derive(Debug, clap::Args)]
@@ -36,16 +35,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let log = args.dir.open()?;
     let story = Story::gather(&log, usize::from(args.ways))?;
     let text = page::page(&story);
-    match &args.output {
-        Some(path) => std::fs::write(path, &text).map_err(|error| cant(path, &error))?,
-        None => written(std::io::stdout().lock().write_all(text.as_bytes()))?,
-    }
+    save(args.output.as_deref(), |out| out.write_all(text.as_bytes()))?;
     if story.effort.damaged > 0 {
         return Err(damaged(story.effort.damaged));
     }
     Ok(ExitCode::from(u8::from(!story.verified.sound())))
-}
-
-fn cant(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::system(format!("can't write the report to {}: {error}", path.display()))
 }
