@@ -95,6 +95,8 @@ fn two_requests_at_once_are_not_told_apart_and_that_is_said() {
 
 #[test]
 fn reports_that_come_late_are_put_in_order() {
+    use Form::{Reply, Request};
+    use Side::{Receiver, Sender};
     let record = |index: u64, reported: u64, entry: Entry| Record {
         index,
         at: Moment { real: index, monotonic: 1_000_000_000 + index },
@@ -112,8 +114,6 @@ fn reports_that_come_late_are_put_in_order() {
         peer,
         ..Entry::new(Kind::Use)
     };
-    use Form::{Reply, Request};
-    use Side::{Receiver, Sender};
     // Each layer's reports come at once: the caller's first, then those of the one in between.
     let records = [
         record(0, 100, said(0, Request, 1, Sender, a, b)),
@@ -126,7 +126,9 @@ fn reports_that_come_late_are_put_in_order() {
         record(7, 600, said(1, Reply, 7, Sender, c, b)),
     ];
     let mut ways = Ways::new(5);
-    records.iter().for_each(|record| ways.take(record));
+    for record in &records {
+        ways.take(record);
+    }
     let found = ways.finish();
     assert_eq!((found.all, found.unsure, found.newest.len()), (1, 0, 1));
     let way = &found.newest[0];
@@ -136,7 +138,6 @@ fn reports_that_come_late_are_put_in_order() {
 #[test]
 fn a_flood_is_bounded() {
     let mut ways = Ways::new(3);
-    let mut index = 0;
     for n in 0..200_000_u32 {
         let entry = Entry {
             facility: Facility::Channel,
@@ -151,8 +152,7 @@ fn a_flood_is_bounded() {
             ..Entry::new(Kind::Use)
         };
         let at = Moment { real: 0, monotonic: u64::from(n) * 10 };
-        ways.take(&Record { index, at, entry, payload: None });
-        index += 1;
+        ways.take(&Record { index: n.into(), at, entry, payload: None });
     }
     let found = ways.finish();
     assert!(found.all > 0);
