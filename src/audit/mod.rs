@@ -9,6 +9,7 @@
 //! | [`entry`] | a record's body: 128 bytes, and text |
 //! | [`runs`] | the messages of a batch |
 //! | [`tables`] | the policy and the names behind the numbers, themselves a record |
+//! | [`rules`] | the rules of a policy, numbered |
 //! | [`hash`], [`tree`] | BLAKE2s, the chain's links, the Merkle tree and its proofs |
 //! | [`frame`], [`segment`], [`reader`] | a record and a segment as bytes in a file, and reading them |
 //! | [`note`], [`keys`] | signed checkpoints, and the keys that evolve |
@@ -34,6 +35,7 @@ pub mod query;
 pub mod reader;
 pub mod reconcile;
 pub mod redact;
+pub mod rules;
 pub mod runs;
 pub mod segment;
 pub mod store;

@@ -144,8 +144,6 @@ pub(super) struct State {
     pub(super) ended: Option<u64>,
     /// The numbers that a witness which ended may not have reported.
     excused: (u64, u64),
-    /// Whether it was there when the log's writer began last.
-    pub(super) before_start: bool,
     overdue: bool,
 }
 
@@ -159,7 +157,6 @@ impl State {
             high: [0; 3],
             ended: None,
             excused: (0, 0),
-            before_start: false,
             overdue: false,
         }
     }
@@ -167,13 +164,6 @@ impl State {
     /// The witness ended: what the ends reported by then and it didn't, it may have passed on.
     pub(super) fn witness_ended(&mut self) {
         self.excused = (self.high[2], self.high[0].max(self.high[1]).saturating_add(1));
-    }
-
-    /// Whether a report can only be of a later life than the stream's, which a start came after.
-    pub(super) fn is_older(&self, number: u64, half: &Half) -> bool {
-        let waiting = self.waiting.get(&number);
-        let there = waiting.is_some_and(|other| other.sides & half.sides != 0);
-        self.before_start && (there || waiting.is_none() && self.is_done(number))
     }
 
     /// Takes a report in.

@@ -105,6 +105,13 @@ impl Seen {
         self.parked.remove(&found).map(|(half, _)| half)
     }
 
+    /// Everybody ended.
+    pub(super) fn over<F: FnMut(Disagreement)>(&mut self, teller: &mut Teller<'_, F>) {
+        self.parked.values_mut().for_each(|(_, ended)| *ended = true);
+        self.judge((u64::MAX, 0), teller);
+        self.peers.clear();
+    }
+
     /// Judges what has been parked too long: no end said anything of it.
     pub(super) fn judge<F: FnMut(Disagreement)>(
         &mut self,
