@@ -11,6 +11,7 @@
 //! Whom to believe, where two ends differ, can't be told from their reports: a
 //! [`Disagreement`] names both. Two ends that lie together are noticed only by a witness.
 
+mod half;
 mod outcome;
 mod queue;
 mod stream;
@@ -20,10 +21,11 @@ mod witness;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
+use self::half::Half;
 pub use self::outcome::{Counts, Disagreement, Outcome};
 use self::outcome::{Teller, tell};
 use self::queue::Queues;
-use self::stream::{Half, State};
+use self::stream::State;
 use self::ways::{Way, Ways};
 use self::witness::Seen;
 use super::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::half::Half;
 use super::outcome::{Disagreement, Outcome, Teller};
-use super::stream::{Half, State};
+use super::stream::State;
 use super::{Facility, Stream};
 use crate::audit::entry::{Record, Who};
 
