@@ -163,7 +163,8 @@ fn meet(mode: &str, side: Side, socket: OwnedFd) -> Channel {
         Side::To => (instance("keeper"), instance("caller")),
     };
     let spec = ChannelSpec { number: 0, plan: plan(mode), policy: PolicyId([1; 32]), own, side };
-    let channel = Channel::new(spec, identity, &Confined::pretend());
+    let channel =
+        Channel::new(spec, identity, &cofferdam::report::Desk::default(), &Confined::pretend());
     channel.introduce(peer, PublicKey(key), socket).expect("an introduction");
     channel.blocking().wait_for_peer(None).expect("a peer");
     channel

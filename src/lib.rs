@@ -38,7 +38,7 @@
 //! | 4 | [`supervisor`], [`layer`] | who starts, joins and clears away; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
 //! | 2 | [`confine`], [`channel`] | what the kernel enforces on a layer; one sealed link |
-//! | 1 | [`policy`], [`wire`], [`seal`] | pure: the policy and its plan, bytes on the wire, keys |
+//! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
 //! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
 //!
 //! # What is deliberately absent
@@ -59,6 +59,8 @@ pub mod mark;
 #[cfg(not(feature = "testing"))]
 mod mark;
 pub mod policy;
+pub mod report;
+pub mod ring;
 pub mod seal;
 pub mod supervisor;
 pub mod sys;
@@ -66,4 +68,4 @@ pub mod text;
 pub mod wire;
 
 pub use layer::{Layer, LayerError};
-pub use supervisor::{Daemon, Setup};
+pub use supervisor::{Daemon, Flags, Setup};

@@ -5,16 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 16] = [
     ("ident", 0),
     ("text", 0),
     ("mark", 0),
+    ("ring", 1),
     ("sys", 0),
     ("policy", 1),
     ("wire", 1),
     ("seal", 1),
     ("confine", 2),
     ("channel", 2),
+    ("report", 2),
     ("ipc", 3),
     ("audit", 3),
     ("supervisor", 4),
@@ -23,9 +25,10 @@ const FLOORS: [(&str, u8); 14] = [
 ];
 
 /// What the crate root re-exports, and from where: `crate::Daemon` is `crate::supervisor`.
-const ROOT: [(&str, &str); 4] = [
+const ROOT: [(&str, &str); 5] = [
     ("Daemon", "supervisor"),
     ("Setup", "supervisor"),
+    ("Flags", "supervisor"),
     ("Layer", "layer"),
     ("LayerError", "layer"),
 ];

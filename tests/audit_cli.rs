@@ -21,6 +21,9 @@ fn log(calls: u64) -> (TempDir, String) {
     (dir, path)
 }
 
+/// What a filter means, by the record.
+type Meant = Box<dyn Fn(&Value) -> bool>;
+
 #[test]
 fn a_query_lists_what_each_filter_means_and_nothing_else() {
     let (_dir, path) = log(100);
@@ -32,7 +35,6 @@ fn a_query_lists_what_each_filter_means_and_nothing_else() {
         let name = name.to_owned();
         move |r: &Value| r["reporter"]["layer"] == *name || r["peer"]["layer"] == *name
     };
-    type Meant = Box<dyn Fn(&Value) -> bool>;
     let listed = |record: &Value| {
         let parts = record["batch"].as_array().unwrap();
         record["method"] == "list" || parts.iter().any(|part| part["method"] == "list")

@@ -10,7 +10,7 @@ use cofferdam::policy::judge::calls::{Verdict, entry};
 use cofferdam::policy::judge::can::ask;
 use cofferdam::policy::judge::{Ways, diff};
 use cofferdam::policy::plan::{
-    MapRight, OnFull, PipePlan, Plan, QueuePlan, RegionPlan, SemaphorePlan, SignalPlan,
+    Audit, MapRight, OnFull, PipePlan, Plan, QueuePlan, RegionPlan, SemaphorePlan, SignalPlan,
 };
 use cofferdam::policy::syscall::by_name;
 use cofferdam::policy::syscall::meaning::permits;
@@ -134,8 +134,14 @@ fn facilities(plan: &mut Plan, grants: &BTreeSet<Grant>) {
         max: 1024,
         priorities: 1,
         on_full: OnFull::Reject,
+        audit: Audit::Digest,
     };
-    let mut region = RegionPlan { name: name("r"), size: 4096, grant: BTreeMap::default() };
+    let mut region = RegionPlan {
+        name: name("r"),
+        size: 4096,
+        grant: BTreeMap::default(),
+        audit: Audit::Digest,
+    };
     let mut holders = Vec::new();
     for grant in grants {
         match *grant {
@@ -146,6 +152,7 @@ fn facilities(plan: &mut Plan, grants: &BTreeSet<Grant>) {
                 raw: false,
                 capacity: 4096,
                 rate: None,
+                audit: Audit::Digest,
             }),
             Grant::Signal(from, to) => plan.facilities.signals.push(SignalPlan {
                 name: name(&format!("s{}{}", LAYERS[from], LAYERS[to])),
@@ -153,6 +160,7 @@ fn facilities(plan: &mut Plan, grants: &BTreeSet<Grant>) {
                 to: layer(to),
                 send: vec![1],
                 rate: None,
+                audit: Audit::Digest,
             }),
             Grant::Queue(who, true) => queue.send.push(layer(who)),
             Grant::Queue(who, false) => queue.receive.push(layer(who)),
@@ -172,8 +180,14 @@ fn facilities(plan: &mut Plan, grants: &BTreeSet<Grant>) {
         plan.facilities.regions.push(region);
     }
     if !holders.is_empty() {
-        let lease =
-            SemaphorePlan { name: name("m"), permits: 1, holders, lease: None, order: None };
+        let lease = SemaphorePlan {
+            name: name("m"),
+            permits: 1,
+            holders,
+            lease: None,
+            order: None,
+            audit: Audit::Digest,
+        };
         plan.facilities.semaphores.push(lease);
     }
 }

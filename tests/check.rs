@@ -109,7 +109,7 @@ fn a_policy_is_checked_with_its_files_variables_and_ceiling() {
 #[test]
 fn what_is_not_built_does_not_start() {
     let policy = format!(
-        "{GOOD}[layer.c]\nrun = \"c\"\n[channel.w]\nfrom = \"b\"\nto = \"c\"\nwitness = true\n"
+        "{GOOD}[layer.c]\nrun = \"c\"\n[channel.w]\nfrom = \"b\"\nto = \"c\"\ntransport = \"ring\"\n"
     );
     let (_place, path) = place("a.toml", &policy);
     assert_eq!(check(&[&path]).status.code(), Some(0));
@@ -117,10 +117,7 @@ fn what_is_not_built_does_not_start() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
     let said = text_of(&output);
-    assert!(
-        said.contains("[channel.w] `witness`: the witness between its ends is not built yet"),
-        "{said}"
-    );
+    assert!(said.contains("[channel.w] `transport`: the ring is not built yet"), "{said}");
 }
 
 fn text_of(output: &Output) -> &str {

@@ -13,8 +13,8 @@ use cofferdam::policy::check;
 use cofferdam::policy::graph::Graph;
 use cofferdam::policy::judge::{self, Ways};
 use cofferdam::policy::plan::{
-    ConnectAddress, ConnectPlan, Direction, FifoPlan, MapRight, MappedFilePlan, Never, OnFull,
-    PipePlan, Plan, QueuePlan, Rate, RegionPlan, SemaphorePlan, SignalPlan,
+    Audit, ConnectAddress, ConnectPlan, Direction, FifoPlan, MapRight, MappedFilePlan, Never,
+    OnFull, PipePlan, Plan, QueuePlan, Rate, RegionPlan, SemaphorePlan, SignalPlan,
 };
 
 fn plan(text: &str) -> Plan {
@@ -108,6 +108,7 @@ fn facilities(plan: &mut Plan) {
         to: name("front"),
         send: vec![1, 10],
         rate: Some(Rate { count: 10, per: second }),
+        audit: Audit::Digest,
     });
     all.queues.push(QueuePlan {
         name: name("jobs"),
@@ -117,6 +118,7 @@ fn facilities(plan: &mut Plan) {
         max: 4096,
         priorities: 4,
         on_full: OnFull::Reject,
+        audit: Audit::Digest,
     });
     all.pipes.push(PipePlan {
         name: name("raw"),
@@ -125,6 +127,7 @@ fn facilities(plan: &mut Plan) {
         raw: true,
         capacity: 65536,
         rate: None,
+        audit: Audit::Digest,
     });
     all.fifos.push(FifoPlan {
         name: name("operator"),
@@ -134,6 +137,7 @@ fn facilities(plan: &mut Plan) {
         mode: 0o622,
         max: 512,
         rate: Some(Rate { count: 5, per: second }),
+        audit: Audit::Digest,
     });
     all.semaphores.push(SemaphorePlan {
         name: name("bus-slots"),
@@ -141,6 +145,7 @@ fn facilities(plan: &mut Plan) {
         holders: vec![name("bus"), name("logic")],
         lease: Some(Duration::from_secs(5)),
         order: Some(1),
+        audit: Audit::Digest,
     });
     let both = |writer: &str, reader: &str| {
         BTreeMap::from([(name(writer), MapRight::ReadWrite), (name(reader), MapRight::Read)])
@@ -149,6 +154,7 @@ fn facilities(plan: &mut Plan) {
         name: name("values"),
         size: 8 << 20,
         grant: both("bus", "front"),
+        audit: Audit::Digest,
     });
     all.mapped_files.push(MappedFilePlan {
         name: name("counters"),
@@ -156,6 +162,7 @@ fn facilities(plan: &mut Plan) {
         size: 1 << 16,
         durable: true,
         grant: both("store", "logic"),
+        audit: Audit::Digest,
     });
 }
 

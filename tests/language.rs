@@ -117,7 +117,7 @@ fn a_ceiling_lets_through_what_is_below_it() {
 fn what_is_not_built_is_named_by_its_place() {
     assert_eq!(unbuilt(&plan(HEAD)), Vec::<String>::new());
     let said = unbuilt(&plan(include_str!("policies/good/every-key.toml")));
-    let place = "[channel.ask] `witness`";
+    let place = "[channel.ask] `transport`";
     assert!(said.iter().any(|line| line.starts_with(place)), "{said:#?}");
     assert!(unbuilt(&plan(include_str!("../policies/web.toml"))).is_empty());
 }
@@ -193,7 +193,8 @@ fn policies() -> impl Strategy<Value = String> {
     let layers = prop::collection::vec(layer, 4);
     let facility = (0_u8..9, 0_usize..4, 0_usize..4, 1_u64..100_000, any::<bool>());
     let facilities = prop::collection::vec(facility, 0..12);
-    (layers, facilities).prop_map(|(layers, facilities)| {
+    let log = prop::option::of((1_u64..100_000, any::<bool>()));
+    (layers, facilities, log).prop_map(|(layers, facilities, log)| {
         let mut text = "cofferdam = 1\nname = \"generated\"\n".to_owned();
         for (number, (calls, flag, refuse, size, restart)) in layers.into_iter().enumerate() {
             let on = ["never", "failure", "always", "failure"][usize::from(restart)];
@@ -214,6 +215,18 @@ fn policies() -> impl Strategy<Value = String> {
         }
         for (number, facility) in facilities.into_iter().enumerate() {
             add(&mut text, number, facility);
+        }
+        if let Some((size, flag)) = log {
+            let _ = writeln!(
+                text,
+                "[audit]\ndirectory = \"/var/log/{size}\"\non-full = \"{}\"\nsegment = {}\n\
+                 segment-age = \"{}ms\"\nkeep = \"{}GiB\"\nring = {}",
+                if flag { "count" } else { "halt" },
+                (1 << 20) + size,
+                60_000 + size,
+                5 + size,
+                (16 + size / 10) << 12
+            );
         }
         text
     })
@@ -282,6 +295,12 @@ fn add(
                      durable = {flag}\ngrant = {{ l{to} = \"rw\" }}"
         ),
     };
+    let levels = ["none", "digest"];
+    // One with a witness is recorded.
+    let level = levels.get(usize::try_from(size % 3).unwrap()).filter(|_| kind != 0 || !flag);
+    if let Some(level) = level {
+        let _ = writeln!(text, "audit = \"{level}\"");
+    }
 }
 
 proptest! {

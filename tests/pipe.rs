@@ -10,7 +10,7 @@ use cofferdam::channel::Side;
 use cofferdam::confine::Confined;
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::pipe::{Pipe, PipeError, PipeFault, PipeSpec, blocking};
-use cofferdam::policy::plan::PipePlan;
+use cofferdam::policy::plan::{Audit, PipePlan};
 use cofferdam::seal::{Identity, OsChance, PublicKey, SealError};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
@@ -21,7 +21,7 @@ fn instance(layer: &str, generation: u64) -> Instance {
 fn plan(raw: bool) -> PipePlan {
     let name = |name| Name::new(name).unwrap();
     let (from, to) = (name("from"), name("to"));
-    PipePlan { name: name("p"), from, to, raw, capacity: 1 << 20, rate: None }
+    PipePlan { name: name("p"), from, to, raw, capacity: 1 << 20, rate: None, audit: Audit::Digest }
 }
 
 /// One side of a pipe.

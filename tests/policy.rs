@@ -143,7 +143,7 @@ fn the_same_grants_in_another_spelling_have_the_same_id() {
     let other = "# Another order, and a comment.\n\
         name = \"a\"\ncofferdam = 0x1\n\
         file.e = { grant = { b = [\"list\", \"read\"] }, path = \"/srv/e\" }\n\
-        [channel.d]\nto = \"c\"\nfrom = \"b\"\nmax = 65_536\naudit = \"none\"\n\
+        [channel.d]\nto = \"c\"\nfrom = \"b\"\nmax = 65_536\nwitness = false\n\
         methods = { y = {}, x = { max = \"64KiB\" } }\n\
         fds = { kinds = [\"file-read\", \"stream\"], max = 1 }\n\
         [layer.c]\nrun = \"c\"\ninstances = 1\nrestart = { on = \"failure\" }\n\

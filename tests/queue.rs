@@ -15,7 +15,7 @@ use cofferdam::confine::Confined;
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::broker::Broker;
 use cofferdam::ipc::queue::{End, Event, Fault, Message, Queue, QueueError, QueueSpec, Refused};
-use cofferdam::policy::plan::{OnFull, QueuePlan};
+use cofferdam::policy::plan::{Audit, OnFull, QueuePlan};
 use cofferdam::seal::SealError;
 use cofferdam::sys::mqueue;
 use cofferdam::sys::secret_page::SecretPage;
@@ -70,6 +70,7 @@ fn plan() -> QueuePlan {
         max: MAX,
         priorities: 3,
         on_full: OnFull::Reject,
+        audit: Audit::Digest,
     }
 }
 

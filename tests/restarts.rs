@@ -87,7 +87,9 @@ fn a_layer_may_die_at_any_moment() {
     let neighbour = daemon.confined("neighbour/0.g1");
     let mut killed = 0;
     let until = std::time::Instant::now() + std::time::Duration::from_secs(3);
-    while std::time::Instant::now() < until {
+    // Three seconds, and longer where a machine is too busy to start any again.
+    while std::time::Instant::now() < until || killed <= 12 {
+        assert!(until.elapsed() < std::time::Duration::from_mins(1), "only {killed} were found");
         for (pid, parent) in support::daemon::parents() {
             if parent == daemon.pid() && pid != neighbour {
                 killed += u32::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
@@ -96,7 +98,6 @@ fn a_layer_may_die_at_any_moment() {
         // A different moment each time.
         std::thread::sleep(std::time::Duration::from_micros(u64::from(killed * 37 % 2900)));
     }
-    assert!(killed > 12, "only {killed} were found");
     // The last lives of all are still to come, and they are as good as the first.
     daemon.beats(daemon.mark(), "neighbour/0.g1", &["pulse"]);
     let (status, lines) = daemon.stop();

@@ -11,7 +11,7 @@ use cofferdam::channel::Side;
 use cofferdam::confine::Confined;
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::pipe::{Pipe, PipeSpec};
-use cofferdam::policy::plan::PipePlan;
+use cofferdam::policy::plan::{Audit, PipePlan};
 use cofferdam::seal::{Chance, Identity, PublicKey, SealError};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -107,6 +107,7 @@ fn end(mode: &str, side: Side, fd: OwnedFd) -> Pipe {
         raw: mode == "raw",
         capacity: 64 << 10,
         rate: None,
+        audit: Audit::Digest,
     };
     let [own, peer] = if side == Side::From { ["from", "to"] } else { ["to", "from"] };
     let identity = |layer: &str| {

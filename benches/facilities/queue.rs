@@ -15,7 +15,7 @@ use cofferdam::confine::Confined;
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::broker::Broker;
 use cofferdam::ipc::queue::{End, Event, Queue, QueueSpec};
-use cofferdam::policy::plan::{OnFull, QueuePlan};
+use cofferdam::policy::plan::{Audit, OnFull, QueuePlan};
 use cofferdam::sys::mqueue;
 use cofferdam::sys::secret_page::SecretPage;
 use cofferdam::wire::queue::SEALING;
@@ -209,6 +209,7 @@ fn member(own: &str, [from, to]: [&str; 2], end: End, fd: OwnedFd) -> Queue {
         max: MAX,
         priorities: 1,
         on_full: OnFull::Block(Duration::from_mins(1)),
+        audit: Audit::Digest,
     };
     let own = Instance { layer: name(own), index: 0, generation: 1 };
     let spec = QueueSpec { number: 0, plan, policy: PolicyId([1; 32]), own };

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use crate::demo;
 use crate::protocol::Settings;
 use crate::summary;
-use cofferdam::Setup;
+use cofferdam::{Flags, Setup};
 
 const POLICY_NAME: &str = "policies/web.toml";
 const POLICY: &str = include_str!("../../policies/web.toml");
@@ -37,9 +37,8 @@ struct Options {
     /// The address and port, in place of the policy's; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Show for every layer what its policy asks beside what the kernel enforces.
-    #[arg(long)]
-    receipts: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// Reads the arguments, makes what is missing, and prints what is going to run.
@@ -54,7 +53,7 @@ fn prepare() -> Result<Setup, Box<dyn Error>> {
         None => (POLICY_NAME.to_owned(), POLICY.to_owned()),
     };
 
-    let Options { policy, mut site, mut certificate, mut key, listen, receipts } = options;
+    let Options { policy, mut site, mut certificate, mut key, listen, flags } = options;
     if certificate.is_some() && key.is_none() && policy.is_none() {
         return Err("--certificate needs --key, or a --policy that names the key".into());
     }
@@ -90,7 +89,7 @@ fn prepare() -> Result<Setup, Box<dyn Error>> {
         authority.as_deref(),
         &value(&text, &["file", "site", "path"])?,
     )?;
-    Ok(Setup { name, text, settings: postcard::to_stdvec(&settings)?, receipts })
+    Ok(Setup { name, text, settings: postcard::to_stdvec(&settings)?, flags })
 }
 
 /// The certificates of a PEM file, the server's own first.

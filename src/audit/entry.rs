@@ -4,8 +4,8 @@
 //! mean. The layout stands in `docs/audit-format.md`, section 3. Each entry has one encoding.
 
 use super::hash::Hash;
-use crate::ident::Instance;
-use crate::policy::plan::Plan;
+use crate::wire::report::numbered;
+pub use crate::wire::report::{Facility, Form, Side, Verdict, Who};
 
 /// Bytes of a body without payload digest and detail.
 pub const BODY: usize = 128;
@@ -13,30 +13,6 @@ pub const BODY: usize = 128;
 pub const MAX_DETAIL: usize = 4 << 20;
 /// The longest payload, in bytes: a message of 16 MiB, sealed.
 pub const MAX_PAYLOAD: usize = (16 << 20) + 256;
-
-macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident { $($(#[$what:meta])* $variant:ident = $number:literal, $word:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum $name { $($(#[$what])* $variant = $number,)* }
-
-        impl $name {
-            /// All there are.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The one with that number.
-            pub const fn from_byte(byte: u8) -> Option<Self> {
-                match byte { $($number => Some(Self::$variant),)* _ => None }
-            }
-
-            /// The word for it in tables, filters and exports.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-    };
-}
 
 numbered! {
     /// What a record is about. Which fields each kind uses stands in `docs/audit-format.md`.
@@ -71,128 +47,6 @@ numbered! {
         Redacted = 14, "redacted";
         /// The log has the first `sequence` reports of `reporter`.
         Progress = 15, "progress";
-    }
-}
-
-numbered! {
-    /// Which end reports.
-    Side {
-        /// Nobody's end.
-        None = 0, "none";
-        /// The end that sent.
-        Sender = 1, "sender";
-        /// The end that received.
-        Receiver = 2, "receiver";
-        /// The relay between the ends.
-        Witness = 3, "witness";
-        /// The supervisor.
-        Supervisor = 4, "supervisor";
-    }
-}
-
-numbered! {
-    /// What became of an act.
-    Verdict {
-        /// It is not an act.
-        None = 0, "none";
-        /// A rule allowed it.
-        Allowed = 1, "allowed";
-        /// No rule allowed it, or one forbade it.
-        Refused = 2, "refused";
-        /// It was allowed, but it failed.
-        Failed = 3, "failed";
-        /// The one who did it was ended for it.
-        Killed = 4, "killed";
-    }
-}
-
-numbered! {
-    /// What a message on a channel is: the kind of its record, as in
-    /// [`wire::record`](crate::wire::record).
-    Form {
-        /// It is no message on a channel.
-        None = 0, "none";
-        /// A message that wants no answer.
-        Message = 2, "message";
-        /// A call.
-        Request = 3, "request";
-        /// The answer to a call.
-        Reply = 4, "reply";
-        /// A call that was declined.
-        Refusal = 5, "refusal";
-        /// Several messages in one record; the detail lists them.
-        Batch = 6, "batch";
-        /// A call that is called off.
-        Cancel = 7, "cancel";
-        /// A part of a stream that answers a call.
-        Item = 8, "item";
-        /// The end of such a stream.
-        End = 9, "end";
-        /// Room for more items of a stream.
-        Credit = 10, "credit";
-        /// A later piece of the message before.
-        Piece = 11, "piece";
-    }
-}
-
-numbered! {
-    /// A kind of facility, whose numbers are places in the plan.
-    Facility {
-        /// No facility.
-        None = 0, "none";
-        /// A channel.
-        Channel = 1, "channel";
-        /// A listening address.
-        Listen = 2, "listen";
-        /// An outward connection.
-        Connect = 3, "connect";
-        /// A signal.
-        Signal = 4, "signal";
-        /// A file or directory.
-        File = 5, "file";
-        /// A message queue.
-        Queue = 6, "queue";
-        /// A pipe.
-        Pipe = 7, "pipe";
-        /// A named pipe.
-        Fifo = 8, "fifo";
-        /// A semaphore.
-        Semaphore = 9, "semaphore";
-        /// Shared memory.
-        Region = 10, "region";
-        /// A memory-mapped file.
-        MappedFile = 11, "mapped-file";
-        /// A system call.
-        Syscall = 12, "syscall";
-        /// A right that Landlock handles.
-        Landlock = 13, "landlock";
-    }
-}
-
-/// A running instance by numbers: the layer's place in the plan, the copy, the generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Who {
-    /// The layer's place in the plan.
-    pub layer: u16,
-    /// Which copy, from 0.
-    pub copy: u16,
-    /// Which life, from 1.
-    pub generation: u64,
-}
-
-impl Who {
-    /// No instance.
-    pub const NOBODY: Self = Self { layer: u16::MAX, copy: 0, generation: 0 };
-    /// The supervisor.
-    pub const SUPERVISOR: Self = Self { layer: u16::MAX - 1, copy: 0, generation: 0 };
-    /// The auditor.
-    pub const AUDITOR: Self = Self { layer: u16::MAX - 2, copy: 0, generation: 0 };
-
-    /// The numbers of an instance of `plan`'s layers, if its layer is among them.
-    pub fn of(plan: &Plan, instance: &Instance) -> Option<Self> {
-        let layer = plan.layers.iter().position(|layer| layer.name == instance.layer)?;
-        let layer = u16::try_from(layer).ok()?;
-        Some(Self { layer, copy: instance.index, generation: instance.generation })
     }
 }
 

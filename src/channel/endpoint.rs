@@ -2,12 +2,14 @@
 
 mod incoming;
 mod outgoing;
+mod report;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use incoming::{Bytes, Incoming};
 pub use outgoing::Outgoing;
+pub use report::LinkTap;
 
 use self::incoming::Partial;
 use self::outgoing::Large;
@@ -34,6 +36,7 @@ pub struct Endpoint {
     pressed: bool,
     partial: Option<Partial>,
     progress: Progress,
+    tap: Option<Box<LinkTap>>,
 }
 
 impl Endpoint {
@@ -54,7 +57,14 @@ impl Endpoint {
             sent: 0,
             pressed: false,
             partial: None,
+            tap: None,
         }
+    }
+
+    /// Has this end report every record.
+    #[must_use]
+    pub fn tapped(self, tap: Option<LinkTap>) -> Self {
+        Self { tap: tap.map(Box::new), ..self }
     }
 
     /// The socket to wait on.

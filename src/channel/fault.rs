@@ -148,3 +148,30 @@ pub enum PeerFault {
     #[error("a refusal's reason is not text of a bounded length")]
     Reason,
 }
+
+impl PeerFault {
+    /// Its number in the audit log, from 1.
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Handshake(_) => 1,
+            Self::Record { .. } => 2,
+            Self::Wire(_) => 3,
+            Self::Oversize => 4,
+            Self::Empty => 5,
+            Self::DescriptorsCut => 6,
+            Self::DescriptorCount { .. } => 7,
+            Self::Descriptor { .. } => 8,
+            Self::Direction(_) => 9,
+            Self::Method(_) => 10,
+            Self::Size { .. } => 11,
+            Self::Piece => 12,
+            Self::Answer(_) => 13,
+            Self::Call(_) => 14,
+            Self::Cancel(_) => 15,
+            Self::Overrun(_) => 16,
+            Self::Credit(_) => 17,
+            Self::Protocol { .. } => 18,
+            Self::Reason => 19,
+        }
+    }
+}

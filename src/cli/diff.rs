@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use super::read::{self, Format, Sound, at, wrap};
 use crate::ident::Name;
 use crate::policy::judge::Act;
-use crate::policy::judge::diff::{Bypass, Change, ChangeKind, Diff, Gain, Reached, diff};
+use crate::policy::judge::diff::{
+    Bypass, Change, ChangeKind, Diff, Gain, LogChange, Reached, diff,
+};
+use crate::policy::places::Place;
 use crate::policy::plan::Never;
 use crate::text::neutralise;
 
@@ -19,7 +22,7 @@ use crate::text::neutralise;
 #[command(after_help = "\
 Exit code 0: nothing was gained; 1: something was. A change that is neither more
 nor less, such as another path, counts as gained; so does a way past a layer that
-every way passed before.")]
+every way passed before, and less evidence in the audit log.")]
 pub struct Args {
     /// The policy before
     old: PathBuf,
@@ -86,6 +89,7 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
     for layer in diff.old_layers.iter().filter(told) {
         let _ = writeln!(out, "{layer} (no layer any more), which could do nothing");
     }
+    log(old, new, &diff.log, &mut out);
     ways(new, "through others it gains", &diff.reach_gained, &mut out);
     ways(old, "through others it loses", &diff.reach_lost, &mut out);
     let past = [shown(&diff.bypass_gained), shown(&diff.bypass_lost)];
@@ -96,8 +100,9 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
             let _ = writeln!(out, "{word} refused: that {layer} reaches {reach}");
         }
     }
-    let gained = diff.changes.iter().filter(|it| it.gain != Gain::Lost).count();
-    let lost = diff.changes.iter().filter(|it| it.gain != Gain::Gained).count();
+    let gains = || diff.changes.iter().map(|it| it.gain).chain(diff.log.iter().map(|it| it.gain));
+    let gained = gains().filter(|gain| *gain != Gain::Lost).count();
+    let lost = gains().filter(|gain| *gain != Gain::Gained).count();
     let reach = (diff.reach_gained.len(), diff.reach_lost.len());
     if !diff.is_empty() {
         let _ = writeln!(
@@ -184,6 +189,25 @@ fn one(old: &Sound, new: &Sound, change: &Change, out: &mut String) {
     out.push_str(&wrap(&format!("  {sign} "), &text).replacen(sign, mark(change.gain), 1));
 }
 
+/// The rule's place in the new policy or, where it is only there, in the old one.
+fn log_place(old: &Sound, new: &Sound, change: &LogChange) -> Option<Place> {
+    new.place(&change.rule).or_else(|| old.place(&change.rule))
+}
+
+fn log(old: &Sound, new: &Sound, changes: &[LogChange], out: &mut String) {
+    if !changes.is_empty() {
+        out.push_str("\x1b[1mthe audit log\x1b[0m\n");
+    }
+    for change in changes {
+        let place = log_place(old, new, change);
+        let place = place.map_or_else(String::new, |place| format!(" ({})", at(&place)));
+        let text = format!("{} from {} to {}", change.name, change.old, change.new);
+        let text = format!("{}{place}", neutralise(text.as_bytes()));
+        let sign = sign(change.gain);
+        out.push_str(&wrap(&format!("  {sign} "), &text).replacen(sign, mark(change.gain), 1));
+    }
+}
+
 fn ways(policy: &Sound, title: &str, reached: &[Reached], out: &mut String) {
     for Reached { layer, object, way } in reached.iter().take(WAYS) {
         let _ = writeln!(out, "\x1b[1m{layer}\x1b[0m: {title} {object}");
@@ -225,17 +249,21 @@ fn bypasses(policy: &Sound, title: &str, list: &[&Bypass], out: &mut String) {
     }
 }
 
+fn word(gain: Gain) -> &'static str {
+    match gain {
+        Gain::Gained => "gained",
+        Gain::Lost => "lost",
+        Gain::Changed => "changed",
+    }
+}
+
 fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
     let change = |change: &Change| {
         let only_old = change.gain == Gain::Lost && matches!(change.kind, ChangeKind::Act(..));
         let place = if only_old { old.place(&change.rule) } else { new.place(&change.rule) };
         let mut value = json!({
             "layer": change.layer.as_str(),
-            "change": match change.gain {
-                Gain::Gained => "gained",
-                Gain::Lost => "lost",
-                Gain::Changed => "changed",
-            },
+            "change": word(change.gain),
             "rule": change.rule,
             "place": Sound::place_json(place),
         });
@@ -277,6 +305,16 @@ fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
         };
         list.iter().map(one).collect()
     };
+    let log = |change: &LogChange| {
+        json!({
+            "setting": change.name,
+            "change": word(change.gain),
+            "old": change.old,
+            "new": change.new,
+            "rule": change.rule,
+            "place": Sound::place_json(log_place(old, new, change)),
+        })
+    };
     let guards = |list: &[Never]| -> Value {
         list.iter().map(|it| json!({ "layer": it.layer.as_str(), "reach": it.reach })).collect()
     };
@@ -288,6 +326,7 @@ fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
         "new_layers": diff.new_layers.iter().map(Name::as_str).collect::<Vec<_>>(),
         "old_layers": diff.old_layers.iter().map(Name::as_str).collect::<Vec<_>>(),
         "changes": diff.changes.iter().map(change).collect::<Vec<_>>(),
+        "log": diff.log.iter().map(log).collect::<Vec<_>>(),
         "reach_gained": ways(new, &diff.reach_gained),
         "reach_lost": ways(old, &diff.reach_lost),
         "bypass_gained": past(new, &diff.bypass_gained),

@@ -14,6 +14,7 @@ use crate::policy::plan::Plan;
 use crate::policy::syscall::{by_name, offering};
 use crate::policy::tighten::{Cut, Tightened, tighten};
 use crate::policy::{self, Checked, Inputs};
+use crate::supervisor::flags::variable;
 use crate::supervisor::policy_file;
 use crate::text::neutralise;
 
@@ -35,11 +36,6 @@ pub(super) struct Outside {
     /// Refuse what is above this ceiling
     #[arg(long, value_name = "FILE")]
     pub(super) ceiling: Option<PathBuf>,
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// A policy without mistakes, and its plan.

@@ -3,29 +3,18 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::read::Outside;
-use crate::Daemon;
+use crate::{Daemon, Flags};
 
 /// What `cofferdam run` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The policy; its layers are `exec = ["/path/of/program", ...]`
     policy: PathBuf,
-    /// Show for every layer and protection what was asked beside what the kernel enforces
-    #[arg(long)]
-    receipts: bool,
     #[command(flatten)]
-    outside: Outside,
+    flags: Flags,
 }
 
 /// Runs the daemon until it ends.
 pub fn run(args: &Args) -> ExitCode {
-    let mut daemon = Daemon::new(&args.policy).receipts(args.receipts);
-    for (name, value) in &args.outside.vars {
-        daemon = daemon.var(name, value);
-    }
-    if let Some(ceiling) = &args.outside.ceiling {
-        daemon = daemon.ceiling(ceiling);
-    }
-    daemon.main()
+    Daemon::new(&args.policy).flags(args.flags.clone()).main()
 }

@@ -28,6 +28,9 @@ pub struct Order {
     pub keep: Vec<RawFd>,
     /// What its control group limits.
     pub grouped: Grouped,
+    /// It is told of the supervisor's death by the control socket alone, and ends by itself: the
+    /// auditor, which has yet to write down what everybody did.
+    pub lingers: bool,
 }
 
 /// Who a layer becomes.

@@ -41,8 +41,6 @@ pub enum Kind {
     Device,
 }
 
-/// The directories of `view = "system"`; on a machine with merged `/usr` most are links.
-const SYSTEM: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
 /// The loader's cache, without which every library is searched for.
 const LOADER_CACHE: &str = "/etc/ld.so.cache";
 const DEVICES: [&str; 4] = ["/dev/full", "/dev/null", "/dev/urandom", "/dev/zero"];
@@ -65,7 +63,7 @@ pub fn places(layer: &LayerPlan, grants: &[Grant]) -> Vec<Place> {
         let mut add = |path: &str, kind, rights: &[FileRight]| {
             places.push(Place { path: path.to_owned(), kind, rights: rights.to_vec() });
         };
-        for path in SYSTEM {
+        for path in View::SYSTEM {
             add(path, Kind::System, &run);
         }
         add(LOADER_CACHE, Kind::System, &[FileRight::Read]);

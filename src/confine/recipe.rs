@@ -117,7 +117,9 @@ impl Recipe<'_> {
     /// The layer dies with the supervisor. If that has happened already, nobody will send the
     /// signal any more: then the control socket has hung up.
     fn parent_death(&mut self, control: BorrowedFd<'_>) -> Done {
-        let set = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        // A first process of a pid namespace doesn't even hear of SIGTERM; elsewhere it is blocked.
+        let signal = if self.order.lingers { Signal::TERM } else { Signal::KILL };
+        let set = rustix::process::set_parent_process_death_signal(Some(signal));
         self.note(Protection::ParentDeath, "setting the parent-death signal", set)?;
         let mut polled = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
         rustix::event::poll(&mut polled, Some(&Timespec::default()))

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-use super::message::Companion;
+use super::companion::{Companion, Ends, Waiter};
 use crate::mark::reached;
 use crate::wire::broker::{Answer, Ask};
 use crate::wire::control::FromLayer;
@@ -109,21 +109,23 @@ impl Broker {
 
     /// Asks, and blocks the thread until the answer has come.
     pub fn ask_blocking(&self, ask: Ask) -> io::Result<Answered> {
-        self.block(ask, false)?.ok_or_else(gone)
+        self.block(ask, Ends::ByItself)?.ok_or_else(gone)
     }
 
     /// Asks, and blocks the thread until the answer has come; `None` if the layer is asked to
     /// finish before.
     pub fn ask_blocking_unless_stopping(&self, ask: Ask) -> io::Result<Option<Answered>> {
-        self.block(ask, true)
+        self.block(ask, Ends::WithLayer)
     }
 
-    fn block(&self, ask: Ask, heeds_stop: bool) -> io::Result<Option<Answered>> {
+    fn block(&self, ask: Ask, ends: Ends) -> io::Result<Option<Answered>> {
         let bell = Bell::own()?;
-        let slot = self.slot_blocking(&ask)?;
+        let waiter = Waiter::new(Some(self.companion.get().ok_or_else(gone)?), ends)?;
+        let Some(slot) = self.slot_blocking(&ask, &waiter)? else { return Ok(None) };
         let (mut pending, message) = self.begin(ask, slot, Some(bell.clone()));
         while !self.post(&message)? {
-            self.sleep(&bell, PollFlags::IN | PollFlags::OUT)?;
+            waiter.sleep([(self.socket.as_fd(), PollFlags::OUT)], None)?;
+            waiter.attend_once()?;
         }
         pending.sent = true;
         reached("broker.ask.sent");
@@ -132,10 +134,13 @@ impl Broker {
                 Ok(answered) => return Ok(Some(answered)),
                 Err(oneshot::error::TryRecvError::Closed) => return Err(gone()),
                 Err(oneshot::error::TryRecvError::Empty) => {
-                    if heeds_stop && self.companion()?.is_stopping() {
+                    if waiter.is_stopping() {
                         return Ok(None);
                     }
-                    self.sleep(&bell, PollFlags::IN)?;
+                    if waiter.sleep([(bell.event.as_fd(), PollFlags::IN)], None)? {
+                        bell.silence();
+                    }
+                    waiter.attend_once()?;
                 }
             }
         }
@@ -146,13 +151,19 @@ impl Broker {
     }
 
     /// Waits for a slot; only a program whose other threads or tasks ask at the same time does.
-    fn slot_blocking(&self, ask: &Ask) -> io::Result<OwnedSemaphorePermit> {
+    /// `None` if the wait is over before.
+    fn slot_blocking(
+        &self,
+        ask: &Ask,
+        waiter: &Waiter,
+    ) -> io::Result<Option<OwnedSemaphorePermit>> {
         loop {
             match Arc::clone(self.slots(ask)).try_acquire_owned() {
-                Ok(slot) => return Ok(slot),
+                Ok(slot) => return Ok(Some(slot)),
                 Err(TryAcquireError::Closed) => return Err(gone()),
+                Err(TryAcquireError::NoPermits) if waiter.is_stopping() => return Ok(None),
                 Err(TryAcquireError::NoPermits) => {
-                    self.companion()?.attend()?;
+                    waiter.attend()?;
                     std::thread::sleep(BEHIND);
                 }
             }
@@ -222,24 +233,6 @@ impl Broker {
         table.next = table.next.wrapping_add(1);
         table.waiting.insert(request, Waiting { answer: Some(sender), bell, _slot: slot });
         (Pending { broker: self, request, sent: false, answer }, FromLayer::Ask { request, ask })
-    }
-
-    /// Sleeps until the control socket is ready or the bell has rung, and attends to the socket.
-    fn sleep(&self, bell: &Bell, until: PollFlags) -> io::Result<()> {
-        let mut fds = [PollFd::new(&*self.socket, until), PollFd::new(&*bell.event, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let [socket, rung] = fds.map(|fd| !fd.revents().is_empty());
-        if rung {
-            bell.silence();
-        }
-        if socket { self.companion()?.attend_once() } else { Ok(()) }
-    }
-
-    fn companion(&self) -> io::Result<Arc<dyn Companion>> {
-        self.companion.get().and_then(Weak::upgrade).ok_or_else(gone)
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {

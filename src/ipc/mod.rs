@@ -1,6 +1,7 @@
 //! The facilities that a layer's code uses, one module each.
 
 pub mod broker;
+mod companion;
 pub mod fifo;
 pub mod file;
 pub mod mapped_file;

@@ -13,7 +13,7 @@ use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
 use super::share::Numbered;
-use super::slice::{ChannelSlice, Slice};
+use super::slice::{ChannelSlice, ReportsSlice, Slice};
 use super::{Layer, Shared, Stop};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
@@ -22,7 +22,9 @@ use crate::ipc::pipe::{Pipe, PipeSpec};
 use crate::ipc::queue::{Queue, QueueSpec};
 use crate::mark::reached;
 use crate::policy::plan::{PipePlan, Program};
-use crate::seal::{Identity, OsChance};
+use crate::report::{Desk, Reporter};
+use crate::seal::capture::Capture;
+use crate::seal::{Identity, OsChance, PublicKey};
 use crate::sys::inherit::inherited;
 use crate::sys::secret_page::{Kind, SecretPage};
 use crate::wire::control::{FromLayer, ToLayer};
@@ -37,6 +39,10 @@ const CONTROL_FD: i32 = 4;
 /// Where another program's init finds the pipes for standard input and output, in this order, where
 /// the policy attaches them.
 pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
+
+/// Where a layer of our own code finds the ring for its reports, if there is an auditor. It has no
+/// pipes.
+pub(crate) const REPORTS_FD: i32 = 5;
 
 /// A layer that could not be confined or set up exits with this.
 const SETUP_FAILED: u8 = 70;
@@ -73,7 +79,8 @@ fn enter(
     match slice.order.layer.program.clone() {
         Program::Exec(argv) => super::exec::run(&slice, &argv, inbox),
         Program::Run(name) => {
-            let Some(function) = functions.get(name.as_str()) else {
+            let own = super::auditor::function(&name);
+            let Some(function) = own.as_ref().or_else(|| functions.get(name.as_str())) else {
                 return Err((inbox, format!("the program has no function {name} any more")));
             };
             Ok(finish(&run(slice, function, inbox)?))
@@ -93,11 +100,17 @@ fn finish(result: &LayerResult) -> ExitCode {
 }
 
 fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (Inbox, String)> {
+    #[cfg(target_env = "gnu")]
+    crate::sys::process::bound_heaps();
     // Before the filter is there: it allows no more memory of this kind.
     let pages = slice.share.queues.iter().map(|_| SecretPage::new().map(|(page, _)| page));
     let pages = match pages.collect::<io::Result<Vec<_>>>() {
         Ok(pages) => pages,
         Err(error) => return Err((inbox, format!("no memory for a queue's keys: {error}"))),
+    };
+    let desk = match slice.reports.as_ref().map_or_else(|| Ok(Desk::default()), desk) {
+        Ok(desk) => desk,
+        Err(error) => return Err((inbox, format!("it can't report to the auditor: {error}"))),
     };
     let confined =
         Identity::generate(&mut OsChance).map_err(|error| error.to_string()).and_then(|identity| {
@@ -117,7 +130,11 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
     };
     // Before there is another thread, and before anybody may send one: a layer that isn't ready is
     // sent none, and all of its threads inherit the mask.
-    if let Err(errno) = block(&slice.share.signals_to(&slice.order.layer.name)) {
+    let mut signals = slice.share.signals_to(&slice.order.layer.name);
+    if slice.order.lingers {
+        signals.extend(u8::try_from(libc::SIGTERM));
+    }
+    if let Err(errno) = block(&signals) {
         return Err((inbox, format!("its signals can't be blocked: {errno}")));
     }
     reached("signal.block.done");
@@ -126,7 +143,7 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         return Ok(Err("the supervisor is gone".to_owned()));
     }
     reached("layer.ready.said");
-    let shared = shared(slice, identity, pages, &confined, receipt, inbox);
+    let shared = shared(slice, identity, pages, &desk, &confined, receipt, inbox);
     match shared.receive_grants() {
         Ok(()) => {
             let shared = Arc::new(shared);
@@ -147,6 +164,17 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
     }
 }
 
+/// Maps the ring for reports: before there is a filter, and before its descriptor is closed with
+/// all that nobody declared.
+fn desk(reports: &ReportsSlice) -> io::Result<Desk> {
+    let ring = inherited(REPORTS_FD)?;
+    let bytes = usize::try_from(reports.bytes).map_err(io::Error::other)?;
+    let reporter = Reporter::new(ring.as_fd(), bytes, reports.on_full)?;
+    let capture = reports.payload_key.map(|key| Capture::new(&PublicKey(key), &mut OsChance));
+    let capture = capture.transpose().map_err(io::Error::other)?;
+    Ok(Desk::open(reporter, reports.layers.clone(), capture))
+}
+
 /// Blocks signals, to be taken by a descriptor. Two of them nobody can block.
 fn block(signals: &[u8]) -> nix::Result<()> {
     let known = |&number: &u8| Signal::try_from(i32::from(number)).ok();
@@ -158,6 +186,7 @@ fn shared(
     slice: Slice,
     identity: Identity,
     pages: Vec<SecretPage>,
+    desk: &Desk,
     confined: &Confined,
     receipt: Receipt,
     inbox: Inbox,
@@ -170,7 +199,7 @@ fn shared(
         let name = plan.name.clone();
         let spec = ChannelSpec { number, plan, policy: slice.policy, own: own.clone(), side };
         channel_names.insert(number, name.clone());
-        channels.insert(name, Channel::new(spec, Arc::clone(&identity), confined));
+        channels.insert(name, Channel::new(spec, Arc::clone(&identity), desk, confined));
     }
     let pipe = |pipe: &Numbered<PipePlan>| {
         let side = if pipe.plan.from == own.layer { Side::From } else { Side::To };
@@ -192,6 +221,7 @@ fn shared(
         receipt,
         settings: slice.settings,
         inbox,
+        attending: Mutex::default(),
         channels,
         channel_names,
         queues,
@@ -205,6 +235,7 @@ fn shared(
         broker,
         maps: Maps::default(),
         stop: Stop::default(),
+        reports: Mutex::default(),
     }
 }
 

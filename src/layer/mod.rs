@@ -1,5 +1,6 @@
 //! What a layer's code sees: its name, and what its policy grants it, by name.
 
+pub(crate) mod auditor;
 pub(crate) mod enter;
 mod exec;
 mod facilities;
@@ -14,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) receipt: Receipt,
     pub(crate) settings: Vec<u8>,
     pub(crate) inbox: inbox::Inbox,
+    attending: Mutex<()>,
     pub(crate) channels: BTreeMap<Name, Channel>,
     pub(crate) channel_names: BTreeMap<u16, Name>,
     pub(crate) queues: BTreeMap<u16, Queue>,
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<Broker>,
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
+    /// Rings of reports that came and that the auditor has not taken up.
+    pub(crate) reports: Mutex<Vec<auditor::Arrival>>,
 }
 
 /// Whether the supervisor has asked this layer to finish.
@@ -68,7 +72,7 @@ pub(crate) struct Stop {
     asked: AtomicBool,
     notify: Notify,
     /// Rung for threads that sleep, once there are any.
-    bell: OnceLock<Arc<OwnedFd>>,
+    bell: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// Why a layer doesn't get what it asked for.
@@ -227,20 +231,34 @@ impl Stop {
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::SeqCst);
         self.notify.notify_waiters();
-        if let Some(bell) = self.bell.get() {
-            // It refuses only at its maximum, and then it has rung.
-            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        if let Some(bell) = &*self.hung() {
+            ring(bell);
         }
     }
 
-    /// Can be read from the moment on in which the layer is asked to finish, if it was not before.
+    /// Can be read once the layer has been asked to finish.
     pub(crate) fn bell(&self) -> io::Result<Arc<OwnedFd>> {
-        if let Some(bell) = self.bell.get() {
+        let mut hung = self.hung();
+        if let Some(bell) = &*hung {
             return Ok(Arc::clone(bell));
         }
-        let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Arc::clone(self.bell.get_or_init(|| Arc::new(made))))
+        let bell =
+            hung.insert(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
+        // Whoever asks from now on finds the bell; who asked before has not.
+        if self.is_asked() {
+            ring(bell);
+        }
+        Ok(Arc::clone(bell))
     }
+
+    fn hung(&self) -> std::sync::MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ring(bell: &OwnedFd) {
+    // It refuses only at its maximum, and then it has rung.
+    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
 }
 
 fn system(kind: &str, name: &str, error: io::Error) -> LayerError {

@@ -6,8 +6,9 @@ use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::auditor::Arrival;
 use super::inbox::Heard;
 use super::{Layer, Shared};
 use crate::ident::Name;
@@ -56,7 +57,8 @@ impl Function {
     /// Runs the function until it returns or the supervisor is gone.
     pub(crate) fn run(&self, layer: Layer) -> LayerResult {
         match self {
-            Self::Blocking(function) => function(layer),
+            // What it has of the layer works only as long as the layer is there.
+            Self::Blocking(function) => function(layer.clone()),
             Self::Async(function) => {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -114,6 +116,7 @@ impl Companion for Shared {
     }
 
     fn attend_once(&self) -> io::Result<()> {
+        let _one = self.turn();
         let heard = self.inbox.look()?;
         self.handle(heard)
     }
@@ -122,8 +125,8 @@ impl Companion for Shared {
         self.stop.is_asked()
     }
 
-    fn stop_bell(&self) -> io::Result<Option<Arc<OwnedFd>>> {
-        self.stop.bell().map(Some)
+    fn stop_bell(&self) -> io::Result<Arc<OwnedFd>> {
+        self.stop.bell()
     }
 }
 
@@ -132,12 +135,19 @@ impl Shared {
     ///
     /// An error means that the layer can't go on: the supervisor is gone or speaks nonsense.
     pub(crate) fn pump(&self) -> io::Result<()> {
+        let _one = self.turn();
         loop {
             match self.inbox.look()? {
                 Heard::Nothing => return Ok(()),
                 heard => self.handle(heard)?,
             }
         }
+    }
+
+    /// One thread at a time reads and handles: so messages are handled in their order, and who
+    /// finds nothing knows that all that had come has been handled.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.attending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Handles one control message; see [`Shared::pump`].
@@ -155,6 +165,10 @@ impl Shared {
                 if let Some(fd) = self.take_queue_part(kind, number, part, fd)? {
                     self.objects.keep(kind, number, part, fd);
                 }
+            }
+            Heard::Message(ToLayer::Reports { ring, reporter, bytes }, Some(fd)) => {
+                let arrival = Arrival { ring, reporter, bytes, fd };
+                self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
             }
             Heard::Message(ToLayer::Answer { request, answer }, fd) => {
                 self.broker.answered(request, answer, fd);

@@ -16,7 +16,7 @@ use crate::confine::Order;
 use crate::confine::filter::Filter;
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
-use crate::policy::plan::ChannelPlan;
+use crate::policy::plan::{ChannelPlan, LogFull};
 use crate::sys::memory;
 
 /// The largest slice, in bytes. A filter has at most 32 KiB, settings at most 64 KiB; the rest
@@ -44,6 +44,8 @@ pub struct Slice {
     pub directories: Vec<(Name, String)>,
     /// Its part in the other facilities.
     pub share: Share,
+    /// How it reports to the auditor, if there is one.
+    pub reports: Option<ReportsSlice>,
     /// What the daemon's program wants every layer to know.
     pub settings: Vec<u8>,
 }
@@ -57,6 +59,19 @@ pub struct ChannelSlice {
     pub plan: ChannelPlan,
     /// Which end is this layer's.
     pub side: Side,
+}
+
+/// How a layer reports to the auditor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReportsSlice {
+    /// Bytes of the ring.
+    pub bytes: u32,
+    /// What happens when the ring is full.
+    pub on_full: LogFull,
+    /// The plan's layers, in its order.
+    pub layers: Vec<Name>,
+    /// The key that payloads are sealed to.
+    pub payload_key: Option<[u8; 32]>,
 }
 
 impl Slice {

@@ -3,6 +3,15 @@
 /// The longest name of a file in bytes (`NAME_MAX`).
 const MAX_NAME: usize = 255;
 
+/// Whether two absolute, plain paths are the same, or one lies beneath the other.
+pub fn touch(one: &str, other: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        let rest = inner.strip_prefix(outer.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    within(one, other) || within(other, one)
+}
+
 /// Whether `path` is one or more names joined by single slashes: no leading or trailing slash, no
 /// empty part, no `.` or `..`, no zero byte, no name longer than the kernel takes.
 pub fn is_plain(path: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! The codes of mistakes: stable numbers, one line each, and an explanation.
 
+mod audit;
 mod facility;
 mod layer;
 mod text;
@@ -123,6 +124,12 @@ codes! {
     Idle = 190, "a layer that can do nothing";
     UnknownObject = 191, "an object that the policy does not have";
     NeverBroken = 192, "what must never be possible is possible";
+
+    // The audit log.
+    NoKey = 194, "messages are kept, and no key seals them";
+    BadKey = 195, "a public key that can't be used";
+    SealsNothing = 196, "a key to which nothing is sealed";
+    LogInReach = 197, "an audit log within a layer's reach";
 }
 
 /// What there is to know about a kind of mistake. Displays as a text of some lines.
@@ -145,7 +152,7 @@ impl Code {
 
     /// Why it is a mistake, the way out, and an example.
     pub fn explanation(self) -> Explanation {
-        let mut all = text::ALL.iter().chain(layer::ALL).chain(facility::ALL);
+        let mut all = text::ALL.iter().chain(layer::ALL).chain(facility::ALL).chain(audit::ALL);
         let found = all.find(|(code, _)| *code == self).map(|(_, about)| *about);
         found.unwrap_or(Explanation { why: self.title(), way_out: "", example: "" })
     }

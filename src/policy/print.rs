@@ -10,8 +10,9 @@ mod syscalls;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::plan::{Audit, ChannelPlan, Direction, FilePlan, Plan, Rate, Transport};
+use super::plan::{Audit, AuditPlan, ChannelPlan, Direction, FilePlan, Plan, Rate, Transport};
 use super::value::show_size;
+use crate::ident::hex;
 
 /// What stands for the reasons, which a plan doesn't hold.
 pub const REASON: &str = "printed from a plan, which holds no reasons";
@@ -35,6 +36,8 @@ pub fn print(plan: &Plan) -> String {
         self::file(file, &mut out);
     }
     facility::print(plan, &mut out);
+    log(&plan.audit, &mut out);
+    facility::never(plan, &mut out);
     out.0
 }
 
@@ -50,12 +53,7 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
         let kinds = list(channel.fds.kinds.iter().map(|kind| kind.name()));
         out.line("fds", inline([("max", channel.fds.max.to_string()), ("kinds", kinds)]));
     }
-    let audit = match channel.audit {
-        Audit::None => "none",
-        Audit::Digest => "digest",
-        Audit::Payload => "payload",
-    };
-    out.line("audit", quote(audit));
+    audit(channel.audit, out);
     if channel.witness {
         out.line("witness", true);
     }
@@ -94,7 +92,39 @@ fn file(file: &FilePlan, out: &mut Text) {
     if let Some(max) = file.max_open {
         out.line("max-open", max);
     }
+    audit(file.audit, out);
     out.line("because", quote(REASON));
+}
+
+/// What is recorded, where that is not the default: written, that would demand a log.
+fn audit(level: Audit, out: &mut Text) {
+    if level != Audit::default() {
+        out.line("audit", quote(level.name()));
+    }
+}
+
+/// `[audit]`, where a log is demanded: that is what the table means.
+fn log(audit: &AuditPlan, out: &mut Text) {
+    if !audit.demanded {
+        return;
+    }
+    out.head("audit");
+    if let Some(directory) = &audit.directory {
+        out.line("directory", quote(directory));
+    }
+    out.line("on-full", quote(audit.on_full.name()));
+    if let Some(key) = &audit.payload_key {
+        out.line("payload-key", quote(&hex(key)));
+    }
+    out.line("segment", size(audit.segment_bytes));
+    out.line("segment-age", duration(audit.segment_age));
+    if let Some(most) = audit.keep_bytes {
+        out.line("keep", size(most));
+    }
+    if let Some(most) = audit.keep_age {
+        out.line("keep-age", duration(most));
+    }
+    out.line("ring", size(audit.ring_bytes));
 }
 
 /// The text so far.
@@ -105,6 +135,10 @@ impl Text {
     fn table(&mut self, kind: &str, name: &str) {
         // Writing to a string can't fail.
         let _ = write!(self.0, "\n[{kind}.{name}]\n");
+    }
+
+    fn head(&mut self, kind: &str) {
+        let _ = write!(self.0, "\n[{kind}]\n");
     }
 
     fn list_item(&mut self, kind: &str) {

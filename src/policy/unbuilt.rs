@@ -1,6 +1,6 @@
 //! What a policy may say and nothing does yet.
 
-use super::plan::{Audit, Plan, Transport};
+use super::plan::{Plan, Transport};
 
 /// What a plan asks for and this library can't give yet, one sentence each, beginning with the
 /// policy's own name of the thing. Empty: the daemon can start.
@@ -13,15 +13,8 @@ pub fn unbuilt(plan: &Plan) -> Vec<String> {
         missing.push(format!("[{place}] {what} is not built yet: take it out to start the daemon"));
     };
     for channel in &plan.channels {
-        let place = format!("channel.{}", channel.name);
-        if channel.audit != Audit::None {
-            tell(place.clone(), "`audit`: a record of its messages");
-        }
-        if channel.witness {
-            tell(place.clone(), "`witness`: the witness between its ends");
-        }
         if channel.transport == Transport::Ring {
-            tell(place.clone(), "`transport`: the ring");
+            tell(format!("channel.{}", channel.name), "`transport`: the ring");
         }
     }
     missing

@@ -22,7 +22,8 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("TB", 1_000_000_000_000),
 ];
 
-const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const TIME_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// A size in bytes: `64KiB`, `4KB`, `1.5` is refused.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -42,6 +43,17 @@ pub(crate) fn show_size(size: u64) -> String {
 /// A duration: `5s`, `250ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     quantity(text, &TIME_UNITS, "a duration", "5s").map(Duration::from_millis)
+}
+
+/// A duration as a policy writes it, exactly to the millisecond: `90d`, `1500ms`.
+pub(crate) fn show_duration(time: Duration) -> String {
+    let time = time.as_millis();
+    let fits = |(_, factor): &&(&str, u64)| time != 0 && time.is_multiple_of(u128::from(*factor));
+    let unit = TIME_UNITS.iter().rev().find(fits);
+    unit.map_or_else(
+        || "0ms".to_owned(),
+        |(unit, factor)| format!("{}{unit}", time / u128::from(*factor)),
+    )
 }
 
 /// How often: `500/s`, `3/10s`, `1MiB/s`.

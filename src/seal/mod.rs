@@ -2,6 +2,7 @@
 //! the private key; randomness comes through [`Chance`].
 
 pub mod aead;
+pub mod capture;
 pub mod derive;
 pub mod handshake;
 pub mod one_way;

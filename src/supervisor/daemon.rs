@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::flags::{self, Flags};
 use super::inherited::Inherited;
 use super::log::Log;
 use super::{Outcome, Supervisor, policy_file, resolver};
@@ -39,10 +40,8 @@ const REFUSED: u8 = 3;
 pub struct Daemon {
     source: Source,
     settings: Vec<u8>,
-    receipts: bool,
     functions: BTreeMap<String, Function>,
-    vars: Vec<(String, String)>,
-    ceiling: Option<PathBuf>,
+    flags: Flags,
 }
 
 /// Where the policy comes from.
@@ -60,8 +59,8 @@ pub struct Setup {
     pub text: String,
     /// See [`Daemon::settings`].
     pub settings: Vec<u8>,
-    /// See [`Daemon::receipts`].
-    pub receipts: bool,
+    /// See [`Daemon::flags`].
+    pub flags: Flags,
 }
 
 impl Daemon {
@@ -84,8 +83,7 @@ impl Daemon {
     }
 
     fn from_source(source: Source) -> Self {
-        let (settings, functions) = (Vec::new(), BTreeMap::new());
-        Self { source, settings, receipts: false, functions, vars: Vec::new(), ceiling: None }
+        Self { source, settings: Vec::new(), functions: BTreeMap::new(), flags: Flags::default() }
     }
 
     /// Bytes that every layer reads with [`Layer::settings`]: at most 64 KiB. No secret belongs
@@ -100,14 +98,14 @@ impl Daemon {
     /// policy asks beside what the kernel enforces. Otherwise it shows a line.
     #[must_use]
     pub fn receipts(mut self, shown: bool) -> Self {
-        self.receipts = shown;
+        self.flags.receipts = shown;
         self
     }
 
     /// Gives a variable that the policy declares in `[vars]` another value.
     #[must_use]
     pub fn var(mut self, name: &str, value: &str) -> Self {
-        self.vars.push((name.to_owned(), value.to_owned()));
+        self.flags.vars.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -115,7 +113,34 @@ impl Daemon {
     /// as the policy's own.
     #[must_use]
     pub fn ceiling(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ceiling = Some(path.into());
+        self.flags.ceiling = Some(path.into());
+        self
+    }
+
+    /// Takes the flags that a person gave; they are added to what was said before.
+    #[must_use]
+    pub fn flags(mut self, flags: Flags) -> Self {
+        self.flags.add(flags);
+        self
+    }
+
+    /// Reads the process's own arguments as [`Flags`]: for a program that takes no others. Wrong
+    /// ones end the process with exit code 2, `--help` with 0.
+    #[must_use]
+    pub fn args(self) -> Self {
+        if enter::is_layer() || resolver::is_resolver() {
+            return self;
+        }
+        self.flags(<flags::Alone as clap::Parser>::parse().flags)
+    }
+
+    /// Keeps the audit log in this directory, which is made if it isn't there. Wins over
+    /// `directory` in the policy's `[audit]`.
+    ///
+    /// Whoever runs the daemon alone may write there: as root the directory becomes the auditor's.
+    #[must_use]
+    pub fn audit(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.flags.audit = Some(directory.into());
         self
     }
 
@@ -187,14 +212,16 @@ impl Daemon {
             )));
         }
 
-        let ceiling = self.ceiling.map(|path| read(&path)).transpose()?;
+        let mut flags = self.flags;
+        flags.add(setup.flags);
+        let ceiling = flags.ceiling.map(|path| read(&path)).transpose()?;
         let load = |path: &str| policy_file::read(Path::new(path)).map_err(|e| e.to_string());
         let checked = policy::check_with(
             &setup.name,
             setup.text.as_bytes(),
             &Inputs {
                 load: if in_a_file { Some(&load) } else { None },
-                vars: &self.vars,
+                vars: &flags.vars,
                 ceiling: ceiling.as_ref().map(|file| (file.name.as_str(), file.text.as_bytes())),
             },
         );
@@ -208,9 +235,10 @@ impl Daemon {
         if !unbound.is_empty() {
             return Err(Refusal::finding(unbound));
         }
-        let mut supervisor = Supervisor::new(plan, settings, inherited, log)
-            .map_err(|error| Refusal::system(error.to_string()))?;
-        supervisor.receipts = self.receipts || setup.receipts;
+        let mut supervisor =
+            Supervisor::new(plan, settings, flags.audit.as_deref(), inherited, log)
+                .map_err(|error| Refusal::system(error.to_string()))?;
+        supervisor.receipts = flags.receipts;
         Ok(supervisor.run())
     }
 }

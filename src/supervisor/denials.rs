@@ -160,11 +160,13 @@ impl Supervisor<'_> {
         self.denials.read();
         let now = Instant::now();
         let (denials, log) = (&mut self.denials, &mut self.log);
+        let mut explained = Vec::new();
         self.unexplained.retain(|Unexplained { instance, culprit, until }| {
             let number = match denials.call_of(*culprit) {
                 None => return *until > now,
                 Some(Call::Native(number)) => number,
                 Some(Call::Foreign { arch, number }) => {
+                    explained.push((instance.clone(), number, "of another architecture"));
                     log.say(&format!(
                         "{instance} made system call {number} of another architecture \
                          ({arch:#x}), which no policy grants"
@@ -173,6 +175,7 @@ impl Supervisor<'_> {
                 }
             };
             let layer = &instance.layer;
+            explained.push((instance.clone(), number, syscall::name_of(number).unwrap_or("")));
             let Some(call) = syscall::name_of(number) else {
                 log.say(&format!("{instance} made a system call of the unknown number {number}"));
                 return false;
@@ -190,6 +193,9 @@ impl Supervisor<'_> {
             ));
             false
         });
+        for (instance, number, what) in explained {
+            self.note_denial(&instance, number, what);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::confine::{Identity, spaces};
 use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::layer::share::Share;
-use crate::layer::slice::ChannelSlice;
+use crate::layer::slice::{ChannelSlice, ReportsSlice};
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
 use crate::sys::opener::Opener;
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
@@ -51,6 +51,8 @@ pub struct Image {
     pub(super) grants: Vec<Grant>,
     pub(super) directories: Vec<(Name, String)>,
     pub(super) settings: Rc<[u8]>,
+    /// How it reports to the auditor.
+    pub(super) reports: Option<ReportsSlice>,
     /// Its listening sockets.
     pub listeners: Vec<Listening>,
     /// Files that are handed to it open.
@@ -156,6 +158,7 @@ pub fn compile(
             grants: Vec::new(),
             directories: Vec::new(),
             settings: Rc::clone(&settings),
+            reports: None,
             listeners: listeners_of(layer, &mut inherited)?,
             files: Vec::new(),
             first_uid: next_uid,

@@ -26,7 +26,7 @@ impl Supervisor<'_> {
         let now = Instant::now();
         for place in 0..self.places.len() {
             let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
-            if due && !self.stopping && !self.is_held(place) {
+            if due && !self.stopping && !self.is_held(place) && !self.waits_for_log(place) {
                 self.start(place, now);
             }
         }
@@ -37,13 +37,17 @@ impl Supervisor<'_> {
         let image = self.places[place].seat.layer;
         let started = self
             .standard_ends(place, &instance)
+            .and_then(|standard| Ok((standard, self.ring_for(image, &instance)?)))
             .map_err(StartError::from)
-            .and_then(|standard| self.images[image].spawn(instance.clone(), &standard));
+            .and_then(|(standard, ring)| {
+                self.images[image].spawn(instance.clone(), &standard, ring.as_ref())
+            });
         match started {
             Ok(mut child) => {
                 mark::reached("supervisor.start.spawned");
                 child.deadline = Some(now + CONFINING);
                 self.places[place].life = Life::Running(Box::new(child));
+                self.note_spawn(&instance);
             }
             Err(error) => {
                 self.log.say(&format!("{instance} can't be started: {error}"));
@@ -82,6 +86,16 @@ impl Supervisor<'_> {
                 (Ok(Some(FromLayer::Closed { file })), Stage::Serving(_)) => {
                     self.closed(place, file);
                 }
+                (Ok(Some(FromLayer::Taken { ring })), Stage::Serving(_))
+                    if self.is_auditor(place) =>
+                {
+                    self.taken(ring);
+                }
+                (Ok(Some(FromLayer::Log { halt, text })), Stage::Serving(_))
+                    if self.is_auditor(place) =>
+                {
+                    self.log_says(halt, &text);
+                }
                 (Ok(Some(FromLayer::Withdraw { request })), Stage::Serving(_)) => {
                     self.withdrawn(place, request);
                 }
@@ -116,6 +130,7 @@ impl Supervisor<'_> {
         if self.receipts {
             self.log.print(&receipt.to_string());
         }
+        self.note_receipt(&instance, receipt);
         if let Err(error) = self.hand_over(place) {
             self.log.say(&format!("{instance} can't be given what it needs: {error}"));
             self.kill(place);
@@ -145,6 +160,9 @@ impl Supervisor<'_> {
             mark::reached("supervisor.hand-over.object");
             self.tell(place, message, Some(fd));
         }
+        if self.is_auditor(place) {
+            self.hand_over_rings(place);
+        }
         mark::reached("supervisor.hand-over.done");
         self.introduce(place)?;
         self.join_pipes(place)?;
@@ -171,6 +189,8 @@ impl Supervisor<'_> {
         }
         mark::reached("supervisor.bury.reaped");
         self.report(&child, ending);
+        self.note_exit(&child.instance, ending);
+        self.forget_asks(place);
         self.leftovers.extend(child.cgroup.take());
         self.forget_connections(&child.instance);
         self.announce_departure(&child);
@@ -234,6 +254,7 @@ impl Supervisor<'_> {
     fn breach(&mut self, place: usize, breach: Breach) {
         let name = self.places[place].seat.instance.clone();
         self.log.say(&format!("{name} is killed: {breach}"));
+        self.note_breach(&name, &breach.to_string());
         self.kill(place);
         if let Life::Running(child) = &mut self.places[place].life {
             child.breached = true;

@@ -6,10 +6,12 @@
 //! ([`FromLayer`](crate::wire::control::FromLayer)), and one that can't be told something is ended.
 //! It holds no channel's keys and is on no data path.
 
+mod audit;
 mod broker;
 mod child;
 mod daemon;
 mod denials;
+pub mod flags;
 mod image;
 mod inherited;
 mod ledger;
@@ -31,12 +33,15 @@ mod users;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use daemon::{Daemon, Setup};
+pub use flags::Flags;
 
+use self::audit::{Audit, Begun};
 use self::broker::Connector;
 use self::broker::semaphore::Leases;
 use self::broker::signal::Switchboard;
@@ -77,6 +82,12 @@ enum StartUp {
     /// An object of a facility can't be made.
     #[error(transparent)]
     Object(#[from] objects::ObjectError),
+    /// There can be no audit log.
+    #[error(transparent)]
+    Audit(#[from] audit::BeginError),
+    /// The ring for the supervisor's own acts can't be made.
+    #[error("reports to the auditor: {0}")]
+    Reports(std::io::Error),
     /// The supervisor can't take its signals.
     #[error("signals: {0}")]
     Signals(std::io::Error),
@@ -100,6 +111,8 @@ struct Supervisor<'a> {
     places: Vec<Place>,
     signals: Signals,
     denials: Denials,
+    /// `None`: the daemon keeps no audit log.
+    audit: Option<Audit>,
     log: &'a mut Log,
     leftovers: Vec<Group>,
     unexplained: Vec<Unexplained>,
@@ -138,27 +151,30 @@ enum Source {
 impl<'a> Supervisor<'a> {
     /// Compiles the plan, binds its sockets and locks the supervisor up.
     fn new(
-        plan: Plan,
+        mut plan: Plan,
         settings: Vec<u8>,
+        audit: Option<&Path>,
         inherited: Inherited,
         log: &'a mut Log,
     ) -> Result<Self, StartUp> {
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
         let id = plan.id().map_err(StartUp::Encoding)?;
-        let images = image::compile(&plan, id, settings, inherited)?;
+        let begun = Begun::begin(&mut plan, id, audit)?;
+        let mut images = image::compile(&plan, id, settings, inherited)?;
         let objects = Objects::make(&plan)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
-            plan.layers.len(),
+            plan.layers.len() - usize::from(begun.is_some()),
             plan.channels.len(),
             id.short()
         ));
+        let audit = begun.map(|begun| Audit::begin(&begun, &plan, &mut images)).transpose()?;
         lockdown::lock(&images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
         let place = |seat| Place { seat, life: Life::Waiting(now) };
-        let places = roster::seats(&plan).into_iter().map(place).collect();
+        let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();
         let leases = Leases::new(&plan.facilities.semaphores);
         Ok(Self {
             plan,
@@ -172,6 +188,7 @@ impl<'a> Supervisor<'a> {
             places,
             signals,
             denials,
+            audit,
             log,
             leftovers: Vec::new(),
             unexplained: Vec::new(),
@@ -191,12 +208,14 @@ impl<'a> Supervisor<'a> {
             if self.places.iter().all(|place| matches!(place.life, Life::Down)) {
                 break;
             }
+            self.stop_with_nothing_to_audit();
             for source in self.wait() {
                 self.serve(source);
             }
             self.end_what_has_run_out();
             self.kill_what_is_late();
             self.end_late_connections();
+            self.flush_notes();
             self.log.flush();
         }
         self.finish()

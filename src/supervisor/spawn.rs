@@ -16,6 +16,7 @@ use super::pipes::Standard;
 use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order};
 use crate::ident::Instance;
+use crate::layer::auditor::NAME;
 use crate::layer::enter::{PIPE_FDS, TITLE};
 use crate::layer::slice::Slice;
 use crate::sys::spawn::{self, Spawn};
@@ -44,7 +45,14 @@ pub enum StartError {
 impl Image {
     /// Starts `instance`. When this returns, its program has been executed, and nothing else has
     /// happened in it yet.
-    pub fn spawn(&self, instance: Instance, standard: &Standard) -> Result<Child, StartError> {
+    ///
+    /// `reports` is the ring for its reports, if it has one.
+    pub fn spawn(
+        &self,
+        instance: Instance,
+        standard: &Standard,
+        reports: Option<&OwnedFd>,
+    ) -> Result<Child, StartError> {
         let ground = &*self.ground;
         let pipes: Vec<&OwnedFd> = standard.input.iter().chain(&standard.output).collect();
         let group = self.group(&instance)?;
@@ -56,6 +64,7 @@ impl Image {
             namespaces: ground.namespaces,
             grants: self.grants.clone(),
             keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),
+            lingers: self.plan.name == NAME,
             grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
         let slice = self.slice(order).seal()?;
@@ -65,7 +74,8 @@ impl Image {
 
         let title = CString::new(format!("{TITLE}{instance}")).map_err(io::Error::other)?;
         let fds = [&ground.null, &far_stdout, &far_stderr, &slice, &far_control];
-        let fds: Vec<_> = fds.into_iter().chain(pipes).map(AsFd::as_fd).collect();
+        // Nobody has both: pipes are for other programs, and those don't report.
+        let fds: Vec<_> = fds.into_iter().chain(pipes).chain(reports).map(AsFd::as_fd).collect();
         let joins = group.as_ref().map(|group| group.joins());
         let argv = [title];
         let child = spawn::spawn(&Spawn {
@@ -106,6 +116,7 @@ impl Image {
             channels: self.channels.clone(),
             share: self.share.clone(),
             directories: self.directories.clone(),
+            reports: self.reports.clone(),
             settings: self.settings.to_vec(),
         }
     }

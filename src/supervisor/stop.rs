@@ -39,8 +39,11 @@ impl Supervisor<'_> {
             channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
                 || pipes.any(|pipe| pipe.to == *layer && runs(pipe.from.as_str()))
         };
+        // The auditor hears of everybody's end first.
+        let last = !self.others_run();
         let running: Vec<usize> = (0..self.places.len())
             .filter(|&place| matches!(self.places[place].life, Life::Running(_)))
+            .filter(|&place| last || !self.is_auditor(place))
             .collect();
         let layer_of = |place: usize| self.places[place].seat.instance.layer.as_str();
         let mut next: Vec<usize> =
@@ -62,10 +65,17 @@ impl Supervisor<'_> {
             if child.is_serving() && child.deadline.is_none() {
                 child.deadline = Some(Instant::now() + GRACE);
                 match self.plan.layers[self.places[place].seat.layer].program {
-                    Program::Run(_) => self.tell(place, &ToLayer::Stop, None),
+                    Program::Run(_) => self.ask_to_stop(place),
                     Program::Exec(_) => self.terminate(place),
                 }
             }
+        }
+    }
+
+    fn ask_to_stop(&mut self, place: usize) {
+        self.tell(place, &ToLayer::Stop, None);
+        if let Some(audit) = self.audit.as_ref().filter(|_| self.is_auditor(place)) {
+            audit.nudge();
         }
     }
 

@@ -34,6 +34,16 @@ pub fn reset_personality() -> io::Result<()> {
     check(unsafe { libc::personality(0) }.into())
 }
 
+/// Bounds the heaps that glibc makes for threads (mallopt(3)). Unbounded, it opens a file of `/sys`
+/// when the ninth thread allocates, to learn how many processors there are, and a filter kills it.
+#[cfg(target_env = "gnu")]
+pub fn bound_heaps() {
+    /// As many as it makes before it asks.
+    const HEAPS: libc::c_int = 8;
+    // SAFETY: takes two numbers; glibc locks its own state.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+}
+
 /// Closes the descriptors `first..=last`; those of them that aren't open don't matter.
 ///
 /// Only for a process that holds no `OwnedFd` in that range: the recipe's first step.

@@ -17,7 +17,7 @@ pub const MAX_CONTROL: usize = 4096;
 /// Room for a receipt in [`FromLayer::Ready`], in bytes.
 pub const RECEIPT_BYTES: usize = 128;
 
-/// Longest text in [`FromLayer::Failed`], in bytes; longer ones are cut.
+/// Longest text in [`FromLayer::Failed`] and [`FromLayer::Log`], in bytes; longer ones are cut.
 pub const MAX_FAILURE: usize = 1024;
 
 /// From the supervisor to a layer. At most one descriptor goes with each.
@@ -45,6 +45,15 @@ pub enum ToLayer {
         peer: Instance,
         /// The peer's public key (X25519).
         key: [u8; 32],
+    },
+    /// For the auditor: a ring of reports, which goes with it.
+    Reports {
+        /// What the supervisor calls the ring.
+        ring: u32,
+        /// Who reports there; `None` is the supervisor.
+        reporter: Option<Instance>,
+        /// Its size in bytes.
+        bytes: u32,
     },
     /// What became of a request; a descriptor may go with it.
     Answer {
@@ -144,6 +153,18 @@ pub enum FromLayer {
         /// The file grant's number in the plan.
         file: u16,
     },
+    /// From the auditor: all that was in this ring is in the log, and its reporter has ended.
+    Taken {
+        /// The ring.
+        ring: u32,
+    },
+    /// From the auditor: what a person must know of the log.
+    Log {
+        /// The log can't go on, and the policy says that the daemon then stops.
+        halt: bool,
+        /// What it is.
+        text: String,
+    },
     /// The layer no longer waits for this request. If it can still be withdrawn, the answer is
     /// that its time has passed.
     Withdraw {
@@ -160,19 +181,17 @@ const ASK: u8 = 5;
 const RELEASE: u8 = 6;
 const WITHDRAW: u8 = 7;
 const CLOSED: u8 = 8;
+const TAKEN: u8 = 9;
+const LOG: u8 = 10;
 
 impl FromLayer {
     /// The message's bytes.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Ready { key, receipt } => [&[READY], &key[..], &receipt[..]].concat(),
-            Self::Failed(text) => {
-                let mut end = text.len().min(MAX_FAILURE);
-                while !text.is_char_boundary(end) {
-                    end -= 1;
-                }
-                [&[FAILED], &text.as_bytes()[..end]].concat()
-            }
+            Self::Failed(text) => [&[FAILED], bounded(text)].concat(),
+            Self::Taken { ring } => [&[TAKEN][..], &ring.to_le_bytes()].concat(),
+            Self::Log { halt, text } => [&[LOG, u8::from(*halt)], bounded(text)].concat(),
             Self::Exited { code } => vec![EXITED, *code],
             Self::Killed { signal } => vec![KILLED, *signal],
             Self::Ask { request, ask } => {
@@ -191,7 +210,7 @@ impl FromLayer {
 
     /// Reads a message; `None` for anything that [`encode`](Self::encode) would not have written.
     ///
-    /// A failure's text is whatever the layer wrote: neutralise it before it is shown.
+    /// A text is whatever the layer wrote: neutralise it before it is shown.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [READY, rest @ ..] if rest.len() == 32 + RECEIPT_BYTES => {
@@ -201,6 +220,13 @@ impl FromLayer {
             [FAILED, text @ ..] if text.len() <= MAX_FAILURE => {
                 Some(Self::Failed(String::from_utf8_lossy(text).into_owned()))
             }
+            [TAKEN, ring @ ..] => {
+                Some(Self::Taken { ring: u32::from_le_bytes(ring.try_into().ok()?) })
+            }
+            [LOG, halt @ (0 | 1), text @ ..] if text.len() <= MAX_FAILURE => Some(Self::Log {
+                halt: *halt == 1,
+                text: String::from_utf8_lossy(text).into_owned(),
+            }),
             [EXITED, code] => Some(Self::Exited { code: *code }),
             [KILLED, signal] => Some(Self::Killed { signal: *signal }),
             [ASK, rest @ ..] => {
@@ -218,6 +244,15 @@ impl FromLayer {
             _ => None,
         }
     }
+}
+
+/// A text's bytes, cut at a character where they are too long.
+fn bounded(text: &str) -> &[u8] {
+    let mut end = text.len().min(MAX_FAILURE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text.as_bytes()[..end]
 }
 
 #[cfg(test)]
@@ -242,6 +277,8 @@ mod tests {
             FromLayer::Release { semaphore: 259, fence: 1 << 40 },
             FromLayer::Withdraw { request: 1 << 30 },
             FromLayer::Closed { file: 515 },
+            FromLayer::Taken { ring: 1 << 20 },
+            FromLayer::Log { halt: true, text: "full".into() },
         ];
         for message in messages {
             assert_eq!(FromLayer::decode(&message.encode()), Some(message));

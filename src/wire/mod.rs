@@ -5,3 +5,4 @@ pub mod control;
 pub mod limits;
 pub mod queue;
 pub mod record;
+pub mod report;

@@ -83,7 +83,7 @@ impl Daemon {
     }
 
     /// Both ends report a message: `from` layer 0 to 1 if `there`, otherwise back.
-    pub fn message(&mut self, there: bool, n: u64, form: Form, of: Entry) {
+    pub fn message(&mut self, there: bool, n: u64, form: Form, of: &Entry) {
         let (from, to) = if there { (who(0, 1), who(1, 1)) } else { (who(1, 1), who(0, 1)) };
         for (side, reporter, peer) in [(Side::Sender, from, to), (Side::Receiver, to, from)] {
             let mut hash = [u8::from(there); 32];
@@ -111,9 +111,9 @@ pub fn write_daemon(dir: &Path, calls: u64) {
     for n in 0..calls {
         let call = u32::try_from(n + 1).unwrap();
         let of = Entry { value: call, length: 100, rule: 0, ..channel.clone() };
-        daemon.message(true, n, Form::Request, of.clone());
+        daemon.message(true, n, Form::Request, &of);
         let form = if n % 10 == 9 { Form::Refusal } else { Form::Reply };
-        daemon.message(false, n, form, Entry { length: 40, ..of });
+        daemon.message(false, n, form, &Entry { length: 40, ..of });
     }
     let mut detail = Vec::new();
     for run in [
@@ -123,7 +123,7 @@ pub fn write_daemon(dir: &Path, calls: u64) {
         runs::encode(&run, &mut detail);
     }
     let batch = Entry { edge: 1, value: 5, length: 500, detail, ..channel.clone() };
-    daemon.message(true, 0, Form::Batch, batch);
+    daemon.message(true, 0, Form::Batch, &batch);
     let job = Entry { facility: Facility::Queue, length: 9, ..Entry::new(Kind::Use) };
     let sent = Entry { side: Side::Sender, reporter: who(0, 1), ..job.clone() };
     let got = Entry { side: Side::Receiver, reporter: who(1, 1), peer: who(0, 1), ..job };
@@ -131,7 +131,7 @@ pub fn write_daemon(dir: &Path, calls: u64) {
     daemon.push(Entry { verdict: allowed, ..sent });
     daemon.push(Entry { verdict: allowed, ..got });
     let odd = Entry { edge: 2, rule: 1, detail: HOSTILE.into(), verdict: allowed, ..channel };
-    daemon.message(true, 0, Form::Message, odd.clone());
+    daemon.message(true, 0, Form::Message, &odd);
     let payload = Entry { side: Side::Sender, sequence: 1, verdict: Verdict::Refused, ..odd };
     daemon.with(Entry { reporter: who(0, 1), peer: who(1, 1), ..payload }, b"sealed");
     let file = Entry { facility: Facility::File, method: 3, ..Entry::new(Kind::Broker) };

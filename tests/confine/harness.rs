@@ -52,6 +52,7 @@ pub(crate) fn order() -> Order {
         grants: vec![],
         keep: vec![0, 1, 2],
         grouped: Grouped::none(13),
+        lingers: false,
     }
 }
 

@@ -2,19 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam::Layer;
 use cofferdam::ipc::file::{Directory, FileError, Options};
-use cofferdam::wire::broker::{Ask, open};
-use cofferdam::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
-use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Signal, kill_process};
 
 use crate::harness::Daemon;
 use crate::{Function, Outcome, Runs, Test, say, text};
@@ -26,11 +18,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("file::a_file_handed_over_is_not_truncated_without_the_right", handed),
     ("file::denied_names_and_other_kinds_are_refused", denies),
     ("file::no_more_are_open_than_the_policy_says", max_open),
-    ("file::hostile_requests_are_refused", hostile),
-    ("file::a_path_too_long_for_the_protocol_ends_the_layer", too_long),
-    ("file::swapped_links_lead_nowhere", race),
-    ("file::a_replacement_is_whole_after_every_kill", replaces),
-    ("file::what_a_killed_supervisor_left_is_cleared", cleared),
 ];
 
 pub(crate) const LAYERS: &[Function] = &[
@@ -40,24 +27,20 @@ pub(crate) const LAYERS: &[Function] = &[
     ("file_handed", Runs::Blocking(layer_handed)),
     ("file_denied", Runs::Blocking(layer_denied)),
     ("file_max_open", Runs::Async(|layer| Box::pin(layer_max_open(layer)))),
-    ("file_hostile", Runs::Blocking(layer_hostile)),
-    ("file_too_long", Runs::Blocking(layer_too_long)),
-    ("file_race", Runs::Blocking(layer_race)),
-    ("file_replace", Runs::Blocking(layer_replace)),
 ];
 
 const RIGHTS: [&str; 7] = ["read", "write", "append", "truncate", "create", "remove", "list"];
 
 /// A layer that runs `function`, once; more calls than the facility brings along, so that what
 /// stops it is the descriptor.
-fn layer(function: &str) -> String {
+pub(crate) fn layer(function: &str) -> String {
     format!(
         "[layer.a]\nrun = \"{function}\"\nsyscalls = [\"@core\", \"ftruncate\", \"pwrite64\"]\n\
          restart = {{ on = \"never\" }}\nrefuse = {{ fcntl = \"EPERM\" }}\n"
     )
 }
 
-fn grant(name: &str, rights: &str, more: &str) -> String {
+pub(crate) fn grant(name: &str, rights: &str, more: &str) -> String {
     format!("[file.{name}]\npath = \"DIR/{name}\"\ngrant = {{ a = [{rights}] }}\n{more}\n")
 }
 
@@ -387,276 +370,4 @@ fn max_open() {
     let fourth = "fourth: `[file.folder] max-open = 3`: this layer has as many open";
     assert_eq!(daemon.count(fourth), 1, "{daemon}");
     assert_eq!((daemon.count("fifth: limit"), daemon.count("done")), (1, 1), "{daemon}");
-}
-
-/// The control socket, which a layer that was taken over uses as it likes.
-#[allow(unsafe_code)]
-fn control() -> BorrowedFd<'static> {
-    // SAFETY: it is open for as long as the layer runs (`layer/enter.rs`).
-    unsafe { BorrowedFd::borrow_raw(4) }
-}
-
-/// Asks in its own words, and gives the answer's.
-fn raw(ask: Ask) -> String {
-    let message = FromLayer::Ask { request: 77, ask }.encode();
-    rustix::net::send(control(), &message, SendFlags::empty()).unwrap();
-    let mut bytes = [0; MAX_CONTROL];
-    loop {
-        match rustix::net::recv(control(), &mut bytes, RecvFlags::empty()) {
-            Ok((_, length)) => {
-                let (message, _) = postcard::take_from_bytes(&bytes[..length]).unwrap();
-                let ToLayer::Answer { request: 77, answer } = message else {
-                    panic!("{message:?}")
-                };
-                return format!("{answer:?}");
-            }
-            Err(rustix::io::Errno::AGAIN) => std::thread::yield_now(),
-            Err(errno) => panic!("{errno}"),
-        }
-    }
-}
-
-fn layer_hostile(_: Layer) -> Outcome {
-    let ask = |file, how, path: &[u8]| Ask::Open { file, how, path: path.to_vec() };
-    // Numbers are places in the plan, which is sorted: 0 is mine, 1 is the other layer's.
-    say(format!("fair: {}", raw(ask(0, open::READ, b"f"))));
-    let mut seen = 0;
-    for how in 0..=u16::MAX {
-        if how & open::READ == how && how != 0 {
-            continue;
-        }
-        // Every kind of act that isn't reading, and every nonsense.
-        let step = how < 2048 || how % 1021 == 0;
-        if step {
-            let answer = raw(ask(0, how, b"f"));
-            assert!(answer.starts_with("Refused"), "{how}: {answer}");
-            seen += 1;
-        }
-    }
-    say(format!("refused acts: {seen}"));
-    let long = [b'a'; 1024];
-    let deep = b"a/".repeat(500);
-    for path in [
-        &b"../secret"[..],
-        b"/etc/passwd",
-        b"d/../../secret",
-        b"",
-        b".",
-        b"..",
-        b"d/",
-        b"d//f",
-        b"f\0",
-        b"\0",
-        b"f\0/../../secret",
-        b"\xff\xfe",
-        b"x.KEY",
-        b"link",
-        b"up/secret",
-        &long,
-        &deep,
-        b".cofferdam-draft-test",
-    ] {
-        let answer = raw(ask(0, open::READ, path));
-        assert!(answer.starts_with("Refused"), "{path:?}: {answer}");
-    }
-    for file in [1, 2, 99, u16::MAX] {
-        assert_eq!(raw(ask(file, open::READ, b"f")), "Refused(NotGranted)");
-    }
-    for address in [0, 1, u16::MAX] {
-        assert_eq!(raw(Ask::Connect { address }), "Refused(NotGranted)");
-    }
-    // Lies about closing make no number go below nothing, and none of another grant.
-    for file in [0, 0, 0, 1, 99] {
-        let message = FromLayer::Closed { file }.encode();
-        rustix::net::send(control(), &message, SendFlags::empty()).unwrap();
-    }
-    say(format!("still fair: {}", raw(ask(0, open::READ, b"f"))));
-    Ok(())
-}
-
-fn hostile_policy(function: &str) -> String {
-    layer(function)
-        + &grant("folder", "\"read\"", "deny = [\"*.key\"]")
-        + "[layer.b]\nrun = \"file_rights\"\nsyscalls = [\"@core\"]\nrestart = { on = \"never\" }\n\
-           [file.theirs]\npath = \"DIR/theirs\"\ngrant = { b = [\"read\"] }\nmax-open = 1\n"
-}
-
-fn hostile_folder(directory: &Path) {
-    fs::create_dir(directory.join("theirs")).unwrap();
-    fs::write(directory.join("theirs/f"), "f").unwrap();
-    fs::write(directory.join("secret"), "s").unwrap();
-    let folder = directory.join("folder");
-    fs::create_dir_all(folder.join("d")).unwrap();
-    fs::write(folder.join("f"), "f").unwrap();
-    fs::write(folder.join("x.key"), "k").unwrap();
-    symlink("../secret", folder.join("link")).unwrap();
-    symlink("..", folder.join("up")).unwrap();
-}
-
-fn hostile() {
-    let mut daemon = Daemon::start_with("-", &hostile_policy("file_hostile"), hostile_folder);
-    daemon.end();
-    for line in ["a/0.g1: fair: Done", "a/0.g1: still fair: Done", "a/0.g1 ended with exit code 0"]
-    {
-        assert_eq!(daemon.count(line), 1, "{line}{daemon}");
-    }
-}
-
-fn layer_too_long(_: Layer) -> Outcome {
-    let path = vec![b'a'; 1025];
-    let message = FromLayer::Ask { request: 1, ask: Ask::Open { file: 0, how: 1, path } }.encode();
-    rustix::net::send(control(), &message, SendFlags::empty()).map_err(text)?;
-    loop {
-        std::thread::park();
-    }
-}
-
-fn too_long() {
-    let mut daemon = Daemon::start_with("-", &hostile_policy("file_too_long"), hostile_folder);
-    daemon.end();
-    assert_eq!(daemon.count("a/0.g1 is killed: it broke the control protocol"), 1, "{daemon}");
-}
-
-fn layer_race(layer: Layer) -> Outcome {
-    let folder = layer.directory("folder").map_err(text)?;
-    let mut tries = String::new();
-    folder.open_read("tries").map_err(text)?.0.read_to_string(&mut tries).map_err(text)?;
-    let tries: u32 = tries.trim().parse().map_err(text)?;
-    let (mut opened, mut refused) = (0, 0);
-    for round in 0..tries {
-        let path = ["swap/f", "file", "swap/deep/f"][(round % 3) as usize];
-        let held = if round % 2 == 0 {
-            folder.open_read(path)
-        } else {
-            folder.open_read(path).and_then(|_| folder.open_read(path))
-        };
-        match held {
-            Ok((mut file, _)) => {
-                let mut held = String::new();
-                file.read_to_string(&mut held).map_err(text)?;
-                if held != "inside" {
-                    return Err(format!("{path} led outside: {held:?}"));
-                }
-                opened += 1;
-            }
-            Err(_) => refused += 1,
-        }
-    }
-    say(format!("raced: {opened} opened, {refused} refused"));
-    Ok(())
-}
-
-/// The long form: `COFFERDAM_RACE=100000`.
-fn race() {
-    let tries = std::env::var("COFFERDAM_RACE").unwrap_or_else(|_| "3000".to_owned());
-    let policy = layer("file_race") + &grant("folder", "\"read\"", "deny = [\"*.key\"]");
-    let mut kept = None;
-    let mut daemon = Daemon::start_with("-", &policy, |directory| {
-        kept = Some(directory.to_owned());
-        fs::create_dir_all(directory.join("outside/deep")).unwrap();
-        let folder = directory.join("folder");
-        fs::create_dir_all(folder.join("swap/deep")).unwrap();
-        for (name, held) in [
-            ("outside/f", "outside"),
-            ("outside/deep/f", "outside"),
-            ("folder/swap/f", "inside"),
-            ("folder/swap/deep/f", "inside"),
-            ("folder/file", "inside"),
-            ("folder/tries", tries.as_str()),
-        ] {
-            fs::write(directory.join(name), held).unwrap();
-        }
-        symlink(directory.join("outside"), folder.join("other")).unwrap();
-        symlink(directory.join("outside/f"), folder.join("other-file")).unwrap();
-    });
-    let stop = Arc::new(AtomicBool::new(false));
-    let swapping = {
-        let (stop, folder) = (Arc::clone(&stop), kept.unwrap().join("folder"));
-        std::thread::spawn(move || {
-            let exchange = |one: &str, two: &str| {
-                let (one, two) = (folder.join(one), folder.join(two));
-                let flags = rustix::fs::RenameFlags::EXCHANGE;
-                rustix::fs::renameat_with(CWD, one, CWD, two, flags).unwrap();
-            };
-            while !stop.load(Ordering::Relaxed) {
-                exchange("swap", "other");
-                exchange("file", "other-file");
-            }
-        })
-    };
-    daemon.line_in("raced: ", std::time::Duration::from_mins(20));
-    stop.store(true, Ordering::Relaxed);
-    swapping.join().unwrap();
-    daemon.line("ended with exit code 0");
-    let line = daemon.seen.iter().find(|line| line.contains("raced: ")).unwrap();
-    // Both happened, or nothing was tried.
-    assert!(!line.contains(" 0 opened") && !line.contains(" 0 refused"), "{line}");
-}
-
-fn layer_replace(layer: Layer) -> Outcome {
-    let folder = layer.directory("folder").map_err(text)?;
-    say("replacing");
-    for round in 0_u32.. {
-        let byte = b'a' + u8::try_from(round % 26).unwrap();
-        folder.replace("state", &vec![byte; 40_000]).map_err(text)?;
-        if round % 7 == 0 {
-            folder.replace("d/other", &[byte; 10]).map_err(text)?;
-        }
-        if layer.is_stopping() {
-            break;
-        }
-        layer.attend().map_err(text)?;
-    }
-    Ok(())
-}
-
-fn replaces() {
-    for more in ["", "max-open = 2"] {
-        let policy = layer("file_replace")
-            .replace("{ on = \"never\" }", "{ max = 100 }")
-            .replace("[\"@core\"", "[\"@core\", \"openat2\"");
-        let rights = "\"create\", \"write\", \"truncate\"";
-        let mut kept = None;
-        let policy = policy + &grant("folder", rights, more);
-        let mut daemon = Daemon::start_with("-", &policy, |directory| {
-            fs::create_dir_all(directory.join("folder/d")).unwrap();
-            kept = Some(directory.join("folder"));
-        });
-        let folder = kept.unwrap();
-        for life in 1..=8 {
-            let pid = daemon.confined(&format!("a/0.g{life}"));
-            daemon.line("replacing");
-            for _ in 0..5 {
-                if let Ok(state) = fs::read(folder.join("state")) {
-                    assert_eq!(state.len(), 40_000, "{daemon}");
-                    assert!(state.iter().all(|byte| *byte == state[0]), "torn");
-                }
-                std::thread::sleep(std::time::Duration::from_micros(700 * life));
-            }
-            kill_process(pid, Signal::KILL).unwrap();
-            daemon.line("was killed by SIGKILL");
-        }
-        daemon.line("replacing");
-        assert_eq!(daemon.stop(), Some(0), "{daemon}");
-        let mut names: Vec<_> =
-            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        assert!(names == ["d", "state"], "{names:?}");
-    }
-}
-
-fn cleared() {
-    let mut kept = None;
-    let policy = layer("file_append")
-        + &grant("log", "\"read\", \"append\", \"create\"", "")
-        + &grant("single", "\"append\"", "");
-    let mut daemon = Daemon::start_with("-", &policy, |directory| {
-        fs::create_dir(directory.join("log")).unwrap();
-        fs::write(directory.join("log/.cofferdam-draft-test"), "half").unwrap();
-        fs::write(directory.join("single"), "").unwrap();
-        kept = Some(directory.join("log"));
-    });
-    daemon.line("ended with exit code 0");
-    let names: Vec<_> = fs::read_dir(kept.unwrap()).unwrap().flatten().collect();
-    assert_eq!(names.len(), 1, "{names:?}");
 }

@@ -15,6 +15,8 @@ mod harness;
 
 mod fifo;
 mod file;
+mod file_hostile;
+mod file_replace;
 mod mapped_file;
 mod message;
 mod pipe;
@@ -26,12 +28,14 @@ mod region;
 mod semaphore;
 mod signal;
 mod socket;
+mod stop;
 
 use std::fmt::Display;
 use std::future::Future;
 use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cofferdam::{Daemon, Layer};
 
@@ -53,6 +57,8 @@ pub(crate) enum Runs {
 const MODULES: &[(&[Test], &[Function])] = &[
     (fifo::TESTS, fifo::LAYERS),
     (file::TESTS, file::LAYERS),
+    (file_hostile::TESTS, file_hostile::LAYERS),
+    (file_replace::TESTS, file_replace::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
     (pipe::TESTS, pipe::LAYERS),
@@ -63,6 +69,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (semaphore::TESTS, semaphore::LAYERS),
     (signal::TESTS, signal::LAYERS),
     (socket::TESTS, socket::LAYERS),
+    (stop::TESTS, stop::LAYERS),
 ];
 
 fn main() -> ExitCode {
@@ -99,6 +106,9 @@ fn daemon(path: Option<&str>) -> Daemon {
     )
 }
 
+/// No step of a long form takes so long unless something hangs.
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_mins(30);
+
 /// How often a test does what it does: more often with `COFFERDAM_LONG=1`.
 pub(crate) fn how_many(everyday: usize, long: usize) -> usize {
     if std::env::var_os("COFFERDAM_LONG").is_some() { long } else { everyday }
@@ -110,6 +120,23 @@ pub(crate) fn how_many_in(layer: &Layer, everyday: usize, long: usize) -> usize 
 }
 
 const LONG: &[u8] = b"long";
+
+/// In a policy, a layer that runs `function`.
+pub(crate) fn layer(name: &str, function: &str) -> String {
+    format!(
+        "[layer.{name}]\nrun = \"{function}\"\nsyscalls = [\"@core\"]\n\
+         limits = {{ memory = \"64MiB\" }}\n"
+    )
+}
+
+/// Blocks until the layer is asked to finish.
+pub(crate) fn wait_for_stop(layer: &Layer) -> Outcome {
+    while !layer.is_stopping() {
+        std::thread::sleep(Duration::from_millis(1));
+        layer.attend().map_err(text)?;
+    }
+    Ok(())
+}
 
 /// Says a line in the daemon's log, stamped with the layer's name.
 pub(crate) fn say(text: impl Display) {

@@ -8,7 +8,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::Daemon;
-use crate::{Function, Outcome, Runs, Test, say, text};
+use crate::{Function, LONG_PATIENCE, Outcome, Runs, Test, how_many_in, say, text};
 
 pub(crate) const TESTS: &[Test] = &[
     ("program::jq_filters_byte_exactly_across_restarts", jq),
@@ -19,8 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 pub(crate) const LAYERS: &[Function] = &[
-    ("program-filter", Runs::Async(|layer| Box::pin(filter(layer, 32 << 20)))),
-    ("program-filter-long", Runs::Async(|layer| Box::pin(filter(layer, 1 << 30)))),
+    ("program-filter", Runs::Async(|layer| Box::pin(filter(layer)))),
     ("program-once", Runs::Async(|layer| Box::pin(once(layer)))),
     ("program-early", Runs::Async(|layer| Box::pin(wants_early_end(layer)))),
     ("program-streams", Runs::Async(|layer| Box::pin(streams(layer)))),
@@ -39,21 +38,19 @@ fn around(function: &str, exec: &str, restart: &str) -> String {
 
 const ALWAYS: &str = "{ on = \"always\", max = 100 }";
 
-/// 32 MiB; 1 GiB with `COFFERDAM_LONG=1`.
+/// 32 MiB; in the long form 1 GiB.
 fn jq() {
     if !Path::new("/usr/bin/jq").exists() {
         return;
     }
-    let long = std::env::var_os("COFFERDAM_LONG").is_some();
-    let function = if long { "program-filter-long" } else { "program-filter" };
     let jq = "[\"/usr/bin/jq\", \"-c\", \".\"]";
-    let mut daemon = Daemon::start("-", &around(function, jq, ALWAYS));
-    daemon.line("own/0.g1: 8 streams are the same");
+    let mut daemon = Daemon::start("-", &around("program-filter", jq, ALWAYS));
+    daemon.line_in("own/0.g1: 8 streams are the same", LONG_PATIENCE);
     let program = daemon.confined("program/0.g9");
     daemon.line("own/0.g1: in the middle of the ninth");
     kill_process(program, Signal::KILL).unwrap();
     daemon.line("own/0.g1: the ninth is cut");
-    daemon.line("own/0.g1: the tenth is the same");
+    daemon.line_in("own/0.g1: the tenth is the same", LONG_PATIENCE);
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("program/0.g1 ended with exit code 0"), 1, "{daemon}");
 }
@@ -64,10 +61,10 @@ fn line(n: usize) -> String {
     format!("{{\"n\":{n},\"text\":\"{fill}\",\"list\":[1,2,{{\"deep\":null}}]}}\n")
 }
 
-async fn filter(layer: Layer, amount: usize) -> Outcome {
+async fn filter(layer: Layer) -> Outcome {
     let mut into = layer.pipe_writer("in").map_err(text)?;
     let mut out = layer.pipe_reader("out").map_err(text)?;
-    let each = amount / 8;
+    let each = how_many_in(&layer, 32 << 20, 1 << 30) / 8;
     for _ in 0..8 {
         pass(&mut into, &mut out, each).await?;
     }

@@ -13,7 +13,7 @@ use cofferdam::{Layer, LayerError};
 use rustix::process::{Signal, kill_process};
 
 use crate::harness::Daemon;
-use crate::{Function, Outcome, Runs, Test, say, text};
+use crate::{Function, Outcome, Runs, Test, say, text, wait_for_stop};
 
 pub(crate) const TESTS: &[Test] = &[
     ("queue::the_highest_priority_comes_first_and_then_the_oldest", priorities),
@@ -354,14 +354,6 @@ fn counts_blocking(layer: Layer) -> Outcome {
     }
     tally.tell();
     wait_for_stop(&layer)
-}
-
-fn wait_for_stop(layer: &Layer) -> Outcome {
-    while !layer.is_stopping() {
-        std::thread::sleep(Duration::from_millis(1));
-        layer.attend().map_err(text)?;
-    }
-    Ok(())
 }
 
 fn told(event: Event) -> String {

@@ -15,7 +15,7 @@ use rustix::net::SendFlags;
 use rustix::process::{Signal, kill_process};
 
 use crate::harness::Daemon;
-use crate::{Function, Outcome, Runs, Test, say, text};
+use crate::{Function, Outcome, Runs, Test, say, text, wait_for_stop};
 
 pub(crate) const TESTS: &[Test] = &[
     ("queue::a_layer_that_only_asks_for_room_is_ended_and_costs_nobody_a_message", flood),
@@ -223,12 +223,4 @@ fn asks_attributes(layer: Layer) -> Outcome {
         say(format!("it could: {:?}", mqueue::attributes(fd)));
     }
     wait_for_stop(&layer)
-}
-
-fn wait_for_stop(layer: &Layer) -> Outcome {
-    while !layer.is_stopping() {
-        std::thread::sleep(Duration::from_millis(1));
-        layer.attend().map_err(text)?;
-    }
-    Ok(())
 }

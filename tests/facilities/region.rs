@@ -15,7 +15,7 @@ use rustix::process::{Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::harness::Daemon;
-use crate::{Function, Outcome, Runs, Test, say, text};
+use crate::{Function, Outcome, Runs, Test, how_many, say, text, wait_for_stop};
 
 pub(crate) const TESTS: &[Test] = &[
     ("region::readers_get_the_newest_object_beyond_its_writers_death", newest),
@@ -331,14 +331,6 @@ fn receiver(layer: Layer) -> Outcome {
     }
 }
 
-fn wait_for_stop(layer: &Layer) -> Outcome {
-    while !layer.is_stopping() {
-        layer.attend().map_err(text)?;
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
-}
-
 fn ring() {
     let layer = |name: &str, run: &str| {
         format!(
@@ -408,11 +400,8 @@ fn object(seed: u64, words: usize) -> Vec<u8> {
 
 /// A writer that flips bytes, numbers, lengths and digests while others read: whatever they
 /// accept is an object that it had published whole.
-///
-/// `COFFERDAM_READS` says how often is read: the long form is 10,000,000.
 fn hostile() {
-    let reads = std::env::var("COFFERDAM_READS").ok().and_then(|text| text.parse().ok());
-    let reads: u64 = reads.unwrap_or(300_000);
+    let reads = how_many(300_000, 10_000_000);
     let (writer, reader, _) = pair(8192);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -436,7 +425,7 @@ fn hostile() {
                 }
             }
         });
-        let (mut accepted, mut tried) = (0_u64, 0_u64);
+        let (mut accepted, mut tried) = (0, 0);
         while tried < reads {
             let mut subscriber = reader.subscriber::<[u8]>();
             for _ in 0..16 {

@@ -13,7 +13,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::harness::Daemon;
 use crate::raw::{hear, speak};
-use crate::{Function, Outcome, Runs, Test, how_many, how_many_in, say, text};
+use crate::{Function, Outcome, Runs, Test, how_many, how_many_in, layer, say, text};
 
 pub(crate) const TESTS: &[Test] = &[
     ("semaphore::a_permit_goes_round", goes_round),
@@ -40,12 +40,6 @@ pub(crate) const LAYERS: &[Function] = &[
     ("sem_user", Runs::Async(|layer| Box::pin(user(layer)))),
     ("sem_auditor", Runs::Async(|layer| Box::pin(auditor(layer)))),
 ];
-
-const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
-
-fn layer(name: &str, function: &str) -> String {
-    format!("[layer.{name}]\nrun = \"{function}\"\n{ONE}\n")
-}
 
 fn goes_round() {
     let policy = layer("a", "sem_round")
@@ -172,9 +166,14 @@ fn runs_out() {
     daemon.line("a/0.g1: holding");
     kill_process(pid, Signal::STOP).unwrap();
     daemon.line("a/0.g1 has held a lease for its whole time; the permit goes on: [semaphore.one]");
-    daemon.line("abandoned: true");
+    while daemon.count("abandoned: true") == 0 {
+        daemon.line("");
+    }
     kill_process(pid, Signal::CONT).unwrap();
-    daemon.line("a/0.g1: late: `[semaphore.one] lease`: lease ");
+    // On a busy machine it may have run out before the holder was stopped.
+    while daemon.count("a/0.g1: late: `[semaphore.one] lease`: lease ") == 0 {
+        daemon.line("");
+    }
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 
@@ -398,6 +397,9 @@ impl Chance {
     }
 }
 
+/// Fewer than those who want one.
+const PERMITS: usize = 10;
+
 /// An instance that dies often waits longer and longer for its next life, so there are many, and
 /// in the long form many daemons.
 fn kills() {
@@ -407,17 +409,17 @@ fn kills() {
         let policy = layer("u", "sem_user")
             + &format!("instances = {INSTANCES}\nrestart = {{ max = 1000 }}\n")
             + &layer("auditor", "sem_auditor")
-            + "[semaphore.one]\npermits = 5\nholders = [\"u\", \"auditor\"]\n";
+            + &format!("[semaphore.one]\npermits = {PERMITS}\nholders = [\"u\", \"auditor\"]\n");
         let mut daemon = Daemon::start("-", &policy);
         let mut chance = Chance(round as u64 + 1);
         for _ in 0..INSTANCES * LIVES {
-            let line = daemon.line("is confined, pid ");
+            let mut line = daemon.line("is confined, pid ");
             if line.contains(" auditor/") {
-                continue;
+                line = daemon.line("is confined, pid ");
             }
             let pid = line.split("pid ").nth(1).unwrap().split(':').next().unwrap();
             let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-            std::thread::sleep(Duration::from_micros(chance.below(3_000)));
+            std::thread::sleep(Duration::from_micros(chance.below(8_000)));
             kill_process(pid, Signal::KILL).unwrap();
         }
         for _ in 0..2 {
@@ -425,6 +427,8 @@ fn kills() {
         }
         assert_eq!(daemon.stop(), Some(0), "{daemon}");
         assert_eq!(daemon.count("doubled"), 0, "{daemon}");
+        // Some of them held one, or nothing was tried.
+        assert_ne!(daemon.count("its last holder died"), 0, "{daemon}");
     }
 }
 
@@ -437,9 +441,11 @@ async fn user(layer: Layer) -> Outcome {
             lease = one.acquire() => lease.map_err(text)?,
             () = layer.stopping() => break,
         };
-        busy(Duration::from_micros(chance.below(200))).await;
+        if lease.abandoned() {
+            say("its last holder died");
+        }
+        tokio::time::sleep(Duration::from_millis(chance.below(4))).await;
         drop(lease);
-        tokio::time::sleep(Duration::from_millis(chance.below(5))).await;
     }
     Ok(())
 }
@@ -450,8 +456,12 @@ async fn auditor(layer: Layer) -> Outcome {
     let rounds = async {
         loop {
             let mut leases = Vec::new();
-            for _ in 0..5 {
-                leases.push(one.acquire().await.map_err(text)?);
+            for _ in 0..PERMITS {
+                let lease = one.acquire().await.map_err(text)?;
+                if lease.abandoned() {
+                    say("its last holder died");
+                }
+                leases.push(lease);
             }
             if one.try_acquire().await.map_err(text)?.is_some() {
                 return Err("doubled".to_owned());

@@ -3,8 +3,9 @@
 // What the daemon runs owns its layer.
 #![allow(clippy::needless_pass_by_value)]
 
-use std::collections::BTreeMap;
-use std::process::Command;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cofferdam::Layer;
@@ -12,11 +13,13 @@ use cofferdam::ident::Instance;
 use cofferdam::ipc::signal::{RecvError, SendError};
 use cofferdam::wire::broker::{Answer, Ask, EVERY_COPY, Refusal};
 use cofferdam::wire::control::{FromLayer, ToLayer};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Daemon, eventually};
 use crate::raw::{hear, speak};
-use crate::{Function, Outcome, Runs, Test, how_many, say, text};
+use crate::{Function, Outcome, Runs, Test, how_many, layer, say, text};
+
+const STRANGERS: &str = "signal::never_a_wrong_process";
 
 pub(crate) const TESTS: &[Test] = &[
     ("signal::only_what_is_declared_is_sent", matrix),
@@ -26,7 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("signal::kill_and_stop_reach_whom_they_are_granted_for", kill_and_stop),
     ("signal::a_program_gets_what_is_granted", program),
     ("signal::a_flood_holds_nobody_up", flood),
-    ("signal::never_a_wrong_process", strangers),
+    (STRANGERS, strangers),
     ("signal::its_counts_are_only_read", rights),
 ];
 
@@ -45,12 +48,6 @@ pub(crate) const LAYERS: &[Function] = &[
     ("sig_reaper", Runs::Async(|layer| Box::pin(reaper(layer)))),
     ("sig_prying", Runs::Blocking(prying)),
 ];
-
-const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
-
-fn layer(name: &str, function: &str) -> String {
-    format!("[layer.{name}]\nrun = \"{function}\"\n{ONE}\n")
-}
 
 fn matrix() {
     let policy = layer("a", "sig_matrix")
@@ -286,17 +283,28 @@ async fn caller(layer: Layer) -> Outcome {
     Ok(())
 }
 
+/// By which the test tells layer `a` when to go on.
+const CUE: &str = "[fifo.cue]\npath = \"DIR/cue\"\nto = \"a\"\n";
+
+fn start_with_cue(policy: &str) -> (Daemon, PathBuf) {
+    let mut cue = PathBuf::new();
+    let daemon = Daemon::start_with("-", policy, |directory| cue = directory.join("cue"));
+    (daemon, cue)
+}
+
 fn kill_and_stop() {
     let policy = layer("a", "sig_killer")
         + &layer("b", "sig_idle")
         + "[signal.ab]\nfrom = \"a\"\nto = \"b\"\nsend = [\"KILL\", \"STOP\", \"CONT\"]\n\
            because = \"the tests want to see it\"\n\
-           [signal.done]\nfrom = \"b\"\nto = \"a\"\nsend = [\"USR1\"]\n";
-    let mut daemon = Daemon::start("-", &policy);
+           [signal.done]\nfrom = \"b\"\nto = \"a\"\nsend = [\"USR1\"]\n"
+        + CUE;
+    let (mut daemon, cue) = start_with_cue(&policy);
     let pid = daemon.confined("b/0.g1");
     daemon.line("a/0.g1: stopped");
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     eventually("it is stopped", || state().unwrap().contains(") T "));
+    std::fs::write(&cue, "go on\n").unwrap();
     daemon.line("a/0.g1: continued");
     daemon.line("b/0.g1 was killed by SIGKILL");
     daemon.line("b/0.g2 is confined");
@@ -309,7 +317,7 @@ async fn killer(layer: Layer) -> Outcome {
     layer.signals().map_err(text)?.recv().await.map_err(text)?;
     ab.send("STOP").await.map_err(text)?;
     say("stopped");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    layer.fifo("cue").map_err(text)?.next().await.map_err(text)?;
     ab.send("CONT").await.map_err(text)?;
     say("continued");
     ab.send("KILL").await.map_err(text)?;
@@ -334,9 +342,10 @@ fn program() {
              syscalls = [\"@core\", \"@loader\", \"@file-read\"]\n\
              restart = {{ on = \"never\" }}\n\
              [signal.sh]\nfrom = \"a\"\nto = \"sh\"\nsend = [\"URG\", \"HUP\", \"STOP\", \"CONT\"]\n\
-             because = \"the tests want to see it\"\n"
+             because = \"the tests want to see it\"\n{CUE}"
         );
-    let mut daemon = Daemon::start("-", &policy);
+    let (mut daemon, cue) = start_with_cue(&policy);
+    daemon.line("sh/0.g1: ready");
     let init = daemon.confined("sh/0.g1").as_raw_nonzero();
     // The program, below its init.
     let state = || {
@@ -347,8 +356,11 @@ fn program() {
         let mut fields = stats.map(fields);
         fields.find(|rest| rest.split(' ').nth(1) == Some(&init.to_string()))
     };
+    std::fs::write(&cue, "it has set its traps\n").unwrap();
     daemon.line("sh/0.g1: urgent");
+    std::fs::write(&cue, "it has printed\n").unwrap();
     eventually("it is stopped", || state().is_some_and(|state| state.starts_with('T')));
+    std::fs::write(&cue, "it is stopped\n").unwrap();
     daemon.line("sh/0.g1: hung");
     daemon.line("sh/0.g1 ended with exit code 0");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
@@ -356,13 +368,12 @@ fn program() {
 
 async fn to_program(layer: Layer) -> Outcome {
     let sh = layer.signal("sh").map_err(text)?;
-    // It may not have set its traps yet: URG is ignored until then.
-    for _ in 0..100 {
-        let _ = sh.send("URG").await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut cue = layer.fifo("cue").map_err(text)?;
+    cue.next().await.map_err(text)?;
+    sh.send("URG").await.map_err(text)?;
+    cue.next().await.map_err(text)?;
     sh.send("STOP").await.map_err(text)?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    cue.next().await.map_err(text)?;
     sh.send("CONT").await.map_err(text)?;
     sh.send("HUP").await.map_err(text)?;
     layer.stopping().await;
@@ -396,9 +407,27 @@ fn flooder(_: Layer) -> Outcome {
     }
 }
 
+/// Set in the process whose numbers are its own.
+const OWN_NUMBERS: &str = "COFFERDAM_OWN_NUMBERS";
+
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
 /// Processes that have nothing to do with the daemon come and go while it sends SIGKILL as fast as
-/// it can to a layer whose processes come and go: none of the strangers is hit.
+/// it can to a layer whose processes come and go: none of the strangers is hit. As root they get
+/// the numbers that have just become free, in a pid namespace lest others get them as well.
 fn strangers() {
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && std::env::var_os(OWN_NUMBERS).is_none() {
+        let status = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", STRANGERS])
+            .env(OWN_NUMBERS, "1")
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success(), "see above");
+        return;
+    }
     let policy = layer("a", "sig_reaper")
         + &layer("b", "sig_listener")
         + "instances = 12\nrestart = { max = 1000 }\n\
@@ -406,13 +435,33 @@ fn strangers() {
            because = \"the tests want to see it\"\n";
     let mut daemon = Daemon::start("-", &policy);
     daemon.confined("a/0.g1");
+    let (mut living, mut reused) = (BTreeSet::new(), 0);
     for _ in 0..how_many(300, 10_000) {
-        let status = Command::new("/bin/true").status().unwrap();
+        let before = std::mem::replace(&mut living, children(daemon.pid()));
+        let free = before.difference(&living).next().copied();
+        if let Some(number) = free {
+            // pid_namespaces(7): the next process gets the number after this one, if that is free.
+            let _ = std::fs::write(LAST_PID, (number - 1).to_string());
+        }
+        let mut stranger = Command::new("/bin/true").spawn().unwrap();
+        reused += usize::from(free == Some(stranger.id()));
+        let status = stranger.wait().unwrap();
         assert!(status.success(), "a stranger ended with {status}: {daemon}");
     }
     daemon.line("/0.g2 is confined");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("a/0.g1 was killed"), 0, "{daemon}");
+    // Where the kernel lets the number be chosen (CONFIG_CHECKPOINT_RESTORE).
+    if is_root && Path::new(LAST_PID).exists() {
+        assert!(reused > 0, "no number was used again: {daemon}");
+    }
+}
+
+/// The processes that a daemon has begun and not seen end.
+fn children(daemon: Pid) -> BTreeSet<u32> {
+    let daemon = daemon.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"));
+    children.unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect()
 }
 
 async fn reaper(layer: Layer) -> Outcome {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::Child;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::begin::begin;
 use crate::facility::{End, Facility, Runs};
 
 /// Nothing takes so long unless something hangs.
@@ -171,25 +171,11 @@ impl Run {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
         open(directory, 0o755);
-        std::fs::write(directory.join("gate"), "0").unwrap();
         let policy = directory.join("policy.toml");
-        std::fs::write(&policy, case.policy(directory)).unwrap();
+        std::fs::write(&policy, case.facility.whole_policy(directory)).unwrap();
         open(&policy, 0o644);
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg("--case")
-            .arg(case.facility.name)
-            .arg(format!("{} {} {}", case.actor, case.mark, case.nth))
-            .arg(policy)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, coming) = channel();
-        std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
+        let stop = format!("{} {} {}", case.actor, case.mark, case.nth);
+        let (child, coming) = begin(case.facility, &stop, directory).unwrap();
         Self { child, coming, lines: Vec::new(), pids: BTreeMap::new() }
     }
 
@@ -297,48 +283,6 @@ impl Drop for Run {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-impl Case {
-    /// The facility's policy, with the gate, restarts, and the names of this program's functions.
-    fn policy(&self, directory: &Path) -> String {
-        let mut text = String::from("cofferdam = 1\nname = \"matrix\"\n");
-        let mut readers = Vec::new();
-        for (layer, runs) in self.facility.layers {
-            if !matches!(runs, Runs::Exec) {
-                readers.push(format!("{layer} = [\"read\"]"));
-            }
-        }
-        text.push_str(self.facility.policy);
-        text.push_str("\n[file.gate]\npath = \"DIR/gate\"\n");
-        text.push_str("grant = { ");
-        text.push_str(&readers.join(", "));
-        text.push_str(" }\n");
-        text.replace(
-            "RUN ",
-            &format!(
-                "restart = {{ on = \"always\", max = 1000 }}\nrun = \"{}-",
-                self.facility.name
-            ),
-        )
-        .replace("DIR", directory.to_str().unwrap_or_default())
-        .replace("PORT", &port().to_string())
-    }
-}
-
-/// A port that nobody listens on, and that no other case is given: `PORT` in a policy.
-fn port() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below those that the kernel gives out by itself.
-    let begin = std::process::id() % 190 * 100;
-    loop {
-        let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + (begin + offset) % 20_000).unwrap();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -15,6 +15,7 @@
 // Blocking layers take their `Layer` by value.
 #![allow(missing_docs, clippy::needless_pass_by_value)]
 
+mod begin;
 mod case;
 mod facility;
 mod parties;

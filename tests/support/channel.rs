@@ -80,7 +80,16 @@ impl End {
         let identity = Arc::new(Identity::generate(&mut OsChance).unwrap());
         let key = identity.public();
         let spec = ChannelSpec { number: 3, plan: plan.clone(), policy, own: own.clone(), side };
-        Self { channel: Channel::new(spec, identity, &Confined::pretend()), own, key }
+        Self {
+            channel: Channel::new(
+                spec,
+                identity,
+                &cofferdam::report::Desk::default(),
+                &Confined::pretend(),
+            ),
+            own,
+            key,
+        }
     }
 
     /// Introduces two ends over a socketpair.

@@ -19,7 +19,7 @@ use super::store::{self, Lock, Store, StoreError, Trouble};
 use super::tree::Frontier;
 use crate::seal::{Chance, SealError};
 
-pub use open::Recovery;
+pub use open::{Recovery, first_record};
 
 /// Bounds and rhythms of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,8 @@ pub struct Log {
     /// Encoded records that no commit has written yet.
     buffer: Vec<u8>,
     chain: Chain,
+    /// The number of records in the file.
+    written: u64,
     /// The number of records on the disk.
     committed: u64,
     /// The last checkpoint.
@@ -316,7 +318,9 @@ impl Log {
         Ok(Committed { size: self.committed, checkpoint })
     }
 
-    fn flush(&mut self) -> Result<(), LogError> {
+    /// Writes what was appended without waiting for the disk. What is written survives the end of
+    /// every process; only a [commit](Self::commit) makes it survive that of the machine.
+    pub fn write(&mut self) -> Result<(), LogError> {
         if self.unknown {
             return Err(LogError::Unknown);
         }
@@ -329,14 +333,23 @@ impl Log {
             let _ = store::cut(file, name, *length);
             return Err(error.into());
         }
-        if let Err(error) = store::sync_data(file, name) {
+        *length += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.written = self.chain.tree.size();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        self.write()?;
+        if self.committed == self.written {
+            return Ok(());
+        }
+        if let Err(error) = store::sync_data(&self.segment.file, &self.segment.name) {
             // On a full disk the pages may be dropped, and a second sync would say "fine".
             self.unknown = true;
             return Err(error.into());
         }
-        *length += self.buffer.len() as u64;
-        self.buffer.clear();
-        self.committed = self.chain.tree.size();
+        self.committed = self.written;
         Ok(())
     }
 }

@@ -83,6 +83,7 @@ impl Log {
         };
 
         let mut log = Self {
+            written: chain.tree.size(),
             committed: chain.tree.size(),
             first: (last.first, segments.first().copied().unwrap_or(0)),
             store,
@@ -305,4 +306,10 @@ pub(super) fn began(store: &Store, number: u64) -> Result<Option<Moment>, StoreE
     }
     let Some((_, Ok(frame))) = reader.frame()? else { return Ok(None) };
     Ok(frame.record().ok().map(|record| record.at))
+}
+
+/// The number of a segment's first record; `None` if its header is damaged.
+pub fn first_record(store: &Store, number: u64) -> Result<Option<u64>, StoreError> {
+    let header = store.read(&segment_name(number), 1 << 12)?.unwrap_or_default();
+    Ok(Header::parse(&header).ok().map(|header| header.before.size()))
 }

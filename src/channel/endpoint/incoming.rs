@@ -80,18 +80,40 @@ impl Endpoint {
         mark::reached("message.record.received");
         let Received { bytes, fds } = received;
         let head = Head::decode(bytes).map_err(PeerFault::from)?;
-        let body = open(&mut self.session, head, bytes)?;
-        mark::reached("message.record.opened");
+        let (session, piece) = (&mut self.session, self.partial.is_some());
+        let opened = match &mut self.tap {
+            None => open(session, head, bytes),
+            Some(tap) => tap.coming(&head, bytes, piece, |bytes| open(session, head, bytes)),
+        };
+        let taken = opened.and_then(|body| {
+            mark::reached("message.record.opened");
+            self.take(head, body, fds, sink)
+        });
+        if let (Some(tap), Err(fault)) = (&self.tap, &taken) {
+            tap.refuse(&head, fault);
+        }
+        taken.map(|()| true).map_err(LinkError::from)
+    }
+
+    /// Takes an opened record's messages.
+    fn take(
+        &mut self,
+        head: Head,
+        body: &[u8],
+        fds: Vec<OwnedFd>,
+        sink: &mut dyn FnMut(Incoming<'_>) -> Result<(), PeerFault>,
+    ) -> Result<(), PeerFault> {
         if fds.len() != usize::from(head.descriptors) {
-            let fault = PeerFault::DescriptorCount { announced: head.descriptors, came: fds.len() };
-            return Err(fault.into());
+            return Err(PeerFault::DescriptorCount {
+                announced: head.descriptors,
+                came: fds.len(),
+            });
         }
         match head.kind {
-            Kind::Batch => self.unpack(body, sink)?,
-            _ if self.partial.is_some() => self.continue_message(head, body, sink)?,
-            _ => self.begin_message(head, body, fds, sink)?,
+            Kind::Batch => self.unpack(body, sink),
+            _ if self.partial.is_some() => self.continue_message(head, body, sink),
+            _ => self.begin_message(head, body, fds, sink),
         }
-        Ok(true)
     }
 
     fn unpack(

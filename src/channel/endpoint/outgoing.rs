@@ -80,7 +80,7 @@ impl Endpoint {
             let body = mem::take(out.body);
             self.large = Some(Large { head, call: out.call, body, at: first });
         }
-        let sealed = self.seal_record(head, u64::from(!head.more));
+        let sealed = self.seal_record(head, u64::from(!head.more), false);
         if let Err(error) = sealed.and_then(|()| self.flush().map(drop)) {
             // The message may still go to another peer: give it back whole.
             out.fds.append(&mut self.record_fds);
@@ -118,7 +118,7 @@ impl Endpoint {
                 let ends = mem::take(&mut self.batched);
                 let head =
                     Head { kind: Kind::Batch, method: 0, descriptors: 0, more: false, sequence: 0 };
-                self.seal_record(head, ends)?;
+                self.seal_record(head, ends, false)?;
             } else {
                 return Ok(true);
             }
@@ -145,18 +145,24 @@ impl Endpoint {
         self.record.extend_from_slice(&[0; HEADER]);
     }
 
-    /// Seals what lies in `record`. From here on it must be sent before anything else.
-    fn seal_record(&mut self, head: Head, ends: u64) -> Result<(), LinkError> {
+    /// Seals what lies in `record`. From here on it must be sent before anything else. `piece`: it
+    /// goes on with the message before.
+    fn seal_record(&mut self, head: Head, ends: u64, piece: bool) -> Result<(), LinkError> {
         // Two processes that count from here would use every number twice.
         if is_copy() {
             return Err(SealError::Copy.into());
         }
-        let header = Head { sequence: self.session.next_send(), ..head }.encode();
+        let head = Head { sequence: self.session.next_send(), ..head };
+        let header = head.encode();
         let (clear, body) = self.record.split_at_mut(HEADER);
         clear.copy_from_slice(&header);
+        let said = self.tap.as_mut().map(|tap| tap.look(&head, body, piece));
         let tag = self.session.seal(&header, body)?;
         self.record.extend_from_slice(&tag);
         mark::reached("message.record.sealed");
+        if let (Some(tap), Some((facts, kept))) = (&self.tap, said) {
+            tap.sending(&facts, &self.record, &kept);
+        }
         self.waiting = Some(ends);
         Ok(())
     }
@@ -174,6 +180,6 @@ impl Endpoint {
         if !more {
             self.large = None;
         }
-        self.seal_record(head, u64::from(!more))
+        self.seal_record(head, u64::from(!more), true)
     }
 }

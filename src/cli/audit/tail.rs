@@ -10,8 +10,7 @@ use super::line::line;
 use super::names::Names;
 use super::{Dir, Failure, Format, damaged, written};
 use crate::audit::follow::{Event, Follower};
-use crate::audit::log::segment_number;
-use crate::audit::query::first_record;
+use crate::audit::log::{first_record, segment_number};
 use crate::audit::{Record, Store};
 
 /// How often a growing log is looked at.

@@ -60,6 +60,7 @@ pub(super) fn examine() -> Result<Findings, ProbeError> {
         grants: Vec::new(),
         keep: vec![0, 1, 2],
         grouped: group.as_ref().map_or_else(|| groups.without_group(), Group::grouped),
+        lingers: false,
     };
 
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());

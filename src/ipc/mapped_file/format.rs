@@ -17,8 +17,9 @@
 
 use std::io;
 
-use crate::ipc::region::{Cells, digest};
+use crate::ipc::region::digest;
 use crate::mark::reached;
+use crate::ring::Cells;
 use crate::sys::mapping::WORD;
 
 /// `cfd-map`, version 1.

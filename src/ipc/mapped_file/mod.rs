@@ -14,9 +14,10 @@ pub mod format;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::region::{Cells, name_digest};
+use super::region::name_digest;
 use crate::ident::Name;
 use crate::mark::reached;
+use crate::ring::Cells;
 use crate::sys::mapping::Mapping;
 
 pub use self::error::MappedFileError;

@@ -14,6 +14,7 @@ use super::error::{CallError, ChannelError, SendError};
 use super::state::{Parcel, Posting, State, Target};
 use super::{Event, Message, PendingCall, ReplyStream};
 use crate::ident::Instance;
+use crate::ipc::companion::Ends;
 use crate::wire::record::Kind;
 
 /// A channel whose verbs block. A handle; clones are the same end.
@@ -146,7 +147,7 @@ impl Channel {
     /// [`ChannelError::Stopping`] once nothing is left to receive. Answer requests with
     /// [`Replier::reply_blocking`](super::Replier::reply_blocking).
     pub fn recv(&self, time: Option<Duration>) -> Result<Event, ChannelError> {
-        let item = self.0.shared.block_until(deadline(time), true, State::take)?;
+        let item = self.0.shared.block_until(deadline(time), Ends::WithLayer, State::take)?;
         item.map(|item| self.0.event(item)).ok_or(ChannelError::Timeout)
     }
 

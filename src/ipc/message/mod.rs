@@ -55,13 +55,14 @@ pub use self::reply::{Replier, StreamReplier};
 use self::state::State;
 pub use self::stream::ReplyStream;
 pub use self::topic::{Publication, Publisher, Subscriber};
-pub use self::wait::Companion;
 use self::wait::Shared;
+pub use super::companion::Companion;
 pub use crate::channel::Side;
 use crate::channel::{Introducing, LinkError, Rules};
 use crate::confine::Confined;
 use crate::ident::{Instance, Name, PolicyId};
 use crate::policy::plan::ChannelPlan;
+use crate::report::{Desk, Facility};
 use crate::seal::handshake::Introduction;
 use crate::seal::{Identity, OsChance, PublicKey};
 
@@ -94,10 +95,14 @@ pub struct Channel {
 impl Channel {
     /// An end without links yet. The supervisor's introductions bring them.
     ///
-    /// `_proof`: only a confined process talks to another.
-    pub fn new(spec: ChannelSpec, identity: Arc<Identity>, _proof: &Confined) -> Self {
+    /// `_proof`: only a confined process talks to another. What goes over its links is reported to
+    /// `desk` as the plan says.
+    pub fn new(spec: ChannelSpec, identity: Arc<Identity>, desk: &Desk, _proof: &Confined) -> Self {
         let rules = Arc::new(Rules { plan: spec.plan.clone(), side: spec.side });
-        let shared = Shared::new(State::new(Arc::clone(&rules)));
+        let shared = Shared::new(State::new(
+            Arc::clone(&rules),
+            desk.tap(Facility::Channel, spec.number, spec.plan.audit),
+        ));
         Self { shared, spec: Arc::new(spec), rules, identity }
     }
 

@@ -25,10 +25,12 @@ use self::owing::{Owing, expired};
 pub(super) use self::posting::{Parcel, Posting, Target};
 use super::Method;
 use crate::channel::datagram::Buffer;
+use crate::channel::endpoint::LinkTap;
 use crate::channel::introduce::Step;
 use crate::channel::{Endpoint, Introducing, LinkError, Rules};
 use crate::ident::Instance;
 use crate::mark;
+use crate::report::Tap;
 use crate::wire::limits::TURN;
 
 /// Why a call was declined whose time was over before a handler saw it.
@@ -41,6 +43,8 @@ pub(super) const FORSAKEN: &str = "the handler ended without an answer";
 /// Everything behind a channel's mutex.
 pub(super) struct State {
     pub(super) rules: Arc<Rules>,
+    /// Where the ends of links report.
+    tap: Option<Tap>,
     methods: Vec<Method>,
     /// In the order of introduction: of two links to one copy of the peer, the older comes first.
     pub(super) links: Vec<Link>,
@@ -112,7 +116,7 @@ pub(super) enum Pumped {
 }
 
 impl State {
-    pub(super) fn new(rules: Arc<Rules>) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, tap: Option<Tap>) -> Self {
         let named = rules.plan.methods.iter().map(|method| Method::named(method.name.clone()));
         let mut methods: Vec<_> = named.collect();
         if methods.is_empty() {
@@ -120,6 +124,7 @@ impl State {
         }
         Self {
             rules,
+            tap,
             methods,
             links: Vec::new(),
             next_link: 0,
@@ -188,7 +193,12 @@ impl State {
                 Ok(Step::Done(session)) => {
                     mark::reached("message.link.opened");
                     let socket = Arc::clone(meeting.socket());
+                    let tap = self.tap.clone().map(|tap| {
+                        let peer = tap.who(&self.links[place].instance);
+                        LinkTap::new(tap, peer)
+                    });
                     let endpoint = Endpoint::new(socket, *session, Arc::clone(&self.rules));
+                    let endpoint = endpoint.tapped(tap);
                     self.links[place].phase = Phase::Open(Box::new(endpoint));
                     self.catch_up(place);
                     self.announce(place);

@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,41 +12,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
 use super::error::ChannelError;
 use super::patience::Patience;
 use super::state::{Link, Pumped, State};
+use crate::ipc::companion::{Companion, Ends, Waiter};
 use crate::sys;
 use crate::wire::limits::TURN;
-
-/// What a thread that sleeps on a channel attends to besides: the layer's control socket, by which
-/// new peers come and a stop is asked for. A task leaves that to the runtime.
-pub trait Companion: Send + Sync {
-    /// The socket to watch.
-    fn socket(&self) -> Arc<OwnedFd>;
-
-    /// Handles what has come, without waiting. An error says that the layer can't go on.
-    fn attend(&self) -> io::Result<()>;
-
-    /// Handles one thing that has come, if there is one, without waiting: for who waits for just
-    /// that.
-    fn attend_once(&self) -> io::Result<()> {
-        self.attend()
-    }
-
-    /// Whether the layer has been asked to finish.
-    fn is_stopping(&self) -> bool;
-
-    /// A descriptor that can be read from the moment on in which the layer is asked to finish: of
-    /// several threads that watch the socket only one hears of it there.
-    fn stop_bell(&self) -> io::Result<Option<Arc<OwnedFd>>> {
-        Ok(None)
-    }
-}
 
 /// What the handles of one channel share.
 pub(super) struct Shared {
@@ -225,14 +199,14 @@ impl Shared {
         deadline: Option<Instant>,
         attempt: impl FnMut(&mut State) -> Option<R>,
     ) -> Result<Option<R>, ChannelError> {
-        self.block_until(deadline, false, attempt)
+        self.block_until(deadline, Ends::ByItself, attempt)
     }
 
-    /// The same, and with `ends_with_layer` at most until the layer is asked to finish.
+    /// The same, and at most until the layer is asked to finish if it `ends` with that.
     pub(super) fn block_until<R>(
         &self,
         deadline: Option<Instant>,
-        ends_with_layer: bool,
+        ends: Ends,
         mut attempt: impl FnMut(&mut State) -> Option<R>,
     ) -> Result<Option<R>, ChannelError> {
         if let Some(result) = self.with(&mut attempt) {
@@ -249,13 +223,12 @@ impl Shared {
             return Ok(Some(result));
         }
         let bell = Bell::take(self)?;
-        let companion = self.companion.get().and_then(Weak::upgrade);
+        let refused = |error| ChannelError::from_io("the control socket", &error);
+        let waiter = Waiter::new(self.companion.get(), ends).map_err(refused)?;
         let begin = Instant::now();
         loop {
-            if let Some(companion) = &companion {
-                companion.attend().map_err(|e| ChannelError::from_io("the control socket", &e))?;
-            }
-            let (result, mut watched, pressed) = self.with(|state| {
+            waiter.attend().map_err(refused)?;
+            let (result, watched, pressed) = self.with(|state| {
                 let result = try_once(state);
                 (result, watched(state), state.pressed())
             });
@@ -270,11 +243,15 @@ impl Shared {
             if pressed {
                 rest = Some(rest.map_or(PRESSED, |rest| rest.min(PRESSED)));
             }
-            if ends_with_layer && companion.as_ref().is_some_and(|c| c.is_stopping()) {
+            if waiter.is_stopping() {
                 return Err(ChannelError::Stopping);
             }
-            watched.extend(companion.as_ref().map(|c| (c.socket(), PollFlags::IN)));
-            sleep(&bell, &watched, rest)?;
+            let links = watched.iter().map(|(socket, flags)| (socket.as_fd(), *flags));
+            let own = std::iter::once((bell.fd.as_fd(), PollFlags::IN));
+            let woken = waiter.sleep(links.chain(own), rest);
+            if woken.map_err(|error| ChannelError::from_io("poll", &error))? {
+                bell.silence();
+            }
         }
     }
 }
@@ -406,28 +383,6 @@ fn watched(state: &State) -> Vec<(Arc<OwnedFd>, PollFlags)> {
         .collect()
 }
 
-fn sleep(
-    bell: &Bell<'_>,
-    watched: &[(Arc<OwnedFd>, PollFlags)],
-    rest: Option<Duration>,
-) -> Result<(), ChannelError> {
-    let mut fds: Vec<_> = watched
-        .iter()
-        .map(|(socket, flags)| PollFd::from_borrowed_fd(socket.as_fd(), *flags))
-        .collect();
-    fds.push(PollFd::from_borrowed_fd(bell.fd.as_fd(), PollFlags::IN));
-    let rest = rest.map(|rest| Timespec {
-        tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: rest.subsec_nanos().into(),
-    });
-    match poll(&mut fds, rest.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => return Err(ChannelError::System { what: "poll", errno }),
-    }
-    let _ = rustix::io::read(&bell.fd, &mut [0_u8; 8]);
-    Ok(())
-}
-
 /// What a sleeping thread is woken by when another has done its work: an event descriptor of
 /// its own for as long as it sleeps.
 struct Bell<'a> {
@@ -448,12 +403,16 @@ impl<'a> Bell<'a> {
         shared.with(|state| state.sleepers.push(Arc::clone(&fd)));
         Ok(Self { shared, fd })
     }
+
+    fn silence(&self) {
+        let _ = rustix::io::read(&self.fd, &mut [0_u8; 8]);
+    }
 }
 
 impl Drop for Bell<'_> {
     fn drop(&mut self) {
         self.shared.with(|state| state.sleepers.retain(|bell| !Arc::ptr_eq(bell, &self.fd)));
-        let _ = rustix::io::read(&self.fd, &mut [0_u8; 8]);
+        self.silence();
         let mut bells = self.shared.bells.lock().unwrap_or_else(PoisonError::into_inner);
         bells.push(Arc::clone(&self.fd));
     }

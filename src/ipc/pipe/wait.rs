@@ -9,13 +9,12 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
 use super::error::PipeError;
-use crate::ipc::message::Companion;
+use crate::ipc::companion::{Companion, Ends, Waiter};
 
 /// What one attempt came to.
 pub(crate) enum Step<T> {
@@ -126,30 +125,13 @@ pub(crate) fn rest(
     way: Way,
     until: Option<Instant>,
 ) -> io::Result<()> {
-    let companion = companion.and_then(Weak::upgrade);
-    // Hung before it is asked whether the layer is to finish, so nothing is missed in between.
-    let bell = match &companion {
-        Some(companion) if way == Way::In => companion.stop_bell()?,
-        _ => None,
-    };
-    if let Some(companion) = &companion {
-        companion.attend()?;
-        if way == Way::In && companion.is_stopping() {
-            return Err(PipeError::Stopping.into());
-        }
+    let ends = if way == Way::In { Ends::WithLayer } else { Ends::ByItself };
+    let waiter = Waiter::new(companion, ends)?;
+    waiter.attend()?;
+    if waiter.is_stopping() {
+        return Err(PipeError::Stopping.into());
     }
-    let control = companion.as_ref().map(|companion| companion.socket());
-    let mut fds = Vec::with_capacity(3);
     let flags = if way == Way::In { PollFlags::IN } else { PollFlags::OUT };
-    fds.extend(fd.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), flags)));
-    fds.extend(
-        control.as_ref().map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)),
-    );
-    fds.extend(bell.as_ref().map(|bell| PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN)));
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    let left = left.and_then(|left| Timespec::try_from(left).ok());
-    match poll(&mut fds, left.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
+    waiter.sleep(fd.map(|fd| (fd.as_fd(), flags)), left).map(drop)
 }

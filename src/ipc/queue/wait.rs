@@ -4,8 +4,9 @@
 //! which all members that hold the same open queue share.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::Shared;
 use super::error::QueueError;
-use crate::ipc::message::Companion;
+use crate::ipc::companion::{Companion, Ends, Waiter};
 use crate::sys;
 
 /// One of the kernel's queues, open in one direction.
@@ -118,12 +119,11 @@ impl Shared {
         if found.is_some() {
             return Ok(found);
         }
-        let companion = self.companion.get().and_then(Weak::upgrade);
+        let ends = if what == For::Message { Ends::WithLayer } else { Ends::ByItself };
+        let waiter = Waiter::new(self.companion.get(), ends).map_err(control)?;
         let begin = Instant::now();
         loop {
-            if let Some(companion) = &companion {
-                attend(&**companion)?;
-            }
+            waiter.attend().map_err(control)?;
             if let Some(result) = attempt()? {
                 self.patience.slept(begin.elapsed());
                 return Ok(Some(result));
@@ -132,10 +132,13 @@ impl Shared {
             if rest == Some(Duration::ZERO) {
                 return Ok(None);
             }
-            if what == For::Message && companion.as_ref().is_some_and(|c| c.is_stopping()) {
+            if waiter.is_stopping() {
                 return Err(QueueError::Stopping);
             }
-            sleep(lanes, what, companion.as_deref(), rest)?;
+            let watched = lanes.iter().map(|lane| (lane.fd.as_fd(), what.flags()));
+            waiter
+                .sleep(watched, rest)
+                .map_err(|error| QueueError::System { what: "poll", error })?;
         }
     }
 
@@ -162,7 +165,11 @@ impl Shared {
 
 /// Handles what the supervisor has said.
 pub(super) fn attend(companion: &dyn Companion) -> Result<(), QueueError> {
-    companion.attend().map_err(|error| QueueError::System { what: "the control socket", error })
+    companion.attend().map_err(control)
+}
+
+fn control(error: io::Error) -> QueueError {
+    QueueError::System { what: "the control socket", error }
 }
 
 /// Waits until one of the lanes may be ready.
@@ -186,37 +193,21 @@ async fn any(
 }
 
 fn has_room(lanes: &[Arc<Lane>]) -> Result<bool, QueueError> {
-    let mut fds: Vec<_> =
-        lanes.iter().map(|lane| PollFd::new(&*lane.fd, For::Room.flags())).collect();
-    wait_for(&mut fds, Some(Duration::ZERO))
+    Ok(ready(lanes, For::Room)?.contains(&true))
 }
 
 /// Which of the lanes hold a message, by place.
 pub(super) fn filled(lanes: &[Arc<Lane>]) -> Result<Vec<usize>, QueueError> {
-    let mut fds: Vec<_> =
-        lanes.iter().map(|lane| PollFd::new(&*lane.fd, For::Message.flags())).collect();
-    wait_for(&mut fds, Some(Duration::ZERO))?;
-    Ok((0..fds.len()).filter(|place| fds[*place].revents().contains(PollFlags::IN)).collect())
+    let ready = ready(lanes, For::Message)?;
+    Ok((0..ready.len()).filter(|place| ready[*place]).collect())
 }
 
-fn sleep(
-    lanes: &[Arc<Lane>],
-    what: For,
-    companion: Option<&dyn Companion>,
-    rest: Option<Duration>,
-) -> Result<(), QueueError> {
-    let control = companion.map(Companion::socket);
+/// Which of the lanes are ready now.
+fn ready(lanes: &[Arc<Lane>], what: For) -> Result<Vec<bool>, QueueError> {
     let mut fds: Vec<_> = lanes.iter().map(|lane| PollFd::new(&*lane.fd, what.flags())).collect();
-    fds.extend(control.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
-    wait_for(&mut fds, rest).map(drop)
-}
-
-fn wait_for(fds: &mut [PollFd<'_>], rest: Option<Duration>) -> Result<bool, QueueError> {
-    // A time beyond what the kernel can tell is none.
-    let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
-    match poll(fds, rest.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(QueueError::System { what: "poll", error: error.into() }),
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(QueueError::System { what: "poll", error: error.into() }),
     }
+    Ok(fds.iter().map(|fd| fd.revents().contains(what.flags())).collect())
 }

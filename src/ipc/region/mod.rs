@@ -10,11 +10,9 @@
 //! Nothing lends out memory that others may change: everything is copied, and what is believed is
 //! what was checked in the copy. See [`crate::sys::mapping`].
 
-mod cells;
 mod digest;
 mod error;
 mod publish;
-mod ring;
 mod slots;
 mod stream;
 mod wait;
@@ -31,7 +29,7 @@ use crate::sys::mapping::Mapping;
 pub use self::error::RegionError;
 pub use self::publish::{Object, Publisher, Subscriber};
 pub use self::stream::{RingConsumer, RingProducer};
-pub(crate) use self::{cells::Cells, digest::digest, digest::name as name_digest};
+pub(crate) use self::{digest::digest, digest::name as name_digest};
 
 /// What a layer knows of a region that it maps.
 #[derive(Clone, Debug)]

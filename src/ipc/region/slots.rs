@@ -11,9 +11,9 @@
 //! writer does meanwhile, the reader ends with bytes that the writer had once given a digest, or it
 //! tries again, a bounded number of times, and keeps what it has.
 
-use super::cells::Cells;
 use super::digest::digest;
 use crate::mark::reached;
+use crate::ring::Cells;
 use crate::sys::mapping::WORD;
 
 /// What the first word says of memory that holds slots.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::error::RegionError;
-use super::ring::{self, Consumer, Fault, Producer};
 use super::wait::{Pace, Patience};
 use super::{Held, Part, Region};
+use crate::ring::{self, Consumer, Fault, Producer};
 
 /// The end of a ring that sends. Not to be cloned: there is one.
 #[derive(Debug)]

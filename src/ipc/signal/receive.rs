@@ -6,19 +6,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 use tokio::io::unix::AsyncFd;
 
 use super::slots;
 use crate::ident::Name;
-use crate::ipc::message::Companion;
+use crate::ipc::companion::{Companion, Ends, Waiter};
 use crate::mark::reached;
 use crate::policy::plan::SignalPlan;
 use crate::policy::signal::signal_name;
@@ -203,32 +202,20 @@ impl Signals {
     pub fn recv_blocking(&mut self, time: Option<Duration>) -> Result<Signal, RecvError> {
         // A time limit that lies beyond what the clock can tell is none.
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
-        let gone = || io::Error::other("the supervisor is gone");
+        let waiter = Waiter::new(Some(&self.companion), Ends::WithLayer)?;
         loop {
             if let Some(signal) = self.shared.take()? {
                 return Ok(signal);
             }
-            let companion = self.companion.upgrade().ok_or_else(gone)?;
-            if companion.is_stopping() {
+            if waiter.is_stopping() {
                 return Err(RecvError::Stopping);
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(RecvError::Timeout);
             }
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            let control = companion.socket();
-            let mut fds = [
-                PollFd::new(&*self.descriptor, PollFlags::IN),
-                PollFd::new(&*control, PollFlags::IN),
-            ];
-            match poll(&mut fds, left.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
-            if !fds[1].revents().is_empty() {
-                companion.attend()?;
-            }
+            waiter.sleep([(self.descriptor.as_fd(), PollFlags::IN)], left)?;
+            waiter.attend()?;
         }
     }
 }

@@ -2,16 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Weak;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use super::accept::Slotted;
 use super::limit::Source;
-use crate::ipc::message::Companion;
+use crate::ipc::companion::{Companion, Ends, Waiter};
 
 /// A connected stream whose reads and writes block.
 #[derive(Debug)]
@@ -78,42 +77,30 @@ impl Acceptor {
 
     /// Waits for a connection; `None` once the layer has been asked to finish.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
-        let gone = || io::Error::other("the layer has ended");
+        let waiter = Waiter::new(Some(&self.companion), Ends::WithLayer)?;
         loop {
-            let companion = self.companion.upgrade().ok_or_else(gone)?;
-            if companion.is_stopping() {
+            // Each time, for where clients never cease it never sleeps.
+            waiter.attend()?;
+            if waiter.is_stopping() {
                 return Ok(None);
             }
             let wait = self.inner.wait();
-            if wait.is_zero() {
-                match self.inner.try_accept() {
-                    Ok(None) => continue,
-                    Ok(Some((fd, slot))) => {
-                        let stream = Stream::new(fd, self.inner.is_tcp())?;
-                        return Ok(Some(Connection { stream, slot }));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
+            if !wait.is_zero() {
+                // Held up by the rate, it has no ear for who connects.
+                waiter.sleep([], Some(wait))?;
+                continue;
             }
-            self.sleep(&*companion, wait)?;
-        }
-    }
-
-    /// Sleeps until somebody connects, the supervisor says something, or `wait` has passed.
-    fn sleep(&self, companion: &dyn Companion, wait: Duration) -> io::Result<()> {
-        let control = companion.socket();
-        let mut fds = [
-            PollFd::new(&*control, PollFlags::IN),
-            PollFd::new(self.inner.socket(), PollFlags::IN),
-        ];
-        let limit = (!wait.is_zero()).then_some(wait);
-        // Held up by the rate, it has no ear for who connects.
-        let watched = if limit.is_some() { 1 } else { 2 };
-        let timeout = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        match poll(&mut fds[..watched], timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => companion.attend(),
-            Err(errno) => Err(errno.into()),
+            match self.inner.try_accept() {
+                Ok(None) => {}
+                Ok(Some((fd, slot))) => {
+                    let stream = Stream::new(fd, self.inner.is_tcp())?;
+                    return Ok(Some(Connection { stream, slot }));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    waiter.sleep([(self.inner.socket().as_fd(), PollFlags::IN)], None)?;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Layers, danger, digits, ends, name, rate, within};
+use super::{Layers, audit, danger, digits, ends, name, rate, within};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, SemaphoreText, SignalText};
@@ -82,7 +82,8 @@ fn signal(text: &SignalText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opti
     send.sort_unstable();
     send.dedup();
     let rate = rate::messages(text.rate.as_ref(), out);
-    Some(SignalPlan { name: own_name?, from: from?, to: to?, send, rate })
+    let audit = audit::level(text.audit.as_ref());
+    Some(SignalPlan { name: own_name?, from: from?, to: to?, send, rate, audit })
 }
 
 /// Two grants of one signal would have two rates.
@@ -141,6 +142,7 @@ fn semaphore(
         holders,
         lease: text.lease.as_ref().map(|lease| lease.value),
         order: order.map(|_| within(order, "order", 0..=most, 0, digits, out)),
+        audit: audit::level(text.audit.as_ref()),
     })
 }
 

@@ -1,13 +1,15 @@
 //! Checking a policy against a ceiling: what a site lets any layer have at most.
 //!
 //! A ceiling denies by default: a kind of grant that it does not name is granted to nobody. Only
-//! numbers (`instances`, `limits`) are without bound where it names none. In `paths`, `exec`,
+//! numbers (`instances`, `limits`) are without bound where it names none, and what must be recorded
+//! (`audit`). In `paths`, `exec`,
 //! `listen` and `connect` a `*` stands for any text.
 
+use super::audit;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, CeilingText, Document, LayerText};
-use crate::policy::plan::{CallRule, Limits, SyscallPlan};
+use crate::policy::plan::{Audit, CallRule, Limits, SyscallPlan};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{self, Implied, Item};
 use crate::policy::value::show_size;
@@ -24,10 +26,29 @@ pub(super) fn hold(document: &Document, ceiling: &CeilingText, out: &mut Diagnos
     for path in files.chain(fifos).chain(mapped) {
         matches(&path.value, &path.span, &ceiling.paths, out);
     }
+    recorded(document, ceiling, out);
     for signal in
         document.signals.iter().flat_map(|grant| grant.send.iter().flat_map(|it| &it.value))
     {
         listed(signal, &ceiling.signals, out);
+    }
+}
+
+/// What is recorded is bounded from below: a log there must be, and no facility is left out.
+fn recorded(document: &Document, ceiling: &CeilingText, out: &mut Diagnostics) {
+    let Some(least) = ceiling.audit.as_ref().filter(|it| it.value != Audit::None) else { return };
+    let daemon = document.name.as_ref();
+    if let (false, Some(daemon)) = (audit::is_demanded(document), daemon) {
+        out.error(Code::AboveCeiling, &daemon.span, "the ceiling demands an audit log")
+            .label("this daemon would run without one")
+            .also(&least.span, "the ceiling")
+            .help("add `[audit]`");
+    }
+    for level in audit::levels(document).filter(|level| level.value < least.value) {
+        out.error(Code::AboveCeiling, &level.span, "what is done here must be recorded")
+            .label("this leaves it out of the audit log")
+            .also(&least.span, "the ceiling")
+            .help("take out `audit = \"none\"`");
     }
 }
 

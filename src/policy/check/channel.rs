@@ -1,6 +1,6 @@
 //! Checking `[channel.NAME]`.
 
-use super::{Layers, danger, digits, ends, name, order, rate, within};
+use super::{Layers, audit, danger, digits, ends, name, order, rate, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -34,7 +34,7 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
         max,
         methods,
         fds,
-        audit: channel.audit.as_ref().map(|audit| audit.value).unwrap_or_default(),
+        audit: audit::level(channel.audit.as_ref()),
         witness: channel.witness.as_ref().is_some_and(|yes| yes.value),
         transport: channel.transport.as_ref().map(|way| way.value).unwrap_or_default(),
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Layers, danger, digits, ends, name, within};
+use super::{Layers, audit, danger, digits, ends, name, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -36,6 +36,7 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
         grant,
         deny: deny(file, layers, out),
         max_open: max_open.map(|_| within(max_open, "max-open", MAX_OPEN, 1, digits, out)),
+        audit: audit::level(file.audit.as_ref()),
     })
 }
 

@@ -40,8 +40,19 @@ pub(super) fn all(document: &Document, out: &mut Diagnostics) -> Vec<LayerPlan> 
     document.layers.iter().filter_map(|layer| one(layer, document, out)).collect()
 }
 
+/// In the log, no layer may pass for one of the framework's.
+fn reserved(name: &At<String>, out: &mut Diagnostics) {
+    if let Some(rest) = name.value.strip_prefix(LayerPlan::RESERVED) {
+        let message = format!("`{}` can't be the name of a layer", name.value.escape_debug());
+        let mistake = out.error(Code::BadName, &name.span, message);
+        mistake.label(format!("names in `{}` are the framework's own layers", LayerPlan::RESERVED));
+        mistake.did_you_mean(Some(rest).filter(|rest| Name::new(rest).is_ok()));
+    }
+}
+
 fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<LayerPlan> {
     let own_name = name(&layer.name, "a layer", out);
+    reserved(&layer.name, out);
     let program = program::program(layer, out);
     let system = match program {
         Some(Program::Exec(_)) => View::System,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::{Layers, danger, ends, name, within};
+use super::{Layers, audit, danger, ends, name, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -39,7 +39,8 @@ pub(super) fn region(
             .label("it would hold zeros for ever")
             .help("give one layer `\"rw\"`");
     }
-    Some(RegionPlan { name: own_name?, size, grant })
+    let audit = audit::level(text.audit.as_ref());
+    Some(RegionPlan { name: own_name?, size, grant, audit })
 }
 
 pub(super) fn mapped_file(
@@ -71,6 +72,7 @@ pub(super) fn mapped_file(
         size: size(text, FILE, out),
         durable,
         grant,
+        audit: audit::level(text.audit.as_ref()),
     })
 }
 

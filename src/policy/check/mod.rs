@@ -1,5 +1,6 @@
 //! The checker: a document in, a plan out, or every mistake of the document.
 
+mod audit;
 mod broker;
 mod ceiling;
 mod channel;
@@ -149,6 +150,7 @@ fn follows_from_absence(code: Code) -> bool {
             | Code::UnknownPipe
             | Code::UnknownObject
             | Code::NobodyOpens
+            | Code::NoKey
     )
 }
 
@@ -165,12 +167,15 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     paths::all(document, out);
     order::calls(document, out);
     useless::nobody_opens(document, out);
-    let mut plan = Plan { name: daemon?, layers: confined, channels, files, facilities, never };
+    let audit = audit::plan(document, out);
+    let mut plan =
+        Plan { name: daemon?, layers: confined, channels, files, facilities, audit, never };
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));
     plan.never.sort();
     plan.never.dedup();
+    audit::reach(document, &plan, tree, out);
     // Ways through a plan with mistakes would be ways through another policy.
     if !out.has_errors() {
         never::hold(document, &plan, tree, out);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Layers, danger, digits, ends, name, rate, within};
+use super::{Layers, audit, danger, digits, ends, name, rate, within};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -51,7 +51,8 @@ pub(super) fn queue(
     let max = within(text.max.as_ref(), "max", 1..=most, QUEUE_MESSAGE, show_size, out);
     let priorities = within(text.priorities.as_ref(), "priorities", 1..=32, 1, digits, out);
     let on_full = on_full(text, out);
-    let plan = QueuePlan { name: own_name?, send, receive, depth, max, priorities, on_full };
+    let audit = audit::level(text.audit.as_ref());
+    let plan = QueuePlan { name: own_name?, send, receive, depth, max, priorities, on_full, audit };
     needs_settings(text, &plan, out);
     Some(plan)
 }
@@ -125,7 +126,8 @@ pub(super) fn pipe(
             .did_you_mean(Some(&near));
     }
     let rate = rate::bytes(text.rate.as_ref(), out);
-    Some(PipePlan { name: own_name?, from: from?, to: to?, raw, capacity: plan, rate })
+    let audit = audit::level(text.audit.as_ref());
+    Some(PipePlan { name: own_name?, from: from?, to: to?, raw, capacity: plan, rate, audit })
 }
 
 /// Each copy of a program has one standard input and output: so two programs are joined copy by
@@ -183,6 +185,7 @@ pub(super) fn fifo(
         mode: text.mode.as_ref().map_or(MODE, |mode| self::mode(mode, out)),
         max: within(text.max.as_ref(), "max", LINES, LINE, show_size, out),
         rate: rate::messages(text.rate.as_ref(), out),
+        audit: audit::level(text.audit.as_ref()),
     })
 }
 

@@ -127,7 +127,7 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         Code::BadDuration,
         Explanation {
             why: "A duration is a whole number and a unit.",
-            way_out: "Write ms, s, m or h.",
+            way_out: "Write ms, s, m, h or d.",
             example: "restart = { within = \"5s\" }",
         },
     ),

@@ -2,7 +2,7 @@
 
 use super::layer::limits;
 use super::section::Section;
-use super::{At, CeilingText, keys};
+use super::{At, CeilingText, audit, keys};
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::tree::Table;
 
@@ -30,6 +30,7 @@ pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Option<CeilingText> {
         root: ceiling.boolean("root", out),
         instances: ceiling.integer("instances", out),
         limits: limits(&ceiling, out),
+        audit: audit::of(&ceiling, out),
         span: node.span.clone(),
     })
 }

@@ -1,14 +1,11 @@
 //! Reading `[channel.NAME]`.
 
-use super::keys;
 use super::section::{Section, not_twice, string, word, wrong_type};
 use super::{At, ChannelText, MethodText};
+use super::{audit, keys};
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::plan::{Audit, DescriptorKind, Direction, Transport};
+use crate::policy::plan::{DescriptorKind, Direction, Transport};
 use crate::policy::tree::{Node, Value};
-
-const AUDITS: [(&str, Audit); 3] =
-    [("none", Audit::None), ("digest", Audit::Digest), ("payload", Audit::Payload)];
 
 const TRANSPORTS: [(&str, Transport); 2] =
     [("socket", Transport::Socket), ("ring", Transport::Ring)];
@@ -35,7 +32,7 @@ pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Opt
         methods: channel.get("methods").and_then(|value| methods(value, &channel, out)),
         fds_max: fds.as_ref().and_then(|fds| fds.integer("max", out)),
         fds_kinds: fds.as_ref().and_then(|fds| kinds(fds, out)),
-        audit: channel.word("audit", &AUDITS, out),
+        audit: audit::of_channel(&channel, out),
         witness: channel.boolean("witness", out),
         transport: channel.word("transport", &TRANSPORTS, out),
         because: channel.string("because", out),

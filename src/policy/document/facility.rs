@@ -2,7 +2,7 @@
 
 use super::section::{Section, is_empty, string, strings, word, wrong_type};
 use super::{
-    At, FifoText, MapText, NeverText, PipeText, QueueText, SemaphoreText, SignalText, keys,
+    At, FifoText, MapText, NeverText, PipeText, QueueText, SemaphoreText, SignalText, audit, keys,
 };
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -33,6 +33,7 @@ pub(super) fn signal(name: At<String>, node: &Node, out: &mut Diagnostics) -> Op
         to: signal.require("to", RECEIVER, out),
         send: signal.strings("send", out),
         rate: signal.rate("rate", out),
+        audit: audit::of(&signal, out),
         because: signal.string("because", out),
         name,
     })
@@ -50,6 +51,7 @@ pub(super) fn queue(name: At<String>, node: &Node, out: &mut Diagnostics) -> Opt
         priorities: queue.integer("priorities", out),
         on_full: queue.word("on-full", &FULL, out),
         wait: queue.duration("wait", out),
+        audit: audit::of(&queue, out),
         because: queue.string("because", out),
         name,
     })
@@ -63,6 +65,7 @@ pub(super) fn pipe(name: At<String>, node: &Node, out: &mut Diagnostics) -> Opti
         raw: pipe.boolean("raw", out),
         capacity: pipe.size("capacity", out),
         rate: pipe.rate("rate", out),
+        audit: audit::of(&pipe, out),
         because: pipe.string("because", out),
         name,
     })
@@ -77,6 +80,7 @@ pub(super) fn fifo(name: At<String>, node: &Node, out: &mut Diagnostics) -> Opti
         mode: fifo.string("mode", out),
         max: fifo.size("max", out),
         rate: fifo.rate("rate", out),
+        audit: audit::of(&fifo, out),
         because: fifo.string("because", out),
         name,
     })
@@ -95,6 +99,7 @@ pub(super) fn semaphore(
         holders: semaphore.strings("holders", out),
         lease: semaphore.duration("lease", out),
         order: semaphore.integer("order", out),
+        audit: audit::of(&semaphore, out),
         because: semaphore.string("because", out),
         name,
     })
@@ -136,6 +141,7 @@ fn mapped(
             .get("grant")
             .filter(|node| !grant.is_empty() || is_empty(node))
             .map(|node| At { value: grant, span: node.span.clone() }),
+        audit: audit::of(section, out),
         because: section.string("because", out),
         name,
     }

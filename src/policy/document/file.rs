@@ -1,8 +1,8 @@
 //! Reading `[file.NAME]`.
 
-use super::keys;
 use super::section::{Section, is_empty, not_twice, strings, word};
 use super::{At, FileText, Grant};
+use super::{audit, keys};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::FileRight;
@@ -24,6 +24,7 @@ pub(super) fn read(name: At<String>, value: &Node, out: &mut Diagnostics) -> Opt
             .map(|(_, grant)| grant),
         deny: file.strings("deny", out).map(|list| list.value).unwrap_or_default(),
         max_open: file.integer("max-open", out),
+        audit: audit::of(&file, out),
         because: file.string("because", out),
         name,
     })

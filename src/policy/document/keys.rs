@@ -13,7 +13,7 @@ pub(super) struct Keys {
 }
 
 /// Every kind of table, to tell where a misplaced key belongs.
-pub(super) const ALL: [&Keys; 18] = [
+pub(super) const ALL: [&Keys; 19] = [
     &TOP,
     &LAYER,
     &LIMITS,
@@ -30,6 +30,7 @@ pub(super) const ALL: [&Keys; 18] = [
     &SEMAPHORE,
     &REGION,
     &MAPPED_FILE,
+    &AUDIT,
     &NEVER,
     &CEILING,
 ];
@@ -51,6 +52,7 @@ pub(super) const TOP: Keys = Keys {
         "semaphore",
         "region",
         "mapped-file",
+        "audit",
         "never",
     ],
     later: &[],
@@ -97,25 +99,35 @@ pub(super) const METHOD: Keys =
 
 pub(super) const DESCRIPTORS: Keys = of("`fds`", &["max", "kinds"]);
 
-pub(super) const FILE: Keys = of("a file", &["path", "grant", "deny", "max-open", "because"]);
+pub(super) const FILE: Keys =
+    of("a file", &["path", "grant", "deny", "max-open", "audit", "because"]);
 
-pub(super) const SIGNAL: Keys = of("a signal grant", &["from", "to", "send", "rate", "because"]);
+pub(super) const SIGNAL: Keys =
+    of("a signal grant", &["from", "to", "send", "rate", "audit", "because"]);
 
-pub(super) const QUEUE: Keys =
-    of("a queue", &["send", "receive", "depth", "max", "priorities", "on-full", "wait", "because"]);
+pub(super) const QUEUE: Keys = of(
+    "a queue",
+    &["send", "receive", "depth", "max", "priorities", "on-full", "wait", "audit", "because"],
+);
 
-pub(super) const PIPE: Keys = of("a pipe", &["from", "to", "raw", "capacity", "rate", "because"]);
+pub(super) const PIPE: Keys =
+    of("a pipe", &["from", "to", "raw", "capacity", "rate", "audit", "because"]);
 
 pub(super) const FIFO: Keys =
-    of("a fifo", &["path", "to", "owner", "mode", "max", "rate", "because"]);
+    of("a fifo", &["path", "to", "owner", "mode", "max", "rate", "audit", "because"]);
 
 pub(super) const SEMAPHORE: Keys =
-    of("a semaphore", &["permits", "holders", "lease", "order", "because"]);
+    of("a semaphore", &["permits", "holders", "lease", "order", "audit", "because"]);
 
-pub(super) const REGION: Keys = of("a region", &["size", "grant", "because"]);
+pub(super) const REGION: Keys = of("a region", &["size", "grant", "audit", "because"]);
 
 pub(super) const MAPPED_FILE: Keys =
-    of("a mapped file", &["path", "size", "durable", "grant", "because"]);
+    of("a mapped file", &["path", "size", "durable", "grant", "audit", "because"]);
+
+pub(super) const AUDIT: Keys = of(
+    "`[audit]`",
+    &["directory", "on-full", "payload-key", "segment", "segment-age", "keep", "keep-age", "ring"],
+);
 
 pub(super) const NEVER: Keys = of("`never`", &["layer", "reach", "through-except", "why"]);
 
@@ -137,6 +149,7 @@ pub(super) const CEILING: Keys = of(
         "optional",
         "instances",
         "limits",
+        "audit",
     ],
 );
 

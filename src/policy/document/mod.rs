@@ -3,6 +3,7 @@
 //! Nothing here is checked against anything else: a document may name layers that don't exist.
 //! [`check`](mod@super::check) makes a plan of it.
 
+mod audit;
 mod ceiling;
 mod channel;
 mod facility;
@@ -22,8 +23,8 @@ use self::section::Section;
 use super::code::Code;
 use super::diagnostic::{Diagnostics, Span};
 use super::plan::{
-    Audit, ConnectAddress, DescriptorKind, Direction, FileRight, GiveUp, ListenAddress, MapRight,
-    RestartOn, Transport, View,
+    Audit, ConnectAddress, DescriptorKind, Direction, FileRight, GiveUp, ListenAddress, LogFull,
+    MapRight, RestartOn, Transport, View,
 };
 use super::tree::{Node, Table, Value};
 pub(crate) use super::value::RateText;
@@ -56,8 +57,23 @@ pub(crate) struct Document {
     pub(crate) semaphores: Vec<SemaphoreText>,
     pub(crate) regions: Vec<MapText>,
     pub(crate) mapped_files: Vec<MapText>,
+    /// The audit log.
+    pub(crate) audit: Option<AuditText>,
     /// What must never be possible.
     pub(crate) never: Vec<NeverText>,
+}
+
+/// `[audit]`
+#[derive(Debug)]
+pub(crate) struct AuditText {
+    pub(crate) directory: Option<At<String>>,
+    pub(crate) on_full: Option<At<LogFull>>,
+    pub(crate) payload_key: Option<At<String>>,
+    pub(crate) segment: Option<At<u64>>,
+    pub(crate) segment_age: Option<At<Duration>>,
+    pub(crate) keep: Option<At<u64>>,
+    pub(crate) keep_age: Option<At<Duration>>,
+    pub(crate) ring: Option<At<u64>>,
 }
 
 /// `[layer.NAME]`. In this and the next ones, each field is the key of the same name.
@@ -149,6 +165,7 @@ pub(crate) struct FileText {
     pub(crate) grant: Option<At<Vec<Grant>>>,
     pub(crate) deny: Vec<At<String>>,
     pub(crate) max_open: Option<At<i128>>,
+    pub(crate) audit: Option<At<Audit>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -167,6 +184,7 @@ pub(crate) struct SignalText {
     pub(crate) to: Option<At<String>>,
     pub(crate) send: Option<At<Vec<At<String>>>>,
     pub(crate) rate: Option<At<RateText>>,
+    pub(crate) audit: Option<At<Audit>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -181,6 +199,7 @@ pub(crate) struct QueueText {
     pub(crate) priorities: Option<At<i128>>,
     pub(crate) on_full: Option<At<Full>>,
     pub(crate) wait: Option<At<Duration>>,
+    pub(crate) audit: Option<At<Audit>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -193,6 +212,7 @@ pub(crate) struct PipeText {
     pub(crate) raw: Option<At<bool>>,
     pub(crate) capacity: Option<At<u64>>,
     pub(crate) rate: Option<At<RateText>>,
+    pub(crate) audit: Option<At<Audit>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -206,6 +226,7 @@ pub(crate) struct FifoText {
     pub(crate) mode: Option<At<String>>,
     pub(crate) max: Option<At<u64>>,
     pub(crate) rate: Option<At<RateText>>,
+    pub(crate) audit: Option<At<Audit>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -217,6 +238,7 @@ pub(crate) struct SemaphoreText {
     pub(crate) holders: Option<At<Vec<At<String>>>>,
     pub(crate) lease: Option<At<Duration>>,
     pub(crate) order: Option<At<i128>>,
+    pub(crate) audit: Option<At<Audit>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -228,6 +250,7 @@ pub(crate) struct MapText {
     pub(crate) size: Option<At<u64>>,
     pub(crate) durable: Option<At<bool>>,
     pub(crate) grant: Option<At<Vec<MapGrant>>>,
+    pub(crate) audit: Option<At<Audit>>,
     pub(crate) because: Option<At<String>>,
 }
 
@@ -258,6 +281,7 @@ pub(crate) struct CeilingText {
     pub(crate) root: Option<At<bool>>,
     pub(crate) instances: Option<At<i128>>,
     pub(crate) limits: LimitsText,
+    pub(crate) audit: Option<At<Audit>>,
     /// The whole table.
     pub(crate) span: Span,
 }
@@ -293,6 +317,7 @@ pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
         semaphores: named(&top, "semaphore", out, facility::semaphore),
         regions: named(&top, "region", out, facility::region),
         mapped_files: named(&top, "mapped-file", out, facility::mapped_file),
+        audit: audit::read(&top, out),
         never: facility::never(&top, out),
     }
 }

@@ -25,37 +25,6 @@ pub struct Export<T> {
 
 /// The facilities that a layer takes part in, as `channel sign`, which only cofferdam makes.
 fn facilities(plan: &Plan, layer: &LayerPlan) -> Vec<String> {
-    let own = &layer.name;
-    let all = &plan.facilities;
-    let mut found = Vec::new();
-    let mut add = |kind: &str, name: &str, takes_part: bool| {
-        if takes_part {
-            found.push(format!("{kind} {name}"));
-        }
-    };
-    for item in &plan.channels {
-        add("channel", item.name.as_str(), item.from == *own || item.to == *own);
-    }
-    for item in &all.signals {
-        add("signal", item.name.as_str(), item.from == *own || item.to == *own);
-    }
-    for item in &all.queues {
-        add("queue", item.name.as_str(), item.send.contains(own) || item.receive.contains(own));
-    }
-    for item in &all.pipes {
-        add("pipe", item.name.as_str(), item.from == *own || item.to == *own);
-    }
-    for item in &all.fifos {
-        add("fifo", item.name.as_str(), item.to == *own);
-    }
-    for item in &all.semaphores {
-        add("semaphore", item.name.as_str(), item.holders.contains(own));
-    }
-    for item in &all.regions {
-        add("region", item.name.as_str(), item.grant.contains_key(own));
-    }
-    for item in &all.mapped_files {
-        add("mapped-file", item.name.as_str(), item.grant.contains_key(own));
-    }
-    found
+    let parts = plan.parts_of(&layer.name).into_iter();
+    parts.filter(|it| it.kind != "file").map(|it| format!("{} {}", it.kind, it.name)).collect()
 }

@@ -100,6 +100,9 @@ fn beside_calls(plan: &Plan, layer: &LayerPlan, not_expressed: &mut Vec<String>)
     if !layer.capabilities.is_empty() {
         not_expressed.push("capabilities are no matter of a profile".to_owned());
     }
+    if plan.audit.demanded {
+        not_expressed.push("the audit log is no matter of a profile".to_owned());
+    }
     not_expressed.push("limits, users and namespaces are no matter of a profile".to_owned());
     let others = facilities(plan, layer);
     if !others.is_empty() {

@@ -289,6 +289,9 @@ impl Unit {
         if !others.is_empty() {
             self.miss(format!("only cofferdam makes these: {}", others.join(", ")));
         }
+        if plan.audit.demanded {
+            self.miss("the audit log: the journal has what a unit says, and nobody signs it");
+        }
         self.miss(
             "where the kernel lacks a protection, systemd starts the unit without it; cofferdam \
              doesn't, unless it is optional",

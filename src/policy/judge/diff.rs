@@ -20,9 +20,9 @@ use super::act::Act;
 use super::calls::{entry, expressions};
 use super::facts::{Bound, Fact, syscall};
 use super::reach::{Step, Ways};
-use super::settings::{Setting, settings};
+use super::settings::{self, Setting, settings};
 use crate::ident::Name;
-use crate::policy::plan::{CallRule, LayerPlan, Never, Plan};
+use crate::policy::plan::{AuditPlan, CallRule, LayerPlan, Never, Plan};
 use crate::policy::syscall::meaning::implies;
 
 /// The differences between two plans.
@@ -42,6 +42,10 @@ pub struct Diff {
     pub bypass_gained: Vec<Bypass>,
     /// What it reached past them in the old one only; of the old one are the ways.
     pub bypass_lost: Vec<Bypass>,
+    /// The evidence that there is of all layers: changes of the audit log, in the order of
+    /// [`settings::log`](super::settings::log). What is recorded of each facility is a bound of
+    /// those who use it.
+    pub log: Vec<LogChange>,
     /// What must never be possible in the old one only.
     pub guards_lost: Vec<Never>,
     /// What must never be possible in the new one only.
@@ -58,6 +62,21 @@ pub struct Change {
     /// What it is about.
     pub kind: ChangeKind,
     /// The path of the rule: in the new policy, or in the old one if it is only there.
+    pub rule: String,
+}
+
+/// A change of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogChange {
+    /// Less evidence, or another reader, counts as gained.
+    pub gain: Gain,
+    /// The setting: `log`, `on-full`, `keep`.
+    pub name: String,
+    /// What it was.
+    pub old: String,
+    /// What it is.
+    pub new: String,
+    /// The path of the rule, in either policy.
     pub rule: String,
 }
 
@@ -118,11 +137,13 @@ impl Diff {
             || !self.reach_gained.is_empty()
             || !self.bypass_gained.is_empty()
             || self.changes.iter().any(|it| it.gain != Gain::Lost)
+            || self.log.iter().any(|it| it.gain != Gain::Lost)
     }
 
     /// Whether there is no difference in authority.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+            && self.log.is_empty()
             && self.new_layers.is_empty()
             && self.old_layers.is_empty()
             && self.reach_gained.is_empty()
@@ -146,6 +167,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Diff {
         old_layers: olds.difference(&news).cloned().collect(),
         guards_lost: old.never.iter().filter(|it| !new.never.contains(it)).cloned().collect(),
         guards_gained: new.never.iter().filter(|it| !old.never.contains(it)).cloned().collect(),
+        log: log(&old.audit, &new.audit),
         ..Diff::default()
     };
     for name in olds.union(&news) {
@@ -272,6 +294,24 @@ fn bound(old: &Bound, new: &Bound) -> Option<Gain> {
         Ordering::Equal if old.text == new.text => None,
         Ordering::Equal => Some(Gain::Changed),
     }
+}
+
+/// Compares the logs. How one is kept that was not there, or is there no more, says nothing.
+fn log(old: &AuditPlan, new: &AuditPlan) -> Vec<LogChange> {
+    let (old, new) = (settings::log(old), settings::log(new));
+    let mut changes: Vec<LogChange> = old
+        .into_iter()
+        .zip(new)
+        .filter_map(|(was, is)| {
+            let gain = bound(&was.bound, &is.bound)?;
+            let (old, new) = (was.bound.text, is.bound.text);
+            Some(LogChange { gain, name: is.name, old, new, rule: is.rule })
+        })
+        .collect();
+    if changes.first().is_some_and(|first| first.name == "log") {
+        changes.truncate(1);
+    }
+    changes
 }
 
 fn setting(layer: &Name, old: &Setting, new: &Setting, out: &mut Vec<Change>) {

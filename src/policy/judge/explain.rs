@@ -5,6 +5,7 @@ use super::calls::{Verdict, verdict};
 use super::facts::{Bound, Fact};
 use super::names::counted;
 use super::reach::{Step, Ways};
+use super::recorded::recorded;
 use super::score::{self, Exposure, exposure, may};
 use super::settings;
 use crate::ident::Name;
@@ -47,6 +48,7 @@ pub fn explain(plan: &Plan, layer: &LayerPlan, ways: &Ways) -> Account {
         ("network", network(layer, facts)),
         ("talks to", talk(plan, layer)),
         ("shares", shares(facts)),
+        ("recorded", recorded(plan, &layer.name)),
         ("privileges", privileges(layer, facts)),
         ("limits", vec![settings::limits(layer)]),
         ("may be missing", missing(layer)),

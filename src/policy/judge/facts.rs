@@ -13,7 +13,7 @@ pub(super) use layer::syscall;
 
 use super::act::Act;
 use crate::ident::Name;
-use crate::policy::plan::{Plan, Rate};
+use crate::policy::plan::{Audit, Plan, Rate};
 use crate::policy::value::show_size;
 
 /// One thing that one layer may do by itself.
@@ -73,12 +73,12 @@ pub struct Bound {
 impl Bound {
     /// Whether it bounds anything that a person would ask about.
     pub(crate) fn is_worth_saying(&self) -> bool {
-        let usual = matches!(self.name, "transport" | "owner")
+        let usual = matches!(self.name, "transport" | "owner" | "payloads")
             || matches!(
                 (self.name, self.text.as_str()),
                 ("once" | "witness" | "stream", "no") | ("deny", "none")
             )
-            || (self.name, self.amount) == ("after", 1);
+            || matches!((self.name, self.amount), ("after", 1) | ("audit", 0));
         self.amount != u128::MAX && !usual
     }
 
@@ -104,6 +104,19 @@ impl Bound {
             None => (u128::MAX, "any rate".to_owned()),
         };
         Self { name: "rate", amount, text }
+    }
+
+    /// What is done unrecorded leaves no evidence, which is more authority. Where payloads are
+    /// kept is another bound.
+    pub(super) fn audit(level: Audit) -> Self {
+        let recorded = level != Audit::None;
+        Self::flag("audit", !recorded, if recorded { "recorded" } else { "none" })
+    }
+
+    /// Whether messages are kept whole: more evidence, and more for others to read.
+    pub(super) fn payloads(level: Audit) -> Self {
+        let kept = level == Audit::Payload;
+        Self::flag("payloads", true, if kept { "kept" } else { "not kept" })
     }
 
     /// A bound that there is or is not; `free` is the greater authority.

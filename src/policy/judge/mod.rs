@@ -18,6 +18,7 @@ pub mod score;
 pub mod settings;
 
 mod names;
+mod recorded;
 
 pub use act::Act;
 pub use can::{Answer, can};

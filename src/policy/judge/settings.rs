@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use super::facts::Bound;
 use super::names::counted;
-use crate::policy::plan::{LayerPlan, Program, Protection, View};
-use crate::policy::value::show_size;
+use crate::ident::hex;
+use crate::policy::plan::{AuditPlan, LayerPlan, LogFull, Program, Protection, View};
+use crate::policy::value::{show_duration, show_size};
 
 /// One setting of a layer. A larger amount of its bound is more authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,34 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         all.push(setting(&format!("protection.{}", protection.name()), "optional", bound));
     }
     all
+}
+
+/// Every setting of the audit log that says what evidence there is, and who reads it, in the same
+/// order for all daemons. A larger amount is less evidence.
+pub fn log(audit: &AuditPlan) -> Vec<Setting> {
+    let setting = |name: &str, bound| {
+        let rule = if name == "log" { "audit".to_owned() } else { format!("audit.{name}") };
+        Setting { name: name.to_owned(), rule, bound }
+    };
+    let demanded = if audit.demanded { "demanded" } else { "only with --audit" };
+    let directory = audit.directory.as_deref().unwrap_or("what --audit says");
+    let key = audit.payload_key.map_or("none".to_owned(), |key| hex(&key));
+    let counts = audit.on_full == LogFull::Count;
+    let kept = |name, most: Option<(u128, String)>| {
+        let (amount, text) =
+            most.map_or((0, "everything".to_owned()), |(most, text)| (u128::MAX - most, text));
+        Bound { name, amount, text }
+    };
+    let bytes = audit.keep_bytes.map(|most| (most.into(), show_size(most)));
+    let age = audit.keep_age.map(|most| (most.as_millis(), show_duration(most)));
+    vec![
+        setting("log", Bound::flag("log", !audit.demanded, demanded)),
+        setting("directory", Bound::flag("directory", true, directory)),
+        setting("on-full", Bound::flag("on-full", counts, audit.on_full.name())),
+        setting("payload-key", Bound::flag("payload-key", true, key)),
+        setting("keep", kept("keep", bytes)),
+        setting("keep-age", kept("keep-age", age)),
+    ]
 }
 
 /// Limits as a sentence: `64MiB of memory, 64 descriptors, ...`.

@@ -1,6 +1,6 @@
 //! The other facilities.
 
-use super::{BECAUSE, Kind, Table, required, said, value};
+use super::{AUDIT, BECAUSE, Kind, Table, required, said, value};
 
 pub(super) const SIGNAL: Table = Table {
     name: "signal",
@@ -16,6 +16,7 @@ pub(super) const SIGNAL: Table = Table {
             "The supervisor's pidfd_send_signal(2): never a wrong process.",
         ),
         said("rate", Kind::Rate, "no limit", "Signals in a while.", "The supervisor."),
+        AUDIT,
         BECAUSE,
     ],
 };
@@ -69,6 +70,7 @@ pub(super) const QUEUE: Table = Table {
             "How long a blocked sender waits at most. Only with `on-full = \"block\"`.",
             "mq_timedsend(2).",
         ),
+        AUDIT,
         BECAUSE,
     ],
 };
@@ -101,6 +103,7 @@ pub(super) const PIPE: Table = Table {
             "Bytes in a while, as in `1MiB/s`.",
             "The receiver.",
         ),
+        AUDIT,
         BECAUSE,
     ],
 };
@@ -135,6 +138,7 @@ pub(super) const FIFO: Table = Table {
             "The reader.",
         ),
         said("rate", Kind::Rate, "no limit", "Lines in a while.", "The reader."),
+        AUDIT,
         BECAUSE,
     ],
 };
@@ -166,6 +170,7 @@ pub(super) const SEMAPHORE: Table = Table {
             "Its place where a layer takes several: from low to high.",
             "The checker, and the supervisor at each lease.",
         ),
+        AUDIT,
         BECAUSE,
     ],
 };
@@ -189,6 +194,7 @@ pub(super) const REGION: Table = Table {
             "Rights by layer, `\"r\"` or `\"rw\"`.",
             "A descriptor for reading only, which nobody opens again for more, or one for both.",
         ),
+        AUDIT,
         BECAUSE,
     ],
 };
@@ -223,6 +229,7 @@ pub(super) const MAPPED_FILE: Table = Table {
             "Rights by layer, `\"r\"` or `\"rw\"`.",
             "mmap(2) of the descriptor.",
         ),
+        AUDIT,
         BECAUSE,
     ],
 };

@@ -1,6 +1,6 @@
 //! `[channel.NAME]` and `[file.NAME]`.
 
-use super::{BECAUSE, Kind, Table, required, said, value};
+use super::{AUDIT, BECAUSE, Kind, Table, required, said, value};
 
 pub(super) const RIGHTS: &[&str] =
     &["read", "write", "append", "truncate", "create", "remove", "list", "execute"];
@@ -41,16 +41,16 @@ pub(super) const CHANNEL: Table = Table {
         value(
             "audit",
             Kind::Word(&["none", "digest", "payload"]),
-            "\"none\"",
+            "\"digest\"",
             "What the audit log keeps of each message: nothing, its hash, or all of it, sealed to \
-             the auditor.",
-            "Recorded by both ends.",
+             `payload-key`. Written, and not `\"none\"`, it demands a log.",
+            "Reported by both ends, each through a ring of its own.",
         ),
         value(
             "witness",
             Kind::Boolean,
             "false",
-            "Whether the built-in witness relays it, for ends that might both lie.",
+            "Whether the built-in witness relays it, for ends that might both lie. It demands a log.",
             "A confined process between the ends; it sees sealed messages.",
         ),
         value(
@@ -168,6 +168,7 @@ pub(super) const FILE: Table = Table {
             "The supervisor counts; a layer that lies about what it has closed is bounded by \
              `limits.files`.",
         ),
+        AUDIT,
         BECAUSE,
     ],
 };

@@ -46,6 +46,7 @@ pub(super) fn kind(kind: &Kind) -> String {
         Kind::Duration(range) => format!("duration, {range}"),
         Kind::Rate => "rate, as `500/s`".to_owned(),
         Kind::ByteRate => "rate, as `1MiB/s`".to_owned(),
+        Kind::PublicKey => "64 hex digits".to_owned(),
         Kind::Path => "a path".to_owned(),
         Kind::Address => "`tcp:IP:PORT`, `udp:IP:PORT` or `unix:PATH`".to_owned(),
         Kind::Target => "`tcp:HOST:PORT`, `udp:HOST:PORT` or `unix:PATH`".to_owned(),

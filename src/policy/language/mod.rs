@@ -5,6 +5,7 @@
 //! [`reference()`] the tables of `docs/policy.md`. A test compares it with the keys that the reader
 //! knows.
 
+mod audit;
 mod facility;
 mod layer;
 mod link;
@@ -81,6 +82,8 @@ pub enum Kind {
     Rate,
     /// How many bytes in a while: `1MiB/s`.
     ByteRate,
+    /// A public key in 64 hex digits.
+    PublicKey,
     /// An absolute path in its plain form.
     Path,
     /// Where a socket listens.
@@ -120,7 +123,7 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 18] = [
+pub const TABLES: [&Table; 19] = [
     &top::POLICY,
     &layer::LAYER,
     &layer::LISTEN,
@@ -137,6 +140,7 @@ pub const TABLES: [&Table; 18] = [
     &facility::SEMAPHORE,
     &facility::REGION,
     &facility::MAPPED_FILE,
+    &audit::AUDIT,
     &top::NEVER,
     &top::CEILING,
 ];
@@ -149,6 +153,16 @@ const BECAUSE: Key = Key {
     meaning: "Why this is granted: who needs it and what for. Dangerous grants are refused without \
               it (E0150).",
     kernel: "",
+};
+
+/// `audit`, which every facility takes; of a channel it may be more.
+const AUDIT: Key = Key {
+    name: "audit",
+    kind: Kind::Word(&["none", "digest"]),
+    default: Default::Value("\"digest\""),
+    meaning: "What the audit log keeps of its use: nothing, or what was done and the hash of what \
+              went through. Written, and not `\"none\"`, it demands a log.",
+    kernel: "Reported by whoever uses it, and by the supervisor where that does.",
 };
 
 /// A key that must be written.

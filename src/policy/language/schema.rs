@@ -9,8 +9,10 @@ use crate::policy::plan::Protection;
 use crate::policy::syscall;
 
 const NAME: &str = "^[a-z][a-z0-9_-]{0,47}$";
+/// No policy's layer is called as the framework's own are.
+const LAYER: &str = "^(?!cofferdam-)[a-z][a-z0-9_-]{0,47}$";
 const UNITS: &str = "(B|[KMGT]iB|[KMGT]B)";
-const TIME: &str = "(ms|s|m|h)";
+const TIME: &str = "(ms|s|m|h|d)";
 /// A string that holds a variable can't be judged before that is put in.
 const VARIABLE: &str = r"\$\{";
 
@@ -83,7 +85,8 @@ fn key_schema(key: &Key) -> Value {
 fn value_schema(kind: &Kind) -> Value {
     match kind {
         Kind::Version => json!({ "const": 1 }),
-        Kind::Name | Kind::Layer => pattern(NAME, kind),
+        Kind::Name => pattern(NAME, kind),
+        Kind::Layer => pattern(LAYER, kind),
         Kind::Pipe => pattern(r"^pipe\.[a-z][a-z0-9_-]{0,47}$", kind),
         Kind::Text => json!({ "type": "string" }),
         Kind::Reason => json!({ "type": "string", "pattern": r"\S" }),
@@ -98,6 +101,7 @@ fn value_schema(kind: &Kind) -> Value {
         Kind::Duration(_) => pattern(&format!("^[0-9]+ *{TIME}$"), kind),
         Kind::Rate => pattern(&format!("^[0-9]+/([0-9]+ *)?{TIME}$"), kind),
         Kind::ByteRate => pattern(&format!("^[0-9]+ *{UNITS}?/([0-9]+ *)?{TIME}$"), kind),
+        Kind::PublicKey => pattern("^[0-9a-fA-F]{64}$", kind),
         Kind::Path => pattern(r"^/$|^(/(?!\.{1,2}(/|$))[^/\x00-\x1f\x7f]+)+$", kind),
         Kind::Address => {
             pattern(r"^(tcp|udp):([0-9.]+|\[[0-9a-fA-F:.%]+\]):[0-9]{1,5}$|^unix:/.+$", kind)
@@ -143,7 +147,7 @@ fn value_schema(kind: &Kind) -> Value {
         Kind::Table(table) => reference(table),
         Kind::Tables(table) => json!({
             "type": "object",
-            "propertyNames": { "pattern": NAME },
+            "propertyNames": { "pattern": if table.name == "layer" { LAYER } else { NAME } },
             "additionalProperties": reference(table),
         }),
         Kind::Array(table) => json!({ "type": "array", "items": reference(table) }),

@@ -1,6 +1,6 @@
 //! The policy as a whole, `[[never]]`, and the ceiling.
 
-use super::{Kind, Table, facility, layer, link, required, said, value};
+use super::{Kind, Table, audit, facility, layer, link, required, said, value};
 
 pub(super) const POLICY: Table = Table {
     name: "policy",
@@ -76,6 +76,13 @@ pub(super) const POLICY: Table = Table {
             "",
         ),
         said(
+            "audit",
+            Kind::Table(&audit::AUDIT),
+            "no log is demanded",
+            "That there must be an audit log, and how it is kept.",
+            "",
+        ),
+        said(
             "never",
             Kind::Array(&NEVER),
             "none",
@@ -115,7 +122,7 @@ pub(super) const CEILING: Table = Table {
     header: "[ceiling]",
     meaning: "Of a ceiling file (`--ceiling FILE`), which bounds what any policy on a machine may \
               grant. Such a file holds `cofferdam = 1` and this table. What it doesn't name is \
-              granted to nobody; only numbers are without bound where it names none. A grant above \
+              granted to nobody; only numbers are without bound where it names none, and nothing must be recorded. A grant above \
               it is an error (E0124). In `exec`, `paths`, `listen` and `connect` a `*` stands for \
               any text.",
     keys: &[
@@ -143,5 +150,13 @@ pub(super) const CEILING: Table = Table {
         ),
         said("instances", Kind::Integer(1, 64), "no bound", "Instances of one layer at most.", ""),
         said("limits", Kind::Table(&layer::LIMITS), "no bound", "Limits of one layer at most.", ""),
+        value(
+            "audit",
+            Kind::Word(&["none", "digest"]),
+            "\"none\"",
+            "What is recorded of everything at least. With `digest` a policy without a log is \
+             refused, and so is a facility with `audit = \"none\"`.",
+            "",
+        ),
     ],
 };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Rate;
+use super::{Audit, Rate};
 use crate::ident::Name;
 
 /// A channel between two layers.
@@ -28,18 +28,6 @@ pub struct ChannelPlan {
     pub witness: bool,
     /// How its records travel.
     pub transport: Transport,
-}
-
-/// What the audit log keeps of a facility's messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Audit {
-    /// Nothing.
-    #[default]
-    None,
-    /// That there was one: number, method, length, hash.
-    Digest,
-    /// The message itself too, sealed to the auditor.
-    Payload,
 }
 
 /// How a channel's records travel.

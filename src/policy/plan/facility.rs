@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Rate;
+use super::{Audit, Rate};
 use crate::ident::Name;
 
 /// A file or directory, and who may do what with it.
@@ -23,6 +23,8 @@ pub struct FilePlan {
     pub deny: Vec<String>,
     /// How many descriptors of it a layer may hold from the broker at once; `None` is no limit.
     pub max_open: Option<u32>,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 /// A right on a file, or on all that lies beneath a directory.
@@ -117,6 +119,8 @@ pub struct SignalPlan {
     pub send: Vec<u8>,
     /// How often; `None` is no limit.
     pub rate: Option<Rate>,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 /// A message queue.
@@ -136,6 +140,8 @@ pub struct QueuePlan {
     pub priorities: u8,
     /// What happens to a message for which there is no room.
     pub on_full: OnFull,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 impl QueuePlan {
@@ -173,6 +179,8 @@ pub struct PipePlan {
     pub capacity: u32,
     /// Bytes in a while; `None` is no limit.
     pub rate: Option<Rate>,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 /// A FIFO into which programs outside of the daemon write.
@@ -192,6 +200,8 @@ pub struct FifoPlan {
     pub max: u32,
     /// Lines in a while; `None` is no limit.
     pub rate: Option<Rate>,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 /// Permits that layers lease from the supervisor.
@@ -208,6 +218,8 @@ pub struct SemaphorePlan {
     /// Its place in the order in which several are taken: who holds one takes only those of a
     /// higher place. `None`: it is never taken while another is held.
     pub order: Option<u32>,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 /// Memory that several layers map.
@@ -219,6 +231,8 @@ pub struct RegionPlan {
     pub size: u64,
     /// Who maps it, sorted.
     pub grant: BTreeMap<Name, MapRight>,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 /// A file that several layers map.
@@ -234,6 +248,8 @@ pub struct MappedFilePlan {
     pub durable: bool,
     /// Who maps it, sorted.
     pub grant: BTreeMap<Name, MapRight>,
+    /// What the audit log keeps of it: nothing, or digests.
+    pub audit: Audit,
 }
 
 /// A right on mapped memory.

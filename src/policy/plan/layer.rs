@@ -50,6 +50,9 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// The most copies of one layer.
     pub const MAX_INSTANCES: u16 = 64;
+    /// How the names of the framework's own layers begin, and no policy's: the auditor's, and the
+    /// witness's.
+    pub const RESERVED: &str = "cofferdam-";
 }
 
 /// What runs in a layer.
@@ -70,6 +73,11 @@ pub enum View {
     /// `/bin`, `/sbin`, `/etc/ld.so.cache`, and `/dev/{null,zero,full,urandom}`. The default for
     /// `exec` layers.
     System,
+}
+
+impl View {
+    /// The directories of [`View::System`]; on a machine with merged `/usr` most are links.
+    pub const SYSTEM: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
 }
 
 /// Resource limits of one instance. `None` is the default that [`Limits::default`] documents.

@@ -4,18 +4,22 @@
 //! anything again. A plan holds no text positions, comments or `because` lines: two policies that
 //! grant the same have the same [`PolicyId`].
 
+mod audit;
 mod channel;
 mod facility;
 mod layer;
+mod members;
 mod protection;
 mod socket;
 mod syscall;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::*;
 pub use self::channel::*;
 pub use self::facility::*;
 pub use self::layer::*;
+pub use self::members::Part;
 pub use self::protection::Protection;
 pub use self::socket::*;
 pub use self::syscall::*;
@@ -35,6 +39,8 @@ pub struct Plan {
     pub files: Vec<FilePlan>,
     /// The other facilities.
     pub facilities: Facilities,
+    /// The audit log.
+    pub audit: AuditPlan,
     /// What must never be possible, sorted. It holds, or there would be no plan.
     pub never: Vec<Never>,
 }

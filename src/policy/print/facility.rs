@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{REASON, Text, duration, inline, list, quote, rate, size};
+use super::{REASON, Text, audit, duration, inline, list, quote, rate, size};
 use crate::ident::Name;
 use crate::policy::plan::{MapRight, OnFull, Plan, QueuePlan};
 use crate::policy::signal::signal_name;
@@ -17,6 +17,7 @@ pub(super) fn print(plan: &Plan, out: &mut Text) {
         if let Some(limit) = signal.rate {
             out.line("rate", rate(limit));
         }
+        audit(signal.audit, out);
         out.line("because", quote(REASON));
     }
     for one in &all.queues {
@@ -31,6 +32,7 @@ pub(super) fn print(plan: &Plan, out: &mut Text) {
         if let Some(limit) = pipe.rate {
             out.line("rate", rate(limit));
         }
+        audit(pipe.audit, out);
     }
     for fifo in &all.fifos {
         out.table("fifo", fifo.name.as_str());
@@ -44,6 +46,7 @@ pub(super) fn print(plan: &Plan, out: &mut Text) {
         if let Some(limit) = fifo.rate {
             out.line("rate", rate(limit));
         }
+        audit(fifo.audit, out);
     }
     for semaphore in &all.semaphores {
         out.table("semaphore", semaphore.name.as_str());
@@ -55,11 +58,13 @@ pub(super) fn print(plan: &Plan, out: &mut Text) {
         if let Some(order) = semaphore.order {
             out.line("order", order);
         }
+        audit(semaphore.audit, out);
     }
     for region in &all.regions {
         out.table("region", region.name.as_str());
         out.line("size", size(region.size));
         out.line("grant", maps(&region.grant));
+        audit(region.audit, out);
     }
     for file in &all.mapped_files {
         out.table("mapped-file", file.name.as_str());
@@ -67,8 +72,12 @@ pub(super) fn print(plan: &Plan, out: &mut Text) {
         out.line("size", size(file.size));
         out.line("durable", file.durable);
         out.line("grant", maps(&file.grant));
+        audit(file.audit, out);
         out.line("because", quote(REASON));
     }
+}
+
+pub(super) fn never(plan: &Plan, out: &mut Text) {
     for never in &plan.never {
         out.list_item("never");
         out.line("layer", quote(never.layer.as_str()));
@@ -93,6 +102,7 @@ fn queue(queue: &QueuePlan, out: &mut Text) {
         OnFull::Reject => out.line("on-full", quote("reject")),
         OnFull::DropOldest => out.line("on-full", quote("drop-oldest")),
     }
+    audit(queue.audit, out);
 }
 
 fn names(names: &[Name]) -> String {

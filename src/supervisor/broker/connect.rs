@@ -243,6 +243,7 @@ impl Supervisor<'_> {
             Ok(fd) => (Answer::Done, Some(fd)),
             Err(refusal) => (Answer::Refused(refusal), None),
         };
+        self.note_answer(place, request, &answer);
         self.tell(place, &ToLayer::Answer { request, answer }, fd.as_ref());
         mark::reached("socket.connect.told");
     }

@@ -23,6 +23,7 @@ pub use self::open::Opened;
 impl Supervisor<'_> {
     /// Does what the layer at `place` asks for, or refuses it.
     pub(super) fn asked(&mut self, place: usize, request: u32, ask: &Ask) {
+        self.note_ask(place, request, ask);
         match ask {
             Ask::Signal { grant, index, generation, signal } => {
                 let answer = self.signal(place, *grant, (*index, *generation), *signal);
@@ -53,6 +54,7 @@ impl Supervisor<'_> {
 
     fn answer_with(&mut self, place: usize, request: u32, answer: Answer, fd: Option<&OwnedFd>) {
         reached("supervisor.answer.before");
+        self.note_answer(place, request, &answer);
         self.tell(place, &ToLayer::Answer { request, answer }, fd);
         reached("supervisor.answer.sent");
     }

@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::mark::reached;
 use crate::policy::plan::SemaphorePlan;
 use crate::supervisor::Supervisor;
+use crate::supervisor::audit::semaphore as acts;
 use crate::supervisor::ledger::{Expired, Ledger, Reply, Request, Turn, Verdict};
 use crate::wire::broker::{Answer, FOR_EVER, Refusal};
 
@@ -61,6 +62,9 @@ impl Supervisor<'_> {
         reached("semaphore.release.heard");
         let (known, turn) = self.leases.ledger.release(place, semaphore, fence, Instant::now());
         reached("semaphore.release.booked");
+        if known {
+            self.note_lease(place, semaphore, fence, acts::RELEASE);
+        }
         self.carry_out(&turn);
         if !known {
             let late = Expired { place, semaphore, fence };
@@ -99,6 +103,7 @@ impl Supervisor<'_> {
     /// Tells everybody what follows. Whoever can't be told is ended, and so gives its permit back.
     fn carry_out(&mut self, turn: &Turn) {
         for expired in &turn.expired {
+            self.note_lease(expired.place, expired.semaphore, expired.fence, acts::EXPIRE);
             self.say_of(*expired, "has held a lease for its whole time; the permit goes on");
         }
         if turn.replies.is_empty() {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ident::Name;
+use crate::policy::plan::Audit;
 
 fn plan(permits: u32, lease: Option<u64>, order: Option<u32>) -> SemaphorePlan {
     SemaphorePlan {
@@ -14,6 +15,7 @@ fn plan(permits: u32, lease: Option<u64>, order: Option<u32>) -> SemaphorePlan {
         holders: Vec::new(),
         lease: lease.map(Duration::from_millis),
         order,
+        audit: Audit::Digest,
     }
 }
 

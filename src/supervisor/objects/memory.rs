@@ -8,7 +8,7 @@ use rustix::fs::FallocateFlags;
 use crate::sys::memory;
 
 /// Memory of `size` bytes, all zeros, all there.
-pub(super) fn make(name: &str, size: u64) -> io::Result<OwnedFd> {
+pub fn make(name: &str, size: u64) -> io::Result<OwnedFd> {
     let fd = memory::create(&format!("cofferdam-{name}"))?;
     rustix::fs::ftruncate(&fd, size)?;
     if size > 0 {

@@ -4,7 +4,7 @@
 mod fifo;
 mod folder;
 mod mapped_file;
-mod memory;
+pub(super) mod memory;
 pub mod queue;
 mod region;
 

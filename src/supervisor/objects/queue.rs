@@ -191,9 +191,22 @@ struct Keys {
 impl Keys {
     /// The first epoch.
     fn begin() -> io::Result<Self> {
-        let random = File::open("/dev/urandom")?;
-        let newest = sealed(|to| copy(&random, None, to, KEY))?;
-        Ok(Self { epoch: 1, count: 1, all: newest.try_clone()?, newest, random })
+        Self::begin_from("/dev/urandom")
+    }
+
+    /// Where the kernel copies none there is no queue: the supervisor would have to read the key.
+    fn begin_from(random: &str) -> io::Result<Self> {
+        let none = |what: &str, error: &io::Error| {
+            let why = format!(
+                "{what} {random}: {error}; the kernel makes the keys of a queue from it, unseen by \
+                 the supervisor: give the daemon the kernel's own device there"
+            );
+            io::Error::new(error.kind(), why)
+        };
+        let source = File::open(random).map_err(|error| none("can't open", &error))?;
+        let newest = sealed(|to| copy(&source, None, to, KEY))
+            .map_err(|error| none("can't copy from", &error))?;
+        Ok(Self { epoch: 1, count: 1, all: newest.try_clone()?, newest, random: source })
     }
 
     /// The next epoch, with the last `keep` keys of before.
@@ -336,6 +349,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_is_never_empty_keeps_every_key_that_it_may_need() {
+        use crate::policy::plan::Audit;
         let name = |text| Name::new(text).unwrap();
         let mut queue = Queue::make(&QueuePlan {
             name: name("jobs"),
@@ -345,6 +359,7 @@ mod tests {
             max: 8,
             priorities: 1,
             on_full: OnFull::Reject,
+            audit: Audit::Digest,
         })
         .unwrap();
         let lane = &queue.lanes[0];
@@ -362,6 +377,17 @@ mod tests {
         assert!(queue.rekey().unwrap());
         assert_eq!(queue.keys.count, KEPT_EPOCHS + 1);
         assert_eq!(usize::try_from(queue.keys.epoch).unwrap(), MOST_EPOCHS + 1);
+    }
+
+    #[test]
+    fn without_the_kernels_random_device_there_is_no_queue() {
+        for (source, text) in [
+            ("/dev/nothing", "can't open /dev/nothing: No such file"),
+            ("/dev/null", "can't copy from /dev/null: "),
+        ] {
+            let error = Keys::begin_from(source).err().unwrap().to_string();
+            assert!(error.starts_with(text) && error.contains("give the daemon"), "{error}");
+        }
     }
 
     #[test]

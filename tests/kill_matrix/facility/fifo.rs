@@ -3,10 +3,9 @@
 //! never fails while the supervisor lives, and when it was killed, the next daemon begins.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cofferdam::Layer;
@@ -15,18 +14,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::lives;
 use super::{End, Facility, Outcome, Outside, Runs};
+use crate::begin::begin;
 use crate::case::Story;
 use crate::parties::say;
 
 pub(crate) const FACILITY: Facility = Facility {
     name: "fifo",
     policy: r#"
-[layer.task]
-RUN task"
-syscalls = ["@core"]
-[layer.thread]
-RUN thread"
-syscalls = ["@core"]
 [fifo.a]
 path = "DIR/a"
 to = "task"
@@ -269,24 +263,16 @@ fn check_left(directory: &Path, fifos: &[&str]) -> Outcome {
 /// Runs a daemon in the same directory until lines come to its layers, and ends it; if it comes to
 /// `mark` meanwhile, it is killed there.
 fn run_once(directory: &Path, mark: &str) -> Outcome {
-    std::fs::write(directory.join("gate"), "0").map_err(text)?;
-    let mut child = Command::new(std::env::current_exe().map_err(text)?)
-        .args(["--case", FACILITY.name, &format!("supervisor {mark}")])
-        .arg(directory.join("policy.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(text)?;
+    let stop = format!("supervisor {mark}");
+    let (mut child, lines) = begin(&FACILITY, &stop, directory).map_err(text)?;
     let pid = Pid::from_child(&child);
     let end = End::default();
     let result = std::thread::scope(|scope| {
         let writes = scope.spawn(|| write_lines(directory, &end));
-        let lines = BufReader::new(child.stderr.take().ok_or("no standard error")?).lines();
         let begun = Instant::now();
         let (mut seen, mut heard) = ([false; READERS.len()], Vec::new());
         let mut killed = false;
-        for line in lines.map_while(Result::ok) {
+        for line in lines {
             if line.starts_with("mark ") {
                 end.comes();
                 killed = true;

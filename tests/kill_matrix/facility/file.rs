@@ -5,31 +5,22 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cofferdam::Layer;
 use cofferdam::ipc::file::{Directory, FileError, Options};
 
-use super::lives;
+use super::lives::{self, LIFE};
 use super::{Facility, Outcome, Runs};
+use crate::begin::begin;
 use crate::case::Story;
 use crate::parties::say;
 
 pub(crate) const FACILITY: Facility = Facility {
     name: "file",
     policy: r#"
-[layer.writer]
-RUN writer"
-syscalls = ["@core"]
-[layer.logger]
-RUN logger"
-syscalls = ["@core"]
-[layer.reader]
-RUN reader"
-syscalls = ["@core"]
 [file.here]
 path = "DIR"
 deny = ["gate", "policy.toml"]
@@ -94,9 +85,6 @@ reader = ["read", "list"]
     ],
     check,
 };
-
-/// One more life's numbers begin here.
-const LIFE: u64 = 1_000_000;
 
 /// Numbers in the file that is replaced, all the same: many pages, so that a torn one would show.
 const WHOLE: usize = 4096;
@@ -353,18 +341,9 @@ fn is_linked(story: &Story) -> bool {
 /// The next start of a daemon whose supervisor was killed removes the draft, before any layer does
 /// anything.
 fn starts_clean(directory: &Path) -> Result<(), String> {
-    fs::write(directory.join("gate"), "0").map_err(text)?;
-    let mut daemon = Command::new(std::env::current_exe().map_err(text)?)
-        .args(["--case", "file", "supervisor supervisor.start.spawned 1"])
-        .arg(directory.join("policy.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(text)?;
-    let stderr = BufReader::new(daemon.stderr.take().ok_or("no log")?);
-    let mut lines = stderr.lines().map_while(Result::ok);
-    let has_started = lines.any(|line| line.ends_with("mark supervisor.start.spawned"));
+    let stop = "supervisor supervisor.start.spawned 1";
+    let (mut daemon, lines) = begin(&FACILITY, stop, directory).map_err(text)?;
+    let has_started = lines.iter().any(|line| line.ends_with("mark supervisor.start.spawned"));
     let left = directory.join(DRAFT).exists();
     daemon.kill().map_err(text)?;
     daemon.wait().map_err(text)?;

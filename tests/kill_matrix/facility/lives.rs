@@ -9,6 +9,9 @@ use std::os::fd::{BorrowedFd, RawFd};
 use crate::case::Story;
 use crate::parties::say;
 
+/// One more life's numbers begin here.
+pub(crate) const LIFE: u64 = 1_000_000;
+
 /// Descriptors that a layer of the matrix never has more of.
 const MOST: RawFd = 256;
 

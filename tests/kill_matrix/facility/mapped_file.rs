@@ -6,10 +6,9 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "the library gives it")]
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Child;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use cofferdam::Layer;
@@ -18,21 +17,13 @@ use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Facility, Outcome, Runs, lives, newest};
+use crate::begin::begin;
 use crate::case::Story;
 use crate::parties::say;
 
 pub(crate) const FACILITY: Facility = Facility {
     name: "mapped-file",
     policy: r#"
-[layer.w]
-RUN w"
-syscalls = ["@core"]
-[layer.r]
-RUN r"
-syscalls = ["@core"]
-[layer.m]
-RUN m"
-syscalls = ["@core"]
 [mapped-file.state]
 path = "DIR/state"
 size = "32KiB"
@@ -241,28 +232,9 @@ struct Daemon {
 
 impl Daemon {
     fn start(directory: &Path, stop: &str) -> Result<Self, String> {
-        let run = "restart = { on = \"always\", max = 1000 }\nrun = \"mapped-file-";
-        let policy = format!(
-            "cofferdam = 1\nname = \"matrix\"\n{}[file.gate]\npath = \"DIR/gate\"\n\
-             grant = {{ w = [\"read\"], r = [\"read\"], m = [\"read\"] }}\n",
-            FACILITY.policy.replace("RUN ", run)
-        );
-        let policy = policy.replace("DIR", &directory.to_string_lossy());
+        let policy = FACILITY.whole_policy(directory);
         std::fs::write(directory.join("policy.toml"), policy).map_err(text)?;
-        std::fs::write(directory.join("gate"), "0").map_err(text)?;
-        let mut child = Command::new(std::env::current_exe().map_err(text)?)
-            .args(["--case", FACILITY.name, stop])
-            .arg(directory.join("policy.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(text)?;
-        let stderr = BufReader::new(child.stderr.take().ok_or("no pipe")?);
-        let (sender, coming) = channel();
-        std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
+        let (child, coming) = begin(&FACILITY, stop, directory).map_err(text)?;
         Ok(Self { child, coming, story: Story::default() })
     }
 

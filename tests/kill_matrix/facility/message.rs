@@ -9,7 +9,7 @@ use std::time::Duration;
 use cofferdam::Layer;
 use cofferdam::ipc::message::{CallError, Channel, Event, Message, Replier, SendError};
 
-use super::lives::{self, numbers};
+use super::lives::{self, LIFE, numbers};
 use super::{Facility, Outcome, Runs};
 use crate::case::Story;
 use crate::parties::say;
@@ -17,15 +17,6 @@ use crate::parties::say;
 pub(crate) const FACILITY: Facility = Facility {
     name: "message",
     policy: r#"
-[layer.caller]
-RUN caller"
-syscalls = ["@core"]
-[layer.left]
-RUN left"
-syscalls = ["@core"]
-[layer.right]
-RUN right"
-syscalls = ["@core"]
 [channel.one]
 from = "caller"
 to = "left"
@@ -90,9 +81,6 @@ methods = { add = {}, tail = { stream = true }, hold = {}, news = {} }
 
 /// Messages of a stream.
 const ITEMS: u64 = 6;
-
-/// One more life's numbers begin here.
-const LIFE: u64 = 1_000_000;
 
 /// Calls both callees in every way in turn, and says what became of it.
 async fn caller(layer: Layer) -> Outcome {

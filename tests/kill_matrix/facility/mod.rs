@@ -30,8 +30,8 @@ pub(crate) type Outcome = Result<(), String>;
 pub(crate) struct Facility {
     /// As the design calls it.
     pub name: &'static str,
-    /// The policy, without its head, the gate and `restart`; `DIR` is the case's directory. Its
-    /// layers are killed by name; the supervisor is one party more.
+    /// The policy, without its head, the gate and `restart`; `DIR` is the case's directory. A layer
+    /// that it says nothing of has `@core` alone.
     pub policy: &'static str,
     /// The layers, which are killed in turn besides the supervisor.
     pub layers: &'static [(&'static str, Runs)],

@@ -23,9 +23,6 @@ use crate::parties::say;
 pub(crate) const FACILITY: Facility = Facility {
     name: "pipe",
     policy: r#"
-[layer.writer]
-RUN writer"
-syscalls = ["@core"]
 [layer.one]
 exec = ["/bin/cat"]
 syscalls = ["@core"]

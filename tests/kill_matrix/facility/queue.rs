@@ -13,7 +13,7 @@ use std::time::Duration;
 use cofferdam::Layer;
 use cofferdam::ipc::queue::{Event, Queue, QueueError};
 
-use super::lives::{self, numbers};
+use super::lives::{self, LIFE, numbers};
 use super::{Facility, Outcome, Runs};
 use crate::case::Story;
 use crate::parties::say;
@@ -21,15 +21,6 @@ use crate::parties::say;
 pub(crate) const FACILITY: Facility = Facility {
     name: "queue",
     policy: r#"
-[layer.a]
-RUN a"
-syscalls = ["@core"]
-[layer.b]
-RUN b"
-syscalls = ["@core"]
-[layer.r]
-RUN r"
-syscalls = ["@core"]
 [queue.jobs]
 send = ["a", "b"]
 receive = ["r"]
@@ -105,9 +96,6 @@ on-full = "reject"
 
 /// Messages that `jobs` and `drops` hold.
 const DEPTHS: [(&str, usize); 2] = [("jobs", 4), ("drops", 2)];
-
-/// One more life's numbers begin here.
-const LIFE: u64 = 1_000_000;
 
 /// How many messages the first life of `b` sends.
 const FIRST_LIFE: usize = 9;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use cofferdam::Layer;
 use cofferdam::ipc::region::RegionError;
 
-use super::lives::{self, numbers};
+use super::lives::{self, LIFE, numbers};
 use super::{Facility, Outcome, Runs, newest};
 use crate::case::Story;
 use crate::parties::say;
@@ -20,15 +20,6 @@ use crate::parties::say;
 pub(crate) const FACILITY: Facility = Facility {
     name: "region",
     policy: r#"
-[layer.w]
-RUN w"
-syscalls = ["@core"]
-[layer.r]
-RUN r"
-syscalls = ["@core"]
-[layer.m]
-RUN m"
-syscalls = ["@core"]
 [region.objects]
 size = "4KiB"
 grant = { w = "rw", r = "r", m = "r" }
@@ -116,9 +107,6 @@ const MESSAGE: u64 = 1200;
 
 /// Messages that go out together: more than the ring holds.
 const BURST: u64 = 6;
-
-/// One more life's messages begin here.
-const LIFE: u64 = 1_000_000;
 
 /// How long a thread waits before it looks whether it shall stop.
 const A_WHILE: Option<Duration> = Some(Duration::from_millis(5));

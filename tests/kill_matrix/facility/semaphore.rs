@@ -24,15 +24,6 @@ use crate::parties::say;
 pub(crate) const FACILITY: Facility = Facility {
     name: "semaphore",
     policy: r#"
-[layer.a]
-RUN a"
-syscalls = ["@core"]
-[layer.b]
-RUN b"
-syscalls = ["@core"]
-[layer.c]
-RUN c"
-syscalls = ["@core"]
 [semaphore.one]
 permits = 1
 holders = ["a", "b", "c"]

@@ -23,15 +23,6 @@ use crate::parties::say;
 pub(crate) const FACILITY: Facility = Facility {
     name: "signal",
     policy: r#"
-[layer.a]
-RUN a"
-syscalls = ["@core"]
-[layer.b]
-RUN b"
-syscalls = ["@core"]
-[layer.c]
-RUN c"
-syscalls = ["@core"]
 [signal.ab]
 from = "a"
 to = "b"

@@ -30,9 +30,6 @@ RUN server"
 syscalls = ["@core", "shutdown"]
 because = "one case shuts its listeners down"
 listen = { port = { address = "tcp:127.0.0.1:PORT", per-source = 3 }, path = "unix:DIR/door" }
-[layer.client]
-RUN client"
-syscalls = ["@core"]
 [layer.client.connect]
 number = "tcp:127.0.0.1:PORT"
 name = "tcp:localhost:PORT"

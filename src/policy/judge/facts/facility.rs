@@ -18,10 +18,12 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
     facilities.queues.iter().for_each(|queue| self::queue(queue, out));
     for pipe in &facilities.pipes {
         let object = format!("pipe.{}", pipe.name);
-        let bounds = [Bound::size("capacity", pipe.capacity.into()), Bound::rate(pipe.rate)];
+        let audit = Bound::audit(pipe.audit);
+        let bounds =
+            [Bound::size("capacity", pipe.capacity.into()), Bound::rate(pipe.rate), audit.clone()];
         let rule = object.clone();
         out.push(fact(&pipe.from, Act::Send, object.clone(), rule.clone(), bounds));
-        out.push(fact(&pipe.to, Act::Receive, object, rule, []));
+        out.push(fact(&pipe.to, Act::Receive, object, rule, [audit]));
     }
     for fifo in &facilities.fifos {
         let object = format!("fifo.{}", fifo.name);
@@ -33,6 +35,7 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
             Bound::flag("owner", true, owner),
             Bound::size("max", fifo.max.into()),
             Bound::rate(fifo.rate),
+            Bound::audit(fifo.audit),
         ];
         out.push(fact(&fifo.to, Act::Receive, object.clone(), object, bounds));
     }
@@ -47,7 +50,11 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
             },
         };
         for layer in &semaphore.holders {
-            let bounds = [Bound::count("permits", semaphore.permits), lease.clone()];
+            let bounds = [
+                Bound::count("permits", semaphore.permits),
+                lease.clone(),
+                Bound::audit(semaphore.audit),
+            ];
             let rule = format!("{object}.holders");
             out.push(fact(layer, Act::Lease, object.clone(), rule, bounds));
         }
@@ -55,12 +62,17 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
     for region in &facilities.regions {
         let object = format!("region.{}", region.name);
         for (layer, right) in &region.grant {
-            mapped(layer, *right, &object, &[Bound::size("size", region.size)], out);
+            let bounds = [Bound::size("size", region.size), Bound::audit(region.audit)];
+            mapped(layer, *right, &object, &bounds, out);
         }
     }
     for file in &facilities.mapped_files {
         let object = format!("mapped-file.{}", file.name);
-        let bounds = [Bound::size("size", file.size), Bound::flag("path", true, &file.path)];
+        let bounds = [
+            Bound::size("size", file.size),
+            Bound::flag("path", true, &file.path),
+            Bound::audit(file.audit),
+        ];
         for (layer, right) in &file.grant {
             mapped(layer, *right, &object, &bounds, out);
         }
@@ -81,6 +93,8 @@ fn channel(channel: &ChannelPlan, out: &mut Vec<Fact>) {
                     Transport::Ring => "ring",
                 },
             ),
+            Bound::audit(channel.audit),
+            Bound::payloads(channel.audit),
         ]
     };
     let both = [(&channel.from, Act::Call), (&channel.to, Act::Answer)];
@@ -150,6 +164,7 @@ fn file(file: &FilePlan, out: &mut Vec<Fact>) {
             let denied = file.deny.join(", ");
             let hides = !file.deny.is_empty();
             bounds.push(Bound::flag("deny", !hides, if hides { denied } else { "none".into() }));
+            bounds.push(Bound::audit(file.audit));
             let rule = format!("{object}.grant.{layer}");
             out.push(fact(layer, right.into(), object.clone(), rule, bounds));
         }
@@ -158,7 +173,13 @@ fn file(file: &FilePlan, out: &mut Vec<Fact>) {
 
 fn signal(signal: &SignalPlan, out: &mut Vec<Fact>) {
     let object = format!("signal.{}", signal.name);
-    let bounds = || [Bound::rate(signal.rate), Bound::flag("to", true, signal.to.as_str())];
+    let bounds = || {
+        [
+            Bound::rate(signal.rate),
+            Bound::flag("to", true, signal.to.as_str()),
+            Bound::audit(signal.audit),
+        ]
+    };
     out.push(fact(&signal.from, Act::Signal, object.clone(), object.clone(), bounds()));
     for &number in &signal.send {
         let name = format!("{object}.{}", names::signal(number));
@@ -183,6 +204,7 @@ fn queue(queue: &QueuePlan, out: &mut Vec<Fact>) {
                     OnFull::DropOldest => "drop-oldest".to_owned(),
                 },
             ),
+            Bound::audit(queue.audit),
         ]
     };
     for layer in &queue.send {

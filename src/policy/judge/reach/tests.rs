@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::check;
-use crate::policy::plan::{PipePlan, SignalPlan};
+use crate::policy::plan::{Audit, PipePlan, SignalPlan};
 
 /// a calls b, b calls c; c reads the key.
 fn chain() -> Plan {
@@ -91,6 +91,7 @@ fn a_one_way_pipe_moves_its_reader_and_tells_it() {
         raw: false,
         capacity: 4096,
         rate: None,
+        audit: Audit::Digest,
     });
     assert_eq!(way(&plan, "c", "layer.a", &[]).unwrap(), ["c sends to a through pipe.log"]);
     assert_eq!(way(&plan, "a", "layer.c", &[]), None);
@@ -111,6 +112,7 @@ fn a_signal_moves_and_tells_nothing() {
         to: name("a"),
         send: vec![1],
         rate: None,
+        audit: Audit::Digest,
     });
     assert_eq!(way(&plan, "c", "layer.a", &[]).unwrap(), ["c signals a by signal.reload"]);
     assert_eq!(way(&plan, "a", "file.key", &[]), None);

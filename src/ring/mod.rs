@@ -13,7 +13,9 @@
 
 use std::time::Duration;
 
-use super::cells::Cells;
+pub mod cells;
+
+pub use self::cells::Cells;
 use crate::mark::reached;
 use crate::sys::mapping::WORD;
 
@@ -29,7 +31,8 @@ pub const AT_CONSUMER: usize = 16;
 const AT_WRITTEN: usize = 64;
 const AT_READ: usize = 128;
 const AT_PRODUCER_SLEEPS: usize = 192;
-const AT_CONSUMER_SLEEPS: usize = 256;
+/// Where the consumer says that it sleeps: the word on which the producer wakes it.
+pub const AT_CONSUMER_SLEEPS: usize = 256;
 const HEAD: usize = 320;
 
 /// Why an end stops believing the other.
@@ -103,24 +106,46 @@ impl Producer {
     /// Writes a message, if there is room. It must fit ([`capacity`]).
     #[inline]
     pub fn send(&mut self, cells: &impl Cells, message: &[u8]) -> Result<bool, Fault> {
-        let need = WORD + message.len().next_multiple_of(WORD);
-        if self.free() < need as u64 {
-            self.look(cells)?;
-            if self.free() < need as u64 {
-                return Ok(false);
-            }
+        if !self.reserve(cells, message.len())? {
+            return Ok(false);
         }
         reached("region.send.begin");
-        cells.store(HEAD + self.written.index, frame(self.written.position, message.len()));
-        reached("region.send.framed");
-        let body = self.written.after(WORD, self.room);
-        let (first, second) = message.split_at(message.len().min(self.room - body.index));
-        cells.copy_in(HEAD + body.index, first);
+        self.put(cells, 0, message);
+        reached("region.send.copied");
+        self.publish(cells, message.len());
+        Ok(true)
+    }
+
+    /// Whether there is room for a message of that length, which must fit ([`capacity`]). Then it
+    /// may be [put](Self::put) there, and the consumer sees nothing of it until it is
+    /// [published](Self::publish).
+    #[inline]
+    pub fn reserve(&mut self, cells: &impl Cells, length: usize) -> Result<bool, Fault> {
+        let need = (WORD + length.next_multiple_of(WORD)) as u64;
+        if self.free() < need {
+            self.look(cells)?;
+        }
+        Ok(self.free() >= need)
+    }
+
+    /// Writes a part of the message for which room is reserved; `offset` is a multiple of 8.
+    #[inline]
+    pub fn put(&self, cells: &impl Cells, offset: usize, part: &[u8]) {
+        let at = self.written.after(WORD + offset, self.room);
+        let (first, second) = part.split_at(part.len().min(self.room - at.index));
+        cells.copy_in(HEAD + at.index, first);
         reached("region.send.half");
         if !second.is_empty() {
             cells.copy_in(HEAD, second);
         }
-        reached("region.send.copied");
+    }
+
+    /// Gives the consumer what was put, `length` bytes of it, which are no more than were reserved.
+    #[inline]
+    pub fn publish(&mut self, cells: &impl Cells, length: usize) {
+        cells.store(HEAD + self.written.index, frame(self.written.position, length));
+        reached("region.send.framed");
+        let need = WORD + length.next_multiple_of(WORD);
         self.written = self.written.after(need, self.room);
         cells.store_release(AT_WRITTEN, self.written.position);
         reached("region.send.told");
@@ -131,7 +156,14 @@ impl Producer {
             cells.wake(AT_CONSUMER_SLEEPS);
         }
         reached("region.send.done");
-        Ok(true)
+    }
+
+    /// Wakes the consumer, if it sleeps, to look after something else than the ring.
+    pub fn nudge(&self, cells: &impl Cells) {
+        if cells.load(AT_CONSUMER_SLEEPS) != 0 {
+            cells.store(AT_CONSUMER_SLEEPS, 0);
+            cells.wake(AT_CONSUMER_SLEEPS);
+        }
     }
 
     /// Sleeps for a while at most, unless the consumer has read meanwhile.
@@ -182,9 +214,20 @@ impl Consumer {
         Self { read: Place::at(read, room), written: read, room }
     }
 
-    /// Takes the next message, if there is one.
+    /// Takes the next message, if there is one, and gives its room back to the producer.
     #[inline]
     pub fn receive(&mut self, cells: &impl Cells, into: &mut Vec<u8>) -> Result<bool, Fault> {
+        let taken = self.take(cells, into)?;
+        if taken {
+            self.release(cells);
+        }
+        Ok(taken)
+    }
+
+    /// Takes the next message, if there is one. Its room is the producer's again after
+    /// [`release`](Self::release), and until then a consumer that resumes finds it once more.
+    #[inline]
+    pub fn take(&mut self, cells: &impl Cells, into: &mut Vec<u8>) -> Result<bool, Fault> {
         if self.written == self.read.position {
             self.look(cells)?;
             if self.written == self.read.position {
@@ -209,35 +252,14 @@ impl Consumer {
             cells.copy_out(HEAD, second);
         }
         reached("region.receive.copied");
-        self.move_to(cells, self.read.after(need, self.room));
+        self.read = self.read.after(need, self.room);
         Ok(true)
     }
 
-    /// Gives up all that is in the ring and goes on with what comes. Where the producer's position
-    /// can't be, nothing helps but its restart.
-    pub fn skip(&mut self, cells: &impl Cells) -> Result<(), Fault> {
-        self.written = self.read.position;
-        self.look(cells)?;
-        self.move_to(cells, Place::at(self.written, self.room));
-        Ok(())
-    }
-
-    /// Sleeps for a while at most, unless the producer has written meanwhile.
-    pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
-        cells.store(AT_CONSUMER_SLEEPS, 1);
-        cells.barrier();
-        self.look(cells)?;
-        if self.written == self.read.position {
-            reached("region.receive.sleeping");
-            cells.wait(AT_CONSUMER_SLEEPS, 1, time);
-        }
-        cells.store(AT_CONSUMER_SLEEPS, 0);
-        Ok(())
-    }
-
-    fn move_to(&mut self, cells: &impl Cells, place: Place) {
-        self.read = place;
-        cells.store_release(AT_READ, place.position);
+    /// Gives the room of all that was taken back to the producer.
+    #[inline]
+    pub fn release(&mut self, cells: &impl Cells) {
+        cells.store_release(AT_READ, self.read.position);
         reached("region.receive.told");
         cells.barrier();
         if cells.load(AT_PRODUCER_SLEEPS) != 0 {
@@ -246,6 +268,41 @@ impl Consumer {
             cells.wake(AT_PRODUCER_SLEEPS);
         }
         reached("region.receive.done");
+    }
+
+    /// Gives up all that is in the ring and goes on with what comes. Where the producer's position
+    /// can't be, nothing helps but its restart.
+    pub fn skip(&mut self, cells: &impl Cells) -> Result<(), Fault> {
+        self.written = self.read.position;
+        self.look(cells)?;
+        self.read = Place::at(self.written, self.room);
+        self.release(cells);
+        Ok(())
+    }
+
+    /// Sleeps for a while at most, unless the producer has written meanwhile.
+    pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
+        if !self.arm(cells)? {
+            reached("region.receive.sleeping");
+            cells.wait(AT_CONSUMER_SLEEPS, 1, time);
+        }
+        self.disarm(cells);
+        Ok(())
+    }
+
+    /// Has the producer wake this end, from now on until it has once. True: there is something to
+    /// receive already. Whoever waits for several rings sleeps on all of their words then, while
+    /// they are 1.
+    pub fn arm(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
+        cells.store(AT_CONSUMER_SLEEPS, 1);
+        cells.barrier();
+        self.look(cells)?;
+        Ok(self.written != self.read.position)
+    }
+
+    /// Spares the producer the call that would wake this end.
+    pub fn disarm(&mut self, cells: &impl Cells) {
+        cells.store(AT_CONSUMER_SLEEPS, 0);
     }
 
     /// Learns up to where the producer has written.
@@ -275,5 +332,4 @@ fn tag(position: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "ring/tests.rs"]
 mod tests;

@@ -1,0 +1,317 @@
+//! Taking reports in: from a ring into the log.
+
+use std::time::{Duration, Instant};
+
+use super::resume::{life, progress};
+use super::ring::Ring;
+use super::{ALARMS, Auditor, now};
+use crate::audit::LogError;
+use crate::audit::entry::{self, Entry, Kind, Moment, Record, Side, Verdict, Who};
+use crate::audit::reconcile::{Disagreement, Outcome};
+use crate::wire::report::{Report, What};
+
+/// Reports that are taken from one ring in one turn, so that no reporter holds up the others.
+const TURN: usize = 1024;
+
+impl Auditor<'_> {
+    /// Takes a turn's worth of reports from every ring. False: there were none.
+    pub(super) fn take_reports(&mut self) -> bool {
+        let mut moved = false;
+        for place in 0..self.rings.len() {
+            moved |= self.take_from(place, TURN) > 0;
+        }
+        moved
+    }
+
+    /// Takes at most so many reports from a ring.
+    fn take_from(&mut self, place: usize, most: usize) -> usize {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let at = now();
+        let mut taken = 0;
+        // While the log can't be written the rings fill up, and what then happens is the policy's
+        // choice and the reporter's work.
+        while taken < most && self.trouble.is_none() {
+            match self.rings[place].take(&mut bytes) {
+                Ok(false) => break,
+                Ok(true) => {
+                    taken += 1;
+                    self.take(place, &bytes, at);
+                }
+                Err(fault) => {
+                    self.silence(place, fault);
+                    break;
+                }
+            }
+        }
+        self.bytes = bytes;
+        taken
+    }
+
+    fn take(&mut self, place: usize, bytes: &[u8], at: Moment) {
+        if self.rings[place].who == Who::SUPERVISOR {
+            return self.take_act(place, bytes, at);
+        }
+        let Some(report) = Report::decode(bytes) else {
+            return self.silence(place, "a report of it has no sense");
+        };
+        let ring = &self.rings[place];
+        let (who, due, number) = (ring.who, ring.next, report.head.number);
+        if number < due {
+            // A life before this one has logged it; an honest reporter repeats none.
+            if self.logged.next(who) <= number {
+                self.silence(place, "it repeats a report");
+            }
+            return;
+        }
+        if number > due {
+            self.lose(place, number - due, at);
+            self.alarm(who, &format!("{} of its reports are missing", number - due));
+        }
+        if report.head.what == What::Loss {
+            return self.lose(place, report.head.facts.length, at);
+        }
+        let entry = entry_of(who, &report);
+        self.rings[place].next = number + 1;
+        self.record(place, entry, report.payload, at);
+    }
+
+    /// Writes a use down, with the rule that it falls under.
+    fn record(&mut self, place: usize, mut entry: Entry, payload: &[u8], at: Moment) {
+        entry.rule = self.rules.find(&entry);
+        if !self.append(place, &entry, payload, at) {
+            return;
+        }
+        if entry.verdict == Verdict::Allowed && entry.rule == Entry::NO_RULE {
+            self.alarm(entry.reporter, "it reports what no rule allows");
+        }
+        let record = Record { index: self.log.size() - 1, at, entry, payload: None };
+        let disagreements = &mut self.disagreements;
+        self.reconciler.push(&record, &mut |it| disagreements.push(it));
+        if !self.disagreements.is_empty() {
+            self.write_down_disagreements();
+        }
+    }
+
+    /// Appends to the log, or counts what finds no room there.
+    fn append(&mut self, place: usize, entry: &Entry, payload: &[u8], at: Moment) -> bool {
+        if self.trouble.is_none() {
+            match self.log.append(entry, payload, at) {
+                Ok(_) => return true,
+                // A turn's reports have more bytes than the backlog: out with it, and once more.
+                Err(LogError::Backlog) => match self.log.write() {
+                    Ok(()) if self.log.append(entry, payload, at).is_ok() => return true,
+                    Ok(()) => {}
+                    Err(error) => self.troubled(&error),
+                },
+                Err(error) => self.troubled(&error),
+            }
+        }
+        self.rings[place].dropped += 1;
+        false
+    }
+
+    /// Notes that a reporter lost reports.
+    fn lose(&mut self, place: usize, count: u64, at: Moment) {
+        let who = self.rings[place].who;
+        let ring = &mut self.rings[place];
+        ring.next = ring.next.saturating_add(count);
+        let loss = Entry { reporter: who, length: count, ..Entry::new(Kind::Loss) };
+        if self.append(place, &loss, &[], at) {
+            let record = Record { index: self.log.size() - 1, at, entry: loss, payload: None };
+            self.reconciler.push(&record, &mut |_| {});
+        } else {
+            // The loss itself was counted as one.
+            self.rings[place].dropped += count - 1;
+        }
+    }
+
+    /// Takes what the supervisor did.
+    fn take_act(&mut self, place: usize, bytes: &[u8], at: Moment) {
+        // The supervisor is trusted; what it can't have written is a mistake of ours.
+        let Ok(Record { index: number, mut entry, .. }) = entry::decode(bytes) else {
+            return self.silence(place, "an act of the supervisor has no sense");
+        };
+        if number < self.rings[place].next {
+            return;
+        }
+        self.rings[place].next = number + 1;
+        let ended = (entry.kind == Kind::Exit).then_some(entry.peer);
+        if let Some(gone) = ended {
+            self.take_last_words(gone, at);
+        }
+        entry.side = Side::Supervisor;
+        if entry.kind == Kind::Broker || entry.kind == Kind::Denial {
+            entry.rule = self.rules.find(&entry);
+        }
+        if self.append(place, &entry, &[], at) {
+            let record = Record { index: self.log.size() - 1, at, entry, payload: None };
+            let disagreements = &mut self.disagreements;
+            self.reconciler.push(&record, &mut |it| disagreements.push(it));
+            self.write_down_disagreements();
+        }
+    }
+
+    /// Takes all that an instance reported before it ended, and what it couldn't say any more.
+    fn take_last_words(&mut self, gone: Who, at: Moment) {
+        let Some(place) = self.rings.iter().position(|ring| ring.who == gone) else { return };
+        // Its writer is dead, so this ends.
+        while self.take_from(place, TURN) > 0 {}
+        let ring = &self.rings[place];
+        let untold = if ring.mute { 0 } else { ring.untold() };
+        if untold > 0 {
+            self.lose(place, untold, at);
+        }
+        self.rings[place].over = true;
+    }
+
+    /// Reads nothing more from a ring whose writer broke the rules.
+    fn silence(&mut self, place: usize, why: &str) {
+        let ring = &mut self.rings[place];
+        if ring.mute {
+            return;
+        }
+        ring.mute = true;
+        let who = ring.who;
+        self.alarm(who, &format!("its reports are not believed any more: {why}"));
+        let lie = format!("{} reports what can't be: {why}", self.name(who));
+        self.say(false, &lie);
+    }
+
+    /// Writes an alarm down about `who`, unless there have been too many lately.
+    pub(super) fn alarm(&mut self, who: Who, text: &str) {
+        if self.alarms.since.elapsed() >= Duration::from_secs(1) {
+            self.alarms.since = Instant::now();
+            self.alarms.left = ALARMS;
+        }
+        if self.alarms.left == 0 {
+            self.alarms.kept_back += 1;
+            return;
+        }
+        self.alarms.left -= 1;
+        let detail = text.as_bytes().to_vec();
+        let entry = Entry { reporter: Who::AUDITOR, peer: who, detail, ..Entry::new(Kind::Alarm) };
+        self.note(&entry);
+    }
+
+    pub(super) fn tell_of_alarms_kept_back(&mut self) {
+        if self.alarms.kept_back > 0 && self.alarms.since.elapsed() >= Duration::from_secs(1) {
+            let kept_back = std::mem::take(&mut self.alarms.kept_back);
+            self.alarm(Who::NOBODY, &format!("{kept_back} more alarms than are written down"));
+        }
+    }
+
+    /// Appends a record of the auditor's own.
+    fn note(&mut self, entry: &Entry) {
+        if self.trouble.is_none()
+            && let Err(error) = self.log.append(entry, &[], now())
+        {
+            self.troubled(&error);
+        }
+    }
+
+    pub(super) fn write_down_disagreements(&mut self) {
+        for it in std::mem::take(&mut self.disagreements) {
+            if it.outcome.suspicious() {
+                let (who, text) = self.describe(&it);
+                self.alarm(who, &text);
+            }
+        }
+    }
+
+    /// A disagreement in words, and whom it is about.
+    fn describe(&self, it: &Disagreement) -> (Who, String) {
+        let stream = &it.stream;
+        let edges = self.tables.edges(stream.facility);
+        let edge = edges.get(usize::from(stream.edge)).map_or("?", |edge| edge.name.as_str());
+        let (sender, receiver) = (self.name(stream.sender), self.name(stream.receiver));
+        let (who, what) = match it.outcome {
+            Outcome::Forged => (stream.receiver, "only the receiver reports it"),
+            Outcome::Altered => (stream.sender, "both ends report it, differently"),
+            Outcome::Gap => (stream.receiver, "the receiver passes it over"),
+            Outcome::Overdue => (stream.receiver, "the receiver doesn't report it"),
+            Outcome::Repeated => (stream.sender, "it is reported twice"),
+            Outcome::Flood => (stream.sender, "there are more streams than can be"),
+            Outcome::Hidden => (stream.sender, "the witness reports it, and an end doesn't"),
+            Outcome::Unwitnessed => (stream.sender, "both ends report it, the witness doesn't"),
+            Outcome::InFlight | Outcome::Lost | Outcome::Dropped => (stream.sender, "it was lost"),
+        };
+        let who = match it.against {
+            Some(Side::Sender) => stream.sender,
+            Some(Side::Receiver) => stream.receiver,
+            _ => who,
+        };
+        let numbers = if it.to.saturating_sub(it.from) > 1 {
+            format!("messages {} to {}", it.from, it.to - 1)
+        } else {
+            format!("message {}", it.from)
+        };
+        let facility = stream.facility.name();
+        (who, format!("{facility}.{edge}, {sender} to {receiver}, {numbers}: {what}"))
+    }
+
+    /// The name of an instance, as people write it.
+    fn name(&self, who: Who) -> String {
+        let layer = self.tables.layers.get(usize::from(who.layer));
+        match (who, layer) {
+            (Who::NOBODY, _) => "nobody".to_owned(),
+            (_, Some(layer)) => format!("{layer}/{}.g{}", who.copy, who.generation),
+            _ => "an unknown layer".to_owned(),
+        }
+    }
+
+    /// Writes down how many reports were dropped while the log couldn't be written.
+    pub(super) fn tell_losses(&mut self) {
+        let at = now();
+        for place in 0..self.rings.len() {
+            let dropped = std::mem::take(&mut self.rings[place].dropped);
+            if dropped > 0 {
+                let reporter = self.rings[place].who;
+                let loss = Entry { reporter, length: dropped, ..Entry::new(Kind::Loss) };
+                if !self.append(place, &loss, &[], at) {
+                    self.rings[place].dropped += dropped - 1;
+                    continue;
+                }
+                let record = Record { index: self.log.size() - 1, at, entry: loss, payload: None };
+                self.reconciler.push(&record, &mut |_| {});
+            }
+        }
+    }
+
+    /// Begins a segment with how far all reports have come.
+    pub(super) fn write_progress(&mut self) {
+        for place in 0..self.rings.len() {
+            let Ring { who, next, .. } = self.rings[place];
+            self.note(&progress(who, next));
+        }
+        self.note(&life(self.orders.run, self.layer.instance().generation));
+    }
+}
+
+fn entry_of(reporter: Who, report: &Report<'_>) -> Entry {
+    let facts = &report.head.facts;
+    let hash = match report.head.what {
+        What::Message => *blake3::hash(report.message).as_bytes(),
+        What::Hash => report.message.try_into().unwrap_or_default(),
+        What::Bare | What::Loss => [0; 32],
+    };
+    Entry {
+        kind: Kind::Use,
+        // Nobody but the supervisor speaks for the supervisor.
+        side: if facts.side == Side::Supervisor { Side::None } else { facts.side },
+        verdict: facts.verdict,
+        facility: facts.facility,
+        edge: facts.edge,
+        descriptors: facts.descriptors,
+        form: facts.form,
+        rule: Entry::NO_RULE,
+        method: facts.method,
+        reported: report.head.reported,
+        sequence: facts.sequence,
+        length: facts.length,
+        reporter,
+        peer: facts.peer,
+        value: facts.value,
+        hash,
+        detail: report.detail.to_vec(),
+    }
+}

@@ -1,0 +1,344 @@
+//! The auditor: a layer of the framework's own, which alone writes the audit log.
+//!
+//! It holds a descriptor of nothing but the log's directory, and the rings into which the
+//! supervisor and every layer write what they did. What layers write it believes nothing: a ring
+//! that breaks the rules gets an alarm in the log, and is read no more.
+//!
+//! One thread, one loop: take reports, [append](Log::append) them, [write](Log::write) them, give
+//! their room in the rings back, and every so often [commit](Log::commit). So what is in a ring
+//! when the auditor is killed is there for the next one, and what was written is in the log whoever
+//! is killed; a commit is for a machine that loses its power.
+
+mod intake;
+pub(crate) mod orders;
+mod resume;
+mod ring;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use self::orders::Orders;
+use self::resume::Logged;
+use self::ring::Ring;
+use super::{Function, Layer};
+use crate::audit::entry::{Moment, Who};
+use crate::audit::reconcile::{Bounds, Disagreement, Reconciler};
+use crate::audit::rules::Rules;
+use crate::audit::tables::Tables;
+use crate::audit::{Log, LogError, Store};
+use crate::ident::{Instance, Name};
+use crate::policy::plan::LogFull;
+use crate::seal::OsChance;
+use crate::sys::mapping::Mapping;
+use crate::wire::control::FromLayer;
+
+/// What the auditor is called, as a layer and as a function. No policy may use the name.
+pub(crate) const NAME: &str = "cofferdam-auditor";
+
+/// How long a record that is written may wait for the disk. Each commit is a system call that
+/// waits for a disk, which takes milliseconds.
+const COMMIT: Duration = Duration::from_millis(50);
+
+/// How often what waits for its other half is looked at: four times a second, so that an alarm
+/// comes within a second ([`Bounds::default`]).
+const TICK: Duration = Duration::from_millis(200);
+
+/// How long the auditor goes on looking after the last report, without asking to be woken: in that
+/// time nobody who reports makes a system call for it.
+const AWAKE: Duration = Duration::from_millis(20);
+
+/// How long it sleeps between two looks. A ring of the default size holds what a busy layer
+/// reports in ten times that.
+const NAP: Duration = Duration::from_micros(500);
+
+/// The longest that it sleeps before it looks whether its supervisor is still there.
+const LONGEST: Duration = Duration::from_millis(250);
+
+/// How long it waits before it tries again to write what the system refused to take.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long the rings must be silent before an auditor whose supervisor is dead goes too: the
+/// layers are being killed by the kernel meanwhile.
+const ORPHANED: Duration = Duration::from_millis(50);
+
+/// The most alarms in one second. More are counted, so that a layer that lies in every report
+/// doesn't fill the log with alarms about it.
+const ALARMS: u32 = 100;
+
+/// A ring that the supervisor has handed over.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// What the supervisor calls it.
+    pub ring: u32,
+    /// Whose it is; `None` is the supervisor's own.
+    pub reporter: Option<Instance>,
+    /// Its size.
+    pub bytes: u32,
+    /// Its memory.
+    pub fd: OwnedFd,
+}
+
+/// The framework's own function of that name, if there is one.
+pub(crate) fn function(name: &Name) -> Option<Function> {
+    (name.as_str() == NAME).then(|| Function::from_blocking(run))
+}
+
+fn run(layer: Layer) -> Result<(), String> {
+    let orders = Orders::decode(layer.settings()).map_err(|error| error.to_string())?;
+    let opened = Auditor::open(&layer, orders);
+    let mut auditor = opened.map_err(|error| {
+        let text = format!("the audit log can't be opened: {error}");
+        let _ = layer.0.inbox.say(&FromLayer::Log { halt: true, text: text.clone() });
+        text
+    })?;
+    auditor.serve().map_err(|error| error.to_string())?;
+    auditor.log.close(now()).map(drop).map_err(|error| error.to_string())
+}
+
+/// The auditor at work.
+struct Auditor<'a> {
+    layer: &'a Layer,
+    orders: Orders,
+    rules: Rules,
+    log: Log,
+    reconciler: Reconciler,
+    logged: Logged,
+    rings: Vec<Ring>,
+    /// A report, copied out of its ring.
+    bytes: Vec<u8>,
+    /// What the two ends of edges disagree in, to be written down.
+    disagreements: Vec<Disagreement>,
+    tables: Tables,
+    alarms: Alarms,
+    /// Why the log can't be written for now.
+    trouble: Option<String>,
+    tried: Instant,
+    committed: Instant,
+    ticked: Instant,
+    /// The segment in which the progress of all reporters stands.
+    segment: u64,
+}
+
+/// How many alarms there may still be in this second.
+struct Alarms {
+    since: Instant,
+    left: u32,
+    kept_back: u64,
+}
+
+impl<'a> Auditor<'a> {
+    fn open(layer: &'a Layer, orders: Orders) -> Result<Self, LogError> {
+        let store = Store::open(Path::new(&orders.directory))?;
+        let reading = Store::open(Path::new(&orders.directory))?;
+        let (log, recovery) = Log::open(store, orders.options(), Box::new(OsChance), now())?;
+        let rules = Rules::of(&orders.plan);
+        let tables = orders.tables(&rules);
+        let mut reconciler = Reconciler::new(Bounds::default());
+        let generation = layer.instance().generation;
+        let logged = match generation {
+            1 => Logged::default(),
+            _ => Logged::read(&reading, orders.run, &mut reconciler)?,
+        };
+        reconciler.learn(&tables);
+        let begin = Instant::now();
+        let mut auditor = Self {
+            layer,
+            rules,
+            reconciler,
+            logged,
+            rings: Vec::new(),
+            bytes: Vec::new(),
+            disagreements: Vec::new(),
+            tables,
+            alarms: Alarms { since: begin, left: ALARMS, kept_back: 0 },
+            trouble: None,
+            tried: begin,
+            committed: begin,
+            ticked: begin,
+            segment: log.segment(),
+            log,
+            orders,
+        };
+        auditor.log.policy(&auditor.tables, now())?;
+        auditor.log.append(&resume::life(auditor.orders.run, generation), &[], now())?;
+        auditor.log.commit(now())?;
+        let cut = recovery.cut + recovery.cut_notes;
+        let rest = if recovery.clean {
+            String::new()
+        } else {
+            format!("; it did not end in order, and {cut} bytes of unfinished records were cut")
+        };
+        auditor.say(false, &format!("audit log with {} records{rest}", recovery.records));
+        Ok(auditor)
+    }
+
+    /// Tells the supervisor something for a person.
+    fn say(&self, halt: bool, text: &str) {
+        // If it can't be said the supervisor is gone, which the loop sees.
+        let _ = self.layer.0.inbox.say(&FromLayer::Log { halt, text: text.to_owned() });
+    }
+
+    /// Runs until the supervisor says stop, or is gone.
+    fn serve(&mut self) -> Result<(), LogError> {
+        let mut quiet = Instant::now();
+        loop {
+            let orphaned = self.layer.attend().is_err();
+            self.welcome();
+            let moved = self.take_reports();
+            self.settle()?;
+            if moved {
+                quiet = Instant::now();
+                continue;
+            }
+            let ends = self.trouble.is_none() || orphaned;
+            if self.layer.is_stopping() && ends {
+                return Ok(());
+            }
+            if orphaned && quiet.elapsed() > ORPHANED {
+                self.alarm(Who::NOBODY, "the supervisor is gone, and with it every layer");
+                return self.log.write();
+            }
+            self.rest(quiet.elapsed(), orphaned);
+        }
+    }
+
+    /// Takes up the rings that have come.
+    fn welcome(&mut self) {
+        let came = std::mem::take(
+            &mut *self.layer.0.reports.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        for Arrival { ring, reporter, bytes, fd } in came {
+            let who = match &reporter {
+                None => Who::SUPERVISOR,
+                Some(instance) => Who {
+                    layer: self.orders.layer(instance.layer.as_str()).unwrap_or(u16::MAX),
+                    copy: instance.index,
+                    generation: instance.generation,
+                },
+            };
+            match Ring::map(ring, who, &fd, bytes) {
+                Ok(mut ring) => {
+                    ring.next = self.logged.next(who);
+                    self.rings.push(ring);
+                }
+                Err(error) => self.alarm(who, &format!("its reports can't be read: {error}")),
+            }
+        }
+    }
+
+    /// Writes what was taken, commits now and then, and has the reconciler look at what waits.
+    fn settle(&mut self) -> Result<(), LogError> {
+        let at = Instant::now();
+        if self.trouble.is_some() && at.duration_since(self.tried) < RETRY {
+            return Ok(());
+        }
+        if at.duration_since(self.ticked) >= TICK {
+            self.ticked = at;
+            let disagreements = &mut self.disagreements;
+            self.reconciler.tick(now().monotonic, &mut |it| disagreements.push(it));
+            self.write_down_disagreements();
+            self.tell_of_alarms_kept_back();
+        }
+        self.tried = at;
+        let commits = at.duration_since(self.committed) >= COMMIT
+            && (self.log.committed() < self.log.size() || self.trouble.is_some());
+        let written = if commits {
+            self.committed = at;
+            self.log.commit(now()).map(drop)
+        } else {
+            self.log.write()
+        };
+        match written {
+            Ok(()) => self.written(),
+            Err(LogError::Unknown) => Err(LogError::Unknown),
+            Err(error) => {
+                self.troubled(&error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything that was taken is in the log's files.
+    fn written(&mut self) -> Result<(), LogError> {
+        if self.trouble.take().is_some() {
+            self.say(false, "the audit log is written again");
+            self.tell_losses();
+        }
+        for ring in &mut self.rings {
+            ring.release();
+        }
+        let mut gone = Vec::new();
+        self.rings.retain(|ring| {
+            if ring.over {
+                gone.push(ring.name);
+            }
+            !ring.over
+        });
+        for ring in gone {
+            let _ = self.layer.0.inbox.say(&FromLayer::Taken { ring });
+        }
+        if self.segment != self.log.segment() {
+            self.segment = self.log.segment();
+            self.write_progress();
+        }
+        Ok(())
+    }
+
+    /// The log can't be written for now: says so, once.
+    fn troubled(&mut self, error: &LogError) {
+        let text = error.to_string();
+        let (halt, then) = match self.orders.plan.audit.on_full {
+            LogFull::Halt => (true, "the daemon stops"),
+            LogFull::Block => (false, "layers wait until it can be"),
+            LogFull::Count => (false, "what is not recorded is counted"),
+        };
+        if self.trouble.is_none() {
+            self.say(halt, &format!("the audit log can't be written: {text}; {then} (`on-full`)"));
+        }
+        self.trouble = Some(text);
+    }
+
+    /// Sleeps, until something comes or something is due.
+    fn rest(&mut self, quiet: Duration, orphaned: bool) {
+        if quiet < AWAKE || orphaned {
+            return std::thread::sleep(NAP);
+        }
+        let unsettled = self.log.committed() < self.log.size()
+            || self.reconciler.waiting() > 0
+            || self.trouble.is_some();
+        let time = if unsettled { COMMIT } else { LONGEST };
+        let mut waiting = false;
+        for ring in &mut self.rings {
+            waiting |= ring.arm();
+        }
+        // While the log can't be written the rings are full, and full rings ring no bell.
+        if self.trouble.is_some() {
+            std::thread::sleep(time);
+        } else if !waiting {
+            let bells: Vec<_> = self.rings.iter().map(Ring::bell).collect();
+            Mapping::wait_any(&bells, 1, time);
+        }
+        self.rings.iter_mut().for_each(Ring::disarm);
+    }
+}
+
+/// Both clocks.
+fn now() -> Moment {
+    let read = |clock| {
+        let time = clock_gettime(clock);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    };
+    Moment { real: read(ClockId::Realtime), monotonic: read(ClockId::Monotonic) }
+}
+
+impl From<LogError> for io::Error {
+    fn from(error: LogError) -> Self {
+        Self::other(error)
+    }
+}

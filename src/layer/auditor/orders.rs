@@ -1,0 +1,65 @@
+//! What the supervisor tells the auditor: in its slice of the plan, as every layer's settings.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Options;
+use crate::audit::rules::Rules;
+use crate::audit::tables::Tables;
+use crate::ident::PolicyId;
+use crate::policy::plan::{AuditPlan, Plan};
+
+/// All that the auditor must know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    /// The log's directory, as an absolute path.
+    pub directory: String,
+    /// A number that this run of the daemon has and no other.
+    pub run: u64,
+    /// The policy's id.
+    pub policy: PolicyId,
+    /// The whole plan, without the framework's own layers.
+    pub plan: Plan,
+    /// The framework's own layers, which come after the plan's.
+    pub own: Vec<crate::ident::Name>,
+}
+
+impl Orders {
+    /// As a layer's settings.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_stdvec(self)
+    }
+
+    /// Back from settings.
+    pub(super) fn decode(settings: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(settings)
+    }
+
+    /// Bounds and rhythms of the log.
+    pub(super) fn options(&self) -> Options {
+        let AuditPlan { segment_bytes, segment_age, keep_bytes, keep_age, .. } = self.plan.audit;
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Options {
+            segment_bytes,
+            segment_age: nanoseconds(segment_age),
+            keep_bytes: keep_bytes.unwrap_or(u64::MAX),
+            keep_age: keep_age.map_or(u64::MAX, nanoseconds),
+            ..Options::default()
+        }
+    }
+
+    /// What the numbers in records mean.
+    pub(super) fn tables(&self, rules: &Rules) -> Tables {
+        let text = crate::policy::print(&self.plan);
+        let mut tables = Tables::of(&self.plan, self.policy, text, rules.names().to_vec());
+        tables.layers.extend(self.own.iter().map(ToString::to_string));
+        tables
+    }
+
+    /// The number of the layer of that name.
+    pub(super) fn layer(&self, name: &str) -> Option<u16> {
+        let names = self.plan.layers.iter().map(|layer| &layer.name).chain(&self.own);
+        names.map(crate::ident::Name::as_str).position(|it| it == name)?.try_into().ok()
+    }
+}

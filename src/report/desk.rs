@@ -1,0 +1,92 @@
+//! Where the parts of a layer report: one desk for all of it, and a tap on each facility.
+
+use std::sync::Arc;
+
+use super::reporter::{Pending, Reporter};
+use crate::ident::{Instance, Name};
+use crate::policy::plan::Audit;
+use crate::seal::capture::{self, Capture};
+use crate::wire::report::{Facility, Facts, Side, Who};
+
+/// What of this process reports, and where to. A handle; clones are the same desk.
+#[derive(Clone, Debug, Default)]
+pub struct Desk(Option<Arc<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    reporter: Reporter,
+    /// The plan's layers in their order: what a peer's number is.
+    layers: Vec<Name>,
+    capture: Option<Capture>,
+}
+
+/// A facility that reports.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    desk: Arc<Open>,
+    facility: Facility,
+    edge: u16,
+    captures: bool,
+}
+
+impl Desk {
+    /// A desk whose reports go to `reporter`. `layers` are the plan's, in its order.
+    pub fn open(reporter: Reporter, layers: Vec<Name>, capture: Option<Capture>) -> Self {
+        Self(Some(Arc::new(Open { reporter, layers, capture })))
+    }
+
+    /// Has a facility report, if there is a log and the policy doesn't say otherwise.
+    pub fn tap(&self, facility: Facility, edge: u16, audit: Audit) -> Option<Tap> {
+        let desk = self.0.as_ref().filter(|_| audit != Audit::None)?;
+        let captures = audit == Audit::Payload && desk.capture.is_some();
+        Some(Tap { desk: Arc::clone(desk), facility, edge, captures })
+    }
+}
+
+impl Tap {
+    /// What a report on this facility says that says nothing else yet.
+    pub fn facts(&self, side: Side) -> Facts {
+        Facts::new(self.facility, self.edge, side)
+    }
+
+    /// The numbers of an instance.
+    pub fn who(&self, instance: &Instance) -> Who {
+        Who::of(&self.desk.layers, instance).unwrap_or(Who::NOBODY)
+    }
+
+    /// Reports an act. Of the message nothing is kept but its hash.
+    pub fn report(&self, facts: &Facts, message: &[u8], detail: &[u8]) {
+        self.desk.reporter.report(facts, message, detail);
+    }
+
+    /// Begins a report; see [`Reporter::begin`].
+    pub fn begin(&self, message: &[u8], extra: usize) -> Pending<'_> {
+        self.desk.reporter.begin(message, extra)
+    }
+
+    /// Whether payloads are kept.
+    pub fn captures(&self) -> bool {
+        self.captures
+    }
+
+    /// What is kept of a payload: nothing, or all of it, sealed to the auditor. Where that fails
+    /// the report goes without.
+    pub fn capture(&self, facts: &Facts, payload: &[u8]) -> Vec<u8> {
+        let capture = self.desk.capture.as_ref().filter(|_| self.captures);
+        capture.and_then(|capture| capture.seal(&context(facts), payload).ok()).unwrap_or_default()
+    }
+}
+
+/// By how many bytes what is kept of a payload is longer than it.
+pub const CAPTURE_OVERHEAD: usize = capture::OVERHEAD;
+
+/// What a captured payload is bound to: the facility, the side, and the message's number.
+pub fn context(facts: &Facts) -> [u8; 16] {
+    let mut context = [0; 16];
+    context[0] = facts.facility as u8;
+    context[1] = facts.side as u8;
+    context[2..4].copy_from_slice(&facts.edge.to_le_bytes());
+    context[4..8].copy_from_slice(&facts.method.to_le_bytes());
+    context[8..].copy_from_slice(&facts.sequence.to_le_bytes());
+    context
+}

@@ -1,0 +1,16 @@
+//! How a process tells the auditor what it did: a [`Reporter`] that writes into a ring of its own.
+//!
+//! The ring is made by the supervisor, one for each instance, and mapped before the process is
+//! confined. A report is written without a system call while the ring has room and the auditor is
+//! awake. What happens when it has none is the policy's choice ([`LogFull`](crate::policy::plan::LogFull)): the act waits, or the
+//! report is dropped and counted.
+//!
+//! A report is written *before* the act that it is about wherever that is possible, so nothing
+//! leaves an honest process unreported, whenever it is killed.
+
+mod desk;
+mod reporter;
+
+pub use self::desk::{CAPTURE_OVERHEAD, Desk, Tap, context};
+pub use self::reporter::{AT_COUNT, Pending, Reporter};
+pub use crate::wire::report::{Facility, Facts, Form, Side, Verdict, Who};

@@ -1,0 +1,46 @@
+//! The flags that every daemon takes, whoever wrote it.
+
+use std::path::PathBuf;
+
+/// What `cofferdam run` takes besides a policy, for a daemon's own command line to take too: with
+/// `#[command(flatten)]` in its own `clap::Parser`, or by [`Daemon::args`](crate::Daemon::args).
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Keep the audit log in this directory, which is made if it isn't there
+    #[arg(long, value_name = "DIR")]
+    pub audit: Option<PathBuf>,
+    /// Refuse a policy that grants anything above this one
+    #[arg(long, value_name = "FILE")]
+    pub ceiling: Option<PathBuf>,
+    /// Give a variable of the policy's [vars] another value
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
+    pub vars: Vec<(String, String)>,
+    /// Show for every layer and protection what was asked beside what the kernel enforces
+    #[arg(long)]
+    pub receipts: bool,
+}
+
+impl Flags {
+    /// Adds what others say: of what there can be only one, the later wins.
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { audit, ceiling, vars, receipts } = other;
+        self.audit = audit.or(self.audit.take());
+        self.ceiling = ceiling.or(self.ceiling.take());
+        self.vars.extend(vars);
+        self.receipts |= receipts;
+    }
+}
+
+/// A daemon's own command line, where it takes nothing else.
+#[derive(Debug, clap::Parser)]
+#[command(about = "A daemon in confined layers")]
+pub(super) struct Alone {
+    #[command(flatten)]
+    pub(super) flags: Flags,
+}
+
+/// Reads `NAME=VALUE`.
+pub fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
