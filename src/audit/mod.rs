@@ -16,7 +16,7 @@
 //! | [`store`] | the file system: every system call of this module |
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
 //! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
-//! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`] | questions to a log |
+//! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`], [`payload`] | questions to a log |
 //! | [`ways`] | what followed from what |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
@@ -31,6 +31,7 @@ pub mod index;
 pub mod keys;
 pub mod log;
 pub mod note;
+pub mod payload;
 pub mod prove;
 pub mod query;
 pub mod reader;

@@ -17,7 +17,7 @@ pub(crate) struct Daemon {
     lines: Receiver<String>,
     /// Every line so far.
     pub(crate) seen: Vec<String>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Daemon {
@@ -71,7 +71,13 @@ impl Daemon {
                 }
             }
         });
-        Self { child, lines, seen: Vec::new(), _directory: directory }
+        Self { child, lines, seen: Vec::new(), directory }
+    }
+
+    /// The directory of the test, which is there as long as this.
+    #[allow(dead_code, reason = "each test program uses a part")]
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     pub(crate) fn pid(&self) -> Pid {

@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -34,7 +35,7 @@ use crate::audit::{Log, LogError, Store};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::LogFull;
 use crate::seal::OsChance;
-use crate::sys::mapping::Mapping;
+use crate::sys::futex;
 use crate::wire::control::FromLayer;
 
 /// What the auditor is called, as a layer and as a function. No policy may use the name.
@@ -320,8 +321,11 @@ impl<'a> Auditor<'a> {
         if self.trouble.is_some() {
             std::thread::sleep(time);
         } else if !waiting {
-            let bells: Vec<_> = self.rings.iter().map(Ring::bell).collect();
-            Mapping::wait_any(&bells, 1, time);
+            // Those behind the kernel's bound are looked at when the others are, or the time is up.
+            let bells: Vec<_> = self.rings.iter().take(futex::MOST).map(Ring::bell).collect();
+            if futex::wait_any(&AtomicU32::new(0), 0, &bells, Some(time)).is_err() {
+                std::thread::sleep(NAP);
+            }
         }
         self.rings.iter_mut().for_each(Ring::disarm);
     }

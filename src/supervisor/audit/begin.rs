@@ -48,6 +48,12 @@ pub enum BeginError {
          empty, isn't there yet, or holds a log"
     )]
     Used(PathBuf, String),
+    /// A layer can reach it.
+    #[error(
+        "the audit log's directory {0} is within reach of [{1}]: give one that no layer is \
+         granted anything in, at or around"
+    )]
+    Reached(PathBuf, String),
     /// A mistake of ours.
     #[error("the auditor's own policy is wrong: {0}")]
     Own(String),
@@ -80,6 +86,9 @@ impl Begun {
             return if plan.audit.demanded { Err(BeginError::Nowhere) } else { Ok(None) };
         };
         let directory = make_directory(directory)?;
+        if let Some(rule) = plan.reaching(&directory.display().to_string()).into_iter().next() {
+            return Err(BeginError::Reached(directory, rule));
+        }
         let own = auditor_plan(&directory)?;
         let name = Name::new(NAME).map_err(|error| BeginError::Own(error.to_string()))?;
         let run = u64::from(std::process::id()) << 32 ^ elapsed();
