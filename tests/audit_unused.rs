@@ -52,8 +52,9 @@ audit = "digest"
 
 # Nobody hears of it.
 [channel.quiet]
-from = "front"
-to   = "keeper"
+from  = "front"
+to    = "keeper"
+audit = "none"
 
 # --- files ---
 
@@ -113,8 +114,8 @@ const DIFFERENCE: &str = r#"--- wide.toml
 -
  # Nobody hears of it.
  [channel.quiet]
- from = "front"
-@@ -44,26 +36,19 @@
+ from  = "front"
+@@ -45,26 +37,19 @@
  # The key.
  [file.key]
  path  = "${base}"
