@@ -197,7 +197,7 @@ fn what_is_unused_is_listed_and_taken_out() {
         "11 of 20 grants that a log can judge were never used:",
         "  wide.toml:15  layer.front.connect.db\n",
         "  wide.toml:28  channel.sign.methods.rotate\n",
-        "  - channel.quiet: the channel has audit = \"none\"\n",
+        "  - channel.quiet: it has audit = \"none\"\n",
         "  - system calls, limits,",
         "leaves no record.",
     ] {
@@ -289,6 +289,14 @@ fn what_remains_is_always_a_policy() {
         }
     }
     assert!(cut > 100, "only {cut} grants were taken out");
+}
+
+#[test]
+fn what_is_not_audited_is_not_judged() {
+    let text = POLICY.replace("\n[queue.jobs]\n", "\n[queue.jobs]\naudit = \"none\"\n");
+    let usage = Usage::of(&plan(&text), false);
+    assert!(usage.judged().all(|grant| !grant.rule.starts_with("queue.")));
+    assert_eq!(usage.blind().filter(|(grant, _)| grant.rule.starts_with("queue.")).count(), 3);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::policy::tighten::Cut;
 /// Why a log can't tell whether a grant is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blind {
-    /// The channel has `audit = "none"`.
+    /// The facility has `audit = "none"`.
     NotAudited,
     /// One of its ends is a foreign program, which reports nothing.
     Foreign,
@@ -27,7 +27,7 @@ impl Blind {
     /// In words.
     pub const fn why(self) -> &'static str {
         match self {
-            Self::NotAudited => "the channel has audit = \"none\"",
+            Self::NotAudited => "it has audit = \"none\"",
             Self::Foreign => "a foreign program reports nothing",
             Self::Kernel => "the kernel tells nobody of it",
         }
@@ -236,17 +236,24 @@ fn mark(era: &Era, entry: &Entry, used: &mut BTreeSet<String>) {
     }
 }
 
+/// The facilities of which the log keeps nothing, as `channel.sign`.
+pub fn unaudited(plan: &Plan) -> BTreeSet<String> {
+    let parts = plan.layers.iter().flat_map(|layer| plan.parts_of(&layer.name));
+    let silent = parts.filter(|part| part.audit == Audit::None);
+    silent.map(|part| format!("{}.{}", part.kind, part.name)).collect()
+}
+
 /// Everything that a plan grants and that is a rule of its own, or a part of one.
 fn grants(plan: &Plan) -> Vec<Grant> {
     let foreign = |name: &str| {
         plan.layer(name).is_some_and(|layer| matches!(layer.program, Program::Exec(_)))
     };
+    let silent = unaudited(plan);
     let blind = |rule: &str| {
         let parts: Vec<&str> = rule.split('.').collect();
         match parts.as_slice() {
-            ["channel", name, ..] => {
-                let audited = plan.channel(name).is_some_and(|(_, it)| it.audit != Audit::None);
-                (!audited).then_some(Blind::NotAudited)
+            [kind, name, ..] if silent.contains(&format!("{kind}.{name}")) => {
+                Some(Blind::NotAudited)
             }
             ["file", .., "execute"] => Some(Blind::Kernel),
             ["file", _, "grant", layer, _] | ["layer", layer, ..] => {

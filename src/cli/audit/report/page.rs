@@ -10,6 +10,7 @@ use super::show::{bytes, duration, moment, number, rate, short};
 use super::story::{Groups, Story};
 use super::{draw, ways};
 use crate::audit::entry::Kind;
+use crate::audit::usage::unaudited;
 use crate::cli::audit::traffic::Count;
 use crate::policy::graph::{Graph, Traffic};
 use crate::policy::judge::{self, Ways};
@@ -146,10 +147,7 @@ fn topology(story: &Story, out: &mut String) {
 
 /// What a picture says about an edge; of a thing that several layers use, what one of them did.
 fn on_edge(story: &Story, most: u64, name: &str, layer: Option<&str>) -> Traffic {
-    let audited = name.strip_prefix("channel.").is_none_or(|name| {
-        let channel = story.plan.as_ref().and_then(|plan| plan.channel(name));
-        channel.is_none_or(|(_, it)| it.audit != crate::policy::plan::Audit::None)
-    });
+    let audited = story.plan.as_ref().is_none_or(|plan| !unaudited(plan).contains(name));
     let Some((edge, _)) = story.edges.get(name) else {
         let line = if audited { "nothing" } else { "not audited" };
         return Traffic { line: line.to_owned(), share: 0, alarm: false };
