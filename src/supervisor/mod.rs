@@ -23,6 +23,7 @@ mod objects;
 mod peers;
 mod pipes;
 pub mod policy_file;
+pub mod registry;
 mod resolver;
 mod roster;
 mod signals;

@@ -4,14 +4,22 @@
 //! usage; 3 the system refused. All verbs but `redact` only read, take no lock, and may be used
 //! while a daemon writes.
 
+pub(super) mod calls;
+mod export;
 pub(super) mod filter;
+pub(super) mod histogram;
 pub(super) mod line;
 pub(super) mod names;
 mod prove;
 mod query;
+mod reconcile;
 mod redact;
-mod tail;
+pub(super) mod report;
+mod stats;
+pub(super) mod tail;
 pub(super) mod time;
+pub(super) mod traffic;
+mod unused;
 mod verify;
 
 use std::io::Write;
@@ -39,12 +47,22 @@ enum Verb {
     Tail(tail::Args),
     /// List the records that are asked for, out of gigabytes by the index
     Query(query::Args),
+    /// Count: traffic, latency and refusals of each edge, lives and denials of each layer
+    Stats(stats::Args),
     /// Tell whether somebody altered the log, and what can't be known
     Verify(verify::Args),
+    /// Tell whether the ends of every edge report the same
+    Reconcile(reconcile::Args),
     /// Prove to somebody without the log that a record is in it, or check such a proof
     Prove(prove::Args),
     /// Remove a record's payload; the log still verifies
     Redact(redact::Args),
+    /// Write one page of HTML that tells the whole log
+    Report(report::Args),
+    /// List grants of a policy that no record ever used, and print the policy without them
+    Unused(unused::Args),
+    /// Write the records for other programs: JSON Lines, Wireshark, Chrome's tracing
+    Export(export::Args),
 }
 
 /// Runs the verb.
@@ -52,16 +70,18 @@ pub fn run(args: &Args) -> ExitCode {
     let done = match &args.verb {
         Verb::Tail(args) => tail::run(args),
         Verb::Query(args) => query::run(args),
+        Verb::Stats(args) => stats::run(args),
         Verb::Verify(args) => verify::run(args),
+        Verb::Reconcile(args) => reconcile::run(args),
         Verb::Prove(args) => prove::run(args),
         Verb::Redact(args) => redact::run(args),
+        Verb::Report(args) => report::run(args),
+        Verb::Unused(args) => unused::run(args),
+        Verb::Export(args) => export::run(args),
     };
     match done {
         Ok(code) => code,
-        Err(failure) => {
-            let _ = writeln!(anstream::stderr(), "error: {}", failure.text);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
@@ -82,6 +102,12 @@ pub(in crate::cli) struct Failure {
 }
 
 impl Failure {
+    /// Says it on standard error; gives the exit code.
+    pub(in crate::cli) fn tell(&self) -> ExitCode {
+        let _ = writeln!(anstream::stderr(), "error: {}", self.text);
+        ExitCode::from(self.code)
+    }
+
     /// The caller asked for what makes no sense.
     pub(in crate::cli) fn usage(text: impl Into<String>) -> Self {
         Self { code: 2, text: text.into() }
