@@ -51,6 +51,7 @@ use self::image::Image;
 use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
+use self::registry::{Registered, Registry};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
@@ -113,6 +114,8 @@ struct Supervisor<'a> {
     denials: Denials,
     /// `None`: the daemon keeps no audit log.
     audit: Option<Audit>,
+    /// Where `cofferdam top` finds this daemon, as long as it runs.
+    _registered: Option<Registered>,
     log: &'a mut Log,
     leftovers: Vec<Group>,
     unexplained: Vec<Unexplained>,
@@ -148,10 +151,24 @@ enum Source {
     Connection(u64),
 }
 
+/// Has the daemon be found. One that can't be runs all the same.
+fn register(plan: &Plan, name: &str, begun: Option<&Begun>, log: &mut Log) -> Option<Registered> {
+    let directory = begun.map(|begun| begun.directory.as_path());
+    match Registry::of_user()?.enter(&plan.name, Path::new(name), directory) {
+        Ok(registered) => Some(registered),
+        Err(error) => {
+            log.say(&format!("`cofferdam top` won't find this daemon by its name: {error}"));
+            None
+        }
+    }
+}
+
 impl<'a> Supervisor<'a> {
-    /// Compiles the plan, binds its sockets and locks the supervisor up.
+    /// Compiles the plan, binds its sockets and locks the supervisor up. `name` is what the policy
+    /// is called.
     fn new(
         mut plan: Plan,
+        name: &str,
         settings: Vec<u8>,
         audit: Option<&Path>,
         inherited: Inherited,
@@ -170,6 +187,7 @@ impl<'a> Supervisor<'a> {
             plan.channels.len(),
             id.short()
         ));
+        let registered = register(&plan, name, begun.as_ref(), log);
         let audit = begun.map(|begun| Audit::begin(&begun, &plan, &mut images)).transpose()?;
         lockdown::lock(&images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
@@ -189,6 +207,7 @@ impl<'a> Supervisor<'a> {
             signals,
             denials,
             audit,
+            _registered: registered,
             log,
             leftovers: Vec::new(),
             unexplained: Vec::new(),
