@@ -144,6 +144,7 @@ enum Life {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
+    KernelLog,
     Stderr,
     Process(usize),
     Control(usize),
@@ -249,6 +250,10 @@ impl<'a> Supervisor<'a> {
             sources.push(Source::Stderr);
             fds.push(PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT));
         }
+        if let Some(kernel_log) = self.denials.fd().filter(|_| self.audit.is_some()) {
+            sources.push(Source::KernelLog);
+            fds.push(PollFd::from_borrowed_fd(kernel_log, PollFlags::IN));
+        }
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
@@ -296,6 +301,7 @@ impl<'a> Supervisor<'a> {
     fn serve(&mut self, source: Source) {
         match source {
             Source::Stderr => {} // flushed at the end of every turn
+            Source::KernelLog => self.note_refused(),
             Source::Signals => {
                 while let Some(order) = self.signals.next() {
                     self.obey(order);

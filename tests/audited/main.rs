@@ -30,7 +30,9 @@ type Outcome = Result<(), String>;
 const TESTS: &[&[Test]] =
     &[begin::TESTS, disk::TESTS, kill::TESTS, lies::TESTS, payload::TESTS, traffic::TESTS];
 
-const LAYERS: &[(&str, fn(Layer) -> Outcome)] = &[
+type Function = (&'static str, fn(Layer) -> Outcome);
+
+const LAYERS: &[Function] = &[
     ("talker", layers::talker),
     ("listener", layers::listener),
     ("busy", layers::busy),
