@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use cofferdam::{Daemon, Layer};
@@ -17,9 +18,9 @@ pub(crate) type Function = (&'static str, fn(&Layer) -> Outcome);
 pub(crate) fn enter(functions: &[&[Function]]) -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
     let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-layer:"));
-    let path = match &arguments[..] {
-        [_, word, path] if word == "--daemon" => path.clone(),
-        _ if is_layer => String::new(),
+    let (path, log) = match &arguments[..] {
+        [_, word, path, log @ ..] if word == "--daemon" => (path.clone(), log.first()),
+        _ if is_layer => (String::new(), None),
         _ => return None,
     };
     let policy = std::fs::read_to_string(&path).unwrap_or_default();
@@ -29,7 +30,7 @@ pub(crate) fn enter(functions: &[&[Function]]) -> Option<ExitCode> {
     let daemon = functions.fold(daemon, |daemon, &(name, function)| {
         daemon.blocking_layer(name, move |layer| function(&layer))
     });
-    Some(daemon.main())
+    Some(log.into_iter().fold(daemon, Daemon::audit).main())
 }
 
 /// Says a result, for [`run`] to read.
@@ -39,6 +40,11 @@ pub(crate) fn result(nanos: f64) {
 
 /// Runs a daemon until its layers have said so many results.
 pub(crate) fn run(policy: &str, results: usize) -> Vec<f64> {
+    run_with(policy, results, None)
+}
+
+/// The same, with an audit log in that directory.
+pub(crate) fn run_with(policy: &str, results: usize, log: Option<&Path>) -> Vec<f64> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("policy.toml");
     std::fs::write(&path, format!("cofferdam = 1\nname = \"bench\"\n{policy}")).expect("a policy");
@@ -48,6 +54,7 @@ pub(crate) fn run(policy: &str, results: usize) -> Vec<f64> {
     let mut daemon = Command::new("/proc/self/exe")
         .arg("--daemon")
         .arg(&path)
+        .args(log)
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -95,6 +95,16 @@ pub fn query(
     filter: &Filter,
     mut each: impl FnMut(Record) -> bool,
 ) -> Result<Effort, StoreError> {
+    query_with_payloads(store, filter, |record, _| each(record))
+}
+
+/// The same, with the payload that stands beside each record: nothing where there is none, zeros
+/// where it was removed.
+pub fn query_with_payloads(
+    store: &Store,
+    filter: &Filter,
+    mut each: impl FnMut(Record, &[u8]) -> bool,
+) -> Result<Effort, StoreError> {
     let mut numbers: Vec<u64> =
         store.names()?.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
@@ -133,7 +143,7 @@ fn segment(
     last: bool,
     filter: &Filter,
     effort: &mut Effort,
-    each: &mut impl FnMut(Record) -> bool,
+    each: &mut impl FnMut(Record, &[u8]) -> bool,
 ) -> Result<bool, StoreError> {
     let name = segment_name(number);
     let head = Header::length(u64::MAX) as u64;
@@ -170,8 +180,9 @@ fn segment(
     for (from, to) in ranges {
         reader = Reader::new(store.reader(&name)?, &name, from).ending(to);
         while let Some((_, frame)) = reader.frame()? {
-            let record = match frame.and_then(|frame| frame.record()) {
-                Ok(record) => record,
+            let read = frame.and_then(|frame| Ok((frame.record()?, frame.payload)));
+            let (record, payload) = match read {
+                Ok(read) => read,
                 Err(FrameError::Short { .. }) if last && to == u64::MAX => {
                     effort.growing = true;
                     break;
@@ -187,7 +198,7 @@ fn segment(
             }
             if filter.matches(&record) {
                 effort.found += 1;
-                if !each(record) {
+                if !each(record, payload) {
                     return Ok(false);
                 }
             }

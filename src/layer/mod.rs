@@ -29,6 +29,7 @@ use crate::ipc::pipe::Pipe;
 use crate::ipc::queue::Queue;
 use crate::ipc::signal::Inflow;
 use crate::policy::plan::FilePlan;
+use crate::report::Desk;
 
 pub use facilities::LayerConnectError;
 pub use run::{Function, LayerResult};
@@ -62,6 +63,9 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<Broker>,
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
+    /// Where what this layer does is reported.
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "asked for by tests"))]
+    pub(crate) desk: Desk,
     /// Rings of reports that came and that the auditor has not taken up.
     pub(crate) reports: Mutex<Vec<auditor::Arrival>>,
 }
@@ -183,6 +187,12 @@ impl Layer {
     /// something else than its channels. An error says that the supervisor is gone.
     pub fn attend(&self) -> io::Result<()> {
         self.0.pump()
+    }
+
+    /// Where this layer reports, for tests of layers that lie.
+    #[cfg(feature = "testing")]
+    pub fn desk(&self) -> &Desk {
+        &self.0.desk
     }
 
     fn duplicate(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::policy::plan::LogFull;
-use crate::ring::{self, Producer};
+use crate::ring::{self, AT_PRODUCER_SLEEPS, Producer};
 use crate::sys::mapping::Mapping;
 use crate::wire::report::{Facts, HASH, HEAD, Head, WHOLE, What};
 
@@ -99,6 +99,12 @@ impl Reporter {
         Pending { reporter: self, state, what, message: message.len(), extra, reported }
     }
 
+    /// Writes over a part of the ring, for tests of layers that lie.
+    #[cfg(feature = "testing")]
+    pub(super) fn scribble(&self, at: usize, bytes: &[u8]) {
+        self.memory.copy_in(at, bytes);
+    }
+
     /// Whether there is room for a report of `length` bytes, behind what must be said of losses
     /// before.
     fn reserve(&self, state: &mut State, length: usize) -> bool {
@@ -116,8 +122,10 @@ impl Reporter {
             if state.broken || self.on_full == LogFull::Count {
                 return false;
             }
-            if state.producer.sleep(&self.memory, NAP).is_err() {
-                state.broken = true;
+            match state.producer.settle(&self.memory) {
+                Ok(true) => self.memory.wait(AT_PRODUCER_SLEEPS, 1, NAP),
+                Ok(false) => {}
+                Err(_) => state.broken = true,
             }
         }
     }
