@@ -131,7 +131,7 @@ fn earlier(
     while to > 0 && last.records.len() < last.most {
         let from = to.saturating_sub(step);
         let mut found = Last { most: last.most - last.records.len(), records: VecDeque::new() };
-        search(store, names, (&args.wanted, &Window::default()), from..to, |record| {
+        search(store, names, (&args.wanted, &Window::default()), (from..to, false), |record| {
             found.push(record);
             true
         })?;
