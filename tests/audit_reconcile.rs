@@ -360,7 +360,7 @@ fn a_witness_settles_who_is_silent_and_who_says_something_else() {
             (30, Outcome::Unwitnessed, None),
             (40, Outcome::Altered, Some(Side::Sender)),
             (50, Outcome::Altered, Some(Side::Receiver)),
-            (60, Outcome::Altered, None),
+            (60, Outcome::Unwitnessed, None),
             (70, Outcome::Hidden, None),
             (80, Outcome::Gap, Some(Side::Sender)),
             (90, Outcome::Forged, Some(Side::Receiver)),
@@ -404,25 +404,75 @@ fn a_witness_between_copies_is_told_apart_by_what_it_says() {
 }
 
 #[test]
-fn a_witness_that_dies_excuses_what_it_may_have_passed_on() {
+fn with_its_witness_ends_a_link_and_the_next_one_counts_anew() {
     let mut feed = Feed::new(Bounds::default());
     feed.entry(0, policy(true));
-    for n in 0..10 {
-        for side in SIDES {
-            if side != Side::Witness || n < 8 {
-                feed.entry(0, on(Facility::Channel, 1, n, side));
+    let first = cofferdam::report::first_sequence;
+    let say = |feed: &mut Feed, ms: u64, life: u64, n: u64, sides: &[Side]| {
+        for &side in sides {
+            let sequence = first(life) + n;
+            let mut entry = Entry { sequence, ..on(Facility::Channel, 1, n, side) };
+            if side == Side::Witness {
+                entry.reporter = who(2, life);
             }
+            feed.entry(ms, entry);
+        }
+    };
+    (0..8).for_each(|n| say(&mut feed, 0, 1, n, &SIDES));
+    // What the witness had in its hand, and what it never saw; and what it can't have missed.
+    say(&mut feed, 0, 1, 8, &[Side::Sender, Side::Witness]);
+    feed.entry(1, exit(who(2, 1)));
+    say(&mut feed, 2, 1, 9, &[Side::Sender]);
+    say(&mut feed, 2, 1, 10, &[Side::Sender, Side::Receiver]);
+    (0..8).for_each(|n| say(&mut feed, 3, 2, n, &SIDES));
+    say(&mut feed, 3, 2, 8, &[Side::Sender]);
+    feed.tick(1_000);
+    let late = first(2) + 8;
+    assert_eq!(
+        feed.told,
+        [
+            (Outcome::Hidden, 8, 9),
+            (Outcome::Gap, 9, 10),
+            (Outcome::Unwitnessed, 10, 11),
+            (Outcome::Overdue, late, late + 1),
+        ]
+    );
+    assert_eq!(feed.reconciler.counts().matched, 16);
+}
+
+#[test]
+fn a_witness_that_dies_excuses_what_did_not_come_through() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    feed.entry(1, exit(who(2, 1)));
+    // The end was told before what was said of it.
+    for side in [Side::Sender, Side::Witness] {
+        feed.entry(2, on(Facility::Channel, 1, 0, side));
+    }
+    feed.entry(2, on(Facility::Channel, 1, 1, Side::Sender));
+    feed.tick(1_000);
+    assert_eq!(feed.told, [(Outcome::InFlight, 0, 1), (Outcome::InFlight, 1, 2)]);
+}
+
+#[test]
+fn of_a_batch_the_witness_knows_no_method() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    for n in 0..3 {
+        for at in 0..3 {
+            let side = SIDES[(usize::try_from(n).unwrap() + at) % 3];
+            let method = if side == Side::Witness { 0 } else { 7 };
+            let form = cofferdam::audit::entry::Form::Batch;
+            feed.entry(0, Entry { form, method, ..on(Facility::Channel, 1, n, side) });
         }
     }
-    feed.entry(1, exit(who(2, 1)));
-    feed.entry(2, on(Facility::Channel, 1, 10, Side::Sender));
-    feed.entry(2, on(Facility::Channel, 1, 10, Side::Receiver));
-    feed.entry(2, on(Facility::Channel, 1, 11, Side::Sender));
-    feed.entry(2, on(Facility::Channel, 1, 11, Side::Receiver));
-    feed.tick(1_000);
-    let excused = [8, 9, 10].map(|n| (Outcome::InFlight, n, n + 1));
-    assert_eq!(feed.told[..3], excused);
-    assert_eq!(feed.told[3..], [(Outcome::Unwitnessed, 11, 12)]);
+    // That the ends differ in it is another matter.
+    for (side, method) in [(Side::Witness, 0), (Side::Sender, 7), (Side::Receiver, 8)] {
+        let form = cofferdam::audit::entry::Form::Batch;
+        feed.entry(0, Entry { form, method, ..on(Facility::Channel, 1, 3, side) });
+    }
+    assert_eq!(feed.reconciler.counts().matched, 3);
+    assert_eq!(feed.told, [(Outcome::Altered, 3, 4)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A message is identified by its edge, both instances with their generations, and its sequence.
 //! One report alone proves nothing: the two must be there and say the same, and on a channel with
-//! a witness the three. A queue's sender doesn't know who will receive, so there the sender alone
+//! a witness the three. With a witness ends the link, and the next one is another stream. A queue's sender doesn't know who will receive, so there the sender alone
 //! identifies the stream. What has one end that reports needs no partner ([`ways`]).
 //!
 //! Memory is bounded by [`Bounds`] whatever is reported, so this runs live in the auditor as well
@@ -29,6 +29,7 @@ use self::witness::Seen;
 use super::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
 use super::query::{Effort, Filter, query};
 use super::store::{Store, StoreError};
+use crate::wire::report::link_of;
 
 /// How much is remembered, and for how long an end may be late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Stream {
     pub sender: Who,
     /// Who receives; of a queue, nobody in particular.
     pub receiver: Who,
+    /// Which link between the two, where a witness relays it: how many witnesses there were before.
+    pub link: u64,
 }
 
 /// Matches reports as they come.
@@ -75,6 +78,8 @@ pub struct Reconciler {
     losses: HashMap<Who, u64>,
     queues: Queues,
     seen: Seen,
+    /// Links through witnesses of up to this generation are over.
+    links_over: u64,
     counts: Counts,
     /// Whether there was a start since some of the streams began.
     anew: bool,
@@ -95,6 +100,7 @@ impl Reconciler {
             losses: HashMap::new(),
             queues: Queues::default(),
             seen: Seen::default(),
+            links_over: 0,
             counts: Counts::default(),
             anew: false,
             lonely: 0,
@@ -145,13 +151,14 @@ impl Reconciler {
     }
 
     fn ended(&mut self, who: Who, now: u64) {
-        let witness = self.ways.witness == Some(who.layer);
+        if self.ways.witness == Some(who.layer) {
+            self.links_over = who.generation;
+        }
+        let links_over = self.links_over;
         for (stream, state) in &mut self.streams {
-            if stream.sender == who || stream.receiver == who {
+            let cut = state.way == Way::Witnessed && stream.link < links_over;
+            if stream.sender == who || stream.receiver == who || cut {
                 state.ended.get_or_insert(now);
-            }
-            if witness && state.way == Way::Witnessed {
-                state.witness_ended();
             }
         }
         self.queues.receiver_ended(&self.ways, who);
@@ -161,6 +168,9 @@ impl Reconciler {
     /// A life of that number begins: if one did before the last start, it was the one of a daemon
     /// that ended without a word.
     fn born(&mut self, who: Who, each: &mut impl FnMut(Disagreement)) {
+        if self.ways.witness == Some(who.layer) {
+            self.links_over = who.generation.saturating_sub(1);
+        }
         if self.anew {
             self.over(|stream| stream.sender == who || stream.receiver == who, each);
         }
@@ -204,7 +214,10 @@ impl Reconciler {
             _ => return,
         };
         let receiver = if entry.facility == Facility::Queue { Who::NOBODY } else { receiver };
-        let stream = Stream { facility: entry.facility, edge: entry.edge, sender, receiver };
+        let (facility, edge) = (entry.facility, entry.edge);
+        let witnessed = self.ways.of(facility, edge) == Way::Witnessed;
+        let link = if witnessed { link_of(entry.sequence) } else { 0 };
+        let stream = Stream { facility, edge, sender, receiver, link };
         self.half(stream, record, each);
     }
 
@@ -227,10 +240,14 @@ impl Reconciler {
                     return;
                 }
                 way => {
+                    let mut state = State::new(way);
                     if way == Way::Witnessed {
                         self.seen.known(&stream);
+                        // The end of its witness was told before what an end said of it.
+                        let over = stream.link < self.links_over;
+                        state.ended = over.then_some(record.at.monotonic);
                     }
-                    slot.insert(State::new(way))
+                    slot.insert(state)
                 }
             },
         };

@@ -14,7 +14,8 @@ use crate::audit::hash::Hash;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Says {
     hash: Hash,
-    method: u32,
+    /// `None`: who reports can't know.
+    method: Option<u32>,
     length: u64,
     descriptors: u8,
     form: Form,
@@ -23,13 +24,21 @@ pub(super) struct Says {
 impl Says {
     fn of(entry: &Entry) -> Self {
         let Entry { hash, method, length, descriptors, form, .. } = *entry;
-        Self { hash, method, length, descriptors, form }
+        // Of a batch it is the first message's, which is sealed to the witness.
+        let sealed = entry.side == Side::Witness && form == Form::Batch;
+        Self { hash, method: (!sealed).then_some(method), length, descriptors, form }
+    }
+
+    /// Whether the two agree in all that both can know.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let method = self.method.and(other.method).is_none() || self.method == other.method;
+        method && Self { method: None, ..*self } == Self { method: None, ..*other }
     }
 
     /// A few bits by which two differing ones are told apart.
     fn brief(&self) -> u64 {
         let hash = u64::from_le_bytes(self.hash[..8].try_into().unwrap_or_default());
-        let rest = u64::from(self.method) << 16 ^ self.length << 32 ^ self.length >> 32;
+        let rest = u64::from(self.method.unwrap_or(0)) << 16 ^ self.length << 32 ^ self.length >> 32;
         hash ^ rest ^ u64::from(self.descriptors) << 8 ^ u64::from(self.form as u8)
     }
 }
@@ -92,7 +101,7 @@ impl Half {
         let alike = if self.refused || more.refused {
             (self.says.hash, self.says.length) == (more.says.hash, more.says.length)
         } else {
-            self.says == more.says
+            self.says.agrees(&more.says)
         };
         if !alike {
             let brief = more.says.brief();
@@ -106,11 +115,14 @@ impl Half {
         } else if more.sides == SENDER && self.refused {
             self.says = more.says;
         }
+        if alike {
+            self.says.method = self.says.method.or(more.says.method);
+        }
         self.sides |= more.sides;
         self.refused |= more.refused;
     }
 
-    /// The end that the two others contradict. Against the witness there is no suspicion.
+    /// Who says something else than the two others, who agree.
     fn odd(&self) -> Option<Side> {
         let odd = match self.differ.count_ones() {
             1 => self.differ,
@@ -125,6 +137,7 @@ fn side(bit: u8) -> Option<Side> {
     match bit {
         SENDER => Some(Side::Sender),
         RECEIVER => Some(Side::Receiver),
+        WITNESS => Some(Side::Witness),
         _ => None,
     }
 }
@@ -140,10 +153,8 @@ pub(super) struct State {
     pub(super) hole_since: Option<u64>,
     /// The number behind the highest that sender, receiver and witness reported.
     high: [u64; 3],
-    /// When one of the two ended, or the receiver ended the link.
+    /// When one of the two ended, or the witness between them, or the receiver ended the link.
     pub(super) ended: Option<u64>,
-    /// The numbers that a witness which ended may not have reported.
-    excused: (u64, u64),
     /// Whether it was there when the log's writer began last.
     pub(super) before_start: bool,
     overdue: bool,
@@ -158,15 +169,9 @@ impl State {
             hole_since: None,
             high: [0; 3],
             ended: None,
-            excused: (0, 0),
             before_start: false,
             overdue: false,
         }
-    }
-
-    /// The witness ended: what the ends reported by then and it didn't, it may have passed on.
-    pub(super) fn witness_ended(&mut self) {
-        self.excused = (self.high[2], self.high[0].max(self.high[1]).saturating_add(1));
     }
 
     /// Whether a report can only be of a later life than the stream's, which a start came after.
@@ -216,7 +221,12 @@ impl State {
         let joined = *waiting;
         if joined.differ != 0 {
             let altered = Disagreement::of(Outcome::Altered, stream, number, Some(half.record));
-            tell(counts, each, Disagreement { against: joined.odd(), ..altered });
+            let told = match joined.odd() {
+                // Against the witness there is no suspicion: the two ends lie, and agree on it.
+                Some(Side::Witness) => Disagreement { outcome: Outcome::Unwitnessed, ..altered },
+                against => Disagreement { against, ..altered },
+            };
+            tell(counts, each, told);
         } else if joined.refused {
             counts.refused += 1;
         } else {
@@ -349,10 +359,6 @@ impl State {
             _ => Outcome::Hidden,
         };
         if !witnessed && self.way == Way::Witnessed {
-            let excused = (self.excused.0..self.excused.1).contains(&number);
-            if suspicious == Outcome::Unwitnessed && excused {
-                return Some(Outcome::InFlight);
-            }
             told.against = match suspicious {
                 Outcome::Forged => Some(Side::Receiver),
                 Outcome::Gap if number < self.high[2] => Some(Side::Sender),

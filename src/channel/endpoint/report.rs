@@ -11,6 +11,8 @@ use crate::wire::report::runs::{self, Run};
 pub struct LinkTap {
     tap: Tap,
     peer: Who,
+    /// What a record's number on the link is counted from.
+    first: u64,
     list: List,
 }
 
@@ -35,9 +37,9 @@ impl List {
 }
 
 impl LinkTap {
-    /// A tap on the link to `peer`.
-    pub fn new(tap: Tap, peer: Who) -> Self {
-        Self { tap, peer, list: List::default() }
+    /// A tap on the link to `peer`, whose first record has the number `first`.
+    pub fn new(tap: Tap, peer: Who, first: u64) -> Self {
+        Self { tap, peer, first, list: List::default() }
     }
 
     /// What there is to say of a record with this head and length, whose body is not sealed.
@@ -47,7 +49,7 @@ impl LinkTap {
             descriptors: head.descriptors,
             form: if piece { Form::Piece } else { form(head.kind) },
             method: head.method.into(),
-            sequence: head.sequence,
+            sequence: self.first.wrapping_add(head.sequence),
             length: length as u64,
             peer: self.peer,
             ..self.tap.facts(side)
@@ -116,7 +118,8 @@ fn keep(tap: &Tap, facts: &Facts, body: &[u8]) -> Vec<u8> {
     if tap.captures() { tap.capture(facts, body) } else { Vec::new() }
 }
 
-fn form(kind: Kind) -> Form {
+/// What a record of this kind is in the log.
+pub(in crate::channel) fn form(kind: Kind) -> Form {
     match kind {
         Kind::Handshake => Form::None,
         Kind::Message => Form::Message,
