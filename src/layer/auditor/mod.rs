@@ -26,7 +26,7 @@ use self::orders::Orders;
 use self::resume::Logged;
 use self::ring::Ring;
 use super::{Function, Layer};
-use crate::audit::entry::{Moment, Who};
+use crate::audit::entry::{Moment, Record, Who};
 use crate::audit::reconcile::{Bounds, Disagreement, Reconciler};
 use crate::audit::rules::Rules;
 use crate::audit::tables::Tables;
@@ -164,6 +164,9 @@ impl<'a> Auditor<'a> {
             orders,
         };
         auditor.log.policy(&auditor.tables, now())?;
+        let (index, at, entry) = (auditor.log.size() - 1, now(), auditor.tables.entry());
+        let policy = Record { index, at, entry, payload: None };
+        auditor.reconciler.push(&policy, &mut |_| {});
         auditor.log.append(&resume::life(auditor.orders.run, generation), &[], now())?;
         auditor.log.commit(now())?;
         let cut = recovery.cut + recovery.cut_notes;
