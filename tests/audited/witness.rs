@@ -9,7 +9,7 @@ use std::time::Duration;
 use cofferdam::Layer;
 use cofferdam::audit::Store;
 use cofferdam::audit::entry::{Entry, Form, Kind, Record, Side};
-use cofferdam::audit::reconcile::{Bounds, reconcile};
+use cofferdam::audit::reconcile::{Bounds, Outcome as Found, reconcile};
 use cofferdam::ipc::message::{Event, Message};
 use cofferdam::policy::plan::Audit;
 use cofferdam::report::{Facility, Facts, Who};
@@ -83,12 +83,20 @@ fn said_by(records: &[Record], side: Side) -> BTreeMap<(Who, u64), Said> {
 
 /// Asserts that the offline reconciler finds nobody under suspicion. Says how many messages match.
 fn assert_honest(log: &Path) -> u64 {
+    let alarms = alarms(&records(log));
+    assert!(alarms.is_empty(), "{alarms:?}");
+    assert_honest_if_late(log)
+}
+
+/// The same where an end may be late.
+fn assert_honest_if_late(log: &Path) -> u64 {
     let mut told = Vec::new();
     let store = Store::open(log).unwrap();
     let (counts, _) = reconcile(&store, Bounds::default(), |it| told.push(it)).unwrap();
-    told.retain(|it| it.outcome.suspicious());
-    assert!(told.is_empty() && counts.honest(), "{told:?}");
-    assert!(alarms(&records(log)).is_empty(), "{:?}", alarms(&records(log)));
+    told.retain(|it| it.outcome.suspicious() && it.outcome != Found::Overdue);
+    assert!(told.is_empty(), "{told:?}");
+    let alarms = alarms(&records(log));
+    assert!(alarms.iter().all(|it| it.contains("the receiver doesn't report it")), "{alarms:?}");
     counts.matched
 }
 
@@ -154,6 +162,7 @@ fn all_forms_caller(layer: Layer) -> Outcome {
     drop(channel.begin("ask", b"wait".to_vec(), None).map_err(|e| e.to_string())?);
     let many = (0..2000).map(|_| Message::from(b"small".to_vec()));
     channel.send_all("note", many, None).map_err(|e| e.to_string())?;
+    channel.send("note", vec![7; 20_000], None).map_err(|e| e.to_string())?;
     let (mut ours, theirs) = UnixStream::pair().map_err(|e| e.to_string())?;
     let message = Message { body: b"take".to_vec(), fds: vec![theirs.into()] };
     channel.call("ask", message, None).map_err(|e| e.to_string())?;
@@ -349,12 +358,13 @@ fn killed_peer() {
     daemon.line("sent 300");
     kill_process(victim, Signal::KILL).unwrap();
     let line = daemon.line("in order from the first life");
-    let came: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let came = line.split("came: ").nth(1).unwrap().split(' ').next().unwrap();
+    let came: u64 = came.parse().unwrap();
     assert!(came >= 300, "{daemon}");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     let log = daemon.directory().join("log");
     assert_sound(&log);
-    assert_honest(&log);
+    assert_honest_if_late(&log);
     let records = records(&log);
     let of_first = |side| {
         let all = said_by(&records, side).into_keys();
@@ -440,7 +450,7 @@ fn full_peer() {
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     let log = daemon.directory().join("log");
     assert_sound(&log);
-    assert_honest(&log);
+    assert_honest_if_late(&log);
 }
 
 /// How often a process was on a processor, and for how long.
