@@ -3,7 +3,7 @@
 mod audit_support;
 
 use audit_support::*;
-use cofferdam::audit::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
+use cofferdam::audit::entry::{Entry, Facility, Form, Kind, Record, Side, Verdict, Who};
 use cofferdam::audit::reconcile::{Bounds, Counts, Outcome, Reconciler, reconcile};
 use cofferdam::audit::tables::{Edge, Edges};
 use cofferdam::audit::{Options, Store};
@@ -456,6 +456,52 @@ fn a_witness_that_dies_excuses_what_did_not_come_through() {
 }
 
 #[test]
+fn what_an_honest_receiver_refuses_speaks_against_its_sender() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    let honest = |feed: &mut Feed, n| {
+        SIDES.iter().for_each(|side| feed.entry(0, on(Facility::Channel, 1, n, *side)));
+    };
+    (0..5).for_each(|n| honest(&mut feed, n));
+    // A record that its sender says nothing of, in two forms: read as one, and as none at all.
+    for (n, form) in [(5, Form::Message), (1 << 30, Form::None)] {
+        feed.entry(0, Entry { form, ..on(Facility::Channel, 1, n, Side::Witness) });
+        let refusal = Entry {
+            side: Side::None,
+            verdict: Verdict::Refused,
+            hash: [0; 32],
+            length: 0,
+            ..on(Facility::Channel, 1, n, Side::Receiver)
+        };
+        feed.entry(0, refusal);
+    }
+    // One that it does report is refused in the open; what it sent behind that is lost.
+    let refusal = Entry {
+        side: Side::None,
+        verdict: Verdict::Refused,
+        hash: [0; 32],
+        ..on(Facility::Channel, 1, 6, Side::Receiver)
+    };
+    feed.entry(0, refusal);
+    feed.entry(0, on(Facility::Channel, 1, 6, Side::Witness));
+    feed.entry(0, on(Facility::Channel, 1, 6, Side::Sender));
+    feed.entry(0, on(Facility::Channel, 1, 7, Side::Sender));
+    let mut told = Vec::new();
+    feed.reconciler.tick(1_000 * MS, &mut |d| told.push((d.outcome, d.from, d.against)));
+    assert_eq!(
+        told,
+        [
+            (Outcome::Hidden, 5, Some(Side::Sender)),
+            (Outcome::InFlight, 7, None),
+            (Outcome::Hidden, 1 << 30, Some(Side::Sender)),
+        ]
+    );
+    feed.tick(2_000);
+    let (counts, told) = feed.finish();
+    assert_eq!((counts.matched, counts.refused, told.as_slice()), (5, 1, &[][..]));
+}
+
+#[test]
 fn of_a_batch_the_witness_knows_no_method() {
     let mut feed = Feed::new(Bounds::default());
     feed.entry(0, policy(true));
@@ -463,13 +509,13 @@ fn of_a_batch_the_witness_knows_no_method() {
         for at in 0..3 {
             let side = SIDES[(usize::try_from(n).unwrap() + at) % 3];
             let method = if side == Side::Witness { 0 } else { 7 };
-            let form = cofferdam::audit::entry::Form::Batch;
+            let form = Form::Batch;
             feed.entry(0, Entry { form, method, ..on(Facility::Channel, 1, n, side) });
         }
     }
     // That the ends differ in it is another matter.
     for (side, method) in [(Side::Witness, 0), (Side::Sender, 7), (Side::Receiver, 8)] {
-        let form = cofferdam::audit::entry::Form::Batch;
+        let form = Form::Batch;
         feed.entry(0, Entry { form, method, ..on(Facility::Channel, 1, 3, side) });
     }
     assert_eq!(feed.reconciler.counts().matched, 3);

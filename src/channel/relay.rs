@@ -43,6 +43,8 @@ pub struct End {
 struct State {
     /// Its first datagram has come.
     begun: bool,
+    /// How many records have come.
+    records: u64,
     /// Its last record said that more pieces of the same message follow.
     more: bool,
     /// What came from it and finds no room at the other end.
@@ -62,7 +64,7 @@ struct Held {
 }
 
 /// What an attempt to pass a datagram on came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passed {
     /// One went on; there may be more.
     Progress,
@@ -70,6 +72,8 @@ pub enum Passed {
     Nothing,
     /// The link is over: everything has gone on that could.
     Over,
+    /// The link is over, for the system refused to go on with it.
+    Broken(LinkError),
 }
 
 impl End {
@@ -135,7 +139,8 @@ impl Relay {
                 self.sent(end, sent, || Held { bytes: bytes.to_vec(), fds: raw.fds })
             }
             // It has ended, and everything of it has gone on.
-            Err(_) => Passed::Over,
+            Err(LinkError::Closed) => Passed::Over,
+            Err(error) => Passed::Broken(error),
         }
     }
 
@@ -165,7 +170,7 @@ impl Relay {
                     return Passed::Over;
                 }
             }
-            Err(_) => return Passed::Over,
+            Err(error) => return Passed::Broken(error),
         }
         Passed::Nothing
     }
@@ -179,7 +184,10 @@ impl Relay {
             return;
         }
         let piece = std::mem::replace(&mut state.more, head.is_some_and(|head| head.more));
+        let due = state.records;
+        state.records += 1;
         let facts = Facts {
+            sequence: self.first.wrapping_add(due),
             // The plan's bound on descriptors is far below 256.
             descriptors: u8::try_from(fds).unwrap_or(u8::MAX),
             length: bytes.len() as u64,
@@ -195,3 +203,6 @@ impl Relay {
         self.tap.report(&facts, bytes, b"");
     }
 }
+
+#[cfg(test)]
+mod tests;

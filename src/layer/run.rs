@@ -9,8 +9,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::auditor::Arrival;
-use super::witness::{self, Order};
 use super::inbox::Heard;
+use super::witness::{self, Order};
 use super::{Layer, Shared};
 use crate::ident::Name;
 use crate::ipc::message::{Channel, Companion};
@@ -182,8 +182,7 @@ impl Shared {
             Heard::Message(ToLayer::Introduce { channel, peer, key, witness }, Some(socket)) => {
                 let who = peer.to_string();
                 let channel = self.channel_of(channel)?;
-                if let Err(error) =
-                    channel.introduce_through(peer, PublicKey(key), socket, witness)
+                if let Err(error) = channel.introduce_through(peer, PublicKey(key), socket, witness)
                 {
                     // A peer with a key that nobody may use, or that is gone already: its loss.
                     say(&format!("{who} is left out: {error}"));

@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::run::say;
 use super::{Function, Layer};
 use crate::channel::datagram::Buffer;
 use crate::channel::relay::{End, Passed, Relay};
@@ -209,6 +210,10 @@ impl Link {
                         break;
                     }
                     Passed::Over => return false,
+                    Passed::Broken(error) => {
+                        say(&format!("a link of channel number {} ends: {error}", self.channel));
+                        return false;
+                    }
                 }
             }
         }

@@ -202,6 +202,11 @@ impl Reconciler {
         let (sender, receiver) = match entry.side {
             Side::Sender => (entry.reporter, entry.peer),
             Side::Receiver => (entry.peer, entry.reporter),
+            Side::None
+                if refuses(entry) && self.ways.of(entry.facility, entry.edge) == Way::Witnessed =>
+            {
+                (entry.peer, entry.reporter)
+            }
             Side::Witness => {
                 if self.ways.of(entry.facility, entry.edge) == Way::Witnessed {
                     match self.seen.stream(&self.streams, record) {
@@ -223,7 +228,8 @@ impl Reconciler {
 
     fn half(&mut self, stream: Stream, record: &Record, each: &mut impl FnMut(Disagreement)) {
         let number = record.entry.sequence;
-        let half = Half::of(record);
+        let refused = refuses(&record.entry);
+        let half = if refused { Half::refusal(record) } else { Half::of(record) };
         // A life of that number began again, and its report overtook the supervisor's.
         if self.anew && self.streams.get(&stream).is_some_and(|it| it.is_older(number, &half)) {
             self.over(|it| *it == stream, each);
@@ -252,7 +258,11 @@ impl Reconciler {
             },
         };
         let before = state.waiting.len();
-        state.take(stream, number, half, &mut self.counts, each);
+        if refused {
+            state.refuse(stream, number, half, &mut self.counts, each);
+        } else {
+            state.take(stream, number, half, &mut self.counts, each);
+        }
         if state.way == Way::Witnessed
             && let Some(half) = self.seen.unpark(&stream, number, state.waiting.get(&number), false)
         {
@@ -319,6 +329,13 @@ impl Reconciler {
         seen.judge((u64::MAX, 0), &mut Teller { losses, counts, each, witness, lonely });
         self.counts
     }
+}
+
+/// Whether a receiver says that a record breaks a rule, and that it ends the link.
+fn refuses(entry: &Entry) -> bool {
+    entry.side == Side::None
+        && entry.verdict == Verdict::Refused
+        && entry.facility == Facility::Channel
 }
 
 /// Whether the broker gave up a full queue's oldest message.

@@ -38,7 +38,8 @@ impl Says {
     /// A few bits by which two differing ones are told apart.
     fn brief(&self) -> u64 {
         let hash = u64::from_le_bytes(self.hash[..8].try_into().unwrap_or_default());
-        let rest = u64::from(self.method.unwrap_or(0)) << 16 ^ self.length << 32 ^ self.length >> 32;
+        let rest =
+            u64::from(self.method.unwrap_or(0)) << 16 ^ self.length << 32 ^ self.length >> 32;
         hash ^ rest ^ u64::from(self.descriptors) << 8 ^ u64::from(self.form as u8)
     }
 }
@@ -58,6 +59,8 @@ pub(super) struct Half {
     other: u64,
     /// Whether the receiver refused it.
     refused: bool,
+    /// All that is known so far is that the receiver refused it.
+    blank: bool,
     /// The first one's record.
     pub(super) record: u64,
     /// When that came.
@@ -79,10 +82,21 @@ impl Half {
             differ: 0,
             other: 0,
             refused: sides == RECEIVER && entry.verdict == Verdict::Refused,
+            blank: false,
             record: record.index,
             since: record.at.monotonic,
             says: Says::of(entry),
         }
+    }
+
+    /// The receiver's report that it refuses a record, which it may not have been able to read.
+    pub(super) fn refusal(record: &Record) -> Self {
+        Self { sides: RECEIVER, refused: true, blank: true, ..Self::of(record) }
+    }
+
+    /// Whether this and another end's report don't contradict each other.
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        self.blank || other.blank || self.says.agrees(&other.says)
     }
 
     /// Whether the sender alone reported it, too long ago.
@@ -98,7 +112,9 @@ impl Half {
     /// Takes the report of another end in.
     fn join(&mut self, more: &Self) {
         // Who refuses a message may not have understood what it is.
-        let alike = if self.refused || more.refused {
+        let alike = if self.blank || more.blank {
+            true
+        } else if self.refused || more.refused {
             (self.says.hash, self.says.length) == (more.says.hash, more.says.length)
         } else {
             self.says.agrees(&more.says)
@@ -112,9 +128,10 @@ impl Half {
                 self.differ |= 1 << 7;
             }
             self.differ |= more.sides;
-        } else if more.sides == SENDER && self.refused {
+        } else if self.blank || more.sides == SENDER && self.refused && !more.blank {
             self.says = more.says;
         }
+        self.blank &= more.blank;
         if alike {
             self.says.method = self.says.method.or(more.says.method);
         }
@@ -240,6 +257,26 @@ impl State {
         self.settle(number);
     }
 
+    /// The receiver refuses a record, and ends the link: what was sent behind it doesn't arrive.
+    /// It may have reported the record itself before.
+    pub(super) fn refuse(
+        &mut self,
+        stream: Stream,
+        number: u64,
+        half: Half,
+        counts: &mut Counts,
+        each: &mut impl FnMut(Disagreement),
+    ) {
+        self.ended.get_or_insert(half.since);
+        let told = self.waiting.get(&number).is_some_and(|half| half.sides & RECEIVER != 0);
+        if !told && !self.is_done(number) {
+            // What number it has, its sender may have made up.
+            let high = self.high;
+            self.take(stream, number, half, counts, each);
+            self.high = high;
+        }
+    }
+
     /// Judges all that is left of a stream that is over.
     pub(super) fn judge_all<F: FnMut(Disagreement)>(
         &mut self,
@@ -307,7 +344,10 @@ impl State {
             }
             teller.tell(told);
             self.waiting.remove(&number);
-            self.settle(number);
+            // Nothing follows what was refused, whatever number its sender gave it.
+            if half.sides & SENDER != 0 || !half.refused || number < self.high[0] {
+                self.settle(number);
+            }
             settled += 1;
         }
         settled
@@ -335,7 +375,7 @@ impl State {
             return outcome.or(forced.then_some(Outcome::InFlight));
         }
         // One message may have been sent, and its sender killed before it could say so.
-        if !sent && ended && number == self.high[0] {
+        if !sent && ended && number == self.high[0] && !half.refused {
             return Some(Outcome::InFlight);
         }
         if !sent && teller.lost(|who| who == stream.sender) {

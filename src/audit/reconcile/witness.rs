@@ -32,7 +32,10 @@ impl Seen {
 
     /// A stream with a witness begins.
     pub(super) fn known(&mut self, stream: &Stream) {
-        self.peers.entry((stream.edge, stream.sender, stream.link)).or_default().push(stream.receiver);
+        self.peers
+            .entry((stream.edge, stream.sender, stream.link))
+            .or_default()
+            .push(stream.receiver);
     }
 
     /// A stream is over.
@@ -72,7 +75,7 @@ impl Seen {
         let half = Half::of(record);
         let fits = |stream: &Stream| {
             let waiting = streams.get(stream).and_then(|state| state.waiting.get(&entry.sequence));
-            waiting.is_some_and(|other| !other.is_witnessed() && other.says.agrees(&half.says))
+            waiting.is_some_and(|other| !other.is_witnessed() && other.fits(&half))
         };
         receivers.iter().map(stream).find(fits)
     }
@@ -102,7 +105,7 @@ impl Seen {
         let found = self
             .parked
             .range(place(0)..=place(u64::MAX))
-            .find(|(_, (half, _))| any || half.says.agrees(&waiting.says))
+            .find(|(_, (half, _))| any || half.fits(waiting))
             .map(|(place, _)| *place)?;
         self.parked.remove(&found).map(|(half, _)| half)
     }

@@ -95,9 +95,16 @@ impl LinkTap {
     }
 
     /// Reports that a record breaks a rule: beside the report that it came, for a record may break
-    /// a rule after a part of it was accepted.
-    pub(super) fn refuse(&self, head: &Head, fault: &PeerFault) {
-        let facts = self.facts(Side::None, head, 0, false);
+    /// a rule after a part of it was accepted. What has no head is the one that was `due`.
+    pub(super) fn refuse(&self, head: Option<&Head>, due: u64, fault: &PeerFault) {
+        let facts = match head {
+            Some(head) => self.facts(Side::None, head, 0, false),
+            None => Facts {
+                sequence: self.first.wrapping_add(due),
+                peer: self.peer,
+                ..self.tap.facts(Side::None)
+            },
+        };
         let facts = Facts { verdict: Verdict::Refused, value: fault.code(), ..facts };
         self.tap.report(&facts, &[], fault.to_string().as_bytes());
     }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
-use crate::ident::{Name, PolicyId};
 use super::relay;
+use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::NAME;
 use crate::layer::auditor::orders::Orders;
 use crate::policy::plan::{Audit, Plan};
@@ -104,8 +104,13 @@ impl Begun {
         let path = directory.display().to_string();
         let witness = relay::layer(plan)?;
         let names = [&name].into_iter().chain(witness.as_ref().map(|layer| &layer.name));
-        let orders =
-            Orders { directory: path, run, policy, plan: plan.clone(), own: names.cloned().collect() };
+        let orders = Orders {
+            directory: path,
+            run,
+            policy,
+            plan: plan.clone(),
+            own: names.cloned().collect(),
+        };
         let own_layers = orders.own.len();
         let settings = orders.encode()?;
         let layer = plan.layers.len();

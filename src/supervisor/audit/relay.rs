@@ -91,7 +91,8 @@ impl Supervisor<'_> {
             && self.places[place].seat.instance.generation >= MAX_WITNESS
             && matches!(self.places[place].life, Life::Waiting(_));
         if spent {
-            self.log.say("the witness has ended as often as can be told in the log: the daemon stops");
+            self.log
+                .say("the witness has ended as often as can be told in the log: the daemon stops");
             self.stop(Outcome::GaveUp);
         }
         spent
