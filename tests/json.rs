@@ -31,9 +31,8 @@ fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
         Value::Object(table) if !whole => {
             for (key, value) in table {
                 let key = match last {
-                    "layers" => "NAME",
+                    "layers" | "outcomes" => "NAME",
                     "may" => "SUBJECT",
-                    "outcomes" => "NAME",
                     _ => key,
                 };
                 let dot = if path.is_empty() { "" } else { "." };

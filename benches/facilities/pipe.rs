@@ -15,17 +15,28 @@ use cofferdam::policy::plan::{Audit, PipePlan};
 use cofferdam::seal::{Chance, Identity, PublicKey, SealError};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::cipher;
+
 const ROUNDS: usize = 5;
+/// Bytes in a sealed frame at most.
+const FRAME: usize = 16 << 10;
 
 pub(crate) fn bench() {
-    println!("pipe, ns a chunk     {:>12} {:>16} {:>16}", "bare", "raw", "sealed");
+    println!("pipe, ns a chunk: ratio to bare, and to bare and what one side's cipher takes");
+    println!("{:>33} {:>16} {:>22} {:>9}", "bare", "raw", "sealed", "cipher");
     for (size, count) in [(64, 400_000), (1 << 10, 200_000), (16 << 10, 20_000), (64 << 10, 8_000)]
     {
         let nanos = |mode: &str| median(mode, size, count).as_secs_f64() * 1e9 / count as f64;
         let bare = nanos("bare");
         let shown = |time: f64| format!("{time:.0} ({:.2})", time / bare);
-        let (raw, sealed) = (shown(nanos("raw")), shown(nanos("sealed")));
-        println!("{size:>9} B          {bare:>12.0} {raw:>16} {sealed:>16}");
+        let raw = shown(nanos("raw"));
+        let sealed = nanos("sealed");
+        // Both sides work at once.
+        let (seal, open) = cipher::nanos(size, FRAME);
+        let cipher = seal.max(open);
+        let without = sealed / (bare + cipher);
+        let sealed = format!("{} ({without:.2})", shown(sealed));
+        println!("{size:>9} B          {bare:>12.0} {raw:>16} {sealed:>22} {cipher:>9.0}");
     }
 }
 

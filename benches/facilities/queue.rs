@@ -21,6 +21,8 @@ use cofferdam::sys::secret_page::SecretPage;
 use cofferdam::wire::queue::SEALING;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::cipher;
+
 const ROUNDS: usize = 7;
 const DEPTH: u32 = 10;
 const MAX: u32 = 1 << 10;
@@ -32,10 +34,10 @@ pub(crate) fn run() {
     if let Ok(peer) = std::env::var(PEER) {
         return serve(&peer);
     }
-    let cipher = if cfg!(feature = "ring") { "ring" } else { "chacha20poly1305" };
-    println!("queue, sealed with {cipher}: µs a message, ratio to bare\n");
+    let maker = if cfg!(feature = "ring") { "ring" } else { "chacha20poly1305" };
+    println!("queue, sealed with {maker}: µs a message, ratio to bare, and to bare and cipher\n");
     for (pattern, count) in [("round trip", 3_000), ("one way", 30_000)] {
-        println!("{pattern:<22} {:>12} {:>16} {:>16}", "bare", "blocking", "tokio");
+        println!("{pattern:<22} {:>12} {:>20} {:>20} {:>8}", "bare", "blocking", "tokio", "cipher");
         for place in ["same", "auto"] {
             for size in [64, 1 << 10] {
                 let micros = |who| {
@@ -43,9 +45,19 @@ pub(crate) fn run() {
                         / count as f64
                 };
                 let bare = micros("bare");
-                let ratio = |time: f64| format!("{time:.2} ({:.2})", time / bare);
+                let (seal, open) = cipher::nanos(size, MAX as usize);
+                let cipher = match (pattern, place) {
+                    ("round trip", _) => 2.0 * (seal + open),
+                    (_, "same") => seal + open,
+                    // Both sides work at once.
+                    _ => seal.max(open),
+                } / 1e3;
+                let ratio = |time: f64| {
+                    format!("{time:.2} ({:.2}) ({:.2})", time / bare, time / (bare + cipher))
+                };
                 let (blocking, tokio) = (ratio(micros("blocking")), ratio(micros("tokio")));
-                println!("{place}, {size:>5} B           {bare:>12.2} {blocking:>16} {tokio:>16}");
+                let shown = format!("{bare:>12.2} {blocking:>20} {tokio:>20} {cipher:>8.2}");
+                println!("{place}, {size:>5} B           {shown}");
             }
         }
         println!();

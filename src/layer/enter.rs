@@ -100,8 +100,6 @@ fn finish(result: &LayerResult) -> ExitCode {
 }
 
 fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (Inbox, String)> {
-    #[cfg(target_env = "gnu")]
-    crate::sys::process::bound_heaps();
     // Before the filter is there: it allows no more memory of this kind.
     let pages = slice.share.queues.iter().map(|_| SecretPage::new().map(|(page, _)| page));
     let pages = match pages.collect::<io::Result<Vec<_>>>() {
@@ -119,7 +117,11 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
                 Kind::Locked => Got::Fallback,
                 Kind::Plain => Got::Missing(0),
             };
-            let load = || slice.filter.load();
+            let load = || {
+                #[cfg(target_env = "gnu")]
+                crate::sys::process::settle_malloc();
+                slice.filter.load()
+            };
             confine(&slice.order, inbox.as_fd(), hidden, load)
                 .map(|(confined, receipt)| (identity, confined, receipt))
                 .map_err(|error| error.to_string())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::policy::plan::LogFull;
-use crate::ring::{self, Producer};
+use crate::ring::{self, AT_PRODUCER_SLEEPS, Producer};
 use crate::sys::mapping::Mapping;
 use crate::wire::report::{Facts, HASH, HEAD, Head, WHOLE, What};
 
@@ -141,8 +141,10 @@ impl Reporter {
             if state.broken || self.on_full == LogFull::Count {
                 return false;
             }
-            if state.producer.sleep(&self.memory, NAP).is_err() {
-                state.broken = true;
+            match state.producer.settle(&self.memory) {
+                Ok(true) => self.memory.wait(AT_PRODUCER_SLEEPS, 1, NAP),
+                Ok(false) => {}
+                Err(_) => state.broken = true,
             }
         }
     }

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::atomic::{Ordering, fence};
-use std::time::Duration;
 
 use crate::sys::mapping::Mapping;
 
@@ -32,8 +31,6 @@ pub trait Cells {
     fn copy_out(&self, offset: usize, into: &mut [u8]);
     /// Copies bytes in.
     fn copy_in(&self, offset: usize, from: &[u8]);
-    /// Sleeps while the low half of a word is `expected`, for a while at most.
-    fn wait(&self, at: usize, expected: u32, time: Duration);
     /// Wakes all who sleep on a word.
     fn wake(&self, at: usize);
     /// Waits until the disk has these bytes.
@@ -70,9 +67,6 @@ impl Cells for Mapping {
     #[inline]
     fn copy_in(&self, offset: usize, from: &[u8]) {
         self.copy_in(offset, from);
-    }
-    fn wait(&self, at: usize, expected: u32, time: Duration) {
-        self.wait(at, expected, time);
     }
     fn wake(&self, at: usize) {
         self.wake(at);

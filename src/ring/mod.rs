@@ -11,8 +11,6 @@
 //! telling and looking on both sides), so no wake-up is lost, and while nobody sleeps, nobody makes
 //! a system call.
 
-use std::time::Duration;
-
 pub mod cells;
 
 pub use self::cells::Cells;
@@ -30,8 +28,9 @@ pub const AT_CONSUMER: usize = 16;
 // Each on a cache line of its own.
 const AT_WRITTEN: usize = 64;
 const AT_READ: usize = 128;
-const AT_PRODUCER_SLEEPS: usize = 192;
-/// Where the consumer says that it sleeps: the word on which the producer wakes it.
+/// Where the producer says that it sleeps.
+pub const AT_PRODUCER_SLEEPS: usize = 192;
+/// Where the consumer says that it sleeps.
 pub const AT_CONSUMER_SLEEPS: usize = 256;
 const HEAD: usize = 320;
 
@@ -166,18 +165,20 @@ impl Producer {
         }
     }
 
-    /// Sleeps for a while at most, unless the consumer has read meanwhile.
-    pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
+    /// Says that it is about to sleep while the word at [`AT_PRODUCER_SLEEPS`] is 1, and looks once
+    /// more: false if the consumer has read meanwhile, and then that is taken back.
+    pub fn settle(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
         cells.store(AT_PRODUCER_SLEEPS, 1);
         cells.barrier();
         let before = self.read;
-        self.look(cells)?;
-        if self.read == before {
+        let looked = self.look(cells);
+        let sleeps = looked.is_ok() && self.read == before;
+        if sleeps {
             reached("region.send.sleeping");
-            cells.wait(AT_PRODUCER_SLEEPS, 1, time);
+        } else {
+            cells.store(AT_PRODUCER_SLEEPS, 0);
         }
-        cells.store(AT_PRODUCER_SLEEPS, 0);
-        Ok(())
+        looked.map(|()| sleeps)
     }
 
     fn free(&self) -> u64 {
@@ -256,6 +257,21 @@ impl Consumer {
         Ok(true)
     }
 
+    /// Says that it is about to sleep while the word at [`AT_CONSUMER_SLEEPS`] is 1, and looks once
+    /// more: false if the producer has written meanwhile, and then that is taken back.
+    pub fn settle(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
+        cells.store(AT_CONSUMER_SLEEPS, 1);
+        cells.barrier();
+        let looked = self.look(cells);
+        let sleeps = looked.is_ok() && self.written == self.read.position;
+        if sleeps {
+            reached("region.receive.sleeping");
+        } else {
+            cells.store(AT_CONSUMER_SLEEPS, 0);
+        }
+        looked.map(|()| sleeps)
+    }
+
     /// Gives the room of all that was taken back to the producer.
     #[inline]
     pub fn release(&mut self, cells: &impl Cells) {
@@ -278,26 +294,6 @@ impl Consumer {
         self.read = Place::at(self.written, self.room);
         self.release(cells);
         Ok(())
-    }
-
-    /// Sleeps for a while at most, unless the producer has written meanwhile.
-    pub fn sleep(&mut self, cells: &impl Cells, time: Duration) -> Result<(), Fault> {
-        if !self.arm(cells)? {
-            reached("region.receive.sleeping");
-            cells.wait(AT_CONSUMER_SLEEPS, 1, time);
-        }
-        self.disarm(cells);
-        Ok(())
-    }
-
-    /// Has the producer wake this end, from now on until it has once. True: there is something to
-    /// receive already. Whoever waits for several rings sleeps on all of their words then, while
-    /// they are 1.
-    pub fn arm(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
-        cells.store(AT_CONSUMER_SLEEPS, 1);
-        cells.barrier();
-        self.look(cells)?;
-        Ok(self.written != self.read.position)
     }
 
     /// Spares the producer the call that would wake this end.

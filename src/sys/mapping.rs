@@ -24,15 +24,6 @@ pub struct Mapping {
     guard: Option<Guard>,
 }
 
-/// One word of `futex_waitv(2)` (`struct futex_waitv` in linux/futex.h).
-#[repr(C)]
-struct Waiter {
-    value: u64,
-    address: u64,
-    flags: u32,
-    reserved: u32,
-}
-
 // SAFETY: the mapping belongs to the process, not to a thread, and every access to it is atomic.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
@@ -187,44 +178,6 @@ impl Mapping {
         }
     }
 
-    /// Sleeps while the low halves of all these words are `expected`, until one of them is woken or
-    /// for as long as `time`. May return early, and does at once where the kernel can't
-    /// (`futex_waitv(2)`, Linux 5.16; at most 128 words, those behind are not waited for).
-    pub fn wait_any(words: &[(&Self, usize)], expected: u32, time: Duration) {
-        const MOST: usize = 128;
-        // FUTEX2_SIZE_U32, and shared between processes for want of FUTEX2_PRIVATE.
-        const SIZE_U32: u32 = 2;
-        let waiters: Vec<Waiter> = words
-            .iter()
-            .take(MOST)
-            .map(|(mapping, at)| Waiter {
-                value: expected.into(),
-                address: mapping.low_half(*at) as u64,
-                flags: SIZE_U32,
-                reserved: 0,
-            })
-            .collect();
-        let until = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let nanoseconds = until.tv_nsec + i64::from(time.subsec_nanos());
-        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2);
-        let until = libc::timespec {
-            tv_sec: until.tv_sec.saturating_add(seconds) + nanoseconds / 1_000_000_000,
-            tv_nsec: nanoseconds % 1_000_000_000,
-        };
-        // SAFETY: the array and the time are on our side and live for the call; each address is a
-        // word within a mapping that `words` borrows, and is only read by the kernel.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex_waitv,
-                waiters.as_ptr(),
-                waiters.len(),
-                0,
-                &raw const until,
-                libc::CLOCK_MONOTONIC,
-            );
-        }
-    }
-
     /// Wakes all who sleep on the word, in whatever process.
     pub fn wake(&self, at: usize) {
         // SAFETY: the address is within the mapping and aligned; FUTEX_WAKE takes only a count
@@ -270,7 +223,7 @@ impl Mapping {
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at / WORD)) }
     }
 
-    fn low_half(&self, at: usize) -> *const u32 {
+    pub(super) fn low_half(&self, at: usize) -> *const u32 {
         let word = std::ptr::from_ref(self.word(at)).cast::<u32>();
         if cfg!(target_endian = "big") { word.wrapping_add(1) } else { word }
     }

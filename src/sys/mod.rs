@@ -16,6 +16,7 @@
 //! | [`inherit`] | descriptors that the process was started with |
 //! | [`mapping`] | memory that other processes map as well |
 //! | `fault` | what becomes of an access to a mapped file that was cut |
+//! | [`futex`] | sleeping on several words at once |
 //! | [`probe`] | what only `cofferdam doctor` asks |
 //! | [`process`] | what a process asks for itself: `PR_SET_MDWE`, keyring, personality, `close_range` |
 //!
@@ -24,6 +25,7 @@
 
 mod clone;
 mod fault;
+pub mod futex;
 pub mod inherit;
 pub mod mapping;
 pub mod memory;

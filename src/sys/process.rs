@@ -34,14 +34,25 @@ pub fn reset_personality() -> io::Result<()> {
     check(unsafe { libc::personality(0) }.into())
 }
 
-/// Bounds the heaps that glibc makes for threads (mallopt(3)). Unbounded, it opens a file of `/sys`
-/// when the ninth thread allocates, to learn how many processors there are, and a filter kills it.
+/// Settles what glibc's malloc would ask of the system later, when several threads use it and a
+/// filter kills whoever opens a file: how many processors there are, when the ninth thread
+/// allocates (`/sys/devices/system/cpu/online`), and how memory is committed, when a thread other
+/// than the first gives much back (`/proc/sys/vm/overcommit_memory`).
+///
+/// Makes a thread for a moment; where none can be made, the layer has no use for this.
 #[cfg(target_env = "gnu")]
-pub fn bound_heaps() {
-    /// As many as it makes before it asks.
+pub fn settle_malloc() {
+    /// As many heaps as glibc makes before it asks.
     const HEAPS: libc::c_int = 8;
+    /// Together more than twice the 128 KiB from which on memory is given back, each too small for
+    /// a mapping of its own.
+    const BLOCKS: [usize; 8] = [64 << 10; 8];
     // SAFETY: takes two numbers; glibc locks its own state.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+    let give_back = || drop(std::hint::black_box(BLOCKS.map(Vec::<u8>::with_capacity)));
+    if let Ok(thread) = std::thread::Builder::new().spawn(give_back) {
+        let _ = thread.join();
+    }
 }
 
 /// Closes the descriptors `first..=last`; those of them that aren't open don't matter.

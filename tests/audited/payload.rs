@@ -15,8 +15,7 @@ pub(crate) const TESTS: &[Test] = &[("payload::only_the_auditors_key_opens_it", 
 
 fn sealed() {
     let private = [42; 32];
-    let key: String =
-        capture::public_of(&private).0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = cofferdam::ident::hex(&capture::public_of(&private).0);
     let audit = format!("payload-key = \"{key}\"");
     let mut daemon =
         Daemon::start("-", &policy("talker", "listener", &audit, "audit = \"payload\""));

@@ -28,7 +28,7 @@ mod region;
 mod semaphore;
 mod signal;
 mod socket;
-mod stop;
+mod threads;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -69,7 +69,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (semaphore::TESTS, semaphore::LAYERS),
     (signal::TESTS, signal::LAYERS),
     (socket::TESTS, socket::LAYERS),
-    (stop::TESTS, stop::LAYERS),
+    (threads::TESTS, threads::LAYERS),
 ];
 
 fn main() -> ExitCode {

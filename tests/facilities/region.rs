@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("region::no_torn_object_is_accepted_from_a_hostile_writer", hostile),
     ("region::wrong_use_is_a_typed_error", wrong_use),
     ("region::a_sleeping_reader_is_woken", woken),
+    ("region::a_task_sleeps_until_it_is_woken", sleeping_task),
     ("region::who_waits_hears_that_it_should_stop", waits_and_stops),
 ];
 
@@ -537,6 +538,55 @@ fn woken() {
 }
 
 /// Waits for an object that never comes.
+/// How often this thread has gone to sleep so far.
+fn sleeps() -> i64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_THREAD);
+    usage.unwrap().voluntary_context_switches()
+}
+
+fn sleeping_task() {
+    let (writer, reader, _) = pair(4096);
+    let (ring, _, _) = pair(4096);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut subscriber = reader.subscriber::<[u8]>();
+    let mut consumer = ring.ring_consumer().unwrap();
+    let (mut message, mut waited) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut publisher = writer.publisher::<[u8]>().unwrap();
+            let mut producer = ring.ring_producer().unwrap();
+            for number in 0..3_u8 {
+                std::thread::sleep(Duration::from_millis(700));
+                publisher.publish(&[number]).unwrap();
+                std::thread::sleep(Duration::from_millis(700));
+                assert!(producer.try_send(&[number]).unwrap());
+            }
+        });
+        runtime.block_on(async {
+            for number in 0..3_u8 {
+                let before = sleeps();
+                assert_eq!(subscriber.changed().await.value, [number]);
+                consumer.recv(&mut message).await.unwrap();
+                assert_eq!(message, [number]);
+                waited.push(sleeps() - before);
+            }
+        });
+    });
+    // One that looked every 16 ms would have slept 87 times.
+    assert!(waited.iter().all(|times| (2..20).contains(times)), "{waited:?}");
+    // Nobody waits any more: the ring's word says so, and a dropped future has taken it back.
+    let mut producer = ring.ring_producer().unwrap();
+    runtime.block_on(async {
+        for _ in 0..3 {
+            let short =
+                tokio::time::timeout(Duration::from_millis(20), consumer.recv(&mut message));
+            assert!(short.await.is_err());
+        }
+    });
+    assert!(producer.try_send(b"late").unwrap());
+    assert!(consumer.try_recv(&mut message).unwrap());
+}
+
 fn waiter(layer: Layer) -> Outcome {
     let mut subscriber = layer.region("scratch").map_err(text)?.subscriber::<[u8]>();
     say("waits");
@@ -551,6 +601,8 @@ fn waits_and_stops() {
                   [region.scratch]\nsize = \"4KiB\"\ngrant = { a = \"rw\" }\n";
     let mut daemon = Daemon::start("-", policy);
     daemon.line("waits");
+    // Long enough to be idle.
+    std::thread::sleep(Duration::from_millis(200));
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("a/0.g1 ended with exit code 0"), 1, "{daemon}");
 }

@@ -34,22 +34,23 @@ impl Facility {
     /// The policy with its head, the layers that it says nothing of, the gate, restarts, and the
     /// names of this program's functions.
     pub(crate) fn whole_policy(&self, directory: &Path) -> String {
-        let mut text = String::from("cofferdam = 1\nname = \"matrix\"\n");
+        let of_its_own = |layer: &str| self.policy.contains(&format!("[layer.{layer}]\n"));
+        let mut parts = vec!["cofferdam = 1\nname = \"matrix\"\n".to_owned()];
         let mut readers = Vec::new();
         for (layer, runs) in self.layers {
-            if !self.policy.contains(&format!("[layer.{layer}]\n")) {
-                text.push_str(&format!("[layer.{layer}]\nRUN {layer}\"\nsyscalls = [\"@core\"]\n"));
+            if !of_its_own(layer) {
+                parts.push(format!("[layer.{layer}]\nRUN {layer}\"\nsyscalls = [\"@core\"]\n"));
             }
             if !matches!(runs, Runs::Exec) {
                 readers.push(format!("{layer} = [\"read\"]"));
             }
         }
-        text.push_str(self.policy);
-        text.push_str("\n[file.gate]\npath = \"DIR/gate\"\n");
-        text.push_str(&format!("grant = {{ {} }}\n", readers.join(", ")));
+        parts.push(self.policy.to_owned());
+        let readers = readers.join(", ");
+        parts.push(format!("\n[file.gate]\npath = \"DIR/gate\"\ngrant = {{ {readers} }}\n"));
         let run = format!("restart = {{ on = \"always\", max = 1000 }}\nrun = \"{}-", self.name);
-        text.replace("RUN ", &run)
-            .replace("DIR", directory.to_str().unwrap_or_default())
+        let text = parts.concat().replace("RUN ", &run);
+        text.replace("DIR", directory.to_str().unwrap_or_default())
             .replace("PORT", &port().to_string())
     }
 }

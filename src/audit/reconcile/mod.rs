@@ -11,6 +11,7 @@
 //! Whom to believe, where two ends differ, can't be told from their reports: a
 //! [`Disagreement`] names both. Two ends that lie together are noticed only by a witness.
 
+mod half;
 mod outcome;
 mod queue;
 mod stream;
@@ -20,15 +21,17 @@ mod witness;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
+use self::half::Half;
 pub use self::outcome::{Counts, Disagreement, Outcome};
 use self::outcome::{Teller, tell};
 use self::queue::Queues;
-use self::stream::{Half, State};
+use self::stream::State;
 use self::ways::{Way, Ways};
 use self::witness::Seen;
 use super::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
 use super::query::{Effort, Filter, query};
 use super::store::{Store, StoreError};
+use super::tables::Tables;
 use crate::wire::report::link_of;
 
 /// How much is remembered, and for how long an end may be late.
@@ -81,8 +84,8 @@ pub struct Reconciler {
     /// Links through witnesses of up to this generation are over.
     links_over: u64,
     counts: Counts,
-    /// Whether there was a start since some of the streams began.
-    anew: bool,
+    /// Which run of the daemon the records are of.
+    run: Option<u64>,
     /// Records before this one may have their other half before the first that is kept.
     lonely: u64,
     /// Until when that goes on, of the monotonic clock, from the first record's moment on.
@@ -102,10 +105,15 @@ impl Reconciler {
             seen: Seen::default(),
             links_over: 0,
             counts: Counts::default(),
-            anew: false,
+            run: None,
             lonely: 0,
             lonely_until: None,
         }
+    }
+
+    /// What the numbers in all records from here on mean, where no policy record says it.
+    pub fn learn(&mut self, tables: &Tables) {
+        self.ways = Ways::of(tables);
     }
 
     /// Records before the first one that will come were dropped, and that one is of the moment
@@ -138,14 +146,18 @@ impl Reconciler {
                 let lost = self.losses.entry(entry.reporter).or_default();
                 *lost = lost.saturating_add(entry.length);
             }
-            Kind::Policy => self.ways.learn(record),
-            Kind::Broker if made_room(entry) => self.queues.made_room(entry.edge),
-            // The supervisor begins again, or the auditor alone: the next lives tell which.
-            Kind::Start => {
-                self.streams.values_mut().for_each(|state| state.before_start = true);
-                self.anew = !self.streams.is_empty();
+            Kind::Policy => {
+                if let Some(tables) = Tables::parse(&entry.detail) {
+                    self.learn(&tables);
+                }
             }
-            Kind::Spawn => self.born(entry.peer, each),
+            Kind::Broker if made_room(entry) => self.queues.made_room(entry.edge),
+            Kind::Progress if entry.reporter == Who::AUDITOR => {
+                if self.run.is_some_and(|run| run != entry.length) {
+                    self.another_run(each);
+                }
+                self.run = Some(entry.length);
+            }
             _ => {}
         }
     }
@@ -165,31 +177,21 @@ impl Reconciler {
         self.seen.ended(who);
     }
 
-    /// A life of that number begins: if one did before the last start, it was the one of a daemon
-    /// that ended without a word.
-    fn born(&mut self, who: Who, each: &mut impl FnMut(Disagreement)) {
-        if self.ways.witness == Some(who.layer) {
-            self.links_over = who.generation.saturating_sub(1);
-        }
-        if self.anew {
-            self.over(|stream| stream.sender == who || stream.receiver == who, each);
-        }
-    }
-
-    /// Judges the streams that were there before the last start, as over.
-    fn over(&mut self, which: impl Fn(&Stream) -> bool, each: &mut impl FnMut(Disagreement)) {
-        let Self { ways, streams, waiting, losses, counts, queues, seen, lonely, .. } = self;
+    /// The daemon began again, perhaps after it ended without a word: all lives are others, though
+    /// they have the same numbers.
+    fn another_run(&mut self, each: &mut impl FnMut(Disagreement)) {
+        let Self { ways, streams, losses, counts, queues, seen, lonely, .. } = self;
         let (witness, lonely) = (ways.witness, *lonely);
-        streams.retain(|stream, state| {
-            if !which(stream) || !state.before_start {
-                return true;
-            }
+        let mut teller = Teller { losses, counts, each, witness, lonely };
+        for (stream, mut state) in streams.drain() {
             state.ended.get_or_insert(0);
-            let mut teller = Teller { losses, counts, each, witness, lonely };
-            *waiting -= state.judge_all(*stream, (queues, seen), &mut teller);
-            seen.forget(stream);
-            false
-        });
+            state.judge_all(stream, (queues, seen), &mut teller);
+        }
+        seen.over(&mut teller);
+        losses.clear();
+        self.queues = Queues::default();
+        self.waiting = 0;
+        self.links_over = 0;
     }
 
     fn report(&mut self, record: &Record, each: &mut impl FnMut(Disagreement)) {
@@ -203,12 +205,13 @@ impl Reconciler {
             Side::Sender => (entry.reporter, entry.peer),
             Side::Receiver => (entry.peer, entry.reporter),
             Side::None
-                if refuses(entry) && self.ways.of(entry.facility, entry.edge) == Way::Witnessed =>
+                if refuses(entry)
+                    && self.ways.way(entry.facility, entry.edge) == Way::Witnessed =>
             {
                 (entry.peer, entry.reporter)
             }
             Side::Witness => {
-                if self.ways.of(entry.facility, entry.edge) == Way::Witnessed {
+                if self.ways.way(entry.facility, entry.edge) == Way::Witnessed {
                     match self.seen.stream(&self.streams, record) {
                         Some(stream) => self.half(stream, record, each),
                         None => self.seen.park(record, self.bounds.pending),
@@ -220,7 +223,7 @@ impl Reconciler {
         };
         let receiver = if entry.facility == Facility::Queue { Who::NOBODY } else { receiver };
         let (facility, edge) = (entry.facility, entry.edge);
-        let witnessed = self.ways.of(facility, edge) == Way::Witnessed;
+        let witnessed = self.ways.way(facility, edge) == Way::Witnessed;
         let link = if witnessed { link_of(entry.sequence) } else { 0 };
         let stream = Stream { facility, edge, sender, receiver, link };
         self.half(stream, record, each);
@@ -230,14 +233,10 @@ impl Reconciler {
         let number = record.entry.sequence;
         let refused = refuses(&record.entry);
         let half = if refused { Half::refusal(record) } else { Half::of(record) };
-        // A life of that number began again, and its report overtook the supervisor's.
-        if self.anew && self.streams.get(&stream).is_some_and(|it| it.is_older(number, &half)) {
-            self.over(|it| *it == stream, each);
-        }
         let full = self.streams.len() >= self.bounds.streams;
         let state = match self.streams.entry(stream) {
             Slot::Occupied(slot) => slot.into_mut(),
-            Slot::Vacant(slot) => match self.ways.of(stream.facility, stream.edge) {
+            Slot::Vacant(slot) => match self.ways.way(stream.facility, stream.edge) {
                 Way::OneSided => return,
                 _ if full => {
                     let index = Some(record.index);
@@ -296,9 +295,7 @@ impl Reconciler {
             self;
         let (witness, lonely) = (ways.witness, *lonely);
         queues.count(ways, streams, (now, bounds.grace));
-        self.anew = false;
         streams.retain(|stream, state| {
-            self.anew |= state.before_start;
             let mut teller = Teller { losses, counts, each, witness, lonely };
             let late = (now, bounds.grace);
             *waiting -= state.judge(*stream, late, usize::MAX, (queues, seen), &mut teller);

@@ -3,161 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::Stream;
+use super::half::{Half, RECEIVER, SENDER, WITNESS};
 use super::outcome::{Counts, Disagreement, Outcome, Teller, tell};
 use super::queue::Queues;
 use super::ways::Way;
 use super::witness::Seen;
-use crate::audit::entry::{Entry, Form, Record, Side, Verdict};
-use crate::audit::hash::Hash;
-
-/// What the ends must agree on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Says {
-    hash: Hash,
-    /// `None`: who reports can't know.
-    method: Option<u32>,
-    length: u64,
-    descriptors: u8,
-    form: Form,
-}
-
-impl Says {
-    fn of(entry: &Entry) -> Self {
-        let Entry { hash, method, length, descriptors, form, .. } = *entry;
-        // Of a batch it is the first message's, which is sealed to the witness.
-        let sealed = entry.side == Side::Witness && form == Form::Batch;
-        Self { hash, method: (!sealed).then_some(method), length, descriptors, form }
-    }
-
-    /// Whether the two agree in all that both can know.
-    pub(super) fn agrees(&self, other: &Self) -> bool {
-        let method = self.method.and(other.method).is_none() || self.method == other.method;
-        method && Self { method: None, ..*self } == Self { method: None, ..*other }
-    }
-
-    /// A few bits by which two differing ones are told apart.
-    fn brief(&self) -> u64 {
-        let hash = u64::from_le_bytes(self.hash[..8].try_into().unwrap_or_default());
-        let rest =
-            u64::from(self.method.unwrap_or(0)) << 16 ^ self.length << 32 ^ self.length >> 32;
-        hash ^ rest ^ u64::from(self.descriptors) << 8 ^ u64::from(self.form as u8)
-    }
-}
-
-const SENDER: u8 = 1;
-const RECEIVER: u8 = 2;
-const WITNESS: u8 = 4;
-
-/// A message that waits for more reports of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Half {
-    /// Which ends reported it, in bits.
-    sides: u8,
-    /// Which of them differ from the first.
-    differ: u8,
-    /// What the first of those says, in brief.
-    other: u64,
-    /// Whether the receiver refused it.
-    refused: bool,
-    /// All that is known so far is that the receiver refused it.
-    blank: bool,
-    /// The first one's record.
-    pub(super) record: u64,
-    /// When that came.
-    pub(super) since: u64,
-    /// What it says.
-    pub(super) says: Says,
-}
-
-impl Half {
-    pub(super) fn of(record: &Record) -> Self {
-        let entry = &record.entry;
-        let sides = match entry.side {
-            Side::Sender => SENDER,
-            Side::Receiver => RECEIVER,
-            _ => WITNESS,
-        };
-        Self {
-            sides,
-            differ: 0,
-            other: 0,
-            refused: sides == RECEIVER && entry.verdict == Verdict::Refused,
-            blank: false,
-            record: record.index,
-            since: record.at.monotonic,
-            says: Says::of(entry),
-        }
-    }
-
-    /// The receiver's report that it refuses a record, which it may not have been able to read.
-    pub(super) fn refusal(record: &Record) -> Self {
-        Self { sides: RECEIVER, refused: true, blank: true, ..Self::of(record) }
-    }
-
-    /// Whether this and another end's report don't contradict each other.
-    pub(super) fn fits(&self, other: &Self) -> bool {
-        self.blank || other.blank || self.says.agrees(&other.says)
-    }
-
-    /// Whether the sender alone reported it, too long ago.
-    pub(super) fn sent_only(&self, now: u64, grace: u64) -> bool {
-        self.sides == SENDER && now.saturating_sub(self.since) > grace
-    }
-
-    /// Whether the witness reported it.
-    pub(super) fn is_witnessed(&self) -> bool {
-        self.sides & WITNESS != 0
-    }
-
-    /// Takes the report of another end in.
-    fn join(&mut self, more: &Self) {
-        // Who refuses a message may not have understood what it is.
-        let alike = if self.blank || more.blank {
-            true
-        } else if self.refused || more.refused {
-            (self.says.hash, self.says.length) == (more.says.hash, more.says.length)
-        } else {
-            self.says.agrees(&more.says)
-        };
-        if !alike {
-            let brief = more.says.brief();
-            if self.differ == 0 {
-                self.other = brief;
-            } else if self.other != brief {
-                // All three say something else: nobody is the odd one.
-                self.differ |= 1 << 7;
-            }
-            self.differ |= more.sides;
-        } else if self.blank || more.sides == SENDER && self.refused && !more.blank {
-            self.says = more.says;
-        }
-        self.blank &= more.blank;
-        if alike {
-            self.says.method = self.says.method.or(more.says.method);
-        }
-        self.sides |= more.sides;
-        self.refused |= more.refused;
-    }
-
-    /// Who says something else than the two others, who agree.
-    fn odd(&self) -> Option<Side> {
-        let odd = match self.differ.count_ones() {
-            1 => self.differ,
-            _ if self.differ & 1 << 7 == 0 => self.sides & !self.differ,
-            _ => 0,
-        };
-        side(odd).filter(|_| self.is_witnessed())
-    }
-}
-
-fn side(bit: u8) -> Option<Side> {
-    match bit {
-        SENDER => Some(Side::Sender),
-        RECEIVER => Some(Side::Receiver),
-        WITNESS => Some(Side::Witness),
-        _ => None,
-    }
-}
+use crate::audit::entry::Side;
 
 /// One direction of an edge between two instances.
 #[derive(Debug)]
@@ -172,8 +23,6 @@ pub(super) struct State {
     high: [u64; 3],
     /// When one of the two ended, or the witness between them, or the receiver ended the link.
     pub(super) ended: Option<u64>,
-    /// Whether it was there when the log's writer began last.
-    pub(super) before_start: bool,
     overdue: bool,
 }
 
@@ -186,16 +35,8 @@ impl State {
             hole_since: None,
             high: [0; 3],
             ended: None,
-            before_start: false,
             overdue: false,
         }
-    }
-
-    /// Whether a report can only be of a later life than the stream's, which a start came after.
-    pub(super) fn is_older(&self, number: u64, half: &Half) -> bool {
-        let waiting = self.waiting.get(&number);
-        let there = waiting.is_some_and(|other| other.sides & half.sides != 0);
-        self.before_start && (there || waiting.is_none() && self.is_done(number))
     }
 
     /// Takes a report in.

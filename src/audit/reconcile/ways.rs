@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::audit::entry::{Facility, Record};
+use crate::audit::entry::Facility;
 use crate::audit::tables::Tables;
 
 /// How the messages of an edge are matched.
@@ -48,30 +48,30 @@ pub(super) struct Ways {
 const WITNESS: &str = "cofferdam-witness";
 
 impl Ways {
-    /// Takes a policy record in.
-    pub(super) fn learn(&mut self, record: &Record) {
-        let Some(tables) = Tables::parse(&record.entry.detail) else { return };
-        *self = Self::default();
+    /// What these tables say.
+    pub(super) fn of(tables: &Tables) -> Self {
+        let mut ways = Self::default();
         let layer =
             |name: &str| u16::try_from(tables.layers.iter().position(|layer| layer == name)?).ok();
-        self.witness = layer(WITNESS);
+        ways.witness = layer(WITNESS);
         for facility in [Facility::Channel, Facility::Pipe, Facility::Queue] {
             for (number, edge) in (0..).zip(tables.edges(facility)) {
                 if edge.one_sided || edge.witness {
                     let way = if edge.one_sided { Way::OneSided } else { Way::Witnessed };
-                    self.special.insert((facility, number), way);
+                    ways.special.insert((facility, number), way);
                 }
                 if facility == Facility::Queue {
                     let receivers = edge.to.iter().filter_map(|name| layer(name)).collect();
                     let queue = Queue { depth: edge.depth, ordered: edge.ordered, receivers };
-                    self.queues.insert(number, queue);
+                    ways.queues.insert(number, queue);
                 }
             }
         }
+        ways
     }
 
     /// How an edge's messages are matched.
-    pub(super) fn of(&self, facility: Facility, edge: u16) -> Way {
+    pub(super) fn way(&self, facility: Facility, edge: u16) -> Way {
         match self.special.get(&(facility, edge)) {
             Some(way) => *way,
             None if facility == Facility::Queue => Way::Queue,

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::half::Half;
 use super::outcome::{Disagreement, Outcome, Teller};
-use super::stream::{Half, State};
+use super::stream::State;
 use super::{Facility, Stream};
 use crate::audit::entry::{Record, Who};
 use crate::wire::report::link_of;
@@ -108,6 +109,13 @@ impl Seen {
             .find(|(_, (half, _))| any || half.fits(waiting))
             .map(|(place, _)| *place)?;
         self.parked.remove(&found).map(|(half, _)| half)
+    }
+
+    /// Everybody ended.
+    pub(super) fn over<F: FnMut(Disagreement)>(&mut self, teller: &mut Teller<'_, F>) {
+        self.parked.values_mut().for_each(|(_, ended)| *ended = true);
+        self.judge((u64::MAX, 0), teller);
+        self.peers.clear();
     }
 
     /// Judges what has been parked too long: no end said anything of it.

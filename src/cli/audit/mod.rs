@@ -14,9 +14,12 @@ mod prove;
 mod query;
 mod reconcile;
 mod redact;
+pub(super) mod report;
 mod stats;
-mod tail;
+pub(super) mod tail;
 pub(super) mod time;
+pub(super) mod traffic;
+mod unused;
 mod verify;
 
 use std::io::Write;
@@ -54,6 +57,10 @@ enum Verb {
     Prove(prove::Args),
     /// Remove a record's payload; the log still verifies
     Redact(redact::Args),
+    /// Write one page of HTML that tells the whole log
+    Report(report::Args),
+    /// List grants of a policy that no record ever used, and print the policy without them
+    Unused(unused::Args),
     /// Write the records for other programs: JSON Lines, Wireshark, Chrome's tracing
     Export(export::Args),
 }
@@ -68,14 +75,13 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Reconcile(args) => reconcile::run(args),
         Verb::Prove(args) => prove::run(args),
         Verb::Redact(args) => redact::run(args),
+        Verb::Report(args) => report::run(args),
+        Verb::Unused(args) => unused::run(args),
         Verb::Export(args) => export::run(args),
     };
     match done {
         Ok(code) => code,
-        Err(failure) => {
-            let _ = writeln!(anstream::stderr(), "error: {}", failure.text);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
@@ -96,6 +102,12 @@ pub(in crate::cli) struct Failure {
 }
 
 impl Failure {
+    /// Says it on standard error; gives the exit code.
+    pub(in crate::cli) fn tell(&self) -> ExitCode {
+        let _ = writeln!(anstream::stderr(), "error: {}", self.text);
+        ExitCode::from(self.code)
+    }
+
     /// The caller asked for what makes no sense.
     pub(in crate::cli) fn usage(text: impl Into<String>) -> Self {
         Self { code: 2, text: text.into() }

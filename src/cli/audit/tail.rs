@@ -10,8 +10,7 @@ use super::line::line;
 use super::names::Names;
 use super::{Dir, Failure, Format, damaged, written};
 use crate::audit::follow::{Event, Follower};
-use crate::audit::log::segment_number;
-use crate::audit::query::first_record;
+use crate::audit::log::{first_record, segment_number};
 use crate::audit::{Record, Store};
 
 /// How often a growing log is looked at.
@@ -107,7 +106,7 @@ impl Last {
 }
 
 /// The number of the first record of the last segment.
-fn last_segment(store: &Store) -> Result<u64, Failure> {
+pub(in crate::cli) fn last_segment(store: &Store) -> Result<u64, Failure> {
     let mut numbers: Vec<u64> =
         store.names()?.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();

@@ -80,19 +80,8 @@ impl Shared {
 
     /// Looks again and again for a bounded while, giving the processor away in between.
     pub(super) fn look<R>(&self, mut attempt: impl FnMut(&mut State) -> Option<R>) -> Option<R> {
-        let budget = self.patience.budget()?;
-        let begin = Instant::now();
-        loop {
-            std::thread::yield_now();
-            if let Some(result) = self.with(&mut attempt) {
-                self.patience.paid();
-                return Some(result);
-            }
-            if begin.elapsed() >= budget {
-                self.patience.wasted();
-                return None;
-            }
-        }
+        let look = || Ok::<_, Infallible>(self.with(&mut attempt));
+        self.patience.look(look).unwrap_or_default()
     }
 
     /// Looks at the links whose sockets are ready, and has the runtime watch the others.

@@ -9,9 +9,9 @@ use crate::seal::aead::TAG;
 use crate::seal::handshake::MESSAGE;
 use crate::seal::{SealError, Session};
 
-/// The most bytes in a frame: 32 KiB. Half of a pipe of the usual size, so that one can be read
-/// while the next is written; the cipher gains nothing from more.
-pub(super) const PAYLOAD: usize = 32 << 10;
+/// The most bytes in a frame: 16 KiB. A quarter of a pipe of the usual size, so that some can be
+/// opened while the next are sealed; the cipher gains nothing from more.
+pub(super) const PAYLOAD: usize = 16 << 10;
 
 const LENGTH: usize = 2;
 const FRAME: usize = LENGTH + PAYLOAD + TAG;

@@ -311,7 +311,7 @@ impl WriteStream {
 
 impl AsyncWrite for WriteStream {
     /// `Ok` says that the bytes are in the pipe, or sealed and next in turn: at most one frame of
-    /// 32 KiB is. [`poll_flush`](AsyncWrite::poll_flush) waits for that.
+    /// 16 KiB is. [`poll_flush`](AsyncWrite::poll_flush) waits for that.
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

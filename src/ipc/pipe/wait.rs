@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use super::error::PipeError;
 use crate::ipc::companion::{Companion, Ends, Waiter};
+use crate::ipc::message::patience::Patience;
 
 /// What one attempt came to.
 pub(crate) enum Step<T> {
@@ -40,11 +41,12 @@ pub(crate) struct Waiting {
     watch: Option<AsyncFd<Arc<OwnedFd>>>,
     alarm: Option<Pin<Box<Sleep>>>,
     companion: Option<Weak<dyn Companion>>,
+    patience: Patience,
 }
 
 impl Waiting {
     pub(crate) fn new(fd: Arc<OwnedFd>, way: Way, companion: Option<Weak<dyn Companion>>) -> Self {
-        Self { fd, way, watch: None, alarm: None, companion }
+        Self { fd, way, watch: None, alarm: None, companion, patience: Patience::default() }
     }
 
     /// Makes `attempt` again and again, and waits in between as it says.
@@ -92,21 +94,41 @@ impl Waiting {
         alarm.as_mut().poll(cx)
     }
 
-    /// The same in a thread, which attends to the control socket meanwhile. A reader that has
-    /// nothing to read ends with [`PipeError::Stopping`] when the layer is asked to finish.
+    /// The same in a thread, which looks for a while before it sleeps, and attends to the control
+    /// socket when it sleeps. A reader that has nothing to read ends with [`PipeError::Stopping`]
+    /// when the layer is asked to finish.
     pub(crate) fn block<T>(
         &self,
         mut attempt: impl FnMut(&OwnedFd) -> io::Result<Step<T>>,
     ) -> io::Result<T> {
+        let mut try_once = || match attempt(&self.fd) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(Step::Blocked)),
+            Ok(Step::Blocked) => Ok(None),
+            other => other.map(Some),
+        };
+        let mut asleep = None;
         loop {
-            let (until, fd) = match attempt(&self.fd) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-                Ok(Step::Done(value)) => return Ok(value),
-                Ok(Step::Until(then)) => (Some(then), None),
-                Ok(Step::Blocked) => (None, Some(&*self.fd)),
-            };
-            rest(self.companion.as_ref(), fd, self.way, until)?;
+            let mut step = try_once()?;
+            if let Some(since) = asleep.take()
+                && step.is_some()
+            {
+                self.patience.slept(Instant::elapsed(&since));
+            }
+            if step.is_none() {
+                step = self.patience.look(&mut try_once)?;
+            }
+            match step {
+                Some(Step::Done(value)) => return Ok(value),
+                // Interrupted: at once again.
+                Some(Step::Blocked) => {}
+                Some(Step::Until(then)) => {
+                    rest(self.companion.as_ref(), None, self.way, Some(then))?;
+                }
+                None => {
+                    asleep = Some(Instant::now());
+                    rest(self.companion.as_ref(), Some(&self.fd), self.way, None)?;
+                }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The same queue for code that waits by blocking its thread.
 
+use std::slice;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -23,12 +24,14 @@ impl Queue {
     /// policy's `wait`.
     pub fn send(&self, body: impl AsRef<[u8]>, priority: u8) -> Result<Sent, QueueError> {
         let (shared, body) = (&*self.0.0, body.as_ref());
-        let lanes = shared.check(body, priority)?;
-        let attempt = || shared.try_send(body, priority);
+        let lane = shared.check(body, priority)?;
+        let mut sealed = None;
+        let mut attempt = || shared.try_send(body, priority, &mut sealed);
         match shared.spec.plan.on_full {
             OnFull::Reject => attempt()?.ok_or_else(|| shared.full()),
             OnFull::Block(time) => {
-                let sent = shared.block(&lanes, For::Room, deadline(Some(time)), attempt)?;
+                let lanes = slice::from_ref(&lane);
+                let sent = shared.block(lanes, For::Room, deadline(Some(time)), attempt)?;
                 sent.ok_or_else(|| shared.timeout(time))
             }
             OnFull::DropOldest => {

@@ -38,6 +38,7 @@ mod wait;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -102,7 +103,7 @@ struct Shared {
 
 /// One direction: its lanes, by place, and what goes with them.
 struct Side<T> {
-    lanes: Vec<Arc<Lane>>,
+    lanes: Arc<Vec<Arc<Lane>>>,
     state: T,
 }
 
@@ -154,9 +155,9 @@ impl Queue {
         Self(Arc::new(Shared {
             spec,
             keys: Keys::new(page),
-            sending: Mutex::new(Side { lanes: Vec::new(), state: sealer }),
+            sending: Mutex::new(Side { lanes: Arc::default(), state: sealer }),
             receiving: Mutex::new(Side {
-                lanes: Vec::new(),
+                lanes: Arc::default(),
                 state: (Opener::default(), Vec::new()),
             }),
             broker,
@@ -176,10 +177,10 @@ impl Queue {
     pub fn keep_end(&self, end: End, fd: OwnedFd) {
         let lane = Arc::new(Lane::new(fd));
         match end {
-            End::Send => lock(&self.0.sending).lanes.push(lane),
+            End::Send => Arc::make_mut(&mut lock(&self.0.sending).lanes).push(lane),
             End::Receive => {
                 let mut receiving = lock(&self.0.receiving);
-                receiving.lanes.push(lane);
+                Arc::make_mut(&mut receiving.lanes).push(lane);
                 // The kernel wants room for the largest message.
                 receiving.state.1.resize(largest(self.0.spec.plan.max), 0);
             }
@@ -217,12 +218,13 @@ impl Queue {
     /// member is killed now. After an error, or when the future is dropped, it was not taken.
     pub async fn send(&self, body: impl AsRef<[u8]>, priority: u8) -> Result<Sent, QueueError> {
         let (shared, body) = (&*self.0, body.as_ref());
-        let lanes = shared.check(body, priority)?;
-        let attempt = || shared.try_send(body, priority);
+        let lane = shared.check(body, priority)?;
+        let mut sealed = None;
+        let mut attempt = || shared.try_send(body, priority, &mut sealed);
         match shared.spec.plan.on_full {
             OnFull::Reject => attempt()?.ok_or_else(|| shared.full()),
             OnFull::Block(time) => {
-                let sent = shared.wait(&lanes, For::Room, attempt);
+                let sent = shared.wait(slice::from_ref(&lane), For::Room, attempt);
                 let timeout = |_| Err(shared.timeout(time));
                 tokio::time::timeout(time, sent).await.unwrap_or_else(timeout)
             }
@@ -253,7 +255,7 @@ impl Queue {
     pub fn try_send(&self, body: impl AsRef<[u8]>, priority: u8) -> Result<Sent, QueueError> {
         let (shared, body) = (&*self.0, body.as_ref());
         shared.check(body, priority)?;
-        shared.try_send(body, priority)?.ok_or_else(|| shared.full())
+        shared.try_send(body, priority, &mut None)?.ok_or_else(|| shared.full())
     }
 
     /// Receives the next message. Dropping the future loses none.
@@ -276,8 +278,8 @@ impl Queue {
 }
 
 impl Shared {
-    /// Checks a message against the policy, and gives the lanes on which there may be room for it.
-    fn check(&self, body: &[u8], priority: u8) -> Result<Vec<Arc<Lane>>, QueueError> {
+    /// Checks a message against the policy, and gives the lane on which there may be room for it.
+    fn check(&self, body: &[u8], priority: u8) -> Result<Arc<Lane>, QueueError> {
         let plan = &self.spec.plan;
         let queue = || plan.name.clone();
         if priority >= plan.priorities {
@@ -289,7 +291,7 @@ impl Shared {
         }
         let sending = lock(&self.sending);
         match sending.lanes.get(self.lane_of(priority)) {
-            Some(lane) => Ok(vec![Arc::clone(lane)]),
+            Some(lane) => Ok(Arc::clone(lane)),
             None => Err(QueueError::NotASender { queue: queue() }),
         }
     }
@@ -298,8 +300,14 @@ impl Shared {
         if self.spec.plan.lanes() > 1 { priority.into() } else { 0 }
     }
 
-    /// Seals a message and hands it to the kernel; `None` if there is no room.
-    fn try_send(&self, body: &[u8], priority: u8) -> Result<Option<Sent>, QueueError> {
+    /// Seals a message and hands it to the kernel; `None` if there is no room. The number that it
+    /// was sealed with stands in `number`: the next attempt at the same message sends what is there.
+    fn try_send(
+        &self,
+        body: &[u8],
+        priority: u8,
+        number: &mut Option<u64>,
+    ) -> Result<Option<Sent>, QueueError> {
         self.listen()?;
         let mut sending = lock(&self.sending);
         let Side { lanes, state } = &mut *sending;
@@ -307,7 +315,7 @@ impl Shared {
             return Err(QueueError::NotASender { queue: self.spec.plan.name.clone() });
         };
         reached("queue.send.begun");
-        let message = sealer.seal(&self.spec, &self.keys, body, priority)?;
+        let message = sealer.seal(&self.spec, &self.keys, body, priority, number)?;
         reached("queue.send.sealed");
         let sent = mqueue::send(&*lane.fd, message, priority.into())
             .map_err(|error| QueueError::System { what: "mq_timedsend", error })?;
@@ -329,8 +337,8 @@ impl Shared {
         }
     }
 
-    fn receives(&self) -> Result<Vec<Arc<Lane>>, QueueError> {
-        let lanes = lock(&self.receiving).lanes.clone();
+    fn receives(&self) -> Result<Arc<Vec<Arc<Lane>>>, QueueError> {
+        let lanes = Arc::clone(&lock(&self.receiving).lanes);
         if lanes.is_empty() {
             return Err(QueueError::NotAReceiver { queue: self.spec.plan.name.clone() });
         }
@@ -345,11 +353,9 @@ impl Shared {
         }
         let mut receiving = lock(&self.receiving);
         let Side { lanes, state: (opener, buffer) } = &mut *receiving;
-        let filled = match lanes.len() {
-            0 | 1 => (0..lanes.len()).collect(),
-            _ => wait::filled(lanes)?,
-        };
-        for place in filled.into_iter().rev() {
+        let several = if lanes.len() > 1 { wait::filled(lanes)? } else { Vec::new() };
+        let filled = if lanes.len() > 1 { &several[..] } else { &[0][..lanes.len()] };
+        for &place in filled.iter().rev() {
             reached("queue.receive.begun");
             let taken = mqueue::receive(&*lanes[place].fd, buffer)
                 .map_err(|error| QueueError::System { what: "mq_timedreceive", error })?;

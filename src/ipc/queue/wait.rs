@@ -83,7 +83,7 @@ impl Shared {
         }
         // Looking holds up the other tasks, so only for what comes by itself.
         if what == For::Message
-            && let Some(result) = self.look(&mut attempt)?
+            && let Some(result) = self.patience.look(&mut attempt)?
         {
             return Ok(result);
         }
@@ -112,9 +112,11 @@ impl Shared {
             return Ok(Some(result));
         }
         let found = match what {
-            For::Message => self.look(&mut attempt)?,
+            For::Message => self.patience.look(&mut attempt)?,
             // Trying seals the message each time; asking is cheaper.
-            For::Room => self.look(|| if has_room(lanes)? { attempt() } else { Ok(None) })?,
+            For::Room => {
+                self.patience.look(|| if has_room(lanes)? { attempt() } else { Ok(None) })?
+            }
         };
         if found.is_some() {
             return Ok(found);
@@ -139,26 +141,6 @@ impl Shared {
             waiter
                 .sleep(watched, rest)
                 .map_err(|error| QueueError::System { what: "poll", error })?;
-        }
-    }
-
-    /// Tries again and again for a bounded while, giving the processor away in between.
-    fn look<R>(
-        &self,
-        mut attempt: impl FnMut() -> Result<Option<R>, QueueError>,
-    ) -> Result<Option<R>, QueueError> {
-        let Some(budget) = self.patience.budget() else { return Ok(None) };
-        let begin = Instant::now();
-        loop {
-            std::thread::yield_now();
-            if let Some(result) = attempt()? {
-                self.patience.paid();
-                return Ok(Some(result));
-            }
-            if begin.elapsed() >= budget {
-                self.patience.wasted();
-                return Ok(None);
-            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod publish;
 mod slots;
 mod stream;
 mod wait;
+mod watch;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};

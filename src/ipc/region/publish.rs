@@ -10,8 +10,10 @@ use serde::de::DeserializeOwned;
 use super::error::RegionError;
 use super::slots::{self, Reader};
 use super::wait::{Pace, Patience};
+use super::watch::Spot;
 use super::{Held, Part, Region};
 use crate::mark::reached;
+use crate::sys::mapping::Mapping;
 
 /// The one that publishes in a region.
 pub struct Publisher<T: ?Sized> {
@@ -106,28 +108,43 @@ impl<T: ?Sized> Subscriber<T> {
     }
 
     async fn wait(&mut self) {
+        let memory = &self.region.0.memory;
         let mut pace = Pace::default();
-        while !self.refresh() {
-            pace.pause().await;
+        loop {
+            let spot = spot(memory);
+            if self.reader.refresh(memory) {
+                return;
+            }
+            // It can't fail: there is nothing to find wrong in settling.
+            let _ = pace.pause(&self.region, || settle(spot)).await;
         }
     }
 
     fn wait_blocking(&mut self, time: Option<Duration>) -> Result<(), RegionError> {
-        let shared = &self.region.0;
-        let mut patience = Patience::new(time, shared.companion.as_ref());
+        let memory = &self.region.0.memory;
+        let mut patience = Patience::new(time, &self.region);
         loop {
-            // Before the look: a number that comes after it keeps us from sleeping.
-            #[allow(clippy::cast_possible_truncation, reason = "a futex has 32 bits")]
-            let seen = shared.memory.load(slots::AT_NEWEST) as u32;
-            if self.reader.refresh(&shared.memory) {
+            let spot = spot(memory);
+            if self.reader.refresh(memory) {
                 return Ok(());
             }
-            patience.pause(|time| {
-                reached("region.read.sleeping");
-                shared.memory.wait(slots::AT_NEWEST, seen, time);
-            })?;
+            patience.pause(|| settle(spot))?;
         }
     }
+}
+
+/// Where the newest number stands. To be asked before the look: a number that comes after it keeps
+/// us from sleeping.
+fn spot(memory: &Mapping) -> Spot {
+    #[allow(clippy::cast_possible_truncation, reason = "a futex has 32 bits")]
+    let expected = memory.load(slots::AT_NEWEST) as u32;
+    Spot { at: slots::AT_NEWEST, expected, is_sign: false }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as the ends of a ring do")]
+fn settle(spot: Spot) -> Result<Option<Spot>, RegionError> {
+    reached("region.read.sleeping");
+    Ok(Some(spot))
 }
 
 impl Subscriber<[u8]> {
@@ -141,8 +158,7 @@ impl Subscriber<[u8]> {
     /// Waits for another object than the last one that this subscriber has read. Dropping the
     /// future loses nothing.
     ///
-    /// Nothing in shared memory wakes the runtime: a task looks some times at once and then every
-    /// 16 ms. Where that is too late, have the publisher send a message too.
+    /// A task looks some times at once, and then sleeps until something is published.
     pub async fn changed(&mut self) -> Object<&[u8]> {
         self.wait().await;
         self.current()
@@ -175,8 +191,7 @@ impl<T: DeserializeOwned> Subscriber<T> {
     /// Waits for another object than the last one that this subscriber has read. Dropping the
     /// future loses nothing.
     ///
-    /// Nothing in shared memory wakes the runtime: a task looks some times at once and then every
-    /// 16 ms. Where that is too late, have the publisher send a message too.
+    /// A task looks some times at once, and then sleeps until something is published.
     pub async fn changed(&mut self) -> Result<Object<T>, RegionError> {
         self.wait().await;
         self.current()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::RegionError;
 use super::wait::{Pace, Patience};
+use super::watch::Spot;
 use super::{Held, Part, Region};
 use crate::ring::{self, Consumer, Fault, Producer};
 
@@ -46,11 +47,12 @@ impl RingProducer {
 
     /// Sends a message, and waits for room as long as it takes. Dropping the future sends nothing.
     ///
-    /// A task looks some times at once, and then less and less often, down to every 16 ms.
+    /// A task looks some times at once, and then sleeps until the other end wakes it.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), RegionError> {
+        let region = self.held.0.clone();
         let mut pace = Pace::default();
         while !self.try_send(message)? {
-            pace.pause().await;
+            pace.pause(&region, || self.settle()).await?;
         }
         Ok(())
     }
@@ -64,13 +66,18 @@ impl RingProducer {
         time: Option<Duration>,
     ) -> Result<(), RegionError> {
         let region = self.held.0.clone();
-        let mut patience = Patience::new(time, region.0.companion.as_ref());
+        let mut patience = Patience::new(time, &region);
         while !self.try_send(message)? {
-            let mut slept = Ok(());
-            patience.pause(|time| slept = self.end.sleep(&region.0.memory, time))?;
-            slept.map_err(|fault| broken(&self.held, fault))?;
+            patience.pause(|| self.settle())?;
         }
         Ok(())
+    }
+
+    /// Says that this end is about to sleep, and where; `None` if there is no need to.
+    fn settle(&mut self) -> Result<Option<Spot>, RegionError> {
+        let settled = self.end.settle(&self.held.0.0.memory);
+        let sleeps = settled.map_err(|fault| broken(&self.held, fault))?;
+        Ok(sleeps.then_some(Spot { at: ring::AT_PRODUCER_SLEEPS, expected: 1, is_sign: true }))
     }
 }
 
@@ -94,11 +101,12 @@ impl RingConsumer {
     /// Takes the next message, and waits for it as long as it takes. Dropping the future loses
     /// nothing.
     ///
-    /// A task looks some times at once, and then less and less often, down to every 16 ms.
+    /// A task looks some times at once, and then sleeps until the other end wakes it.
     pub async fn recv(&mut self, message: &mut Vec<u8>) -> Result<(), RegionError> {
+        let region = self.held.0.clone();
         let mut pace = Pace::default();
         while !self.try_recv(message)? {
-            pace.pause().await;
+            pace.pause(&region, || self.settle()).await?;
         }
         Ok(())
     }
@@ -110,11 +118,9 @@ impl RingConsumer {
         time: Option<Duration>,
     ) -> Result<(), RegionError> {
         let region = self.held.0.clone();
-        let mut patience = Patience::new(time, region.0.companion.as_ref());
+        let mut patience = Patience::new(time, &region);
         while !self.try_recv(message)? {
-            let mut slept = Ok(());
-            patience.pause(|time| slept = self.end.sleep(&region.0.memory, time))?;
-            slept.map_err(|fault| broken(&self.held, fault))?;
+            patience.pause(|| self.settle())?;
         }
         Ok(())
     }
@@ -123,6 +129,13 @@ impl RingConsumer {
     /// producer has been restarted.
     pub fn skip(&mut self) -> Result<(), RegionError> {
         self.end.skip(&self.held.0.0.memory).map_err(|fault| broken(&self.held, fault))
+    }
+
+    /// Says that this end is about to sleep, and where; `None` if there is no need to.
+    fn settle(&mut self) -> Result<Option<Spot>, RegionError> {
+        let settled = self.end.settle(&self.held.0.0.memory);
+        let sleeps = settled.map_err(|fault| broken(&self.held, fault))?;
+        Ok(sleeps.then_some(Spot { at: ring::AT_CONSUMER_SLEEPS, expected: 1, is_sign: true }))
     }
 }
 

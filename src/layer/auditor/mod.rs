@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -26,7 +27,7 @@ use self::orders::Orders;
 use self::resume::Logged;
 use self::ring::Ring;
 use super::{Function, Layer};
-use crate::audit::entry::{Moment, Record, Who};
+use crate::audit::entry::{Moment, Who};
 use crate::audit::reconcile::{Bounds, Disagreement, Reconciler};
 use crate::audit::rules::Rules;
 use crate::audit::tables::Tables;
@@ -34,7 +35,7 @@ use crate::audit::{Log, LogError, Store};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::LogFull;
 use crate::seal::OsChance;
-use crate::sys::mapping::Mapping;
+use crate::sys::futex;
 use crate::wire::control::FromLayer;
 
 /// What the auditor is called, as a layer and as a function. No policy may use the name.
@@ -85,16 +86,16 @@ pub(crate) struct Arrival {
 
 /// The framework's own function of that name, if there is one.
 pub(crate) fn function(name: &Name) -> Option<Function> {
-    (name.as_str() == NAME).then(|| Function::from_blocking(run))
+    (name.as_str() == NAME).then(|| Function::from_blocking(|layer| run(&layer)))
 }
 
-fn run(layer: Layer) -> Result<(), String> {
+fn run(layer: &Layer) -> Result<(), String> {
     let orders = Orders::decode(layer.settings()).map_err(|error| error.to_string())?;
-    let opened = Auditor::open(&layer, orders);
+    let opened = Auditor::open(layer, orders);
     let mut auditor = opened.map_err(|error| {
         let text = format!("the audit log can't be opened: {error}");
-        let _ = layer.0.inbox.say(&FromLayer::Log { halt: true, text: text.clone() });
-        text
+        let _ = layer.0.inbox.say(&FromLayer::Log { halt: true, text });
+        "there is no log to write".to_owned()
     })?;
     auditor.serve().map_err(|error| error.to_string())?;
     auditor.log.close(now()).map(drop).map_err(|error| error.to_string())
@@ -144,6 +145,7 @@ impl<'a> Auditor<'a> {
             1 => Logged::default(),
             _ => Logged::read(&reading, orders.run, &mut reconciler)?,
         };
+        reconciler.learn(&tables);
         let begin = Instant::now();
         let mut auditor = Self {
             layer,
@@ -164,9 +166,6 @@ impl<'a> Auditor<'a> {
             orders,
         };
         auditor.log.policy(&auditor.tables, now())?;
-        let (index, at, entry) = (auditor.log.size() - 1, now(), auditor.tables.entry());
-        let policy = Record { index, at, entry, payload: None };
-        auditor.reconciler.push(&policy, &mut |_| {});
         auditor.log.append(&resume::life(auditor.orders.run, generation), &[], now())?;
         auditor.log.commit(now())?;
         let cut = recovery.cut + recovery.cut_notes;
@@ -256,7 +255,10 @@ impl<'a> Auditor<'a> {
             self.log.write()
         };
         match written {
-            Ok(()) => self.written(),
+            Ok(()) => {
+                self.written();
+                Ok(())
+            }
             Err(LogError::Unknown) => Err(LogError::Unknown),
             Err(error) => {
                 self.troubled(&error);
@@ -266,7 +268,7 @@ impl<'a> Auditor<'a> {
     }
 
     /// Everything that was taken is in the log's files.
-    fn written(&mut self) -> Result<(), LogError> {
+    fn written(&mut self) {
         if self.trouble.take().is_some() {
             self.say(false, "the audit log is written again");
             self.tell_losses();
@@ -288,7 +290,6 @@ impl<'a> Auditor<'a> {
             self.segment = self.log.segment();
             self.write_progress();
         }
-        Ok(())
     }
 
     /// The log can't be written for now: says so, once.
@@ -322,8 +323,11 @@ impl<'a> Auditor<'a> {
         if self.trouble.is_some() {
             std::thread::sleep(time);
         } else if !waiting {
-            let bells: Vec<_> = self.rings.iter().map(Ring::bell).collect();
-            Mapping::wait_any(&bells, 1, time);
+            // Those behind the kernel's bound are looked at when the others are, or the time is up.
+            let bells: Vec<_> = self.rings.iter().take(futex::MOST).map(Ring::bell).collect();
+            if futex::wait_any(&AtomicU32::new(0), 0, &bells, Some(time)).is_err() {
+                std::thread::sleep(NAP);
+            }
         }
         self.rings.iter_mut().for_each(Ring::disarm);
     }

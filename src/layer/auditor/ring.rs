@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::report::AT_COUNT;
-use crate::ring::{Consumer, Fault};
+use crate::ring::{AT_CONSUMER_SLEEPS, Consumer, Fault};
+use crate::sys::futex::Word;
 use crate::sys::mapping::Mapping;
 use crate::wire::report::Who;
 
@@ -63,7 +64,7 @@ impl Ring {
     /// Has the writer wake us from now on. True: something is there already.
     pub(super) fn arm(&mut self) -> bool {
         // A position that can't be is looked at when it is taken.
-        !self.mute && self.consumer.arm(&self.memory).unwrap_or(true)
+        !self.mute && !self.consumer.settle(&self.memory).unwrap_or(false)
     }
 
     /// The writer need not wake us any more.
@@ -72,7 +73,7 @@ impl Ring {
     }
 
     /// What to wait on.
-    pub(super) fn bell(&self) -> (&Mapping, usize) {
-        (&self.memory, crate::ring::AT_CONSUMER_SLEEPS)
+    pub(super) fn bell(&self) -> Word<'_> {
+        Word { memory: &self.memory, at: AT_CONSUMER_SLEEPS, expected: 1 }
     }
 }

@@ -1,6 +1,6 @@
 //! The system calls that a facility can't be used without, and that it therefore brings along.
 
-use crate::policy::document::{At, Document, FileText, LayerText};
+use crate::policy::document::{At, Document, FileText, LayerText, MapText};
 use crate::policy::plan::{FileRight, ListenAddress};
 use crate::policy::syscall::{self, Item};
 
@@ -15,10 +15,14 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let mut addresses = layer.listen.iter().map(|listen| &listen.address.value);
     let datagrams = addresses.clone().any(is_datagram);
     let changes = |file| rights(file, me).any(|right| CHANGES.contains(&right));
+    let maps = |region: &MapText| {
+        region.grant.iter().flat_map(|grant| &grant.value).any(|(one, _)| one.value == me)
+    };
     let groups = [
         ("@queue-send", document.queues.iter().any(|queue| among(&queue.send))),
         ("@queue-receive", document.queues.iter().any(|queue| among(&queue.receive))),
         ("@fifo-read", document.fifos.iter().any(|fifo| is(&fifo.to))),
+        ("@region-wait", layer.exec.is_none() && document.regions.iter().any(maps)),
         ("@signal-receive", document.signals.iter().any(|signal| is(&signal.to))),
         ("@socket-accept", addresses.any(|address| !is_datagram(address))),
         ("@socket-datagram", datagrams),

@@ -5,10 +5,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use super::relay;
+use crate::audit::Store;
 use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::NAME;
 use crate::layer::auditor::orders::Orders;
@@ -21,6 +23,9 @@ const POLICY: &str = include_str!("auditor.toml");
 /// The least bytes of a ring that payloads go through: a record of the largest size, sealed, and
 /// what is said of it.
 const LEAST_FOR_PAYLOADS: u32 = 256 << 10;
+
+/// How long the auditor of a supervisor that was killed may take to write down what was left.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the log can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -176,9 +181,20 @@ fn make_directory(path: &Path) -> Result<PathBuf, BeginError> {
         return Err(BeginError::Foreign(path, about.uid()));
     }
     let foreign = names(&dir).map_err(failed)?.into_iter().find(|name| !is_of_a_log(name));
-    match foreign {
-        Some(name) => Err(BeginError::Used(path, name)),
-        None => Ok(path),
+    if let Some(name) = foreign {
+        return Err(BeginError::Used(path, name));
+    }
+    wait_until_free(dir);
+    Ok(path)
+}
+
+/// Waits a moment while somebody holds the log: the auditor of a supervisor that was killed is
+/// about to write down what was left, and what this daemon's start clears away would end it.
+fn wait_until_free(dir: File) {
+    let store = Store::from_fd(dir.into());
+    let until = Instant::now() + LAST_WORDS;
+    while store.is_held() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

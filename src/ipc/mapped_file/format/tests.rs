@@ -3,7 +3,6 @@
 #![allow(clippy::cast_possible_truncation, reason = "patterns and chance")]
 
 use std::cell::RefCell;
-use std::time::Duration;
 
 use super::*;
 
@@ -60,7 +59,6 @@ impl Cells for Disk {
         self.now.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
         self.log.borrow_mut().push(Event::Write(offset, from.to_vec()));
     }
-    fn wait(&self, _: usize, _: u32, _: Duration) {}
     fn wake(&self, _: usize) {}
     fn sync(&self, _: usize, _: usize) -> io::Result<()> {
         self.log.borrow_mut().push(Event::Sync);

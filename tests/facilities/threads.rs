@@ -1,5 +1,5 @@
-//! Threads that block, each in another facility or several in the same, all hear that the layer is
-//! to finish.
+//! Layers of several threads: all that block, each in another facility or several in the same, hear
+//! that the layer is to finish; and they may use memory as they like.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -18,14 +18,16 @@ use crate::harness::{Daemon, eventually};
 use crate::{Function, Outcome, Runs, Test, how_many, say, text};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("stop::threads_in_different_facilities_all_hear_it", different),
-    ("stop::threads_in_the_same_facility_all_hear_it", same),
+    ("threads::in_different_facilities_all_hear_the_stop", different),
+    ("threads::in_the_same_facility_all_hear_the_stop", same),
+    ("threads::memory_is_had_and_given_back_within_the_filter", memory),
 ];
 
 pub(crate) const LAYERS: &[Function] = &[
-    ("stop_different", Runs::Blocking(|layer| crowd(&layer, 1))),
-    ("stop_same", Runs::Blocking(|layer| crowd(&layer, 3))),
-    ("stop_other", Runs::Async(|layer| Box::pin(other(layer)))),
+    ("threads_different", Runs::Blocking(|layer| crowd(&layer, 1))),
+    ("threads_same", Runs::Blocking(|layer| crowd(&layer, 3))),
+    ("threads_memory", Runs::Blocking(uses_memory)),
+    ("threads_other", Runs::Async(|layer| Box::pin(other(layer)))),
 ];
 
 /// How often is looked for what nothing tells of.
@@ -42,7 +44,7 @@ restart = { on = \"never\" }
 listen = { desk = \"unix:DIR/desk\" }
 limits = { memory = \"64MiB\", tasks = 64 }
 [layer.other]
-run = \"stop_other\"
+run = \"threads_other\"
 syscalls = [\"@core\"]
 # It ends too early to be a peer of anybody.
 [layer.absent]
@@ -80,11 +82,11 @@ grant = { crowd = \"r\", other = \"rw\" }
 ";
 
 fn different() {
-    all_hear("stop_different", PLACES.len());
+    all_hear("threads_different", PLACES.len());
 }
 
 fn same() {
-    all_hear("stop_same", 3 * PLACES.len() - 2 * ALONE.len());
+    all_hear("threads_same", 3 * PLACES.len() - 2 * ALONE.len());
 }
 
 fn all_hear(function: &str, threads: usize) {
@@ -92,12 +94,38 @@ fn all_hear(function: &str, threads: usize) {
     for _ in 0..how_many(5, 200) {
         let mut daemon = Daemon::start("-", &policy);
         let crowd = daemon.confined("crowd/0.g1");
-        daemon.line("crowd/0.g1: all are there");
+        while daemon.count("there") < 2 {
+            daemon.line("");
+        }
         eventually("all sleep", || asleep(crowd) == threads + 1);
         assert_eq!(daemon.stop(), Some(0), "{daemon}");
         assert_eq!(daemon.count("crowd/0.g1: heard it in "), threads, "{daemon}");
         assert_eq!(daemon.count("crowd/0.g1 ended with exit code 0"), 1, "{daemon}");
+        assert_eq!(daemon.count("did not finish in time"), 0, "{daemon}");
     }
+}
+
+fn memory() {
+    let policy = "[layer.a]\nrun = \"threads_memory\"\nsyscalls = [\"@core\", \"@thread\"]\n\
+                  limits = { memory = \"256MiB\", tasks = 64 }\nrestart = { on = \"never\" }\n";
+    let mut daemon = Daemon::start("-", policy);
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+}
+
+/// In more threads than glibc makes heaps for without asking how many processors there are, and so
+/// much that each gives back what it had.
+fn uses_memory(_: Layer) -> Outcome {
+    let together = std::sync::Barrier::new(20);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let blocks: Vec<_> = (0..64).map(|_| vec![1_u8; 32 << 10]).collect();
+                together.wait();
+                drop(std::hint::black_box(blocks));
+            });
+        }
+    });
+    Ok(())
 }
 
 /// How many threads of a process sleep in the kernel.
@@ -195,6 +223,7 @@ async fn other(layer: Layer) -> Outcome {
         tokio::time::sleep(LOOK).await;
     }
     let _pipe = layer.pipe_writer("pipe").map_err(text)?.next().await.map_err(text)?;
+    say("there");
     layer.stopping().await;
     while !channel.peers().is_empty() {
         tokio::time::sleep(LOOK).await;
