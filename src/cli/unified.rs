@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn hunks_have_three_lines_around_them() {
-        let old: String = (1..=20).map(|n| format!("{n}\n")).collect();
+        let old = (1..=20).map(|n| n.to_string() + "\n").collect::<Vec<_>>().concat();
         let new = old.replace("\n5\n", "\n").replace("\n18\n", "\nx\n");
         let expected = "--- a\n+++ a\n@@ -2,7 +2,6 @@\n 2\n 3\n 4\n-5\n 6\n 7\n 8\n\
                         @@ -15,6 +14,6 @@\n 15\n 16\n 17\n-18\n+x\n 19\n 20\n";

@@ -1,5 +1,7 @@
 //! Payloads that are kept, for somebody else to read.
 
+use std::fmt::Write;
+
 use cofferdam::audit::Store;
 use cofferdam::audit::entry::{Entry, Form, Kind, Side};
 use cofferdam::audit::payload::open;
@@ -15,7 +17,10 @@ pub(crate) const TESTS: &[Test] = &[("payload::only_the_auditors_key_opens_it", 
 
 fn sealed() {
     let private = [42; 32];
-    let key = cofferdam::ident::hex(&capture::public_of(&private).0);
+    let key = capture::public_of(&private).0.iter().fold(String::new(), |mut key, byte| {
+        let _ = write!(key, "{byte:02x}");
+        key
+    });
     let audit = format!("payload-key = \"{key}\"");
     let mut daemon =
         Daemon::start("-", &policy("talker", "listener", &audit, "audit = \"payload\""));
