@@ -460,7 +460,9 @@ fn what_an_honest_receiver_refuses_speaks_against_its_sender() {
     let mut feed = Feed::new(Bounds::default());
     feed.entry(0, policy(true));
     let honest = |feed: &mut Feed, n| {
-        SIDES.iter().for_each(|side| feed.entry(0, on(Facility::Channel, 1, n, *side)));
+        for side in SIDES {
+            feed.entry(0, on(Facility::Channel, 1, n, side));
+        }
     };
     (0..5).for_each(|n| honest(&mut feed, n));
     // A record that its sender says nothing of, in two forms: read as one, and as none at all.

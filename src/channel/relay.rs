@@ -41,17 +41,12 @@ pub struct End {
 
 #[derive(Default)]
 struct State {
-    /// Its first datagram has come.
-    begun: bool,
-    /// How many records have come.
-    records: u64,
+    /// How many records have come; `None` before its first datagram.
+    records: Option<u64>,
     /// Its last record said that more pieces of the same message follow.
     more: bool,
     /// What came from it and finds no room at the other end.
     held: Option<Held>,
-    /// The kernel holds too many descriptors in flight: the other end's socket may have room and
-    /// still take nothing.
-    pressed: bool,
     /// It has ended: what is in its socket is all there will be.
     departed: bool,
     /// Nothing more is taken from it, for the other end takes nothing more.
@@ -61,6 +56,9 @@ struct State {
 struct Held {
     bytes: Vec<u8>,
     fds: Vec<OwnedFd>,
+    /// The kernel holds too many descriptors in flight: the other end's socket may have room and
+    /// still take nothing.
+    pressed: bool,
 }
 
 /// What an attempt to pass a datagram on came to.
@@ -101,7 +99,7 @@ impl Relay {
         if own.state.held.is_none() && !own.state.deaf {
             flags |= PollFlags::IN;
         }
-        if other.held.is_some() && !other.pressed {
+        if other.held.as_ref().is_some_and(|held| !held.pressed) {
             flags |= PollFlags::OUT;
         }
         (&own.socket, flags)
@@ -109,7 +107,7 @@ impl Relay {
 
     /// Whether something waits that no socket will tell of: try again after a moment.
     pub fn pressed(&self) -> bool {
-        self.ends.iter().any(|end| end.state.pressed)
+        self.ends.iter().any(|end| end.state.held.as_ref().is_some_and(|held| held.pressed))
     }
 
     /// The supervisor says that an instance has ended: an end of it has nothing more to say, though
@@ -136,7 +134,11 @@ impl Relay {
                 let bytes = buffer.bytes(raw.length);
                 self.witness(end, bytes, raw.fds.len());
                 let sent = send_record(&self.ends[1 - end].socket, bytes, &raw.fds);
-                self.sent(end, sent, || Held { bytes: bytes.to_vec(), fds: raw.fds })
+                self.sent(end, sent, || Held {
+                    bytes: bytes.to_vec(),
+                    fds: raw.fds,
+                    pressed: false,
+                })
             }
             // It has ended, and everything of it has gone on.
             Err(LinkError::Closed) => Passed::Over,
@@ -153,13 +155,11 @@ impl Relay {
     ) -> Passed {
         let over = self.ends[1 - end].state.deaf;
         let own = &mut self.ends[end];
-        own.state.pressed = false;
         match sent {
             Ok(true) => return Passed::Progress,
-            Ok(false) => own.state.held = Some(held()),
+            Ok(false) => own.state.held = Some(Held { pressed: false, ..held() }),
             Err(LinkError::System { errno: Errno::TOOMANYREFS, .. }) => {
-                own.state.held = Some(held());
-                own.state.pressed = true;
+                own.state.held = Some(Held { pressed: true, ..held() });
             }
             // The other end takes nothing more, and this one is to see that, as if there were no
             // relay. What the other one sent before is still to be passed on.
@@ -178,14 +178,14 @@ impl Relay {
     /// Reports a datagram, unless it is an end's handshake.
     fn witness(&mut self, end: usize, bytes: &[u8], fds: usize) {
         let End { who, state, .. } = &mut self.ends[end];
-        let first = !std::mem::replace(&mut state.begun, true);
+        let first = state.records.is_none();
+        let due = *state.records.get_or_insert(0);
         let head = Head::decode(bytes).ok();
         if first && fds == 0 && head.is_some_and(|head| introduce::is_handshake(&head, bytes)) {
             return;
         }
         let piece = std::mem::replace(&mut state.more, head.is_some_and(|head| head.more));
-        let due = state.records;
-        state.records += 1;
+        state.records = Some(due.wrapping_add(1));
         let facts = Facts {
             sequence: self.first.wrapping_add(due),
             // The plan's bound on descriptors is far below 256.

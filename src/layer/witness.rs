@@ -59,11 +59,11 @@ pub(crate) enum Order {
 
 /// The framework's own function of that name, if there is one.
 pub(crate) fn function(name: &Name) -> Option<Function> {
-    (name.as_str() == NAME).then(|| Function::from_blocking(run))
+    (name.as_str() == NAME).then(|| Function::from_blocking(|layer| run(&layer)))
 }
 
-fn run(layer: Layer) -> io::Result<()> {
-    let mut witness = Witness { layer: &layer, halves: Vec::new(), links: Vec::new() };
+fn run(layer: &Layer) -> io::Result<()> {
+    let mut witness = Witness { layer, halves: Vec::new(), links: Vec::new() };
     witness.take_orders()?;
     witness.serve()
 }
