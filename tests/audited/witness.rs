@@ -19,7 +19,7 @@ use crate::harness::{Daemon, eventually};
 use crate::kill::{last, moment, rounds};
 use crate::layers::{policy, say, stay};
 use crate::log::{alarms, assert_sound, lost, records};
-use crate::{Outcome, Test};
+use crate::{Function, Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("witness::all_forms_are_reported_three_times_alike", all_forms),
@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("witness::a_full_peer_costs_nothing_and_holds_up_nobody", full_peer),
 ];
 
-pub(crate) const LAYERS: &[(&str, fn(Layer) -> Outcome)] = &[
+pub(crate) const LAYERS: &[Function] = &[
     ("all_forms_caller", all_forms_caller),
     ("all_forms_server", all_forms_server),
     ("forging_caller", forging_caller),
@@ -179,10 +179,7 @@ fn all_forms_server(layer: Layer) -> Outcome {
     use std::io::Write;
     let channel = layer.channel("c").map_err(|e| e.to_string())?.blocking();
     while !layer.is_stopping() {
-        let event = match channel.recv(None) {
-            Ok(event) => event,
-            Err(_) => return Ok(()),
-        };
+        let Ok(event) = channel.recv(None) else { return Ok(()) };
         let Event::Request { method, mut message, reply, .. } = event else { continue };
         let done = if method == "tail" {
             let mut items = reply.stream().map_err(|e| e.to_string())?;
@@ -217,8 +214,7 @@ fn caught(caller: &str, server: &str, text: &str) -> Vec<String> {
     eventually(text, found);
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_sound(&log);
-    let alarms = alarms(&records(&log));
-    alarms
+    alarms(&records(&log))
 }
 
 /// The same message that never was, as one of the two ends reports it.
