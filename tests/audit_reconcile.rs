@@ -3,7 +3,7 @@
 mod audit_support;
 
 use audit_support::*;
-use cofferdam::audit::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
+use cofferdam::audit::entry::{Entry, Facility, Form, Kind, Record, Side, Verdict, Who};
 use cofferdam::audit::reconcile::{Bounds, Counts, Outcome, Reconciler, reconcile};
 use cofferdam::audit::tables::{Edge, Edges};
 use cofferdam::audit::{Options, Store};
@@ -360,7 +360,7 @@ fn a_witness_settles_who_is_silent_and_who_says_something_else() {
             (30, Outcome::Unwitnessed, None),
             (40, Outcome::Altered, Some(Side::Sender)),
             (50, Outcome::Altered, Some(Side::Receiver)),
-            (60, Outcome::Altered, None),
+            (60, Outcome::Unwitnessed, None),
             (70, Outcome::Hidden, None),
             (80, Outcome::Gap, Some(Side::Sender)),
             (90, Outcome::Forged, Some(Side::Receiver)),
@@ -404,25 +404,124 @@ fn a_witness_between_copies_is_told_apart_by_what_it_says() {
 }
 
 #[test]
-fn a_witness_that_dies_excuses_what_it_may_have_passed_on() {
+fn with_its_witness_ends_a_link_and_the_next_one_counts_anew() {
     let mut feed = Feed::new(Bounds::default());
     feed.entry(0, policy(true));
-    for n in 0..10 {
-        for side in SIDES {
-            if side != Side::Witness || n < 8 {
-                feed.entry(0, on(Facility::Channel, 1, n, side));
+    let first = cofferdam::report::first_sequence;
+    let say = |feed: &mut Feed, ms: u64, life: u64, n: u64, sides: &[Side]| {
+        for &side in sides {
+            let sequence = first(life) + n;
+            let mut entry = Entry { sequence, ..on(Facility::Channel, 1, n, side) };
+            if side == Side::Witness {
+                entry.reporter = who(2, life);
             }
+            feed.entry(ms, entry);
+        }
+    };
+    (0..8).for_each(|n| say(&mut feed, 0, 1, n, &SIDES));
+    // What the witness had in its hand, and what it never saw; and what it can't have missed.
+    say(&mut feed, 0, 1, 8, &[Side::Sender, Side::Witness]);
+    feed.entry(1, exit(who(2, 1)));
+    say(&mut feed, 2, 1, 9, &[Side::Sender]);
+    say(&mut feed, 2, 1, 10, &[Side::Sender, Side::Receiver]);
+    (0..8).for_each(|n| say(&mut feed, 3, 2, n, &SIDES));
+    say(&mut feed, 3, 2, 8, &[Side::Sender]);
+    feed.tick(1_000);
+    let late = first(2) + 8;
+    feed.told.sort_by_key(|told| told.1);
+    assert_eq!(
+        feed.told,
+        [
+            (Outcome::Hidden, 8, 9),
+            (Outcome::Gap, 9, 10),
+            (Outcome::Unwitnessed, 10, 11),
+            (Outcome::Overdue, late, late + 1),
+        ]
+    );
+    assert_eq!(feed.reconciler.counts().matched, 16);
+}
+
+#[test]
+fn a_witness_that_dies_excuses_what_did_not_come_through() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    feed.entry(1, exit(who(2, 1)));
+    // The end was told before what was said of it.
+    for side in [Side::Sender, Side::Witness] {
+        feed.entry(2, on(Facility::Channel, 1, 0, side));
+    }
+    feed.entry(2, on(Facility::Channel, 1, 1, Side::Sender));
+    feed.tick(1_000);
+    assert_eq!(feed.told, [(Outcome::InFlight, 0, 1), (Outcome::InFlight, 1, 2)]);
+}
+
+#[test]
+fn what_an_honest_receiver_refuses_speaks_against_its_sender() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    let honest = |feed: &mut Feed, n| {
+        for side in SIDES {
+            feed.entry(0, on(Facility::Channel, 1, n, side));
+        }
+    };
+    (0..5).for_each(|n| honest(&mut feed, n));
+    // A record that its sender says nothing of, in two forms: read as one, and as none at all.
+    for (n, form) in [(5, Form::Message), (1 << 30, Form::None)] {
+        feed.entry(0, Entry { form, ..on(Facility::Channel, 1, n, Side::Witness) });
+        let refusal = Entry {
+            side: Side::None,
+            verdict: Verdict::Refused,
+            hash: [0; 32],
+            length: 0,
+            ..on(Facility::Channel, 1, n, Side::Receiver)
+        };
+        feed.entry(0, refusal);
+    }
+    // One that it does report is refused in the open; what it sent behind that is lost.
+    let refusal = Entry {
+        side: Side::None,
+        verdict: Verdict::Refused,
+        hash: [0; 32],
+        ..on(Facility::Channel, 1, 6, Side::Receiver)
+    };
+    feed.entry(0, refusal);
+    feed.entry(0, on(Facility::Channel, 1, 6, Side::Witness));
+    feed.entry(0, on(Facility::Channel, 1, 6, Side::Sender));
+    feed.entry(0, on(Facility::Channel, 1, 7, Side::Sender));
+    let mut told = Vec::new();
+    feed.reconciler.tick(1_000 * MS, &mut |d| told.push((d.outcome, d.from, d.against)));
+    assert_eq!(
+        told,
+        [
+            (Outcome::Hidden, 5, Some(Side::Sender)),
+            (Outcome::InFlight, 7, None),
+            (Outcome::Hidden, 1 << 30, Some(Side::Sender)),
+        ]
+    );
+    feed.tick(2_000);
+    let (counts, told) = feed.finish();
+    assert_eq!((counts.matched, counts.refused, told.as_slice()), (5, 1, &[][..]));
+}
+
+#[test]
+fn of_a_batch_the_witness_knows_no_method() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    for n in 0..3 {
+        for at in 0..3 {
+            let side = SIDES[(usize::try_from(n).unwrap() + at) % 3];
+            let method = if side == Side::Witness { 0 } else { 7 };
+            let form = Form::Batch;
+            feed.entry(0, Entry { form, method, ..on(Facility::Channel, 1, n, side) });
         }
     }
-    feed.entry(1, exit(who(2, 1)));
-    feed.entry(2, on(Facility::Channel, 1, 10, Side::Sender));
-    feed.entry(2, on(Facility::Channel, 1, 10, Side::Receiver));
-    feed.entry(2, on(Facility::Channel, 1, 11, Side::Sender));
-    feed.entry(2, on(Facility::Channel, 1, 11, Side::Receiver));
-    feed.tick(1_000);
-    let excused = [8, 9, 10].map(|n| (Outcome::InFlight, n, n + 1));
-    assert_eq!(feed.told[..3], excused);
-    assert_eq!(feed.told[3..], [(Outcome::Unwitnessed, 11, 12)]);
+    // That the ends differ in it is another matter.
+    for (side, method) in [(Side::Witness, 0), (Side::Sender, 7), (Side::Receiver, 8)] {
+        let form = Form::Batch;
+        feed.entry(0, Entry { form, method, ..on(Facility::Channel, 1, 3, side) });
+    }
+    assert_eq!(feed.reconciler.counts().matched, 3);
+    assert_eq!(feed.told, [(Outcome::Altered, 3, 4)]);
 }
 
 #[test]

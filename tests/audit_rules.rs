@@ -102,12 +102,16 @@ fn records_find_their_rule() {
         |facility, layer, method| Entry { method, ..entry(Kind::Broker, facility, 0, layer) };
     let side = |side, entry| Entry { side, ..entry };
     let method = |method, entry| Entry { method, ..entry };
+    let batch = |edge| Entry { form: Form::Batch, ..used(Facility::Channel, edge, 2) };
     let how = |layer, bits: u16| asked(Facility::File, layer, u32::from(bits));
     let cases = [
         (used(Facility::Channel, 0, a), "channel.plain"),
         (method(1, used(Facility::Channel, 0, a)), ""),
         (method(1, used(Facility::Channel, 1, b)), "channel.sign.methods.sign"),
         (side(Side::Witness, used(Facility::Channel, 1, 2)), "channel.sign.methods.key"),
+        // Of a batch it knows no method.
+        (side(Side::Witness, batch(1)), ""),
+        (side(Side::Witness, batch(0)), "channel.plain"),
         (method(2, used(Facility::Channel, 1, b)), ""),
         (used(Facility::Channel, 2, b), ""),
         (used(Facility::Listen, 1, a), "layer.a.listen.https"),

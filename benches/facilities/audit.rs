@@ -1,5 +1,5 @@
 //! What the audit log costs who is audited: the same daemon without a log and with one, in one
-//! run. `cargo bench --bench facilities -- audit`
+//! run; and what a witness between the two ends costs on top. `cargo bench --bench facilities -- audit`
 
 use std::time::Instant;
 
@@ -17,9 +17,12 @@ const MESSAGES: usize = 1_000_000;
 const BURST: usize = 1_000;
 const ROUNDS: usize = 5;
 
-/// Both daemons by turns, so that whatever else the machine does falls on both.
+/// All daemons by turns, so that whatever else the machine does falls on all.
 pub(crate) fn bench() {
-    println!("audit                      {:>12} {:>12} {:>8}", "no log", "log", "ratio");
+    println!(
+        "audit                      {:>12} {:>12} {:>8} {:>12} {:>8}",
+        "no log", "log", "ratio", "witness", "to log"
+    );
     // Where both ends share a processor that the auditor isn't on, what is seen is what reporting
     // costs them; where everybody is anywhere on two processors, the auditor's own work is too.
     for (name, function, apart) in [
@@ -29,17 +32,24 @@ pub(crate) fn bench() {
         ("64 B one way, auto, ns", "audit_sender", false),
     ] {
         let policy = policy(function);
-        let mut times = [Vec::new(), Vec::new()];
+        let witnessed = format!("{policy}witness = true\n");
+        let mut times = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
             times[0].extend(host::run_with(&policy, 1, None, apart));
-            let log = tempfile::tempdir().expect("a directory");
-            times[1].extend(host::run_with(&policy, 1, Some(&log.path().join("log")), apart));
+            for (times, policy) in times[1..].iter_mut().zip([&policy, &witnessed]) {
+                let log = tempfile::tempdir().expect("a directory");
+                times.extend(host::run_with(policy, 1, Some(&log.path().join("log")), apart));
+            }
         }
-        let [bare, audited] = times.map(|mut all| {
+        let [bare, audited, witnessed] = times.map(|mut all| {
             all.sort_by(f64::total_cmp);
             all[all.len() / 2]
         });
-        println!("{name:<26} {bare:>12.0} {audited:>12.0} {:>8.2}", audited / bare);
+        let ratios = [audited / bare, witnessed / audited];
+        println!(
+            "{name:<26} {bare:>12.0} {audited:>12.0} {:>8.2} {witnessed:>12.0} {:>8.2}",
+            ratios[0], ratios[1]
+        );
     }
 }
 

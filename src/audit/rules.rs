@@ -35,6 +35,9 @@ const RIGHTS: [FileRight; 8] = [
 /// In place of a layer: the rule holds for whoever reports.
 const ANYBODY: u16 = u16::MAX;
 
+/// In place of a method: the rule holds whatever it is.
+const ANY_METHOD: u32 = 0xff_ffff;
+
 /// What tells the two ends of a queue or pipe apart.
 const SENDS: u32 = 0;
 const RECEIVES: u32 = 1;
@@ -78,6 +81,10 @@ impl Rules {
         let place = match entry.facility {
             Facility::None | Facility::Landlock => return Entry::NO_RULE,
             Facility::File => return self.file(entry).unwrap_or(Entry::NO_RULE),
+            // Its methods are sealed to the witness.
+            Facility::Channel if entry.side == Side::Witness && entry.form == Form::Batch => {
+                key(Facility::Channel, edge, ANYBODY, ANY_METHOD)
+            }
             Facility::Channel => key(Facility::Channel, edge, ANYBODY, entry.method),
             // An address is a number in its layer's own table.
             Facility::Connect => key(Facility::Connect, 0, layer, entry.method),
@@ -192,7 +199,8 @@ impl Builder<'_> {
     fn channel(&mut self, edge: u16, channel: &ChannelPlan) {
         let table = format!("channel.{}", channel.name);
         if channel.methods.is_empty() {
-            self.rule(table.clone(), [key(Facility::Channel, edge, ANYBODY, 0)]);
+            let places = [0, ANY_METHOD].map(|part| key(Facility::Channel, edge, ANYBODY, part));
+            self.rule(table.clone(), places);
         }
         for (number, method) in numbered(&channel.methods) {
             let place = key(Facility::Channel, edge, ANYBODY, number.into());

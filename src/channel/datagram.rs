@@ -24,6 +24,18 @@ const CONTROL: usize = rustix::cmsg_space!(ScmRights(DescriptorPlan::MAX as usiz
 /// A receiving buffer: room for the largest record. One serves all links of a channel.
 pub struct Buffer(Box<[u8]>);
 
+/// A datagram as it came, whatever is wrong with it.
+pub(super) struct Raw {
+    /// Its bytes, as far as there was room for them.
+    pub length: usize,
+    /// It has more of them.
+    pub cut: bool,
+    /// Its descriptors, close-on-exec, not looked at yet.
+    pub fds: Vec<OwnedFd>,
+    /// It has more of them; the kernel closed those.
+    pub fds_cut: bool,
+}
+
 /// A datagram that came.
 pub struct Received<'a> {
     /// Its bytes.
@@ -39,15 +51,45 @@ impl Default for Buffer {
 }
 
 impl Buffer {
+    /// One with room for a byte more than a record has, so that a longer datagram stays too long.
+    pub(super) fn oversize() -> Self {
+        Self(vec![0; RECORD + 1].into_boxed_slice())
+    }
+
+    /// The first bytes of what came last.
+    pub(super) fn bytes(&self, length: usize) -> &[u8] {
+        &self.0[..length]
+    }
+
     /// Receives a datagram, if there is one.
-    ///
-    /// Every descriptor that came is owned before anything is checked, so none leaks whatever
-    /// the datagram is. With `max_fds` 0 the kernel installs none.
     pub fn receive(
         &mut self,
         socket: &OwnedFd,
         max_fds: u8,
     ) -> Result<Option<Received<'_>>, LinkError> {
+        let Some(raw) = self.receive_raw(socket, max_fds)? else { return Ok(None) };
+        let Raw { length, cut, fds, fds_cut } = raw;
+        if cut {
+            return Err(PeerFault::Oversize.into());
+        }
+        if fds_cut {
+            return Err(PeerFault::DescriptorsCut.into());
+        }
+        if length == 0 {
+            return Err(PeerFault::Empty.into());
+        }
+        Ok(Some(Received { bytes: &mut self.0[..length], fds }))
+    }
+
+    /// Receives a datagram whatever it is, if there is one.
+    ///
+    /// Every descriptor that came is owned before anything is checked, so none leaks whatever
+    /// the datagram is. With `max_fds` 0 the kernel installs none.
+    pub(super) fn receive_raw(
+        &mut self,
+        socket: &OwnedFd,
+        max_fds: u8,
+    ) -> Result<Option<Raw>, LinkError> {
         let mut room = [MaybeUninit::uninit(); CONTROL];
         let room = if max_fds == 0 { &mut [][..] } else { &mut room[..] };
         let mut control = RecvAncillaryBuffer::new(room);
@@ -68,20 +110,12 @@ impl Buffer {
                 fds.extend(rights);
             }
         }
-        if got.flags.contains(ReturnFlags::TRUNC) {
-            return Err(PeerFault::Oversize.into());
+        let cut = got.flags.contains(ReturnFlags::TRUNC);
+        let fds_cut = got.flags.contains(ReturnFlags::CTRUNC);
+        if got.bytes == 0 && !cut && !fds_cut && hung_up(socket.as_fd())? {
+            return Err(LinkError::Closed);
         }
-        if got.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(PeerFault::DescriptorsCut.into());
-        }
-        if got.bytes == 0 {
-            return Err(if hung_up(socket.as_fd())? {
-                LinkError::Closed
-            } else {
-                PeerFault::Empty.into()
-            });
-        }
-        Ok(Some(Received { bytes: &mut self.0[..got.bytes], fds }))
+        Ok(Some(Raw { length: got.bytes, cut, fds, fds_cut }))
     }
 }
 

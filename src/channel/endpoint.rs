@@ -2,7 +2,7 @@
 
 mod incoming;
 mod outgoing;
-mod report;
+pub(super) mod report;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -130,6 +130,11 @@ impl Introducing {
     }
 }
 
+/// Whether a datagram has the form of a handshake's.
+pub(super) fn is_handshake(head: &Head, datagram: &[u8]) -> bool {
+    head.kind == Kind::Handshake && datagram.len() == DATAGRAM && head.sequence == 0
+}
+
 fn datagram(sequence: u64, message: &[u8; MESSAGE]) -> [u8; DATAGRAM] {
     let head = Head { kind: Kind::Handshake, method: 0, descriptors: 0, more: false, sequence };
     let mut bytes = [0; DATAGRAM];

@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod fault;
 pub mod introduce;
 pub mod protocol;
+pub mod relay;
 pub mod rules;
 
 use std::io;

@@ -14,7 +14,7 @@ use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
 use super::share::Numbered;
 use super::slice::{ChannelSlice, ReportsSlice, Slice};
-use super::{Layer, Shared, Stop};
+use super::{Layer, Shared, Stop, witness};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
 use crate::ipc::message::{Channel, ChannelSpec, Side};
@@ -79,7 +79,7 @@ fn enter(
     match slice.order.layer.program.clone() {
         Program::Exec(argv) => super::exec::run(&slice, &argv, inbox),
         Program::Run(name) => {
-            let own = super::auditor::function(&name);
+            let own = super::auditor::function(&name).or_else(|| witness::function(&name));
             let Some(function) = own.as_ref().or_else(|| functions.get(name.as_str())) else {
                 return Err((inbox, format!("the program has no function {name} any more")));
             };
@@ -239,6 +239,7 @@ fn shared(
         stop: Stop::default(),
         desk: desk.clone(),
         reports: Mutex::default(),
+        relays: Mutex::default(),
     }
 }
 

@@ -9,6 +9,7 @@ mod objects;
 mod run;
 pub(crate) mod share;
 pub(crate) mod slice;
+pub(crate) mod witness;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -64,10 +65,11 @@ pub(crate) struct Shared {
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
     /// Where what this layer does is reported.
-    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "asked for by tests"))]
     pub(crate) desk: Desk,
     /// Rings of reports that came and that the auditor has not taken up.
     pub(crate) reports: Mutex<Vec<auditor::Arrival>>,
+    /// What the witness was told and has not taken up.
+    pub(crate) relays: Mutex<Vec<witness::Order>>,
 }
 
 /// Whether the supervisor has asked this layer to finish.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::auditor::Arrival;
 use super::inbox::Heard;
+use super::witness::{self, Order};
 use super::{Layer, Shared};
 use crate::ident::Name;
 use crate::ipc::message::{Channel, Companion};
@@ -178,23 +179,40 @@ impl Shared {
                 let place = place.ok_or_else(|| io::Error::other("a pipe of another layer"))?;
                 place.arrived(peer, PublicKey(key), fd);
             }
-            Heard::Message(ToLayer::Introduce { channel, peer, key }, Some(socket)) => {
+            Heard::Message(ToLayer::Introduce { channel, peer, key, witness }, Some(socket)) => {
                 let who = peer.to_string();
-                if let Err(error) =
-                    self.channel_of(channel)?.introduce(peer, PublicKey(key), socket)
+                let channel = self.channel_of(channel)?;
+                if let Err(error) = channel.introduce_through(peer, PublicKey(key), socket, witness)
                 {
                     // A peer with a key that nobody may use, or that is gone already: its loss.
                     say(&format!("{who} is left out: {error}"));
                 }
             }
+            Heard::Message(ToLayer::Departed { channel, peer }, None) if self.witnesses() => {
+                self.relay(Order::Departed { channel, peer });
+            }
             Heard::Message(ToLayer::Departed { channel, peer }, None) => {
                 self.channel_of(channel)?.departed(&peer);
+            }
+            Heard::Message(ToLayer::Relay { channel, near, far, fds }, Some(socket))
+                if self.witnesses() =>
+            {
+                self.relay(Order::Relay { channel, near, far, fds, socket });
             }
             Heard::Message(message, _) => {
                 return Err(io::Error::other(format!("{message:?} is out of place")));
             }
         }
         Ok(())
+    }
+
+    /// Whether this is the framework's own witness.
+    fn witnesses(&self) -> bool {
+        self.instance.layer == *witness::NAME
+    }
+
+    fn relay(&self, order: Order) {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner).push(order);
     }
 
     fn channel_of(&self, number: u16) -> io::Result<&Channel> {

@@ -13,4 +13,4 @@ mod reporter;
 
 pub use self::desk::{CAPTURE_OVERHEAD, Desk, Tap, context};
 pub use self::reporter::{AT_COUNT, Pending, Reporter};
-pub use crate::wire::report::{Facility, Facts, Form, Side, Verdict, Who};
+pub use crate::wire::report::{Facility, Facts, Form, Side, Verdict, Who, first_sequence};

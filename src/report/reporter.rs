@@ -26,6 +26,9 @@ pub struct Reporter {
     memory: Mapping,
     on_full: LogFull,
     state: Mutex<State>,
+    /// It says nothing any more, for tests of layers that hide what they do.
+    #[cfg(feature = "testing")]
+    mute: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug)]
@@ -63,7 +66,13 @@ impl Reporter {
         }
         let producer = Producer::resume(&memory);
         let state = State { producer, number: 0, lost: 0, broken: false };
-        Ok(Self { memory, on_full, state: Mutex::new(state) })
+        Ok(Self {
+            memory,
+            on_full,
+            state: Mutex::new(state),
+            #[cfg(feature = "testing")]
+            mute: std::sync::atomic::AtomicBool::default(),
+        })
     }
 
     /// Reports an act, with no more of the message than its hash.
@@ -86,6 +95,10 @@ impl Reporter {
                 (What::Hash, &hash.as_bytes()[..HASH])
             }
         };
+        #[cfg(feature = "testing")]
+        if self.mute.load(std::sync::atomic::Ordering::Relaxed) {
+            return Pending { reporter: self, state: None, what, message: 0, extra, reported };
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = if self.reserve(&mut state, HEAD + message.len() + extra) {
             state.producer.put(&self.memory, HEAD, message);
@@ -103,6 +116,12 @@ impl Reporter {
     #[cfg(feature = "testing")]
     pub(super) fn scribble(&self, at: usize, bytes: &[u8]) {
         self.memory.copy_in(at, bytes);
+    }
+
+    /// Says nothing from now on.
+    #[cfg(feature = "testing")]
+    pub(super) fn fall_silent(&self) {
+        self.mute.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Whether there is room for a report of `length` bytes, behind what must be said of losses

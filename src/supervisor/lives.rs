@@ -26,7 +26,8 @@ impl Supervisor<'_> {
         let now = Instant::now();
         for place in 0..self.places.len() {
             let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
-            if due && !self.stopping && !self.is_held(place) && !self.waits_for_log(place) {
+            let held = self.is_held(place) || self.waits_for_log(place);
+            if due && !self.stopping && !held && !self.witness_is_spent(place) {
                 self.start(place, now);
             }
         }

@@ -184,7 +184,7 @@ impl<'a> Supervisor<'a> {
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
-            plan.layers.len() - usize::from(begun.is_some()),
+            plan.layers.len() - begun.as_ref().map_or(0, |begun| begun.own),
             plan.channels.len(),
             id.short()
         ));

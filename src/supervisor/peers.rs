@@ -2,13 +2,16 @@
 //! policy joins by a channel.
 //!
 //! The supervisor makes the pair, hands one end to each with the other's public key, and keeps
-//! neither. A restarted instance gets new pairs; the old ones die with its predecessor.
+//! neither. A restarted instance gets new pairs; the old ones die with its predecessor. Where a
+//! witness relays the channel there are two pairs, whose inner ends it gets; a restarted witness
+//! gets new ones, and so do all whose links went through the former.
 
 use super::child::{Child, Stage};
 use super::{Life, Supervisor};
 use crate::channel::socketpair;
 use crate::ident::Instance;
 use crate::mark;
+use crate::policy::plan::ChannelPlan;
 use crate::wire::control::ToLayer;
 
 /// Two instances that a channel joins, and what each is told.
@@ -19,29 +22,48 @@ struct Meeting {
 }
 
 impl Supervisor<'_> {
-    /// Introduces the layer at `place`, which has just become ready, to all of its peers.
+    /// Introduces the layer at `place`, which has just become ready, to all of its peers. If it is
+    /// the witness, it introduces all those to each other whose links go through it.
     pub(super) fn introduce(&mut self, place: usize) -> std::io::Result<()> {
-        for meeting in self.meetings(place) {
-            let Meeting { channel, places, people } = meeting;
+        for Meeting { channel, places, people } in self.meetings(place) {
             let [one, two] = &people;
-            let (first, second) = socketpair(&self.plan.channels[usize::from(channel)])?;
+            let plan = &self.plan.channels[usize::from(channel)];
+            let (ends, witness) = if plan.witness {
+                // Without one, they wait for the next.
+                let Some((witness, generation)) = self.witness() else { continue };
+                (self.relay(witness, channel, &one.0, &two.0)?, generation)
+            } else {
+                (socketpair(plan)?.into(), 0)
+            };
             let told = |(peer, key): &(Instance, [u8; 32])| ToLayer::Introduce {
                 channel,
                 peer: peer.clone(),
                 key: *key,
+                witness,
             };
-            self.tell(places[0], &told(two), Some(&first));
+            self.tell(places[0], &told(two), Some(&ends[0]));
             mark::reached("supervisor.introduce.one-told");
-            self.tell(places[1], &told(one), Some(&second));
+            self.tell(places[1], &told(one), Some(&ends[1]));
             mark::reached("supervisor.introduce.both-told");
         }
         Ok(())
     }
 
     fn meetings(&self, place: usize) -> Vec<Meeting> {
+        if !self.is_witness(place) {
+            return self.meetings_of(place, |_| true);
+        }
+        let witnessed = |channel: &ChannelPlan| channel.witness;
+        let all = (0..self.places.len()).flat_map(|place| self.meetings_of(place, witnessed));
+        // Each of them is found from both of its ends.
+        all.filter(|meeting| meeting.places[0] < meeting.places[1]).collect()
+    }
+
+    /// Whom the instance at `place` meets on those channels.
+    fn meetings_of(&self, place: usize, which: impl Fn(&ChannelPlan) -> bool) -> Vec<Meeting> {
         let Some(own) = self.person(place) else { return Vec::new() };
         let mut meetings = Vec::new();
-        for (number, channel) in (0..).zip(&self.plan.channels) {
+        for (number, channel) in (0..).zip(&self.plan.channels).filter(|(_, it)| which(it)) {
             let peer_layer = match &own.0.layer {
                 layer if *layer == channel.from => &channel.to,
                 layer if *layer == channel.to => &channel.from,
@@ -79,6 +101,14 @@ impl Supervisor<'_> {
                 layer if *layer == plan.to => plan.from,
                 _ => continue,
             };
+            if plan.witness {
+                // The ends learn it from the witness, behind all that is still on its way.
+                if let Some((place, _)) = self.witness() {
+                    let peer = gone.instance.clone();
+                    self.tell(place, &ToLayer::Departed { channel, peer }, None);
+                }
+                continue;
+            }
             for place in 0..self.places.len() {
                 if self.person(place).is_some_and(|(peer, _)| peer.layer == peer_layer) {
                     let peer = gone.instance.clone();

@@ -39,11 +39,10 @@ impl Supervisor<'_> {
             channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
                 || pipes.any(|pipe| pipe.to == *layer && runs(pipe.from.as_str()))
         };
-        // The auditor hears of everybody's end first.
-        let last = !self.others_run();
+        // The witness passes on what everybody says to the end, and the auditor hears of that.
         let running: Vec<usize> = (0..self.places.len())
             .filter(|&place| matches!(self.places[place].life, Life::Running(_)))
-            .filter(|&place| last || !self.is_auditor(place))
+            .filter(|&place| !self.waits_for_others(place))
             .collect();
         let layer_of = |place: usize| self.places[place].seat.instance.layer.as_str();
         let mut next: Vec<usize> =

@@ -70,8 +70,23 @@ pub enum ToLayer {
         peer: Instance,
         /// The peer's public key (X25519).
         key: [u8; 32],
+        /// The generation of the witness that relays this link; 0 if none does.
+        witness: u64,
     },
-    /// A peer has ended; nothing new comes from it.
+    /// For the witness: one end of a link that it relays; the inner end of that instance's
+    /// socketpair goes with it. The link is whole once both ends have come.
+    Relay {
+        /// The channel's number in the plan.
+        channel: u16,
+        /// Who holds the outer end of this socketpair.
+        near: Instance,
+        /// Who is at the other end of the link.
+        far: Instance,
+        /// How many descriptors a message may carry.
+        fds: u8,
+    },
+    /// A peer has ended; nothing new comes from it. On a channel with a witness it is the witness
+    /// who hears this: an end has had everything once its link ends.
     Departed {
         /// The channel's number in the plan.
         channel: u16,

@@ -18,19 +18,19 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// How often somebody is killed: more often with `COFFERDAM_LONG=1`.
-fn rounds(everyday: usize) -> usize {
+pub(crate) fn rounds(everyday: usize) -> usize {
     let long = std::env::var_os("COFFERDAM_LONG").is_some();
     if long { 1000 } else { everyday }
 }
 
 /// Different moments, spread over some milliseconds.
-fn moment(round: usize) {
+pub(crate) fn moment(round: usize) {
     let micros = u64::try_from(round * 7919 % 20_000).unwrap();
     std::thread::sleep(Duration::from_micros(micros));
 }
 
 /// The number of the process of an instance that was started last.
-fn last(daemon: &mut Daemon, name: &str) -> Pid {
+pub(crate) fn last(daemon: &mut Daemon, name: &str) -> Pid {
     let line = daemon.line(&format!("{name} is confined, pid "));
     let pid = line.split("pid ").nth(1).unwrap().split(':').next().unwrap();
     Pid::from_raw(pid.parse().unwrap()).unwrap()

@@ -19,6 +19,7 @@ mod lies;
 mod log;
 mod payload;
 mod traffic;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -27,8 +28,15 @@ use cofferdam::{Daemon, Layer};
 type Test = (&'static str, fn());
 type Outcome = Result<(), String>;
 
-const TESTS: &[&[Test]] =
-    &[begin::TESTS, disk::TESTS, kill::TESTS, lies::TESTS, payload::TESTS, traffic::TESTS];
+const TESTS: &[&[Test]] = &[
+    begin::TESTS,
+    disk::TESTS,
+    kill::TESTS,
+    lies::TESTS,
+    payload::TESTS,
+    traffic::TESTS,
+    witness::TESTS,
+];
 
 type Function = (&'static str, fn(Layer) -> Outcome);
 
@@ -64,7 +72,8 @@ fn daemon(path: Option<&str>) -> Daemon {
     let policy = path.map(|path| std::fs::read_to_string(path).unwrap());
     let runs =
         |name: &str| policy.as_ref().is_none_or(|text| text.contains(&format!("run = \"{name}\"")));
-    let functions = LAYERS.iter().filter(|(name, _)| runs(name));
+    let all = LAYERS.iter().chain(witness::LAYERS);
+    let functions = all.filter(|(name, _)| runs(name));
     functions.fold(Daemon::new(path.unwrap_or_default()), |daemon, &(name, function)| {
         daemon.blocking_layer(name, function)
     })

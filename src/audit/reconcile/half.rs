@@ -7,7 +7,8 @@ use crate::audit::hash::Hash;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Says {
     hash: Hash,
-    method: u32,
+    /// `None`: who reports can't know.
+    method: Option<u32>,
     length: u64,
     descriptors: u8,
     form: Form,
@@ -16,13 +17,22 @@ pub(super) struct Says {
 impl Says {
     fn of(entry: &Entry) -> Self {
         let Entry { hash, method, length, descriptors, form, .. } = *entry;
-        Self { hash, method, length, descriptors, form }
+        // Of a batch it is the first message's, which is sealed to the witness.
+        let sealed = entry.side == Side::Witness && form == Form::Batch;
+        Self { hash, method: (!sealed).then_some(method), length, descriptors, form }
+    }
+
+    /// Whether the two agree in all that both can know.
+    fn agrees(&self, other: &Self) -> bool {
+        let method = self.method.and(other.method).is_none() || self.method == other.method;
+        method && Self { method: None, ..*self } == Self { method: None, ..*other }
     }
 
     /// A few bits by which two differing ones are told apart.
     fn brief(&self) -> u64 {
         let hash = u64::from_le_bytes(self.hash[..8].try_into().unwrap_or_default());
-        let rest = u64::from(self.method) << 16 ^ self.length << 32 ^ self.length >> 32;
+        let method = u64::from(self.method.unwrap_or(0));
+        let rest = method << 16 ^ self.length << 32 ^ self.length >> 32;
         hash ^ rest ^ u64::from(self.descriptors) << 8 ^ u64::from(self.form as u8)
     }
 }
@@ -43,6 +53,8 @@ pub(super) struct Half {
     other: u64,
     /// Whether the receiver refused it.
     pub(super) refused: bool,
+    /// All that is known so far is that the receiver refused it.
+    blank: bool,
     /// The first one's record.
     pub(super) record: u64,
     /// When that came.
@@ -64,10 +76,21 @@ impl Half {
             differ: 0,
             other: 0,
             refused: sides == RECEIVER && entry.verdict == Verdict::Refused,
+            blank: false,
             record: record.index,
             since: record.at.monotonic,
             says: Says::of(entry),
         }
+    }
+
+    /// The receiver's report that it refuses a record, which it may not have been able to read.
+    pub(super) fn refusal(record: &Record) -> Self {
+        Self { sides: RECEIVER, refused: true, blank: true, ..Self::of(record) }
+    }
+
+    /// Whether this and another end's report don't contradict each other.
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        self.blank || other.blank || self.says.agrees(&other.says)
     }
 
     /// Whether the sender alone reported it, too long ago.
@@ -83,10 +106,12 @@ impl Half {
     /// Takes the report of another end in.
     pub(super) fn join(&mut self, more: &Self) {
         // Who refuses a message may not have understood what it is.
-        let alike = if self.refused || more.refused {
+        let alike = if self.blank || more.blank {
+            true
+        } else if self.refused || more.refused {
             (self.says.hash, self.says.length) == (more.says.hash, more.says.length)
         } else {
-            self.says == more.says
+            self.says.agrees(&more.says)
         };
         if !alike {
             let brief = more.says.brief();
@@ -97,14 +122,18 @@ impl Half {
                 self.differ |= 1 << 7;
             }
             self.differ |= more.sides;
-        } else if more.sides == SENDER && self.refused {
+        } else if self.blank || more.sides == SENDER && self.refused && !more.blank {
             self.says = more.says;
+        }
+        self.blank &= more.blank;
+        if alike {
+            self.says.method = self.says.method.or(more.says.method);
         }
         self.sides |= more.sides;
         self.refused |= more.refused;
     }
 
-    /// The end that the two others contradict. Against the witness there is no suspicion.
+    /// Who says something else than the two others, who agree.
     pub(super) fn odd(&self) -> Option<Side> {
         let odd = match self.differ.count_ones() {
             1 => self.differ,
@@ -119,6 +148,7 @@ fn side(bit: u8) -> Option<Side> {
     match bit {
         SENDER => Some(Side::Sender),
         RECEIVER => Some(Side::Receiver),
+        WITNESS => Some(Side::Witness),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A message is identified by its edge, both instances with their generations, and its sequence.
 //! One report alone proves nothing: the two must be there and say the same, and on a channel with
-//! a witness the three. A queue's sender doesn't know who will receive, so there the sender alone
+//! a witness the three. With a witness ends the link, and the next one is another stream. A queue's sender doesn't know who will receive, so there the sender alone
 //! identifies the stream. What has one end that reports needs no partner ([`ways`]).
 //!
 //! Memory is bounded by [`Bounds`] whatever is reported, so this runs live in the auditor as well
@@ -32,6 +32,7 @@ use super::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
 use super::query::{Effort, Filter, query};
 use super::store::{Store, StoreError};
 use super::tables::Tables;
+use crate::wire::report::link_of;
 
 /// How much is remembered, and for how long an end may be late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Stream {
     pub sender: Who,
     /// Who receives; of a queue, nobody in particular.
     pub receiver: Who,
+    /// Which link between the two, where a witness relays it: how many witnesses there were before.
+    pub link: u64,
 }
 
 /// Matches reports as they come.
@@ -78,6 +81,8 @@ pub struct Reconciler {
     losses: HashMap<Who, u64>,
     queues: Queues,
     seen: Seen,
+    /// Links through witnesses of up to this generation are over.
+    links_over: u64,
     counts: Counts,
     /// Which run of the daemon the records are of.
     run: Option<u64>,
@@ -98,6 +103,7 @@ impl Reconciler {
             losses: HashMap::new(),
             queues: Queues::default(),
             seen: Seen::default(),
+            links_over: 0,
             counts: Counts::default(),
             run: None,
             lonely: 0,
@@ -157,13 +163,14 @@ impl Reconciler {
     }
 
     fn ended(&mut self, who: Who, now: u64) {
-        let witness = self.ways.witness == Some(who.layer);
+        if self.ways.witness == Some(who.layer) {
+            self.links_over = who.generation;
+        }
+        let links_over = self.links_over;
         for (stream, state) in &mut self.streams {
-            if stream.sender == who || stream.receiver == who {
+            let cut = state.way == Way::Witnessed && stream.link < links_over;
+            if stream.sender == who || stream.receiver == who || cut {
                 state.ended.get_or_insert(now);
-            }
-            if witness && state.way == Way::Witnessed {
-                state.witness_ended();
             }
         }
         self.queues.receiver_ended(&self.ways, who);
@@ -184,6 +191,7 @@ impl Reconciler {
         losses.clear();
         self.queues = Queues::default();
         self.waiting = 0;
+        self.links_over = 0;
     }
 
     fn report(&mut self, record: &Record, each: &mut impl FnMut(Disagreement)) {
@@ -196,6 +204,12 @@ impl Reconciler {
         let (sender, receiver) = match entry.side {
             Side::Sender => (entry.reporter, entry.peer),
             Side::Receiver => (entry.peer, entry.reporter),
+            Side::None
+                if refuses(entry)
+                    && self.ways.way(entry.facility, entry.edge) == Way::Witnessed =>
+            {
+                (entry.peer, entry.reporter)
+            }
             Side::Witness => {
                 if self.ways.way(entry.facility, entry.edge) == Way::Witnessed {
                     match self.seen.stream(&self.streams, record) {
@@ -208,13 +222,17 @@ impl Reconciler {
             _ => return,
         };
         let receiver = if entry.facility == Facility::Queue { Who::NOBODY } else { receiver };
-        let stream = Stream { facility: entry.facility, edge: entry.edge, sender, receiver };
+        let (facility, edge) = (entry.facility, entry.edge);
+        let witnessed = self.ways.way(facility, edge) == Way::Witnessed;
+        let link = if witnessed { link_of(entry.sequence) } else { 0 };
+        let stream = Stream { facility, edge, sender, receiver, link };
         self.half(stream, record, each);
     }
 
     fn half(&mut self, stream: Stream, record: &Record, each: &mut impl FnMut(Disagreement)) {
         let number = record.entry.sequence;
-        let half = Half::of(record);
+        let refused = refuses(&record.entry);
+        let half = if refused { Half::refusal(record) } else { Half::of(record) };
         let full = self.streams.len() >= self.bounds.streams;
         let state = match self.streams.entry(stream) {
             Slot::Occupied(slot) => slot.into_mut(),
@@ -227,15 +245,23 @@ impl Reconciler {
                     return;
                 }
                 way => {
+                    let mut state = State::new(way);
                     if way == Way::Witnessed {
                         self.seen.known(&stream);
+                        // The end of its witness was told before what an end said of it.
+                        let over = stream.link < self.links_over;
+                        state.ended = over.then_some(record.at.monotonic);
                     }
-                    slot.insert(State::new(way))
+                    slot.insert(state)
                 }
             },
         };
         let before = state.waiting.len();
-        state.take(stream, number, half, &mut self.counts, each);
+        if refused {
+            state.refuse(stream, number, half, &mut self.counts, each);
+        } else {
+            state.take(stream, number, half, &mut self.counts, each);
+        }
         if state.way == Way::Witnessed
             && let Some(half) = self.seen.unpark(&stream, number, state.waiting.get(&number), false)
         {
@@ -300,6 +326,13 @@ impl Reconciler {
         seen.judge((u64::MAX, 0), &mut Teller { losses, counts, each, witness, lonely });
         self.counts
     }
+}
+
+/// Whether a receiver says that a record breaks a rule, and that it ends the link.
+fn refuses(entry: &Entry) -> bool {
+    entry.side == Side::None
+        && entry.verdict == Verdict::Refused
+        && entry.facility == Facility::Channel
 }
 
 /// Whether the broker gave up a full queue's oldest message.

@@ -30,7 +30,8 @@ pub enum Outcome {
     Flood,
     /// The witness reports it, and an end doesn't.
     Hidden,
-    /// Both ends report it, and the witness doesn't: they made it up, or went around it.
+    /// Both ends report it alike, and the witness doesn't, or reports something else: they made it
+    /// up, or went around it. The witness reports before it passes on, so its end is no excuse.
     Unwitnessed,
 }
 

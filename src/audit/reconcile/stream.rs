@@ -21,10 +21,8 @@ pub(super) struct State {
     pub(super) hole_since: Option<u64>,
     /// The number behind the highest that sender, receiver and witness reported.
     high: [u64; 3],
-    /// When one of the two ended, or the receiver ended the link.
+    /// When one of the two ended, or the witness between them, or the receiver ended the link.
     pub(super) ended: Option<u64>,
-    /// The numbers that a witness which ended may not have reported.
-    excused: (u64, u64),
     overdue: bool,
 }
 
@@ -37,14 +35,8 @@ impl State {
             hole_since: None,
             high: [0; 3],
             ended: None,
-            excused: (0, 0),
             overdue: false,
         }
-    }
-
-    /// The witness ended: what the ends reported by then and it didn't, it may have passed on.
-    pub(super) fn witness_ended(&mut self) {
-        self.excused = (self.high[2], self.high[0].max(self.high[1]).saturating_add(1));
     }
 
     /// Takes a report in.
@@ -87,7 +79,12 @@ impl State {
         let joined = *waiting;
         if joined.differ != 0 {
             let altered = Disagreement::of(Outcome::Altered, stream, number, Some(half.record));
-            tell(counts, each, Disagreement { against: joined.odd(), ..altered });
+            let told = match joined.odd() {
+                // Against the witness there is no suspicion: the two ends lie, and agree on it.
+                Some(Side::Witness) => Disagreement { outcome: Outcome::Unwitnessed, ..altered },
+                against => Disagreement { against, ..altered },
+            };
+            tell(counts, each, told);
         } else if joined.refused {
             counts.refused += 1;
         } else {
@@ -99,6 +96,26 @@ impl State {
         }
         self.waiting.remove(&number);
         self.settle(number);
+    }
+
+    /// The receiver refuses a record, and ends the link: what was sent behind it doesn't arrive.
+    /// It may have reported the record itself before.
+    pub(super) fn refuse(
+        &mut self,
+        stream: Stream,
+        number: u64,
+        half: Half,
+        counts: &mut Counts,
+        each: &mut impl FnMut(Disagreement),
+    ) {
+        self.ended.get_or_insert(half.since);
+        let told = self.waiting.get(&number).is_some_and(|half| half.sides & RECEIVER != 0);
+        if !told && !self.is_done(number) {
+            // What number it has, its sender may have made up.
+            let high = self.high;
+            self.take(stream, number, half, counts, each);
+            self.high = high;
+        }
     }
 
     /// Judges all that is left of a stream that is over.
@@ -168,7 +185,10 @@ impl State {
             }
             teller.tell(told);
             self.waiting.remove(&number);
-            self.settle(number);
+            // Nothing follows what was refused, whatever number its sender gave it.
+            if half.sides & SENDER != 0 || !half.refused || number < self.high[0] {
+                self.settle(number);
+            }
             settled += 1;
         }
         settled
@@ -196,7 +216,7 @@ impl State {
             return outcome.or(forced.then_some(Outcome::InFlight));
         }
         // One message may have been sent, and its sender killed before it could say so.
-        if !sent && ended && number == self.high[0] {
+        if !sent && ended && number == self.high[0] && !half.refused {
             return Some(Outcome::InFlight);
         }
         if !sent && teller.lost(|who| who == stream.sender) {
@@ -220,10 +240,6 @@ impl State {
             _ => Outcome::Hidden,
         };
         if !witnessed && self.way == Way::Witnessed {
-            let excused = (self.excused.0..self.excused.1).contains(&number);
-            if suspicious == Outcome::Unwitnessed && excused {
-                return Some(Outcome::InFlight);
-            }
             told.against = match suspicious {
                 Outcome::Forged => Some(Side::Receiver),
                 Outcome::Gap if number < self.high[2] => Some(Side::Sender),

@@ -1,7 +1,7 @@
 //! What is special about a witness: it names the sender of what it passes on, not the receiver.
 //!
-//! There may be several streams from that sender on that edge, to copies of one layer. So its
-//! report belongs to the one where an end says the same; until one does it is parked. What is
+//! There may be several streams from that sender on that edge, to copies of one layer, and one
+//! more after each end of the witness. So its report belongs to the one where an end says the same; until one does it is parked. What is
 //! still parked when an end's report is overdue contradicts that.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,6 +11,7 @@ use super::outcome::{Disagreement, Outcome, Teller};
 use super::stream::State;
 use super::{Facility, Stream};
 use crate::audit::entry::{Record, Who};
+use crate::wire::report::link_of;
 
 /// A parked report: edge, sender, number and record.
 type Place = (u16, Who, u64, u64);
@@ -18,8 +19,8 @@ type Place = (u16, Who, u64, u64);
 /// What witnesses saw, and between whom.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The receivers of each sender on an edge.
-    peers: HashMap<(u16, Who), Vec<Who>>,
+    /// The receivers of each sender on an edge, by links.
+    peers: HashMap<(u16, Who, u64), Vec<Who>>,
     /// Reports without a stream, and whether their sender ended since.
     parked: BTreeMap<Place, (Half, bool)>,
 }
@@ -32,12 +33,15 @@ impl Seen {
 
     /// A stream with a witness begins.
     pub(super) fn known(&mut self, stream: &Stream) {
-        self.peers.entry((stream.edge, stream.sender)).or_default().push(stream.receiver);
+        self.peers
+            .entry((stream.edge, stream.sender, stream.link))
+            .or_default()
+            .push(stream.receiver);
     }
 
     /// A stream is over.
     pub(super) fn forget(&mut self, stream: &Stream) {
-        let key = (stream.edge, stream.sender);
+        let key = (stream.edge, stream.sender, stream.link);
         if let Some(receivers) = self.peers.get_mut(&key) {
             receivers.retain(|receiver| *receiver != stream.receiver);
             if receivers.is_empty() {
@@ -60,18 +64,19 @@ impl Seen {
         record: &Record,
     ) -> Option<Stream> {
         let entry = &record.entry;
-        let (edge, sender) = (entry.edge, entry.peer);
-        let receivers = self.peers.get(&(edge, sender))?;
+        let (edge, sender, link) = (entry.edge, entry.peer, link_of(entry.sequence));
+        let receivers = self.peers.get(&(edge, sender, link))?;
         let stream = |receiver: &Who| Stream {
             facility: Facility::Channel,
             edge,
             sender,
             receiver: *receiver,
+            link,
         };
         let half = Half::of(record);
         let fits = |stream: &Stream| {
             let waiting = streams.get(stream).and_then(|state| state.waiting.get(&entry.sequence));
-            waiting.is_some_and(|other| !other.is_witnessed() && other.says == half.says)
+            waiting.is_some_and(|other| !other.is_witnessed() && other.fits(&half))
         };
         receivers.iter().map(stream).find(fits)
     }
@@ -101,7 +106,7 @@ impl Seen {
         let found = self
             .parked
             .range(place(0)..=place(u64::MAX))
-            .find(|(_, (half, _))| any || half.says == waiting.says)
+            .find(|(_, (half, _))| any || half.fits(waiting))
             .map(|(place, _)| *place)?;
         self.parked.remove(&found).map(|(half, _)| half)
     }
@@ -124,10 +129,11 @@ impl Seen {
                 return true;
             }
             let (facility, receiver) = (Facility::Channel, Who::NOBODY);
-            let stream = Stream { facility, edge: *edge, sender: *sender, receiver };
+            let (edge, sender, link) = (*edge, *sender, link_of(*number));
+            let stream = Stream { facility, edge, sender, receiver, link };
             let outcome = if *ended || teller.is_lonely(half.record) {
                 Outcome::InFlight
-            } else if teller.lost(|who| who == *sender) {
+            } else if teller.lost(|who| who == sender) {
                 Outcome::Lost
             } else {
                 Outcome::Hidden

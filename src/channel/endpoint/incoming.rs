@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::Endpoint;
+use super::{Endpoint, LinkTap};
 use crate::channel::datagram::{Buffer, Received};
 use crate::channel::descriptor;
 use crate::channel::fault::{LinkError, PeerFault};
@@ -76,10 +76,23 @@ impl Endpoint {
         sink: &mut dyn FnMut(Incoming<'_>) -> Result<(), PeerFault>,
     ) -> Result<bool, LinkError> {
         let max_fds = self.rules.plan.fds.max;
-        let Some(received) = buffer.receive(&self.socket, max_fds)? else { return Ok(false) };
+        let due = self.session.next_receive();
+        let refuse = |tap: &Option<Box<LinkTap>>, head: Option<&Head>, fault: &PeerFault| {
+            if let Some(tap) = tap {
+                tap.refuse(head, due, fault);
+            }
+        };
+        let received = buffer.receive(&self.socket, max_fds).inspect_err(|error| {
+            if let LinkError::Peer(fault) = error {
+                refuse(&self.tap, None, fault);
+            }
+        });
+        let Some(received) = received? else { return Ok(false) };
         mark::reached("message.record.received");
         let Received { bytes, fds } = received;
-        let head = Head::decode(bytes).map_err(PeerFault::from)?;
+        let head = Head::decode(bytes)
+            .map_err(PeerFault::from)
+            .inspect_err(|fault| refuse(&self.tap, None, fault))?;
         let (session, piece) = (&mut self.session, self.partial.is_some());
         let opened = match &mut self.tap {
             None => open(session, head, bytes),
@@ -89,8 +102,8 @@ impl Endpoint {
             mark::reached("message.record.opened");
             self.take(head, body, fds, sink)
         });
-        if let (Some(tap), Err(fault)) = (&self.tap, &taken) {
-            tap.refuse(&head, fault);
+        if let Err(fault) = &taken {
+            refuse(&self.tap, Some(&head), fault);
         }
         taken.map(|()| true).map_err(LinkError::from)
     }

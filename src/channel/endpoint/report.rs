@@ -11,6 +11,8 @@ use crate::wire::report::runs::{self, Run};
 pub struct LinkTap {
     tap: Tap,
     peer: Who,
+    /// What a record's number on the link is counted from.
+    first: u64,
     list: List,
 }
 
@@ -35,9 +37,9 @@ impl List {
 }
 
 impl LinkTap {
-    /// A tap on the link to `peer`.
-    pub fn new(tap: Tap, peer: Who) -> Self {
-        Self { tap, peer, list: List::default() }
+    /// A tap on the link to `peer`, whose first record has the number `first`.
+    pub fn new(tap: Tap, peer: Who, first: u64) -> Self {
+        Self { tap, peer, first, list: List::default() }
     }
 
     /// What there is to say of a record with this head and length, whose body is not sealed.
@@ -47,7 +49,7 @@ impl LinkTap {
             descriptors: head.descriptors,
             form: if piece { Form::Piece } else { form(head.kind) },
             method: head.method.into(),
-            sequence: head.sequence,
+            sequence: self.first.wrapping_add(head.sequence),
             length: length as u64,
             peer: self.peer,
             ..self.tap.facts(side)
@@ -93,9 +95,16 @@ impl LinkTap {
     }
 
     /// Reports that a record breaks a rule: beside the report that it came, for a record may break
-    /// a rule after a part of it was accepted.
-    pub(super) fn refuse(&self, head: &Head, fault: &PeerFault) {
-        let facts = self.facts(Side::None, head, 0, false);
+    /// a rule after a part of it was accepted. What has no head is the one that was `due`.
+    pub(super) fn refuse(&self, head: Option<&Head>, due: u64, fault: &PeerFault) {
+        let facts = match head {
+            Some(head) => self.facts(Side::None, head, 0, false),
+            None => Facts {
+                sequence: self.first.wrapping_add(due),
+                peer: self.peer,
+                ..self.tap.facts(Side::None)
+            },
+        };
         let facts = Facts { verdict: Verdict::Refused, value: fault.code(), ..facts };
         self.tap.report(&facts, &[], fault.to_string().as_bytes());
     }
@@ -116,7 +125,8 @@ fn keep(tap: &Tap, facts: &Facts, body: &[u8]) -> Vec<u8> {
     if tap.captures() { tap.capture(facts, body) } else { Vec::new() }
 }
 
-fn form(kind: Kind) -> Form {
+/// What a record of this kind is in the log.
+pub(in crate::channel) fn form(kind: Kind) -> Form {
     match kind {
         Kind::Handshake => Form::None,
         Kind::Message => Form::Message,

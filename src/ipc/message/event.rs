@@ -32,8 +32,11 @@ pub enum Event {
     },
     /// A peer has ended, and its next life can be talked to. Everything of the old one came
     /// before this.
+    ///
+    /// `old` and `new` are the same if only the link between has ended, because the witness that
+    /// relayed it did (`witness = true`): what was under way on it may be lost.
     PeerRestarted {
-        /// The instance that ended.
+        /// The instance that ended, or whose link did.
         old: Instance,
         /// The instance that took its place.
         new: Instance,

@@ -119,6 +119,17 @@ impl Channel {
         key: PublicKey,
         socket: OwnedFd,
     ) -> Result<(), LinkError> {
+        self.introduce_through(peer, key, socket, 0)
+    }
+
+    /// The same, on a link that the witness of this generation relays; 0: none does.
+    pub(crate) fn introduce_through(
+        &self,
+        peer: Instance,
+        key: PublicKey,
+        socket: OwnedFd,
+        witness: u64,
+    ) -> Result<(), LinkError> {
         let own = self.spec.own.clone();
         let (from, to) = match self.spec.side {
             Side::From => (own, peer.clone()),
@@ -139,7 +150,7 @@ impl Channel {
             &introduction,
             Box::new(OsChance),
         )?;
-        self.shared.with(|state| state.introduce(peer, meeting));
+        self.shared.with(|state| state.introduce(peer, meeting, witness));
         self.shared.wake_driver();
         Ok(())
     }

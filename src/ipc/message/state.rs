@@ -77,6 +77,8 @@ pub(super) struct State {
 pub(super) struct Link {
     pub(super) id: u64,
     pub(super) instance: Instance,
+    /// The number of its first record in reports.
+    first: u64,
     pub(super) phase: Phase,
     pub(super) watch: Option<Arc<AsyncFd<Arc<OwnedFd>>>>,
     /// The supervisor says that the instance has ended: what is queued is all there will be.
@@ -194,8 +196,9 @@ impl State {
                     mark::reached("message.link.opened");
                     let socket = Arc::clone(meeting.socket());
                     let tap = self.tap.clone().map(|tap| {
-                        let peer = tap.who(&self.links[place].instance);
-                        LinkTap::new(tap, peer)
+                        let link = &self.links[place];
+                        let peer = tap.who(&link.instance);
+                        LinkTap::new(tap, peer, link.first)
                     });
                     let endpoint = Endpoint::new(socket, *session, Arc::clone(&self.rules));
                     let endpoint = endpoint.tapped(tap);

@@ -7,8 +7,8 @@ use super::ring::Ring;
 use super::{ALARMS, Auditor, now};
 use crate::audit::LogError;
 use crate::audit::entry::{self, Entry, Kind, Moment, Record, Side, Verdict, Who};
-use crate::audit::reconcile::{Disagreement, Outcome};
-use crate::wire::report::{Report, What};
+use crate::audit::reconcile::{Disagreement, Outcome, Stream};
+use crate::wire::report::{Facility, Form, Report, What, link_of};
 
 /// Reports that are taken from one ring in one turn, so that no reporter holds up the others.
 const TURN: usize = 1024;
@@ -54,6 +54,9 @@ impl Auditor<'_> {
         let Some(report) = Report::decode(bytes) else {
             return self.silence(place, "a report of it has no sense");
         };
+        if report.head.what != What::Loss && !self.is_of_its_side(place, &report) {
+            return self.silence(place, "it reports from a side that isn't its own");
+        }
         let ring = &self.rings[place];
         let (who, due, number) = (ring.who, ring.next, report.head.number);
         if number < due {
@@ -75,13 +78,29 @@ impl Auditor<'_> {
         self.record(place, entry, report.payload, at);
     }
 
+    /// Whether a report is one that its reporter can make: the witness reports as witness, of
+    /// channels that go through it and in its own life, and nobody else does.
+    fn is_of_its_side(&self, place: usize, report: &Report<'_>) -> bool {
+        let who = self.rings[place].who;
+        let facts = &report.head.facts;
+        if Some(who.layer) != self.orders.witness() {
+            return facts.side != Side::Witness;
+        }
+        facts.side == Side::Witness
+            && facts.facility == Facility::Channel
+            && self.orders.is_witnessed(facts.edge)
+            && link_of(facts.sequence) == who.generation - 1
+    }
+
     /// Writes a use down, with the rule that it falls under.
     fn record(&mut self, place: usize, mut entry: Entry, payload: &[u8], at: Moment) {
         entry.rule = self.rules.find(&entry);
         if !self.append(place, &entry, payload, at) {
             return;
         }
-        if entry.verdict == Verdict::Allowed && entry.rule == Entry::NO_RULE {
+        // Which methods are in a batch, only those know who can open it.
+        let sealed = entry.side == Side::Witness && entry.form == Form::Batch;
+        if entry.verdict == Verdict::Allowed && entry.rule == Entry::NO_RULE && !sealed {
             self.alarm(entry.reporter, "it reports what no rule allows");
         }
         let record = Record { index: self.log.size() - 1, at, entry, payload: None };
@@ -224,22 +243,7 @@ impl Auditor<'_> {
         let edges = self.tables.edges(stream.facility);
         let edge = edges.get(usize::from(stream.edge)).map_or("?", |edge| edge.name.as_str());
         let (sender, receiver) = (self.name(stream.sender), self.name(stream.receiver));
-        let (who, what) = match it.outcome {
-            Outcome::Forged => (stream.receiver, "only the receiver reports it"),
-            Outcome::Altered => (stream.sender, "both ends report it, differently"),
-            Outcome::Gap => (stream.receiver, "the receiver passes it over"),
-            Outcome::Overdue => (stream.receiver, "the receiver doesn't report it"),
-            Outcome::Repeated => (stream.sender, "it is reported twice"),
-            Outcome::Flood => (stream.sender, "there are more streams than can be"),
-            Outcome::Hidden => (stream.sender, "the witness reports it, and an end doesn't"),
-            Outcome::Unwitnessed => (stream.sender, "both ends report it, the witness doesn't"),
-            Outcome::InFlight | Outcome::Lost | Outcome::Dropped => (stream.sender, "it was lost"),
-        };
-        let who = match it.against {
-            Some(Side::Sender) => stream.sender,
-            Some(Side::Receiver) => stream.receiver,
-            _ => who,
-        };
+        let (who, what) = charge(it);
         let numbers = if it.to.saturating_sub(it.from) > 1 {
             format!("messages {} to {}", it.from, it.to - 1)
         } else {
@@ -284,6 +288,39 @@ impl Auditor<'_> {
             self.note(&progress(who, next));
         }
         self.note(&life(self.orders.run, self.layer.instance().generation));
+    }
+}
+
+/// Whom a disagreement speaks against first, and how.
+fn charge(it: &Disagreement) -> (Who, &'static str) {
+    let Stream { sender, receiver, .. } = it.stream;
+    match (it.outcome, it.against) {
+        (Outcome::Hidden, Some(Side::Sender)) => {
+            (sender, "the sender hides what witness and receiver report")
+        }
+        (Outcome::Hidden, Some(_)) => {
+            (receiver, "the receiver hides what sender and witness report")
+        }
+        (Outcome::Hidden, None) => {
+            (sender, "only the witness reports it: both ends lie, and hide it")
+        }
+        (Outcome::Unwitnessed, _) => {
+            (sender, "both ends report alike what the witness didn't see: both lie")
+        }
+        (Outcome::Altered, Some(Side::Sender)) => {
+            (sender, "the sender contradicts witness and receiver")
+        }
+        (Outcome::Altered, Some(_)) => (receiver, "the receiver contradicts sender and witness"),
+        (Outcome::Altered, None) => (sender, "those who report it say different things"),
+        (Outcome::Forged, _) => (receiver, "only the receiver reports it"),
+        (Outcome::Gap, Some(Side::Sender)) => {
+            (sender, "only the sender reports it: neither witness nor receiver do")
+        }
+        (Outcome::Gap, _) => (receiver, "the receiver passes it over"),
+        (Outcome::Overdue, _) => (receiver, "the receiver doesn't report it"),
+        (Outcome::Repeated, _) => (sender, "it is reported twice"),
+        (Outcome::Flood, _) => (sender, "there are more streams than can be"),
+        (Outcome::InFlight | Outcome::Lost | Outcome::Dropped, _) => (sender, "it was lost"),
     }
 }
 

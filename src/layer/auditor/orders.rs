@@ -57,6 +57,16 @@ impl Orders {
         tables
     }
 
+    /// The number of the witness's layer, if there is one.
+    pub(super) fn witness(&self) -> Option<u16> {
+        self.layer(crate::layer::witness::NAME)
+    }
+
+    /// Whether a witness relays a channel.
+    pub(super) fn is_witnessed(&self, channel: u16) -> bool {
+        self.plan.channels.get(usize::from(channel)).is_some_and(|channel| channel.witness)
+    }
+
     /// The number of the layer of that name.
     pub(super) fn layer(&self, name: &str) -> Option<u16> {
         let names = self.plan.layers.iter().map(|layer| &layer.name).chain(&self.own);

@@ -50,8 +50,9 @@ pub(super) const CHANNEL: Table = Table {
             "witness",
             Kind::Boolean,
             "false",
-            "Whether the built-in witness relays it, for ends that might both lie. It demands a log.",
-            "A confined process between the ends; it sees sealed messages.",
+            "Whether the built-in witness relays it and reports each message too, for ends that might \
+             both lie. It demands a log, takes a process hop, and a link ends with its witness.",
+            "A confined process between the ends, without keys; it sees sealed messages.",
         ),
         value(
             "transport",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
+use super::relay;
 use crate::audit::Store;
 use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::NAME;
@@ -59,8 +60,14 @@ pub enum BeginError {
          granted anything in, at or around"
     )]
     Reached(PathBuf, String),
+    /// More links than one witness relays.
+    #[error(
+        "channels with `witness = true` have {0} links between copies of layers, more than {max}: \
+         give their layers fewer `instances`", max = relay::MAX_LINKS
+    )]
+    Links(u64),
     /// A mistake of ours.
-    #[error("the auditor's own policy is wrong: {0}")]
+    #[error("the framework's own policy is wrong: {0}")]
     Own(String),
     /// The plan has no canonical form.
     #[error("the plan can't be encoded: {0}")]
@@ -71,8 +78,10 @@ pub enum BeginError {
 pub struct Begun {
     /// The auditor's settings.
     pub settings: Vec<u8>,
-    /// The auditor's place among the layers.
+    /// The auditor's place among the layers. The witness's is behind it.
     pub layer: usize,
+    /// How many layers of the framework's own there are, which come last.
+    pub own: usize,
     /// Bytes of a layer's ring.
     pub ring: u32,
     /// The log's directory.
@@ -98,8 +107,16 @@ impl Begun {
         let name = Name::new(NAME).map_err(|error| BeginError::Own(error.to_string()))?;
         let run = u64::from(std::process::id()) << 32 ^ elapsed();
         let path = directory.display().to_string();
-        let (own_layers, whole) = (vec![name.clone()], plan.clone());
-        let orders = Orders { directory: path, run, policy, plan: whole, own: own_layers };
+        let witness = relay::layer(plan)?;
+        let names = [&name].into_iter().chain(witness.as_ref().map(|layer| &layer.name));
+        let orders = Orders {
+            directory: path,
+            run,
+            policy,
+            plan: plan.clone(),
+            own: names.cloned().collect(),
+        };
+        let own_layers = orders.own.len();
         let settings = orders.encode()?;
         let layer = plan.layers.len();
         for mut one in own.layers {
@@ -113,9 +130,11 @@ impl Begun {
             file.grant = file.grant.into_values().map(|rights| (name.clone(), rights)).collect();
             plan.files.push(file);
         }
+        plan.layers.extend(witness);
         let captures = plan.channels.iter().any(|channel| channel.audit == Audit::Payload);
         let least = if captures { LEAST_FOR_PAYLOADS } else { 0 };
-        Ok(Some(Self { settings, layer, ring: plan.audit.ring_bytes.max(least), directory }))
+        let ring = plan.audit.ring_bytes.max(least);
+        Ok(Some(Self { settings, layer, own: own_layers, ring, directory }))
     }
 
     /// Gives the directory and all that is in it to the auditor's user.
@@ -205,7 +224,12 @@ fn is_of_a_log(name: &str) -> bool {
 fn auditor_plan(directory: &Path) -> Result<Plan, BeginError> {
     let vars = [("directory".to_owned(), directory.display().to_string())];
     let inputs = Inputs { load: None, vars: &vars, ceiling: None };
-    let checked = policy::check_with("auditor.toml", POLICY.as_bytes(), &inputs);
+    own_plan("auditor.toml", POLICY, &inputs)
+}
+
+/// A policy of the framework's own as a plan.
+pub(super) fn own_plan(name: &str, text: &str, inputs: &Inputs<'_>) -> Result<Plan, BeginError> {
+    let checked = policy::check_with(name, text.as_bytes(), inputs);
     let complaint = checked.render(false);
     checked.plan.ok_or(BeginError::Own(complaint))
 }

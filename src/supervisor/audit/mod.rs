@@ -3,6 +3,7 @@
 
 mod acts;
 mod begin;
+mod relay;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -37,6 +38,8 @@ const OWN_RING: u32 = 0;
 pub struct Audit {
     /// The place of the auditor among the seats.
     place: usize,
+    /// The place of the witness, if any channel has one.
+    witness: Option<usize>,
     /// The plan's layers, then the framework's own.
     layers: Vec<Name>,
     /// Bytes of a layer's ring.
@@ -85,13 +88,19 @@ impl Audit {
                 image.reports = Some(reports.clone());
             }
         }
-        // One seat for each copy, and the auditor's layer is the last.
+        // One seat for each copy, and the framework's own layers are the last, with one each.
         let copies = |layer: &LayerPlan| usize::from(layer.instances);
         let place = plan.layers[..begun.layer].iter().map(copies).sum();
-        Self::new(place, layers, begun.ring).map_err(StartUp::Reports)
+        let witness = (begun.own > 1).then_some(place + 1);
+        Self::new(place, witness, layers, begun.ring).map_err(StartUp::Reports)
     }
 
-    fn new(place: usize, layers: Vec<Name>, bytes: u32) -> io::Result<Self> {
+    fn new(
+        place: usize,
+        witness: Option<usize>,
+        layers: Vec<Name>,
+        bytes: u32,
+    ) -> io::Result<Self> {
         let fd = make_ring(OWN)?;
         let memory = Mapping::sealed(fd.as_fd(), OWN as usize, true)?;
         ring::format(&memory);
@@ -99,6 +108,7 @@ impl Audit {
         let rings = BTreeMap::from([(OWN_RING, Held { reporter: None, bytes: OWN, fd })]);
         Ok(Self {
             place,
+            witness,
             layers,
             bytes,
             open: false,
@@ -202,10 +212,10 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Once nobody else is left or will come, the auditor has nothing more to do.
+    /// Once nobody else is left or will come, auditor and witness have nothing more to do.
     pub(super) fn stop_with_nothing_to_audit(&mut self) {
         let over = |(at, place): (usize, &super::Place)| {
-            self.is_auditor(at) || matches!(place.life, Life::Down)
+            self.is_own(at) || matches!(place.life, Life::Down)
         };
         if !self.stopping && self.audit.is_some() && self.places.iter().enumerate().all(over) {
             self.stop(self.outcome);
@@ -222,10 +232,21 @@ impl Supervisor<'_> {
         self.audit.as_ref().is_some_and(|audit| !audit.open && audit.place != place)
     }
 
-    /// Whether somebody besides the auditor still runs: it ends last.
-    pub(super) fn others_run(&self) -> bool {
+    /// Whether a place is one of the framework's own layers'.
+    pub(super) fn is_own(&self, place: usize) -> bool {
+        self.is_auditor(place) || self.is_witness(place)
+    }
+
+    /// Whether somebody still runs who ends before a place: everybody does before the auditor, and
+    /// the policy's layers do before the witness.
+    pub(super) fn waits_for_others(&self, place: usize) -> bool {
         let runs = |place: &super::Place| matches!(place.life, Life::Running(_));
-        self.places.iter().enumerate().any(|(at, place)| !self.is_auditor(at) && runs(place))
+        let before = |at: usize| match (self.is_auditor(place), self.is_witness(place)) {
+            (true, _) => !self.is_auditor(at),
+            (_, true) => !self.is_own(at),
+            _ => false,
+        };
+        self.places.iter().enumerate().any(|(at, place)| before(at) && runs(place))
     }
 
     /// Gives the auditor every ring that it may have to read.

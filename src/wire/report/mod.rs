@@ -169,6 +169,26 @@ impl Who {
     }
 }
 
+/// The number of a link's first record in reports, where the witness of that generation relays it;
+/// 0: none does.
+///
+/// A link ends with its witness, and the next one between the same two instances begins anew. So
+/// that no report of the one is taken for one of the other, the upper 16 bits tell them apart.
+pub const fn first_sequence(witness: u64) -> u64 {
+    witness.saturating_sub(1) << LINK_SHIFT
+}
+
+/// Which link between two instances a sequence is of: the reverse of [`first_sequence`], from 0.
+pub const fn link_of(sequence: u64) -> u64 {
+    sequence >> LINK_SHIFT
+}
+
+/// The highest generation of a witness that [`first_sequence`] can tell from the others.
+pub const MAX_WITNESS: u64 = 1 << (64 - LINK_SHIFT);
+
+/// At a million records a second a link would have to last nine years to use these bits up.
+const LINK_SHIFT: u32 = 48;
+
 /// Bytes of a report before its message.
 pub const HEAD: usize = size_of::<HeadBytes>();
 
@@ -397,6 +417,15 @@ mod tests {
         let bytes = [&head.encode()[..], b"msg", b"dt", b"payload"].concat();
         let expected = Report { head, message: b"msg", detail: b"dt", payload: b"payload" };
         assert_eq!(Report::decode(&bytes), Some(expected));
+    }
+
+    #[test]
+    fn links_are_told_apart_by_their_numbers() {
+        assert_eq!((first_sequence(0), first_sequence(1)), (0, 0));
+        for witness in [1, 2, 700, MAX_WITNESS] {
+            assert_eq!(link_of(first_sequence(witness)), witness - 1);
+            assert_eq!(link_of(first_sequence(witness) + (1 << 47)), witness - 1);
+        }
     }
 
     #[test]

@@ -10,13 +10,22 @@ use super::{Item, Link, Phase, Pumped, State};
 use crate::channel::{Introducing, LinkError};
 use crate::ident::Instance;
 use crate::mark;
+use crate::report::first_sequence;
 use crate::wire::limits::CALLS;
 
 impl State {
     /// Takes a new link up and begins its handshake.
-    pub(in crate::ipc::message) fn introduce(&mut self, instance: Instance, meeting: Introducing) {
-        // A generation that the supervisor has replaced won't say more than it has.
-        for link in &mut self.links {
+    ///
+    /// `witness` is the generation of the witness that relays it; 0: none does.
+    pub(in crate::ipc::message) fn introduce(
+        &mut self,
+        instance: Instance,
+        meeting: Introducing,
+        witness: u64,
+    ) {
+        // A generation that the supervisor has replaced won't say more than it has. Where a witness
+        // is in between, some of that may still be on its way: it ends the link behind it.
+        for link in self.links.iter_mut().filter(|_| witness == 0) {
             let same = link.instance.index == instance.index;
             link.departed |= same && link.instance.generation < instance.generation;
         }
@@ -24,6 +33,7 @@ impl State {
         self.links.push(Link {
             id: self.next_link,
             instance,
+            first: first_sequence(witness),
             phase: Phase::Meeting(Box::new(meeting)),
             watch: None,
             departed: false,
