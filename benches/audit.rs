@@ -105,7 +105,7 @@ fn main() {
     }
 
     let start = Instant::now();
-    let counts = reconcile(&store, Bounds::default(), |_| {}).expect("a log");
+    let (counts, _) = reconcile(&store, Bounds::default(), |_| {}).expect("a log");
     assert_eq!(counts.matched, records / 2);
     say("reconcile", records, start.elapsed());
 }

@@ -382,7 +382,7 @@ class Segment:
         leaf = hashed(b"cfd-leaf", body)
         kind, side, verdict, facility = body[:4]
         detail = body_length - 128 - (32 if payload_length else 0)
-        if not 1 <= kind <= 14 or side > 4 or verdict > 4 or facility > 13 or not 0 <= detail <= 4 << 20:
+        if not 1 <= kind <= 15 or side > 4 or verdict > 4 or facility > 13 or not 0 <= detail <= 4 << 20:
             self.find(expected, "a wrong body")
         else:
             index = struct.unpack("<Q", body[16:24])[0]

@@ -1,5 +1,7 @@
 //! What programs read: `docs/json.md` names every key that the verbs write, and no other.
 
+mod audit_support;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +21,7 @@ fn ask(arguments: &[&str]) -> Value {
 }
 
 /// Keys whose values are told once for the whole page, or are lists of the policy's own words.
-const WHOLE: [&str; 3] = ["place", "way", "bounds"];
+const WHOLE: [&str; 4] = ["place", "way", "bounds", "record"];
 
 /// The paths of a value's ends. Below `layers` and `may` the policy chooses the keys.
 fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
@@ -29,7 +31,7 @@ fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
         Value::Object(table) if !whole => {
             for (key, value) in table {
                 let key = match last {
-                    "layers" => "NAME",
+                    "layers" | "outcomes" => "NAME",
                     "may" => "SUBJECT",
                     _ => key,
                 };
@@ -146,4 +148,36 @@ fn diff_is_as_documented() {
 #[test]
 fn doctor_is_as_documented() {
     agrees("doctor", &[ask(&["doctor"])]);
+}
+
+#[test]
+fn audit_is_as_documented() {
+    use audit_support::{daemon, message, open, small};
+    use cofferdam::audit::Options;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    daemon::write_daemon(folder.path(), 10);
+    let records = daemon::lists(&["query", path]);
+    agrees("audit record", &records);
+    agrees("audit stats", &[ask(&["audit", "stats", path])]);
+    agrees("audit redact", &[ask(&["audit", "redact", path, "0"])]);
+    let proof = folder.path().join("proof.json");
+    let proof = proof.to_str().unwrap();
+    daemon::says(0, &["prove", path, "20", "-o", proof]);
+    agrees("audit prove", &[ask(&["audit", "prove", "--check", proof])]);
+
+    // One end alone says something, and the log is damaged.
+    let broken = TempDir::new().unwrap();
+    let options = Options { segment_bytes: 1 << 20, ..small() };
+    let mut log = open(broken.path(), options, 0);
+    let sender = cofferdam::audit::entry::Side::Sender;
+    log.append(&message(0, sender), &[], audit_support::at(0)).unwrap();
+    log.close(audit_support::at(1)).unwrap();
+    let segment = broken.path().join("00000000.log");
+    let path = broken.path().to_str().unwrap();
+    agrees("audit reconcile", &[ask(&["audit", "reconcile", path])]);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    agrees("audit verify", &[ask(&["audit", "verify", path])]);
 }

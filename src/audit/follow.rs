@@ -6,8 +6,7 @@
 
 use super::entry::Record;
 use super::frame::FrameError;
-use super::log::{segment_name, segment_number};
-use super::query::first_record;
+use super::log::{first_record, segment_name, segment_number};
 use super::reader::Reader;
 use super::segment::HeaderError;
 use super::store::{Store, StoreError, Trouble};

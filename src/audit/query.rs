@@ -3,7 +3,7 @@
 use super::entry::{Entry, Facility, Form, Kind, Record, Verdict};
 use super::frame::FrameError;
 use super::index::{Block, Index, bit, edge_bit};
-use super::log::{index_name, segment_name, segment_number};
+use super::log::{first_record, index_name, segment_name, segment_number};
 use super::reader::Reader;
 use super::runs;
 use super::segment::{Header, HeaderError};
@@ -135,17 +135,6 @@ fn before(store: &Store, numbers: &[u64], first: u64) -> Result<usize, StoreErro
         }
     }
     Ok(low)
-}
-
-/// The number of a segment's first record; `None` if its header is none, or it isn't there.
-pub fn first_record(store: &Store, number: u64) -> Result<Option<u64>, StoreError> {
-    let name = segment_name(number);
-    let file = match store.reader(&name) {
-        Err(error) if error.trouble() == Trouble::Missing => return Ok(None),
-        file => file?,
-    };
-    let mut reader = Reader::new(file, &name, 0).ending(Header::length(u64::MAX) as u64);
-    Ok(reader.header()?.ok().map(|header| header.before.size()))
 }
 
 fn segment(

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Facility, Kind};
 use crate::ident::{PolicyId, hex};
-use crate::policy::plan::Plan;
+use crate::policy::plan::{Audit, Plan};
 
 /// The detail of a [`Kind::Policy`] record, as JSON. An edge's, a layer's, a method's and a rule's
 /// number is its place here.
@@ -35,7 +35,7 @@ pub struct Edges {
 }
 
 /// One facility.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Its name.
     pub name: String,
@@ -45,6 +45,18 @@ pub struct Edge {
     pub to: Vec<String>,
     /// Its methods.
     pub methods: Vec<String>,
+    /// Whether the witness reports its messages too.
+    #[serde(default)]
+    pub witness: bool,
+    /// Whether at most one end reports: a channel without audit, a pipe of programs.
+    #[serde(default)]
+    pub one_sided: bool,
+    /// Of a queue: how many messages it holds. 0 if that isn't known.
+    #[serde(default)]
+    pub depth: u32,
+    /// Of a queue: whether messages come out in the order in which they went in.
+    #[serde(default)]
+    pub ordered: bool,
 }
 
 impl Tables {
@@ -57,7 +69,7 @@ impl Tables {
             name: name.to_string(),
             from,
             to,
-            methods: Vec::new(),
+            ..Edge::default()
         };
         let all = &plan.facilities;
         let edges: [(Facility, Vec<Edge>); 9] = [
@@ -67,6 +79,8 @@ impl Tables {
                     .iter()
                     .map(|channel| Edge {
                         methods: words(channel.methods.iter().map(|method| &method.name)),
+                        witness: channel.witness,
+                        one_sided: channel.audit == Audit::None,
                         ..edge(&channel.name, words([&channel.from]), words([&channel.to]))
                     })
                     .collect(),
@@ -89,12 +103,22 @@ impl Tables {
                 Facility::Queue,
                 all.queues
                     .iter()
-                    .map(|q| edge(&q.name, words(&q.send), words(&q.receive)))
+                    .map(|q| Edge {
+                        depth: q.depth,
+                        ordered: q.priorities == 1,
+                        ..edge(&q.name, words(&q.send), words(&q.receive))
+                    })
                     .collect(),
             ),
             (
                 Facility::Pipe,
-                all.pipes.iter().map(|p| edge(&p.name, words([&p.from]), words([&p.to]))).collect(),
+                all.pipes
+                    .iter()
+                    .map(|p| Edge {
+                        one_sided: p.raw,
+                        ..edge(&p.name, words([&p.from]), words([&p.to]))
+                    })
+                    .collect(),
             ),
             (
                 Facility::Fifo,

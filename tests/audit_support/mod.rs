@@ -1,6 +1,8 @@
 //! Logs to read and to break: made here, always the same.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod daemon;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -275,12 +275,12 @@ impl<'a> Sieve<'a> {
 }
 
 /// Gives every record that is wanted to `each`, in order, until that says no. Records of a range
-/// of numbers alone, and of a window of time.
+/// of numbers alone, and of a window of time; `full` is to trust no index.
 pub(in crate::cli) fn search(
     store: &Store,
     names: &Names,
     (wanted, window): (&Wanted, &Window),
-    range: Range<u64>,
+    (range, full): (Range<u64>, bool),
     mut each: impl FnMut(Record) -> bool,
 ) -> Result<Effort, StoreError> {
     let mut all = Effort::default();
@@ -290,6 +290,7 @@ pub(in crate::cli) fn search(
         let Some(meant) = wanted.by(tables).filter(|_| first < end && go_on) else { continue };
         let filter = Filter {
             first,
+            full,
             end: Some(end),
             from: window.since,
             to: window.until,

@@ -4,12 +4,17 @@
 //! usage; 3 the system refused. All verbs but `redact` only read, take no lock, and may be used
 //! while a daemon writes.
 
+pub(super) mod calls;
+mod export;
 pub(super) mod filter;
+pub(super) mod histogram;
 pub(super) mod line;
 pub(super) mod names;
 mod prove;
 mod query;
+mod reconcile;
 mod redact;
+mod stats;
 mod tail;
 pub(super) mod time;
 mod verify;
@@ -39,12 +44,18 @@ enum Verb {
     Tail(tail::Args),
     /// List the records that are asked for, out of gigabytes by the index
     Query(query::Args),
+    /// Count: traffic, latency and refusals of each edge, lives and denials of each layer
+    Stats(stats::Args),
     /// Tell whether somebody altered the log, and what can't be known
     Verify(verify::Args),
+    /// Tell whether the ends of every edge report the same
+    Reconcile(reconcile::Args),
     /// Prove to somebody without the log that a record is in it, or check such a proof
     Prove(prove::Args),
     /// Remove a record's payload; the log still verifies
     Redact(redact::Args),
+    /// Write the records for other programs: JSON Lines, Wireshark, Chrome's tracing
+    Export(export::Args),
 }
 
 /// Runs the verb.
@@ -52,9 +63,12 @@ pub fn run(args: &Args) -> ExitCode {
     let done = match &args.verb {
         Verb::Tail(args) => tail::run(args),
         Verb::Query(args) => query::run(args),
+        Verb::Stats(args) => stats::run(args),
         Verb::Verify(args) => verify::run(args),
+        Verb::Reconcile(args) => reconcile::run(args),
         Verb::Prove(args) => prove::run(args),
         Verb::Redact(args) => redact::run(args),
+        Verb::Export(args) => export::run(args),
     };
     match done {
         Ok(code) => code,

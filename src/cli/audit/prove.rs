@@ -14,6 +14,7 @@ use super::line::line;
 use super::names::{Names, say};
 use super::verify::{checkpoints, digest};
 use super::{Failure, Format, open, save, written};
+use crate::audit::entry::Kind;
 use crate::audit::hash::Hash;
 use crate::audit::keys::EPOCHS;
 use crate::audit::log::{notes_name, segment_number};
@@ -205,7 +206,7 @@ fn check(file: &Path, args: &Args) -> Result<ExitCode, Failure> {
         Some(member) => {
             let proof = member.proof(note).ok_or_else(no_proof)?;
             let policy = proof.check(args.key)?;
-            if policy.index > record.index {
+            if policy.entry.kind != Kind::Policy || policy.index > record.index {
                 return Err(ProofError::False.into());
             }
             let mut names = Names::default();

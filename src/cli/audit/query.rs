@@ -25,6 +25,9 @@ pub struct Args {
     /// No more records than this
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
+    /// Read every record, and trust no index
+    #[arg(long)]
+    full: bool,
     /// How to report; `json` is one object a line
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -42,7 +45,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut result = Ok(());
     let mut left = args.limit.unwrap_or(u64::MAX);
     let wanted = (&args.wanted, &args.window);
-    let effort = search(&store, &names, wanted, 0..u64::MAX, |record| {
+    let effort = search(&store, &names, wanted, (0..u64::MAX, args.full), |record| {
         let said = names.say(&record);
         result = match args.format {
             Format::Text => writeln!(out, "{}", line(&record, &said)),

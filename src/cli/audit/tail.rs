@@ -10,8 +10,7 @@ use super::line::line;
 use super::names::Names;
 use super::{Dir, Failure, Format, damaged, written};
 use crate::audit::follow::{Event, Follower};
-use crate::audit::log::segment_number;
-use crate::audit::query::first_record;
+use crate::audit::log::{first_record, segment_number};
 use crate::audit::{Record, Store};
 
 /// How often a growing log is looked at.
@@ -131,7 +130,7 @@ fn earlier(
     while to > 0 && last.records.len() < last.most {
         let from = to.saturating_sub(step);
         let mut found = Last { most: last.most - last.records.len(), records: VecDeque::new() };
-        search(store, names, (&args.wanted, &Window::default()), from..to, |record| {
+        search(store, names, (&args.wanted, &Window::default()), (from..to, false), |record| {
             found.push(record);
             true
         })?;

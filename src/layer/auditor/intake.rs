@@ -211,7 +211,7 @@ impl Auditor<'_> {
 
     pub(super) fn write_down_disagreements(&mut self) {
         for it in std::mem::take(&mut self.disagreements) {
-            if !matches!(it.outcome, Outcome::InFlight | Outcome::Lost) {
+            if it.outcome.suspicious() {
                 let (who, text) = self.describe(&it);
                 self.alarm(who, &text);
             }
@@ -231,7 +231,14 @@ impl Auditor<'_> {
             Outcome::Overdue => (stream.receiver, "the receiver doesn't report it"),
             Outcome::Repeated => (stream.sender, "it is reported twice"),
             Outcome::Flood => (stream.sender, "there are more streams than can be"),
-            Outcome::InFlight | Outcome::Lost => (stream.sender, "it was lost"),
+            Outcome::Hidden => (stream.sender, "the witness reports it, and an end doesn't"),
+            Outcome::Unwitnessed => (stream.sender, "both ends report it, the witness doesn't"),
+            Outcome::InFlight | Outcome::Lost | Outcome::Dropped => (stream.sender, "it was lost"),
+        };
+        let who = match it.against {
+            Some(Side::Sender) => stream.sender,
+            Some(Side::Receiver) => stream.receiver,
+            _ => who,
         };
         let numbers = if it.to.saturating_sub(it.from) > 1 {
             format!("messages {} to {}", it.from, it.to - 1)

@@ -145,6 +145,7 @@ impl<'a> Auditor<'a> {
             1 => Logged::default(),
             _ => Logged::read(&reading, orders.run, &mut reconciler)?,
         };
+        reconciler.learn(&tables);
         let begin = Instant::now();
         let mut auditor = Self {
             layer,

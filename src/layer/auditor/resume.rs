@@ -42,6 +42,9 @@ impl Logged {
         let mut learn = |logged: &mut Self, first| {
             query(store, &Filter { full: true, first, ..Filter::default() }, |record| {
                 logged.learn(&record, run);
+                if first > 0 && record.index == first {
+                    reconciler.begins_late(record.at.monotonic);
+                }
                 reconciler.push(&record, &mut |_| {});
                 true
             })

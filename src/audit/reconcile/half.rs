@@ -1,0 +1,124 @@
+//! A message of which some reports are there and others not.
+
+use crate::audit::entry::{Entry, Form, Record, Side, Verdict};
+use crate::audit::hash::Hash;
+
+/// What the ends must agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Says {
+    hash: Hash,
+    method: u32,
+    length: u64,
+    descriptors: u8,
+    form: Form,
+}
+
+impl Says {
+    fn of(entry: &Entry) -> Self {
+        let Entry { hash, method, length, descriptors, form, .. } = *entry;
+        Self { hash, method, length, descriptors, form }
+    }
+
+    /// A few bits by which two differing ones are told apart.
+    fn brief(&self) -> u64 {
+        let hash = u64::from_le_bytes(self.hash[..8].try_into().unwrap_or_default());
+        let rest = u64::from(self.method) << 16 ^ self.length << 32 ^ self.length >> 32;
+        hash ^ rest ^ u64::from(self.descriptors) << 8 ^ u64::from(self.form as u8)
+    }
+}
+
+/// The bits that stand for the ends.
+pub(super) const SENDER: u8 = 1;
+pub(super) const RECEIVER: u8 = 2;
+pub(super) const WITNESS: u8 = 4;
+
+/// A message that waits for more reports of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Half {
+    /// Which ends reported it, in bits.
+    pub(super) sides: u8,
+    /// Which of them differ from the first.
+    pub(super) differ: u8,
+    /// What the first of those says, in brief.
+    other: u64,
+    /// Whether the receiver refused it.
+    pub(super) refused: bool,
+    /// The first one's record.
+    pub(super) record: u64,
+    /// When that came.
+    pub(super) since: u64,
+    /// What it says.
+    pub(super) says: Says,
+}
+
+impl Half {
+    pub(super) fn of(record: &Record) -> Self {
+        let entry = &record.entry;
+        let sides = match entry.side {
+            Side::Sender => SENDER,
+            Side::Receiver => RECEIVER,
+            _ => WITNESS,
+        };
+        Self {
+            sides,
+            differ: 0,
+            other: 0,
+            refused: sides == RECEIVER && entry.verdict == Verdict::Refused,
+            record: record.index,
+            since: record.at.monotonic,
+            says: Says::of(entry),
+        }
+    }
+
+    /// Whether the sender alone reported it, too long ago.
+    pub(super) fn sent_only(&self, now: u64, grace: u64) -> bool {
+        self.sides == SENDER && now.saturating_sub(self.since) > grace
+    }
+
+    /// Whether the witness reported it.
+    pub(super) fn is_witnessed(&self) -> bool {
+        self.sides & WITNESS != 0
+    }
+
+    /// Takes the report of another end in.
+    pub(super) fn join(&mut self, more: &Self) {
+        // Who refuses a message may not have understood what it is.
+        let alike = if self.refused || more.refused {
+            (self.says.hash, self.says.length) == (more.says.hash, more.says.length)
+        } else {
+            self.says == more.says
+        };
+        if !alike {
+            let brief = more.says.brief();
+            if self.differ == 0 {
+                self.other = brief;
+            } else if self.other != brief {
+                // All three say something else: nobody is the odd one.
+                self.differ |= 1 << 7;
+            }
+            self.differ |= more.sides;
+        } else if more.sides == SENDER && self.refused {
+            self.says = more.says;
+        }
+        self.sides |= more.sides;
+        self.refused |= more.refused;
+    }
+
+    /// The end that the two others contradict. Against the witness there is no suspicion.
+    pub(super) fn odd(&self) -> Option<Side> {
+        let odd = match self.differ.count_ones() {
+            1 => self.differ,
+            _ if self.differ & 1 << 7 == 0 => self.sides & !self.differ,
+            _ => 0,
+        };
+        side(odd).filter(|_| self.is_witnessed())
+    }
+}
+
+fn side(bit: u8) -> Option<Side> {
+    match bit {
+        SENDER => Some(Side::Sender),
+        RECEIVER => Some(Side::Receiver),
+        _ => None,
+    }
+}

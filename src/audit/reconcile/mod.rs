@@ -1,0 +1,333 @@
+//! Matching what both ends of every edge report.
+//!
+//! A message is identified by its edge, both instances with their generations, and its sequence.
+//! One report alone proves nothing: the two must be there and say the same, and on a channel with
+//! a witness the three. A queue's sender doesn't know who will receive, so there the sender alone
+//! identifies the stream. What has one end that reports needs no partner ([`ways`]).
+//!
+//! Memory is bounded by [`Bounds`] whatever is reported, so this runs live in the auditor as well
+//! as over a log.
+//!
+//! Whom to believe, where two ends differ, can't be told from their reports: a
+//! [`Disagreement`] names both. Two ends that lie together are noticed only by a witness.
+
+mod half;
+mod outcome;
+mod queue;
+mod stream;
+mod ways;
+mod witness;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+
+use self::half::Half;
+pub use self::outcome::{Counts, Disagreement, Outcome};
+use self::outcome::{Teller, tell};
+use self::queue::Queues;
+use self::stream::State;
+use self::ways::{Way, Ways};
+use self::witness::Seen;
+use super::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
+use super::query::{Effort, Filter, query};
+use super::store::{Store, StoreError};
+use super::tables::Tables;
+
+/// How much is remembered, and for how long an end may be late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Reports that wait for their other half, in all.
+    pub pending: usize,
+    /// Directions of edges between two instances.
+    pub streams: usize,
+    /// Holes in one stream's sequences.
+    pub holes: usize,
+    /// How long a report waits for its other half before that is missed, in nanoseconds.
+    pub grace: u64,
+}
+
+impl Default for Bounds {
+    /// 65,536 reports, 4,096 streams, 64 holes, half a second: so an alarm comes within a second
+    /// if [`Reconciler::tick`] is called four times in one.
+    fn default() -> Self {
+        Self { pending: 1 << 16, streams: 1 << 12, holes: 64, grace: 500_000_000 }
+    }
+}
+
+/// One direction of an edge, between two instances in one life each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stream {
+    /// The kind of the facility.
+    pub facility: Facility,
+    /// Its number.
+    pub edge: u16,
+    /// Who sends.
+    pub sender: Who,
+    /// Who receives; of a queue, nobody in particular.
+    pub receiver: Who,
+}
+
+/// Matches reports as they come.
+#[derive(Debug)]
+pub struct Reconciler {
+    bounds: Bounds,
+    ways: Ways,
+    streams: HashMap<Stream, State>,
+    waiting: usize,
+    /// Reports that reporters said they lost, and that no missing half was put down to yet.
+    losses: HashMap<Who, u64>,
+    queues: Queues,
+    seen: Seen,
+    counts: Counts,
+    /// Which run of the daemon the records are of.
+    run: Option<u64>,
+    /// Records before this one may have their other half before the first that is kept.
+    lonely: u64,
+    /// Until when that goes on, of the monotonic clock, from the first record's moment on.
+    lonely_until: Option<(u64, u64)>,
+}
+
+impl Reconciler {
+    /// One that has seen nothing.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            ways: Ways::default(),
+            streams: HashMap::new(),
+            waiting: 0,
+            losses: HashMap::new(),
+            queues: Queues::default(),
+            seen: Seen::default(),
+            counts: Counts::default(),
+            run: None,
+            lonely: 0,
+            lonely_until: None,
+        }
+    }
+
+    /// What the numbers in all records from here on mean, where no policy record says it.
+    pub fn learn(&mut self, tables: &Tables) {
+        self.ways = Ways::of(tables);
+    }
+
+    /// Records before the first one that will come were dropped, and that one is of the moment
+    /// `now` of the monotonic clock: reports around it may have no other half any more.
+    pub fn begins_late(&mut self, now: u64) {
+        self.lonely = u64::MAX;
+        self.lonely_until = Some((now, now.saturating_add(self.bounds.grace)));
+    }
+
+    /// What has come out so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many reports wait for their other half.
+    pub fn waiting(&self) -> usize {
+        self.waiting + self.seen.parked()
+    }
+
+    /// Takes a record in. Kinds that say nothing about messages change nothing.
+    pub fn push(&mut self, record: &Record, each: &mut impl FnMut(Disagreement)) {
+        let (entry, now) = (&record.entry, record.at.monotonic);
+        if self.lonely_until.is_some_and(|(from, to)| !(from..=to).contains(&now)) {
+            (self.lonely, self.lonely_until) = (record.index, None);
+        }
+        match entry.kind {
+            Kind::Use => self.report(record, each),
+            Kind::Exit => self.ended(entry.peer, now),
+            Kind::Loss if self.losses.len() < self.bounds.streams => {
+                let lost = self.losses.entry(entry.reporter).or_default();
+                *lost = lost.saturating_add(entry.length);
+            }
+            Kind::Policy => {
+                if let Some(tables) = Tables::parse(&entry.detail) {
+                    self.learn(&tables);
+                }
+            }
+            Kind::Broker if made_room(entry) => self.queues.made_room(entry.edge),
+            Kind::Progress if entry.reporter == Who::AUDITOR => {
+                if self.run.is_some_and(|run| run != entry.length) {
+                    self.another_run(each);
+                }
+                self.run = Some(entry.length);
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&mut self, who: Who, now: u64) {
+        let witness = self.ways.witness == Some(who.layer);
+        for (stream, state) in &mut self.streams {
+            if stream.sender == who || stream.receiver == who {
+                state.ended.get_or_insert(now);
+            }
+            if witness && state.way == Way::Witnessed {
+                state.witness_ended();
+            }
+        }
+        self.queues.receiver_ended(&self.ways, who);
+        self.seen.ended(who);
+    }
+
+    /// The daemon began again, perhaps after it ended without a word: all lives are others, though
+    /// they have the same numbers.
+    fn another_run(&mut self, each: &mut impl FnMut(Disagreement)) {
+        let Self { ways, streams, losses, counts, queues, seen, lonely, .. } = self;
+        let (witness, lonely) = (ways.witness, *lonely);
+        let mut teller = Teller { losses, counts, each, witness, lonely };
+        for (stream, mut state) in streams.drain() {
+            state.ended.get_or_insert(0);
+            state.judge_all(stream, (queues, seen), &mut teller);
+        }
+        seen.over(&mut teller);
+        losses.clear();
+        self.queues = Queues::default();
+        self.waiting = 0;
+    }
+
+    fn report(&mut self, record: &Record, each: &mut impl FnMut(Disagreement)) {
+        let entry = &record.entry;
+        // What its sender refused or failed to send was no message.
+        let unsent = matches!(entry.verdict, Verdict::Refused | Verdict::Failed);
+        if !ways::two_ended(entry.facility) || entry.side == Side::Sender && unsent {
+            return;
+        }
+        let (sender, receiver) = match entry.side {
+            Side::Sender => (entry.reporter, entry.peer),
+            Side::Receiver => (entry.peer, entry.reporter),
+            Side::Witness => {
+                if self.ways.way(entry.facility, entry.edge) == Way::Witnessed {
+                    match self.seen.stream(&self.streams, record) {
+                        Some(stream) => self.half(stream, record, each),
+                        None => self.seen.park(record, self.bounds.pending),
+                    }
+                }
+                return;
+            }
+            _ => return,
+        };
+        let receiver = if entry.facility == Facility::Queue { Who::NOBODY } else { receiver };
+        let stream = Stream { facility: entry.facility, edge: entry.edge, sender, receiver };
+        self.half(stream, record, each);
+    }
+
+    fn half(&mut self, stream: Stream, record: &Record, each: &mut impl FnMut(Disagreement)) {
+        let number = record.entry.sequence;
+        let half = Half::of(record);
+        let full = self.streams.len() >= self.bounds.streams;
+        let state = match self.streams.entry(stream) {
+            Slot::Occupied(slot) => slot.into_mut(),
+            Slot::Vacant(slot) => match self.ways.way(stream.facility, stream.edge) {
+                Way::OneSided => return,
+                _ if full => {
+                    let index = Some(record.index);
+                    let told = Disagreement::of(Outcome::Flood, stream, number, index);
+                    tell(&mut self.counts, each, told);
+                    return;
+                }
+                way => {
+                    if way == Way::Witnessed {
+                        self.seen.known(&stream);
+                    }
+                    slot.insert(State::new(way))
+                }
+            },
+        };
+        let before = state.waiting.len();
+        state.take(stream, number, half, &mut self.counts, each);
+        if state.way == Way::Witnessed
+            && let Some(half) = self.seen.unpark(&stream, number, state.waiting.get(&number), false)
+        {
+            state.take(stream, number, half, &mut self.counts, each);
+        }
+        self.waiting = self.waiting + state.waiting.len() - before;
+        if state.done.len() > self.bounds.holes {
+            state.close_hole(stream, &mut self.counts, each);
+        }
+        if self.waiting > self.bounds.pending {
+            self.make_room(each);
+        }
+    }
+
+    /// Judges at once half of what waits in the fullest stream: the one that floods pays, and the
+    /// search for it is paid for by many reports.
+    fn make_room(&mut self, each: &mut impl FnMut(Disagreement)) {
+        let Self { ways, streams, waiting, losses, counts, queues, seen, lonely, .. } = self;
+        let (witness, lonely) = (ways.witness, *lonely);
+        if let Some((stream, state)) = streams.iter_mut().max_by_key(|(_, s)| s.waiting.len()) {
+            let half = state.waiting.len() / 2 + 1;
+            let mut teller = Teller { losses, counts, each, witness, lonely };
+            *waiting -= state.judge(*stream, (u64::MAX, 0), half, (queues, seen), &mut teller);
+        }
+    }
+
+    /// Judges what has waited too long at `now`, of the monotonic clock. To be called a few times
+    /// a second.
+    pub fn tick(&mut self, now: u64, each: &mut impl FnMut(Disagreement)) {
+        let Self { bounds, ways, streams, waiting, losses, counts, queues, seen, lonely, .. } =
+            self;
+        let (witness, lonely) = (ways.witness, *lonely);
+        queues.count(ways, streams, (now, bounds.grace));
+        streams.retain(|stream, state| {
+            let mut teller = Teller { losses, counts, each, witness, lonely };
+            let late = (now, bounds.grace);
+            *waiting -= state.judge(*stream, late, usize::MAX, (queues, seen), &mut teller);
+            if state.done.len() < 2 {
+                state.hole_since = None;
+            } else if now.saturating_sub(*state.hole_since.get_or_insert(now)) > bounds.grace {
+                state.close_hole(*stream, counts, each);
+            }
+            let over = state.ended.is_some_and(|at| now.saturating_sub(at) > 2 * bounds.grace);
+            let gone = over && state.waiting.is_empty();
+            if gone {
+                seen.forget(stream);
+            }
+            !gone
+        });
+        seen.judge((now, bounds.grace), &mut Teller { losses, counts, each, witness, lonely });
+    }
+
+    /// Judges everything that is left, as if all instances had ended.
+    pub fn finish(mut self, each: &mut impl FnMut(Disagreement)) -> Counts {
+        let Self { ways, streams, losses, counts, queues, seen, lonely, .. } = &mut self;
+        let (witness, lonely) = (ways.witness, *lonely);
+        for (stream, state) in streams {
+            state.ended.get_or_insert(0);
+            let mut teller = Teller { losses, counts, each, witness, lonely };
+            state.judge_all(*stream, (queues, seen), &mut teller);
+        }
+        seen.judge((u64::MAX, 0), &mut Teller { losses, counts, each, witness, lonely });
+        self.counts
+    }
+}
+
+/// Whether the broker gave up a full queue's oldest message.
+fn made_room(entry: &Entry) -> bool {
+    entry.facility == Facility::Queue && entry.method == 1 && entry.verdict == Verdict::Allowed
+}
+
+/// Reconciles a whole log, in its order and by its own times.
+pub fn reconcile(
+    store: &Store,
+    bounds: Bounds,
+    mut each: impl FnMut(Disagreement),
+) -> Result<(Counts, Effort), StoreError> {
+    let mut reconciler = Reconciler::new(bounds);
+    let mut ticked = None;
+    let effort = query(store, &Filter { full: true, ..Filter::default() }, |record| {
+        let now = record.at.monotonic;
+        if ticked.is_none() && record.index > 0 {
+            reconciler.begins_late(now);
+        }
+        let last = *ticked.get_or_insert(now);
+        // Another start of the machine begins from 0 again.
+        if now < last || now - last > bounds.grace / 2 {
+            reconciler.tick(now, &mut each);
+            ticked = Some(now);
+        }
+        reconciler.push(&record, &mut each);
+        true
+    })?;
+    Ok((reconciler.finish(&mut each), effort))
+}

@@ -1,0 +1,104 @@
+//! What is special about queues: a message may stay in one for any time, any of several receivers
+//! may take it, and a full one may give up its oldest.
+//!
+//! So a message that only its sender reports is no fault. It becomes one when it can't be in the
+//! queue any more: a later message of the same sender has come out of a queue that keeps the
+//! order, or more messages are missed than a queue holds.
+
+use std::collections::HashMap;
+
+use super::outcome::{Outcome, Teller};
+use super::stream::State;
+use super::ways::{Way, Ways};
+use super::{Disagreement, Stream};
+use crate::audit::entry::Who;
+
+/// What is known of each queue.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    all: HashMap<u16, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    ordered: bool,
+    receivers: Option<Vec<u16>>,
+    /// Messages that were given up for others, and that no missing report was put down to yet.
+    dropped: u64,
+    /// Receivers that ended, each perhaps with a message in its hand.
+    in_hand: u64,
+    /// Messages that are missed beyond what the queue holds.
+    excess: u64,
+}
+
+impl Queues {
+    /// The broker gave a message up.
+    pub(super) fn made_room(&mut self, queue: u16) {
+        let known = self.all.entry(queue).or_default();
+        known.dropped = known.dropped.saturating_add(1);
+    }
+
+    /// An instance ended that may have taken a message out without having said so.
+    pub(super) fn receiver_ended(&mut self, ways: &Ways, who: Who) {
+        for (number, queue) in &ways.queues {
+            if queue.receivers.contains(&who.layer) {
+                let known = self.all.entry(*number).or_default();
+                known.in_hand = known.in_hand.saturating_add(1);
+            }
+        }
+    }
+
+    /// Counts what is missed at a moment, and keeps what the tables say.
+    pub(super) fn count(
+        &mut self,
+        ways: &Ways,
+        streams: &HashMap<Stream, State>,
+        (now, grace): (u64, u64),
+    ) {
+        for (number, queue) in &ways.queues {
+            let known = self.all.entry(*number).or_default();
+            known.ordered = queue.ordered;
+            known.receivers = Some(queue.receivers.clone());
+            known.excess = 0;
+        }
+        for (stream, state) in streams.iter().filter(|(_, state)| state.way == Way::Queue) {
+            let late = state.waiting.values().filter(|half| half.sent_only(now, grace)).count();
+            if let Some(known) = self.all.get_mut(&stream.edge) {
+                known.excess = known.excess.saturating_add(late as u64);
+            }
+        }
+        for (number, queue) in &ways.queues {
+            if let Some(known) = self.all.get_mut(number) {
+                let depth = if queue.depth == 0 { u64::MAX } else { queue.depth.into() };
+                known.excess = known.excess.saturating_sub(depth);
+            }
+        }
+    }
+
+    /// What a message is that only its sender reports; `None` while it may be in the queue.
+    pub(super) fn judge<F: FnMut(Disagreement)>(
+        &mut self,
+        stream: &Stream,
+        overtaken: bool,
+        teller: &mut Teller<'_, F>,
+    ) -> Option<Outcome> {
+        let known = self.all.get_mut(&stream.edge)?;
+        if !(overtaken && known.ordered || known.excess > 0) {
+            return None;
+        }
+        known.excess = known.excess.saturating_sub(1);
+        if known.dropped > 0 {
+            known.dropped -= 1;
+            return Some(Outcome::Dropped);
+        }
+        let layers = &known.receivers;
+        if teller.lost(|who| layers.as_ref().is_none_or(|all| all.contains(&who.layer))) {
+            return Some(Outcome::Lost);
+        }
+        if known.in_hand > 0 {
+            known.in_hand -= 1;
+            return Some(Outcome::InFlight);
+        }
+        Some(Outcome::Gap)
+    }
+}
