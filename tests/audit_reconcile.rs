@@ -292,20 +292,58 @@ fn what_is_taken_from_a_queue_in_silence_is_missed_by_order_or_by_number() {
         feed.told
     };
     assert_eq!(run(true, &[], 4), [(Outcome::Gap, 2, 3)]);
-    assert_eq!(run(false, &[], 7), []); // 2, 4, 5, 6 may all be in there
-    assert_eq!(run(false, &[], 8), [(Outcome::Gap, 2, 3)]);
-    let room = Entry {
-        facility: Facility::Queue,
-        method: 1,
-        verdict: Verdict::Allowed,
-        ..Entry::new(Kind::Broker)
-    };
-    assert_eq!(run(false, &[room], 8), [(Outcome::Dropped, 2, 3)]);
+    // 2, 4, 5, 6 may all be in there, and 7 not sent yet.
+    assert_eq!(run(false, &[], 8), []);
+    assert_eq!(run(false, &[], 9), [(Outcome::Gap, 2, 3)]);
+    assert_eq!(run(false, &[given_up(2)], 9), [(Outcome::Dropped, 2, 3)]);
+    assert_eq!(run(true, &[given_up(2)], 9), [(Outcome::Dropped, 2, 3)]);
+    let other = Entry { hash: [9; 32], ..given_up(2) };
+    assert_eq!(run(false, &[other], 8), [(Outcome::Altered, 2, 3)]);
+    assert_eq!(run(false, &[given_up(3)], 8), [(Outcome::Repeated, 3, 4)]);
+    assert_eq!(run(false, &[given_up(99)], 8), [(Outcome::Forged, 99, 100)]);
     assert_eq!(run(true, &[exit(who(1, 1))], 4), [(Outcome::InFlight, 2, 3)]);
     let loss = Entry { reporter: who(1, 1), length: 1, ..Entry::new(Kind::Loss) };
     assert_eq!(run(true, &[loss], 4), [(Outcome::Lost, 2, 3)]);
     let forged = on(Facility::Queue, 0, 99, Side::Receiver);
     assert_eq!(run(false, &[forged], 4), [(Outcome::Forged, 99, 100)]);
+}
+
+/// The broker's record of a message that the queue gave up for another.
+fn given_up(n: u64) -> Entry {
+    let sent = on(Facility::Queue, 0, n, Side::Sender);
+    Entry { kind: Kind::Broker, side: Side::Supervisor, method: 1, peer: sent.reporter, ..sent }
+}
+
+#[test]
+fn what_found_no_room_in_a_queue_was_no_message() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    let unsent = |n| Entry {
+        verdict: Verdict::Failed,
+        hash: [0; 32],
+        ..on(Facility::Queue, 0, n, Side::Sender)
+    };
+    for n in 0..50 {
+        feed.entry(0, on(Facility::Queue, 0, n, Side::Sender));
+        if n % 2 == 1 {
+            feed.entry(0, unsent(n));
+        } else {
+            feed.entry(0, on(Facility::Queue, 0, n, Side::Receiver));
+        }
+    }
+    for ms in (0..2_000).step_by(250) {
+        feed.tick(ms);
+    }
+    assert_eq!(feed.told, []);
+    assert_eq!(feed.reconciler.counts().matched, 25);
+    // Whoever takes back what somebody received is caught, before and after.
+    feed.entry(2_000, on(Facility::Queue, 0, 50, Side::Sender));
+    feed.entry(2_000, unsent(50));
+    feed.entry(2_000, on(Facility::Queue, 0, 50, Side::Receiver));
+    feed.entry(2_000, on(Facility::Queue, 0, 51, Side::Receiver));
+    feed.entry(2_000, unsent(51));
+    feed.tick(3_000);
+    assert_eq!(feed.told, [(Outcome::Repeated, 50, 51), (Outcome::Forged, 51, 52)]);
 }
 
 /// Who says nothing of a message in the test below.

@@ -215,7 +215,7 @@ fn shared(
     for (Numbered { number, plan }, page) in slice.share.queues.iter().zip(pages) {
         let (number, plan, own) = (*number, plan.clone(), own.clone());
         let spec = QueueSpec { number, plan, policy: slice.policy, own };
-        queues.insert(number, Queue::new(spec, page, Arc::clone(&broker), confined));
+        queues.insert(number, Queue::new(spec, page, Arc::clone(&broker), desk, confined));
     }
     Shared {
         instance: own,

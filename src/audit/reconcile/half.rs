@@ -43,6 +43,8 @@ pub(super) struct Half {
     other: u64,
     /// Whether the receiver refused it.
     pub(super) refused: bool,
+    /// Whether a full queue gave it up in place of giving it to a receiver.
+    pub(super) dropped: bool,
     /// The first one's record.
     pub(super) record: u64,
     /// When that came.
@@ -64,10 +66,16 @@ impl Half {
             differ: 0,
             other: 0,
             refused: sides == RECEIVER && entry.verdict == Verdict::Refused,
+            dropped: false,
             record: record.index,
             since: record.at.monotonic,
             says: Says::of(entry),
         }
+    }
+
+    /// The broker's record of a message that a full queue gave up.
+    pub(super) fn dropped(record: &Record) -> Self {
+        Self { sides: RECEIVER, dropped: true, ..Self::of(record) }
     }
 
     /// Whether the sender alone reported it, too long ago.
@@ -82,8 +90,9 @@ impl Half {
 
     /// Takes the report of another end in.
     pub(super) fn join(&mut self, more: &Self) {
-        // Who refuses a message may not have understood what it is.
-        let alike = if self.refused || more.refused {
+        // Who refuses a message may not have understood what it is; the broker knows its bytes.
+        let brief = |half: &Self| half.refused || half.dropped;
+        let alike = if brief(self) || brief(more) {
             (self.says.hash, self.says.length) == (more.says.hash, more.says.length)
         } else {
             self.says == more.says
@@ -97,11 +106,12 @@ impl Half {
                 self.differ |= 1 << 7;
             }
             self.differ |= more.sides;
-        } else if more.sides == SENDER && self.refused {
+        } else if more.sides == SENDER && brief(self) {
             self.says = more.says;
         }
         self.sides |= more.sides;
         self.refused |= more.refused;
+        self.dropped |= more.dropped;
     }
 
     /// The end that the two others contradict. Against the witness there is no suspicion.

@@ -145,7 +145,10 @@ impl Reconciler {
                     self.learn(&tables);
                 }
             }
-            Kind::Broker if made_room(entry) => self.queues.made_room(entry.edge),
+            Kind::Broker if gave_up(entry) => {
+                let stream = queue_of(entry, entry.peer);
+                self.half(stream, entry.sequence, Half::dropped(record), each);
+            }
             Kind::Progress if entry.reporter == Who::AUDITOR => {
                 if self.run.is_some_and(|run| run != entry.length) {
                     self.another_run(each);
@@ -191,6 +194,9 @@ impl Reconciler {
         // What its sender refused or failed to send was no message.
         let unsent = matches!(entry.verdict, Verdict::Refused | Verdict::Failed);
         if !ways::two_ended(entry.facility) || entry.side == Side::Sender && unsent {
+            if entry.facility == Facility::Queue {
+                self.take_back(entry, each);
+            }
             return;
         }
         let (sender, receiver) = match entry.side {
@@ -199,7 +205,9 @@ impl Reconciler {
             Side::Witness => {
                 if self.ways.way(entry.facility, entry.edge) == Way::Witnessed {
                     match self.seen.stream(&self.streams, record) {
-                        Some(stream) => self.half(stream, record, each),
+                        Some(stream) => {
+                            self.half(stream, entry.sequence, Half::of(record), each);
+                        }
                         None => self.seen.park(record, self.bounds.pending),
                     }
                 }
@@ -209,19 +217,23 @@ impl Reconciler {
         };
         let receiver = if entry.facility == Facility::Queue { Who::NOBODY } else { receiver };
         let stream = Stream { facility: entry.facility, edge: entry.edge, sender, receiver };
-        self.half(stream, record, each);
+        self.half(stream, entry.sequence, Half::of(record), each);
     }
 
-    fn half(&mut self, stream: Stream, record: &Record, each: &mut impl FnMut(Disagreement)) {
-        let number = record.entry.sequence;
-        let half = Half::of(record);
+    fn half(
+        &mut self,
+        stream: Stream,
+        number: u64,
+        half: Half,
+        each: &mut impl FnMut(Disagreement),
+    ) {
         let full = self.streams.len() >= self.bounds.streams;
         let state = match self.streams.entry(stream) {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => match self.ways.way(stream.facility, stream.edge) {
                 Way::OneSided => return,
                 _ if full => {
-                    let index = Some(record.index);
+                    let index = Some(half.record);
                     let told = Disagreement::of(Outcome::Flood, stream, number, index);
                     tell(&mut self.counts, each, told);
                     return;
@@ -247,6 +259,18 @@ impl Reconciler {
         }
         if self.waiting > self.bounds.pending {
             self.make_room(each);
+        }
+    }
+
+    /// A queue's sender takes back what it reported.
+    fn take_back(&mut self, entry: &Entry, each: &mut impl FnMut(Disagreement)) {
+        let stream = queue_of(entry, entry.reporter);
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let before = state.waiting.len();
+        state.take_back(entry.sequence);
+        self.waiting = self.waiting + state.waiting.len() - before;
+        if state.done.len() > self.bounds.holes {
+            state.close_hole(stream, &mut self.counts, each);
         }
     }
 
@@ -302,9 +326,15 @@ impl Reconciler {
     }
 }
 
-/// Whether the broker gave up a full queue's oldest message.
-fn made_room(entry: &Entry) -> bool {
-    entry.facility == Facility::Queue && entry.method == 1 && entry.verdict == Verdict::Allowed
+/// Whether the broker gave up a full queue's oldest message, and knows whose it was.
+fn gave_up(entry: &Entry) -> bool {
+    let made_room = entry.facility == Facility::Queue && entry.method == 1;
+    made_room && entry.verdict == Verdict::Allowed && entry.peer != Who::NOBODY
+}
+
+/// What a sender sends on a queue, whoever will receive it.
+fn queue_of(entry: &Entry, sender: Who) -> Stream {
+    Stream { facility: Facility::Queue, edge: entry.edge, sender, receiver: Who::NOBODY }
 }
 
 /// Reconciles a whole log, in its order and by its own times.

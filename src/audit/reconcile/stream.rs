@@ -88,6 +88,9 @@ impl State {
         if joined.differ != 0 {
             let altered = Disagreement::of(Outcome::Altered, stream, number, Some(half.record));
             tell(counts, each, Disagreement { against: joined.odd(), ..altered });
+        } else if joined.dropped {
+            let record = Some(half.record);
+            tell(counts, each, Disagreement::of(Outcome::Dropped, stream, number, record));
         } else if joined.refused {
             counts.refused += 1;
         } else {
@@ -99,6 +102,25 @@ impl State {
         }
         self.waiting.remove(&number);
         self.settle(number);
+    }
+
+    /// The sender takes back what it said it would send: there was no room. What somebody else
+    /// reports to have received stays.
+    pub(super) fn take_back(&mut self, number: u64) {
+        self.high[0] = self.high[0].max(number.saturating_add(1));
+        match self.waiting.get(&number) {
+            Some(half) if half.sides != SENDER => return,
+            Some(_) => drop(self.waiting.remove(&number)),
+            None => {}
+        }
+        self.settle(number);
+    }
+
+    /// How many messages the sender alone reported, too long ago. The last one may not have been
+    /// sent yet, or never.
+    pub(super) fn sent_only(&self, now: u64, grace: u64) -> usize {
+        let before = self.waiting.range(..self.high[0].saturating_sub(1));
+        before.filter(|(_, half)| half.sent_only(now, grace)).count()
     }
 
     /// Judges all that is left of a stream that is over.
