@@ -213,8 +213,8 @@ fn a_whole_log_is_reconciled() {
     assert_eq!((counts.matched, told), (499, vec![(Outcome::Gap, 77)]));
 }
 
-/// A policy record: a queue of 4 with one receiver, a channel with a witness and one without
-/// audit.
+/// A policy record: a queue of 4 with one receiver, a pipe of 4 KiB, a channel with a witness and
+/// one without audit.
 fn policy(ordered: bool) -> Entry {
     let edge = |name: &str| Edge {
         name: name.into(),
@@ -228,7 +228,8 @@ fn policy(ordered: bool) -> Entry {
         Edge { one_sided: true, ..edge("quiet") },
     ];
     let queues = vec![Edge { depth: 4, ordered, ..edge("jobs") }];
-    let edges = [("channel", channels), ("queue", queues)];
+    let pipes = vec![Edge { depth: 4096, ..edge("words") }];
+    let edges = [("channel", channels), ("queue", queues), ("pipe", pipes)];
     let mut tables = tables();
     tables.layers.push("cofferdam-witness".into());
     tables.edges = edges.map(|(facility, edges)| Edges { facility: facility.into(), edges }).into();
@@ -306,6 +307,31 @@ fn what_is_taken_from_a_queue_in_silence_is_missed_by_order_or_by_number() {
     assert_eq!(run(true, &[loss], 4), [(Outcome::Lost, 2, 3)]);
     let forged = on(Facility::Queue, 0, 99, Side::Receiver);
     assert_eq!(run(false, &[forged], 4), [(Outcome::Forged, 99, 100)]);
+}
+
+#[test]
+fn a_pipe_may_keep_what_it_holds_and_no_more() {
+    let frame = |n, side| Entry { length: 4096, ..on(Facility::Pipe, 0, n, side) };
+    let run = |frames: u64, read: &[u64]| {
+        let mut feed = Feed::new(Bounds::default());
+        feed.entry(0, policy(true));
+        for n in 0..frames {
+            feed.entry(0, frame(n, Side::Sender));
+        }
+        for &n in read {
+            feed.entry(0, frame(n, Side::Receiver));
+        }
+        for ms in (0..5_000).step_by(250) {
+            feed.tick(ms);
+        }
+        feed.told
+    };
+    // The pipe, and three frames of 16 KiB at its ends.
+    assert_eq!(run(13, &[]), []);
+    assert_eq!(run(14, &[]), [(Outcome::Overdue, 0, 1)]);
+    assert_eq!(run(14, &[0]), []);
+    assert_eq!(run(13, &[0, 2]), [(Outcome::Gap, 1, 2)]);
+    assert_eq!(run(2, &[0, 1, 2]), [(Outcome::Forged, 2, 3)]);
 }
 
 /// The broker's record of a message that the queue gave up for another.

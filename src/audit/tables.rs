@@ -51,7 +51,7 @@ pub struct Edge {
     /// Whether at most one end reports: what isn't audited, a pipe of programs.
     #[serde(default)]
     pub one_sided: bool,
-    /// Of a queue: how many messages it holds. 0 if that isn't known.
+    /// How many messages a queue holds, how many bytes a pipe. 0 if that isn't known.
     #[serde(default)]
     pub depth: u32,
     /// Of a queue: whether messages come out in the order in which they went in.
@@ -117,6 +117,7 @@ impl Tables {
                     .iter()
                     .map(|p| Edge {
                         one_sided: p.raw || p.audit == Audit::None,
+                        depth: p.capacity,
                         ..edge(&p.name, words([&p.from]), words([&p.to]))
                     })
                     .collect(),

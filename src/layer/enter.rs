@@ -207,7 +207,7 @@ fn shared(
         let side = if pipe.plan.from == own.layer { Side::From } else { Side::To };
         let (number, plan) = (pipe.number, pipe.plan.clone());
         let spec = PipeSpec { number, plan, policy: slice.policy, own: own.clone(), side };
-        (number, Pipe::new(spec, Arc::clone(&identity), confined))
+        (number, Pipe::new(spec, Arc::clone(&identity), desk, confined))
     };
     let pipes = slice.share.pipes.iter().map(pipe).collect();
     let broker = Arc::new(Broker::new(inbox.socket()));

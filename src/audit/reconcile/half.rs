@@ -83,6 +83,11 @@ impl Half {
         self.sides == SENDER && now.saturating_sub(self.since) > grace
     }
 
+    /// Bytes of the message, as the first one says.
+    pub(super) fn length(&self) -> u64 {
+        self.says.length
+    }
+
     /// Whether the witness reported it.
     pub(super) fn is_witnessed(&self) -> bool {
         self.sides & WITNESS != 0

@@ -166,6 +166,7 @@ impl State {
             .collect();
         let mut settled = 0;
         let forced = most < usize::MAX;
+        let holds_all = self.holds_all();
         for (number, half) in old {
             if self.way == Way::Witnessed
                 && let Some(other) = seen.unpark(&stream, number, Some(&half), true)
@@ -182,7 +183,7 @@ impl State {
             };
             told.outcome = outcome;
             if outcome == Outcome::Overdue {
-                if !self.overdue {
+                if !self.overdue && !holds_all {
                     self.overdue = true;
                     teller.tell(told);
                 }
@@ -259,6 +260,13 @@ impl State {
             };
         }
         Some(suspicious)
+    }
+
+    /// Whether a pipe may still hold all that its writer alone reported.
+    fn holds_all(&self) -> bool {
+        let Way::Pipe(most) = self.way else { return false };
+        let sent = self.waiting.values().filter(|half| half.sides == SENDER);
+        sent.fold(0_u64, |all, half| all.saturating_add(half.length())) <= most
     }
 
     fn is_done(&self, number: u64) -> bool {
