@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::facilities::Maps;
+use super::firsts::Firsts;
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
@@ -238,6 +239,7 @@ fn shared(
         maps: Maps::default(),
         stop: Stop::default(),
         desk: desk.clone(),
+        firsts: Firsts::default(),
         reports: Mutex::default(),
     }
 }

@@ -160,23 +160,11 @@ impl Audit {
 
 /// A refusal by the policy, or a failure: what it is in the log, and its number there, from 1.
 fn of_refusal(refusal: Refusal) -> (Verdict, u32) {
-    let code = match refusal {
-        Refusal::NotGranted => 1,
-        Refusal::Limit => 2,
-        Refusal::PeerDead => 3,
-        Refusal::Timeout => 4,
-        Refusal::Order => 5,
-        Refusal::Denied => 6,
-        Refusal::Malformed => 7,
-        Refusal::NotRegular => 8,
-        Refusal::NotResolved => 9,
-        Refusal::System(_) => 10,
-    };
     let failed = matches!(
         refusal,
         Refusal::PeerDead | Refusal::Timeout | Refusal::NotResolved | Refusal::System(_)
     );
-    (if failed { Verdict::Failed } else { Verdict::Refused }, code)
+    (if failed { Verdict::Failed } else { Verdict::Refused }, refusal.code())
 }
 
 fn of_ask(ask: &Ask, plan: &Plan, layer: usize, audit: &Audit) -> Entry {
