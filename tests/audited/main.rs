@@ -13,6 +13,7 @@ mod harness;
 
 mod begin;
 mod disk;
+mod facilities;
 mod kill;
 mod layers;
 mod lies;
@@ -27,8 +28,15 @@ use cofferdam::{Daemon, Layer};
 type Test = (&'static str, fn());
 type Outcome = Result<(), String>;
 
-const TESTS: &[&[Test]] =
-    &[begin::TESTS, disk::TESTS, kill::TESTS, lies::TESTS, payload::TESTS, traffic::TESTS];
+const TESTS: &[&[Test]] = &[
+    begin::TESTS,
+    disk::TESTS,
+    facilities::TESTS,
+    kill::TESTS,
+    lies::TESTS,
+    payload::TESTS,
+    traffic::TESTS,
+];
 
 const LAYERS: &[(&str, fn(Layer) -> Outcome)] = &[
     ("talker", layers::talker),
@@ -39,6 +47,10 @@ const LAYERS: &[(&str, fn(Layer) -> Outcome)] = &[
     ("silent", lies::silent),
     ("scribbler", lies::scribbler),
     ("flooder", lies::flooder),
+    ("ways_a", facilities::ways_a),
+    ("ways_b", facilities::ways_b),
+    ("sayer", facilities::sayer),
+    ("liar", facilities::liar),
 ];
 
 fn main() -> ExitCode {
