@@ -16,7 +16,8 @@
 //! | [`store`] | the file system: every system call of this module |
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
 //! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
-//! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`payload`] | questions to a log |
+//! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`], [`payload`] | questions to a log |
+//! | [`ways`] | what followed from what |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
 
@@ -42,7 +43,9 @@ pub mod segment;
 pub mod store;
 pub mod tables;
 pub mod tree;
+pub mod usage;
 pub mod verify;
+pub mod ways;
 
 pub use entry::{Entry, Moment, Record};
 pub use log::{Log, LogError, Options};

@@ -15,6 +15,8 @@ mod graph;
 mod read;
 mod run;
 mod schema;
+mod top;
+mod unified;
 
 use std::process::ExitCode;
 
@@ -50,6 +52,8 @@ enum Verb {
     Export(export::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
+    /// Watch a running daemon: its layers, its edges, refusals and alarms
+    Top(top::Args),
     /// Ask an audit log who said what to whom
     Audit(audit::Args),
 }
@@ -69,6 +73,7 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Top(args) => top::run(&args),
         Verb::Audit(args) => audit::run(&args),
     }
 }

@@ -12,6 +12,7 @@ use crate::policy::judge::{Fact, Step};
 use crate::policy::places::Place;
 use crate::policy::plan::Plan;
 use crate::policy::syscall::{by_name, offering};
+use crate::policy::tighten::{Cut, Tightened, tighten};
 use crate::policy::{self, Checked, Inputs};
 use crate::supervisor::flags::variable;
 use crate::supervisor::policy_file;
@@ -44,6 +45,8 @@ pub(super) struct Sound {
     /// The plan.
     pub(super) plan: Plan,
     checked: Checked,
+    vars: Vec<(String, String)>,
+    ceiling: Option<(String, Vec<u8>)>,
 }
 
 /// Reads a policy to ask about it. Otherwise its mistakes are on standard error, and the answer is
@@ -76,10 +79,18 @@ pub(super) fn sound(path: &Path, outside: &Outside) -> Result<Sound, ExitCode> {
         let _ = write!(anstream::stderr(), "{}", checked.render(true));
         return Err(ExitCode::from(1));
     };
-    Ok(Sound { name: neutralise(name.as_bytes()), plan, checked })
+    let vars = outside.vars.clone();
+    Ok(Sound { name: neutralise(name.as_bytes()), plan, checked, vars, ceiling })
 }
 
 impl Sound {
+    /// The policy without some of its grants; see [`tighten`].
+    pub(super) fn tightened(&self, cuts: &[Cut]) -> Tightened {
+        let ceiling = self.ceiling.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        let inputs = Inputs { load: None, vars: &self.vars, ceiling };
+        tighten(&self.checked, &inputs, cuts).unwrap_or_default()
+    }
+
     /// Where a rule stands, or the table that it would be in.
     pub(super) fn place(&self, rule: &str) -> Option<Place> {
         let mut place = self.checked.places.nearest(rule)?;

@@ -3,7 +3,8 @@
 //! Reading order: [`plan`] is what comes out; `document` mirrors the text, and is private;
 //! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told,
 //! [`code`] explains each kind, [`defaults`] says what an unwritten key means. [`places`] finds a
-//! rule's line again, [`print`](mod@print) makes text of a plan, [`judge`] answers questions.
+//! rule's line again, [`print`](mod@print) makes text of a plan, [`judge`] answers questions,
+//! [`tighten`] takes grants out of the text.
 //!
 //! What this floor does not do: open files (see `supervisor::policy_file`), look at the machine,
 //! or know whether a path exists.
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod print;
 pub mod signal;
 pub mod syscall;
+pub mod tighten;
 
 mod document;
 mod nearest;

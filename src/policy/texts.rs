@@ -39,6 +39,11 @@ impl Texts {
         self.0.iter().find(|text| text.name == name)
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Source> {
+        self.0.iter()
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.0.len()

@@ -236,7 +236,7 @@ impl Daemon {
             return Err(Refusal::finding(unbound));
         }
         let mut supervisor =
-            Supervisor::new(plan, settings, flags.audit.as_deref(), inherited, log)
+            Supervisor::new(plan, &setup.name, settings, flags.audit.as_deref(), inherited, log)
                 .map_err(|error| Refusal::system(error.to_string()))?;
         supervisor.receipts = flags.receipts;
         Ok(supervisor.run())

@@ -1,12 +1,18 @@
-//! Which system call killed a layer.
+//! What the kernel refused a layer, as the kernel's log tells it.
 //!
 //! The kernel ends a process without telling its parent why, but its log does: an audit line
 //! `type=1326` with the process and the number (`audit_seccomp` in kernel/auditsc.c). Reading it
 //! takes the right to open `/dev/kmsg`; without it the number stays unknown.
+//!
+//! What Landlock refuses is there too where the machine's auditing is switched on and no other
+//! program takes its records: `type=1423` with the domain and what it lacks, and the first time,
+//! behind it, `type=1424` with the process that the domain was made by
+//! (Documentation/admin-guide/LSM/landlock.rst).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
@@ -29,6 +35,9 @@ const MOST: usize = 4096;
 /// Denials that wait for somebody to ask; other processes of the machine have some too.
 const KEPT: usize = 64;
 
+/// Domains that are remembered: the kernel says only once whose a domain is.
+const DOMAINS: usize = 1024;
+
 /// Whose death is looked up.
 #[derive(Clone, Copy, Debug)]
 pub enum Culprit {
@@ -43,6 +52,18 @@ pub enum Culprit {
 pub struct Denials {
     file: Option<File>,
     unclaimed: VecDeque<Denial>,
+    /// What Landlock refused, of domains that nobody asked about yet.
+    refused: VecDeque<Refused>,
+    /// Whose domain is whose, by process and user.
+    domains: BTreeMap<u64, (i32, u32)>,
+}
+
+/// What Landlock refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    domain: u64,
+    /// The rights that were missing, and of what, in the kernel's words.
+    pub what: String,
 }
 
 /// One record: who made which call.
@@ -73,7 +94,12 @@ impl Denials {
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok();
         let file = file.and_then(|mut file| file.seek(SeekFrom::End(0)).is_ok().then_some(file));
-        Self { file, unclaimed: VecDeque::new() }
+        Self {
+            file,
+            unclaimed: VecDeque::new(),
+            refused: VecDeque::new(),
+            domains: BTreeMap::new(),
+        }
     }
 
     /// Whether the log can be read at all.
@@ -83,11 +109,11 @@ impl Denials {
 
     /// Reads what the log has by now.
     pub fn read(&mut self) {
-        let Some(file) = self.file.as_mut() else { return };
         let mut record = [0; RECORD];
         for _ in 0..MOST {
+            let Some(file) = self.file.as_mut() else { return };
             match file.read(&mut record) {
-                Ok(length) => self.unclaimed.extend(parse(&record[..length])),
+                Ok(length) => self.take(&record[..length]),
                 // The reader was overtaken: the next read goes on with the oldest record.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(_) => break,
@@ -95,7 +121,37 @@ impl Denials {
             if self.unclaimed.len() > KEPT {
                 self.unclaimed.pop_front();
             }
+            if self.refused.len() > KEPT {
+                self.refused.pop_front();
+            }
+            if self.domains.len() > DOMAINS {
+                self.domains.pop_first();
+            }
         }
+    }
+
+    fn take(&mut self, record: &[u8]) {
+        self.unclaimed.extend(parse(record));
+        self.refused.extend(parse_refused(record));
+        self.domains.extend(parse_domain(record));
+    }
+
+    /// The log, to be watched for more.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What Landlock refused so far to domains of which `known` says whose they are.
+    pub fn refused<T>(&mut self, known: impl Fn(i32, u32) -> Option<T>) -> Vec<(T, Refused)> {
+        let mut found = Vec::new();
+        let domains = &self.domains;
+        self.refused.retain(|refused| {
+            let owner = domains.get(&refused.domain).and_then(|&(pid, uid)| known(pid, uid));
+            let is_known = owner.is_some();
+            found.extend(owner.map(|owner| (owner, refused.clone())));
+            !is_known
+        });
+        found
     }
 
     /// The system call that `culprit` was killed for, once.
@@ -109,13 +165,37 @@ impl Denials {
     }
 }
 
+/// The fields behind an audit record's type in a line of the kernel's log.
+fn fields<'a>(record: &'a [u8], kind: &str) -> Option<&'a str> {
+    let text = std::str::from_utf8(record).ok()?;
+    let (_, rest) = text.split_once("audit: type=")?;
+    rest.strip_prefix(kind)?.strip_prefix(' ')
+}
+
+fn field<'a>(fields: &'a str, name: &str) -> Option<&'a str> {
+    fields.split([' ', '\n']).find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Reads what Landlock refused.
+fn parse_refused(record: &[u8]) -> Option<Refused> {
+    let fields = fields(record, "1423")?;
+    let domain = u64::from_str_radix(field(fields, "domain")?, 16).ok()?;
+    let what = &fields[fields.find("blockers=")?..];
+    Some(Refused { domain, what: what.trim_end().to_owned() })
+}
+
+/// Reads whose domain one is: its process and user.
+fn parse_domain(record: &[u8]) -> Option<(u64, (i32, u32))> {
+    let fields = fields(record, "1424")?;
+    let domain = u64::from_str_radix(field(fields, "domain")?, 16).ok()?;
+    Some((domain, (field(fields, "pid")?.parse().ok()?, field(fields, "uid")?.parse().ok()?)))
+}
+
 /// Reads a seccomp record. What the process chose itself (`comm=`, `exe=`) comes quoted or in
 /// hexadecimal, so it can hold no field of its own.
 fn parse(record: &[u8]) -> Option<Denial> {
-    let text = std::str::from_utf8(record).ok()?;
-    let (_, fields) = text.split_once("audit: type=1326 ")?;
-    let field =
-        |name: &str| fields.split(' ').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
+    let fields = fields(record, "1326")?;
+    let field = |name: &str| field(fields, name);
     let arch = u32::from_str_radix(field("arch")?, 16).ok()?;
     let number = field("syscall")?.parse().ok()?;
     let is_native = arch == Arch::NATIVE.audit();
@@ -134,6 +214,25 @@ pub struct Unexplained {
 }
 
 impl Supervisor<'_> {
+    /// Notes what Landlock refused layers, as far as the kernel's log tells.
+    pub(super) fn note_refused(&mut self) {
+        self.denials.read();
+        let whose = |pid, uid| {
+            let of = |child: &&Child| match child.culprit {
+                Culprit::User(user) => user == uid,
+                Culprit::Process(process) => process == pid,
+            };
+            self.places.iter().find_map(|place| match &place.life {
+                super::Life::Running(child) => Some(&**child).filter(of),
+                _ => None,
+            })
+        };
+        let whose = |pid, uid| whose(pid, uid).map(|child| child.instance.clone());
+        for (instance, refused) in self.denials.refused(whose) {
+            self.note_landlock(&instance, &refused.what);
+        }
+    }
+
     /// Says that a layer was killed for a system call. Which one, the kernel's log tells in a
     /// moment, if it can be read.
     pub(super) fn denied(&mut self, child: &Child) -> String {
@@ -218,11 +317,37 @@ mod tests {
         assert_eq!(parse(b"6,1,1,-;something else pid=7677 uid=0 arch=c000003e syscall=1"), None);
         assert_eq!(parse(b"\xff"), None);
 
-        let mut denials = Denials { file: None, unclaimed: VecDeque::new() };
-        denials.unclaimed.extend(parse(RECORD));
+        let mut denials = nothing();
+        denials.take(RECORD);
         assert_eq!(denials.call_of(Culprit::Process(7678)), None);
         assert_eq!(denials.call_of(Culprit::User(0)), Some(call));
         assert_eq!(denials.call_of(Culprit::User(0)), None);
+    }
+
+    fn nothing() -> Denials {
+        let (refused, domains) = (VecDeque::new(), BTreeMap::new());
+        Denials { file: None, unclaimed: VecDeque::new(), refused, domains }
+    }
+
+    #[test]
+    fn tells_what_landlock_refused_and_to_whom() {
+        const REFUSED: &[u8] = b"5,1,1,-;audit: type=1423 audit(1.2:30): domain=195ba459b \
+            blockers=fs.read_file path=\"/etc/x\" dev=\"vda\" ino=7\n";
+        const DOMAIN: &[u8] = b"5,2,1,-;audit: type=1424 audit(1.2:30): domain=195ba459b \
+            status=allocated mode=enforcing pid=286 uid=1000 exe=\"/a\" comm=\"a\"\n";
+        let mut denials = nothing();
+        let known = |pid, uid| (pid == 286 && uid == 1000).then_some("a");
+        denials.take(REFUSED);
+        assert_eq!(denials.refused(known), [], "nobody knows whose domain it is");
+        denials.take(DOMAIN);
+        assert_eq!(denials.refused(|_, _| None::<&str>), [], "another's");
+        let told = denials.refused(known);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].0, "a");
+        assert_eq!(told[0].1.what, "blockers=fs.read_file path=\"/etc/x\" dev=\"vda\" ino=7");
+        denials.take(REFUSED);
+        assert_eq!(denials.refused(known).len(), 1, "the domain is known from then on");
+        assert_eq!(denials.refused(known), []);
     }
 
     #[test]

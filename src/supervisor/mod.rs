@@ -23,6 +23,7 @@ mod objects;
 mod peers;
 mod pipes;
 pub mod policy_file;
+pub mod registry;
 mod resolver;
 mod roster;
 mod signals;
@@ -50,6 +51,7 @@ use self::image::Image;
 use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
+use self::registry::{Registered, Registry};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
@@ -112,6 +114,8 @@ struct Supervisor<'a> {
     denials: Denials,
     /// `None`: the daemon keeps no audit log.
     audit: Option<Audit>,
+    /// Where `cofferdam top` finds this daemon, as long as it runs.
+    _registered: Option<Registered>,
     log: &'a mut Log,
     leftovers: Vec<Group>,
     unexplained: Vec<Unexplained>,
@@ -140,6 +144,7 @@ enum Life {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
+    KernelLog,
     Stderr,
     Process(usize),
     Control(usize),
@@ -147,10 +152,24 @@ enum Source {
     Connection(u64),
 }
 
+/// Has the daemon be found. One that can't be runs all the same.
+fn register(plan: &Plan, name: &str, begun: Option<&Begun>, log: &mut Log) -> Option<Registered> {
+    let directory = begun.map(|begun| begun.directory.as_path());
+    match Registry::of_user()?.enter(&plan.name, Path::new(name), directory) {
+        Ok(registered) => Some(registered),
+        Err(error) => {
+            log.say(&format!("`cofferdam top` won't find this daemon by its name: {error}"));
+            None
+        }
+    }
+}
+
 impl<'a> Supervisor<'a> {
-    /// Compiles the plan, binds its sockets and locks the supervisor up.
+    /// Compiles the plan, binds its sockets and locks the supervisor up. `name` is what the policy
+    /// is called.
     fn new(
         mut plan: Plan,
+        name: &str,
         settings: Vec<u8>,
         audit: Option<&Path>,
         inherited: Inherited,
@@ -169,6 +188,7 @@ impl<'a> Supervisor<'a> {
             plan.channels.len(),
             id.short()
         ));
+        let registered = register(&plan, name, begun.as_ref(), log);
         let audit = begun.map(|begun| Audit::begin(&begun, &plan, &mut images)).transpose()?;
         lockdown::lock(&images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
@@ -188,6 +208,7 @@ impl<'a> Supervisor<'a> {
             signals,
             denials,
             audit,
+            _registered: registered,
             log,
             leftovers: Vec::new(),
             unexplained: Vec::new(),
@@ -201,13 +222,13 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self) -> Outcome {
         loop {
             self.start_what_is_due();
+            self.stop_with_nothing_to_audit();
             self.stop_what_is_next();
             self.leftovers.retain_mut(|group| !group.remove());
             self.explain_denials();
             if self.places.iter().all(|place| matches!(place.life, Life::Down)) {
                 break;
             }
-            self.stop_with_nothing_to_audit();
             for source in self.wait() {
                 self.serve(source);
             }
@@ -228,6 +249,10 @@ impl<'a> Supervisor<'a> {
         if !self.log.is_empty() {
             sources.push(Source::Stderr);
             fds.push(PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT));
+        }
+        if let Some(kernel_log) = self.denials.fd().filter(|_| self.audit.is_some()) {
+            sources.push(Source::KernelLog);
+            fds.push(PollFd::from_borrowed_fd(kernel_log, PollFlags::IN));
         }
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
@@ -276,6 +301,7 @@ impl<'a> Supervisor<'a> {
     fn serve(&mut self, source: Source) {
         match source {
             Source::Stderr => {} // flushed at the end of every turn
+            Source::KernelLog => self.note_refused(),
             Source::Signals => {
                 while let Some(order) = self.signals.next() {
                     self.obey(order);

@@ -62,20 +62,17 @@ pub(crate) fn assert_two_sided(records: &[Record]) -> usize {
     for (&(side, from, to, sequence), reports) in &all {
         assert_eq!(reports.len(), 1, "{side:?} {from:?} {to:?} {sequence} is there twice");
         let other = if side == Side::Sender { Side::Receiver } else { Side::Sender };
-        match all.get(&(other, from, to, sequence)) {
-            Some(others) => {
-                let (one, two) = (&reports[0], &others[0]);
-                assert_eq!(
-                    (one.hash, one.length, one.form, one.method, one.value, &one.detail),
-                    (two.hash, two.length, two.form, two.method, two.value, &two.detail)
-                );
-                matched += 1;
-            }
-            None => {
-                let last = !all.contains_key(&(other, from, to, sequence + 2));
-                assert!(ended.contains(&from) || ended.contains(&to), "{side:?} of {sequence}");
-                assert!(last || side == Side::Sender, "{side:?} of {sequence} has no other half");
-            }
+        if let Some(others) = all.get(&(other, from, to, sequence)) {
+            let (one, two) = (&reports[0], &others[0]);
+            assert_eq!(
+                (one.hash, one.length, one.form, one.method, one.value, &one.detail),
+                (two.hash, two.length, two.form, two.method, two.value, &two.detail)
+            );
+            matched += 1;
+        } else {
+            let last = !all.contains_key(&(other, from, to, sequence + 2));
+            assert!(ended.contains(&from) || ended.contains(&to), "{side:?} of {sequence}");
+            assert!(last || side == Side::Sender, "{side:?} of {sequence} has no other half");
         }
     }
     matched / 2

@@ -38,7 +38,9 @@ const TESTS: &[&[Test]] = &[
     traffic::TESTS,
 ];
 
-const LAYERS: &[(&str, fn(Layer) -> Outcome)] = &[
+type Function = (&'static str, fn(Layer) -> Outcome);
+
+const LAYERS: &[Function] = &[
     ("talker", layers::talker),
     ("listener", layers::listener),
     ("busy", layers::busy),

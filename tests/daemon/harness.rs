@@ -190,10 +190,10 @@ fn directory() -> TempDir {
 
 fn write_policy(directory: &TempDir, policy: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    let path = directory.path().join("policy.toml");
-    let text = policy.replace("DIR", directory.path().to_str().unwrap());
     // A daemon ends what it finds of an earlier one of its name.
     static DAEMONS: AtomicU32 = AtomicU32::new(0);
+    let path = directory.path().join("policy.toml");
+    let text = policy.replace("DIR", directory.path().to_str().unwrap());
     let name = format!("test-{}-{}", std::process::id(), DAEMONS.fetch_add(1, Ordering::Relaxed));
     std::fs::write(&path, format!("cofferdam = 1\nname = \"{name}\"\n{text}")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -8,15 +8,20 @@ pub(super) mod calls;
 mod export;
 pub(super) mod filter;
 pub(super) mod histogram;
+mod key;
 pub(super) mod line;
 pub(super) mod names;
+mod payload;
 mod prove;
 mod query;
 mod reconcile;
 mod redact;
+pub(super) mod report;
 mod stats;
-mod tail;
+pub(super) mod tail;
 pub(super) mod time;
+pub(super) mod traffic;
+mod unused;
 mod verify;
 
 use std::io::Write;
@@ -52,8 +57,16 @@ enum Verb {
     Reconcile(reconcile::Args),
     /// Prove to somebody without the log that a record is in it, or check such a proof
     Prove(prove::Args),
+    /// Write what a message said, for whoever has the key of payloads
+    Payload(payload::Args),
+    /// Make a key pair for payloads
+    Key(key::Args),
     /// Remove a record's payload; the log still verifies
     Redact(redact::Args),
+    /// Write one page of HTML that tells the whole log
+    Report(report::Args),
+    /// List grants of a policy that no record ever used, and print the policy without them
+    Unused(unused::Args),
     /// Write the records for other programs: JSON Lines, Wireshark, Chrome's tracing
     Export(export::Args),
 }
@@ -67,15 +80,16 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Verify(args) => verify::run(args),
         Verb::Reconcile(args) => reconcile::run(args),
         Verb::Prove(args) => prove::run(args),
+        Verb::Payload(args) => payload::run(args),
+        Verb::Key(args) => key::run(args),
         Verb::Redact(args) => redact::run(args),
+        Verb::Report(args) => report::run(args),
+        Verb::Unused(args) => unused::run(args),
         Verb::Export(args) => export::run(args),
     };
     match done {
         Ok(code) => code,
-        Err(failure) => {
-            let _ = writeln!(anstream::stderr(), "error: {}", failure.text);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
@@ -96,6 +110,12 @@ pub(in crate::cli) struct Failure {
 }
 
 impl Failure {
+    /// Says it on standard error; gives the exit code.
+    pub(in crate::cli) fn tell(&self) -> ExitCode {
+        let _ = writeln!(anstream::stderr(), "error: {}", self.text);
+        ExitCode::from(self.code)
+    }
+
     /// The caller asked for what makes no sense.
     pub(in crate::cli) fn usage(text: impl Into<String>) -> Self {
         Self { code: 2, text: text.into() }

@@ -106,7 +106,7 @@ impl Last {
 }
 
 /// The number of the first record of the last segment.
-fn last_segment(store: &Store) -> Result<u64, Failure> {
+pub(in crate::cli) fn last_segment(store: &Store) -> Result<u64, Failure> {
     let mut numbers: Vec<u64> =
         store.names()?.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();

@@ -86,12 +86,12 @@ pub(crate) struct Arrival {
 
 /// The framework's own function of that name, if there is one.
 pub(crate) fn function(name: &Name) -> Option<Function> {
-    (name.as_str() == NAME).then(|| Function::from_blocking(run))
+    (name.as_str() == NAME).then(|| Function::from_blocking(|layer| run(&layer)))
 }
 
-fn run(layer: Layer) -> Result<(), String> {
+fn run(layer: &Layer) -> Result<(), String> {
     let orders = Orders::decode(layer.settings()).map_err(|error| error.to_string())?;
-    let opened = Auditor::open(&layer, orders);
+    let opened = Auditor::open(layer, orders);
     let mut auditor = opened.map_err(|error| {
         let text = format!("the audit log can't be opened: {error}");
         let _ = layer.0.inbox.say(&FromLayer::Log { halt: true, text });
@@ -255,7 +255,10 @@ impl<'a> Auditor<'a> {
             self.log.write()
         };
         match written {
-            Ok(()) => self.written(),
+            Ok(()) => {
+                self.written();
+                Ok(())
+            }
             Err(LogError::Unknown) => Err(LogError::Unknown),
             Err(error) => {
                 self.troubled(&error);
@@ -265,7 +268,7 @@ impl<'a> Auditor<'a> {
     }
 
     /// Everything that was taken is in the log's files.
-    fn written(&mut self) -> Result<(), LogError> {
+    fn written(&mut self) {
         if self.trouble.take().is_some() {
             self.say(false, "the audit log is written again");
             self.tell_losses();
@@ -287,7 +290,6 @@ impl<'a> Auditor<'a> {
             self.segment = self.log.segment();
             self.write_progress();
         }
-        Ok(())
     }
 
     /// The log can't be written for now: says so, once.

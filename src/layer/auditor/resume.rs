@@ -90,8 +90,8 @@ pub(super) fn reports(entry: &Entry) -> u64 {
 
 /// The record that says where a life of the auditor begins.
 pub(super) fn life(run: u64, generation: u64) -> Entry {
-    let (reporter, sequence, length) = (Who::AUDITOR, generation, run);
-    Entry { reporter, sequence, length, ..Entry::new(Kind::Progress) }
+    let (sequence, length, reporter) = (generation, run, Who::AUDITOR);
+    Entry { sequence, length, reporter, ..Entry::new(Kind::Progress) }
 }
 
 /// The record that says how many reports of `who` are in the log.

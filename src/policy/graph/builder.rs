@@ -54,7 +54,16 @@ impl Builder {
         let lines = if line.is_empty() { Vec::new() } else { vec![line.to_owned()] };
         let key = |at: Option<usize>| at.map_or("", |at| self.nodes[at].key.as_str());
         let tip = format!("{} – {}\n{line}", key(from), key(to));
-        let edge = Edge { from: 0, to: 0, kind: EdgeKind::Grant, heads, title: None, lines, tip };
+        let edge = Edge {
+            from: 0,
+            to: 0,
+            kind: EdgeKind::Grant,
+            heads,
+            title: None,
+            lines,
+            tip,
+            traffic: None,
+        };
         self.edge(from, to, edge);
     }
 
@@ -172,7 +181,7 @@ impl Builder {
         let title = Some(channel.name.to_string());
         let (from, to) = (self.at(&channel.from), self.at(&channel.to));
         let kind = EdgeKind::Channel;
-        self.edge(from, to, Edge { from: 0, to: 0, kind, heads, title, lines, tip });
+        self.edge(from, to, Edge { from: 0, to: 0, kind, heads, title, lines, tip, traffic: None });
     }
 }
 

@@ -122,7 +122,8 @@ impl Builder {
     ) {
         let tip = format!("{word}.{name}: {from} to {to}\n{}", lines.join("\n"));
         let title = Some(name.to_string());
-        let edge = Edge { from: 0, to: 0, kind, heads: Heads::End, title, lines, tip };
+        let edge =
+            Edge { from: 0, to: 0, kind, heads: Heads::End, title, lines, tip, traffic: None };
         self.edge(self.at(from), self.at(to), edge);
     }
 }

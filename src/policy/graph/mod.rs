@@ -13,5 +13,5 @@ mod model;
 mod show;
 mod svg;
 
-pub use model::Graph;
 use model::{Edge, EdgeKind, Heads, Node, NodeKind};
+pub use model::{Graph, Traffic};

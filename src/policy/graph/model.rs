@@ -75,6 +75,24 @@ pub(super) struct Edge {
     pub(super) lines: Vec<String>,
     /// All there is to say.
     pub(super) tip: String,
+    /// What went over it, if that is shown.
+    pub(super) traffic: Option<Traffic>,
+}
+
+/// What went over an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// In words, drawn at the edge: `1.2k, 3 MiB`.
+    pub line: String,
+    /// How much compared with others, from 0, nothing, to [`Traffic::MOST`].
+    pub share: u8,
+    /// Whether some of it is a reason to look.
+    pub alarm: bool,
+}
+
+impl Traffic {
+    /// The largest share.
+    pub const MOST: u8 = 5;
 }
 
 /// What an edge is.
@@ -104,6 +122,28 @@ pub(super) enum Heads {
 }
 
 impl Graph {
+    /// Shows what went over the edges. `of` is asked for what each joins, as questions name it:
+    /// for `channel.sign`, `pipe.log` and `signal.reload` of their two layers, for all others of
+    /// one layer and `file.key`, `listen.front.https` and so on.
+    pub fn show_traffic(&mut self, of: &dyn Fn(&str, Option<&str>) -> Option<Traffic>) {
+        for edge in &mut self.edges {
+            let kind = match edge.kind {
+                EdgeKind::Channel => "channel",
+                EdgeKind::Pipe => "pipe",
+                EdgeKind::Signal => "signal",
+                EdgeKind::Grant => "",
+            };
+            let keys = [edge.from, edge.to].map(|at| self.nodes.get(at).map(|it| it.key.as_str()));
+            let layer = keys.iter().flatten().find_map(|key| key.strip_prefix("layer."));
+            let thing = keys.iter().flatten().find(|key| !key.starts_with("layer."));
+            edge.traffic = match (&edge.title, thing) {
+                (Some(title), None) => of(&format!("{kind}.{title}"), None),
+                (_, Some(thing)) => of(thing, layer),
+                _ => None,
+            };
+        }
+    }
+
     /// The graph of a plan; `exposure` gives each layer a number from 0 to 10.
     pub fn new(plan: &Plan, exposure: &dyn Fn(&LayerPlan) -> f64) -> Self {
         let mut graph = Builder::default();

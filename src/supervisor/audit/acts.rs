@@ -79,6 +79,17 @@ impl Supervisor<'_> {
         });
     }
 
+    /// Landlock refused an instance something.
+    pub(in crate::supervisor) fn note_landlock(&mut self, instance: &Instance, what: &str) {
+        self.note(|audit| Entry {
+            peer: audit.who(instance),
+            facility: Facility::Landlock,
+            verdict: Verdict::Refused,
+            detail: what.as_bytes().to_vec(),
+            ..Entry::new(Kind::Denial)
+        });
+    }
+
     /// A layer asks for something. It is noted when it is answered.
     pub(in crate::supervisor) fn note_ask(&mut self, place: usize, request: u32, ask: &Ask) {
         let Some(audit) = &mut self.audit else { return };

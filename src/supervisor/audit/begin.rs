@@ -162,18 +162,16 @@ fn make_directory(path: &Path) -> Result<PathBuf, BeginError> {
         return Err(BeginError::Foreign(path, about.uid()));
     }
     let foreign = names(&dir).map_err(failed)?.into_iter().find(|name| !is_of_a_log(name));
-    match foreign {
-        Some(name) => Err(BeginError::Used(path, name)),
-        None => {
-            let_go_of(dir);
-            Ok(path)
-        }
+    if let Some(name) = foreign {
+        return Err(BeginError::Used(path, name));
     }
+    wait_until_free(dir);
+    Ok(path)
 }
 
 /// Waits a moment while somebody holds the log: the auditor of a supervisor that was killed is
 /// about to write down what was left, and what this daemon's start clears away would end it.
-fn let_go_of(dir: File) {
+fn wait_until_free(dir: File) {
     let store = Store::from_fd(dir.into());
     let until = Instant::now() + LAST_WORDS;
     while store.is_held() && Instant::now() < until {

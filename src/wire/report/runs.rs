@@ -81,7 +81,9 @@ mod tests {
             count(&mut runs, Form::Message, 2, 0);
         }
         let mut detail = Vec::new();
-        runs.iter().for_each(|run| encode(run, &mut detail));
+        for run in &runs {
+            encode(run, &mut detail);
+        }
         let expected = [(Form::Request, 1, 5, 4), (Form::Message, 2, 0, 3)];
         let expected =
             expected.map(|(form, method, call, messages)| Run { form, method, call, messages });

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::layout::{Point, Route, Size};
-use super::super::{Edge, EdgeKind, Heads};
+use super::super::{Edge, EdgeKind, Heads, Traffic};
 use super::text::{escape, mono, sans};
 
 /// Between two lines of a label.
@@ -21,7 +21,9 @@ impl Edge {
 
 /// How much room a label needs.
 pub(super) fn label_size(edge: &Edge) -> Size {
-    let lines = edge.lines.iter().map(|line| mono(line, 11.0)).fold(0.0, f64::max);
+    let traffic = edge.traffic.iter().map(|traffic| &traffic.line);
+    let lines = edge.lines.iter().chain(traffic);
+    let lines = lines.map(|line| mono(line, 11.0)).fold(0.0, f64::max);
     let Some(title) = &edge.title else {
         let rows = count(edge);
         return if rows > 0.0 {
@@ -34,7 +36,8 @@ pub(super) fn label_size(edge: &Edge) -> Size {
 }
 
 fn count(edge: &Edge) -> f64 {
-    u32::try_from(edge.lines.len()).map_or(0.0, f64::from)
+    let lines = edge.lines.len() + usize::from(edge.traffic.is_some());
+    u32::try_from(lines).map_or(0.0, f64::from)
 }
 
 /// What the style sheet calls a kind.
@@ -64,7 +67,12 @@ pub(super) fn line(edge: &Edge, route: &Route, out: &mut String) {
     let shorter = |yes: bool| if yes { way * (HEAD - 2.0) } else { 0.0 };
     let path = path(&route.stops, shorter(at_start), shorter(at_end));
     let _ = write!(out, "<g><title>{}</title>", escape(&edge.tip));
-    let _ = write!(out, "<path class=\"edge {class}\" d=\"{path}\"/>");
+    let share = edge.traffic.as_ref().map(|traffic| traffic.share.min(Traffic::MOST));
+    if let Some(share) = share.filter(|share| *share > 0) {
+        let _ = write!(out, "<path class=\"edge flow w{share} {class}\" d=\"{path}\"/>");
+    }
+    let idle = if share == Some(0) { " idle" } else { "" };
+    let _ = write!(out, "<path class=\"edge {class}{idle}\" d=\"{path}\"/>");
     if edge.kind == EdgeKind::Pipe {
         let _ = write!(out, "<path class=\"bore\" d=\"{path}\"/>");
     }
@@ -113,7 +121,7 @@ pub(super) fn head(class: &str, tip: Point, way: f64, out: &mut String) {
 /// What stands on the line.
 pub(super) fn label(edge: &Edge, route: &Route, out: &mut String) {
     let Size { width, height } = label_size(edge);
-    if edge.title.is_none() && edge.lines.is_empty() {
+    if edge.title.is_none() && edge.lines.is_empty() && edge.traffic.is_none() {
         return;
     }
     let (x, y) = (route.label.x, route.label.y - height / 2.0);
@@ -143,6 +151,19 @@ pub(super) fn label(edge: &Edge, route: &Route, out: &mut String) {
             escape(line)
         );
         baseline += LEADING;
+    }
+    if let Some(traffic) = &edge.traffic {
+        let class = match traffic {
+            Traffic { alarm: true, .. } => "mono alarm",
+            Traffic { share: 0, .. } => "mono dim",
+            _ => "mono much",
+        };
+        let _ = write!(
+            out,
+            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{baseline:.1}\" text-anchor=\"middle\">{}\
+             </text>",
+            escape(&traffic.line)
+        );
     }
     out.push_str("</g>\n");
 }

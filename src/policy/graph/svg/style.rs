@@ -27,6 +27,10 @@ text{font-family:"Inter","Segoe UI","Helvetica Neue",Arial,"DejaVu Sans",sans-se
 .bore{fill:none;stroke:#fff;stroke-width:2.6}
 .signal{stroke:#b8285f;stroke-width:1.7;stroke-dasharray:6 4}.signalhead{fill:#b8285f}
 .grant{stroke:#7b8794;stroke-width:1.3}.granthead{fill:#7b8794}
+.much{font-weight:700}
+.flow{opacity:.28;stroke-dasharray:none}
+.w1{stroke-width:5}.w2{stroke-width:8}.w3{stroke-width:11}.w4{stroke-width:15}.w5{stroke-width:19}
+.idle{opacity:.45}
 .pill{fill:#fff;stroke-width:1.1;stroke-dasharray:none}
 .rule{stroke:#d5dae1;stroke-width:1}
 @media (prefers-color-scheme:dark){

@@ -1,0 +1,408 @@
+//! What a report tells, gathered in one look at the log, in bounded memory.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::audit::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
+use crate::audit::query::{Effort, Filter, query};
+use crate::audit::reconcile::{Bounds, Counts, reconcile};
+use crate::audit::store::{Store, StoreError};
+use crate::audit::tables::Tables;
+use crate::audit::usage::Usage;
+use crate::audit::verify::{self, Verified};
+use crate::audit::ways::{Found, Ways};
+use crate::cli::audit::names::{self, Names};
+use crate::cli::audit::traffic::{Edge, Place, Traffic};
+use crate::policy::plan::Plan;
+
+/// The most lives that are shown, the newest ones.
+const LIVES: usize = 400;
+/// The most alarms that are shown, the newest ones.
+const ALARMS: usize = 200;
+/// The most different refusals, denials and losses that are told apart.
+const GROUPS: usize = 2_000;
+/// How many parts the time of the log has.
+pub(super) const PARTS: usize = 240;
+
+/// Everything.
+pub(super) struct Story {
+    pub(super) names: Names,
+    /// The last policy of the log, if it can be read.
+    pub(super) plan: Option<Plan>,
+    pub(super) records: u64,
+    /// When the log took the first and the last record: real time, nanoseconds.
+    pub(super) period: (u64, u64),
+    /// Records of each kind.
+    pub(super) kinds: BTreeMap<Kind, u64>,
+    /// What went over each edge, by its name, and its methods' names.
+    pub(super) edges: BTreeMap<String, (Edge, BTreeMap<u32, String>)>,
+    pub(super) density: Density,
+    pub(super) lives: Lives,
+    /// Who was refused what: layer, act, at what, why, rule.
+    pub(super) refusals: Groups<5>,
+    /// What the kernel refused: layer, what, detail.
+    pub(super) denials: Groups<3>,
+    /// Whose reports were lost, and where.
+    pub(super) losses: Groups<2>,
+    pub(super) alarms: VecDeque<(u64, u64, Vec<u8>)>,
+    pub(super) ways: Found,
+    pub(super) usage: Option<Usage>,
+    pub(super) reconciled: Counts,
+    pub(super) verified: Verified,
+    pub(super) live: bool,
+    pub(super) effort: Effort,
+}
+
+impl Story {
+    /// Reads the log: to verify it, to reconcile it, and to tell of it.
+    pub(super) fn gather(store: &Store, ways: usize) -> Result<Self, StoreError> {
+        let live = store.is_held();
+        let options = verify::Options { live, ..verify::Options::default() };
+        let verified = verify::verify(store, &options)?;
+        let names = Names::read(store)?;
+        let last = names.eras().last().map(|(_, tables)| tables);
+        let plan = last.and_then(plan_of);
+        let mut usage = plan.as_ref().map(|plan| Usage::of(plan, false));
+        let (reconciled, _) = reconcile(store, Bounds::default(), |_| {})?;
+        let mut ways = Ways::new(ways);
+        let mut telling = Telling::new(&names);
+        let effort = query(store, &Filter { full: true, ..Filter::default() }, |record| {
+            if let Some(usage) = &mut usage {
+                usage.take(&record);
+            }
+            ways.take(&record);
+            telling.take(&record);
+            true
+        })?;
+        telling.fold();
+        let Telling { records, period, kinds, edges, density, .. } = telling;
+        let Telling { lives, refusals, denials, losses, alarms, .. } = telling;
+        Ok(Self {
+            plan,
+            records,
+            period,
+            kinds,
+            edges,
+            density,
+            lives,
+            refusals,
+            denials,
+            losses,
+            alarms,
+            ways: ways.finish(),
+            usage,
+            reconciled,
+            verified,
+            live,
+            effort,
+            names,
+        })
+    }
+
+    /// How many records there are of a kind.
+    pub(super) fn of(&self, kind: Kind) -> u64 {
+        self.kinds.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// The tables of the last policy.
+    pub(super) fn tables(&self) -> &Tables {
+        self.names.at(u64::MAX)
+    }
+}
+
+/// The plan that the tables' text makes.
+pub(in crate::cli) fn plan_of(tables: &Tables) -> Option<Plan> {
+    crate::policy::check("the log's policy", tables.text.as_bytes()).plan
+}
+
+/// What a place is called: `channel.sign`, `listen.front.https`, as in pictures of the policy.
+pub(in crate::cli) fn name_of(tables: &Tables, plan: Option<&Plan>, place: Place) -> String {
+    let number = usize::from(place.edge);
+    let layer = || plan.and_then(|plan| plan.layers.get(usize::from(place.layer)));
+    let address = match place.facility {
+        Facility::Listen => layer().and_then(|it| Some((it, &it.listen.get(number)?.name))),
+        Facility::Connect => layer().and_then(|it| Some((it, &it.connect.get(number)?.name))),
+        _ => None,
+    };
+    if let Some((layer, name)) = address {
+        return format!("{}.{}.{name}", place.facility.name(), layer.name);
+    }
+    names::edge(tables, place.facility, place.edge)
+        .unwrap_or_else(|| place.facility.name().to_owned())
+}
+
+struct Telling<'a> {
+    names: &'a Names,
+    /// Which of the names are in force, and what went over the edges under them.
+    era: Option<(u64, Option<Plan>)>,
+    traffic: Traffic,
+    records: u64,
+    period: (u64, u64),
+    kinds: BTreeMap<Kind, u64>,
+    edges: BTreeMap<String, (Edge, BTreeMap<u32, String>)>,
+    density: Density,
+    lives: Lives,
+    refusals: Groups<5>,
+    denials: Groups<3>,
+    losses: Groups<2>,
+    alarms: VecDeque<(u64, u64, Vec<u8>)>,
+}
+
+impl<'a> Telling<'a> {
+    fn new(names: &'a Names) -> Self {
+        Self {
+            names,
+            era: None,
+            traffic: Traffic::default(),
+            records: 0,
+            period: (0, 0),
+            kinds: BTreeMap::new(),
+            edges: BTreeMap::new(),
+            density: Density::default(),
+            lives: Lives::default(),
+            refusals: Groups::default(),
+            denials: Groups::default(),
+            losses: Groups::default(),
+            alarms: VecDeque::new(),
+        }
+    }
+
+    fn take(&mut self, record: &Record) {
+        let entry = &record.entry;
+        if self.records == 0 {
+            self.period.0 = record.at.real;
+        }
+        self.period.1 = record.at.real;
+        self.records += 1;
+        *self.kinds.entry(entry.kind).or_default() += 1;
+        let refused = matches!(entry.verdict, Verdict::Refused | Verdict::Killed);
+        self.density.add(record.at.real, refused || entry.kind == Kind::Denial);
+        match entry.kind {
+            Kind::Policy => self.policy(record),
+            Kind::Spawn | Kind::Exit => self.lives.take(record),
+            Kind::Start => self.lives.all_over(record.at.real),
+            Kind::Alarm => {
+                self.density.mark(record.at.real);
+                if self.alarms.len() >= ALARMS {
+                    self.alarms.pop_front();
+                }
+                self.alarms.push_back((record.index, record.at.real, entry.detail.clone()));
+            }
+            Kind::Denial => {
+                let said = self.names.say(record);
+                let layer = said.peer.map(|it| it.layer.into_owned()).unwrap_or_default();
+                let kind =
+                    if entry.facility == Facility::Landlock { "Landlock" } else { "system call" };
+                let what = said.method.map_or_else(|| kind.to_owned(), |it| format!("{kind} {it}"));
+                self.denials.add([layer, what, said.detail.unwrap_or_default()], 1, record);
+            }
+            Kind::Loss => {
+                let said = self.names.say(record);
+                let layer = said.reporter.map(|it| it.layer.into_owned()).unwrap_or_default();
+                let edge = said.edge.unwrap_or_else(|| "anywhere".to_owned());
+                self.losses.add([layer, edge], entry.length, record);
+            }
+            Kind::Use | Kind::Broker if refused => self.refusal(record),
+            _ => {}
+        }
+        self.traffic.take(record);
+    }
+
+    fn policy(&mut self, record: &Record) {
+        let tables = self.names.at(record.index);
+        // Every segment begins with it.
+        let begins = self.names.eras().filter(|(range, _)| range.contains(&record.index));
+        let Some(begin) = begins.map(|(range, _)| range.start).last() else { return };
+        if self.era.as_ref().is_none_or(|(era, _)| *era != begin) {
+            self.fold();
+            self.era = Some((begin, plan_of(tables)));
+        }
+    }
+
+    /// Puts what went over the edges of one policy to what did over those of the same names.
+    fn fold(&mut self) {
+        let traffic = std::mem::take(&mut self.traffic);
+        let (tables, plan) = match &self.era {
+            Some((begin, plan)) => (self.names.at(*begin), plan.as_ref()),
+            None => (self.names.at(0), None),
+        };
+        for (place, edge) in traffic.edges() {
+            let (sum, methods) = self.edges.entry(name_of(tables, plan, *place)).or_default();
+            sum.merge(edge);
+            for number in edge.methods.keys() {
+                let place = (place.facility, place.edge);
+                let name = names::method(tables, Kind::Use, place, *number);
+                methods.insert(*number, name.map_or_else(String::new, Into::into));
+            }
+        }
+    }
+
+    fn refusal(&mut self, record: &Record) {
+        let entry = &record.entry;
+        let said = self.names.say(record);
+        let layer = |it: names::Instance<'_>| it.layer.into_owned();
+        // The receiver refuses what its peer sent.
+        let by_receiver = entry.kind == Kind::Use && entry.side == Side::Receiver;
+        let who = if by_receiver { said.peer.clone() } else { said.reporter.clone() };
+        let place = Place::of(entry);
+        let plan = self.era.as_ref().and_then(|(_, plan)| plan.as_ref());
+        let tables = self.names.at(record.index);
+        let edge = place.map_or_else(String::new, |place| name_of(tables, plan, place));
+        let act = match entry.facility {
+            Facility::Connect | Facility::Listen => String::new(),
+            _ => said.method.map_or_else(String::new, Into::into),
+        };
+        let why = said.meaning.unwrap_or_else(|| match entry.verdict {
+            Verdict::Killed => format!("killed, code {}", entry.value),
+            _ => format!("code {}", entry.value),
+        });
+        let rule = said.rule.map_or_else(|| "none".to_owned(), Into::into);
+        let who = who.map(layer).unwrap_or_default();
+        self.refusals.add([who, act, edge, why, rule], 1, record);
+    }
+}
+
+/// Equal things, counted.
+#[derive(Debug)]
+pub(super) struct Groups<const N: usize> {
+    kinds: HashMap<[String; N], Group>,
+    /// How many there are that are not told apart.
+    pub(super) others: u64,
+    /// How many there are in all.
+    pub(super) all: u64,
+}
+
+/// How many there are, and the last one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    pub(super) count: u64,
+    pub(super) last: u64,
+    pub(super) record: u64,
+}
+
+impl<const N: usize> Default for Groups<N> {
+    fn default() -> Self {
+        Self { kinds: HashMap::new(), others: 0, all: 0 }
+    }
+}
+
+impl<const N: usize> Groups<N> {
+    fn add(&mut self, what: [String; N], count: u64, record: &Record) {
+        self.all = self.all.saturating_add(count);
+        if self.kinds.len() >= GROUPS && !self.kinds.contains_key(&what) {
+            self.others = self.others.saturating_add(count);
+            return;
+        }
+        let fresh = Group { count: 0, last: 0, record: 0 };
+        let group = self.kinds.entry(what).or_insert(fresh);
+        group.count = group.count.saturating_add(count);
+        (group.last, group.record) = (record.at.real, record.index);
+    }
+
+    /// The most frequent first.
+    pub(super) fn sorted(&self) -> Vec<(&[String; N], Group)> {
+        let mut all: Vec<_> = self.kinds.iter().map(|(what, group)| (what, *group)).collect();
+        all.sort_by(|a, b| b.1.count.cmp(&a.1.count).then_with(|| a.0.cmp(b.0)));
+        all
+    }
+}
+
+/// Records over time, in at most [`PARTS`] equal parts, which grow with the log.
+#[derive(Clone, Debug)]
+pub(super) struct Density {
+    pub(super) from: Option<u64>,
+    /// Length of a part in nanoseconds.
+    pub(super) width: u64,
+    /// Records, refusals and alarms of each.
+    pub(super) parts: Vec<[u64; 3]>,
+}
+
+impl Default for Density {
+    fn default() -> Self {
+        Self { from: None, width: 1_000_000, parts: Vec::new() }
+    }
+}
+
+impl Density {
+    fn add(&mut self, at: u64, refused: bool) {
+        let part = self.part(at);
+        part[0] += 1;
+        part[1] += u64::from(refused);
+    }
+
+    fn mark(&mut self, at: u64) {
+        self.part(at)[2] += 1;
+    }
+
+    fn part(&mut self, at: u64) -> &mut [u64; 3] {
+        let from = *self.from.get_or_insert(at);
+        // A clock that was put back: what came then is at the beginning.
+        let since = at.saturating_sub(from);
+        let most = PARTS as u64;
+        while since / self.width >= most {
+            self.width = self.width.saturating_mul(2);
+            let sum = |pair: &[[u64; 3]]| {
+                let mut sum = [0; 3];
+                for part in pair {
+                    sum.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+                }
+                sum
+            };
+            self.parts = self.parts.chunks(2).map(sum).collect();
+        }
+        let place = usize::try_from(since / self.width).unwrap_or(0);
+        if self.parts.len() <= place {
+            self.parts.resize(place + 1, [0; 3]);
+        }
+        &mut self.parts[place]
+    }
+}
+
+/// A life of an instance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub(super) who: Who,
+    /// Real time, nanoseconds.
+    pub(super) from: u64,
+    pub(super) to: Option<u64>,
+    /// The wait status, if it is known.
+    pub(super) status: Option<u32>,
+    /// The record that says that it began.
+    pub(super) record: u64,
+}
+
+/// The newest lives.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    pub(super) shown: VecDeque<Life>,
+    /// How many there were in all.
+    pub(super) all: u64,
+    /// How many ended otherwise than with exit code 0.
+    pub(super) failed: u64,
+}
+
+impl Lives {
+    fn take(&mut self, record: &Record) {
+        let Entry { kind, peer, value, .. } = record.entry;
+        if kind == Kind::Spawn {
+            self.all += 1;
+            if self.shown.len() >= LIVES {
+                self.shown.pop_front();
+            }
+            let (from, record) = (record.at.real, record.index);
+            self.shown.push_back(Life { who: peer, from, to: None, status: None, record });
+            return;
+        }
+        self.failed += u64::from(value != 0);
+        let open = |life: &&mut Life| life.who == peer && life.to.is_none();
+        if let Some(life) = self.shown.iter_mut().rev().find(open) {
+            (life.to, life.status) = (Some(record.at.real), Some(value));
+        }
+    }
+
+    /// A new run begins: nobody of the one before is there any more.
+    fn all_over(&mut self, at: u64) {
+        for life in self.shown.iter_mut().filter(|life| life.to.is_none()) {
+            life.to = Some(at);
+        }
+    }
+}

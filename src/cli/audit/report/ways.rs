@@ -1,0 +1,130 @@
+//! The ways of requests, each as steps beneath each other with bars for their time.
+
+use std::fmt::Write;
+
+use super::html::text;
+use super::show::{duration, moment, number};
+use super::story::{Story, name_of, plan_of};
+use crate::audit::entry::{Entry, Facility, Kind, Who};
+use crate::audit::tables::Tables;
+use crate::audit::ways::{Step, Way, What};
+use crate::cli::audit::names;
+use crate::cli::audit::traffic::Place;
+use crate::policy::plan::Plan;
+
+/// All of them, beneath each other.
+pub(super) fn list(story: &Story, ways: &[std::sync::Arc<Way>]) -> String {
+    let mut out = String::new();
+    let mut era: Option<(*const Tables, Option<Plan>)> = None;
+    for way in ways {
+        let tables = story.names.at(way.record);
+        // Most ways are under the same policy.
+        if era.as_ref().is_none_or(|(known, _)| !std::ptr::eq(*known, tables)) {
+            era = Some((std::ptr::from_ref(tables), plan_of(tables)));
+        }
+        let plan = era.as_ref().and_then(|(_, plan)| plan.as_ref());
+        one(way, tables, plan, &mut out);
+    }
+    out
+}
+
+fn one(way: &Way, tables: &Tables, plan: Option<&Plan>, out: &mut String) {
+    let Some(first) = way.steps.first() else { return };
+    let took = way.took();
+    let unsure = if way.unsure() { "<span class=\"tag\">mixed</span>" } else { "" };
+    let _ = writeln!(
+        out,
+        "<div class=\"way\"><p><b>{}</b> {} <span class=\"dim\">{} · record {}</span>{unsure}</p>",
+        text(&duration(took)),
+        text(&line(first, tables, plan)),
+        text(&moment(way.at)),
+        text(&number(way.record)),
+    );
+    let span = way.last.saturating_sub(first.begun).max(1);
+    let mut depths: Vec<usize> = Vec::with_capacity(way.steps.len());
+    // Steps stand beneath the one from which they followed.
+    for at in order(way) {
+        let step = &way.steps[at];
+        let depth = step.parent.and_then(|parent| depths.get(parent)).map_or(0, |depth| depth + 1);
+        if depths.len() <= at {
+            depths.resize(at + 1, 0);
+        }
+        depths[at] = depth;
+        let begin = step.begun.saturating_sub(first.begun).min(span);
+        let lasted = step.ended.map(|end| end.saturating_sub(step.begun));
+        let part = |value: u64| {
+            let thousandths = u128::from(value.min(span)) * 1_000 / u128::from(span);
+            format!("{}.{}%", thousandths / 10, thousandths % 10)
+        };
+        let class = match step {
+            Step { refused: true, .. } => "bar bad",
+            Step { what: What::Request, .. } => "bar",
+            _ => "bar one-way",
+        };
+        let _ = writeln!(
+            out,
+            "<div class=\"step\"><span class=\"what d{}\">{}{}</span>\
+             <span class=\"track\"><i class=\"{class}\" style=\"left:{};width:{}\"></i></span>\
+             <span class=\"n\">{}</span></div>",
+            depth.min(8),
+            text(&line(step, tables, plan)),
+            if step.unsure { " <span class=\"tag\">unsure</span>" } else { "" },
+            part(begin),
+            part(lasted.unwrap_or(0)),
+            text(&lasted.map_or_else(|| "no answer".to_owned(), duration)),
+        );
+    }
+    if way.more > 0 {
+        let _ = writeln!(out, "<p class=\"dim\">and {} steps more</p>", text(&number(way.more)));
+    }
+    out.push_str("</div>\n");
+}
+
+/// The steps so that each stands behind the one from which it followed, in the order of time.
+fn order(way: &Way) -> Vec<usize> {
+    let mut order = Vec::with_capacity(way.steps.len());
+    let mut waiting = vec![0];
+    while let Some(at) = waiting.pop() {
+        order.push(at);
+        let follow = (0..way.steps.len()).rev().filter(|n| way.steps[*n].parent == Some(at));
+        waiting.extend(follow);
+    }
+    order
+}
+
+/// `parser → keeper sign` and so on.
+fn line(step: &Step, tables: &Tables, plan: Option<&Plan>) -> String {
+    let layer = |who: Who| {
+        names::instance(tables, who).map_or_else(String::new, |it| match it.copy {
+            0 => it.layer.into_owned(),
+            copy => format!("{}/{copy}", it.layer),
+        })
+    };
+    let place = Entry {
+        facility: step.facility,
+        edge: step.edge,
+        method: step.method,
+        reporter: if step.from == Who::NOBODY { step.to } else { step.from },
+        ..Entry::new(Kind::Use)
+    };
+    let edge = Place::of(&place).map_or_else(String::new, |place| name_of(tables, plan, place));
+    // A file that is opened without the broker is opened for the same things.
+    let asked = step.what == What::Asked || step.facility == Facility::File;
+    let kind = if asked { Kind::Broker } else { Kind::Use };
+    let method = match step.facility {
+        Facility::Connect => None,
+        facility => names::method(tables, kind, (facility, step.edge), step.method),
+    };
+    let method = method.map_or_else(String::new, |name| format!(" {name}"));
+    let (from, to) = (layer(step.from), layer(step.to));
+    let ends = match (from.is_empty(), to.is_empty()) {
+        (false, false) => format!("{from} → {to}"),
+        (true, false) => match step.facility {
+            Facility::Listen | Facility::Fifo => format!("outside → {to}"),
+            _ => format!("→ {to}"),
+        },
+        _ => from,
+    };
+    let refused = if step.refused { ", refused" } else { "" };
+    format!("{ends}: {edge}{method}{refused}")
+}

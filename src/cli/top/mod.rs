@@ -1,0 +1,103 @@
+//! `cofferdam top [NAME]`: a running daemon at a glance, out of its audit log.
+
+mod frame;
+mod terminal;
+mod view;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use self::frame::{Line, frame};
+use self::terminal::{Input, Terminal};
+use self::view::View;
+use super::audit::{Failure, open, written};
+use crate::supervisor::registry::{Registry, Running};
+use crate::text::neutralise;
+
+/// How often it is drawn anew.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Arguments of `cofferdam top`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+q, Escape and Ctrl-C quit. Rates are those of the last five seconds; all else of
+an edge is since the log's last segment began.")]
+pub struct Args {
+    /// Which daemon, if several run
+    name: Option<String>,
+    /// The directory of an audit log, whether or not a daemon runs
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    audit: Option<PathBuf>,
+    /// Print one picture of 80 columns and end
+    #[arg(long)]
+    once: bool,
+}
+
+/// Watches. Exit code 0: seen; 1: no daemon runs, or it keeps no log; 2: none has that name.
+pub(super) fn run(args: &Args) -> ExitCode {
+    watch(args).unwrap_or_else(|failure| failure.tell())
+}
+
+fn watch(args: &Args) -> Result<ExitCode, Failure> {
+    let directory = match &args.audit {
+        Some(directory) => directory.clone(),
+        None => find(args.name.as_deref())?,
+    };
+    let store = open(&directory)?;
+    let mut view = View::begin(&store)?;
+    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    if args.once || !terminal {
+        view.look(&store)?;
+        let lines = frame(&view, 80, usize::MAX);
+        let mut text = String::new();
+        for line in &lines {
+            text.push_str(line.text.trim_end());
+            text.push('\n');
+        }
+        written(anstream::stdout().write_all(text.as_bytes()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let refused = |error: std::io::Error| Failure::system(format!("the terminal: {error}"));
+    let mut terminal = Terminal::take().map_err(refused)?;
+    loop {
+        view.look(&store)?;
+        let (width, height) = Terminal::size();
+        let lines: Vec<Line> = frame(&view, width, height);
+        Terminal::draw(&lines).map_err(refused)?;
+        match terminal.wait(PAUSE).map_err(refused)? {
+            Input::Quit => return Ok(ExitCode::SUCCESS),
+            Input::Nothing => {}
+        }
+    }
+}
+
+/// The log of the daemon of that name, or of the only one.
+fn find(name: Option<&str>) -> Result<PathBuf, Failure> {
+    let nowhere = "there is no runtime directory ($XDG_RUNTIME_DIR) to look for daemons in: give the \
+                   log's directory with --audit";
+    let registry = Registry::of_user().ok_or_else(|| Failure::finding(nowhere))?;
+    let running = registry.running();
+    let names: Vec<String> = running.iter().map(|it| neutralise(it.name.as_bytes())).collect();
+    let names = names.join(", ");
+    let chosen: Option<&Running> = match (name, running.as_slice()) {
+        (_, []) => {
+            let text = "no daemon of this user runs; --audit DIR shows a log without one";
+            return Err(Failure::finding(text));
+        }
+        (None, [one]) => Some(one),
+        (None, _) => {
+            return Err(Failure::usage(format!("several daemons run, name one of them: {names}")));
+        }
+        (Some(name), all) => all.iter().find(|it| it.name == name),
+    };
+    let Some(chosen) = chosen else {
+        let name = neutralise(name.unwrap_or_default().as_bytes());
+        return Err(Failure::usage(format!("no daemon `{name}` runs; these do: {names}")));
+    };
+    chosen.audit.clone().ok_or_else(|| {
+        let name = neutralise(chosen.name.as_bytes());
+        Failure::finding(format!("{name} keeps no audit log: start it with `--audit DIR`"))
+    })
+}
