@@ -20,6 +20,7 @@ mod lies;
 mod log;
 mod payload;
 mod traffic;
+mod ways;
 
 use std::process::ExitCode;
 
@@ -49,8 +50,8 @@ const LAYERS: &[Function] = &[
     ("silent", lies::silent),
     ("scribbler", lies::scribbler),
     ("flooder", lies::flooder),
-    ("ways_a", facilities::ways_a),
-    ("ways_b", facilities::ways_b),
+    ("ways_a", ways::ways_a),
+    ("ways_b", ways::ways_b),
     ("sayer", facilities::sayer),
     ("liar", facilities::liar),
 ];

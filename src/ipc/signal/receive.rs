@@ -180,8 +180,8 @@ impl Slot {
     /// Reports signals that have come, the last of which was number `last` of its kind.
     fn report(&self, count: u64, last: u64) {
         let Some(tap) = &self.tap else { return };
-        let (method, length, sequence) = (self.signal.into(), count, last);
-        let facts = Facts { method, length, sequence, ..tap.facts(Side::Receiver) };
+        let (method, sequence, length) = (self.signal.into(), last, count);
+        let facts = Facts { method, sequence, length, ..tap.facts(Side::Receiver) };
         tap.report(&facts, &[], &[]);
     }
 }
