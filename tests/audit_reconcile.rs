@@ -213,8 +213,8 @@ fn a_whole_log_is_reconciled() {
     assert_eq!((counts.matched, told), (499, vec![(Outcome::Gap, 77)]));
 }
 
-/// A policy record: a queue of 4 with one receiver, a channel with a witness and one without
-/// audit.
+/// A policy record: a queue of 4 with one receiver, a pipe of 4 KiB, a channel with a witness and
+/// one without audit.
 fn policy(ordered: bool) -> Entry {
     let edge = |name: &str| Edge {
         name: name.into(),
@@ -228,7 +228,8 @@ fn policy(ordered: bool) -> Entry {
         Edge { one_sided: true, ..edge("quiet") },
     ];
     let queues = vec![Edge { depth: 4, ordered, ..edge("jobs") }];
-    let edges = [("channel", channels), ("queue", queues)];
+    let pipes = vec![Edge { depth: 4096, ..edge("words") }];
+    let edges = [("channel", channels), ("queue", queues), ("pipe", pipes)];
     let mut tables = tables();
     tables.layers.push("cofferdam-witness".into());
     tables.edges = edges.map(|(facility, edges)| Edges { facility: facility.into(), edges }).into();
@@ -292,20 +293,83 @@ fn what_is_taken_from_a_queue_in_silence_is_missed_by_order_or_by_number() {
         feed.told
     };
     assert_eq!(run(true, &[], 4), [(Outcome::Gap, 2, 3)]);
-    assert_eq!(run(false, &[], 7), []); // 2, 4, 5, 6 may all be in there
-    assert_eq!(run(false, &[], 8), [(Outcome::Gap, 2, 3)]);
-    let room = Entry {
-        facility: Facility::Queue,
-        method: 1,
-        verdict: Verdict::Allowed,
-        ..Entry::new(Kind::Broker)
-    };
-    assert_eq!(run(false, &[room], 8), [(Outcome::Dropped, 2, 3)]);
+    // 2, 4, 5, 6 may all be in there, and 7 not sent yet.
+    assert_eq!(run(false, &[], 8), []);
+    assert_eq!(run(false, &[], 9), [(Outcome::Gap, 2, 3)]);
+    assert_eq!(run(false, &[given_up(2)], 9), [(Outcome::Dropped, 2, 3)]);
+    assert_eq!(run(true, &[given_up(2)], 9), [(Outcome::Dropped, 2, 3)]);
+    let other = Entry { hash: [9; 32], ..given_up(2) };
+    assert_eq!(run(false, &[other], 8), [(Outcome::Altered, 2, 3)]);
+    assert_eq!(run(false, &[given_up(3)], 8), [(Outcome::Repeated, 3, 4)]);
+    assert_eq!(run(false, &[given_up(99)], 8), [(Outcome::Forged, 99, 100)]);
     assert_eq!(run(true, &[exit(who(1, 1))], 4), [(Outcome::InFlight, 2, 3)]);
     let loss = Entry { reporter: who(1, 1), length: 1, ..Entry::new(Kind::Loss) };
     assert_eq!(run(true, &[loss], 4), [(Outcome::Lost, 2, 3)]);
     let forged = on(Facility::Queue, 0, 99, Side::Receiver);
     assert_eq!(run(false, &[forged], 4), [(Outcome::Forged, 99, 100)]);
+}
+
+#[test]
+fn a_pipe_may_keep_what_it_holds_and_no_more() {
+    let frame = |n, side| Entry { length: 4096, ..on(Facility::Pipe, 0, n, side) };
+    let run = |frames: u64, read: &[u64]| {
+        let mut feed = Feed::new(Bounds::default());
+        feed.entry(0, policy(true));
+        for n in 0..frames {
+            feed.entry(0, frame(n, Side::Sender));
+        }
+        for &n in read {
+            feed.entry(0, frame(n, Side::Receiver));
+        }
+        for ms in (0..5_000).step_by(250) {
+            feed.tick(ms);
+        }
+        feed.told
+    };
+    // The pipe, and three frames of 16 KiB at its ends.
+    assert_eq!(run(13, &[]), []);
+    assert_eq!(run(14, &[]), [(Outcome::Overdue, 0, 1)]);
+    assert_eq!(run(14, &[0]), []);
+    assert_eq!(run(13, &[0, 2]), [(Outcome::Gap, 1, 2)]);
+    assert_eq!(run(2, &[0, 1, 2]), [(Outcome::Forged, 2, 3)]);
+}
+
+/// The broker's record of a message that the queue gave up for another.
+fn given_up(n: u64) -> Entry {
+    let sent = on(Facility::Queue, 0, n, Side::Sender);
+    Entry { kind: Kind::Broker, side: Side::Supervisor, method: 1, peer: sent.reporter, ..sent }
+}
+
+#[test]
+fn what_found_no_room_in_a_queue_was_no_message() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.entry(0, policy(true));
+    let unsent = |n| Entry {
+        verdict: Verdict::Failed,
+        hash: [0; 32],
+        ..on(Facility::Queue, 0, n, Side::Sender)
+    };
+    for n in 0..50 {
+        feed.entry(0, on(Facility::Queue, 0, n, Side::Sender));
+        if n % 2 == 1 {
+            feed.entry(0, unsent(n));
+        } else {
+            feed.entry(0, on(Facility::Queue, 0, n, Side::Receiver));
+        }
+    }
+    for ms in (0..2_000).step_by(250) {
+        feed.tick(ms);
+    }
+    assert_eq!(feed.told, []);
+    assert_eq!(feed.reconciler.counts().matched, 25);
+    // Whoever takes back what somebody received is caught, before and after.
+    feed.entry(2_000, on(Facility::Queue, 0, 50, Side::Sender));
+    feed.entry(2_000, unsent(50));
+    feed.entry(2_000, on(Facility::Queue, 0, 50, Side::Receiver));
+    feed.entry(2_000, on(Facility::Queue, 0, 51, Side::Receiver));
+    feed.entry(2_000, unsent(51));
+    feed.tick(3_000);
+    assert_eq!(feed.told, [(Outcome::Repeated, 50, 51), (Outcome::Forged, 51, 52)]);
 }
 
 /// Who says nothing of a message in the test below.

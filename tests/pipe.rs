@@ -11,6 +11,7 @@ use cofferdam::confine::Confined;
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::pipe::{Pipe, PipeError, PipeFault, PipeSpec, blocking};
 use cofferdam::policy::plan::{Audit, PipePlan};
+use cofferdam::report::Desk;
 use cofferdam::seal::{Identity, OsChance, PublicKey, SealError};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
@@ -38,7 +39,7 @@ impl Person {
         let key = identity.public();
         let policy = PolicyId([1; 32]);
         let spec = PipeSpec { number: 3, plan, policy, own: own.clone(), side };
-        Self { pipe: Pipe::new(spec, identity, &Confined::pretend()), own, key }
+        Self { pipe: Pipe::new(spec, identity, &Desk::default(), &Confined::pretend()), own, key }
     }
 }
 

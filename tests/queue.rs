@@ -16,6 +16,7 @@ use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::broker::Broker;
 use cofferdam::ipc::queue::{End, Event, Fault, Message, Queue, QueueError, QueueSpec, Refused};
 use cofferdam::policy::plan::{Audit, OnFull, QueuePlan};
+use cofferdam::report::Desk;
 use cofferdam::seal::SealError;
 use cofferdam::sys::mqueue;
 use cofferdam::sys::secret_page::SecretPage;
@@ -86,7 +87,8 @@ fn member_of(kernel: &Kernel, plan: QueuePlan, policy: u8, instance: &str) -> Qu
     let (sends, receives) = (plan.send.contains(&own.layer), plan.receive.contains(&own.layer));
     let spec = QueueSpec { number: 0, plan, policy: PolicyId([policy; 32]), own };
     let broker = Arc::new(Broker::new(Arc::new(File::open("/dev/null").unwrap().into())));
-    let queue = Queue::new(spec, SecretPage::new().unwrap().0, broker, &Confined::pretend());
+    let page = SecretPage::new().unwrap().0;
+    let queue = Queue::new(spec, page, broker, &Desk::default(), &Confined::pretend());
     if sends {
         queue.keep_end(End::Send, kernel.sending.try_clone().unwrap());
     }

@@ -28,7 +28,7 @@ fn regions(size: u64) -> (Region, Region) {
     let map = |writable| {
         let (region, layer) = (name("region"), name("layer"));
         let spec = RegionSpec { region, layer, index: 0, size, writable };
-        Region::map(spec, fd.as_fd(), None).expect("a mapping")
+        Region::map(spec, fd.as_fd(), None, None).expect("a mapping")
     };
     (map(true), map(false))
 }
@@ -168,7 +168,7 @@ fn mapped_file() {
             writable: true,
             durable,
         };
-        let file = MappedFile::map(spec, Arc::new(open().into())).expect("a mapping");
+        let file = MappedFile::map(spec, Arc::new(open().into()), None).expect("a mapping");
         let times = if durable { 8 } else { 500 };
         let commit = median(times, || {
             let begin = Instant::now();

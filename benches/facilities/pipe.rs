@@ -12,6 +12,7 @@ use cofferdam::confine::Confined;
 use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::pipe::{Pipe, PipeSpec};
 use cofferdam::policy::plan::{Audit, PipePlan};
+use cofferdam::report::Desk;
 use cofferdam::seal::{Chance, Identity, PublicKey, SealError};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -126,7 +127,7 @@ fn end(mode: &str, side: Side, fd: OwnedFd) -> Pipe {
     };
     let key: PublicKey = identity(peer).public();
     let spec = PipeSpec { number: 0, plan, policy: PolicyId([0; 32]), own: instance(own), side };
-    let pipe = Pipe::new(spec, identity(own), &Confined::pretend());
+    let pipe = Pipe::new(spec, identity(own), &Desk::default(), &Confined::pretend());
     pipe.arrived(instance(peer), key, fd);
     pipe
 }

@@ -16,6 +16,7 @@ use cofferdam::ident::{Instance, Name, PolicyId};
 use cofferdam::ipc::broker::Broker;
 use cofferdam::ipc::queue::{End, Event, Queue, QueueSpec};
 use cofferdam::policy::plan::{Audit, OnFull, QueuePlan};
+use cofferdam::report::Desk;
 use cofferdam::sys::mqueue;
 use cofferdam::sys::secret_page::SecretPage;
 use cofferdam::wire::queue::SEALING;
@@ -227,7 +228,8 @@ fn member(own: &str, [from, to]: [&str; 2], end: End, fd: OwnedFd) -> Queue {
     let spec = QueueSpec { number: 0, plan, policy: PolicyId([1; 32]), own };
     let null: OwnedFd = File::open("/dev/null").expect("/dev/null").into();
     let page = SecretPage::new().expect("a page").0;
-    let queue = Queue::new(spec, page, Arc::new(Broker::new(Arc::new(null))), &Confined::pretend());
+    let (broker, desk) = (Arc::new(Broker::new(Arc::new(null))), Desk::default());
+    let queue = Queue::new(spec, page, broker, &desk, &Confined::pretend());
     let mut keys = tempfile::tempfile().expect("a file");
     keys.write_all(&[1; 32]).expect("a key");
     queue.keep_keys(1, keys).expect("a key");

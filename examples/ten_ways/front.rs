@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Goes through the ten ways in the order of the classic table, and prints what came of each.
 pub(crate) async fn front(layer: Layer) -> Outcome<()> {
     let back = Back(layer.channel("talk")?);
+    // A signal goes to nobody who isn't there yet.
+    back.take("message passing").await?;
     let rows = [
         file(&layer).map_err(on("file"))?,
         signal(&layer, &back).await.map_err(on("signal"))?,

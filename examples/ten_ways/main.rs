@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo run --example ten_ways
+//! cargo run --example ten_ways -- --audit LOG && cofferdam audit query LOG
 //! ```
 //!
 //! | file | what is there |
@@ -11,7 +12,7 @@
 //! | `front.rs` | the layer that begins everything: one function for each way |
 //! | `back.rs` | the layer at the other end, and what it tries beyond its grants |
 //! | `table.rs` | the ten rows |
-//! | `scene.rs` | the directory, and the `sh` outside of the daemon that writes into the FIFO |
+//! | `scene.rs` | the flags, the directory, and the `sh` outside of the daemon that writes into the FIFO |
 //!
 //! Nothing is staged: each line of the table is what a real call returned in a confined process.
 //! The exit code is 0 if all went as the policy says, and 2 if not.

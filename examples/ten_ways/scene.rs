@@ -6,7 +6,8 @@ use std::fs;
 use std::io;
 use std::process::{Child, Command, Stdio};
 
-use cofferdam::Setup;
+use clap::Parser;
+use cofferdam::{Flags, Setup};
 use tempfile::TempDir;
 
 use crate::Outcome;
@@ -25,6 +26,14 @@ until [ -p "$1" ] || [ "$n" = 600 ]; do n=$((n + 1)); sleep 0.05; done
 { echo reload; printf '%0100d\n' 0; } > "$1"
 "#;
 
+/// All ten ways to communicate in one daemon. It takes what every daemon takes, such as `--audit`.
+#[derive(Debug, Parser)]
+#[command(name = "ten_ways")]
+struct Options {
+    #[command(flatten)]
+    flags: Flags,
+}
+
 /// The directory and the outside program.
 pub(crate) struct Scene {
     directory: TempDir,
@@ -34,6 +43,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Makes the directory, starts the outside program, and writes the policy for it.
     pub(crate) fn make() -> Outcome<(Self, Setup)> {
+        let Options { flags } = Options::parse();
         // Closed to others (mode 0700): a FIFO or a socket that strangers could put in place of
         // ours would be refused. Layers get descriptors, so they needn't pass through it.
         let directory = tempfile::Builder::new().prefix("cofferdam-ten-ways-").tempdir()?;
@@ -43,7 +53,8 @@ impl Scene {
 
         let place = path.to_str().ok_or("the temporary directory's path is not UTF-8")?;
         let text = POLICY.replace(DIRECTORY, &toml::Value::from(place).to_string());
-        let setup = Setup { name: "policies/ten-ways.toml".to_owned(), text, ..Setup::default() };
+        let name = "policies/ten-ways.toml".to_owned();
+        let setup = Setup { name, text, flags, ..Setup::default() };
 
         let outside = Command::new("/bin/sh")
             .args(["-c", OUTSIDE, "sh"])

@@ -48,10 +48,10 @@ pub struct Edge {
     /// Whether the witness reports its messages too.
     #[serde(default)]
     pub witness: bool,
-    /// Whether at most one end reports: a channel without audit, a pipe of programs.
+    /// Whether at most one end reports: what isn't audited, a pipe of programs.
     #[serde(default)]
     pub one_sided: bool,
-    /// Of a queue: how many messages it holds. 0 if that isn't known.
+    /// How many messages a queue holds, how many bytes a pipe. 0 if that isn't known.
     #[serde(default)]
     pub depth: u32,
     /// Of a queue: whether messages come out in the order in which they went in.
@@ -104,7 +104,8 @@ impl Tables {
                 all.queues
                     .iter()
                     .map(|q| Edge {
-                        depth: q.depth,
+                        depth: q.depth.saturating_mul(q.lanes().into()),
+                        one_sided: q.audit == Audit::None,
                         ordered: q.priorities == 1,
                         ..edge(&q.name, words(&q.send), words(&q.receive))
                     })
@@ -115,7 +116,8 @@ impl Tables {
                 all.pipes
                     .iter()
                     .map(|p| Edge {
-                        one_sided: p.raw,
+                        one_sided: p.raw || p.audit == Audit::None,
+                        depth: p.capacity,
                         ..edge(&p.name, words([&p.from]), words([&p.to]))
                     })
                     .collect(),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::facilities::Maps;
+use super::firsts::Firsts;
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::run::{Function, LayerResult, say};
@@ -207,7 +208,7 @@ fn shared(
         let side = if pipe.plan.from == own.layer { Side::From } else { Side::To };
         let (number, plan) = (pipe.number, pipe.plan.clone());
         let spec = PipeSpec { number, plan, policy: slice.policy, own: own.clone(), side };
-        (number, Pipe::new(spec, Arc::clone(&identity), confined))
+        (number, Pipe::new(spec, Arc::clone(&identity), desk, confined))
     };
     let pipes = slice.share.pipes.iter().map(pipe).collect();
     let broker = Arc::new(Broker::new(inbox.socket()));
@@ -215,7 +216,7 @@ fn shared(
     for (Numbered { number, plan }, page) in slice.share.queues.iter().zip(pages) {
         let (number, plan, own) = (*number, plan.clone(), own.clone());
         let spec = QueueSpec { number, plan, policy: slice.policy, own };
-        queues.insert(number, Queue::new(spec, page, Arc::clone(&broker), confined));
+        queues.insert(number, Queue::new(spec, page, Arc::clone(&broker), desk, confined));
     }
     Shared {
         instance: own,
@@ -238,6 +239,7 @@ fn shared(
         maps: Maps::default(),
         stop: Stop::default(),
         desk: desk.clone(),
+        firsts: Firsts::default(),
         reports: Mutex::default(),
         relays: Mutex::default(),
     }

@@ -4,6 +4,7 @@ pub(crate) mod auditor;
 pub(crate) mod enter;
 mod exec;
 mod facilities;
+mod firsts;
 pub(crate) mod inbox;
 mod objects;
 mod run;
@@ -30,7 +31,7 @@ use crate::ipc::pipe::Pipe;
 use crate::ipc::queue::Queue;
 use crate::ipc::signal::Inflow;
 use crate::policy::plan::FilePlan;
-use crate::report::Desk;
+use crate::report::{Desk, Facility};
 
 pub use facilities::LayerConnectError;
 pub use run::{Function, LayerResult};
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
     /// Where what this layer does is reported.
     pub(crate) desk: Desk,
+    firsts: firsts::Firsts,
     /// Rings of reports that came and that the auditor has not taken up.
     pub(crate) reports: Mutex<Vec<auditor::Arrival>>,
     /// What the witness was told and has not taken up.
@@ -151,7 +153,15 @@ impl Layer {
     ///
     /// All handles to it share one file position.
     pub fn file(&self, name: &str) -> Result<File, LayerError> {
-        self.duplicate(&self.0.files, "file", name, || self.file_line(name)).map(File::from)
+        let shared = &self.0;
+        let file = self.duplicate(&shared.files, "file", name, || self.file_line(name))?;
+        if let Some(file) = shared.share.files.iter().find(|it| it.plan.name == *name) {
+            let rights = file.plan.grant.get(&shared.instance.layer);
+            let how = firsts::opened(rights.map_or(&[], Vec::as_slice));
+            let place = (Facility::File, file.number);
+            shared.report_first(place, file.plan.audit, how.into(), file.plan.path.as_bytes());
+        }
+        Ok(file.into())
     }
 
     /// The directory `name`.
@@ -165,7 +175,8 @@ impl Layer {
             return Err(self.not_granted("directory", name, self.file_line(name)));
         };
         let broker = Arc::clone(&shared.broker);
-        Directory::new(file.number, file.plan.clone(), layer.clone(), broker)
+        let tap = shared.desk.tap(Facility::File, file.number, file.plan.audit);
+        Directory::new(file.number, file.plan.clone(), layer.clone(), broker, tap)
             .map_err(|error| system("directory", name, error))
     }
 

@@ -131,6 +131,24 @@ pub enum Refusal {
     System(i32),
 }
 
+impl Refusal {
+    /// Its number in the audit log: its place above, from 1.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::NotGranted => 1,
+            Self::Limit => 2,
+            Self::PeerDead => 3,
+            Self::Timeout => 4,
+            Self::Order => 5,
+            Self::Denied => 6,
+            Self::Malformed => 7,
+            Self::NotRegular => 8,
+            Self::NotResolved => 9,
+            Self::System(_) => 10,
+        }
+    }
+}
+
 const SIGNAL: u8 = 1;
 const ACQUIRE: u8 = 2;
 const OPEN: u8 = 3;

@@ -13,12 +13,14 @@ mod harness;
 
 mod begin;
 mod disk;
+mod facilities;
 mod kill;
 mod layers;
 mod lies;
 mod log;
 mod payload;
 mod traffic;
+mod ways;
 mod witness;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ type Outcome = Result<(), String>;
 const TESTS: &[&[Test]] = &[
     begin::TESTS,
     disk::TESTS,
+    facilities::TESTS,
     kill::TESTS,
     lies::TESTS,
     payload::TESTS,
@@ -49,6 +52,10 @@ const LAYERS: &[Function] = &[
     ("silent", lies::silent),
     ("scribbler", lies::scribbler),
     ("flooder", lies::flooder),
+    ("ways_a", ways::ways_a),
+    ("ways_b", ways::ways_b),
+    ("sayer", facilities::sayer),
+    ("liar", facilities::liar),
 ];
 
 fn main() -> ExitCode {

@@ -422,7 +422,7 @@ fn wrong_use() {
             writable: true,
             durable: false,
         };
-        MappedFile::map(spec, std::sync::Arc::new(file.into())).unwrap()
+        MappedFile::map(spec, std::sync::Arc::new(file.into()), None).unwrap()
     };
     let (one, two) = (open("one"), open("two"));
     assert_eq!((one.read().unwrap(), one.generation().unwrap()), (Vec::new(), 0));

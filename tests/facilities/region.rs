@@ -381,8 +381,8 @@ fn pair(size: u64) -> (Region, Region, OwnedFd) {
         size,
         writable,
     };
-    let writer = Region::map(spec("w", true), fd.as_fd(), None).unwrap();
-    let reader = Region::map(spec("r", false), fd.as_fd(), None).unwrap();
+    let writer = Region::map(spec("w", true), fd.as_fd(), None, None).unwrap();
+    let reader = Region::map(spec("r", false), fd.as_fd(), None, None).unwrap();
     (writer, reader, fd)
 }
 

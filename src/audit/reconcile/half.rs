@@ -55,6 +55,8 @@ pub(super) struct Half {
     pub(super) refused: bool,
     /// All that is known so far is that the receiver refused it.
     blank: bool,
+    /// Whether a full queue gave it up in place of giving it to a receiver.
+    pub(super) dropped: bool,
     /// The first one's record.
     pub(super) record: u64,
     /// When that came.
@@ -77,6 +79,7 @@ impl Half {
             other: 0,
             refused: sides == RECEIVER && entry.verdict == Verdict::Refused,
             blank: false,
+            dropped: false,
             record: record.index,
             since: record.at.monotonic,
             says: Says::of(entry),
@@ -88,14 +91,29 @@ impl Half {
         Self { sides: RECEIVER, refused: true, blank: true, ..Self::of(record) }
     }
 
+    /// Whether it says no more than that the receiver refused the record.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.blank && self.refused
+    }
+
     /// Whether this and another end's report don't contradict each other.
     pub(super) fn fits(&self, other: &Self) -> bool {
         self.blank || other.blank || self.says.agrees(&other.says)
     }
 
+    /// The broker's record of a message that a full queue gave up.
+    pub(super) fn dropped(record: &Record) -> Self {
+        Self { sides: RECEIVER, dropped: true, ..Self::of(record) }
+    }
+
     /// Whether the sender alone reported it, too long ago.
     pub(super) fn sent_only(&self, now: u64, grace: u64) -> bool {
         self.sides == SENDER && now.saturating_sub(self.since) > grace
+    }
+
+    /// Bytes of the message, as the first one says.
+    pub(super) fn length(&self) -> u64 {
+        self.says.length
     }
 
     /// Whether the witness reported it.
@@ -105,10 +123,11 @@ impl Half {
 
     /// Takes the report of another end in.
     pub(super) fn join(&mut self, more: &Self) {
-        // Who refuses a message may not have understood what it is.
+        // Who refuses a message may not have understood what it is; the broker knows its bytes.
+        let brief = |half: &Self| half.refused || half.dropped;
         let alike = if self.blank || more.blank {
             true
-        } else if self.refused || more.refused {
+        } else if brief(self) || brief(more) {
             (self.says.hash, self.says.length) == (more.says.hash, more.says.length)
         } else {
             self.says.agrees(&more.says)
@@ -122,7 +141,7 @@ impl Half {
                 self.differ |= 1 << 7;
             }
             self.differ |= more.sides;
-        } else if self.blank || more.sides == SENDER && self.refused && !more.blank {
+        } else if self.blank || more.sides == SENDER && brief(self) && !more.blank {
             self.says = more.says;
         }
         self.blank &= more.blank;
@@ -131,6 +150,7 @@ impl Half {
         }
         self.sides |= more.sides;
         self.refused |= more.refused;
+        self.dropped |= more.dropped;
     }
 
     /// Who says something else than the two others, who agree.

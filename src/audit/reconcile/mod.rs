@@ -151,7 +151,10 @@ impl Reconciler {
                     self.learn(&tables);
                 }
             }
-            Kind::Broker if made_room(entry) => self.queues.made_room(entry.edge),
+            Kind::Broker if gave_up(entry) => {
+                let stream = queue_of(entry, entry.peer);
+                self.half(stream, entry.sequence, Half::dropped(record), each);
+            }
             Kind::Progress if entry.reporter == Who::AUDITOR => {
                 if self.run.is_some_and(|run| run != entry.length) {
                     self.another_run(each);
@@ -199,6 +202,9 @@ impl Reconciler {
         // What its sender refused or failed to send was no message.
         let unsent = matches!(entry.verdict, Verdict::Refused | Verdict::Failed);
         if !ways::two_ended(entry.facility) || entry.side == Side::Sender && unsent {
+            if entry.facility == Facility::Queue {
+                self.take_back(entry, each);
+            }
             return;
         }
         let (sender, receiver) = match entry.side {
@@ -213,7 +219,9 @@ impl Reconciler {
             Side::Witness => {
                 if self.ways.way(entry.facility, entry.edge) == Way::Witnessed {
                     match self.seen.stream(&self.streams, record) {
-                        Some(stream) => self.half(stream, record, each),
+                        Some(stream) => {
+                            self.half(stream, entry.sequence, Half::of(record), each);
+                        }
                         None => self.seen.park(record, self.bounds.pending),
                     }
                 }
@@ -226,20 +234,24 @@ impl Reconciler {
         let witnessed = self.ways.way(facility, edge) == Way::Witnessed;
         let link = if witnessed { link_of(entry.sequence) } else { 0 };
         let stream = Stream { facility, edge, sender, receiver, link };
-        self.half(stream, record, each);
+        let half = if refuses(entry) { Half::refusal(record) } else { Half::of(record) };
+        self.half(stream, entry.sequence, half, each);
     }
 
-    fn half(&mut self, stream: Stream, record: &Record, each: &mut impl FnMut(Disagreement)) {
-        let number = record.entry.sequence;
-        let refused = refuses(&record.entry);
-        let half = if refused { Half::refusal(record) } else { Half::of(record) };
+    fn half(
+        &mut self,
+        stream: Stream,
+        number: u64,
+        half: Half,
+        each: &mut impl FnMut(Disagreement),
+    ) {
         let full = self.streams.len() >= self.bounds.streams;
         let state = match self.streams.entry(stream) {
             Slot::Occupied(slot) => slot.into_mut(),
             Slot::Vacant(slot) => match self.ways.way(stream.facility, stream.edge) {
                 Way::OneSided => return,
                 _ if full => {
-                    let index = Some(record.index);
+                    let index = Some(half.record);
                     let told = Disagreement::of(Outcome::Flood, stream, number, index);
                     tell(&mut self.counts, each, told);
                     return;
@@ -250,14 +262,14 @@ impl Reconciler {
                         self.seen.known(&stream);
                         // The end of its witness was told before what an end said of it.
                         let over = stream.link < self.links_over;
-                        state.ended = over.then_some(record.at.monotonic);
+                        state.ended = over.then_some(half.since);
                     }
                     slot.insert(state)
                 }
             },
         };
         let before = state.waiting.len();
-        if refused {
+        if half.is_refusal() {
             state.refuse(stream, number, half, &mut self.counts, each);
         } else {
             state.take(stream, number, half, &mut self.counts, each);
@@ -273,6 +285,18 @@ impl Reconciler {
         }
         if self.waiting > self.bounds.pending {
             self.make_room(each);
+        }
+    }
+
+    /// A queue's sender takes back what it reported.
+    fn take_back(&mut self, entry: &Entry, each: &mut impl FnMut(Disagreement)) {
+        let stream = queue_of(entry, entry.reporter);
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let before = state.waiting.len();
+        state.take_back(entry.sequence);
+        self.waiting = self.waiting + state.waiting.len() - before;
+        if state.done.len() > self.bounds.holes {
+            state.close_hole(stream, &mut self.counts, each);
         }
     }
 
@@ -335,9 +359,15 @@ fn refuses(entry: &Entry) -> bool {
         && entry.facility == Facility::Channel
 }
 
-/// Whether the broker gave up a full queue's oldest message.
-fn made_room(entry: &Entry) -> bool {
-    entry.facility == Facility::Queue && entry.method == 1 && entry.verdict == Verdict::Allowed
+/// Whether the broker gave up a full queue's oldest message, and knows whose it was.
+fn gave_up(entry: &Entry) -> bool {
+    let made_room = entry.facility == Facility::Queue && entry.method == 1;
+    made_room && entry.verdict == Verdict::Allowed && entry.peer != Who::NOBODY
+}
+
+/// What a sender sends on a queue, whoever will receive it.
+fn queue_of(entry: &Entry, sender: Who) -> Stream {
+    Stream { facility: Facility::Queue, edge: entry.edge, sender, receiver: Who::NOBODY, link: 0 }
 }
 
 /// Reconciles a whole log, in its order and by its own times.

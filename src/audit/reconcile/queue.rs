@@ -1,5 +1,6 @@
 //! What is special about queues: a message may stay in one for any time, any of several receivers
-//! may take it, and a full one may give up its oldest.
+//! may take it, and a full one may give up its oldest: the broker's record of that takes the place
+//! of the receiver's report.
 //!
 //! So a message that only its sender reports is no fault. It becomes one when it can't be in the
 //! queue any more: a later message of the same sender has come out of a queue that keeps the
@@ -23,8 +24,6 @@ pub(super) struct Queues {
 struct Known {
     ordered: bool,
     receivers: Option<Vec<u16>>,
-    /// Messages that were given up for others, and that no missing report was put down to yet.
-    dropped: u64,
     /// Receivers that ended, each perhaps with a message in its hand.
     in_hand: u64,
     /// Messages that are missed beyond what the queue holds.
@@ -32,12 +31,6 @@ struct Known {
 }
 
 impl Queues {
-    /// The broker gave a message up.
-    pub(super) fn made_room(&mut self, queue: u16) {
-        let known = self.all.entry(queue).or_default();
-        known.dropped = known.dropped.saturating_add(1);
-    }
-
     /// An instance ended that may have taken a message out without having said so.
     pub(super) fn receiver_ended(&mut self, ways: &Ways, who: Who) {
         for (number, queue) in &ways.queues {
@@ -62,9 +55,9 @@ impl Queues {
             known.excess = 0;
         }
         for (stream, state) in streams.iter().filter(|(_, state)| state.way == Way::Queue) {
-            let late = state.waiting.values().filter(|half| half.sent_only(now, grace)).count();
+            let late = state.sent_only(now, grace) as u64;
             if let Some(known) = self.all.get_mut(&stream.edge) {
-                known.excess = known.excess.saturating_add(late as u64);
+                known.excess = known.excess.saturating_add(late);
             }
         }
         for (number, queue) in &ways.queues {
@@ -87,10 +80,6 @@ impl Queues {
             return None;
         }
         known.excess = known.excess.saturating_sub(1);
-        if known.dropped > 0 {
-            known.dropped -= 1;
-            return Some(Outcome::Dropped);
-        }
         let layers = &known.receivers;
         if teller.lost(|who| layers.as_ref().is_none_or(|all| all.contains(&who.layer))) {
             return Some(Outcome::Lost);

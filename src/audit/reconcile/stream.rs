@@ -85,6 +85,9 @@ impl State {
                 against => Disagreement { against, ..altered },
             };
             tell(counts, each, told);
+        } else if joined.dropped {
+            let record = Some(half.record);
+            tell(counts, each, Disagreement::of(Outcome::Dropped, stream, number, record));
         } else if joined.refused {
             counts.refused += 1;
         } else {
@@ -116,6 +119,25 @@ impl State {
             self.take(stream, number, half, counts, each);
             self.high = high;
         }
+    }
+
+    /// The sender takes back what it said it would send: there was no room. What somebody else
+    /// reports to have received stays.
+    pub(super) fn take_back(&mut self, number: u64) {
+        self.high[0] = self.high[0].max(number.saturating_add(1));
+        match self.waiting.get(&number) {
+            Some(half) if half.sides != SENDER => return,
+            Some(_) => drop(self.waiting.remove(&number)),
+            None => {}
+        }
+        self.settle(number);
+    }
+
+    /// How many messages the sender alone reported, too long ago. The last one may not have been
+    /// sent yet, or never.
+    pub(super) fn sent_only(&self, now: u64, grace: u64) -> usize {
+        let before = self.waiting.range(..self.high[0].saturating_sub(1));
+        before.filter(|(_, half)| half.sent_only(now, grace)).count()
     }
 
     /// Judges all that is left of a stream that is over.
@@ -161,6 +183,7 @@ impl State {
             .collect();
         let mut settled = 0;
         let forced = most < usize::MAX;
+        let holds_all = self.holds_all();
         for (number, half) in old {
             if self.way == Way::Witnessed
                 && let Some(other) = seen.unpark(&stream, number, Some(&half), true)
@@ -177,7 +200,7 @@ impl State {
             };
             told.outcome = outcome;
             if outcome == Outcome::Overdue {
-                if !self.overdue {
+                if !self.overdue && !holds_all {
                     self.overdue = true;
                     teller.tell(told);
                 }
@@ -253,6 +276,13 @@ impl State {
             };
         }
         Some(suspicious)
+    }
+
+    /// Whether a pipe may still hold all that its writer alone reported.
+    fn holds_all(&self) -> bool {
+        let Way::Pipe(most) = self.way else { return false };
+        let sent = self.waiting.values().filter(|half| half.sides == SENDER);
+        sent.fold(0_u64, |all, half| all.saturating_add(half.length())) <= most
     }
 
     fn is_done(&self, number: u64) -> bool {

@@ -16,6 +16,8 @@ pub(super) enum Way {
     Witnessed,
     /// Sender and receiver report, and it may stay between them for any time.
     Queue,
+    /// The same, in order, and at most so many bytes.
+    Pipe(u64),
 }
 
 /// Whether facilities of a kind can have two ends that report. A signal's sender is the broker's
@@ -23,6 +25,10 @@ pub(super) enum Way {
 pub(super) fn two_ended(facility: Facility) -> bool {
     matches!(facility, Facility::Channel | Facility::Queue | Facility::Pipe)
 }
+
+/// Bytes of frames that the two ends of a pipe hold beside the pipe: one frame that is reported and
+/// not yet written, and two that are read and not yet opened.
+const AT_THE_ENDS: u64 = 3 * (16 << 10) + 3 * 18;
 
 /// What the tables say of a queue.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +62,14 @@ impl Ways {
         ways.witness = layer(WITNESS);
         for facility in [Facility::Channel, Facility::Pipe, Facility::Queue] {
             for (number, edge) in (0..).zip(tables.edges(facility)) {
-                if edge.one_sided || edge.witness {
-                    let way = if edge.one_sided { Way::OneSided } else { Way::Witnessed };
+                let holds = facility == Facility::Pipe && edge.depth > 0;
+                let way = match () {
+                    () if edge.one_sided => Some(Way::OneSided),
+                    () if edge.witness => Some(Way::Witnessed),
+                    () if holds => Some(Way::Pipe(u64::from(edge.depth) + AT_THE_ENDS)),
+                    () => None,
+                };
+                if let Some(way) = way {
                     ways.special.insert((facility, number), way);
                 }
                 if facility == Facility::Queue {

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::names::Said;
-use crate::audit::entry::{Kind, Record, Verdict};
+use crate::audit::entry::{Facility, Kind, Record, Verdict};
+use crate::wire::report::acts;
 
 const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
@@ -73,14 +74,21 @@ fn numbers(record: &Record, said: &Said<'_>, out: &mut String) {
     let entry = &record.entry;
     match entry.kind {
         Kind::Use => {
-            let _ = write!(out, " {} B", entry.length);
+            match (entry.facility, entry.method) {
+                (Facility::File | Facility::Listen, _) => {}
+                (Facility::Signal, _) => drop(write!(out, " {} times", entry.length)),
+                (Facility::Region, acts::RING) => {
+                    let _ = write!(out, " {} messages", entry.length);
+                }
+                _ => drop(write!(out, " {} B", entry.length)),
+            }
             if said.side.is_some() {
                 let _ = write!(out, " #{}", entry.sequence);
             }
             if !said.batch.is_empty() {
                 let messages: u64 = said.batch.iter().map(|part| u64::from(part.messages)).sum();
                 let _ = write!(out, " {messages} messages");
-            } else if entry.value > 0 {
+            } else if entry.value > 0 && entry.facility == Facility::Channel {
                 let _ = write!(out, " call {}", entry.value);
             }
             if entry.descriptors > 0 {
@@ -112,6 +120,9 @@ fn numbers(record: &Record, said: &Said<'_>, out: &mut String) {
         }
         Kind::Progress => {
             let _ = write!(out, " {} reports", entry.sequence);
+        }
+        Kind::Broker if entry.facility == Facility::Queue && entry.length > 0 => {
+            let _ = write!(out, " {} B #{}", entry.length, entry.sequence);
         }
         Kind::Broker if entry.sequence > 0 => {
             let _ = write!(out, " fence {}", entry.sequence);

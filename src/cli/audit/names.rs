@@ -18,6 +18,7 @@ use crate::policy::signal::signal_name;
 use crate::policy::syscall;
 use crate::text::neutralise;
 use crate::wire::broker::open;
+use crate::wire::report::acts;
 
 /// The tables of a log, each from the record on that brought it.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +167,7 @@ pub(in crate::cli) fn method(
             name.map_or_else(plain, Cow::from)
         }
         Facility::Syscall => syscall::name_of(number).map_or_else(plain, Cow::from),
-        Facility::File if kind == Kind::Broker => act_on_file(number).into(),
+        Facility::File if number > 0 => act_on_file(number).into(),
         Facility::Semaphore if kind == Kind::Broker => match number {
             1 => "acquire".into(),
             2 => "release".into(),
@@ -175,6 +176,9 @@ pub(in crate::cli) fn method(
             _ => plain(),
         },
         Facility::Queue if kind == Kind::Broker && number == 1 => "make-room".into(),
+        Facility::Region if number == acts::OBJECT => "object".into(),
+        Facility::Region if number == acts::RING => "ring".into(),
+        Facility::MappedFile if number == acts::COMMIT => "commit".into(),
         _ if number == 0 => return None,
         _ => plain(),
     })
@@ -340,10 +344,12 @@ fn meaning(record: &Record) -> Option<String> {
         "not-resolved",
         "system",
     ];
-    let value = record.entry.value;
-    match record.entry.kind {
+    let Record { entry, .. } = record;
+    let value = entry.value;
+    let refuses = entry.kind == Kind::Broker || entry.facility == Facility::File;
+    match entry.kind {
         Kind::Exit => Some(ended(value)),
-        Kind::Broker => {
+        Kind::Broker | Kind::Use if refuses && entry.verdict != Verdict::Allowed => {
             let refusal = usize::try_from(value).ok()?.checked_sub(1)?;
             REFUSALS.get(refusal).map(|name| (*name).to_owned())
         }

@@ -45,6 +45,7 @@ use crate::ipc::pipe::pace::Pace;
 use crate::ipc::pipe::wait::{Step, Waiting, Way, rest};
 use crate::mark;
 use crate::policy::plan::FifoPlan;
+use crate::report::{Facts, Side, Tap, Verdict};
 
 /// As much as is looked at in one go: what a FIFO holds at most, unless somebody enlarged it.
 const LOOK: usize = 64 << 10;
@@ -116,11 +117,19 @@ struct State {
     /// Nothing more may fit into the FIFO.
     full: bool,
     taken: Box<[u8]>,
+    /// What reports the lines, if anything does, and how many it has.
+    tap: Option<Tap>,
+    reported: u64,
 }
 
 impl FifoReader {
-    /// The reading end of the FIFO with this plan.
-    pub fn new(plan: &FifoPlan, handed: Handed, companion: Option<Weak<dyn Companion>>) -> Self {
+    /// The reading end of the FIFO with this plan, whose lines `tap` reports.
+    pub fn new(
+        plan: &FifoPlan,
+        handed: Handed,
+        companion: Option<Weak<dyn Companion>>,
+        tap: Option<Tap>,
+    ) -> Self {
         let Handed { reader, look, copy } = handed;
         let state = State {
             reader: Arc::clone(&reader),
@@ -133,6 +142,8 @@ impl FifoReader {
             end: 0,
             full: false,
             taken: vec![0; LOOK].into_boxed_slice(),
+            tap,
+            reported: 0,
         };
         let waiting = Waiting::new(reader, Way::In, companion.clone());
         Self { name: plan.name.clone(), waiting, companion, news: None, state }
@@ -207,6 +218,7 @@ impl State {
                 if let Some(pace) = &mut self.pace {
                     pace.pass(1);
                 }
+                self.report(&event);
                 mark::reached("fifo.read.line");
                 return Ok(Step::Done(event));
             }
@@ -238,6 +250,22 @@ impl State {
             mark::reached("fifo.read.added");
             if taken == 0 {
                 return Ok(Step::Blocked);
+            }
+        }
+    }
+
+    /// Reports what is about to be given out.
+    fn report(&mut self, event: &Event) {
+        let Some(tap) = &self.tap else { return };
+        let facts = Facts { sequence: self.reported, ..tap.facts(Side::Receiver) };
+        self.reported += 1;
+        match event {
+            Event::Line(Line(line)) => {
+                tap.report(&Facts { length: line.len() as u64, ..facts }, line, &[]);
+            }
+            Event::TooLong => {
+                let facts = Facts { verdict: Verdict::Refused, ..facts };
+                tap.report(&facts, &[], b"the line is longer than `max`");
             }
         }
     }

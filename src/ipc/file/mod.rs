@@ -8,6 +8,7 @@ mod brokered;
 mod direct;
 mod error;
 mod opened;
+mod report;
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -23,6 +24,7 @@ use crate::ident::Name;
 use crate::mark;
 use crate::policy::beneath::{denied, is_plain};
 use crate::policy::plan::{FilePlan, FileRight};
+use crate::report::Tap;
 use crate::wire::broker::{MAX_PATH, Refusal, open};
 
 pub use self::error::FileError;
@@ -44,6 +46,7 @@ pub struct Directory {
     asked: Brokered,
     /// `None` where everything is asked for.
     direct: Option<Arc<Direct>>,
+    tap: Option<Tap>,
 }
 
 /// How a file is opened; see [`Directory::open`]. Nothing is set at first.
@@ -94,13 +97,21 @@ static REPLACING: Mutex<()> = Mutex::new(());
 impl Directory {
     /// The directory of a grant that is number `number` in the plan. A direct one is opened in
     /// this layer's own root, which takes the system call `openat2`, as all that it opens does.
-    pub fn new(number: u16, plan: FilePlan, layer: Name, broker: Arc<Broker>) -> io::Result<Self> {
+    /// What the supervisor isn't asked for, `tap` reports.
+    pub fn new(
+        number: u16,
+        plan: FilePlan,
+        layer: Name,
+        broker: Arc<Broker>,
+        tap: Option<Tap>,
+    ) -> io::Result<Self> {
         let direct = if plan.is_brokered(&layer) {
             None
         } else {
             Some(Arc::new(Direct::open_root(&plan.path)?))
         };
-        Ok(Self { plan: Arc::new(plan), layer, asked: Brokered { number, broker }, direct })
+        let asked = Brokered { number, broker };
+        Ok(Self { plan: Arc::new(plan), layer, asked, direct, tap })
     }
 
     /// Whether the supervisor opens what is opened here.
@@ -125,7 +136,7 @@ impl Directory {
         }
         self.expect(path, how)?;
         if let Some(direct) = &self.direct {
-            let file = direct.open(path, how).map_err(|error| self.direct_error(path, error))?;
+            let file = self.directly(path, how, || direct.open(path, how))?;
             return Ok(Opened::new(file, None));
         }
         let fd = self.asked.open(how, path).map_err(|error| self.refused(path, how, error))?;
@@ -185,7 +196,7 @@ impl Directory {
         let path = path.as_ref();
         self.expect(path, open::REMOVE)?;
         match &self.direct {
-            Some(direct) => direct.remove(path).map_err(|error| self.direct_error(path, error)),
+            Some(direct) => self.directly(path, open::REMOVE, || direct.remove(path)),
             None => self
                 .asked
                 .act(open::REMOVE, path)
@@ -199,7 +210,7 @@ impl Directory {
         let path = path.as_ref();
         self.expect(path, open::LIST)?;
         match &self.direct {
-            Some(direct) => direct.list(path).map_err(|error| self.direct_error(path, error)),
+            Some(direct) => self.directly(path, open::LIST, || direct.list(path)),
             None => self
                 .asked
                 .list(open::LIST, path)
@@ -211,11 +222,20 @@ impl Directory {
     fn act(&self, path: &Path, how: u16) -> Result<(), FileError> {
         self.expect(path, how)?;
         match &self.direct {
-            Some(direct) => {
-                direct.open(path, how).map(drop).map_err(|error| self.direct_error(path, error))
-            }
+            Some(direct) => self.directly(path, how, || direct.open(path, how)).map(drop),
             None => self.asked.act(how, path).map_err(|error| self.refused(path, how, error)),
         }
+    }
+
+    /// Does what the kernel allows or refuses.
+    fn directly<T>(
+        &self,
+        path: &Path,
+        how: u16,
+        act: impl FnOnce() -> Result<T, DirectError>,
+    ) -> Result<T, FileError> {
+        let done = report::directly(self.tap.as_ref(), (path, how), act);
+        done.map_err(|error| self.direct_error(path, error))
     }
 
     fn rights(&self) -> &[FileRight] {
@@ -229,6 +249,14 @@ impl Directory {
     /// Tells what will be refused, with the rule that refuses it. What enforces the rule is the
     /// supervisor, or the kernel.
     fn expect(&self, path: &Path, how: u16) -> Result<(), FileError> {
+        let expected = self.expected(path, how);
+        if let (Some(tap), Err(error)) = (&self.tap, &expected) {
+            report::refused(tap, (path, how), error);
+        }
+        expected
+    }
+
+    fn expected(&self, path: &Path, how: u16) -> Result<(), FileError> {
         let name = direct::bytes(path.as_os_str());
         let whole = how == open::LIST && name.is_empty();
         if !whole && !is_plain(name) {
@@ -329,7 +357,7 @@ mod tests {
         let plan = checked.plan.unwrap_or_else(|| panic!("{said}")).files.remove(0);
         let (socket, _) = std::os::unix::net::UnixDatagram::pair().unwrap();
         let broker = Arc::new(Broker::new(Arc::new(socket.into())));
-        Directory::new(0, plan, Name::new("a").unwrap(), broker).unwrap()
+        Directory::new(0, plan, Name::new("a").unwrap(), broker, None).unwrap()
     }
 
     #[test]

@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::region::name_digest;
 use crate::ident::Name;
 use crate::mark::reached;
+use crate::report::{Facts, Side, Tap, Verdict};
 use crate::ring::Cells;
 use crate::sys::mapping::Mapping;
+use crate::wire::report::acts;
 
 pub use self::error::MappedFileError;
 
@@ -49,6 +51,8 @@ struct Shared {
     source: Source,
     /// Held during a commit. Whether this process is the writer.
     writer: Mutex<bool>,
+    /// What reports its use, if anything does.
+    tap: Option<Tap>,
 }
 
 #[derive(Debug)]
@@ -62,21 +66,25 @@ enum Source {
 }
 
 impl MappedFile {
-    /// Maps the file behind `fd`.
-    pub fn map(spec: MappedFileSpec, fd: Arc<OwnedFd>) -> Result<Self, MappedFileError> {
+    /// Maps the file behind `fd`; `tap` reports that, and each commit.
+    pub fn map(
+        spec: MappedFileSpec,
+        fd: Arc<OwnedFd>,
+        tap: Option<Tap>,
+    ) -> Result<Self, MappedFileError> {
         reached("mapped-file.map.begin");
         let size = usize::try_from(spec.size).map_err(std::io::Error::other)?;
         let mapping = Mapping::guarded(fd.as_fd(), size, spec.writable)?;
         reached("mapped-file.map.mapped");
-        Ok(Self(Arc::new(Shared {
-            spec,
-            source: Source::Live(mapping, fd),
-            writer: Mutex::new(false),
-        })))
+        Ok(Self::new(spec, Source::Live(mapping, fd), tap))
     }
 
     /// Maps a sealed copy of a file: of its content, if it is one that commits were made to.
-    pub fn map_copy(spec: MappedFileSpec, fd: impl AsFd) -> Result<Self, MappedFileError> {
+    pub fn map_copy(
+        spec: MappedFileSpec,
+        fd: impl AsFd,
+        tap: Option<Tap>,
+    ) -> Result<Self, MappedFileError> {
         let length = rustix::fs::fstat(&fd).map_err(std::io::Error::from)?.st_size;
         let length = usize::try_from(length).map_err(std::io::Error::other)?;
         // What lies behind the end, up to the end of the page, reads as zeros.
@@ -87,7 +95,15 @@ impl MappedFile {
             format::Kind::Ours => Source::Copy(mapping),
             _ => Source::Plain(mapping, length),
         };
-        Ok(Self(Arc::new(Shared { spec, source, writer: Mutex::new(false) })))
+        Ok(Self::new(spec, source, tap))
+    }
+
+    fn new(spec: MappedFileSpec, source: Source, tap: Option<Tap>) -> Self {
+        if let Some(tap) = &tap {
+            let facts = Facts { method: acts::MAP, length: spec.size, ..tap.facts(Side::None) };
+            tap.report(&facts, &[], &[]);
+        }
+        Self(Arc::new(Shared { spec, source, writer: Mutex::new(false), tap }))
     }
 
     /// The file's name in the policy.
@@ -204,10 +220,23 @@ impl MappedFile {
             let (file, bytes) = (self.name().clone(), content.len());
             return Err(MappedFileError::TooLarge { file, bytes, most });
         }
+        let next = from.wrapping_add(1);
+        self.report(next, content, Verdict::Allowed);
         let done = format::commit(mapping, from, content, self.0.spec.durable);
-        self.must_be_whole(mapping, fd)?;
+        let done = self.must_be_whole(mapping, fd).and(done.map_err(Into::into));
+        if done.is_err() {
+            self.report(next, content, Verdict::Failed);
+        }
         reached("mapped-file.commit.done");
-        Ok(done?)
+        done
+    }
+
+    /// Reports a commit that is about to be made, or that failed.
+    fn report(&self, generation: u64, content: &[u8], verdict: Verdict) {
+        let Some(tap) = &self.0.tap else { return };
+        let (method, sequence, length) = (acts::COMMIT, generation, content.len() as u64);
+        let facts = Facts { verdict, method, sequence, length, ..tap.facts(Side::Sender) };
+        tap.report(&facts, &[], &[]);
     }
 
     fn live(&self) -> Result<(&Mapping, &OwnedFd), MappedFileError> {

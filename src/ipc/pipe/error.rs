@@ -80,6 +80,18 @@ pub enum PipeFault {
     AfterEnd,
 }
 
+impl PipeFault {
+    /// Its number in the audit log.
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Handshake(_) => 1,
+            Self::Oversize(_) => 2,
+            Self::Frame { .. } => 3,
+            Self::AfterEnd => 4,
+        }
+    }
+}
+
 impl PipeError {
     /// The pipe's error within `error`, if it is one.
     pub fn of(error: &io::Error) -> Option<&Self> {

@@ -5,6 +5,7 @@
 //! stream: who doesn't see one knows that something is missing.
 
 use super::error::PipeFault;
+use super::report::StreamTap;
 use crate::seal::aead::TAG;
 use crate::seal::handshake::MESSAGE;
 use crate::seal::{SealError, Session};
@@ -19,6 +20,7 @@ const FRAME: usize = LENGTH + PAYLOAD + TAG;
 /// What the writer has sealed and the pipe has not taken yet: at most the handshake and a frame.
 pub(super) struct Outgoing {
     session: Session,
+    tap: Option<StreamTap>,
     /// A frame was sealed. Before that there is only the handshake, which waits for it.
     begun: bool,
     bytes: Box<[u8]>,
@@ -27,11 +29,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// A stream that begins with this message.
-    pub(super) fn new(session: Session, hello: &[u8; MESSAGE]) -> Self {
+    /// A stream that begins with this message, and whose frames are reported.
+    pub(super) fn new(session: Session, hello: &[u8; MESSAGE], tap: Option<StreamTap>) -> Self {
         let mut bytes = vec![0; MESSAGE + FRAME].into_boxed_slice();
         bytes[..MESSAGE].copy_from_slice(hello);
-        Self { session, begun: false, bytes, start: 0, end: MESSAGE }
+        Self { session, tap, begun: false, bytes, start: 0, end: MESSAGE }
     }
 
     /// What the pipe is to take next. The handshake goes with the first frame.
@@ -52,12 +54,17 @@ impl Outgoing {
     pub(super) fn seal(&mut self, data: &[u8]) -> Result<usize, SealError> {
         let data = &data[..data.len().min(PAYLOAD)];
         let length = u16::try_from(data.len()).map_err(|_| SealError::Size)?.to_le_bytes();
+        let number = self.session.next_send();
         let room = self.bytes.get_mut(self.end..self.end + LENGTH + data.len() + TAG);
-        let (head, rest) = room.ok_or(SealError::Size)?.split_at_mut(LENGTH);
+        let frame = room.ok_or(SealError::Size)?;
+        let (head, rest) = frame.split_at_mut(LENGTH);
         let (body, tag) = rest.split_at_mut(data.len());
         head.copy_from_slice(&length);
         body.copy_from_slice(data);
         tag.copy_from_slice(&self.session.seal(&length, body)?);
+        if let Some(tap) = &self.tap {
+            tap.sending(number, frame);
+        }
         self.end += LENGTH + data.len() + TAG;
         self.begun = true;
         Ok(data.len())
@@ -70,6 +77,7 @@ type Greet = Box<dyn FnOnce(&[u8; MESSAGE]) -> Result<Session, SealError> + Send
 /// What came from the writer and was not delivered yet: at most two frames.
 pub(super) struct Incoming {
     phase: Phase,
+    tap: Option<StreamTap>,
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
@@ -96,10 +104,11 @@ pub(super) enum Found {
 }
 
 impl Incoming {
-    /// A stream that begins with a message which `greet` takes up.
-    pub(super) fn new(greet: Greet) -> Self {
+    /// A stream that begins with a message which `greet` takes up, and whose frames are reported.
+    pub(super) fn new(greet: Greet, tap: Option<StreamTap>) -> Self {
         let bytes = vec![0; 2 * FRAME].into_boxed_slice();
-        Self { phase: Phase::Hello(Some(greet)), bytes, start: 0, end: 0, open: 0, open_end: 0 }
+        let phase = Phase::Hello(Some(greet));
+        Self { phase, tap, bytes, start: 0, end: 0, open: 0, open_end: 0 }
     }
 
     /// Where more bytes go; empty only while there are opened bytes.
@@ -124,6 +133,18 @@ impl Incoming {
 
     /// Opens the next frame, unless there are opened bytes still.
     pub(super) fn look(&mut self) -> Result<Found, PipeFault> {
+        let found = self.open_next();
+        if let (Some(tap), Err(fault)) = (&self.tap, &found) {
+            let number = match &self.phase {
+                Phase::Frames(session) => session.next_receive(),
+                Phase::Hello(_) | Phase::Ended => 0,
+            };
+            tap.refuse(number, fault);
+        }
+        found
+    }
+
+    fn open_next(&mut self) -> Result<Found, PipeFault> {
         loop {
             if self.open < self.open_end {
                 return Ok(Found::Bytes);
@@ -147,14 +168,16 @@ impl Incoming {
                     if length > PAYLOAD {
                         return Err(PipeFault::Oversize(length));
                     }
-                    let Some(frame) = came.get_mut(LENGTH..LENGTH + length + TAG) else {
+                    let Some(frame) = came.get_mut(..LENGTH + length + TAG) else {
                         return Ok(Found::Nothing);
                     };
                     let number = session.next_receive();
-                    let blame = |error| PipeFault::Frame { number, error };
-                    let (body, tag) = frame.split_at_mut(length);
-                    let tag = tag.first_chunk::<TAG>().ok_or(blame(SealError::Size))?;
-                    session.open(&head, body, tag).map_err(blame)?;
+                    let mut open = |frame: &mut [u8]| open(session, frame);
+                    let opened = match &self.tap {
+                        None => open(frame),
+                        Some(tap) => tap.coming(number, frame, open),
+                    };
+                    opened.map_err(|error| PipeFault::Frame { number, error })?;
                     self.open = self.start + LENGTH;
                     self.open_end = self.open + length;
                     self.start = self.open_end + TAG;
@@ -175,6 +198,13 @@ impl Incoming {
         self.open += count;
         count
     }
+}
+
+/// Opens a frame where it lies.
+fn open(session: &mut Session, frame: &mut [u8]) -> Result<(), SealError> {
+    let (head, rest) = frame.split_at_mut(LENGTH);
+    let (body, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(SealError::Size)?;
+    session.open(head, body, tag)
 }
 
 #[cfg(test)]
@@ -201,7 +231,7 @@ mod tests {
             one_way::begin(writer, &to, &introduction, Box::new(OsChance)).unwrap();
         let greet =
             move |hello: &[u8; MESSAGE]| one_way::accept(reader, &from, &introduction, hello);
-        (Outgoing::new(session, &hello), Incoming::new(Box::new(greet)))
+        (Outgoing::new(session, &hello, None), Incoming::new(Box::new(greet), None))
     }
 
     /// Carries what is pending over, `step` bytes at a time, and takes what comes out.

@@ -28,6 +28,7 @@ pub mod blocking;
 pub mod error;
 mod frame;
 pub(crate) mod pace;
+mod report;
 mod stream;
 pub(crate) mod wait;
 
@@ -45,6 +46,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::frame::{Incoming, Outgoing};
 use self::pace::Pace;
+use self::report::StreamTap;
 use self::stream::About;
 use self::wait::{Waiting, Way, rest};
 use crate::channel::Side;
@@ -53,6 +55,7 @@ use crate::ident::{Instance, PolicyId};
 use crate::ipc::message::Companion;
 use crate::mark;
 use crate::policy::plan::PipePlan;
+use crate::report::{Desk, Facility, Tap};
 use crate::seal::handshake::MESSAGE;
 use crate::seal::{Identity, Introduction, OsChance, PublicKey, one_way};
 
@@ -85,6 +88,8 @@ pub struct Pipe(Arc<Shared>);
 struct Shared {
     spec: PipeSpec,
     identity: Arc<Identity>,
+    /// What reports its frames, if anything does.
+    tap: Option<Tap>,
     companion: OnceLock<Weak<dyn Companion>>,
     peers: Mutex<Peers>,
 }
@@ -127,12 +132,14 @@ pub struct PipeWriter {
 }
 
 impl Pipe {
-    /// An end without peers yet. The supervisor brings them.
+    /// An end without peers yet. The supervisor brings them. What goes through is reported at
+    /// `desk` as the plan says.
     ///
     /// `_proof`: only a confined process talks to another.
-    pub fn new(spec: PipeSpec, identity: Arc<Identity>, _proof: &Confined) -> Self {
+    pub fn new(spec: PipeSpec, identity: Arc<Identity>, desk: &Desk, _proof: &Confined) -> Self {
+        let tap = desk.tap(Facility::Pipe, spec.number, spec.plan.audit);
         let peers = Mutex::default();
-        Self(Arc::new(Shared { spec, identity, companion: OnceLock::new(), peers }))
+        Self(Arc::new(Shared { spec, identity, tap, companion: OnceLock::new(), peers }))
     }
 
     /// Names who is attended to by threads that sleep on this pipe, once.
@@ -205,10 +212,12 @@ impl Pipe {
         let frames = (!self.0.spec.plan.raw).then(|| {
             let introduction = self.introduction(arrival.peer.clone(), self.0.spec.own.clone());
             let (identity, key) = (Arc::clone(&self.0.identity), arrival.key);
-            Incoming::new(Box::new(move |hello: &[u8; MESSAGE]| {
+            let tap = self.stream_tap(&arrival.peer);
+            let greet = move |hello: &[u8; MESSAGE]| {
                 mark::reached("pipe.read.hello");
                 one_way::accept(identity, &key, &introduction, hello)
-            }))
+            };
+            Incoming::new(Box::new(greet), tap)
         });
         ReadStream::new(about, self.waiting(arrival.fd, Way::In), frames)
     }
@@ -218,15 +227,20 @@ impl Pipe {
         let frames = if self.0.spec.plan.raw {
             None
         } else {
+            let tap = self.stream_tap(&arrival.peer);
             let introduction = self.introduction(self.0.spec.own.clone(), arrival.peer);
             let identity = Arc::clone(&self.0.identity);
             let begun = one_way::begin(identity, &arrival.key, &introduction, Box::new(OsChance));
             let (session, hello) = begun
                 .map_err(|error| PipeError::Seal { pipe: self.0.spec.plan.name.clone(), error })?;
             mark::reached("pipe.write.hello");
-            Some(Outgoing::new(session, &hello))
+            Some(Outgoing::new(session, &hello, tap))
         };
         Ok(WriteStream::new(about, self.waiting(arrival.fd, Way::Out), frames))
+    }
+
+    fn stream_tap(&self, peer: &Instance) -> Option<StreamTap> {
+        self.0.tap.as_ref().map(|tap| StreamTap::new(tap.clone(), tap.who(peer)))
     }
 
     fn about(&self, peer: &Instance) -> About {

@@ -148,6 +148,20 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Its number in the audit log.
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Torn(_) => 1,
+            Self::Size(_) => 2,
+            Self::Version => 3,
+            Self::Sender => 4,
+            Self::Epoch => 5,
+            Self::NotAuthentic => 6,
+            Self::Priority { .. } => 7,
+            Self::Replayed => 8,
+        }
+    }
+
     /// Whether the claim is proven: some member of the queue did seal such a message.
     pub const fn is_authentic(&self) -> bool {
         matches!(self, Self::Priority { .. } | Self::Replayed)

@@ -32,6 +32,7 @@
 pub mod blocking;
 pub mod error;
 mod keys;
+mod report;
 mod seal;
 mod wait;
 
@@ -58,6 +59,7 @@ use crate::confine::Confined;
 use crate::ident::{Instance, Name, PolicyId};
 use crate::mark::reached;
 use crate::policy::plan::{OnFull, QueuePlan};
+use crate::report::{Desk, Facility, Tap};
 use crate::seal::SealError;
 use crate::sys::mqueue;
 use crate::sys::original::is_copy;
@@ -94,6 +96,8 @@ struct Shared {
     sending: Mutex<Side<Option<Sealer>>>,
     receiving: Mutex<Side<(Opener, Vec<u8>)>>,
     broker: Arc<Broker>,
+    /// What reports its messages, if anything does.
+    tap: Option<Tap>,
     companion: OnceLock<Weak<dyn Companion>>,
     patience: Patience,
     born: Instant,
@@ -147,11 +151,18 @@ pub struct Sent {
 
 impl Queue {
     /// A member without ends and keys yet; the supervisor hands them over. The keys will lie on
-    /// `page`.
+    /// `page`, and its messages are reported at `desk` as the plan says.
     ///
     /// `_proof`: only a confined process talks to another.
-    pub fn new(spec: QueueSpec, page: SecretPage, broker: Arc<Broker>, _proof: &Confined) -> Self {
+    pub fn new(
+        spec: QueueSpec,
+        page: SecretPage,
+        broker: Arc<Broker>,
+        desk: &Desk,
+        _proof: &Confined,
+    ) -> Self {
         let sealer = Sealer::new(&spec);
+        let tap = desk.tap(Facility::Queue, spec.number, spec.plan.audit);
         Self(Arc::new(Shared {
             spec,
             keys: Keys::new(page),
@@ -161,6 +172,7 @@ impl Queue {
                 state: (Opener::default(), Vec::new()),
             }),
             broker,
+            tap,
             companion: OnceLock::new(),
             patience: Patience::default(),
             born: Instant::now(),
@@ -301,7 +313,8 @@ impl Shared {
     }
 
     /// Seals a message and hands it to the kernel; `None` if there is no room. The number that it
-    /// was sealed with stands in `number`: the next attempt at the same message sends what is there.
+    /// was sealed with stands in `number`: the next attempt at the same message sends what is there,
+    /// unless each attempt is reported.
     fn try_send(
         &self,
         body: &[u8],
@@ -317,8 +330,18 @@ impl Shared {
         reached("queue.send.begun");
         let message = sealer.seal(&self.spec, &self.keys, body, priority, number)?;
         reached("queue.send.sealed");
-        let sent = mqueue::send(&*lane.fd, message, priority.into())
-            .map_err(|error| QueueError::System { what: "mq_timedsend", error })?;
+        let reported = self.tap.as_ref().zip(*number);
+        if let Some((tap, number)) = reported {
+            report::sending(tap, number, message);
+        }
+        let sent = mqueue::send(&*lane.fd, message, priority.into());
+        if let Some((tap, unsent)) = reported
+            && !matches!(sent, Ok(true))
+        {
+            report::unsent(tap, unsent, message);
+            *number = None;
+        }
+        let sent = sent.map_err(|error| QueueError::System { what: "mq_timedsend", error })?;
         reached(if sent { "queue.send.accepted" } else { "queue.send.no-room" });
         Ok(sent.then_some(Sent { dropped: 0 }))
     }
@@ -370,9 +393,11 @@ impl Shared {
                     wait::attend(&*companion)?;
                 }
             }
-            let event = match opener.open(&self.spec, &self.keys, message, delivered) {
-                Ok(message) => Event::Message(message),
-                Err(refused) => Event::Refused(refused),
+            let mut open =
+                |message: &mut [u8]| opener.open(&self.spec, &self.keys, message, delivered);
+            let event = match &self.tap {
+                Some(tap) => report::taken(tap, message, open),
+                None => open(message).map_or_else(Event::Refused, Event::Message),
             };
             reached("queue.receive.opened");
             return Ok(Some(event));

@@ -231,6 +231,11 @@ pub(super) fn epoch_of(message: &[u8]) -> Option<u32> {
     Header::decode(message.first_chunk()?).map(|header| header.epoch)
 }
 
+/// The number that a message claims.
+pub(super) fn number_of(message: &[u8]) -> Option<u64> {
+    Header::decode(message.first_chunk()?).map(|header| header.number)
+}
+
 /// Bytes of the largest message of a queue, sealed.
 pub(super) fn largest(max: u32) -> usize {
     usize::try_from(max).unwrap_or(usize::MAX).saturating_add(SEALING)

@@ -13,6 +13,7 @@
 mod digest;
 mod error;
 mod publish;
+mod report;
 mod slots;
 mod stream;
 mod wait;
@@ -25,7 +26,9 @@ use std::sync::{Arc, Weak};
 use super::message::Companion;
 use crate::ident::Name;
 use crate::mark::reached;
+use crate::report::{Facts, Side, Tap};
 use crate::sys::mapping::Mapping;
+use crate::wire::report::acts;
 
 pub use self::error::RegionError;
 pub use self::publish::{Object, Publisher, Subscriber};
@@ -58,6 +61,8 @@ struct Shared {
     /// The parts that handles of this process have, in bits.
     parts: AtomicU8,
     companion: Option<Weak<dyn Companion>>,
+    /// What reports its use, if anything does.
+    tap: Option<Tap>,
 }
 
 /// A part in a region that one at most may have.
@@ -75,17 +80,23 @@ struct Held(Region, Part);
 impl Region {
     /// Maps the region behind `fd`, a memfd that is sealed against shrinking.
     ///
-    /// `companion` is what a thread that waits attends to besides.
+    /// `companion` is what a thread that waits attends to besides; `tap` reports what it is used
+    /// for.
     pub fn map(
         spec: RegionSpec,
         fd: impl AsFd,
         companion: Option<Weak<dyn Companion>>,
+        tap: Option<Tap>,
     ) -> Result<Self, RegionError> {
         let size = usize::try_from(spec.size).map_err(std::io::Error::other)?;
         reached("region.map.begin");
         let memory = Mapping::sealed(fd.as_fd(), size, spec.writable)?;
         reached("region.map.mapped");
-        Ok(Self(Arc::new(Shared { spec, memory, parts: AtomicU8::new(0), companion })))
+        if let Some(tap) = &tap {
+            let facts = Facts { method: acts::MAP, length: spec.size, ..tap.facts(Side::None) };
+            tap.report(&facts, &[], &[]);
+        }
+        Ok(Self(Arc::new(Shared { spec, memory, parts: AtomicU8::new(0), companion, tap })))
     }
 
     /// The region's name.

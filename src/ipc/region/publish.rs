@@ -11,8 +11,9 @@ use super::error::RegionError;
 use super::slots::{self, Reader};
 use super::wait::{Pace, Patience};
 use super::watch::Spot;
-use super::{Held, Part, Region};
+use super::{Held, Part, Region, report};
 use crate::mark::reached;
+use crate::report::Side;
 use crate::sys::mapping::Mapping;
 
 /// The one that publishes in a region.
@@ -64,6 +65,9 @@ impl<T: ?Sized> Publisher<T> {
     fn put(&mut self, bytes: &[u8]) -> Result<u64, RegionError> {
         self.held.0.fits("object", bytes.len(), self.capacity())?;
         let number = self.last + 1;
+        if let Some(tap) = &self.held.0.0.tap {
+            report::object(tap, Side::Sender, number, bytes);
+        }
         slots::publish(&self.held.0.0.memory, number, bytes);
         self.last = number;
         Ok(number)
@@ -103,16 +107,22 @@ impl<T: ?Sized> Subscriber<T> {
         self.reader.number()
     }
 
+    /// Takes the newest object; false if there is no other than before.
+    #[inline]
     fn refresh(&mut self) -> bool {
-        self.reader.refresh(&self.region.0.memory)
+        let shared = &self.region.0;
+        let new = self.reader.refresh(&shared.memory);
+        if new && let Some(tap) = &shared.tap {
+            report::object(tap, Side::Receiver, self.reader.number(), self.reader.bytes());
+        }
+        new
     }
 
     async fn wait(&mut self) {
-        let memory = &self.region.0.memory;
         let mut pace = Pace::default();
         loop {
-            let spot = spot(memory);
-            if self.reader.refresh(memory) {
+            let spot = spot(&self.region.0.memory);
+            if self.refresh() {
                 return;
             }
             // It can't fail: there is nothing to find wrong in settling.
@@ -121,11 +131,11 @@ impl<T: ?Sized> Subscriber<T> {
     }
 
     fn wait_blocking(&mut self, time: Option<Duration>) -> Result<(), RegionError> {
-        let memory = &self.region.0.memory;
-        let mut patience = Patience::new(time, &self.region);
+        let region = self.region.clone();
+        let mut patience = Patience::new(time, &region);
         loop {
-            let spot = spot(memory);
-            if self.reader.refresh(memory) {
+            let spot = spot(&region.0.memory);
+            if self.refresh() {
                 return Ok(());
             }
             patience.pause(|| settle(spot))?;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::error::RegionError;
+use super::report::Tally;
 use super::wait::{Pace, Patience};
 use super::watch::Spot;
 use super::{Held, Part, Region};
+use crate::report::Side;
 use crate::ring::{self, Consumer, Fault, Producer};
 
 /// The end of a ring that sends. Not to be cloned: there is one.
@@ -13,6 +15,7 @@ use crate::ring::{self, Consumer, Fault, Producer};
 pub struct RingProducer {
     held: Held,
     end: Producer,
+    tally: Option<Tally>,
 }
 
 /// The end of a ring that receives. Not to be cloned: there is one.
@@ -20,13 +23,14 @@ pub struct RingProducer {
 pub struct RingConsumer {
     held: Held,
     end: Consumer,
+    tally: Option<Tally>,
 }
 
 impl RingProducer {
     pub(super) fn new(region: &Region) -> Result<Self, RegionError> {
         let held = part(region, Part::Producer, ring::AT_PRODUCER, "send on a ring")?;
         let end = Producer::resume(&region.0.memory);
-        Ok(Self { held, end })
+        Ok(Self { held, end, tally: tally(region, Side::Sender) })
     }
 
     /// The largest message, in bytes: the region, less 328.
@@ -42,6 +46,7 @@ impl RingProducer {
     pub fn try_send(&mut self, message: &[u8]) -> Result<bool, RegionError> {
         self.held.0.fits("message", message.len(), self.capacity())?;
         let sent = self.end.send(&self.held.0.0.memory, message);
+        count(&mut self.tally, sent);
         sent.map_err(|fault| broken(&self.held, fault))
     }
 
@@ -85,7 +90,7 @@ impl RingConsumer {
     pub(super) fn new(region: &Region) -> Result<Self, RegionError> {
         let held = part(region, Part::Consumer, ring::AT_CONSUMER, "receive from a ring")?;
         let end = Consumer::resume(&region.0.memory);
-        Ok(Self { held, end })
+        Ok(Self { held, end, tally: tally(region, Side::Receiver) })
     }
 
     /// Takes the next message into `message`, in place of what was there; false if there is none.
@@ -95,6 +100,7 @@ impl RingConsumer {
     #[inline]
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<bool, RegionError> {
         let received = self.end.receive(&self.held.0.0.memory, message);
+        count(&mut self.tally, received);
         received.map_err(|fault| broken(&self.held, fault))
     }
 
@@ -136,6 +142,18 @@ impl RingConsumer {
         let settled = self.end.settle(&self.held.0.0.memory);
         let sleeps = settled.map_err(|fault| broken(&self.held, fault))?;
         Ok(sleeps.then_some(Spot { at: ring::AT_CONSUMER_SLEEPS, expected: 1, is_sign: true }))
+    }
+}
+
+fn tally(region: &Region, side: Side) -> Option<Tally> {
+    region.0.tap.clone().map(|tap| Tally::new(tap, side))
+}
+
+/// Counts a message that went through, where that is reported.
+#[inline]
+fn count(tally: &mut Option<Tally>, went: Result<bool, Fault>) {
+    if let (Some(tally), Ok(true)) = (tally, went) {
+        tally.add();
     }
 }
 

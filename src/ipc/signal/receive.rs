@@ -21,6 +21,7 @@ use crate::ipc::companion::{Companion, Ends, Waiter};
 use crate::mark::reached;
 use crate::policy::plan::SignalPlan;
 use crate::policy::signal::signal_name;
+use crate::report::{Desk, Facility, Facts, Side, Tap};
 use crate::sys::socket;
 
 /// How often the counts are read until two looks agree: the supervisor may be writing.
@@ -80,6 +81,7 @@ struct Slot {
     name: &'static str,
     grant: Name,
     from: Name,
+    tap: Option<Tap>,
 }
 
 #[derive(Debug, Default)]
@@ -90,17 +92,20 @@ struct State {
 }
 
 impl Inflow {
-    /// Begins to receive for `layer`, whose granted signals are blocked.
+    /// Begins to receive for `layer`, whose granted signals are blocked, and to report at `desk` as
+    /// the plans say.
     pub(crate) fn new<'a>(
         signals: impl Iterator<Item = (u16, &'a SignalPlan)>,
         layer: &Name,
         counts: Arc<OwnedFd>,
+        desk: &Desk,
     ) -> io::Result<Self> {
         let plans: BTreeMap<u16, &SignalPlan> = signals.collect();
         let slot = |(grant, signal): (u16, u8)| {
             let plan = plans.get(&grant)?;
+            let tap = desk.tap(Facility::Signal, grant, plan.audit);
             let (grant, from) = (plan.name.clone(), plan.from.clone());
-            Some(Slot { signal, name: signal_name(signal)?, grant, from })
+            Some(Slot { signal, name: signal_name(signal)?, grant, from, tap })
         };
         let in_order = plans.iter().map(|(number, plan)| (*number, *plan));
         let slots: Vec<Slot> = slots(in_order, layer).filter_map(slot).collect();
@@ -131,6 +136,7 @@ impl Inflow {
                     continue;
                 }
                 *seen = *now;
+                slot.report(count, *now);
                 ready.push_back(Signal {
                     name: slot.name,
                     number: slot.signal,
@@ -167,6 +173,16 @@ impl Inflow {
         }
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
         Ok(bytes.chunks_exact(8).map(number).collect())
+    }
+}
+
+impl Slot {
+    /// Reports signals that have come, the last of which was number `last` of its kind.
+    fn report(&self, count: u64, last: u64) {
+        let Some(tap) = &self.tap else { return };
+        let (method, sequence, length) = (self.signal.into(), last, count);
+        let facts = Facts { method, sequence, length, ..tap.facts(Side::Receiver) };
+        tap.report(&facts, &[], &[]);
     }
 }
 

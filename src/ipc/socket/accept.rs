@@ -1,6 +1,7 @@
 //! Accepting within the limits that the policy sets.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use super::{Stream, blocking};
 use crate::ipc::message::Companion;
 use crate::mark;
 use crate::policy::plan::{ListenAddress, ListenPlan};
+use crate::report::{Facts, Side, Tap, Verdict};
 use crate::sys;
 
 /// A listening socket with the limits of its policy.
@@ -40,6 +42,7 @@ struct Inner {
     pace: Option<Pace>,
     sources: Sources,
     closed: AtomicU64,
+    tap: Option<Tap>,
 }
 
 /// An accepted connection; dropping it frees its place among those of its source.
@@ -57,12 +60,12 @@ pub(super) struct Slotted {
 }
 
 impl Acceptor {
-    /// An acceptor on a listening socket, which must be non-blocking.
-    pub fn new(plan: ListenPlan, socket: OwnedFd) -> Self {
+    /// An acceptor on a listening socket, which must be non-blocking. `tap` reports each connection.
+    pub fn new(plan: ListenPlan, socket: OwnedFd, tap: Option<Tap>) -> Self {
         let pace = plan.rate.map(Pace::new);
         let (sources, closed) = (Sources::default(), AtomicU64::new(0));
         let (socket, ready) = (Arc::new(socket), OnceCell::new());
-        Self(Arc::new(Inner { plan, socket, ready, pace, sources, closed }))
+        Self(Arc::new(Inner { plan, socket, ready, pace, sources, closed, tap }))
     }
 
     /// Waits for a connection. Needs the tokio runtime. Cancelling it loses none.
@@ -137,7 +140,7 @@ impl Acceptor {
             Err(errno) => return Err(errno.into()),
         };
         mark::reached("socket.accept.accepted");
-        let address = address.and_then(|it| std::net::SocketAddr::try_from(it).ok());
+        let address = address.and_then(|it| SocketAddr::try_from(it).ok());
         let source = match address {
             Some(address) => address.ip().into(),
             // Its process number is 0 in this namespace, so only the user tells it apart.
@@ -145,14 +148,28 @@ impl Acceptor {
         };
         let Some(slot) = self.0.sources.enter(source, self.0.plan.per_source) else {
             self.0.closed.fetch_add(1, Ordering::Relaxed);
+            self.report(Verdict::Refused, address, source);
             mark::reached("socket.accept.closed");
             return Ok(None);
         };
         if let Some(pace) = &self.0.pace {
             pace.count(Instant::now());
         }
+        self.report(Verdict::Allowed, address, source);
         mark::reached("socket.accept.counted");
         Ok(Some((fd, Slotted { source, _slot: slot })))
+    }
+
+    /// Reports a connection that has come, before anybody reads from it.
+    fn report(&self, verdict: Verdict, address: Option<SocketAddr>, source: Source) {
+        let Some(tap) = &self.0.tap else { return };
+        let from = match (address, source) {
+            (Some(address), _) => address.to_string(),
+            (None, Source::User(user)) => format!("user {user}"),
+            (None, Source::V4(_) | Source::V6(_)) => String::new(),
+        };
+        let facts = Facts { verdict, ..tap.facts(Side::Receiver) };
+        tap.report(&facts, &[], from.as_bytes());
     }
 
     fn stream(&self, fd: OwnedFd) -> io::Result<Stream> {

@@ -7,6 +7,7 @@ use crate::ident::Name;
 use crate::ipc::fifo::{FifoReader, Handed};
 use crate::ipc::message::Companion;
 use crate::layer::{Layer, LayerError, system};
+use crate::report::Facility;
 use crate::wire::control::Object;
 
 impl Layer {
@@ -30,6 +31,7 @@ impl Layer {
         let handed = handed().map_err(|error| system("fifo", name, error))?;
         let shared: Arc<dyn Companion> = self.0.clone();
         let companion: Weak<dyn Companion> = Arc::downgrade(&shared);
-        Ok(FifoReader::new(&found.plan, handed, Some(companion)))
+        let tap = self.0.desk.tap(Facility::Fifo, found.number, found.plan.audit);
+        Ok(FifoReader::new(&found.plan, handed, Some(companion), tap))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use crate::ipc::mapped_file::{MappedFile, MappedFileError, MappedFileSpec};
 use crate::layer::{Layer, LayerError};
 use crate::policy::plan::MapRight;
+use crate::report::Facility;
 use crate::wire::control::{Object, mapped_file_part};
 
 impl Layer {
@@ -37,10 +38,11 @@ impl Layer {
             writable: found.plan.grant.get(&shared.instance.layer) == Some(&MapRight::ReadWrite),
             durable: found.plan.durable,
         };
+        let tap = shared.desk.tap(Facility::MappedFile, found.number, found.plan.audit);
         let part = |part| shared.objects.get(Object::MappedFile, found.number, part);
         let file = match (part(mapped_file_part::LIVE), part(mapped_file_part::COPY)) {
-            (Some(fd), _) => MappedFile::map(spec, fd).map_err(refused)?,
-            (None, Some(fd)) => MappedFile::map_copy(spec, &*fd).map_err(refused)?,
+            (Some(fd), _) => MappedFile::map(spec, fd, tap).map_err(refused)?,
+            (None, Some(fd)) => MappedFile::map_copy(spec, &*fd, tap).map_err(refused)?,
             (None, None) => return Err(system(io::ErrorKind::NotFound.into())),
         };
         maps.insert(found.number, file.clone());

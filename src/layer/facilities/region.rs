@@ -7,6 +7,7 @@ use crate::ipc::message::Companion;
 use crate::ipc::region::{Region, RegionError, RegionSpec};
 use crate::layer::{Layer, LayerError, Shared};
 use crate::policy::plan::MapRight;
+use crate::report::Facility;
 use crate::wire::control::Object;
 
 impl Layer {
@@ -36,10 +37,12 @@ impl Layer {
         };
         let companion: Weak<Shared> = Arc::downgrade(&self.0);
         let companion: Weak<dyn Companion> = companion;
-        let region = Region::map(spec, &*fd, Some(companion)).map_err(|error| match error {
-            RegionError::System(error) => system(error),
-            other => system(io::Error::other(other)),
-        })?;
+        let tap = shared.desk.tap(Facility::Region, found.number, found.plan.audit);
+        let region =
+            Region::map(spec, &*fd, Some(companion), tap).map_err(|error| match error {
+                RegionError::System(error) => system(error),
+                other => system(io::Error::other(other)),
+            })?;
         maps.insert(found.number, region.clone());
         Ok(region)
     }

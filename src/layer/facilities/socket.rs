@@ -8,7 +8,8 @@ use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use super::super::{Layer, LayerError, Shared, system};
 use crate::ipc::message::Companion;
 use crate::ipc::socket::{Acceptor, ConnectError, Stream, Target, blocking};
-use crate::policy::plan::{ListenAddress, ListenPlan};
+use crate::policy::plan::{Audit, ListenAddress, ListenPlan};
+use crate::report::Facility;
 
 /// Why a layer has no connection.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,9 @@ impl Layer {
         if let ListenAddress::Udp(_) = plan.address {
             return Err(self.other_kind(name, plan, "a listener on streams"));
         }
-        Ok(Acceptor::new(plan.clone(), self.listener_fd(name)?))
+        let number = self.listen_number(name);
+        let tap = self.0.desk.tap(Facility::Listen, number, Audit::Digest);
+        Ok(Acceptor::new(plan.clone(), self.listening(name)?, tap))
     }
 
     /// The same for a layer without the async runtime.
@@ -62,8 +65,21 @@ impl Layer {
     /// The listening socket `name` of any kind, non-blocking; the limits of its policy are its
     /// user's business.
     pub fn listener_fd(&self, name: &str) -> Result<OwnedFd, LayerError> {
-        self.listen_plan(name)?;
+        let address = self.listen_plan(name)?.address.to_string();
+        let socket = self.listening(name)?;
+        let place = (Facility::Listen, self.listen_number(name));
+        self.0.report_first(place, Audit::Digest, 0, address.as_bytes());
+        Ok(socket)
+    }
+
+    fn listening(&self, name: &str) -> Result<OwnedFd, LayerError> {
         self.duplicate(&self.0.listeners, "listener", name, String::new)
+    }
+
+    /// The place of a listening socket among this layer's, which is its number in the audit log.
+    fn listen_number(&self, name: &str) -> u16 {
+        let place = self.0.share.listen.iter().position(|plan| plan.name == *name);
+        place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX)
     }
 
     /// Connects to the TCP or Unix address `name` of the policy, from outside of this layer.

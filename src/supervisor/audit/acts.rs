@@ -3,11 +3,12 @@
 use super::Audit;
 use crate::audit::entry::{Entry, Facility, Kind, Verdict, Who};
 use crate::confine::Receipt;
-use crate::ident::Instance;
+use crate::ident::{Instance, Name};
 use crate::policy::plan::Plan;
 use crate::supervisor::Supervisor;
 use crate::supervisor::roster::Ending;
 use crate::wire::broker::{Answer, Ask, Refusal};
+use crate::wire::queue::{Header, Sender};
 
 /// The acts on a semaphore, as the log numbers them.
 pub mod semaphore {
@@ -151,25 +152,30 @@ impl Supervisor<'_> {
     }
 }
 
+impl Audit {
+    /// A queue of these senders gave a message up for the one who asks: whose it was, as its header
+    /// says. Whether that is so, the sender's own report tells.
+    pub fn note_given_up(&mut self, ask: (usize, u32), senders: &[Name], message: &[u8]) {
+        let Some(entry) = self.asks.get_mut(&ask) else { return };
+        entry.length = message.len() as u64;
+        entry.hash = *blake3::hash(message).as_bytes();
+        let Some(header) = message.first_chunk().and_then(Header::decode) else { return };
+        let Sender { layer, index, generation } = header.sender;
+        let Some(name) = senders.get(usize::from(layer)) else { return };
+        let Some(layer) = self.layers.iter().position(|it| it == name) else { return };
+        let layer = u16::try_from(layer).unwrap_or(u16::MAX);
+        entry.peer = Who { layer, copy: index, generation };
+        entry.sequence = header.number;
+    }
+}
+
 /// A refusal by the policy, or a failure: what it is in the log, and its number there, from 1.
 fn of_refusal(refusal: Refusal) -> (Verdict, u32) {
-    let code = match refusal {
-        Refusal::NotGranted => 1,
-        Refusal::Limit => 2,
-        Refusal::PeerDead => 3,
-        Refusal::Timeout => 4,
-        Refusal::Order => 5,
-        Refusal::Denied => 6,
-        Refusal::Malformed => 7,
-        Refusal::NotRegular => 8,
-        Refusal::NotResolved => 9,
-        Refusal::System(_) => 10,
-    };
     let failed = matches!(
         refusal,
         Refusal::PeerDead | Refusal::Timeout | Refusal::NotResolved | Refusal::System(_)
     );
-    (if failed { Verdict::Failed } else { Verdict::Refused }, code)
+    (if failed { Verdict::Failed } else { Verdict::Refused }, refusal.code())
 }
 
 fn of_ask(ask: &Ask, plan: &Plan, layer: usize, audit: &Audit) -> Entry {
@@ -206,12 +212,8 @@ fn of_ask(ask: &Ask, plan: &Plan, layer: usize, audit: &Audit) -> Entry {
             let detail = target.map_or_else(Vec::new, |it| it.address.to_string().into_bytes());
             Entry { facility: Facility::Connect, method: u32::from(*address), detail, ..entry }
         }
-        Ask::MakeRoom { queue, priority } => Entry {
-            facility: Facility::Queue,
-            edge: *queue,
-            method: 1,
-            value: u32::from(*priority),
-            ..entry
-        },
+        Ask::MakeRoom { queue, .. } => {
+            Entry { facility: Facility::Queue, edge: *queue, method: 1, ..entry }
+        }
     }
 }

@@ -36,7 +36,7 @@ impl Supervisor<'_> {
             }
             Ask::Connect { address } => self.connect(place, request, *address),
             Ask::MakeRoom { queue, priority } => {
-                let answer = self.make_room(place, *queue, *priority);
+                let answer = self.make_room((place, request), *queue, *priority);
                 self.answer(place, request, answer);
             }
         }

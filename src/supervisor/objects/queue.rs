@@ -47,12 +47,12 @@ struct Lane {
 }
 
 /// What came of the wish for room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+#[derive(Debug, PartialEq, Eq)]
+pub enum Room<'a> {
     /// There was some.
     Was,
-    /// The oldest message has gone; so many have so far.
-    Made(u64),
+    /// The oldest message has gone, which is this; so many have so far.
+    Made(u64, &'a [u8]),
 }
 
 impl Queue {
@@ -129,12 +129,13 @@ impl Queue {
     ///
     /// A receiver that takes a message at the same instant makes room too; then one more went than
     /// was needed.
-    pub fn make_room(&mut self, layer: &Name, priority: u8) -> Option<io::Result<Room>> {
+    pub fn make_room(&mut self, layer: &Name, priority: u8) -> Option<io::Result<Room<'_>>> {
         let may = self.plan.send.contains(layer) && self.plan.on_full == OnFull::DropOldest;
         let lane = self.lanes.get(usize::from(priority)).filter(|_| may)?;
         Some(lane.make_room(&mut self.buffer).map(|made| {
-            self.dropped += u64::from(made);
-            if made { Room::Made(self.dropped) } else { Room::Was }
+            self.dropped += u64::from(made.is_some());
+            let gone = made.and_then(|length| self.buffer.get(..length));
+            gone.map_or(Room::Was, |gone| Room::Made(self.dropped, gone))
         }))
     }
 
@@ -163,15 +164,16 @@ impl Lane {
         Ok(Self { sending: sending?, receiving })
     }
 
-    fn make_room(&self, buffer: &mut [u8]) -> io::Result<bool> {
+    /// The length of the message that went, if one had to.
+    fn make_room(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let now = mqueue::attributes(&self.receiving)?;
         reached("queue.room.asked");
         if now.held < now.depth {
-            return Ok(false);
+            return Ok(None);
         }
-        let gone = mqueue::receive(&self.receiving, buffer)?.is_some();
+        let gone = mqueue::receive(&self.receiving, buffer)?;
         reached("queue.room.made");
-        Ok(gone)
+        Ok(gone.map(|(length, _)| length))
     }
 }
 
@@ -338,11 +340,12 @@ mod tests {
             assert_eq!(rustix::fs::fstat(fd).unwrap().st_mode & 0o777, 0);
         }
         let mut buffer = [0; 8];
-        assert!(!lane.make_room(&mut buffer).unwrap());
+        assert_eq!(lane.make_room(&mut buffer).unwrap(), None);
         assert!(mqueue::send(&lane.sending, b"old", 0).unwrap());
-        assert!(!lane.make_room(&mut buffer).unwrap());
+        assert_eq!(lane.make_room(&mut buffer).unwrap(), None);
         assert!(mqueue::send(&lane.sending, b"new", 0).unwrap());
-        assert!(lane.make_room(&mut buffer).unwrap());
+        assert_eq!(lane.make_room(&mut buffer).unwrap(), Some(3));
+        assert_eq!(&buffer[..3], b"old");
         assert_eq!(mqueue::receive(&lane.receiving, &mut buffer).unwrap(), Some((3, 0)));
         assert_eq!(&buffer[..3], b"new");
     }

@@ -13,6 +13,7 @@
 //! Nothing in a report says whose it is: that is known by the ring that it is in. Whoever reads
 //! one reads a copy in memory of its own.
 
+pub mod acts;
 pub mod runs;
 
 use zerocopy::little_endian::{U16, U32, U64};
