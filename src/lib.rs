@@ -37,7 +37,7 @@
 //! | 5 | [`cli`] | the verbs of the command line |
 //! | 4 | [`supervisor`], [`layer`] | who starts, joins and clears away; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
-//! | 2 | [`confine`], [`channel`] | what the kernel enforces on a layer; one sealed link |
+//! | 2 | [`confine`], [`channel`], [`report`] | what the kernel enforces on a layer; one sealed link; what a process tells the auditor |
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
 //! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
 //!

@@ -158,12 +158,12 @@ fn tail_shows_the_last_ones_over_segments() {
 }
 
 /// Writes with rotation, and drops old segments.
-fn busy(mut log: Log, count: u64) -> u64 {
+fn busy(mut log: Log, count: u64, pause: Duration) -> u64 {
     for n in 0..count {
         log.append(&message(n, Side::Sender), &[], at(n)).unwrap();
         if n % 7 == 0 {
             log.commit(at(n)).unwrap();
-            thread::sleep(Duration::from_micros(200));
+            thread::sleep(pause);
         }
     }
     let last = log.append(&Entry { ..Entry::new(Kind::Alarm) }, &[], at(count)).unwrap();
@@ -185,7 +185,7 @@ fn tail_follows_a_live_log_until_its_writer_ends() {
     let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
     // It is reading once the first records are there.
     let mut all = vec![lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()];
-    let last = busy(log, 3_000);
+    let last = busy(log, 3_000, Duration::from_micros(200));
     all.extend(lines.map(Result::unwrap));
     assert!(tail.wait().unwrap().success());
     let index = |line: &String| {
@@ -230,7 +230,7 @@ fn queries_and_verifications_go_on_while_segments_are_dropped() {
     let dir = tempdir().unwrap();
     let log = open(dir.path(), Options { keep_bytes: 40_000, ..small() }, 0);
     let path = dir.path().to_str().unwrap().to_owned();
-    let writer = thread::spawn(move || busy(log, 6_000));
+    let writer = thread::spawn(move || busy(log, 6_000, Duration::from_millis(3)));
     let mut rounds = 0;
     while !writer.is_finished() {
         let text = says(0, &["query", &path, "--format", "json", "--full"]);

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use cofferdam::{Daemon, Layer};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// What a layer of a bench comes to.
 pub(crate) type Outcome = Result<(), String>;
@@ -40,11 +41,12 @@ pub(crate) fn result(nanos: f64) {
 
 /// Runs a daemon until its layers have said so many results.
 pub(crate) fn run(policy: &str, results: usize) -> Vec<f64> {
-    run_with(policy, results, None)
+    run_with(policy, results, None, false)
 }
 
-/// The same, with an audit log in that directory.
-pub(crate) fn run_with(policy: &str, results: usize, log: Option<&Path>) -> Vec<f64> {
+/// The same, with an audit log in that directory, and with all layers on one processor and the
+/// auditor on another if `apart`.
+pub(crate) fn run_with(policy: &str, results: usize, log: Option<&Path>, apart: bool) -> Vec<f64> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("policy.toml");
     std::fs::write(&path, format!("cofferdam = 1\nname = \"bench\"\n{policy}")).expect("a policy");
@@ -63,6 +65,9 @@ pub(crate) fn run_with(policy: &str, results: usize, log: Option<&Path>) -> Vec<
     let mut said = Vec::new();
     let mut found = Vec::new();
     for line in lines.map_while(Result::ok) {
+        if apart {
+            place(&line);
+        }
         found.extend(line.split("RESULT ").nth(1).and_then(|number| number.parse::<f64>().ok()));
         said.push(line);
         if found.len() == results {
@@ -72,4 +77,13 @@ pub(crate) fn run_with(policy: &str, results: usize, log: Option<&Path>) -> Vec<
     let _ = daemon.wait();
     assert_eq!(found.len(), results, "the daemon said:\n{}", said.join("\n"));
     found
+}
+
+/// Puts a layer that is said to be confined on the first processor, the auditor on the second.
+fn place(line: &str) {
+    let Some((name, rest)) = line.split_once(" is confined, pid ") else { return };
+    let pid = rest.split(':').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+    let mut set = CpuSet::new();
+    set.set(usize::from(name.contains("cofferdam-auditor")));
+    sched_setaffinity(pid, &set).expect("two processors");
 }

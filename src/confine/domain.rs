@@ -19,6 +19,8 @@ pub(super) const FILE_ABI: u32 = 1;
 pub(super) const NET_ABI: u32 = 4;
 pub(super) const IOCTL_ABI: u32 = 5;
 pub(super) const SCOPE_ABI: u32 = 6;
+/// Lets the kernel log what a program that is executed within is refused.
+const LOG_ABI: u32 = 7;
 
 /// Confines this thread to `places`, with no port, and no signal or abstract socket out of the
 /// domain, as far as version `abi` of the running kernel goes.
@@ -59,6 +61,10 @@ fn enforce(
     let mut ruleset = ruleset.create()?;
     for rule in rules {
         ruleset = ruleset.add_rule(rule)?;
+    }
+    if abi >= LOG_ABI {
+        // What an `exec` layer's program is refused is told too, not our own code's denials alone.
+        ruleset = ruleset.log_new_exec(true)?;
     }
     ruleset.restrict_self()
 }

@@ -222,13 +222,13 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self) -> Outcome {
         loop {
             self.start_what_is_due();
+            self.stop_with_nothing_to_audit();
             self.stop_what_is_next();
             self.leftovers.retain_mut(|group| !group.remove());
             self.explain_denials();
             if self.places.iter().all(|place| matches!(place.life, Life::Down)) {
                 break;
             }
-            self.stop_with_nothing_to_audit();
             for source in self.wait() {
                 self.serve(source);
             }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::ident::Instance;
+use crate::layer::auditor;
 use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
 
 /// The first wait before a restart. Long enough that a layer that fails at once can't keep a
@@ -14,6 +15,9 @@ pub const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// The longest wait before a restart: each failure in a row doubles the wait up to this.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The longest wait of the auditor: while it is away, whoever reports may have to wait for it.
+pub const LONGEST_FOR_AUDITOR: Duration = Duration::from_millis(50);
 
 /// An instance that lived this long has shown that it works: its waits begin anew.
 pub const PROVEN_AFTER: Duration = Duration::from_secs(10);
@@ -53,6 +57,7 @@ pub struct Seat {
     /// The present or the last life. Generation 0: never started.
     pub instance: Instance,
     restart: Restart,
+    longest_wait: Duration,
     started: Option<Instant>,
     failures_in_a_row: u32,
     recent_restarts: VecDeque<Instant>,
@@ -95,7 +100,7 @@ impl Seat {
     fn wait(&self) -> Duration {
         match self.failures_in_a_row {
             0 => Duration::ZERO,
-            n => FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_WAIT),
+            n => FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(self.longest_wait),
         }
     }
 }
@@ -104,10 +109,13 @@ impl Seat {
 pub fn seats(plan: &Plan) -> Vec<Seat> {
     let copies = |(layer, plan): (usize, &LayerPlan)| {
         let (name, restart) = (plan.name.clone(), plan.restart.clone());
+        let auditor = name == auditor::NAME;
+        let longest_wait = if auditor { LONGEST_FOR_AUDITOR } else { LONGEST_WAIT };
         (0..plan.instances).map(move |index| Seat {
             layer,
             instance: Instance { layer: name.clone(), index, generation: 0 },
             restart: restart.clone(),
+            longest_wait,
             started: None,
             failures_in_a_row: 0,
             recent_restarts: VecDeque::new(),
@@ -126,6 +134,7 @@ mod tests {
             layer: 0,
             instance: Instance { layer: Name::new("a").unwrap(), index: 0, generation: 0 },
             restart,
+            longest_wait: LONGEST_WAIT,
             started: None,
             failures_in_a_row: 0,
             recent_restarts: VecDeque::new(),

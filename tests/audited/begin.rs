@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use cofferdam::audit::entry::Kind;
+
 use crate::Test;
 use crate::harness::Daemon;
 use crate::layers::policy;
@@ -15,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("begin::a_directory_that_others_may_write_is_refused", open),
     ("begin::a_directory_within_a_layers_reach_is_refused", reached),
     ("begin::a_log_goes_on_in_the_next_run", goes_on),
+    ("begin::a_daemon_that_has_done_its_work_ends_its_log", ends),
     ("begin::a_damaged_log_is_left_alone", damaged),
     ("begin::two_supervisors_dont_share_a_log", shared),
 ];
@@ -102,6 +105,18 @@ fn goes_on() {
     let both = records(&two);
     assert_eq!(both[..first.len()], first);
     assert!(both.len() > first.len() + 8);
+}
+
+fn ends() {
+    let mut daemon = Daemon::command_line(
+        "[audit]\ndirectory = \"DIR/log\"\n[layer.once]\nexec = [\"/bin/true\"]\n\
+         syscalls = [\"@core\", \"@loader\"]\n",
+    );
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    let log = daemon.directory().join("log");
+    assert_sound(&log);
+    let last = records(&log).pop().expect("records");
+    assert_eq!(last.entry.kind, Kind::Stop);
 }
 
 fn damaged() {

@@ -13,7 +13,49 @@ use crate::harness::Daemon;
 use crate::layers::policy;
 use crate::log::{alarms, assert_sound, records};
 
-pub(crate) const TESTS: &[Test] = &[("payload::only_the_auditors_key_opens_it", sealed)];
+pub(crate) const TESTS: &[Test] = &[
+    ("payload::only_the_auditors_key_opens_it", sealed),
+    ("payload::a_person_makes_a_key_and_reads_a_payload", by_hand),
+];
+
+/// By the commands that a person types.
+fn by_hand() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("auditor.key");
+    let cofferdam = |arguments: &[&str]| {
+        let command = std::process::Command::new(env!("CARGO_BIN_EXE_cofferdam"))
+            .arg("audit")
+            .args(arguments)
+            .output()
+            .unwrap();
+        (command.status.code(), command.stdout)
+    };
+    let path = file.to_str().unwrap();
+    let (code, public) = cofferdam(&["key", path]);
+    assert_eq!(code, Some(0));
+    assert_eq!(cofferdam(&["key", path]).0, Some(3), "a key is never overwritten");
+    let audit = String::from_utf8(public).unwrap();
+    let mut daemon =
+        Daemon::start("-", &policy("talker", "listener", &audit, "audit = \"payload\""));
+    daemon.line("all said");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    let log = daemon.directory().join("log");
+    let last = records(&log)
+        .into_iter()
+        .rfind(|record| record.entry.form == Form::Request)
+        .expect("a request")
+        .index
+        .to_string();
+    let log = log.to_str().unwrap();
+    let (code, said) = cofferdam(&["payload", log, &last, "--key", path]);
+    assert_eq!(code, Some(0));
+    assert!(said.ends_with(b"last"), "{said:?}");
+    assert_eq!(cofferdam(&["payload", log, "0", "--key", path]).0, Some(1));
+    assert_eq!(cofferdam(&["payload", log, "999999", "--key", path]).0, Some(2));
+    assert_eq!(cofferdam(&["redact", log, &last]).0, Some(0));
+    assert_eq!(cofferdam(&["payload", log, &last, "--key", path]).0, Some(1));
+    assert_sound(&daemon.directory().join("log"));
+}
 
 fn sealed() {
     let private = [42; 32];

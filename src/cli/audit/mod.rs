@@ -8,8 +8,10 @@ pub(super) mod calls;
 mod export;
 pub(super) mod filter;
 pub(super) mod histogram;
+mod key;
 pub(super) mod line;
 pub(super) mod names;
+mod payload;
 mod prove;
 mod query;
 mod reconcile;
@@ -55,6 +57,10 @@ enum Verb {
     Reconcile(reconcile::Args),
     /// Prove to somebody without the log that a record is in it, or check such a proof
     Prove(prove::Args),
+    /// Write what a message said, for whoever has the key of payloads
+    Payload(payload::Args),
+    /// Make a key pair for payloads
+    Key(key::Args),
     /// Remove a record's payload; the log still verifies
     Redact(redact::Args),
     /// Write one page of HTML that tells the whole log
@@ -74,6 +80,8 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Verify(args) => verify::run(args),
         Verb::Reconcile(args) => reconcile::run(args),
         Verb::Prove(args) => prove::run(args),
+        Verb::Payload(args) => payload::run(args),
+        Verb::Key(args) => key::run(args),
         Verb::Redact(args) => redact::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Unused(args) => unused::run(args),

@@ -56,9 +56,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(!told.sound())))
 }
 
+/// How often a log is verified anew because its oldest segment went. They are read first, so that
+/// happens in the first moments only.
+const TRIES: usize = 100;
+
 /// Verifies again if a writer dropped a segment under it.
 fn while_dropped(store: &Store, options: &Options) -> Result<Verified, Failure> {
-    for _ in 0..8 {
+    for _ in 0..TRIES {
         match verify(store, options) {
             Err(error) if error.trouble() == Trouble::Missing => {}
             told => return Ok(told?),

@@ -54,8 +54,8 @@ const TICK: Duration = Duration::from_millis(200);
 const AWAKE: Duration = Duration::from_millis(20);
 
 /// How long it sleeps between two looks. A ring of the default size holds what a busy layer
-/// reports in ten times that.
-const NAP: Duration = Duration::from_micros(500);
+/// reports in several times that.
+const NAP: Duration = Duration::from_millis(1);
 
 /// The longest that it sleeps before it looks whether its supervisor is still there.
 const LONGEST: Duration = Duration::from_millis(250);
