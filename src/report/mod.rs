@@ -11,6 +11,9 @@
 mod desk;
 mod reporter;
 
+/// What the auditor is called, as a layer and as a function. No policy may use the name.
+pub const AUDITOR: &str = "cofferdam-auditor";
+
 pub use self::desk::{CAPTURE_OVERHEAD, Desk, Tap, context};
 pub use self::reporter::{AT_COUNT, Pending, Reporter};
 pub use crate::wire::report::{Facility, Facts, Form, Side, Verdict, Who, first_sequence};

@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use super::{Controller, Refusal, kill_all, make_directory, write};
+use crate::report::AUDITOR;
 
 /// Which of the kernel's two interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +124,9 @@ fn alone(here: &Path) -> bool {
     fs::read_to_string(here.join("cgroup.procs")).is_ok_and(|text| text.lines().eq([own.as_str()]))
 }
 
+/// How long the auditor of a supervisor that was killed may take to write down what was left.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Removes the groups of supervisors that don't run any more, with whatever still runs in them.
 fn sweep(family: &Path) {
     let Ok(entries) = fs::read_dir(family) else { return };
@@ -130,11 +135,24 @@ fn sweep(family: &Path) {
         let Ok(Some(_claim)) = lock(&base.path()) else { continue };
         let groups = fs::read_dir(base.path()).into_iter().flatten().flatten();
         for group in groups.filter(|group| group.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if group.file_name().to_string_lossy().starts_with(AUDITOR) {
+                wait_until_empty(&group.path());
+            }
             kill_all(&group.path());
             // What is still busy goes at the next start.
             let _ = fs::remove_dir(group.path());
         }
         let _ = fs::remove_dir(base.path());
+    }
+}
+
+/// Waits a moment for the auditor of a supervisor that has died: it is about to write down what was
+/// left, and then ends by itself.
+fn wait_until_empty(group: &Path) {
+    let until = Instant::now() + LAST_WORDS;
+    let runs = || fs::read(group.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty());
+    while runs() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

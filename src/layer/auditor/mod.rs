@@ -38,8 +38,7 @@ use crate::seal::OsChance;
 use crate::sys::futex;
 use crate::wire::control::FromLayer;
 
-/// What the auditor is called, as a layer and as a function. No policy may use the name.
-pub(crate) const NAME: &str = "cofferdam-auditor";
+pub(crate) use crate::report::AUDITOR as NAME;
 
 /// How long a record that is written may wait for the disk. Each commit is a system call that
 /// waits for a disk, which takes milliseconds.
