@@ -12,7 +12,7 @@ pub struct Flags {
     /// Refuse a policy that grants anything above this one
     #[arg(long, value_name = "FILE")]
     pub ceiling: Option<PathBuf>,
-    /// Give a variable of the policy's [vars] another value
+    /// Give a variable of the policy's `[vars]` another value
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
     pub vars: Vec<(String, String)>,
     /// Show for every layer and protection what was asked beside what the kernel enforces

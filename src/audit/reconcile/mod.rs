@@ -3,7 +3,7 @@
 //! A message is identified by its edge, both instances with their generations, and its sequence.
 //! One report alone proves nothing: the two must be there and say the same, and on a channel with
 //! a witness the three. With a witness ends the link, and the next one is another stream. A queue's sender doesn't know who will receive, so there the sender alone
-//! identifies the stream. What has one end that reports needs no partner ([`ways`]).
+//! identifies the stream. What has one end that reports needs no partner.
 //!
 //! Memory is bounded by [`Bounds`] whatever is reported, so this runs live in the auditor as well
 //! as over a log.

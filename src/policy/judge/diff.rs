@@ -43,7 +43,7 @@ pub struct Diff {
     /// What it reached past them in the old one only; of the old one are the ways.
     pub bypass_lost: Vec<Bypass>,
     /// The evidence that there is of all layers: changes of the audit log, in the order of
-    /// [`settings::log`](super::settings::log). What is recorded of each facility is a bound of
+    /// [`settings::log`]. What is recorded of each facility is a bound of
     /// those who use it.
     pub log: Vec<LogChange>,
     /// What must never be possible in the old one only.
