@@ -10,25 +10,50 @@ use std::time::Instant;
 use cofferdam::ident::Name;
 use cofferdam::ipc::mapped_file::{MappedFile, MappedFileSpec, format};
 use cofferdam::ipc::region::{Region, RegionSpec};
+use cofferdam::policy::plan::{Audit, LogFull};
+use cofferdam::report::{Desk, Facility, Facts, Reporter, Side, Tap};
+use cofferdam::ring::Consumer;
+use cofferdam::sys::mapping::Mapping;
 
 const ROUNDS: usize = 41;
 
 pub(crate) fn bench() {
     println!("shared memory, ns (ratio); medians of {ROUNDS} rounds");
-    publication();
-    ring();
+    for log in [false, true] {
+        publication(log);
+        ring(log);
+    }
     mapped_file();
     println!("grant and map: recvmsg and mmap, 2 calls; the bare minimum is the same 2");
 }
 
+/// What reports into a log that nobody empties, of the usual size: it has room for what is measured
+/// here.
+fn tap() -> Option<Tap> {
+    const BYTES: u32 = 1 << 20;
+    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+    let fd = rustix::fs::memfd_create("log", flags).expect("a memfd");
+    rustix::fs::ftruncate(&fd, BYTES.into()).expect("its size");
+    let seals = rustix::fs::SealFlags::SHRINK | rustix::fs::SealFlags::GROW;
+    rustix::fs::fcntl_add_seals(&fd, seals).expect("seals");
+    let reporter = Reporter::new(fd.as_fd(), BYTES as usize, LogFull::Count).expect("a reporter");
+    // Its pages are there before they are measured.
+    for _ in 0..BYTES / 4096 {
+        reporter.report(&Facts::new(Facility::None, 0, Side::None), &[0; 3900], b"");
+    }
+    let memory = Mapping::sealed(fd.as_fd(), BYTES as usize, true).expect("a mapping");
+    Consumer::resume(&memory).skip(&memory).expect("an honest ring");
+    Desk::open(reporter, Vec::new(), None).tap(Facility::Region, 0, Audit::Digest)
+}
+
 /// A region, mapped twice.
-fn regions(size: u64) -> (Region, Region) {
+fn regions(size: u64, tap: Option<&Tap>) -> (Region, Region) {
     let fd = rustix::fs::memfd_create("bench", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
     rustix::fs::ftruncate(&fd, size).expect("its size");
     let map = |writable| {
         let (region, layer) = (name("region"), name("layer"));
         let spec = RegionSpec { region, layer, index: 0, size, writable };
-        Region::map(spec, fd.as_fd(), None, None).expect("a mapping")
+        Region::map(spec, fd.as_fd(), None, tap.cloned()).expect("a mapping")
     };
     (map(true), map(false))
 }
@@ -44,10 +69,12 @@ fn median(times: usize, mut round: impl FnMut() -> std::time::Duration) -> f64 {
     all[ROUNDS / 2].as_secs_f64() * 1e9 / times as f64
 }
 
-fn publication() {
+fn publication(log: bool) {
     const MANY: usize = 64;
+    let said = if log { ", with a log" } else { "" };
     for size in [64, 1 << 10, 16 << 10] {
-        let pairs: Vec<_> = (0..MANY).map(|_| regions(128 << 10)).collect();
+        let tap = log.then(tap).flatten();
+        let pairs: Vec<_> = (0..MANY).map(|_| regions(128 << 10, tap.as_ref())).collect();
         let mut publishers: Vec<_> = pairs
             .iter()
             .map(|(writer, _)| writer.publisher::<[u8]>().expect("a publisher"))
@@ -90,16 +117,17 @@ fn publication() {
             begin.elapsed()
         });
         println!(
-            "object of {size:>5} B: publish {publish:.0}, read {read:.0}; memcpy {plain:.0}, word \
+            "object of {size:>5} B{said}: publish {publish:.0}, read {read:.0}; memcpy {plain:.0}, word \
              by word {shared:.0}; read above memcpy: {:.0}",
             read - plain
         );
     }
 }
 
-fn ring() {
+fn ring(log: bool) {
     const BURST: usize = 1000;
-    let (region, _) = regions(1 << 20);
+    let (tap, said) = if log { (tap(), ", with a log") } else { (None, "") };
+    let (region, _) = regions(1 << 20, tap.as_ref());
     let mut producer = region.ring_producer().expect("the producer");
     let mut consumer = region.ring_consumer().expect("the consumer");
     let message = [7; 64];
@@ -145,7 +173,7 @@ fn ring() {
         time
     });
     println!(
-        "ring, 64 B, the sender's time: {ring:.0} ({:.2}); write(2) on a pipe {bare:.0}",
+        "ring, 64 B{said}, the sender's time: {ring:.0} ({:.2}); write(2) on a pipe {bare:.0}",
         ring / bare
     );
 }
