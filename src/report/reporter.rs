@@ -5,10 +5,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use crate::policy::plan::LogFull;
 use crate::ring::{self, AT_PRODUCER_SLEEPS, Producer};
+use crate::sys::clock::nanoseconds;
 use crate::sys::mapping::Mapping;
 use crate::wire::report::{Facts, HASH, HEAD, Head, WHOLE, What};
 
@@ -85,7 +86,7 @@ impl Reporter {
     ///
     /// Waits for room if the policy says so. A report that is longer than the ring is lost.
     pub fn begin(&self, message: &[u8], extra: usize) -> Pending<'_> {
-        let reported = now();
+        let reported = nanoseconds(ClockId::Monotonic);
         let hash;
         let (what, message) = match message.len() {
             0 => (What::Bare, message),
@@ -159,7 +160,14 @@ impl Reporter {
         use crate::wire::report::{Facility, Side};
         let facts = Facts { length: state.lost, ..Facts::new(Facility::None, 0, Side::None) };
         let number = state.number - state.lost;
-        let head = Head { what: What::Loss, facts, number, reported: now(), message: 0, detail: 0 };
+        let head = Head {
+            what: What::Loss,
+            facts,
+            number,
+            reported: nanoseconds(ClockId::Monotonic),
+            message: 0,
+            detail: 0,
+        };
         state.producer.put(&self.memory, 0, &head.encode());
         state.producer.publish(&self.memory, HEAD);
         state.lost = 0;
@@ -194,13 +202,6 @@ impl Pending<'_> {
         state.producer.publish(memory, at);
         state.number += 1;
     }
-}
-
-/// `CLOCK_MONOTONIC`, in nanoseconds; the kernel answers without a system call (`vdso(7)`).
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
-        + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]

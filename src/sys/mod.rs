@@ -23,6 +23,7 @@
 //! Every function here is safe to call; what the kernel demands of the caller is met inside.
 #![allow(unsafe_code)]
 
+pub mod clock;
 mod clone;
 mod fault;
 pub mod futex;

@@ -14,14 +14,13 @@ pub(crate) mod orders;
 mod resume;
 mod ring;
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use self::orders::Orders;
 use self::resume::Logged;
@@ -35,6 +34,7 @@ use crate::audit::{Log, LogError, Store};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::LogFull;
 use crate::seal::OsChance;
+use crate::sys::clock::nanoseconds;
 use crate::sys::futex;
 use crate::wire::control::FromLayer;
 
@@ -334,16 +334,5 @@ impl<'a> Auditor<'a> {
 
 /// Both clocks.
 fn now() -> Moment {
-    let read = |clock| {
-        let time = clock_gettime(clock);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
-    };
-    Moment { real: read(ClockId::Realtime), monotonic: read(ClockId::Monotonic) }
-}
-
-impl From<LogError> for io::Error {
-    fn from(error: LogError) -> Self {
-        Self::other(error)
-    }
+    Moment { real: nanoseconds(ClockId::Realtime), monotonic: nanoseconds(ClockId::Monotonic) }
 }

@@ -16,6 +16,7 @@ use crate::layer::auditor::NAME;
 use crate::layer::auditor::orders::Orders;
 use crate::policy::plan::{Audit, Plan};
 use crate::policy::{self, Inputs};
+use crate::seal::{Chance, OsChance, SealError};
 
 /// What the auditor may do, as a policy of its own.
 const POLICY: &str = include_str!("auditor.toml");
@@ -69,6 +70,9 @@ pub enum BeginError {
     /// A mistake of ours.
     #[error("the framework's own policy is wrong: {0}")]
     Own(String),
+    /// The system has no randomness.
+    #[error(transparent)]
+    Chance(#[from] SealError),
     /// The plan has no canonical form.
     #[error("the plan can't be encoded: {0}")]
     Encoding(#[from] postcard::Error),
@@ -105,13 +109,14 @@ impl Begun {
         }
         let own = auditor_plan(&directory)?;
         let name = Name::new(NAME).map_err(|error| BeginError::Own(error.to_string()))?;
-        let run = u64::from(std::process::id()) << 32 ^ elapsed();
+        let mut run = [0; 8];
+        OsChance.fill(&mut run)?;
         let path = directory.display().to_string();
         let witness = relay::layer(plan)?;
         let names = [&name].into_iter().chain(witness.as_ref().map(|layer| &layer.name));
         let orders = Orders {
             directory: path,
-            run,
+            run: u64::from_le_bytes(run),
             policy,
             plan: plan.clone(),
             own: names.cloned().collect(),
@@ -149,12 +154,6 @@ impl Begun {
         }
         rustix::fs::fchown(&dir, Some(owner), Some(group)).map_err(|e| failed(e.into()))
     }
-}
-
-/// Nanoseconds since the machine started: with the process's number, no two runs share it.
-fn elapsed() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    u64::try_from(now.tv_sec).unwrap_or(0) << 30 ^ u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
 /// Makes the directory if it isn't there, and looks whether it is nobody else's to write in.
