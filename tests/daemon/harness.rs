@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -190,12 +189,9 @@ fn directory() -> TempDir {
 
 fn write_policy(directory: &TempDir, policy: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    // A daemon ends what it finds of an earlier one of its name.
-    static DAEMONS: AtomicU32 = AtomicU32::new(0);
     let path = directory.path().join("policy.toml");
     let text = policy.replace("DIR", directory.path().to_str().unwrap());
-    let name = format!("test-{}-{}", std::process::id(), DAEMONS.fetch_add(1, Ordering::Relaxed));
-    std::fs::write(&path, format!("cofferdam = 1\nname = \"{name}\"\n{text}")).unwrap();
+    std::fs::write(&path, format!("cofferdam = 1\nname = \"test\"\n{text}")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     path
 }
