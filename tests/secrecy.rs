@@ -65,7 +65,8 @@ fn the_private_key_is_in_the_memory_of_the_keeper_alone() {
 }
 
 /// The key as it may lie in memory: the number itself, its bytes turned round as processors have
-/// them, and each whole line of its text.
+/// them, the same in the form that multiplies fast, which a signer keeps, and each whole line of
+/// its text.
 fn shapes(key: &rcgen::KeyPair) -> Vec<Vec<u8>> {
     let pkcs8 = key.serialize_der();
     // PKCS #8 of a P-256 key (RFC 5208, RFC 5915): the 32 bytes follow the tag and length in an
@@ -74,11 +75,39 @@ fn shapes(key: &rcgen::KeyPair) -> Vec<Vec<u8>> {
     let at = pkcs8.windows(5).position(|window| window == before).expect("an EC key") + 5;
     let number = pkcs8[at..at + 32].to_vec();
     let turned = number.iter().rev().copied().collect();
+    let kept = montgomery(&number).into_iter().rev().collect();
     let text = key.serialize_pem();
     let lines = text.lines().filter(|line| line.len() == 64).map(|line| line.as_bytes().to_vec());
-    let shapes: Vec<_> = [number, turned].into_iter().chain(lines.skip(1)).collect();
-    assert!(shapes.len() > 2, "{text}");
+    let shapes: Vec<_> = [number, turned, kept].into_iter().chain(lines.skip(1)).collect();
+    assert!(shapes.len() > 3, "{text}");
     shapes
+}
+
+/// The order of P-256's group (SEC 2, section 2.4.2).
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// A number of the group times 2^256, in Montgomery's form: doubled 256 times.
+fn montgomery(number: &[u8]) -> Vec<u8> {
+    let mut number = number.to_vec();
+    for _ in 0..256 {
+        let over = number[0] >> 7 == 1;
+        for at in 0..32 {
+            let next = number.get(at + 1).map_or(0, |byte| byte >> 7);
+            number[at] = number[at] << 1 | next;
+        }
+        if over || number.as_slice() >= ORDER.as_slice() {
+            let mut borrow = 0;
+            for at in (0..32).rev() {
+                let left = i16::from(number[at]) - i16::from(ORDER[at]) - borrow;
+                borrow = i16::from(left < 0);
+                number[at] = left.rem_euclid(256).to_le_bytes()[0];
+            }
+        }
+    }
+    number
 }
 
 /// Whether one of the shapes is in the memory of a process, and how much of it could be read.
