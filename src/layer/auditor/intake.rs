@@ -74,7 +74,7 @@ impl Auditor<'_> {
             return self.lose(place, report.head.facts.length, at);
         }
         let entry = entry_of(who, &report);
-        self.rings[place].next = number + 1;
+        self.rings[place].next = number.saturating_add(1);
         self.record(place, entry, report.payload, at);
     }
 
@@ -95,20 +95,26 @@ impl Auditor<'_> {
     /// Writes a use down, with the rule that it falls under.
     fn record(&mut self, place: usize, mut entry: Entry, payload: &[u8], at: Moment) {
         entry.rule = self.rules.find(&entry);
-        if !self.append(place, &entry, payload, at) {
-            return;
-        }
         // Which methods are in a batch, only those know who can open it.
         let sealed = entry.side == Side::Witness && entry.form == Form::Batch;
-        if entry.verdict == Verdict::Allowed && entry.rule == Entry::NO_RULE && !sealed {
-            self.alarm(entry.reporter, "it reports what no rule allows");
+        let ruled = entry.verdict != Verdict::Allowed || entry.rule != Entry::NO_RULE || sealed;
+        let reporter = entry.reporter;
+        if self.write_down(place, entry, payload, at) && !ruled {
+            self.alarm(reporter, "it reports what no rule allows");
+        }
+    }
+
+    /// Appends to the log, and has the reconciler look at it. False: it found no room, and is
+    /// counted.
+    fn write_down(&mut self, place: usize, entry: Entry, payload: &[u8], at: Moment) -> bool {
+        if !self.append(place, &entry, payload, at) {
+            return false;
         }
         let record = Record { index: self.log.size() - 1, at, entry, payload: None };
         let disagreements = &mut self.disagreements;
         self.reconciler.push(&record, &mut |it| disagreements.push(it));
-        if !self.disagreements.is_empty() {
-            self.write_down_disagreements();
-        }
+        self.write_down_disagreements();
+        true
     }
 
     /// Appends to the log, or counts what finds no room there.
@@ -131,16 +137,20 @@ impl Auditor<'_> {
 
     /// Notes that a reporter lost reports.
     fn lose(&mut self, place: usize, count: u64, at: Moment) {
-        let who = self.rings[place].who;
         let ring = &mut self.rings[place];
         ring.next = ring.next.saturating_add(count);
-        let loss = Entry { reporter: who, length: count, ..Entry::new(Kind::Loss) };
-        if self.append(place, &loss, &[], at) {
-            let record = Record { index: self.log.size() - 1, at, entry: loss, payload: None };
-            self.reconciler.push(&record, &mut |_| {});
-        } else {
+        self.write_loss_down(place, count, at);
+    }
+
+    /// Writes down that so many reports of a reporter are not in the log; what can't be written is
+    /// counted as they are. The number may be any: a layer says it.
+    fn write_loss_down(&mut self, place: usize, count: u64, at: Moment) {
+        let reporter = self.rings[place].who;
+        let loss = Entry { reporter, length: count, ..Entry::new(Kind::Loss) };
+        if !self.write_down(place, loss, &[], at) {
             // The loss itself was counted as one.
-            self.rings[place].dropped += count - 1;
+            let ring = &mut self.rings[place];
+            ring.dropped = ring.dropped.saturating_add(count.saturating_sub(1));
         }
     }
 
@@ -162,12 +172,7 @@ impl Auditor<'_> {
         if entry.kind == Kind::Broker || entry.kind == Kind::Denial {
             entry.rule = self.rules.find(&entry);
         }
-        if self.append(place, &entry, &[], at) {
-            let record = Record { index: self.log.size() - 1, at, entry, payload: None };
-            let disagreements = &mut self.disagreements;
-            self.reconciler.push(&record, &mut |it| disagreements.push(it));
-            self.write_down_disagreements();
-        }
+        self.write_down(place, entry, &[], at);
     }
 
     /// Takes all that an instance reported before it ended, and what it couldn't say any more.
@@ -269,14 +274,7 @@ impl Auditor<'_> {
         for place in 0..self.rings.len() {
             let dropped = std::mem::take(&mut self.rings[place].dropped);
             if dropped > 0 {
-                let reporter = self.rings[place].who;
-                let loss = Entry { reporter, length: dropped, ..Entry::new(Kind::Loss) };
-                if !self.append(place, &loss, &[], at) {
-                    self.rings[place].dropped += dropped - 1;
-                    continue;
-                }
-                let record = Record { index: self.log.size() - 1, at, entry: loss, payload: None };
-                self.reconciler.push(&record, &mut |_| {});
+                self.write_loss_down(place, dropped, at);
             }
         }
     }

@@ -68,7 +68,8 @@ impl Logged {
             }
             Kind::Progress => drop(self.next.insert(entry.reporter, entry.sequence)),
             Kind::Use | Kind::Loss if entry.side != Side::Supervisor => {
-                *self.next.entry(entry.reporter).or_default() += reports(entry);
+                let next = self.next.entry(entry.reporter).or_default();
+                *next = next.saturating_add(reports(entry));
             }
             _ if entry.side == Side::Supervisor => {
                 *self.next.entry(Who::SUPERVISOR).or_default() += 1;

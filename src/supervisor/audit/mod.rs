@@ -251,16 +251,20 @@ impl Supervisor<'_> {
 
     /// Gives the auditor every ring that it may have to read.
     pub(super) fn hand_over_rings(&mut self, place: usize) {
-        let Some(audit) = &self.audit else { return };
-        let rings = audit.rings.iter().map(|(&ring, held)| {
-            let (reporter, bytes) = (held.reporter.clone(), held.bytes);
-            (ToLayer::Reports { ring, reporter, bytes }, held.fd.try_clone())
-        });
-        for (message, fd) in rings.collect::<Vec<_>>() {
-            match fd {
-                Ok(fd) => self.tell(place, &message, Some(&fd)),
-                Err(error) => self.log.say(&format!("a ring of reports is lost: {error}")),
-            }
+        let rings = self.audit.iter().flat_map(|audit| audit.rings.keys().copied());
+        for ring in rings.collect::<Vec<_>>() {
+            self.hand_over_ring(place, ring);
+        }
+    }
+
+    fn hand_over_ring(&mut self, place: usize, ring: u32) {
+        let Some(held) = self.audit.as_ref().and_then(|audit| audit.rings.get(&ring)) else {
+            return;
+        };
+        let message = ToLayer::Reports { ring, reporter: held.reporter.clone(), bytes: held.bytes };
+        match held.fd.try_clone() {
+            Ok(fd) => self.tell(place, &message, Some(&fd)),
+            Err(error) => self.log.say(&format!("a ring of reports is lost: {error}")),
         }
     }
 
@@ -268,16 +272,10 @@ impl Supervisor<'_> {
     /// others.
     pub(super) fn hand_over_new_ring(&mut self) {
         let Some(audit) = &self.audit else { return };
-        let Some((&ring, held)) = audit.rings.last_key_value() else { return };
+        let Some((&ring, _)) = audit.rings.last_key_value() else { return };
         let place = audit.place;
-        let serving = matches!(&self.places[place].life, Life::Running(it) if it.is_serving());
-        if !serving {
-            return;
-        }
-        let message = ToLayer::Reports { ring, reporter: held.reporter.clone(), bytes: held.bytes };
-        match held.fd.try_clone() {
-            Ok(fd) => self.tell(place, &message, Some(&fd)),
-            Err(error) => self.log.say(&format!("a ring of reports is lost: {error}")),
+        if matches!(&self.places[place].life, Life::Running(it) if it.is_serving()) {
+            self.hand_over_ring(place, ring);
         }
     }
 
