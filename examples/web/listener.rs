@@ -2,9 +2,13 @@
 
 use std::error::Error;
 use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 
 use cofferdam::Layer;
 use cofferdam::ipc::message::{Channel, Message};
@@ -16,47 +20,63 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// parser needs to come back.
 const OFFERS: u32 = 200;
 
+/// Connections in hand at once: accepted, and not yet taken by a parser. When the pool is full the
+/// next ones wait in the kernel's queue, which is bounded. Each takes two descriptors here, and
+/// two more while it travels; the policy says `files = 256`.
+const IN_HAND: u32 = 32;
+
+/// How long a stopping listener waits for parsers to take what it has in hand.
+const LAST: Duration = Duration::from_secs(1);
+
 /// The layer's function.
-///
-/// It has one connection in hand at a time: when the pool is full, the next ones wait in the
-/// kernel's queue, which is bounded.
 pub(crate) async fn listener(layer: Layer) -> Result<(), Box<dyn Error>> {
     let listener = layer.listener("https")?;
     let parsers = layer.channel("connections")?;
+    let hands = Arc::new(Semaphore::new(IN_HAND as usize));
     let serve = async {
-        loop {
+        while let Ok(hand) = Arc::clone(&hands).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => pass(&parsers, &stream).await,
+                Ok((stream, _)) => {
+                    let parsers = parsers.clone();
+                    tokio::spawn(async move {
+                        pass(&parsers, &stream).await;
+                        drop(hand);
+                    });
+                }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     eprintln!("accept: {error}");
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             }
         }
     };
     tokio::select! {
-        () = layer.stopping() => Ok(()),
-        () = serve => Ok(()),
+        () = layer.stopping() => {}
+        () = serve => {}
     }
+    // What was accepted is still served, if there is a parser with room for it.
+    let _ = timeout(LAST, hands.acquire_many(IN_HAND)).await;
+    Ok(())
 }
 
-/// Passes a connection to one of the parsers. If that one ends before it has got the connection,
-/// another gets it.
+/// Passes a connection to one of the parsers. If that one ends before it has said that it took
+/// the connection, another gets it: what a killed process still had before it was never served.
 async fn pass(parsers: &Channel, stream: &TcpStream) {
     // Answers are written whole; waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     for _ in 0..OFFERS {
-        match offer(parsers, stream).await {
-            Ok(()) => return,
-            Err(_) => tokio::time::sleep(PAUSE).await,
+        if offer(parsers, stream).await {
+            return;
         }
+        sleep(PAUSE).await;
     }
     eprintln!("a connection was closed: no parser took it");
 }
 
-async fn offer(parsers: &Channel, stream: &TcpStream) -> Result<(), Box<dyn Error>> {
-    let socket = std::os::fd::AsFd::as_fd(stream).try_clone_to_owned()?;
-    parsers.send("connection", Message { body: Vec::new(), fds: vec![socket] }).await?;
-    Ok(())
+/// Whether a parser took it.
+async fn offer(parsers: &Channel, stream: &TcpStream) -> bool {
+    let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return false };
+    let message = Message { body: Vec::new(), fds: vec![socket] };
+    parsers.call("connection", message).await.is_ok()
 }

@@ -91,11 +91,13 @@ pub(crate) async fn parser(layer: Layer) -> Result<(), Box<dyn Error>> {
                 None => break,
             },
         };
-        if let Event::Message { mut message, .. } = event
+        if let Event::Request { mut message, reply, .. } = event
             && let Some(socket) = message.fds.pop()
         {
             let (parser, stop) = (Arc::clone(&parser), stop.subscribe());
             tokio::spawn(async move {
+                // Until the listener hears this, it keeps the connection for another parser.
+                let _ = reply.reply(Vec::new()).await;
                 parser.serve(socket, stop).await;
                 drop(permit);
             });
