@@ -52,6 +52,13 @@ impl Desk {
         }
     }
 
+    /// Says that `count` reports were lost from the one with that number on.
+    pub fn claim_loss(&self, number: u64, count: u64) {
+        if let Some(open) = &self.0 {
+            open.reporter.claim_loss(number, count);
+        }
+    }
+
     /// Reports nothing from now on, as if nothing happened.
     pub fn fall_silent(&self) {
         if let Some(open) = &self.0 {

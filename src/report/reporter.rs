@@ -119,6 +119,15 @@ impl Reporter {
         self.memory.copy_in(at, bytes);
     }
 
+    /// Says that `count` reports were lost from `number` on, for tests of layers that lie.
+    #[cfg(feature = "testing")]
+    pub(super) fn claim_loss(&self, number: u64, count: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.reserve(&mut state, HEAD) {
+            self.put_loss(&mut state, number, count);
+        }
+    }
+
     /// Says nothing from now on.
     #[cfg(feature = "testing")]
     pub(super) fn fall_silent(&self) {
@@ -157,20 +166,17 @@ impl Reporter {
     }
 
     fn tell_losses(&self, state: &mut State) {
+        let lost = std::mem::take(&mut state.lost);
+        self.put_loss(state, state.number - lost, lost);
+    }
+
+    fn put_loss(&self, state: &mut State, number: u64, count: u64) {
         use crate::wire::report::{Facility, Side};
-        let facts = Facts { length: state.lost, ..Facts::new(Facility::None, 0, Side::None) };
-        let number = state.number - state.lost;
-        let head = Head {
-            what: What::Loss,
-            facts,
-            number,
-            reported: nanoseconds(ClockId::Monotonic),
-            message: 0,
-            detail: 0,
-        };
+        let facts = Facts { length: count, ..Facts::new(Facility::None, 0, Side::None) };
+        let reported = nanoseconds(ClockId::Monotonic);
+        let head = Head { what: What::Loss, facts, number, reported, message: 0, detail: 0 };
         state.producer.put(&self.memory, 0, &head.encode());
         state.producer.publish(&self.memory, HEAD);
-        state.lost = 0;
     }
 }
 

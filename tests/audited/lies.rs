@@ -1,8 +1,10 @@
 //! Layers that report what isn't so, or nothing, or too much.
 
+use std::process::Command;
 use std::time::Duration;
 
 use cofferdam::Layer;
+use cofferdam::audit::entry::Kind;
 use cofferdam::ipc::message::{Event, Message};
 use cofferdam::policy::plan::Audit;
 use cofferdam::report::{Facility, Facts, Form, Side, Who};
@@ -17,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("lies::a_layer_that_hides_messages_is_flagged", hidden),
     ("lies::a_ring_full_of_nonsense_is_read_no_more", nonsense),
     ("lies::a_flood_of_reports_harms_nobody_else", flood),
+    ("lies::no_number_is_too_large_for_auditor_and_readers", boasts),
 ];
 
 /// Runs a liar as `b` beside an honest `a`, until the log has an alarm that says `text`.
@@ -88,14 +91,15 @@ fn nonsense() {
     assert_eq!(alarms.iter().filter(|alarm| alarm.contains("not believed")).count(), 1);
 }
 
-/// Fills its ring with ones.
+/// Fills its ring with ones, again and again: what it reports itself in between sets the ring's
+/// positions right once more, and the auditor may look just then.
 pub(crate) fn scribbler(layer: Layer) -> Outcome {
     let channel = layer.channel("c").map_err(|e| e.to_string())?.blocking();
-    for at in (64..1 << 16).step_by(64) {
-        layer.desk().scribble(at, &[0xff; 64]);
-    }
     say("lied");
     while !layer.is_stopping() {
+        for at in (64..1 << 16).step_by(64) {
+            layer.desk().scribble(at, &[0xff; 64]);
+        }
         if let Ok(Event::Request { message, reply, .. }) =
             channel.recv(Some(Duration::from_millis(100)))
         {
@@ -103,6 +107,87 @@ pub(crate) fn scribbler(layer: Layer) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn boasts() {
+    let policy = policy("busy", "boaster", "", "");
+    let mut daemon = Daemon::start("-", &policy);
+    daemon.line("lied");
+    let log = daemon.directory().join("log");
+    let found = |text: &str| alarms(&records(&log)).iter().any(|alarm| alarm.contains(text));
+    crate::harness::eventually("a repetition", || found("it repeats a report"));
+    // The honest one goes on, and the auditor is in its first life still.
+    daemon.line("calls");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_sound(&log);
+    let records = records(&log);
+    let auditors = records.iter().filter(|record| record.entry.kind == Kind::Progress);
+    let lives = auditors.filter(|record| record.entry.reporter == Who::AUDITOR);
+    assert!(lives.map(|record| record.entry.sequence).max() <= Some(1), "{daemon}");
+    assert_eq!(lost(&records), u64::MAX);
+
+    // Whatever reads the log does so too.
+    let policy = daemon.directory().join("policy.toml");
+    for words in [
+        "query",
+        "stats",
+        "report",
+        "export --format json",
+        "export --format pcapng",
+        "export --format chrome",
+        "verify",
+        "reconcile",
+        "unused",
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.arg("audit").args(words.split(' '));
+        if words == "unused" {
+            command.arg(&policy);
+        }
+        let output = command.arg(&log).output().expect("the program");
+        // What it finds may be bad news, which is 1; a panic is 101, an error 3.
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{words}: {stderr}");
+    }
+}
+
+/// Reports the largest numbers that there are, in every place; says that 2^64 reports were lost
+/// where half as many are missing; and goes on as if it hadn't.
+pub(crate) fn boaster(layer: Layer) -> Outcome {
+    let channel = layer.channel("c").map_err(|e| e.to_string())?.blocking();
+    channel.wait_for_peer(None).map_err(|e| e.to_string())?;
+    let desk = layer.desk();
+    let tap = desk.tap(Facility::Channel, 0, Audit::Digest).ok_or("no log")?;
+    let who = Who { layer: u16::MAX, copy: u16::MAX, generation: u64::MAX };
+    for side in [Side::None, Side::Sender, Side::Receiver, Side::Supervisor] {
+        for (&facility, &form) in Facility::ALL.iter().zip(Form::ALL.iter().cycle()) {
+            for (peer, edge) in
+                [(who, u16::MAX), (Who { layer: 0, ..who }, 0), (Who { layer: 1, ..who }, 0)]
+            {
+                for sequence in [0, u64::MAX - 1, u64::MAX] {
+                    let facts = Facts {
+                        facility,
+                        edge,
+                        form,
+                        peer,
+                        sequence,
+                        length: u64::MAX,
+                        method: u32::MAX,
+                        value: u32::MAX,
+                        descriptors: u8::MAX,
+                        ..tap.facts(side)
+                    };
+                    tap.report(&facts, b"more", &[0xff; 64]);
+                }
+            }
+        }
+    }
+    // Half of all reports are missing, and more are said to be lost than there are numbers left.
+    desk.claim_loss(u64::MAX / 2, u64::MAX);
+    tap.report(&tap.facts(Side::None), b"", b"");
+    desk.fall_silent();
+    say("lied");
+    crate::layers::listener(layer)
 }
 
 fn flood() {

@@ -88,5 +88,5 @@ pub(crate) fn count(records: &[Record], side: Side, form: Form) -> u64 {
 /// How many reports the log says were lost.
 pub(crate) fn lost(records: &[Record]) -> u64 {
     let losses = records.iter().filter(|record| record.entry.kind == Kind::Loss);
-    losses.map(|record| record.entry.length).sum()
+    losses.fold(0, |all, record| all.saturating_add(record.entry.length))
 }

@@ -52,6 +52,7 @@ const LAYERS: &[Function] = &[
     ("silent", lies::silent),
     ("scribbler", lies::scribbler),
     ("flooder", lies::flooder),
+    ("boaster", lies::boaster),
     ("ways_a", ways::ways_a),
     ("ways_b", ways::ways_b),
     ("sayer", facilities::sayer),

@@ -1,13 +1,10 @@
 //! Taking reports in: from a ring into the log.
 
-use std::time::{Duration, Instant};
-
 use super::resume::{life, progress};
 use super::ring::Ring;
-use super::{ALARMS, Auditor, now};
+use super::{Auditor, now};
 use crate::audit::LogError;
 use crate::audit::entry::{self, Entry, Kind, Moment, Record, Side, Verdict, Who};
-use crate::audit::reconcile::{Disagreement, Outcome, Stream};
 use crate::wire::report::{Facility, Form, Report, What, link_of};
 
 /// Reports that are taken from one ring in one turn, so that no reporter holds up the others.
@@ -98,9 +95,11 @@ impl Auditor<'_> {
         // Which methods are in a batch, only those know who can open it.
         let sealed = entry.side == Side::Witness && entry.form == Form::Batch;
         let ruled = entry.verdict != Verdict::Allowed || entry.rule != Entry::NO_RULE || sealed;
-        let reporter = entry.reporter;
-        if self.write_down(place, entry, payload, at) && !ruled {
-            self.alarm(reporter, "it reports what no rule allows");
+        if ruled {
+            self.write_down(place, entry, payload, at);
+        } else if self.append(place, &entry, payload, at) {
+            // Nor does it say anything against a peer that it can't have.
+            self.alarm(entry.reporter, "it reports what no rule allows");
         }
     }
 
@@ -196,75 +195,18 @@ impl Auditor<'_> {
         }
         ring.mute = true;
         let who = ring.who;
-        self.alarm(who, &format!("its reports are not believed any more: {why}"));
+        // Once in a life, so there is always room for it.
+        self.write_alarm_down(who, &format!("its reports are not believed any more: {why}"));
         let lie = format!("{} reports what can't be: {why}", self.name(who));
         self.say(false, &lie);
     }
 
-    /// Writes an alarm down about `who`, unless there have been too many lately.
-    pub(super) fn alarm(&mut self, who: Who, text: &str) {
-        if self.alarms.since.elapsed() >= Duration::from_secs(1) {
-            self.alarms.since = Instant::now();
-            self.alarms.left = ALARMS;
-        }
-        if self.alarms.left == 0 {
-            self.alarms.kept_back += 1;
-            return;
-        }
-        self.alarms.left -= 1;
-        let detail = text.as_bytes().to_vec();
-        let entry = Entry { reporter: Who::AUDITOR, peer: who, detail, ..Entry::new(Kind::Alarm) };
-        self.note(&entry);
-    }
-
-    pub(super) fn tell_of_alarms_kept_back(&mut self) {
-        if self.alarms.kept_back > 0 && self.alarms.since.elapsed() >= Duration::from_secs(1) {
-            let kept_back = std::mem::take(&mut self.alarms.kept_back);
-            self.alarm(Who::NOBODY, &format!("{kept_back} more alarms than are written down"));
-        }
-    }
-
     /// Appends a record of the auditor's own.
-    fn note(&mut self, entry: &Entry) {
+    pub(super) fn note(&mut self, entry: &Entry) {
         if self.trouble.is_none()
             && let Err(error) = self.log.append(entry, &[], now())
         {
             self.troubled(&error);
-        }
-    }
-
-    pub(super) fn write_down_disagreements(&mut self) {
-        for it in std::mem::take(&mut self.disagreements) {
-            if it.outcome.suspicious() {
-                let (who, text) = self.describe(&it);
-                self.alarm(who, &text);
-            }
-        }
-    }
-
-    /// A disagreement in words, and whom it is about.
-    fn describe(&self, it: &Disagreement) -> (Who, String) {
-        let stream = &it.stream;
-        let edges = self.tables.edges(stream.facility);
-        let edge = edges.get(usize::from(stream.edge)).map_or("?", |edge| edge.name.as_str());
-        let (sender, receiver) = (self.name(stream.sender), self.name(stream.receiver));
-        let (who, what) = charge(it);
-        let numbers = if it.to.saturating_sub(it.from) > 1 {
-            format!("messages {} to {}", it.from, it.to - 1)
-        } else {
-            format!("message {}", it.from)
-        };
-        let facility = stream.facility.name();
-        (who, format!("{facility}.{edge}, {sender} to {receiver}, {numbers}: {what}"))
-    }
-
-    /// The name of an instance, as people write it.
-    fn name(&self, who: Who) -> String {
-        let layer = self.tables.layers.get(usize::from(who.layer));
-        match (who, layer) {
-            (Who::NOBODY, _) => "nobody".to_owned(),
-            (_, Some(layer)) => format!("{layer}/{}.g{}", who.copy, who.generation),
-            _ => "an unknown layer".to_owned(),
         }
     }
 
@@ -286,39 +228,6 @@ impl Auditor<'_> {
             self.note(&progress(who, next));
         }
         self.note(&life(self.orders.run, self.layer.instance().generation));
-    }
-}
-
-/// Whom a disagreement speaks against first, and how.
-fn charge(it: &Disagreement) -> (Who, &'static str) {
-    let Stream { sender, receiver, .. } = it.stream;
-    match (it.outcome, it.against) {
-        (Outcome::Hidden, Some(Side::Sender)) => {
-            (sender, "the sender hides what witness and receiver report")
-        }
-        (Outcome::Hidden, Some(_)) => {
-            (receiver, "the receiver hides what sender and witness report")
-        }
-        (Outcome::Hidden, None) => {
-            (sender, "only the witness reports it: both ends lie, and hide it")
-        }
-        (Outcome::Unwitnessed, _) => {
-            (sender, "both ends report alike what the witness didn't see: both lie")
-        }
-        (Outcome::Altered, Some(Side::Sender)) => {
-            (sender, "the sender contradicts witness and receiver")
-        }
-        (Outcome::Altered, Some(_)) => (receiver, "the receiver contradicts sender and witness"),
-        (Outcome::Altered, None) => (sender, "those who report it say different things"),
-        (Outcome::Forged, _) => (receiver, "only the receiver reports it"),
-        (Outcome::Gap, Some(Side::Sender)) => {
-            (sender, "only the sender reports it: neither witness nor receiver do")
-        }
-        (Outcome::Gap, _) => (receiver, "the receiver passes it over"),
-        (Outcome::Overdue, _) => (receiver, "the receiver doesn't report it"),
-        (Outcome::Repeated, _) => (sender, "it is reported twice"),
-        (Outcome::Flood, _) => (sender, "there are more streams than can be"),
-        (Outcome::InFlight | Outcome::Lost | Outcome::Dropped, _) => (sender, "it was lost"),
     }
 }
 

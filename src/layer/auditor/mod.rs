@@ -9,6 +9,7 @@
 //! when the auditor is killed is there for the next one, and what was written is in the log whoever
 //! is killed; a commit is for a machine that loses its power.
 
+mod alarms;
 mod intake;
 pub(crate) mod orders;
 mod resume;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
 
+use self::alarms::Alarms;
 use self::orders::Orders;
 use self::resume::Logged;
 use self::ring::Ring;
@@ -65,10 +67,6 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long the rings must be silent before an auditor whose supervisor is dead goes too: the
 /// layers are being killed by the kernel meanwhile.
 const ORPHANED: Duration = Duration::from_millis(50);
-
-/// The most alarms in one second. More are counted, so that a layer that lies in every report
-/// doesn't fill the log with alarms about it.
-const ALARMS: u32 = 100;
 
 /// A ring that the supervisor has handed over.
 #[derive(Debug)]
@@ -124,13 +122,6 @@ struct Auditor<'a> {
     segment: u64,
 }
 
-/// How many alarms there may still be in this second.
-struct Alarms {
-    since: Instant,
-    left: u32,
-    kept_back: u64,
-}
-
 impl<'a> Auditor<'a> {
     fn open(layer: &'a Layer, orders: Orders) -> Result<Self, LogError> {
         let store = Store::open(Path::new(&orders.directory))?;
@@ -154,8 +145,8 @@ impl<'a> Auditor<'a> {
             rings: Vec::new(),
             bytes: Vec::new(),
             disagreements: Vec::new(),
+            alarms: Alarms::new(tables.layers.len()),
             tables,
-            alarms: Alarms { since: begin, left: ALARMS, kept_back: 0 },
             trouble: None,
             tried: begin,
             committed: begin,
