@@ -125,7 +125,6 @@ impl Broker {
         let (mut pending, message) = self.begin(ask, slot, Some(bell.clone()));
         while !self.post(&message)? {
             waiter.sleep([(self.socket.as_fd(), PollFlags::OUT)], None)?;
-            waiter.attend_once()?;
         }
         pending.sent = true;
         reached("broker.ask.sent");
@@ -140,7 +139,6 @@ impl Broker {
                     if waiter.sleep([(bell.event.as_fd(), PollFlags::IN)], None)? {
                         bell.silence();
                     }
-                    waiter.attend_once()?;
                 }
             }
         }

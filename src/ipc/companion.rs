@@ -21,8 +21,7 @@ pub trait Companion: Send + Sync {
     /// Handles what has come, without waiting. An error says that the layer can't go on.
     fn attend(&self) -> io::Result<()>;
 
-    /// Handles one thing that has come, if there is one, without waiting: for who waits for just
-    /// that.
+    /// Handles one thing that has come, if there is one, without waiting.
     fn attend_once(&self) -> io::Result<()> {
         self.attend()
     }
@@ -64,14 +63,9 @@ impl Waiter {
         Ok(Self { companion, bell })
     }
 
-    /// Handles what the supervisor has said, without waiting.
+    /// Handles what the supervisor has said, without waiting: for who may never sleep.
     pub(crate) fn attend(&self) -> io::Result<()> {
         self.companion.as_ref().map_or(Ok(()), |companion| companion.attend())
-    }
-
-    /// Handles one thing that the supervisor has said, without waiting.
-    pub(crate) fn attend_once(&self) -> io::Result<()> {
-        self.companion.as_ref().map_or(Ok(()), |companion| companion.attend_once())
     }
 
     /// Whether the wait is over because the layer is asked to finish.
@@ -81,6 +75,8 @@ impl Waiter {
 
     /// Sleeps until one of `watched` is ready, the supervisor has said something, the wait is over
     /// or `rest` has passed; a signal may wake it before. Gives whether one of `watched` is ready.
+    ///
+    /// What the supervisor has said is handled, a thing each time; only then is its socket read.
     pub(crate) fn sleep<'a>(
         &self,
         watched: impl IntoIterator<Item = (BorrowedFd<'a>, PollFlags)>,
@@ -95,9 +91,16 @@ impl Waiter {
         // A time beyond what the kernel can tell is none.
         let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
         match poll(&mut fds, rest.as_ref()) {
-            Ok(_) => Ok(fds[..own].iter().any(|fd| !fd.revents().is_empty())),
-            Err(Errno::INTR) => Ok(false),
-            Err(errno) => Err(errno.into()),
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
         }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        if let Some(companion) = &self.companion
+            && fds.get(own).is_some_and(is_ready)
+        {
+            companion.attend_once()?;
+        }
+        Ok(fds[..own].iter().any(is_ready))
     }
 }

@@ -216,7 +216,6 @@ impl Shared {
         let waiter = Waiter::new(self.companion.get(), ends).map_err(refused)?;
         let begin = Instant::now();
         loop {
-            waiter.attend().map_err(refused)?;
             let (result, watched, pressed) = self.with(|state| {
                 let result = try_once(state);
                 (result, watched(state), state.pressed())
@@ -238,7 +237,7 @@ impl Shared {
             let links = watched.iter().map(|(socket, flags)| (socket.as_fd(), *flags));
             let own = std::iter::once((bell.fd.as_fd(), PollFlags::IN));
             let woken = waiter.sleep(links.chain(own), rest);
-            if woken.map_err(|error| ChannelError::from_io("poll", &error))? {
+            if woken.map_err(refused)? {
                 bell.silence();
             }
         }

@@ -149,7 +149,6 @@ pub(crate) fn rest(
 ) -> io::Result<()> {
     let ends = if way == Way::In { Ends::WithLayer } else { Ends::ByItself };
     let waiter = Waiter::new(companion, ends)?;
-    waiter.attend()?;
     if waiter.is_stopping() {
         return Err(PipeError::Stopping.into());
     }

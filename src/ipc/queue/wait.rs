@@ -125,7 +125,6 @@ impl Shared {
         let waiter = Waiter::new(self.companion.get(), ends).map_err(control)?;
         let begin = Instant::now();
         loop {
-            waiter.attend().map_err(control)?;
             if let Some(result) = attempt()? {
                 self.patience.slept(begin.elapsed());
                 return Ok(Some(result));
@@ -138,9 +137,7 @@ impl Shared {
                 return Err(QueueError::Stopping);
             }
             let watched = lanes.iter().map(|lane| (lane.fd.as_fd(), what.flags()));
-            waiter
-                .sleep(watched, rest)
-                .map_err(|error| QueueError::System { what: "poll", error })?;
+            waiter.sleep(watched, rest).map_err(control)?;
         }
     }
 }

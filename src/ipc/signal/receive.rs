@@ -22,10 +22,8 @@ use crate::mark::reached;
 use crate::policy::plan::SignalPlan;
 use crate::policy::signal::signal_name;
 use crate::report::{Desk, Facility, Facts, Side, Tap};
+use crate::sys::mapping::{Mapping, WORD};
 use crate::sys::socket;
-
-/// How often the counts are read until two looks agree: the supervisor may be writing.
-const LOOKS: usize = 8;
 
 /// A signal that has come, or several of a kind from one sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +68,8 @@ pub struct Signals {
 #[derive(Debug)]
 pub(crate) struct Inflow {
     descriptor: SignalFd,
-    counts: Arc<OwnedFd>,
+    /// How many of each slot were sent, a word each.
+    counts: Mapping,
     slots: Vec<Slot>,
     state: Mutex<State>,
 }
@@ -97,7 +96,7 @@ impl Inflow {
     pub(crate) fn new<'a>(
         signals: impl Iterator<Item = (u16, &'a SignalPlan)>,
         layer: &Name,
-        counts: Arc<OwnedFd>,
+        counts: &OwnedFd,
         desk: &Desk,
     ) -> io::Result<Self> {
         let plans: BTreeMap<u16, &SignalPlan> = signals.collect();
@@ -112,8 +111,14 @@ impl Inflow {
         let set: SigSet = slots.iter().filter_map(|slot| signal_of(slot.signal)).collect();
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let descriptor = SignalFd::with_flags(&set, flags)?;
+        let counts = Mapping::sealed(counts.as_fd(), WORD * slots.len(), false)?;
         let state = State { seen: vec![0; slots.len()], ready: VecDeque::new() };
         Ok(Self { descriptor, counts, slots, state: Mutex::new(state) })
+    }
+
+    /// A signal that was taken in already.
+    fn ready(&self) -> Option<Signal> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ready.pop_front()
     }
 
     /// The next signal, if one has come.
@@ -128,15 +133,18 @@ impl Inflow {
             let Some(rung) = self.descriptor.read_signal()? else { return Ok(None) };
             reached("signal.receive.rung");
             let State { seen, ready } = &mut *state;
-            let counts = self.counts(seen)?;
-            for ((slot, now), seen) in self.slots.iter().zip(&counts).zip(seen) {
-                let count = now.wrapping_sub(*seen);
-                // A signal that nobody has counted is this layer's own.
-                if u32::from(slot.signal) != rung.ssi_signo || count == 0 {
+            for ((place, slot), seen) in self.slots.iter().enumerate().zip(seen) {
+                if u32::from(slot.signal) != rung.ssi_signo {
                     continue;
                 }
-                *seen = *now;
-                slot.report(count, *now);
+                let now = self.counts.load_acquire(WORD * place);
+                let count = now.wrapping_sub(*seen);
+                // A signal that nobody has counted is this layer's own.
+                if count == 0 {
+                    continue;
+                }
+                *seen = now;
+                slot.report(count, now);
                 ready.push_back(Signal {
                     name: slot.name,
                     number: slot.signal,
@@ -147,32 +155,6 @@ impl Inflow {
             }
             reached("signal.receive.counted");
         }
-    }
-
-    /// The counts as they are now. While the supervisor writes one, some of its bytes may be old
-    /// and some new; where that matters, its lowest byte is about to wrap or just has.
-    fn counts(&self, seen: &[u64]) -> io::Result<Vec<u64>> {
-        let mut counts = self.look()?;
-        for _ in 0..LOOKS {
-            let wraps = |(now, seen): (&u64, &u64)| now != seen && matches!(now & 0xff, 0 | 0xff);
-            if !counts.iter().zip(seen).any(wraps) {
-                break;
-            }
-            let again = self.look()?;
-            if std::mem::replace(&mut counts, again.clone()) == again {
-                break;
-            }
-        }
-        Ok(counts)
-    }
-
-    fn look(&self) -> io::Result<Vec<u64>> {
-        let mut bytes = vec![0; 8 * self.slots.len()];
-        if rustix::io::pread(&self.counts, &mut *bytes, 0)? != bytes.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-        Ok(bytes.chunks_exact(8).map(number).collect())
     }
 }
 
@@ -220,18 +202,20 @@ impl Signals {
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
         let waiter = Waiter::new(Some(&self.companion), Ends::WithLayer)?;
         loop {
-            if let Some(signal) = self.shared.take()? {
+            if let Some(signal) = self.shared.ready() {
                 return Ok(signal);
             }
-            if waiter.is_stopping() {
-                return Err(RecvError::Stopping);
-            }
+            // Asked first, for who waits has seldom got one already: the descriptor is read once.
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+            if waiter.sleep([(self.descriptor.as_fd(), PollFlags::IN)], left)? {
+                if let Some(signal) = self.shared.take()? {
+                    return Ok(signal);
+                }
+            } else if waiter.is_stopping() {
+                return Err(RecvError::Stopping);
+            } else if left.is_some_and(|left| left.is_zero()) {
                 return Err(RecvError::Timeout);
             }
-            waiter.sleep([(self.descriptor.as_fd(), PollFlags::IN)], left)?;
-            waiter.attend()?;
         }
     }
 }

@@ -39,7 +39,7 @@ impl Layer {
             };
             let signals = self.0.share.signals.iter();
             let signals = signals.map(|one| -> (u16, &SignalPlan) { (one.number, &one.plan) });
-            let new = Inflow::new(signals, own, counts, &self.0.desk);
+            let new = Inflow::new(signals, own, &counts, &self.0.desk);
             let shared = Arc::new(new.map_err(|error| system("signals of", own.as_str(), error))?);
             inflow.insert(shared).clone()
         };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, SealFlags};
@@ -18,6 +18,7 @@ use crate::ipc::signal::slots;
 use crate::mark::reached;
 use crate::policy::plan::{Facilities, Program};
 use crate::supervisor::{Life, Supervisor};
+use crate::sys::mapping::{Mapping, WORD};
 use crate::sys::{memory, pidfd};
 use crate::wire::broker::{Answer, EVERY_COPY, Refusal};
 
@@ -31,9 +32,9 @@ pub struct Switchboard {
 /// The signals that the present instance of a layer was sent.
 #[derive(Debug)]
 struct Counts {
-    memory: OwnedFd,
+    memory: Mapping,
     /// Where each grant's signal stands, and its count.
-    slots: BTreeMap<(u16, u8), (u64, u64)>,
+    slots: BTreeMap<(u16, u8), (usize, u64)>,
 }
 
 impl Switchboard {
@@ -50,16 +51,18 @@ impl Switchboard {
             return Ok(None);
         }
         let memory = memory::create("cofferdam-signals")?;
-        rustix::io::pwrite(&memory, &vec![0; 8 * slots.len()], 0)?;
+        let bytes = WORD * slots.len();
+        rustix::fs::ftruncate(&memory, bytes as u64)?;
         rustix::fs::fcntl_add_seals(
             &memory,
             SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
         )?;
+        let counted = Mapping::sealed(memory.as_fd(), bytes, true)?;
         let reading = memory::reopen(&memory, OFlags::RDONLY)?;
         // So that nobody who holds the reading one opens it again for writing.
         rustix::fs::fchmod(&memory, Mode::empty())?;
-        let slots = (0..).step_by(8).zip(slots).map(|(at, slot)| (slot, (at, 0))).collect();
-        self.counts.insert(place, Counts { memory, slots });
+        let slots = (0..).step_by(WORD).zip(slots).map(|(at, slot)| (slot, (at, 0))).collect();
+        self.counts.insert(place, Counts { memory: counted, slots });
         reached("signal.open.made");
         Ok(Some(reading))
     }
@@ -72,12 +75,11 @@ impl Switchboard {
 }
 
 impl Counts {
-    fn add(&mut self, grant: u16, signal: u8) -> io::Result<()> {
+    fn add(&mut self, grant: u16, signal: u8) {
         if let Some((at, count)) = self.slots.get_mut(&(grant, signal)) {
             *count += 1;
-            rustix::io::pwrite(&self.memory, &count.to_le_bytes(), *at)?;
+            self.memory.store_release(*at, *count);
         }
-        Ok(())
     }
 }
 
@@ -144,7 +146,7 @@ impl Supervisor<'_> {
     /// Counts a signal and sends it.
     fn ring(&mut self, place: usize, grant: u16, signal: u8) -> io::Result<()> {
         if let Some(counts) = self.switchboard.counts.get_mut(&place) {
-            counts.add(grant, signal)?;
+            counts.add(grant, signal);
         }
         reached("signal.send.counted");
         let Life::Running(child) = &self.places[place].life else {
