@@ -19,7 +19,15 @@ pub struct Store {
 /// Held by the one who writes; see [`Store::lock`].
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Unlocks by name: to close the file would leave the lock with a child that was forked a
+    /// moment ago and holds a copy of the descriptor until it executes its program (flock(2)).
+    fn drop(&mut self) {
+        let _ = fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// A call that the system refused.
@@ -89,7 +97,7 @@ impl Store {
     pub fn lock(&self) -> Result<Lock, StoreError> {
         let file = self.openat(LOCK, OFlags::RDWR | OFlags::CREATE)?;
         fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(failed("lock", LOCK))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Whether a writer holds the lock.
@@ -232,4 +240,21 @@ pub fn sync_data(file: &File, name: &str) -> Result<(), StoreError> {
 pub fn cut(file: &File, name: &str, length: u64) -> Result<(), StoreError> {
     file.set_len(length).map_err(failed("cut", name))?;
     sync_data(file, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_lock_is_free_though_a_forked_child_has_a_copy_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let lock = store.lock().unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        assert_eq!(store.lock().unwrap_err().trouble(), Trouble::Held);
+        drop(lock);
+        assert!(store.lock().is_ok());
+        drop(copy);
+    }
 }
