@@ -5,7 +5,7 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, AuditText, Document};
 use crate::policy::places;
-use crate::policy::plan::{Audit, AuditPlan, Plan};
+use crate::policy::plan::{Audit, AuditPlan, ChannelPlan, Plan};
 use crate::policy::tree::Table;
 use crate::policy::value::{self, show_duration, show_size};
 use crate::seal::{PublicKey, secret};
@@ -24,6 +24,7 @@ pub(super) fn plan(document: &Document, out: &mut Diagnostics) -> AuditPlan {
     let default = AuditPlan::default();
     let demanded = is_demanded(document);
     witnessed(document, out);
+    few_enough_links(document, out);
     let Some(text) = &document.audit else {
         no_key(document, None, out);
         return AuditPlan { demanded, ..default };
@@ -93,6 +94,32 @@ fn witnessed(document: &Document, out: &mut Diagnostics) {
                 .label("it reports to the audit log")
                 .also(&none.span, "and nothing of this channel is in that")
                 .help("take out `witness`, or write `audit = \"digest\"`");
+        }
+    }
+}
+
+/// One witness relays every link of every channel that asks for one: from each copy of a layer to
+/// each copy of the other.
+fn few_enough_links(document: &Document, out: &mut Diagnostics) {
+    let copies = |end: &Option<At<String>>| {
+        let end = end.as_ref().map(|end| &end.value);
+        let layer = document.layers.iter().find(|layer| Some(&layer.name.value) == end);
+        let copies = layer.and_then(|layer| layer.instances.as_ref()).map_or(1, |it| it.value);
+        u64::try_from(copies).unwrap_or(0)
+    };
+    let (mut all, most) = (0_u64, ChannelPlan::MAX_WITNESSED);
+    for channel in &document.channels {
+        let Some(witness) = channel.witness.as_ref().filter(|yes| yes.value) else { continue };
+        let links = copies(&channel.from).saturating_mul(copies(&channel.to));
+        let before = all;
+        all = all.saturating_add(links);
+        if before <= most && all > most {
+            out.error(Code::OutOfRange, &witness.span, "more links than one witness relays")
+                .label(format!(
+                    "{links} between copies of these layers, {all} with the channels before: the \
+                     most is {most}"
+                ))
+                .help("give the layers fewer `instances`, or fewer channels a witness");
         }
     }
 }

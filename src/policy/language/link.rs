@@ -52,7 +52,8 @@ pub(super) const CHANNEL: Table = Table {
             "false",
             "Whether the built-in witness relays it and reports each message too, for ends that might \
              both lie. It demands a log, takes a process hop, and a link ends with its witness.",
-            "A confined process between the ends, without keys; it sees sealed messages.",
+            "A confined process between the ends, without keys; it sees sealed messages. All channels \
+             with one have at most 64 links between copies of layers.",
         ),
         value(
             "transport",

@@ -45,6 +45,10 @@ impl ChannelPlan {
     pub const MAX_MESSAGE: u32 = 16 << 20;
     /// The default `max`: 64 KiB.
     pub const DEFAULT_MESSAGE: u32 = 64 << 10;
+    /// The most links between copies of layers that all channels with a witness have together. A
+    /// witness that is started again is handed two descriptors for each at once, which must find
+    /// room in its control socket.
+    pub const MAX_WITNESSED: u64 = 64;
 }
 
 /// One method of a channel.

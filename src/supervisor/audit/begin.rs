@@ -61,12 +61,6 @@ pub enum BeginError {
          granted anything in, at or around"
     )]
     Reached(PathBuf, String),
-    /// More links than one witness relays.
-    #[error(
-        "channels with `witness = true` have {0} links between copies of layers, more than {max}: \
-         give their layers fewer `instances`", max = relay::MAX_LINKS
-    )]
-    Links(u64),
     /// A mistake of ours.
     #[error("the framework's own policy is wrong: {0}")]
     Own(String),

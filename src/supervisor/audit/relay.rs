@@ -17,10 +17,6 @@ use crate::wire::report::MAX_WITNESS;
 /// What the witness may do, as a policy of its own.
 const POLICY: &str = include_str!("witness.toml");
 
-/// The most links of all channels with a witness. A witness that is started again is handed two
-/// descriptors for each at once, which must find room in its control socket.
-pub const MAX_LINKS: u64 = 64;
-
 /// The witness as a layer of `plan`; `None` if no channel has one.
 pub fn layer(plan: &Plan) -> Result<Option<LayerPlan>, BeginError> {
     let witnessed: Vec<&ChannelPlan> = plan.channels.iter().filter(|it| it.witness).collect();
@@ -29,9 +25,6 @@ pub fn layer(plan: &Plan) -> Result<Option<LayerPlan>, BeginError> {
     }
     let links = |channel: &ChannelPlan| copies(plan, &channel.from) * copies(plan, &channel.to);
     let all: u64 = witnessed.iter().map(|channel| links(channel)).sum();
-    if all > MAX_LINKS {
-        return Err(BeginError::Links(all));
-    }
     let name = Name::new(NAME).map_err(|error| BeginError::Own(error.to_string()))?;
     let own = own_plan("witness.toml", POLICY, &Inputs { load: None, vars: &[], ceiling: None })?;
     let missing = || BeginError::Own("it has no layer".to_owned());
