@@ -19,6 +19,7 @@ mod layers;
 mod lies;
 mod log;
 mod payload;
+mod strace;
 mod traffic;
 mod ways;
 mod witness;
@@ -37,6 +38,7 @@ const TESTS: &[&[Test]] = &[
     kill::TESTS,
     lies::TESTS,
     payload::TESTS,
+    strace::TESTS,
     traffic::TESTS,
     witness::TESTS,
 ];
@@ -57,6 +59,7 @@ const LAYERS: &[Function] = &[
     ("ways_b", ways::ways_b),
     ("sayer", facilities::sayer),
     ("liar", facilities::liar),
+    ("counted", strace::counted),
 ];
 
 fn main() -> ExitCode {

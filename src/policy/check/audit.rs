@@ -115,10 +115,13 @@ fn few_enough_links(document: &Document, out: &mut Diagnostics) {
         all = all.saturating_add(links);
         if before <= most && all > most {
             out.error(Code::OutOfRange, &witness.span, "more links than one witness relays")
-                .label(format!(
-                    "{links} between copies of these layers, {all} with the channels before: the \
-                     most is {most}"
-                ))
+                .label(match before {
+                    0 => format!("{links} between copies of these layers: the most is {most}"),
+                    _ => format!(
+                        "{links} between copies of these layers, {all} with the channels before: \
+                         the most is {most}"
+                    ),
+                })
                 .help("give the layers fewer `instances`, or fewer channels a witness");
         }
     }

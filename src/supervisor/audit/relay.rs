@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_witness_has_room_for_its_links_and_no_more() {
+    fn the_witness_has_room_for_its_links() {
         assert!(layer(&plan(1, "")).unwrap().is_none());
         let few = layer(&plan(1, "witness = true\n")).unwrap().unwrap();
         let many = layer(&plan(8, "witness = true\n")).unwrap().unwrap();
@@ -118,7 +118,5 @@ mod tests {
         let fds = "witness = true\nfds = { max = 2, kinds = [\"stream\"] }\n";
         let carrying = layer(&plan(1, fds)).unwrap().unwrap();
         assert_eq!(carrying.limits.files - few.limits.files, 2 * 2 * 8);
-        let error = layer(&plan(9, "witness = true\n")).unwrap_err();
-        assert!(error.to_string().contains("fewer `instances`"), "{error}");
     }
 }
