@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use rustix::net::SendFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use super::companion::{Companion, Ends, Waiter};
+use super::patience::Patience;
 use crate::mark::reached;
 use crate::wire::broker::{Answer, Ask};
 use crate::wire::control::FromLayer;
@@ -40,6 +41,7 @@ pub struct Broker {
     table: Mutex<Table>,
     permits: Arc<Semaphore>,
     others: Arc<Semaphore>,
+    patience: Patience,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +86,8 @@ impl Broker {
     pub fn new(socket: Arc<OwnedFd>) -> Self {
         let slots = || Arc::new(Semaphore::new(AT_ONCE));
         let (companion, table) = (OnceLock::new(), Mutex::default());
-        Self { socket, companion, table, permits: slots(), others: slots() }
+        let patience = Patience::default();
+        Self { socket, companion, table, permits: slots(), others: slots(), patience }
     }
 
     /// Names who reads the control socket, once.
@@ -122,24 +125,42 @@ impl Broker {
         let bell = Bell::own()?;
         let waiter = Waiter::new(Some(self.companion.get().ok_or_else(gone)?), ends)?;
         let Some(slot) = self.slot_blocking(&ask, &waiter)? else { return Ok(None) };
+        let looks = matches!(ask, Ask::Acquire { .. });
         let (mut pending, message) = self.begin(ask, slot, Some(bell.clone()));
         while !self.post(&message)? {
             waiter.sleep([(self.socket.as_fd(), PollFlags::OUT)], None)?;
         }
         pending.sent = true;
         reached("broker.ask.sent");
+        let mut take = || match pending.answer.try_recv() {
+            Ok(answered) => Ok(Some(answered)),
+            Err(oneshot::error::TryRecvError::Closed) => Err(gone()),
+            Err(oneshot::error::TryRecvError::Empty) => Ok(None),
+        };
+        // A free permit comes at once: to be woken for it takes longer than it does. A signal's
+        // sender had better leave the processor to its receiver (measured).
+        if looks {
+            let found = self.patience.look(|| {
+                waiter.attend()?;
+                take()
+            })?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let begin = Instant::now();
         loop {
-            match pending.answer.try_recv() {
-                Ok(answered) => return Ok(Some(answered)),
-                Err(oneshot::error::TryRecvError::Closed) => return Err(gone()),
-                Err(oneshot::error::TryRecvError::Empty) => {
-                    if waiter.is_stopping() {
-                        return Ok(None);
-                    }
-                    if waiter.sleep([(bell.event.as_fd(), PollFlags::IN)], None)? {
-                        bell.silence();
-                    }
+            if let Some(answered) = take()? {
+                if looks {
+                    self.patience.slept(begin.elapsed());
                 }
+                return Ok(Some(answered));
+            }
+            if waiter.is_stopping() {
+                return Ok(None);
+            }
+            if waiter.sleep([(bell.event.as_fd(), PollFlags::IN)], None)? {
+                bell.silence();
             }
         }
     }

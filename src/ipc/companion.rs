@@ -63,9 +63,9 @@ impl Waiter {
         Ok(Self { companion, bell })
     }
 
-    /// Handles what the supervisor has said, without waiting: for who may never sleep.
+    /// Handles a thing that the supervisor has said, without waiting: for who doesn't sleep.
     pub(crate) fn attend(&self) -> io::Result<()> {
-        self.companion.as_ref().map_or(Ok(()), |companion| companion.attend())
+        self.companion.as_ref().map_or(Ok(()), |companion| companion.attend_once())
     }
 
     /// Whether the wait is over because the layer is asked to finish.

@@ -6,6 +6,7 @@ pub mod fifo;
 pub mod file;
 pub mod mapped_file;
 pub mod message;
+mod patience;
 pub mod pipe;
 pub mod queue;
 pub mod region;

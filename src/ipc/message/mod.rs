@@ -34,7 +34,6 @@ mod check;
 mod content;
 pub mod error;
 mod event;
-pub(super) mod patience;
 mod reply;
 mod send;
 mod state;

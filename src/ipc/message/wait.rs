@@ -17,9 +17,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
 use super::error::ChannelError;
-use super::patience::Patience;
 use super::state::{Link, Pumped, State};
 use crate::ipc::companion::{Companion, Ends, Waiter};
+use crate::ipc::patience::Patience;
 use crate::sys;
 use crate::wire::limits::TURN;
 

@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 
 use super::error::PipeError;
 use crate::ipc::companion::{Companion, Ends, Waiter};
-use crate::ipc::message::patience::Patience;
+use crate::ipc::patience::Patience;
 
 /// What one attempt came to.
 pub(crate) enum Step<T> {
