@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("ident", 0),
     ("text", 0),
     ("mark", 0),
@@ -19,6 +19,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("report", 2),
     ("ipc", 3),
     ("audit", 3),
+    ("prepare", 3),
     ("supervisor", 4),
     ("layer", 4),
     ("cli", 5),

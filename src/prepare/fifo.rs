@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
@@ -10,26 +10,25 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::geteuid;
 
-use crate::ident::Name;
 use crate::mark;
 use crate::policy::plan::FifoPlan;
 use crate::sys::memory::reopen;
 
-/// A named pipe, made by this daemon and removed with it.
-pub struct Fifo {
+/// A named pipe at its path. Dropping it removes the name, unless something else bears it by then.
+pub(crate) struct FifoAtPath {
     /// Open for both, so that no writer waits or fails while nobody else reads, and no reader
     /// meets an end of file.
     held: OwnedFd,
     directory: OwnedFd,
     name: OsString,
-    to: Name,
-    /// What reading takes besides writing rights.
     made: Stat,
+    /// Somebody else removes it.
+    given_away: bool,
 }
 
-impl Fifo {
+impl FifoAtPath {
     /// Makes the named pipe, in place of one that a daemon which was killed has left.
-    pub fn make(plan: &FifoPlan) -> io::Result<Self> {
+    pub(super) fn make(plan: &FifoPlan) -> io::Result<Self> {
         let path = Path::new(&plan.path);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(refuse(&plan.path, "it names no file"));
@@ -46,16 +45,32 @@ impl Fifo {
         let held = rustix::fs::openat(&directory, name, flags, Mode::empty())
             .map_err(|errno| said(&plan.path, errno))?;
         mark::reached("fifo.make.held");
-        let made = rustix::fs::fstat(&held)?;
-        let fifo = Self { held, directory, name: name.to_owned(), to: plan.to.clone(), made };
-        if FileType::from_raw_mode(made.st_mode) != FileType::Fifo
-            || made.st_uid != geteuid().as_raw()
+        let fifo = Self::of_descriptors(plan, held, directory)?;
+        if FileType::from_raw_mode(fifo.made.st_mode) != FileType::Fifo
+            || fifo.made.st_uid != geteuid().as_raw()
         {
             return Err(refuse(&plan.path, "somebody has put something else in its place"));
         }
         fifo.give(plan).map_err(|errno| said(&plan.path, errno))?;
         mark::reached("fifo.make.ready");
         Ok(fifo)
+    }
+
+    /// The named pipe that another process has made and handed over.
+    pub(crate) fn of_descriptors(
+        plan: &FifoPlan,
+        held: OwnedFd,
+        directory: OwnedFd,
+    ) -> io::Result<Self> {
+        let name = Path::new(&plan.path).file_name().unwrap_or_default().to_owned();
+        let made = rustix::fs::fstat(&held)?;
+        Ok(Self { held, directory, name, made, given_away: false })
+    }
+
+    /// Itself and its directory, for another process, which removes it from now on.
+    pub(super) fn give_away(&mut self) -> [BorrowedFd<'_>; 2] {
+        self.given_away = true;
+        [self.held.as_fd(), self.directory.as_fd()]
     }
 
     /// Sets mode and owner. Nobody else reads it: that would take lines away from the layer. The
@@ -72,18 +87,15 @@ impl Fifo {
         }
     }
 
-    /// What `layer` holds of it: a reading end of its own, and a small pipe by which it looks at
-    /// what comes next without taking it.
-    pub fn of(&self, layer: &Name) -> io::Result<Vec<OwnedFd>> {
-        if self.to != *layer {
-            return Ok(Vec::new());
-        }
+    /// What the layer that reads it holds: a reading end of its own, and a small pipe by which it
+    /// looks at what comes next without taking it.
+    pub(crate) fn reader(&self) -> io::Result<[OwnedFd; 3]> {
         let reader = reopen(&self.held, OFlags::RDONLY | OFlags::NONBLOCK)?;
         mark::reached("fifo.hand.opened");
         let (look, copy) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         rustix::fs::fchmod(&look, Mode::empty())?;
         mark::reached("fifo.hand.made");
-        Ok(vec![reader, look, copy])
+        Ok([reader, look, copy])
     }
 
     /// Whether the name still belongs to what was made.
@@ -93,9 +105,11 @@ impl Fifo {
     }
 }
 
-/// The name goes with the daemon.
-impl Drop for Fifo {
+impl Drop for FifoAtPath {
     fn drop(&mut self) {
+        if self.given_away {
+            return;
+        }
         mark::reached("fifo.end.before");
         if self.is_there() {
             let _ = rustix::fs::unlinkat(&self.directory, &*self.name, AtFlags::empty());

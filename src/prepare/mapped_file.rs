@@ -1,84 +1,39 @@
 //! Mapped files: opening them so that nobody cuts them.
 
-use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
-use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus};
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, ResolveFlags, SealFlags};
 use rustix::io::Errno;
 
-use super::memory;
-use crate::ident::Name;
 use crate::ipc::mapped_file::format::{self, Kind};
 use crate::mark::reached;
-use crate::policy::plan::{MapRight, MappedFilePlan};
-use crate::sys::memory::reopen;
+use crate::policy::plan::MappedFilePlan;
+use crate::sys::memory::{create_sized, reopen};
+use crate::sys::opener::Opener;
 
 /// How long the layers of a killed daemon may take to end.
 const FOLLOWING: Duration = Duration::from_secs(1);
 
-/// A mapped file, and who maps it how.
-pub struct MappedFile {
-    source: Source,
-    grant: BTreeMap<Name, MapRight>,
+/// How many descriptors [`make`] gives.
+pub(super) fn descriptors(plan: &MappedFilePlan) -> usize {
+    if plan.is_written() { 3 } else { 1 }
 }
 
-enum Source {
-    /// A file that some layer writes.
-    Live {
-        /// Open for reading and writing, and not to be cut through.
-        writing: OwnedFd,
-        /// Open for reading.
-        reading: OwnedFd,
-        /// Never handed out: who holds a lock's open file can undo it.
-        _lock: OwnedFd,
-    },
-    /// What a file that no layer writes held when the daemon began, in sealed memory.
-    Copy(OwnedFd),
-}
-
-/// What a layer maps.
-pub enum Mapped {
-    /// The file.
-    File(OwnedFd),
-    /// A sealed copy of what it held when the daemon began.
-    Copy(OwnedFd),
-}
-
-impl MappedFile {
-    /// Opens the file, and makes it where some layer writes it and it isn't there.
-    pub fn make(plan: &MappedFilePlan) -> io::Result<Self> {
-        let written = plan.grant.values().any(|right| *right == MapRight::ReadWrite);
-        let source = if written { live(plan) } else { copy(plan) };
-        let blame =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", plan.path));
-        Ok(Self { source: source.map_err(blame)?, grant: plan.grant.clone() })
-    }
-
-    /// What `layer` maps, if it has a right.
-    ///
-    /// Layers with the same right share one open file. Nothing in that is to anybody's harm: maps
-    /// know neither its position nor its flags, and the lock is on another.
-    pub fn of(&self, layer: &Name) -> io::Result<Option<Mapped>> {
-        let Some(right) = self.grant.get(layer) else { return Ok(None) };
-        reached("mapped-file.grant.given");
-        let mapped = match (&self.source, right) {
-            (Source::Live { writing, .. }, MapRight::ReadWrite) => {
-                Mapped::File(writing.try_clone()?)
-            }
-            (Source::Live { reading, .. }, MapRight::Read) => Mapped::File(reading.try_clone()?),
-            (Source::Copy(copy), _) => Mapped::Copy(copy.try_clone()?),
-        };
-        Ok(Some(mapped))
-    }
+/// Opens or makes the file. If a layer writes it: the file for writing, the file for reading, and
+/// the one that holds the lock; otherwise a sealed copy of what it holds now.
+pub(super) fn make(plan: &MappedFilePlan) -> io::Result<Vec<OwnedFd>> {
+    let made =
+        if plan.is_written() { live(plan).map(Vec::from) } else { copy(plan).map(|fd| vec![fd]) };
+    made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", plan.path)))
 }
 
 /// A file for layers to write: the daemon's own, locked, of its size, with valid headers.
-fn live(plan: &MappedFilePlan) -> io::Result<Source> {
+fn live(plan: &MappedFilePlan) -> io::Result<[OwnedFd; 3]> {
     let lock = File::from(
         open(&plan.path, OFlags::RDWR)
             .or_else(|errno| match errno {
@@ -101,7 +56,7 @@ fn live(plan: &MappedFilePlan) -> io::Result<Source> {
         rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared).map_err(|_| taken())?;
     }
     reached("mapped-file.make.ready");
-    Ok(Source::Live { writing, reading, _lock: lock })
+    Ok([writing, reading, lock])
 }
 
 /// Makes sure that no other daemon has the file. The layers of one that was killed just now take a
@@ -198,34 +153,22 @@ fn must_be_own(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the file once more so that nobody cuts it through that descriptor, whatever system calls
-/// he is granted: the right to truncate is settled when a file is opened, by the Landlock domain of
-/// the thread that opens it. So a thread that lives for nothing else enters a domain without it.
+/// Opens the file once more, for writing and not for truncating.
 fn reopen_uncuttable(fd: &OwnedFd) -> io::Result<OwnedFd> {
-    std::thread::scope(|scope| {
-        let opener = scope.spawn(|| {
-            let status = Ruleset::default()
-                .set_compatibility(CompatLevel::HardRequirement)
-                .handle_access(AccessFs::Truncate)
-                .and_then(Ruleset::create)
-                .and_then(landlock::RulesetCreated::restrict_self);
-            match status {
-                Ok(status) if status.ruleset == RulesetStatus::FullyEnforced => {}
-                _ => {
-                    return Err(refused(
-                        "only Landlock (version 3, Linux 6.2) can keep layers from cutting it, and \
-                         it isn't there: see `cofferdam doctor`; or grant only \"r\"",
-                    ));
-                }
-            }
-            reopen(fd, OFlags::RDWR)
-        });
-        opener.join().unwrap_or_else(|_| Err(refused("the thread that opens it died")))
-    })
+    let opener = Opener::new().map_err(|_| {
+        refused(
+            "only Landlock (version 3, Linux 6.2) can keep layers from cutting it, and it isn't \
+             there: see `cofferdam doctor`; or grant only \"r\"",
+        )
+    })?;
+    opener.open(
+        &CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?,
+        OFlags::RDWR.bits().cast_signed(),
+    )
 }
 
 /// What the file holds now, in memory that nobody changes any more.
-fn copy(plan: &MappedFilePlan) -> io::Result<Source> {
+fn copy(plan: &MappedFilePlan) -> io::Result<OwnedFd> {
     let file = File::from(open(&plan.path, OFlags::RDONLY).map_err(explain)?);
     if !file.metadata()?.is_file() {
         return Err(refused("it is no regular file"));
@@ -234,7 +177,7 @@ fn copy(plan: &MappedFilePlan) -> io::Result<Source> {
     if length > plan.size {
         return Err(refused(&format!("it has {length} bytes, more than `size` allows")));
     }
-    let memory = File::from(memory::make(plan.name.as_str(), length)?);
+    let memory = File::from(create_sized(plan.name.as_str(), length)?);
     // What is added or cut meanwhile is not our loss: the copy has the length that it had.
     let (mut at, mut block) = (0, vec![0; 1 << 20]);
     while at < length {
@@ -251,7 +194,7 @@ fn copy(plan: &MappedFilePlan) -> io::Result<Source> {
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&memory, seals)?;
     reached("mapped-file.make.sealed");
-    Ok(Source::Copy(memory.into()))
+    Ok(memory.into())
 }
 
 /// Opens a path without following symbolic links and without waiting for anybody.

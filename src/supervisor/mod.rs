@@ -56,6 +56,7 @@ use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::policy::plan::Plan;
+use crate::prepare;
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
 const SWEEP: Duration = Duration::from_millis(50);
@@ -80,7 +81,10 @@ enum StartUp {
     /// A filter, a socket or a file.
     #[error(transparent)]
     Image(#[from] image::ImageError),
-    /// An object of a facility can't be made.
+    /// The objects of the facilities can't be made.
+    #[error(transparent)]
+    Prepare(#[from] prepare::PrepareError),
+    /// An object of a facility can't be held.
     #[error(transparent)]
     Object(#[from] objects::ObjectError),
     /// There can be no audit log.
@@ -180,7 +184,7 @@ impl<'a> Supervisor<'a> {
         let id = plan.id().map_err(StartUp::Encoding)?;
         let begun = Begun::begin(&mut plan, id, audit)?;
         let mut images = image::compile(&plan, id, settings, inherited)?;
-        let objects = Objects::make(&plan)?;
+        let objects = Objects::new(&plan, prepare::make(&plan)?)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,

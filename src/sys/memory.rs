@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags};
 
 /// An empty file in memory that can be sealed and never executed (`memfd_create(2)`).
 pub fn create(name: &str) -> io::Result<OwnedFd> {
@@ -12,6 +12,17 @@ pub fn create(name: &str) -> io::Result<OwnedFd> {
     rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
         .or_else(|_| rustix::fs::memfd_create(name, flags))
         .map_err(Into::into)
+}
+
+/// A file in memory of `size` bytes, all zeros, all of them taken from the machine at once
+/// (`fallocate(2)`), so that nobody else pays for them later.
+pub fn create_sized(name: &str, size: u64) -> io::Result<OwnedFd> {
+    let fd = create(&format!("cofferdam-{name}"))?;
+    rustix::fs::ftruncate(&fd, size)?;
+    if size > 0 {
+        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, size)?;
+    }
+    Ok(fd)
 }
 
 /// Opens what `fd` is once more: the same file, with its own flags and rights. Needs `/proc`.

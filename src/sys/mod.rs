@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`spawn`] | a child by `clone3`, with pidfd, namespaces, cgroup, and nothing of ours in it |
 //! | `clone` | the few instructions of assembly beneath it |
+//! | [`fork`] | a copy of this process that ends when its work is done |
 //! | [`inherit`] | descriptors that this process was started with |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
 //! | [`memory`] | files in memory; opening a descriptor once more |
@@ -26,6 +27,7 @@
 pub mod clock;
 mod clone;
 mod fault;
+pub mod fork;
 pub mod futex;
 pub mod inherit;
 pub mod mapping;

@@ -252,6 +252,13 @@ pub struct MappedFilePlan {
     pub audit: Audit,
 }
 
+impl MappedFilePlan {
+    /// Whether any layer writes it. If none does, they get a copy.
+    pub fn is_written(&self) -> bool {
+        self.grant.values().any(|right| *right == MapRight::ReadWrite)
+    }
+}
+
 /// A right on mapped memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MapRight {

@@ -14,7 +14,6 @@ use rustix::fs::SealFlags;
 pub use self::acts::semaphore;
 pub use self::begin::{BeginError, Begun};
 use super::image::Image;
-use super::objects::memory;
 use super::{Life, Outcome, StartUp, Supervisor};
 use crate::audit::entry::{self, Entry, Kind, Moment, Who};
 use crate::confine::Identity;
@@ -23,6 +22,7 @@ use crate::layer::slice::ReportsSlice;
 use crate::policy::plan::{LayerPlan, Plan, Program};
 use crate::ring::{self, Producer};
 use crate::sys::mapping::Mapping;
+use crate::sys::memory;
 use crate::wire::control::ToLayer;
 
 /// Bytes of the ring for the supervisor's own acts.
@@ -177,7 +177,7 @@ impl Audit {
 }
 
 fn make_ring(bytes: u32) -> io::Result<OwnedFd> {
-    let fd = memory::make("reports", bytes.into())?;
+    let fd = memory::create_sized("reports", bytes.into())?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(fd)
 }

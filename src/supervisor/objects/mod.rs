@@ -1,25 +1,21 @@
-//! The kernel objects of the facilities: made before the first layer starts, kept until the last
-//! one has ended, handed out as descriptors with no more rights than the policy grants.
+//! The descriptor table: the objects that were made before the first layer starts, kept until the
+//! last one has ended, handed out with no more rights than the policy grants.
 
-mod fifo;
 mod folder;
-mod mapped_file;
-pub(super) mod memory;
 pub mod queue;
-mod region;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::ident::Name;
-use crate::policy::plan::{FilePlan, FileRight, Plan};
+use crate::mark::reached;
+use crate::policy::plan::{FilePlan, FileRight, MapRight, Plan};
+use crate::prepare::{Descriptors, FifoAtPath};
 use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
-use self::fifo::Fifo;
 use self::folder::Folder;
-use self::mapped_file::{Mapped, MappedFile};
 use self::queue::Queue;
-use self::region::Region;
 use crate::sys::opener::Opener;
 
 pub use self::folder::{Access, FolderError};
@@ -30,14 +26,27 @@ pub type Handed = (ToLayer, OwnedFd);
 /// Every object.
 pub struct Objects {
     pub queues: Vec<Queue>,
-    mapped_files: Vec<MappedFile>,
-    regions: Vec<Region>,
-    fifos: Vec<Fifo>,
+    shared: Vec<Shared>,
+    fifos: Vec<(Name, FifoAtPath)>,
+    /// Descriptors that nobody else gets: they hold the locks on mapped files.
+    _locks: Vec<OwnedFd>,
     folders: Vec<Option<Folder>>,
     opener: Option<Opener>,
 }
 
-/// An object can't be made.
+/// A descriptor that layers share.
+///
+/// Nothing in that is to anybody's harm: maps know neither the position nor the flags of an open
+/// file, and nobody locks it.
+struct Shared {
+    object: Object,
+    number: u16,
+    part: u32,
+    to: Vec<Name>,
+    fd: OwnedFd,
+}
+
+/// An object can't be had.
 #[derive(Debug, thiserror::Error)]
 #[error("[{kind}.{name}] {error}")]
 pub struct ObjectError {
@@ -47,12 +56,43 @@ pub struct ObjectError {
 }
 
 impl Objects {
-    /// Makes all that the plan asks for.
-    pub fn make(plan: &Plan) -> Result<Self, ObjectError> {
+    /// Takes the descriptors that were made for the plan, in the order that
+    /// [`make`](crate::prepare::make) gives them in.
+    pub fn new(plan: &Plan, mut made: Descriptors) -> Result<Self, ObjectError> {
         let all = &plan.facilities;
-        let lifted = queue::prepare(&all.queues);
-        let queues = each("queue", &all.queues, |plan| &plan.name, Queue::make)?;
-        drop(lifted);
+        let queues =
+            each("queue", &all.queues, |plan| &plan.name, |plan| Queue::new(plan, &mut made))?;
+        let (mut shared, mut locks) = (Vec::new(), Vec::new());
+        for (number, plan) in (0..).zip(&all.mapped_files) {
+            let of = |right| holders(&plan.grant, right);
+            let mut share = |part, to, fd| {
+                shared.push(Shared { object: Object::MappedFile, number, part, to, fd });
+            };
+            let one = |made: &mut Descriptors| next("mapped-file", &plan.name, made);
+            if plan.is_written() {
+                share(mapped_file_part::LIVE, of(MapRight::ReadWrite), one(&mut made)?);
+                share(mapped_file_part::LIVE, of(MapRight::Read), one(&mut made)?);
+                locks.push(one(&mut made)?);
+            } else {
+                share(mapped_file_part::COPY, of(MapRight::Read), one(&mut made)?);
+            }
+        }
+        for (number, plan) in (0..).zip(&all.regions) {
+            for right in [MapRight::ReadWrite, MapRight::Read] {
+                let fd = next("region", &plan.name, &mut made)?;
+                let to = holders(&plan.grant, right);
+                shared.push(Shared { object: Object::Region, number, part: 0, to, fd });
+            }
+        }
+        let fifos = each(
+            "fifo",
+            &all.fifos,
+            |plan| &plan.name,
+            |plan| {
+                let mut end = || made.next().ok_or(io::ErrorKind::UnexpectedEof);
+                Ok((plan.to.clone(), FifoAtPath::of_descriptors(plan, end()?, end()?)?))
+            },
+        )?;
         let folder = |file: &FilePlan| Folder::make(&plan.name, file);
         let opener = Opener::new();
         if let Err(error) = &opener
@@ -65,18 +105,18 @@ impl Objects {
             let (name, error) = (file.name.clone(), io::Error::other(text));
             return Err(ObjectError { kind: "file", name, error });
         }
-        let map = MappedFile::make;
         Ok(Self {
             queues,
-            mapped_files: each("mapped-file", &all.mapped_files, |plan| &plan.name, map)?,
-            regions: each("region", &all.regions, |plan| &plan.name, Region::make)?,
-            fifos: each("fifo", &all.fifos, |plan| &plan.name, Fifo::make)?,
+            shared,
+            fifos,
+            _locks: locks,
             folders: each("file", &plan.files, |plan| &plan.name, folder)?,
             opener: opener.ok(),
         })
     }
 
-    /// The directory of the file grant `number`, and what opens for writing alone.
+    /// A directory that the broker opens things in, and what opens them for writing without
+    /// truncating.
     pub fn folder(&self, number: u16) -> Option<(&Folder, Option<&Opener>)> {
         let folder = self.folders.get(usize::from(number))?.as_ref()?;
         Some((folder, self.opener.as_ref()))
@@ -88,26 +128,35 @@ impl Objects {
         for (number, queue) in (0..).zip(&self.queues) {
             handed.extend(queue.of(layer, number)?);
         }
-        for (number, region) in (0..).zip(&self.regions) {
-            if let Some(fd) = region.of(layer)? {
-                handed.push((ToLayer::Object { kind: Object::Region, number, part: 0 }, fd));
-            }
+        for Shared { object: kind, number, part, fd, .. } in
+            self.shared.iter().filter(|shared| shared.to.contains(layer))
+        {
+            reached(if *kind == Object::Region {
+                "region.grant.given"
+            } else {
+                "mapped-file.grant.given"
+            });
+            let message = ToLayer::Object { kind: *kind, number: *number, part: *part };
+            handed.push((message, fd.try_clone()?));
         }
-        for (number, file) in (0..).zip(&self.mapped_files) {
-            let (part, fd) = match file.of(layer)? {
-                None => continue,
-                Some(Mapped::File(fd)) => (mapped_file_part::LIVE, fd),
-                Some(Mapped::Copy(fd)) => (mapped_file_part::COPY, fd),
-            };
-            handed.push((ToLayer::Object { kind: Object::MappedFile, number, part }, fd));
-        }
-        for (number, fifo) in (0..).zip(&self.fifos) {
-            for (part, fd) in (0..).zip(fifo.of(layer)?) {
+        for (number, (_, fifo)) in (0..).zip(&self.fifos).filter(|(_, (to, _))| to == layer) {
+            for (part, fd) in (0..).zip(fifo.reader()?) {
                 handed.push((ToLayer::Object { kind: Object::Fifo, number, part }, fd));
             }
         }
         Ok(handed)
     }
+}
+
+/// Who has a right on mapped memory.
+fn holders(grant: &BTreeMap<Name, MapRight>, right: MapRight) -> Vec<Name> {
+    grant.iter().filter(|(_, has)| **has == right).map(|(layer, _)| layer.clone()).collect()
+}
+
+fn next(kind: &'static str, name: &Name, made: &mut Descriptors) -> Result<OwnedFd, ObjectError> {
+    let missing =
+        || ObjectError { kind, name: name.clone(), error: io::ErrorKind::UnexpectedEof.into() };
+    made.next().ok_or_else(missing)
 }
 
 /// Whether the broker opens it for somebody who may change it and not truncate it.
@@ -120,12 +169,11 @@ fn lacks_truncate(file: &FilePlan) -> bool {
     })
 }
 
-/// Makes one object for each plan, and names the one that can't be made.
 fn each<P, T>(
     kind: &'static str,
     plans: &[P],
     name: impl Fn(&P) -> &Name,
-    make: impl Fn(&P) -> io::Result<T>,
+    mut make: impl FnMut(&P) -> io::Result<T>,
 ) -> Result<Vec<T>, ObjectError> {
     let blame = |plan: &P, error| ObjectError { kind, name: name(plan).clone(), error };
     plans.iter().map(|plan| make(plan).map_err(|error| blame(plan, error))).collect()

@@ -1,0 +1,19 @@
+//! What is done before the first layer starts, by a process that ends before it does.
+//!
+//! The kernel object behind a facility is made by name: a path is walked, a file that is there
+//! already is looked into, a FIFO that a killed daemon left is cleared away. None of that belongs
+//! into the process that lives as long as the daemon. So a child makes the objects, hands their
+//! descriptors over in the plan's order, and exits. It reads nothing but the plan and what lies at
+//! the plan's own paths, and no layer is there yet that could speak to it.
+//!
+//! Reading order: [`maker`] is the child and the hand-over; one file a facility makes its object
+//! and says which descriptors come of it.
+
+mod fifo;
+pub(crate) mod maker;
+mod mapped_file;
+mod queue;
+mod region;
+
+pub(crate) use fifo::FifoAtPath;
+pub(crate) use maker::{Descriptors, PrepareError, make};

@@ -1,0 +1,339 @@
+//! A message queue as the supervisor holds it, and its keys.
+//!
+//! The supervisor keeps the kernel's queues open, so what they hold outlives every layer, and it
+//! hands out keys that it never sees: the kernel copies them from its random device into memory
+//! files, and from older ones into newer ones (`sendfile(2)`), which nobody changes afterwards.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, SealFlags};
+
+use super::Handed;
+use crate::ident::Name;
+use crate::ipc::queue::MOST_EPOCHS;
+use crate::mark::reached;
+use crate::policy::plan::{OnFull, QueuePlan};
+use crate::seal::secret::KEY;
+use crate::sys::{memory, mqueue};
+use crate::wire::control::{Object, ToLayer};
+use crate::wire::queue::SEALING;
+
+/// Keys that stay when old ones are let go of, which is when they are as many as a member holds
+/// and no message is in the queue. A sender that is that many behind is lost.
+const KEPT_EPOCHS: usize = MOST_EPOCHS / 2;
+
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// A message queue.
+pub struct Queue {
+    plan: QueuePlan,
+    lanes: Vec<Lane>,
+    keys: Keys,
+    /// How many messages had to go for newer ones.
+    dropped: u64,
+    buffer: Vec<u8>,
+}
+
+/// One of the kernel's queues, open in either direction.
+struct Lane {
+    sending: OwnedFd,
+    receiving: OwnedFd,
+}
+
+/// What came of the wish for room.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Room<'a> {
+    /// There was some.
+    Was,
+    /// The oldest message has gone, which is this; so many have so far.
+    Made(u64, &'a [u8]),
+}
+
+impl Queue {
+    /// Takes the ends that were made for it, and makes its first key.
+    pub fn new(plan: &QueuePlan, ends: &mut impl Iterator<Item = OwnedFd>) -> io::Result<Self> {
+        let size = usize::try_from(plan.max).map_err(io::Error::other)? + SEALING;
+        let lane = |(sending, receiving)| Lane { sending, receiving };
+        let lanes = (0..plan.lanes()).map_while(|_| ends.next().zip(ends.next()).map(lane));
+        let lanes = lanes.collect();
+        let (keys, buffer) = (Keys::begin()?, vec![0; size]);
+        Ok(Self { plan: plan.clone(), lanes, keys, dropped: 0, buffer })
+    }
+
+    /// What `layer` holds from its start.
+    pub fn of(&self, layer: &Name, number: u16) -> io::Result<Vec<Handed>> {
+        let mut handed = Vec::new();
+        for (part, lane) in (0..).zip(&self.lanes) {
+            let mut hand = |kind, fd: &OwnedFd| {
+                handed.push((ToLayer::Object { kind, number, part }, fd.try_clone()?));
+                io::Result::Ok(())
+            };
+            if self.plan.send.contains(layer) {
+                hand(Object::QueueSend, &lane.sending)?;
+            }
+            if self.plan.receive.contains(layer) {
+                hand(Object::QueueReceive, &lane.receiving)?;
+            }
+        }
+        handed.extend(self.keys_of(layer, number)?);
+        Ok(handed)
+    }
+
+    /// The keys that `layer` needs: a receiver those of all messages that may be in the queue.
+    pub fn keys_of(&self, layer: &Name, number: u16) -> io::Result<Option<Handed>> {
+        let memory = if self.receives(layer) {
+            &self.keys.all
+        } else if self.plan.send.contains(layer) {
+            &self.keys.newest
+        } else {
+            return Ok(None);
+        };
+        let message = ToLayer::Object { kind: Object::QueueKey, number, part: self.keys.epoch };
+        Ok(Some((message, memory.try_clone()?)))
+    }
+
+    /// Whether `layer` sends or receives.
+    pub fn has_member(&self, layer: &Name) -> bool {
+        self.plan.send.contains(layer) || self.receives(layer)
+    }
+
+    /// Whether `layer` receives.
+    pub fn receives(&self, layer: &Name) -> bool {
+        self.plan.receive.contains(layer)
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &Name {
+        &self.plan.name
+    }
+
+    /// Begins an epoch with a new key. `Ok(false)`: so many keys are needed for messages that are
+    /// still in the queue that there is no room for another; the newest stays in use.
+    pub fn rekey(&mut self) -> io::Result<bool> {
+        let full = self.keys.count == MOST_EPOCHS;
+        if full && !self.is_empty()? {
+            return Ok(false);
+        }
+        self.keys = self.keys.next(if full { KEPT_EPOCHS } else { self.keys.count })?;
+        Ok(true)
+    }
+
+    /// Throws the oldest message of a priority away if there is no room for another: sealed, so
+    /// unseen. `None` if `layer` may not ask for that.
+    ///
+    /// A receiver that takes a message at the same instant makes room too; then one more went than
+    /// was needed.
+    pub fn make_room(&mut self, layer: &Name, priority: u8) -> Option<io::Result<Room<'_>>> {
+        let may = self.plan.send.contains(layer) && self.plan.on_full == OnFull::DropOldest;
+        let lane = self.lanes.get(usize::from(priority)).filter(|_| may)?;
+        Some(lane.make_room(&mut self.buffer).map(|made| {
+            self.dropped += u64::from(made.is_some());
+            let gone = made.and_then(|length| self.buffer.get(..length));
+            gone.map_or(Room::Was, |gone| Room::Made(self.dropped, gone))
+        }))
+    }
+
+    fn is_empty(&self) -> io::Result<bool> {
+        for lane in &self.lanes {
+            if mqueue::attributes(&lane.receiving)?.held > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Lane {
+    /// The length of the message that went, if one had to.
+    fn make_room(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let now = mqueue::attributes(&self.receiving)?;
+        reached("queue.room.asked");
+        if now.held < now.depth {
+            return Ok(None);
+        }
+        let gone = mqueue::receive(&self.receiving, buffer)?;
+        reached("queue.room.made");
+        Ok(gone.map(|(length, _)| length))
+    }
+}
+
+/// The keys of consecutive epochs.
+struct Keys {
+    /// The newest epoch, from 1.
+    epoch: u32,
+    /// How many keys are in `all`.
+    count: usize,
+    /// Those that are kept, the newest last.
+    all: OwnedFd,
+    /// The newest alone.
+    newest: OwnedFd,
+    random: File,
+}
+
+impl Keys {
+    /// The first epoch.
+    fn begin() -> io::Result<Self> {
+        Self::begin_from("/dev/urandom")
+    }
+
+    /// Where the kernel copies none there is no queue: the supervisor would have to read the key.
+    fn begin_from(random: &str) -> io::Result<Self> {
+        let none = |what: &str, error: &io::Error| {
+            let why = format!(
+                "{what} {random}: {error}; the kernel makes the keys of a queue from it, unseen by \
+                 the supervisor: give the daemon the kernel's own device there"
+            );
+            io::Error::new(error.kind(), why)
+        };
+        let source = File::open(random).map_err(|error| none("can't open", &error))?;
+        let newest = sealed(|to| copy(&source, None, to, KEY))
+            .map_err(|error| none("can't copy from", &error))?;
+        Ok(Self { epoch: 1, count: 1, all: newest.try_clone()?, newest, random: source })
+    }
+
+    /// The next epoch, with the last `keep` keys of before.
+    fn next(&self, keep: usize) -> io::Result<Self> {
+        let epoch = self.epoch.checked_add(1).ok_or(io::ErrorKind::QuotaExceeded)?;
+        let newest = sealed(|to| copy(&self.random, None, to, KEY))?;
+        reached("queue.rekey.made");
+        let all = sealed(|to| {
+            let skipped = (self.count - keep) * KEY;
+            copy(&self.all, Some(skipped as u64), to, keep * KEY)?;
+            copy(&newest, Some(0), to, KEY)
+        })?;
+        let random = self.random.try_clone()?;
+        Ok(Self { epoch, count: keep + 1, all, newest, random })
+    }
+}
+
+/// Memory that `fill` has written and nobody writes any more, open for reading.
+fn sealed(fill: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<OwnedFd> {
+    let memory = memory::create("cofferdam-key")?;
+    fill(&memory)?;
+    rustix::fs::fcntl_add_seals(&memory, SEALS)?;
+    let reading = memory::reopen(&memory, OFlags::RDONLY)?;
+    rustix::fs::fchmod(&memory, Mode::empty())?;
+    Ok(reading)
+}
+
+/// Has the kernel copy bytes from one file to another. They never are in this process.
+fn copy(from: impl AsFd, place: Option<u64>, to: &OwnedFd, length: usize) -> io::Result<()> {
+    let (mut place, mut left) = (place, length);
+    while left > 0 {
+        match rustix::fs::sendfile(to, &from, place.as_mut(), left) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(copied) => left = left.saturating_sub(copied),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    fn bytes(memory: &OwnedFd) -> Vec<u8> {
+        let file = File::from(memory.try_clone().unwrap());
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    fn lane(depth: u64, size: u64) -> [OwnedFd; 2] {
+        let name = format!("/cofferdam-test-{}", std::process::id());
+        let name = std::ffi::CString::new(name).unwrap();
+        let receiving = mqueue::create(&name, depth, size).unwrap();
+        let sending = mqueue::open_to_send(&name).unwrap();
+        mqueue::unlink(&name).unwrap();
+        [sending, receiving]
+    }
+
+    #[test]
+    fn room_is_made_only_where_there_is_none() {
+        let [sending, receiving] = lane(2, 8);
+        let lane = Lane { sending, receiving };
+        let mut buffer = [0; 8];
+        assert_eq!(lane.make_room(&mut buffer).unwrap(), None);
+        assert!(mqueue::send(&lane.sending, b"old", 0).unwrap());
+        assert_eq!(lane.make_room(&mut buffer).unwrap(), None);
+        assert!(mqueue::send(&lane.sending, b"new", 0).unwrap());
+        assert_eq!(lane.make_room(&mut buffer).unwrap(), Some(3));
+        assert_eq!(&buffer[..3], b"old");
+        assert_eq!(mqueue::receive(&lane.receiving, &mut buffer).unwrap(), Some((3, 0)));
+        assert_eq!(&buffer[..3], b"new");
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_keeps_every_key_that_it_may_need() {
+        use crate::policy::plan::Audit;
+        let name = |text| Name::new(text).unwrap();
+        let mut queue = Queue::new(
+            &QueuePlan {
+                name: name("jobs"),
+                send: vec![name("a")],
+                receive: vec![name("r")],
+                depth: 2,
+                max: 8,
+                priorities: 1,
+                on_full: OnFull::Reject,
+                audit: Audit::Digest,
+            },
+            &mut lane(2, 8 + SEALING as u64).into_iter(),
+        )
+        .unwrap();
+        let lane = &queue.lanes[0];
+        assert!(mqueue::send(&lane.sending, b"waits", 0).unwrap());
+        let receiving = lane.receiving.try_clone().unwrap();
+        for count in 2..=MOST_EPOCHS {
+            assert!(queue.rekey().unwrap());
+            assert_eq!(queue.keys.count, count);
+        }
+        let first = bytes(&queue.keys.all)[..KEY].to_vec();
+        assert!(!queue.rekey().unwrap());
+        assert_eq!(bytes(&queue.keys.all)[..KEY], first);
+        let mut buffer = vec![0; queue.buffer.len()];
+        assert!(mqueue::receive(receiving, &mut buffer).unwrap().is_some());
+        assert!(queue.rekey().unwrap());
+        assert_eq!(queue.keys.count, KEPT_EPOCHS + 1);
+        assert_eq!(usize::try_from(queue.keys.epoch).unwrap(), MOST_EPOCHS + 1);
+    }
+
+    #[test]
+    fn without_the_kernels_random_device_there_is_no_queue() {
+        for (source, text) in [
+            ("/dev/nothing", "can't open /dev/nothing: No such file"),
+            ("/dev/null", "can't copy from /dev/null: "),
+        ] {
+            let error = Keys::begin_from(source).err().unwrap().to_string();
+            assert!(error.starts_with(text) && error.contains("give the daemon"), "{error}");
+        }
+    }
+
+    #[test]
+    fn epochs_keep_the_keys_of_before_and_nobody_writes_them() {
+        let first = Keys::begin().unwrap();
+        let second = first.next(1).unwrap();
+        let third = second.next(2).unwrap();
+        let last = third.next(1).unwrap();
+        assert_eq!((last.epoch, last.count), (4, 2));
+        let keys = [&first.newest, &second.newest, &third.newest, &last.newest].map(bytes);
+        assert_eq!(bytes(&third.all), keys[..3].concat());
+        assert_eq!(bytes(&last.all), keys[2..].concat());
+        for (place, key) in keys.iter().enumerate() {
+            assert_eq!(key.len(), KEY);
+            assert!(!keys[..place].contains(key) && key.iter().any(|&byte| byte != 0));
+        }
+        for memory in [&last.all, &last.newest] {
+            assert!(rustix::io::write(memory, b"x").is_err());
+            assert!(rustix::fs::ftruncate(memory, 0).is_err());
+            assert!(rustix::fs::fcntl_get_seals(memory).unwrap().contains(SEALS));
+        }
+    }
+}
