@@ -207,7 +207,7 @@ fn client(mode: &str, size: usize, count: usize, socket: OwnedFd) -> Vec<Duratio
             let channel = meet(mode, Side::From, socket).blocking();
             let mut round = || {
                 for _ in 0..count {
-                    black_box(channel.call("echo", body.as_slice(), None).expect("an answer"));
+                    black_box(channel.call("echo").send(body.as_slice()).expect("an answer"));
                 }
             };
             (0..ROUNDS).map(|_| time(&mut round)).collect()
@@ -241,7 +241,9 @@ fn client(mode: &str, size: usize, count: usize, socket: OwnedFd) -> Vec<Duratio
                     let begin = Instant::now();
                     for _ in 0..count {
                         if mode == "tokio-echo" {
-                            black_box(channel.call("echo", body.as_slice()).await.expect("answer"));
+                            black_box(
+                                channel.call("echo").send(body.as_slice()).await.expect("answer"),
+                            );
                         } else {
                             channel.send("", body.as_slice()).await.expect("sent");
                         }

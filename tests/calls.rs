@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cofferdam::channel::{LinkError, PeerFault, Side};
-use cofferdam::ipc::message::{CallError, ChannelError, Event, Message, Replier};
+use cofferdam::ipc::message::{CallError, ChannelError, Delivery, Event, Message, Replier};
 use cofferdam::wire::record::Kind;
 use support::{End, Heard, LONG, Raw, calls, pair};
 
@@ -44,7 +44,7 @@ fn answer(to: &End) {
 fn works(from: &End, to: &End) {
     thread::scope(|scope| {
         scope.spawn(|| answer(to));
-        let answer = from.channel.blocking().call("echo", b"still".as_slice(), Some(LONG));
+        let answer = from.channel.blocking().call("echo").timeout(LONG).send(b"still".as_slice());
         assert_eq!(answer.unwrap().body, b"still");
     });
 }
@@ -53,7 +53,7 @@ fn works(from: &End, to: &End) {
 fn a_dropped_call_reaches_its_handler() {
     let (from, to) = pair(&calls());
     limited(async {
-        let mut call = Box::pin(from.channel.call("echo", vec![1]));
+        let mut call = Box::pin(from.channel.call("echo").send(vec![1]));
         let reply = tokio::select! {
             reply = requested(&to) => reply,
             answer = &mut call => panic!("{answer:?}"),
@@ -63,7 +63,7 @@ fn a_dropped_call_reaches_its_handler() {
         reply.cancelled().await;
         assert!(reply.is_cancelled());
         // Too late, and nobody is to blame.
-        reply.reply(vec![2]).await.unwrap();
+        assert_eq!(reply.reply(vec![2]).await, Ok(Delivery::NobodyWaits));
     });
     works(&from, &to);
 }
@@ -73,7 +73,7 @@ fn a_call_of_a_thread_can_be_given_up_and_its_handler_is_a_thread() {
     let (from, to) = pair(&calls());
     let caller = from.channel.blocking();
     let pending = thread::scope(|scope| {
-        let pending = scope.spawn(|| caller.begin("echo", vec![1], None).unwrap());
+        let pending = scope.spawn(|| caller.call("echo").begin(vec![1]).unwrap());
         let (_, reply) = request(&to);
         pending.join().unwrap().cancel();
         let end = Instant::now() + LONG;
@@ -97,7 +97,7 @@ fn a_call_that_no_handler_has_yet_is_never_begun() {
         caller.wait_for_peer(Some(LONG)).unwrap();
     });
     for n in 0..10 {
-        let pending = caller.begin("echo", vec![n], None).unwrap();
+        let pending = caller.call("echo").begin(vec![n]).unwrap();
         if n % 2 == 0 { pending.cancel() } else { std::mem::forget(pending) }
     }
     caller.send("note", vec![99], Some(LONG)).unwrap();
@@ -124,7 +124,11 @@ fn ten_thousand_calls_given_up_leave_no_call_behind_and_mix_up_no_answers() {
     let serve = thread::spawn(move || {
         loop {
             match server.blocking().recv(Some(LONG)).unwrap() {
-                Event::Request { message, reply, .. } => reply.reply_blocking(message).unwrap(),
+                Event::Request { message, reply, .. } => {
+                    let delivery = reply.reply_blocking(message).unwrap();
+                    // Answered too late, which is told and no error.
+                    assert!([Delivery::Sent, Delivery::NobodyWaits].contains(&delivery));
+                }
                 Event::Message { .. } => return,
                 other => panic!("{other:?}"),
             }
@@ -132,7 +136,8 @@ fn ten_thousand_calls_given_up_leave_no_call_behind_and_mix_up_no_answers() {
     });
     let caller = from.channel.blocking();
     for n in 0..10_000_u32 {
-        let pending = caller.begin("echo", n.to_le_bytes().to_vec(), Some(far())).unwrap();
+        let pending =
+            caller.call("echo").deadline(Some(far())).begin(n.to_le_bytes().to_vec()).unwrap();
         if n % 3 == 0 {
             assert_eq!(pending.answer_blocking(None).unwrap().body, n.to_le_bytes());
         }
@@ -149,7 +154,7 @@ fn far() -> Instant {
 fn a_caller_that_ends_is_one_that_gave_up() {
     let (from, to) = pair(&calls());
     let caller = from.channel.clone();
-    let waiting = thread::spawn(move || caller.blocking().call("echo", vec![], Some(LONG)));
+    let waiting = thread::spawn(move || caller.blocking().call("echo").timeout(LONG).send(vec![]));
     let (_, reply) = request(&to);
     assert!(!reply.is_cancelled());
     to.channel.departed(&from.own);
@@ -157,6 +162,7 @@ fn a_caller_that_ends_is_one_that_gave_up() {
     assert!(waiting.join().unwrap().is_err());
     limited(reply.cancelled());
     assert!(reply.is_cancelled());
+    assert_eq!(reply.reply_blocking(vec![1]), Ok(Delivery::NobodyWaits));
 }
 
 #[test]
@@ -168,7 +174,7 @@ fn a_handler_sees_the_deadline_and_hands_it_on() {
             let reply = requested(&middle).await;
             let (left, deadline) = (reply.time_left().unwrap(), reply.deadline());
             assert!(left > Duration::ZERO && left <= LONG + Duration::from_millis(1), "{left:?}");
-            let inner = onward.channel.call_by("echo", vec![], deadline).await.unwrap();
+            let inner = onward.channel.call("echo").deadline(deadline).send(vec![]).await.unwrap();
             reply.reply(inner).await.unwrap();
         };
         let serve_inner = async {
@@ -181,9 +187,9 @@ fn a_handler_sees_the_deadline_and_hands_it_on() {
             endless.reply(vec![8]).await.unwrap();
         };
         let ask = async {
-            let answer = from.channel.call_within("echo", vec![], LONG).await.unwrap();
+            let answer = from.channel.call("echo").timeout(LONG).send(vec![]).await.unwrap();
             assert_eq!(answer.body, [7]);
-            assert_eq!(from.channel.call("echo", vec![]).await.unwrap().body, [8]);
+            assert_eq!(from.channel.call("echo").send(vec![]).await.unwrap().body, [8]);
         };
         tokio::join!(serve, serve_inner, ask);
     });
@@ -193,13 +199,13 @@ fn a_handler_sees_the_deadline_and_hands_it_on() {
 fn a_deadline_ends_the_call_at_both_ends() {
     let (from, to) = pair(&calls());
     limited(async {
-        let call = from.channel.call_within("echo", vec![], Duration::from_secs(1));
+        let call = from.channel.call("echo").timeout(Duration::from_secs(1)).send(vec![]);
         let (answer, reply) = tokio::join!(call, requested(&to));
         assert_eq!(answer.unwrap_err(), CallError::Deadline { may_have_executed: true });
         reply.cancelled().await;
         assert!(reply.is_cancelled());
     });
-    let late = from.channel.blocking().call_within("echo", vec![], Duration::from_secs(1));
+    let late = from.channel.blocking().call("echo").timeout(Duration::from_secs(1)).send(vec![]);
     assert_eq!(late.unwrap_err(), CallError::Deadline { may_have_executed: true });
 }
 
@@ -208,11 +214,8 @@ fn a_call_that_found_no_peer_in_time_was_surely_not_executed() {
     let from = End::new(&calls(), Side::From, 0, 1);
     let short = Duration::from_millis(5);
     let none = CallError::Deadline { may_have_executed: false };
-    assert_eq!(from.channel.blocking().call_within("echo", vec![], short).unwrap_err(), none);
-    assert_eq!(limited(from.channel.call_within("echo", vec![], short)).unwrap_err(), none);
-    // A caller's own patience has nothing to do with deadlines.
-    let own = from.channel.blocking().call("echo", vec![], Some(short));
-    assert_eq!(own.unwrap_err(), CallError::Timeout);
+    assert_eq!(from.channel.blocking().call("echo").timeout(short).send(vec![]).unwrap_err(), none);
+    assert_eq!(limited(from.channel.call("echo").timeout(short).send(vec![])).unwrap_err(), none);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn a_call_is_answered() {
     limited(async move {
         tokio::select! {
             () = echo(to.channel) => {}
-            answer = from.channel.call("echo", b"hello".as_slice()) => {
+            answer = from.channel.call("echo").send(b"hello".as_slice()) => {
                 assert_eq!(answer.unwrap().body, b"hello");
             }
         }
@@ -81,7 +81,7 @@ fn calls_are_answered_with_drivers_beside_them_too() {
             () = async {
                 for size in [0, 1, 64, 8 << 10, 64 << 10, (64 << 10) + 1, 1 << 20] {
                     let body = vec![size as u8; size];
-                    let answer = from.channel.call("echo", body.clone()).await.unwrap();
+                    let answer = from.channel.call("echo").send(body.clone()).await.unwrap();
                     assert!(answer.body == body, "{size} bytes came back otherwise");
                 }
             } => {}
@@ -102,7 +102,8 @@ fn typed_calls_carry_values_and_leave_nothing_over() {
             }
         };
         let ask = async {
-            let answer: (u64, String) = from.channel.call_typed("echo", "seven b").await.unwrap();
+            let answer: (u64, String) =
+                from.channel.call("echo").send_typed("seven b").await.unwrap();
             assert_eq!(answer, (7, "seven b".into()));
             let wrong = from.channel.call_typed::<_, u64>("echo", "seven b").await;
             assert!(matches!(wrong, Err(CallError::Decode(_))), "{wrong:?}");
@@ -117,9 +118,9 @@ fn the_largest_message_goes_both_ways_and_one_byte_more_does_not() {
     let (handle, stop) = echo_thread(to.channel.clone());
     let body: Vec<u8> = (0..16 << 20).map(|place: u32| (place >> 8) as u8).collect();
     let caller = from.channel.blocking();
-    let answer = caller.call("echo", body.clone(), Some(LONG)).unwrap();
+    let answer = caller.call("echo").timeout(LONG).send(body.clone()).unwrap();
     assert!(answer.body == body);
-    let long = caller.call("echo", vec![0; (16 << 20) + 1], Some(LONG)).unwrap_err();
+    let long = caller.call("echo").timeout(LONG).send(vec![0; (16 << 20) + 1]).unwrap_err();
     assert!(matches!(long, CallError::Policy(Violation::Size { .. })), "{long}");
     assert!(long.to_string().contains("`[channel.test] methods.echo.max`"), "{long}");
     stop.store(true, Ordering::Relaxed);
@@ -130,9 +131,9 @@ fn the_largest_message_goes_both_ways_and_one_byte_more_does_not() {
 fn what_the_policy_forbids_our_own_code_is_told_with_its_line() {
     let (from, to) = pair(&calls());
     let (from, to) = (from.channel.blocking(), to.channel.blocking());
-    let unknown = from.call("sign", b"".as_slice(), Some(LONG)).unwrap_err();
+    let unknown = from.call("sign").timeout(LONG).send(b"".as_slice()).unwrap_err();
     assert!(unknown.to_string().contains("`[channel.test] methods`"), "{unknown}");
-    let backwards = to.call("echo", b"".as_slice(), Some(LONG)).unwrap_err();
+    let backwards = to.call("echo").timeout(LONG).send(b"".as_slice()).unwrap_err();
     assert!(backwards.to_string().contains("`caller`"), "{backwards}");
     let message = to.send("note", b"".as_slice(), Some(LONG)).unwrap_err();
     assert!(matches!(message, SendError::Policy(Violation::Direction { .. })), "{message}");
@@ -156,9 +157,9 @@ fn a_refusal_and_a_dropped_handler_both_answer_the_caller() {
             }
         };
         let ask = async {
-            let refused = from.channel.call("echo", vec![]).await.unwrap_err();
+            let refused = from.channel.call("echo").send(vec![]).await.unwrap_err();
             assert!(matches!(&refused, CallError::Refused { reason, .. } if reason == "not today"));
-            let dropped = from.channel.call("echo", vec![]).await.unwrap_err();
+            let dropped = from.channel.call("echo").send(vec![]).await.unwrap_err();
             assert!(matches!(&dropped, CallError::Refused { reason, .. }
                 if reason.contains("without an answer")));
         };
@@ -194,10 +195,10 @@ fn blocking_verbs_work_inside_a_task_whose_runtime_stands_still() {
             _ = from.channel.drive() => {}
             () = async {
                 // The socket is watched by the runtime, and a callback calls within the task.
-                assert_eq!(caller.call("echo", vec![1]).await.unwrap().body, [1]);
-                let inner = caller.blocking().call("echo", vec![2], Some(LONG));
+                assert_eq!(caller.call("echo").send(vec![1]).await.unwrap().body, [1]);
+                let inner = caller.blocking().call("echo").timeout(LONG).send(vec![2]);
                 assert_eq!(inner.unwrap().body, [2]);
-                assert_eq!(caller.call("echo", vec![3]).await.unwrap().body, [3]);
+                assert_eq!(caller.call("echo").send(vec![3]).await.unwrap().body, [3]);
             } => {}
         }
     });
@@ -289,7 +290,7 @@ fn a_full_peer_makes_the_sender_wait_and_memory_stays_bounded() {
 fn a_dead_peer_fails_the_calls_on_it_after_its_last_words_were_heard() {
     let (from, to) = pair(&calls());
     let caller = from.channel.clone();
-    let waiting = thread::spawn(move || caller.blocking().call("echo", vec![1], Some(LONG)));
+    let waiting = thread::spawn(move || caller.blocking().call("echo").timeout(LONG).send(vec![1]));
     let Event::Request { reply, .. } = to.channel.blocking().recv(Some(LONG)).unwrap() else {
         panic!("no request");
     };
@@ -317,7 +318,7 @@ fn a_call_that_never_left_says_so() {
     let keeper = to.own.clone();
     limited(async move {
         // Fills the socket, and is stuck half way through a message of 16 MiB.
-        let mut call = std::pin::pin!(from.channel.call("echo", vec![0; 16 << 20]));
+        let mut call = std::pin::pin!(from.channel.call("echo").send(vec![0; 16 << 20]));
         let first = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
         assert!(first.is_pending());
         drop(to);
@@ -435,7 +436,7 @@ fn calls_spread_over_peers_and_go_on_when_one_ends() {
     }
     let mut count = [0; 3];
     for _ in 0..60 {
-        let answer = caller.call("echo", vec![], Some(LONG)).unwrap();
+        let answer = caller.call("echo").timeout(LONG).send(vec![]).unwrap();
         count[usize::from(answer.body[0])] += 1;
     }
     assert!(count.iter().all(|count| *count >= 15), "{count:?}");
@@ -443,7 +444,7 @@ fn calls_spread_over_peers_and_go_on_when_one_ends() {
     stop.store(true, Ordering::Relaxed);
     handle.join().unwrap();
     for _ in 0..20 {
-        match caller.call("echo", vec![], Some(LONG)) {
+        match caller.call("echo").timeout(LONG).send(vec![]) {
             Ok(answer) => assert_ne!(answer.body[0], 0),
             Err(CallError::MayHaveExecuted(peer)) => assert_eq!(peer.index, 0),
             Err(error) => panic!("{error}"),

@@ -43,7 +43,7 @@ fn stream(channel: &Channel) -> StreamReplier {
 fn begun(from: &End, to: &End) -> (ReplyStream, StreamReplier) {
     thread::scope(|scope| {
         let answering = scope.spawn(|| stream(&to.channel));
-        let reading = from.channel.blocking().call_stream("tail", vec![], None).unwrap();
+        let reading = from.channel.blocking().call("tail").stream(vec![]).unwrap();
         (reading, answering.join().unwrap())
     })
 }
@@ -58,12 +58,14 @@ fn all_items_come_in_order_and_then_the_end() {
     let producer = thread::spawn(move || {
         let mut replier = stream(&to.channel);
         for n in 0..20_000_u32 {
-            replier.send_blocking(n.to_le_bytes().to_vec(), Some(LONG)).unwrap();
+            assert!(
+                replier.send_blocking(n.to_le_bytes().to_vec(), Some(LONG)).unwrap().is_continue()
+            );
         }
         replier.end_blocking().unwrap();
         to
     });
-    let mut reading = from.channel.blocking().call_stream("tail", vec![], None).unwrap();
+    let mut reading = from.channel.blocking().call("tail").stream(vec![]).unwrap();
     for n in 0..20_000_u32 {
         assert_eq!(next(&mut reading).unwrap().unwrap(), n.to_le_bytes());
     }
@@ -95,7 +97,7 @@ fn tasks_stream_too_and_several_at_once() {
         let read = |mark: u8| {
             let channel = from.channel.clone();
             async move {
-                let mut reading = channel.call_stream("tail", vec![mark]).await.unwrap();
+                let mut reading = channel.call("tail").stream(vec![mark]).await.unwrap();
                 let mut count = 0;
                 while let Some(item) = reading.next().await {
                     let body = item.unwrap().body;
@@ -122,7 +124,7 @@ fn a_slow_reader_stops_its_stream_and_nothing_else() {
     let server = thread::spawn(move || {
         let mut replier = stream(&to.channel);
         let streaming = thread::spawn(move || {
-            while replier.send_blocking(vec![7; 1024], Some(LONG)).is_ok() {
+            while replier.send_blocking(vec![7; 1024], Some(LONG)).unwrap().is_continue() {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -133,10 +135,10 @@ fn a_slow_reader_stops_its_stream_and_nothing_else() {
         to
     });
     let caller = from.channel.blocking();
-    let mut reading = caller.call_stream("tail", vec![], None).unwrap();
+    let mut reading = caller.call("tail").stream(vec![]).unwrap();
     // Calls are answered beside a stream that nobody reads.
     for _ in 0..500 {
-        assert_eq!(caller.call("echo", vec![], Some(LONG)).unwrap().body, [1]);
+        assert_eq!(caller.call("echo").timeout(LONG).send(vec![]).unwrap().body, [1]);
     }
     let most = u64::from(WINDOW);
     let ahead = sent.load(Ordering::Relaxed);
@@ -157,13 +159,10 @@ fn a_dropped_stream_stops_its_producer_and_the_channel_goes_on() {
         let (mut reading, mut replier) = begun(&from, &to);
         let producer = thread::spawn(move || {
             let mut sent = 0;
-            loop {
-                match replier.send_blocking(vec![0; 64], Some(LONG)) {
-                    Ok(()) => sent += 1,
-                    Err(SendError::Cancelled) => return sent,
-                    Err(error) => panic!("{error}"),
-                }
+            while replier.send_blocking(vec![0; 64], Some(LONG)).unwrap().is_continue() {
+                sent += 1;
             }
+            sent
         });
         next(&mut reading).unwrap().unwrap();
         drop(reading);
@@ -178,7 +177,7 @@ fn a_dropped_stream_stops_its_producer_and_the_channel_goes_on() {
 fn how_a_stream_ends_is_known() {
     let (from, to) = pair(&streaming(64));
     let (mut reading, mut replier) = begun(&from, &to);
-    replier.send_blocking(vec![1], Some(LONG)).unwrap();
+    assert!(replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue());
     replier.fail_blocking("the disk is gone").unwrap();
     assert_eq!(next(&mut reading), Some(Ok(vec![1])));
     let end = next(&mut reading).unwrap().unwrap_err();
@@ -192,7 +191,7 @@ fn how_a_stream_ends_is_known() {
 
     let (mut reading, mut replier) = begun(&from, &to);
     for n in 0..3 {
-        replier.send_blocking(vec![n], Some(LONG)).unwrap();
+        assert!(replier.send_blocking(vec![n], Some(LONG)).unwrap().is_continue());
     }
     std::mem::forget(replier);
     let peer = to.own.clone();
@@ -214,14 +213,10 @@ fn a_reader_that_ends_stops_the_producer() {
     from.channel.departed(&to.own);
     drop(from);
     let end = Instant::now() + LONG;
-    let error = loop {
+    // Its end is no failure of who answers.
+    while replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue() {
         assert!(Instant::now() < end, "nobody tells it");
-        match replier.send_blocking(vec![1], Some(LONG)) {
-            Ok(()) => {}
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(error, SendError::NotDelivered(_)), "{error}");
+    }
     limited(replier.cancelled());
 }
 
@@ -231,12 +226,13 @@ fn a_stream_has_a_deadline_as_a_whole() {
     let server = thread::spawn(move || {
         let mut replier = stream(&to.channel);
         assert!(replier.time_left().is_some());
-        replier.send_blocking(vec![1], Some(LONG)).unwrap();
+        assert!(replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue());
         limited(replier.cancelled());
         to
     });
     let deadline = Instant::now() + Duration::from_secs(2);
-    let mut reading = from.channel.blocking().call_stream("tail", vec![], Some(deadline)).unwrap();
+    let mut reading =
+        from.channel.blocking().call("tail").deadline(Some(deadline)).stream(vec![]).unwrap();
     let late = loop {
         match next(&mut reading) {
             Some(Ok(_)) => {}
@@ -253,10 +249,10 @@ fn a_stream_has_a_deadline_as_a_whole() {
 fn the_policy_says_how_a_method_is_answered() {
     let (from, to) = pair(&streaming(64));
     let caller = from.channel.blocking();
-    let wrong = caller.call("tail", vec![], Some(LONG)).unwrap_err();
+    let wrong = caller.call("tail").timeout(LONG).send(vec![]).unwrap_err();
     assert!(matches!(wrong, CallError::Policy(Violation::Stream { streams: true, .. })));
     assert!(wrong.to_string().contains("`[channel.test] methods.tail.stream = true`"), "{wrong}");
-    let wrong = caller.call_stream("echo", vec![], None).unwrap_err();
+    let wrong = caller.call("echo").stream(vec![]).unwrap_err();
     assert!(wrong.to_string().contains("`[channel.test] methods.echo.stream = false`"), "{wrong}");
     let (mut reading, replier) = begun(&from, &to);
     drop(replier);
@@ -266,7 +262,7 @@ fn the_policy_says_how_a_method_is_answered() {
             let wrong = request(&to.channel).stream().unwrap_err();
             assert!(matches!(wrong, Violation::Stream { streams: false, .. }), "{wrong}");
         });
-        caller.call("echo", vec![], Some(LONG))
+        caller.call("echo").timeout(LONG).send(vec![])
     });
     assert!(matches!(pending, Err(CallError::Refused { .. })), "{pending:?}");
 }
@@ -306,7 +302,7 @@ fn a_serial_handler_never_waits_for_itself() {
                 let note = to.channel.blocking().recv(Some(LONG)).unwrap();
                 assert!(matches!(note, Event::Message { .. }), "{note:?}");
             }
-            replier.send_blocking(vec![2], Some(LONG)).unwrap();
+            assert!(replier.send_blocking(vec![2], Some(LONG)).unwrap().is_continue());
         } else {
             assert_eq!(stopped, None);
         }
@@ -332,7 +328,7 @@ fn misled() -> (End, Raw, ReplyStream, u32) {
     let plan = streaming(64);
     let from = End::new(&plan, Side::From, 0, 1);
     let mut raw = Raw::join(&from, Side::To, &plan, &plan);
-    let reading = from.channel.blocking().call_stream("tail", vec![], None).unwrap();
+    let reading = from.channel.blocking().call("tail").stream(vec![]).unwrap();
     let call = raw.heard()[0].call;
     (from, raw, reading, call)
 }
@@ -369,7 +365,7 @@ fn a_producer_that_streams_what_is_no_stream_is_ended() {
     for kind in [Kind::Item, Kind::End] {
         let from = End::new(&plan, Side::From, 0, 1);
         let mut raw = Raw::join(&from, Side::To, &plan, &plan);
-        let pending = from.channel.blocking().begin("echo", vec![], None).unwrap();
+        let pending = from.channel.blocking().call("echo").begin(vec![]).unwrap();
         let call = raw.heard()[0].call;
         assert!(raw.say(kind, ECHO, call, b""));
         assert_eq!(fault(&from), PeerFault::Direction(kind));
@@ -378,7 +374,7 @@ fn a_producer_that_streams_what_is_no_stream_is_ended() {
     // The method is one that streams, and the call is not its.
     let from = End::new(&plan, Side::From, 0, 1);
     let mut raw = Raw::join(&from, Side::To, &plan, &plan);
-    let _pending = from.channel.blocking().begin("echo", vec![], None).unwrap();
+    let _pending = from.channel.blocking().call("echo").begin(vec![]).unwrap();
     let call = raw.heard()[0].call;
     assert!(raw.say(Kind::Item, TAIL, call, b""));
     assert_eq!(fault(&from), PeerFault::Answer(call));
@@ -410,9 +406,9 @@ fn a_reader_that_gives_credit_for_what_it_never_got_is_ended() {
     let mut raw = Raw::join(&to, Side::From, &plan, &plan);
     assert!(raw.say(Kind::Request, TAIL, 9, b""));
     let mut replier = stream(&to.channel);
-    replier.send_blocking(vec![1], Some(LONG)).unwrap();
+    assert!(replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue());
     assert!(raw.say(Kind::Credit, TAIL, 9, &one));
-    replier.send_blocking(vec![2], Some(LONG)).unwrap();
+    assert!(replier.send_blocking(vec![2], Some(LONG)).unwrap().is_continue());
     assert!(raw.say(Kind::Credit, TAIL, 9, &u32::MAX.to_le_bytes()));
     assert_eq!(fault(&to), PeerFault::Credit(9));
 
@@ -432,7 +428,10 @@ fn a_reader_that_gives_no_credit_holds_up_its_own_stream_only() {
     let mut sent = 0;
     let full = loop {
         match replier.send_blocking(vec![1], Some(Duration::from_millis(50))) {
-            Ok(()) => sent += 1,
+            Ok(flow) => {
+                assert!(flow.is_continue());
+                sent += 1;
+            }
             Err(error) => break error,
         }
         raw.heard();

@@ -65,11 +65,11 @@ fn caller(layer: &Layer) -> Outcome {
     let channel = layer.channel("c").map_err(|e| e.to_string())?.blocking();
     let message = || Message::from(vec![7; 1024]);
     for _ in 0..CALLS / 10 {
-        channel.call("", message(), None).map_err(|e| e.to_string())?;
+        channel.call("").send(message()).map_err(|e| e.to_string())?;
     }
     let begin = Instant::now();
     for _ in 0..CALLS {
-        channel.call("", message(), None).map_err(|e| e.to_string())?;
+        channel.call("").send(message()).map_err(|e| e.to_string())?;
     }
     result(begin.elapsed().as_secs_f64() * 1e9 / CALLS as f64);
     stay(layer)
@@ -83,7 +83,7 @@ fn sender(layer: &Layer) -> Outcome {
         channel.send_all("", burst, None).map_err(|e| e.to_string())?;
     }
     // The answer comes after everything that was sent before.
-    channel.call("", Message::from(vec![7; 64]), None).map_err(|e| e.to_string())?;
+    channel.call("").send(Message::from(vec![7; 64])).map_err(|e| e.to_string())?;
     result(begin.elapsed().as_secs_f64() * 1e9 / MESSAGES as f64);
     stay(layer)
 }

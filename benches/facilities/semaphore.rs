@@ -46,7 +46,7 @@ fn measure(layer: &Layer) -> Outcome {
         result(begin.elapsed().as_nanos() as f64 / COUNT as f64);
         let begin = Instant::now();
         for _ in 0..COUNT {
-            channel.call("echo", vec![0; 16], None).map_err(|e| text(&e))?;
+            channel.call("echo").send(vec![0; 16]).map_err(|e| text(&e))?;
         }
         result(begin.elapsed().as_nanos() as f64 / COUNT as f64);
     }

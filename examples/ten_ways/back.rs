@@ -23,10 +23,11 @@ pub(crate) async fn back(layer: Layer) -> Outcome<()> {
         tokio::select! {
             // The front has given up: its deadline has passed, or it has ended.
             () = reply.cancelled() => {}
-            done = done => match done {
-                Ok(text) => reply.reply(text.into_bytes()).await?,
+            // One that ends only now is told by what these return, and is no failure of ours.
+            done = done => drop(match done {
+                Ok(text) => reply.reply(text).await?,
                 Err(error) => reply.refuse(&error.to_string()).await?,
-            }
+            }),
         }
     }
 }

@@ -53,7 +53,7 @@ impl Back {
     }
 
     async fn ask(&self, method: &str, way: &str) -> Outcome<String> {
-        let answer = self.0.call_within(method, way.as_bytes(), PATIENCE).await?;
+        let answer = self.0.call(method).timeout(PATIENCE).send(way.as_bytes()).await?;
         Ok(String::from_utf8(answer.body)?)
     }
 }
@@ -136,8 +136,8 @@ async fn region(layer: &Layer, back: &Back) -> Outcome<Row> {
 async fn message(back: &Back) -> Outcome<Row> {
     let answer = back.take("message passing").await?;
     let brief = Duration::from_millis(50);
-    let late = refusal(back.0.call_within("doze", vec![], brief).await)?;
-    let refused = refusal(back.0.call("shout", vec![]).await)?;
+    let late = refusal(back.0.call("doze").timeout(brief).send(vec![]).await)?;
+    let refused = refusal(back.0.call("shout").send(vec![]).await)?;
     Ok(Row::new("message passing", format!("{answer}; when it dozes, {late}"), refused))
 }
 

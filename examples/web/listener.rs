@@ -78,5 +78,5 @@ async fn pass(parsers: &Channel, stream: &TcpStream) {
 async fn offer(parsers: &Channel, stream: &TcpStream) -> bool {
     let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return false };
     let message = Message { body: Vec::new(), fds: vec![socket] };
-    parsers.call("connection", message).await.is_ok()
+    parsers.call("connection").send(message).await.is_ok()
 }

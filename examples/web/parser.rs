@@ -180,7 +180,7 @@ impl Parser {
         let ask = OpenRequest { path: path.to_owned() };
         loop {
             if let Ok(message) = Message::encode(&ask)
-                && let Ok(reply) = self.opener.call("open", message).await
+                && let Ok(reply) = self.opener.call("open").send(message).await
             {
                 return reply;
             }

@@ -120,7 +120,9 @@ impl Signer for RemoteSigner {
         let request = SignRequest { scheme: self.scheme.into(), content: content.to_vec() };
         self.keeper
             .blocking()
-            .call_typed("sign", &request, Some(SIGNING))
+            .call("sign")
+            .timeout(SIGNING)
+            .send_typed(&request)
             .map(|SignReply(signature)| signature)
             .map_err(|error| rustls::Error::General(format!("the keeper didn't sign: {error}")))
     }

@@ -190,6 +190,26 @@ impl Layer {
         }
     }
 
+    /// Waits for `future`, or until the supervisor asks this layer to finish: then `None`, and the
+    /// future is dropped. For loops over what doesn't end with the layer by itself:
+    ///
+    /// ```no_run
+    /// # async fn example(layer: cofferdam::Layer) -> Result<(), Box<dyn std::error::Error>> {
+    /// let https = layer.acceptor("https")?;
+    /// while let Some(connection) = layer.until_stopping(https.accept()).await {
+    ///     drop(connection?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn until_stopping<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.stopping() => None,
+            done = future => Some(done),
+        }
+    }
+
     /// Whether the supervisor has asked this layer to finish. A blocking layer learns it in
     /// [`recv`](crate::ipc::message::blocking::Channel::recv), or by [`Layer::attend`].
     pub fn is_stopping(&self) -> bool {

@@ -159,7 +159,10 @@ impl Shared {
         match heard {
             Heard::Nothing => {}
             Heard::HungUp => return Err(io::Error::other("the supervisor is gone")),
-            Heard::Message(ToLayer::Stop, None) => self.stop.ask(),
+            Heard::Message(ToLayer::Stop, None) => {
+                self.stop.ask();
+                self.channels.values().for_each(Channel::finish);
+            }
             Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
             Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
             Heard::Message(ToLayer::Object { kind, number, part }, Some(fd)) => {

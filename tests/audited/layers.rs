@@ -33,14 +33,14 @@ pub(crate) fn talker(layer: Layer) -> Outcome {
     for n in 0..CALLS {
         let size = usize::try_from(n * 37 % 9000).map_err(|e| e.to_string())?;
         let message = Message::from(vec![7; size]);
-        let answer = channel.call("", message, None).map_err(|e| e.to_string())?;
+        let answer = channel.call("").send(message).map_err(|e| e.to_string())?;
         if answer.body != vec![7; size] {
             return Err("another answer".to_owned());
         }
     }
     let many = (0..1000).map(|_| Message::from(b"small".to_vec()));
     channel.send_all("", many, None).map_err(|e| e.to_string())?;
-    channel.call("", Message::from(b"last".to_vec()), None).map_err(|e| e.to_string())?;
+    channel.call("").send(Message::from(b"last".to_vec())).map_err(|e| e.to_string())?;
     say("all said");
     stay(&layer)
 }
@@ -66,7 +66,7 @@ pub(crate) fn busy(layer: Layer) -> Outcome {
     let mut calls = 0_u64;
     while !layer.is_stopping() {
         let message = Message::from(vec![7; 1024]);
-        if channel.call("", message, Some(Duration::from_secs(1))).is_ok() {
+        if channel.call("").timeout(Duration::from_secs(1)).send(message).is_ok() {
             calls += 1;
             if calls.is_multiple_of(100) {
                 say(&format!("made {calls} calls"));

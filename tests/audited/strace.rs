@@ -35,7 +35,7 @@ pub(crate) fn counted(layer: Layer) -> Outcome {
     };
     let calls: u32 = line.text().map_err(|e| text(&e))?.trim().parse().map_err(|_| "a number")?;
     for _ in 0..calls {
-        channel.call("", vec![7; LENGTH], None).map_err(|e| text(&e))?;
+        channel.call("").send(vec![7; LENGTH]).map_err(|e| text(&e))?;
     }
     say("all said");
     stay(&layer)

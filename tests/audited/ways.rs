@@ -71,6 +71,11 @@ pub(crate) fn ways_a(layer: Layer) -> Outcome {
     stay(&layer)
 }
 
+/// When a wait that begins now is over.
+fn until(time: Option<Duration>) -> Option<std::time::Instant> {
+    time.map(|time| std::time::Instant::now() + time)
+}
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn use_all(layer: &Layer) -> Result<()> {
@@ -78,7 +83,7 @@ fn use_all(layer: &Layer) -> Result<()> {
     // A signal goes to nobody who isn't there yet.
     channel.wait_for_peer(PATIENCE)?;
     let take = |way: &str| -> Result<()> {
-        let answer = channel.call("", Message::from(way.as_bytes().to_vec()), PATIENCE)?;
+        let answer = channel.call("").deadline(until(PATIENCE)).send(way)?;
         let said = String::from_utf8(answer.body)?;
         if said == "taken" { Ok(()) } else { Err(format!("{way}: {said}").into()) }
     };

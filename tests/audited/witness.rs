@@ -10,7 +10,7 @@ use cofferdam::Layer;
 use cofferdam::audit::Store;
 use cofferdam::audit::entry::{Entry, Form, Kind, Record, Side};
 use cofferdam::audit::reconcile::{Bounds, Outcome as Found, reconcile};
-use cofferdam::ipc::message::{Event, Message};
+use cofferdam::ipc::message::{Delivery, Event, Message};
 use cofferdam::policy::plan::Audit;
 use cofferdam::report::{Facility, Facts, Who};
 use rustix::process::{Pid, Signal, kill_process};
@@ -145,27 +145,27 @@ fn all_forms_caller(layer: Layer) -> Outcome {
     let channel = layer.channel("c").map_err(|e| e.to_string())?.blocking();
     for n in 0..40_u64 {
         let size = usize::try_from(n * 6151 % 300_000).map_err(|e| e.to_string())?;
-        let answer = channel.call("ask", vec![7; size], None).map_err(|e| e.to_string())?;
+        let answer = channel.call("ask").send(vec![7; size]).map_err(|e| e.to_string())?;
         if answer.body.len() != size {
             return Err("another answer".to_owned());
         }
     }
-    let mut items = channel.call_stream("tail", vec![], None).map_err(|e| e.to_string())?;
+    let mut items = channel.call("tail").stream(vec![]).map_err(|e| e.to_string())?;
     let mut came = 0;
     while let Some(item) = items.next_blocking(None) {
         item.map_err(|e| e.to_string())?;
         came += 1;
     }
-    if came != 600 || channel.call("ask", b"refuse".to_vec(), None).is_ok() {
+    if came != 600 || channel.call("ask").send(b"refuse".to_vec()).is_ok() {
         return Err(format!("{came} items, or no refusal"));
     }
-    drop(channel.begin("ask", b"wait".to_vec(), None).map_err(|e| e.to_string())?);
+    drop(channel.call("ask").begin(b"wait".to_vec()).map_err(|e| e.to_string())?);
     let many = (0..2000).map(|_| Message::from(b"small".to_vec()));
     channel.send_all("note", many, None).map_err(|e| e.to_string())?;
     channel.send("note", vec![7; 20_000], None).map_err(|e| e.to_string())?;
     let (mut ours, theirs) = UnixStream::pair().map_err(|e| e.to_string())?;
     let message = Message { body: b"take".to_vec(), fds: vec![theirs.into()] };
-    channel.call("ask", message, None).map_err(|e| e.to_string())?;
+    channel.call("ask").send(message).map_err(|e| e.to_string())?;
     let mut text = String::new();
     ours.read_to_string(&mut text).map_err(|e| e.to_string())?;
     if text != "taken" {
@@ -184,7 +184,8 @@ fn all_forms_server(layer: Layer) -> Outcome {
         let done = if method == "tail" {
             let mut items = reply.stream().map_err(|e| e.to_string())?;
             for _ in 0..600 {
-                items.send_blocking(vec![1; 700], None).map_err(|e| e.to_string())?;
+                let sent = items.send_blocking(vec![1; 700], None).map_err(|e| e.to_string())?;
+                assert!(sent.is_continue());
             }
             items.end_blocking()
         } else if message.body == b"refuse" {
@@ -193,7 +194,7 @@ fn all_forms_server(layer: Layer) -> Outcome {
             while !reply.is_cancelled() {
                 let _ = channel.recv(Some(Duration::from_millis(1)));
             }
-            Ok(())
+            Ok(Delivery::NobodyWaits)
         } else if let Some(fd) = message.fds.pop() {
             UnixStream::from(fd).write_all(b"taken").map_err(|e| e.to_string())?;
             reply.reply_blocking(b"done".to_vec())
@@ -234,7 +235,7 @@ fn both_forge() {
 
 fn forging_caller(layer: Layer) -> Outcome {
     let channel = layer.channel("c").map_err(|e| e.to_string())?.blocking();
-    channel.call("", b"now".to_vec(), None).map_err(|e| e.to_string())?;
+    channel.call("").send(b"now".to_vec()).map_err(|e| e.to_string())?;
     make_up(&layer, Side::Sender)?;
     say("lied");
     stay(&layer)
@@ -255,11 +256,11 @@ fn both_hide() {
 fn hiding_caller(layer: Layer) -> Outcome {
     let channel = layer.channel("c").map_err(|e| e.to_string())?.blocking();
     for _ in 0..10 {
-        channel.call("", b"open".to_vec(), None).map_err(|e| e.to_string())?;
+        channel.call("").send(b"open".to_vec()).map_err(|e| e.to_string())?;
     }
-    channel.call("", b"hush".to_vec(), None).map_err(|e| e.to_string())?;
+    channel.call("").send(b"hush".to_vec()).map_err(|e| e.to_string())?;
     layer.desk().fall_silent();
-    let answer = channel.call("", b"secret".to_vec(), None).map_err(|e| e.to_string())?;
+    let answer = channel.call("").send(b"secret".to_vec()).map_err(|e| e.to_string())?;
     if answer.body != b"secret" {
         return Err("another answer".to_owned());
     }
@@ -493,7 +494,7 @@ fn bursting(layer: Layer) -> Outcome {
     let channel = layer.channel("e").map_err(|e| e.to_string())?.blocking();
     if layer.instance().layer == *"d" {
         for _ in 0..500 {
-            channel.call("", vec![7; 1000], None).map_err(|e| e.to_string())?;
+            channel.call("").send(vec![7; 1000]).map_err(|e| e.to_string())?;
         }
         say(&format!("burst of {}", layer.instance()));
         return stay(&layer);

@@ -15,7 +15,7 @@ pub(crate) fn daemon(name: &str) -> Daemon {
     let daemon = Daemon::new(policy).settings(*b"what all may know");
     match name {
         // In a re-executed layer the name is unknown: every function is there.
-        "" => daemon
+        "" => crate::readme::layers(daemon)
             .layer("sleeper", sleeper)
             .layer("failing", failing)
             .layer("finishing", finishing)
@@ -112,7 +112,7 @@ async fn acceptor(layer: Layer) -> Outcome {
 /// Calls again and again, and says what changes.
 async fn caller(layer: Layer) -> Outcome {
     let channel = layer.channel("talk").map_err(|e| e.to_string())?;
-    say(format!("refused: {}", channel.call("sing", Message::default()).await.unwrap_err()));
+    say(format!("refused: {}", channel.call("sing").send(Message::default()).await.unwrap_err()));
     let events = channel.clone();
     tokio::spawn(async move {
         loop {
@@ -125,7 +125,7 @@ async fn caller(layer: Layer) -> Outcome {
     });
     let mut last = String::new();
     while !layer.is_stopping() {
-        let call = channel.call("echo", Message::from(b"hello".to_vec()));
+        let call = channel.call("echo").send(Message::from(b"hello".to_vec()));
         let now = match call.await {
             Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
             Err(CallError::NotDelivered(_) | CallError::MayHaveExecuted(_)) => "lost".into(),
@@ -163,7 +163,7 @@ fn blocking_caller(layer: Layer) -> Outcome {
     let channel = layer.channel("talk").map_err(|e| e.to_string())?.blocking();
     let mut last = String::new();
     while !layer.is_stopping() {
-        let now = match channel.call("echo", b"hello".to_vec(), None) {
+        let now = match channel.call("echo").send(b"hello".to_vec()) {
             Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
             Err(CallError::NotDelivered(_) | CallError::MayHaveExecuted(_)) => "lost".into(),
             Err(error) => return Err(error.to_string()),

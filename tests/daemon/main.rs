@@ -7,20 +7,27 @@
 #![allow(missing_docs)]
 
 mod commands;
+mod documented;
 mod harness;
 mod layers;
 mod lives;
+// Word for word as in README.md.
+#[allow(clippy::needless_pass_by_value)]
+mod readme;
 mod talk;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
+    if arguments.first().is_some_and(|name| name == documented::PROGRAM) {
+        return readme::run();
+    }
     let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-layer:"));
     if is_layer || arguments.get(1).is_some_and(|word| word == "--daemon") {
         return layers::daemon(arguments.get(2).map_or("", String::as_str)).main();
     }
-    let tests = [lives::TESTS, talk::TESTS, commands::TESTS].concat();
+    let tests = [lives::TESTS, talk::TESTS, commands::TESTS, documented::TESTS].concat();
     let trials = tests.into_iter().map(|(name, test)| {
         libtest_mimic::Trial::test(name, move || {
             test();

@@ -71,7 +71,7 @@ fn given_up() {
 async fn giver(layer: Layer) -> Outcome {
     let talk = layer.channel("talk").map_err(text)?;
     for n in 0..20_u8 {
-        let call = talk.call("work", vec![n]);
+        let call = talk.call("work").send(vec![n]);
         // The handler answers nothing, and says when it has begun.
         tokio::select! {
             answer = call => return Err(format!("{answer:?}")),
@@ -114,13 +114,13 @@ fn deadlines() {
 
 fn hurried(layer: Layer) -> Outcome {
     let near = layer.channel("near").map_err(text)?.blocking();
-    let left = near.call_within("work", vec![], LONG).map_err(text)?.body;
+    let left = near.call("work").timeout(LONG).send(vec![]).map_err(text)?.body;
     let left = Duration::from_micros(u64::from_le_bytes(left[..8].try_into().map_err(text)?));
     if left.is_zero() || left > LONG + Duration::from_millis(5) {
         return Err(format!("{left:?} were left of {LONG:?}"));
     }
     say("answered in time");
-    match near.call_within("work", vec![1], Duration::from_secs(1)) {
+    match near.call("work").timeout(Duration::from_secs(1)).send(vec![1]) {
         Err(error @ CallError::Deadline { .. }) => say(format!("too late: {error}")),
         other => return Err(format!("{other:?}")),
     }
@@ -135,8 +135,8 @@ async fn relay(layer: Layer) -> Outcome {
             () = layer.stopping() => return Ok(()),
         };
         if let Event::Request { message, reply, .. } = event {
-            match far.call_by("work", message, reply.deadline()).await {
-                Ok(answer) => reply.reply(answer).await.map_err(text)?,
+            match far.call("work").deadline(reply.deadline()).send(message).await {
+                Ok(answer) => drop(reply.reply(answer).await.map_err(text)?),
                 Err(CallError::Deadline { .. }) => {}
                 Err(error) => return Err(text(error)),
             }
@@ -188,11 +188,11 @@ fn memory() -> u64 {
 
 fn reads_slowly(layer: Layer) -> Outcome {
     let talk = layer.channel("talk").map_err(text)?.blocking();
-    let mut stream = talk.call_stream("tail", vec![], None).map_err(text)?;
+    let mut stream = talk.call("tail").stream(vec![]).map_err(text)?;
     stream.next_blocking(Some(LONG)).ok_or("no items")?.map_err(text)?;
     // Nobody reads for a while, and other calls go on.
     for n in 0..200_u8 {
-        let answer = talk.call("echo", vec![n], Some(LONG)).map_err(text)?;
+        let answer = talk.call("echo").timeout(LONG).send(vec![n]).map_err(text)?;
         if answer.body != [n] {
             return Err("another answer".into());
         }
@@ -239,13 +239,15 @@ async fn produce(mut replier: StreamReplier) -> Outcome {
     for n in 0..100_000_u32 {
         let mut body = vec![0; 200];
         body[..4].copy_from_slice(&n.to_le_bytes());
-        replier.send(body).await.map_err(text)?;
+        if replier.send(body).await.map_err(text)?.is_break() {
+            return Err("nobody reads any more".to_owned());
+        }
     }
     let grown = memory() - before;
     if grown > 8 << 20 {
         return Err(format!("{grown} bytes more than before"));
     }
-    replier.end().await.map_err(text)
+    replier.end().await.map(drop).map_err(text)
 }
 
 fn killed_ends() {
@@ -273,11 +275,12 @@ fn follower(layer: Layer) -> Outcome {
     let channel = layer.channel("talk").map_err(text)?;
     let talk = channel.blocking();
     while !layer.is_stopping() {
-        let mut stream = match talk.call_stream("tail", vec![], Some(Instant::now() + LONG)) {
-            Ok(stream) => stream,
-            Err(CallError::Deadline { .. }) => continue,
-            Err(error) => return Err(text(error)),
-        };
+        let mut stream =
+            match talk.call("tail").deadline(Some(Instant::now() + LONG)).stream(vec![]) {
+                Ok(stream) => stream,
+                Err(CallError::Deadline { .. }) => continue,
+                Err(error) => return Err(text(error)),
+            };
         let mut count = 0_u64;
         loop {
             match stream.next_blocking(Some(Duration::from_millis(100))) {
@@ -315,7 +318,7 @@ async fn endless(layer: Layer) -> Outcome {
             let mut replier = reply.stream().map_err(text)?;
             let name = name.clone();
             tokio::spawn(async move {
-                while replier.send(name.as_bytes()).await.is_ok() {
+                while replier.send(name.as_bytes()).await.is_ok_and(|flow| flow.is_continue()) {
                     tokio::task::yield_now().await;
                 }
                 say("nobody reads any more");
@@ -403,8 +406,8 @@ fn overreacher(layer: Layer) -> Outcome {
     let channel = layer.channel("talk").map_err(text)?;
     let talk = channel.blocking();
     let told = |result: Result<Message, CallError>| result.err().map(say).ok_or("it may");
-    told(talk.call("tail", vec![], Some(LONG)))?;
-    told(talk.call_stream("note", vec![], None).map(|_| Message::default()))?;
+    told(talk.call("tail").timeout(LONG).send(vec![]))?;
+    told(talk.call("note").stream(vec![]).map(|_| Message::default()))?;
     let topic = layer.topic(&["talk"], "note", 1).map_err(text)?;
     say(topic.publish(&[0; 4096]).err().ok_or("it may")?);
     say(layer.topic(&["other"], "note", 1).err().ok_or("it may")?);

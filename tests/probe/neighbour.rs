@@ -30,7 +30,7 @@ pub(crate) async fn serve(layer: &Layer, orders: &Orders) -> Result<(), String> 
         loop {
             let mut line = "BEAT".to_owned();
             for (name, method, channel) in &callers {
-                if channel.call_timeout(method, &b"ping"[..], PATIENCE).await.is_ok() {
+                if channel.call(method).timeout(PATIENCE).send(&b"ping"[..]).await.is_ok() {
                     line.push(' ');
                     line.push_str(name);
                 }

@@ -21,6 +21,11 @@ use crate::wire::record::Kind;
 #[derive(Clone, Debug)]
 pub struct Channel(super::Channel);
 
+/// A call of one method, before it is made: [`Channel::call`].
+#[must_use = "no call is made before `send`, `send_typed`, `begin` or `stream`"]
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a>(super::Call<'a>);
+
 impl Channel {
     pub(super) fn new(channel: super::Channel) -> Self {
         Self(channel)
@@ -73,74 +78,10 @@ impl Channel {
         self.0.shared.block(deadline, flushed)?.ok_or(SendError::Timeout)
     }
 
-    /// Calls a method of the peer that has least to do, and waits for the answer, in all at most
-    /// for `time`.
-    pub fn call(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        time: Option<Duration>,
-    ) -> Result<Message, CallError> {
-        let end = deadline(time);
-        self.begin_until(method, message.into(), None, end)?.answer_until(end)
-    }
-
-    /// Calls with a deadline that travels with the call; see
-    /// [`call_within`](super::Channel::call_within).
-    pub fn call_within(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        time: Duration,
-    ) -> Result<Message, CallError> {
-        self.call_by(method, message, deadline(Some(time)))
-    }
-
-    /// The same with an instant, as a handler has of its own caller, or without limit.
-    pub fn call_by(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        deadline: Option<Instant>,
-    ) -> Result<Message, CallError> {
-        self.begin(method, message, deadline)?.answer_blocking(None)
-    }
-
-    /// Calls a method and does not wait for the answer yet, which another thread may do. Waits
-    /// while all peers are full, or while there is none, and not past the deadline.
-    pub fn begin(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        deadline: Option<Instant>,
-    ) -> Result<PendingCall, CallError> {
-        self.begin_until(method, message.into(), deadline, None)
-    }
-
-    /// Calls a method that answers by a stream; see [`ReplyStream::next_blocking`]. The deadline
-    /// is that of the whole stream, and travels with the call.
-    pub fn call_stream(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        deadline: Option<Instant>,
-    ) -> Result<ReplyStream, CallError> {
-        self.0.call_stream_blocking(method, message.into(), deadline)
-    }
-
-    /// Calls with a typed request and answer, both by postcard.
-    pub fn call_typed<Q, R>(
-        &self,
-        method: &str,
-        request: &Q,
-        time: Option<Duration>,
-    ) -> Result<R, CallError>
-    where
-        Q: Serialize + ?Sized,
-        R: DeserializeOwned,
-    {
-        let request = Message::encode(request).map_err(CallError::Encode)?;
-        self.call(method, request, time)?.decode().map_err(CallError::Decode)
+    /// A call of `method`. It goes to the peer that has least to do; while all peers are full, or
+    /// while there is none, it waits.
+    pub fn call<'a>(&'a self, method: &'a str) -> Call<'a> {
+        Call(self.0.call(method))
     }
 
     /// Receives the next event, or [`ChannelError::Timeout`]; in a layer that is asked to finish,
@@ -151,22 +92,19 @@ impl Channel {
         item.map(|item| self.0.event(item)).ok_or(ChannelError::Timeout)
     }
 
+    /// The next event, or `None` once the layer is asked to finish and nothing is left to receive.
+    pub fn next(&self) -> Result<Option<Event>, ChannelError> {
+        match self.recv(None) {
+            Ok(event) => Ok(Some(event)),
+            Err(ChannelError::Stopping) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Waits until there is a peer to talk to, at most for `time`; then gives those there are.
     pub fn wait_for_peer(&self, time: Option<Duration>) -> Result<Vec<Instance>, ChannelError> {
         let attempt = |state: &mut State| Some(state.peers()).filter(|peers| !peers.is_empty());
         self.0.shared.block(deadline(time), attempt)?.ok_or(ChannelError::Timeout)
-    }
-
-    fn begin_until(
-        &self,
-        method: &str,
-        mut message: Message,
-        deadline: Option<Instant>,
-        patience: Option<Instant>,
-    ) -> Result<PendingCall, CallError> {
-        let (number, descriptions) = self.0.check_call(method, &message, false)?;
-        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        self.0.place_blocking(Parcel { deadline, ..parcel }, patience)
     }
 
     fn post(
@@ -186,6 +124,57 @@ impl Channel {
             None if posting.is_taken() => Ok(()),
             None => Err(SendError::Timeout),
         }
+    }
+}
+
+impl Call<'_> {
+    /// See [`Call::timeout`](super::Call::timeout).
+    pub fn timeout(self, time: Duration) -> Self {
+        Self(self.0.timeout(time))
+    }
+
+    /// See [`Call::deadline`](super::Call::deadline).
+    pub const fn deadline(self, deadline: Option<Instant>) -> Self {
+        Self(self.0.deadline(deadline))
+    }
+
+    /// See [`Call::idempotent`](super::Call::idempotent).
+    pub const fn idempotent(self) -> Self {
+        Self(self.0.idempotent())
+    }
+
+    /// Makes the call, and waits for the answer.
+    pub fn send(self, message: impl Into<Message>) -> Result<Message, CallError> {
+        let message = message.into();
+        for _ in 1..self.0.attempts() {
+            match self.begin(message.try_clone()?)?.answer_blocking(None) {
+                Err(error) if error.is_for_another_try() => {}
+                answer => return answer,
+            }
+        }
+        self.begin(message)?.answer_blocking(None)
+    }
+
+    /// The same with a value as request and as answer, both by postcard.
+    pub fn send_typed<Q, R>(self, request: &Q) -> Result<R, CallError>
+    where
+        Q: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        let request = Message::encode(request).map_err(CallError::Encode)?;
+        self.send(request)?.decode().map_err(CallError::Decode)
+    }
+
+    /// Makes the call and does not wait for the answer yet, which another thread may do. Waits
+    /// while all peers are full, or while there is none, and not past the deadline.
+    pub fn begin(self, message: impl Into<Message>) -> Result<PendingCall, CallError> {
+        self.0.begin_blocking(message.into(), false)
+    }
+
+    /// Calls a method that answers by a stream; see [`ReplyStream::next_blocking`]. The deadline
+    /// is that of the whole stream.
+    pub fn stream(self, message: impl Into<Message>) -> Result<ReplyStream, CallError> {
+        self.0.begin_blocking(message.into(), true).map(ReplyStream::new)
     }
 }
 

@@ -1,222 +1,131 @@
-//! Calls: asking, waiting for the answer, giving up.
+//! Making calls: to whom, how, and until when.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::check::parcel;
-use super::error::{CallError, SendError};
-use super::state::{EXPIRED, Parcel, State};
-use super::wait::{Shared, Who};
-use super::{Channel, ChannelError, Message};
+use super::error::CallError;
+use super::state::Parcel;
+use super::{Channel, Message, PendingCall, ReplyStream};
 use crate::wire::record::Kind;
 
+/// A call of one method, before it is made: [`Channel::call`].
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn example(keeper: cofferdam::ipc::message::Channel) -> Result<(), Box<dyn std::error::Error>> {
+/// let answer = keeper.call("sign").timeout(Duration::from_secs(2)).send(b"digest").await?;
+/// let (key, number): (String, u64) = keeper.call("find").send_typed("digest").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "no call is made before `send`, `send_typed`, `begin` or `stream`"]
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    channel: &'a Channel,
+    method: &'a str,
+    pub(super) deadline: Option<Instant>,
+    pub(super) idempotent: bool,
+}
+
+/// How often an idempotent call is made in all. A request that kills whoever handles it must not
+/// take the peer down for good.
+pub(super) const ATTEMPTS: u32 = 3;
+
 impl Channel {
-    /// Calls a method of the peer that has least to do, and waits for the answer. Waits before
-    /// that while all peers are full, or while there is none.
+    /// A call of `method`. It goes to the peer that has least to do; while all peers are full, or
+    /// while there is none, it waits.
+    pub const fn call<'a>(&'a self, method: &'a str) -> Call<'a> {
+        Call { channel: self, method, deadline: None, idempotent: false }
+    }
+}
+
+impl Call<'_> {
+    /// Limits how long the caller waits, from now on. The limit travels with the call: its handler
+    /// sees how much of it is left, and a call whose time is over before a handler has it is not
+    /// begun.
+    ///
+    /// After the time [`CallError::Deadline`] says whether the call may have been executed.
+    pub fn timeout(self, time: Duration) -> Self {
+        // A time limit that lies beyond what the clock can tell is none.
+        self.deadline(Instant::now().checked_add(time))
+    }
+
+    /// The same with an instant, or without limit. What a handler calls for its own caller's sake
+    /// takes over the deadline of that call: `channel.call(method).deadline(reply.deadline())`.
+    pub const fn deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Says that it does no harm to execute the call twice. If the peer ends before it has
+    /// answered, the call is made again of its next instance or of another peer, three times in
+    /// all and within the deadline. [`begin`](Self::begin) and [`stream`](Self::stream) make it
+    /// once all the same.
+    pub const fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Makes the call, and waits for the answer.
     ///
     /// Dropping the future gives the call up: the peer is told, and what it answers all the same
     /// is dropped. It may have executed the call.
-    pub async fn call(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-    ) -> Result<Message, CallError> {
-        self.call_by(method, message, None).await
+    pub async fn send(self, message: impl Into<Message>) -> Result<Message, CallError> {
+        let message = message.into();
+        for _ in 1..self.attempts() {
+            let copy = message.try_clone()?;
+            match self.begin(copy).await?.answer().await {
+                Err(error) if error.is_for_another_try() => {}
+                answer => return answer,
+            }
+        }
+        self.begin(message).await?.answer().await
     }
 
-    /// [`Channel::call`] with a time limit that travels with the call: its handler sees how much
-    /// is left, and a call whose time is over before a handler has it is not begun.
-    ///
-    /// After the time [`CallError::Deadline`] says whether the call may have been executed.
-    pub async fn call_within(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        time: Duration,
-    ) -> Result<Message, CallError> {
-        self.call_by(method, message, Instant::now().checked_add(time)).await
-    }
-
-    /// The same with an instant, or without limit: what a handler calls for its own caller's sake
-    /// takes over the deadline of that call, `channel.call_by(method, message, reply.deadline())`.
-    pub async fn call_by(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        deadline: Option<Instant>,
-    ) -> Result<Message, CallError> {
-        self.begin(method, message, deadline).await?.answer().await
-    }
-
-    /// [`Channel::call`] that gives up after a while, without telling the peer of the limit
-    /// before. [`Channel::call_within`] does.
-    pub async fn call_timeout(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        time: Duration,
-    ) -> Result<Message, CallError> {
-        let answer = tokio::time::timeout(time, self.call(method, message)).await;
-        answer.unwrap_or(Err(CallError::Timeout))
-    }
-
-    /// Calls with a typed request and answer, both by postcard.
-    pub async fn call_typed<Q, R>(&self, method: &str, request: &Q) -> Result<R, CallError>
+    /// The same with a value as request and as answer, both by postcard.
+    pub async fn send_typed<Q, R>(self, request: &Q) -> Result<R, CallError>
     where
         Q: Serialize + ?Sized,
         R: DeserializeOwned,
     {
         let request = Message::encode(request).map_err(CallError::Encode)?;
-        self.call(method, request).await?.decode().map_err(CallError::Decode)
+        self.send(request).await?.decode().map_err(CallError::Decode)
     }
 
-    /// Calls a method and does not wait for the answer yet. Waits while all peers are full, or
+    /// Makes the call and does not wait for the answer yet. Waits while all peers are full, or
     /// while there is none, and not past the deadline.
-    pub async fn begin(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        deadline: Option<Instant>,
-    ) -> Result<PendingCall, CallError> {
+    pub async fn begin(self, message: impl Into<Message>) -> Result<PendingCall, CallError> {
         let mut message = message.into();
-        let (number, descriptions) = self.check_call(method, &message, false)?;
+        let (number, descriptions) = self.channel.check_call(self.method, &message, false)?;
         let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        self.place(Parcel { deadline, ..parcel }).await
+        self.channel.place(Parcel { deadline: self.deadline, ..parcel }).await
     }
 
-    /// Hands a call to a link.
-    pub(super) async fn place(&self, mut parcel: Parcel<'_>) -> Result<PendingCall, CallError> {
-        let deadline = parcel.deadline;
-        let placed = |state: &mut State| state.place_call(&mut parcel);
-        let call = until(deadline, self.shared.wait(Who::Sender, placed)).await;
-        let call = call.ok_or(NOT_EXECUTED)?.map_err(SendError::from)?;
-        Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
+    /// Calls a method that answers by a stream. The deadline is that of the whole stream.
+    pub async fn stream(self, message: impl Into<Message>) -> Result<ReplyStream, CallError> {
+        let mut message = message.into();
+        let (number, descriptions) = self.channel.check_call(self.method, &message, true)?;
+        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
+        let call = self.channel.place(Parcel { deadline: self.deadline, ..parcel }).await?;
+        Ok(ReplyStream::new(call))
     }
 
-    /// The same in this thread. `patience` is the caller's own; the deadline travels.
-    pub(super) fn place_blocking(
-        &self,
-        mut parcel: Parcel<'_>,
-        patience: Option<Instant>,
+    /// [`Call::begin`] and [`Call::stream`] in this thread.
+    pub(super) fn begin_blocking(
+        self,
+        mut message: Message,
+        streams: bool,
     ) -> Result<PendingCall, CallError> {
-        let deadline = parcel.deadline;
-        let end = earlier(deadline, patience);
-        let placed = |state: &mut State| state.place_call(&mut parcel);
-        let call = self.shared.block(end, placed).map_err(SendError::from)?;
-        let call = call.ok_or_else(|| out_of_time(deadline, false))?;
-        Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
-    }
-}
-
-/// A call that the peer has not answered yet. Dropping it gives the call up.
-#[must_use = "dropping it gives the call up"]
-pub struct PendingCall {
-    shared: Arc<Shared>,
-    call: u32,
-    deadline: Option<Instant>,
-}
-
-const NOT_EXECUTED: CallError = CallError::Deadline { may_have_executed: false };
-
-impl PendingCall {
-    /// Waits for the answer, and not past the deadline.
-    pub async fn answer(self) -> Result<Message, CallError> {
-        let take = |state: &mut State| state.take_answer(self.call);
-        let answer = until(self.deadline, self.shared.wait(Who::Caller(self.call), take)).await;
-        let Some(answer) = answer else { return Err(out_of_time(self.deadline, true)) };
-        self.judge(answer.map_err(SendError::from)?)
+        let (number, descriptions) = self.channel.check_call(self.method, &message, streams)?;
+        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
+        self.channel.place_blocking(Parcel { deadline: self.deadline, ..parcel })
     }
 
-    /// The same in this thread, at most for `time`.
-    pub fn answer_blocking(self, time: Option<Duration>) -> Result<Message, CallError> {
-        self.answer_until(time.and_then(|time| Instant::now().checked_add(time)))
-    }
-
-    /// Gives the call up. The peer's handler learns it; its answer is dropped.
-    pub fn cancel(self) {}
-
-    pub(super) fn answer_until(self, patience: Option<Instant>) -> Result<Message, CallError> {
-        let take = |state: &mut State| state.take_answer(self.call);
-        let end = earlier(self.deadline, patience);
-        let answer = self.shared.block(end, take).map_err(SendError::from)?;
-        let Some(answer) = answer else { return Err(out_of_time(self.deadline, true)) };
-        self.judge(answer)
-    }
-
-    /// The next item of the stream that answers it; `None` in it after the last one.
-    pub(super) async fn item(&self) -> Option<Result<Message, CallError>> {
-        let take = |state: &mut State| state.take_item(self.call);
-        let item = until(self.deadline, self.shared.wait(Who::Caller(self.call), take)).await;
-        match item {
-            Some(Ok(item)) => item.map(|item| self.judge(item)),
-            Some(Err(error)) => Some(Err(SendError::from(error).into())),
-            None => Some(Err(out_of_time(self.deadline, true))),
-        }
-    }
-
-    pub(super) fn item_blocking(
-        &self,
-        patience: Option<Instant>,
-    ) -> Option<Result<Message, CallError>> {
-        let take = |state: &mut State| state.take_item(self.call);
-        match self.shared.block(earlier(self.deadline, patience), take) {
-            Ok(Some(item)) => item.map(|item| self.judge(item)),
-            Ok(None) => Some(Err(out_of_time(self.deadline, true))),
-            Err(error) => Some(Err(SendError::from(error).into())),
-        }
-    }
-
-    /// A refusal that comes after the deadline comes of it: the handler has seen it pass a moment
-    /// before this end looked. A peer that says it has not begun the call is believed.
-    fn judge(&self, answer: Result<Message, CallError>) -> Result<Message, CallError> {
-        match answer {
-            Err(CallError::Refused { reason, .. })
-                if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) =>
-            {
-                Err(CallError::Deadline { may_have_executed: reason != EXPIRED })
-            }
-            answer => answer,
-        }
-    }
-}
-
-impl Drop for PendingCall {
-    fn drop(&mut self) {
-        if self.shared.with(|state| state.abandon(self.call)) {
-            self.shared.wake_driver();
-        }
-    }
-}
-
-impl fmt::Debug for PendingCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingCall").field("call", &self.call).finish_non_exhaustive()
-    }
-}
-
-/// What a caller is told whose time is over: its own patience has no say in what the peer does.
-fn out_of_time(deadline: Option<Instant>, may_have_executed: bool) -> CallError {
-    match deadline {
-        Some(deadline) if deadline <= Instant::now() => CallError::Deadline { may_have_executed },
-        _ => CallError::Timeout,
-    }
-}
-
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
-}
-
-/// Waits for `future`, and not past the deadline.
-async fn until<R>(
-    deadline: Option<Instant>,
-    future: impl Future<Output = Result<R, ChannelError>>,
-) -> Option<Result<R, ChannelError>> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
-        None => Some(future.await),
+    /// How often it is made at most.
+    pub(super) const fn attempts(&self) -> u32 {
+        if self.idempotent { ATTEMPTS } else { 1 }
     }
 }

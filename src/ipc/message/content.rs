@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::DecodeError;
+use super::error::{ChannelError, DecodeError};
 use crate::ident::Name;
 
 /// Bytes, and the descriptors that go with them.
@@ -28,6 +28,13 @@ impl Message {
         postcard::to_stdvec(value).map(Self::from)
     }
 
+    /// The same once more, with descriptors of its own.
+    pub(super) fn try_clone(&self) -> Result<Self, ChannelError> {
+        let fds = self.fds.iter().map(OwnedFd::try_clone).collect::<std::io::Result<_>>();
+        let fds = fds.map_err(|error| ChannelError::from_io("dup", &error))?;
+        Ok(Self { body: self.body.clone(), fds })
+    }
+
     /// The value that the bytes hold. Bytes after it are an error.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         match postcard::take_from_bytes(&self.body) {
@@ -47,6 +54,30 @@ impl From<Vec<u8>> for Message {
 impl From<&[u8]> for Message {
     fn from(body: &[u8]) -> Self {
         body.to_vec().into()
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(body: &[u8; N]) -> Self {
+        body.to_vec().into()
+    }
+}
+
+impl From<&str> for Message {
+    fn from(body: &str) -> Self {
+        body.as_bytes().into()
+    }
+}
+
+impl From<String> for Message {
+    fn from(body: String) -> Self {
+        body.into_bytes().into()
+    }
+}
+
+impl From<()> for Message {
+    fn from((): ()) -> Self {
+        Self::default()
     }
 }
 

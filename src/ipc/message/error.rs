@@ -123,9 +123,6 @@ pub enum SendError {
     /// No peer had room in time. The message was not taken.
     #[error("no peer had room for the message in time")]
     Timeout,
-    /// Of a stream: its reader wants no more of it.
-    #[error("the caller has given the call up")]
-    Cancelled,
     /// Of a stream: messages that nobody receives lie before its reader's credit.
     #[error("too many messages wait to be received for the stream to go on: receive them first")]
     Clogged,
@@ -188,13 +185,20 @@ pub enum CallError {
     System(#[from] ChannelError),
 }
 
+impl CallError {
+    /// Whether another peer, or the next instance of this one, may do what this one didn't.
+    pub(super) const fn is_for_another_try(&self) -> bool {
+        matches!(self, Self::NotDelivered(Some(_)) | Self::MayHaveExecuted(_))
+    }
+}
+
 impl From<SendError> for CallError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Policy(violation) => Self::Policy(violation),
             SendError::NotDelivered(peer) => Self::NotDelivered(peer),
-            // The last two are of who answers a call, never of who makes one.
-            SendError::Full | SendError::Cancelled | SendError::Clogged => Self::NotDelivered(None),
+            // The last is of who answers a call, never of who makes one.
+            SendError::Full | SendError::Clogged => Self::NotDelivered(None),
             SendError::Timeout => Self::Timeout,
             SendError::Encode(error) => Self::Encode(error),
             SendError::System(error) => Self::System(error),

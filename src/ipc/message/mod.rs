@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! # async fn example(keeper: cofferdam::ipc::message::Channel) -> Result<(), Box<dyn std::error::Error>> {
-//! let signature: Vec<u8> = keeper.call_typed("sign", &b"digest").await?;
+//! let signature: Vec<u8> = keeper.call("sign").send_typed(&b"digest").await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -17,9 +17,12 @@
 //! old instance comes after it. Memory is bounded whatever the peer does: a sender waits while
 //! the peer is full.
 //!
-//! A call can be given up ([`PendingCall`]), can have a deadline that its handler sees
-//! ([`Channel::call_by`]), and can be answered by a stream of messages ([`Channel::call_stream`]),
-//! where the policy says `stream = true`. A [`Publisher`] tells many subscribers the same.
+//! A [`Call`] can be given up ([`PendingCall`]), can have a deadline that its handler sees, and can
+//! be answered by a stream of messages where the policy says `stream = true`. Whoever answers calls
+//! writes a handler ([`Channel::serve`]). A [`Publisher`] tells many subscribers the same.
+//!
+//! One layer's end is no other layer's failure: an answer that nobody waits for is a
+//! [`Delivery::NobodyWaits`], and a call whose peer ended is an error of that call alone.
 //!
 //! What it does not: keep messages for a peer that is down (`send` waits for the next instance),
 //! or repeat calls ([`CallError::NotDelivered`] says when that is safe).
@@ -30,12 +33,15 @@
 
 pub mod blocking;
 mod call;
+mod caller;
 mod check;
 mod content;
 pub mod error;
 mod event;
+mod pending;
 mod reply;
 mod send;
+mod serve;
 mod state;
 mod stream;
 mod topic;
@@ -46,11 +52,14 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
-pub use self::call::PendingCall;
+pub use self::call::Call;
+pub use self::caller::Caller;
 pub use self::content::{Message, Method};
 pub use self::error::{CallError, ChannelError, DecodeError, SendError, Violation};
 pub use self::event::Event;
-pub use self::reply::{Replier, StreamReplier};
+pub use self::pending::PendingCall;
+pub use self::reply::{Delivery, Replier, StreamReplier};
+pub use self::serve::Request;
 use self::state::State;
 pub use self::stream::ReplyStream;
 pub use self::topic::{Publication, Publisher, Subscriber};
@@ -158,6 +167,11 @@ impl Channel {
     pub fn departed(&self, peer: &Instance) {
         self.shared.with(|state| state.departed(peer));
         self.shared.wake_driver();
+    }
+
+    /// The layer is asked to finish: [`Channel::next`] ends once nothing is left.
+    pub(crate) fn finish(&self) {
+        self.shared.finish();
     }
 
     /// Completes handshakes, sends what waits and takes in what comes, for as long as it is

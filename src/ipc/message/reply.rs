@@ -1,15 +1,17 @@
 //! Answering calls: by one message, or by a stream of them.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::Message;
+use super::caller::Caller;
 use super::check::{check_answer, check_message, parcel};
 use super::error::{SendError, Violation};
-use super::state::{FORSAKEN, Parcel, Posting, State, Target};
+use super::state::{FORSAKEN, Parcel, Posted, Posting, State, Target};
 use super::wait::{Shared, Who};
 use crate::channel::Rules;
 use crate::ident::Instance;
@@ -18,17 +20,22 @@ use crate::wire::record::{Descriptor, Kind};
 
 /// Takes the answer to one call. Dropping it refuses the call, so that no caller waits for ever.
 ///
-/// An answer to a call that its caller has given up is dropped without an error: nobody is to
-/// blame.
+/// An answer that nobody waits for any more is dropped without an error: nobody is to blame.
 pub struct Replier {
-    shared: Arc<Shared>,
+    caller: Caller,
     rules: Arc<Rules>,
-    link: u64,
     peer: Instance,
     method: u16,
-    call: u32,
-    deadline: Option<Instant>,
     answered: bool,
+}
+
+/// What became of an answer. Neither is a failure of who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is on its way.
+    Sent,
+    /// The caller has given the call up, or has ended. The answer was dropped.
+    NobodyWaits,
 }
 
 /// Takes the stream of messages that answers one call. Dropping it before [`StreamReplier::end`]
@@ -45,7 +52,13 @@ impl Replier {
         call: u32,
         deadline: Option<Instant>,
     ) -> Self {
-        Self { shared, rules, link, peer, method, call, deadline, answered: false }
+        let caller = Caller { shared, link, call, deadline };
+        Self { caller, rules, peer, method, answered: false }
+    }
+
+    /// Who waits, for who looks after it apart from the answer.
+    pub(super) fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 
     /// Who waits for the answer.
@@ -54,56 +67,43 @@ impl Replier {
     }
 
     /// Until when the caller waits. Give it on to what is called for this call's sake:
-    /// [`Channel::call_by`](super::Channel::call_by).
+    /// [`Call::deadline`](super::Call::deadline).
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.caller.deadline()
     }
 
     /// How long the caller still waits; nothing once its time is over. `None`: for ever.
     pub fn time_left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.caller.time_left()
     }
 
     /// Whether the caller has given the call up, has ended, or waits no more because the deadline
     /// has passed. Looks at the socket, but not past messages that nobody has received.
     pub fn is_cancelled(&self) -> bool {
-        self.time_left() == Some(Duration::ZERO)
-            || self.shared.with(|state| {
-                state.is_cancelled(self.link, self.call) || {
-                    state.pump();
-                    state.is_cancelled(self.link, self.call)
-                }
-            })
+        self.caller.is_cancelled()
     }
 
     /// Waits until [`Replier::is_cancelled`]: for `tokio::select!` beside the work.
     pub async fn cancelled(&self) {
-        let who = Who::Answerer(self.link, self.call);
-        let gone = |state: &mut State| state.is_cancelled(self.link, self.call).then_some(());
-        // A system that refuses to watch the socket gives no reason to stop the work.
-        let given_up = async {
-            if self.shared.wait(who, gone).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        match self.deadline {
-            Some(deadline) => {
-                let _ = tokio::time::timeout_at(deadline.into(), given_up).await;
-            }
-            None => given_up.await,
-        }
+        self.caller.cancelled().await;
     }
 
     /// Answers. Waits while the caller is full. If the policy forbids the answer, or if the
     /// future is dropped before the answer is on its way, the call is refused.
-    pub async fn reply(mut self, message: impl Into<Message>) -> Result<(), SendError> {
+    ///
+    /// An error is of this layer or the system, and never because the caller has ended: see
+    /// [`Delivery`].
+    pub async fn reply(mut self, message: impl Into<Message>) -> Result<Delivery, SendError> {
         let mut message = message.into();
         let descriptions = self.check(&message, false)?;
         self.answer(Kind::Reply, &mut message, &descriptions).await
     }
 
     /// Answers with a value, by postcard.
-    pub async fn reply_typed<R: Serialize + ?Sized>(self, value: &R) -> Result<(), SendError> {
+    pub async fn reply_typed<R: Serialize + ?Sized>(
+        self,
+        value: &R,
+    ) -> Result<Delivery, SendError> {
         let message = Message::encode(value).map_err(SendError::Encode)?;
         self.reply(message).await
     }
@@ -116,25 +116,29 @@ impl Replier {
     }
 
     /// Declines, with the reason for the caller; at most 1 KiB of it is sent.
-    pub async fn refuse(mut self, reason: &str) -> Result<(), SendError> {
+    pub async fn refuse(mut self, reason: &str) -> Result<Delivery, SendError> {
         let mut message = Message::from(bounded(reason).as_bytes());
         self.answer(Kind::Refusal, &mut message, &[]).await
     }
 
     /// [`Replier::reply`] in this thread.
-    pub fn reply_blocking(mut self, message: impl Into<Message>) -> Result<(), SendError> {
+    pub fn reply_blocking(mut self, message: impl Into<Message>) -> Result<Delivery, SendError> {
         let mut message = message.into();
         let descriptions = self.check(&message, false)?;
         self.answer_blocking(Kind::Reply, &mut message, &descriptions, None)
     }
 
     /// [`Replier::refuse`] in this thread.
-    pub fn refuse_blocking(mut self, reason: &str) -> Result<(), SendError> {
+    pub fn refuse_blocking(mut self, reason: &str) -> Result<Delivery, SendError> {
         let mut message = Message::from(bounded(reason).as_bytes());
         self.answer_blocking(Kind::Refusal, &mut message, &[], None)
     }
 
-    fn check(&self, message: &Message, streams: bool) -> Result<Vec<Descriptor>, Violation> {
+    pub(super) fn check(
+        &self,
+        message: &Message,
+        streams: bool,
+    ) -> Result<Vec<Descriptor>, Violation> {
         check_answer(&self.rules, self.method, streams)?;
         check_message(&self.rules, self.method, message)
     }
@@ -144,14 +148,12 @@ impl Replier {
         kind: Kind,
         message: &mut Message,
         descriptions: &[Descriptor],
-    ) -> Result<(), SendError> {
-        let shared = Arc::clone(&self.shared);
+    ) -> Result<Delivery, SendError> {
+        let shared = Arc::clone(&self.caller.shared);
         // Items share records as messages do, where a driver sends them when the task waits.
         let hold = kind == Kind::Item && shared.driven();
-        if shared.wait(Who::Sender, self.attempt(kind, message, descriptions, hold)).await?? {
-            shared.wake_driver();
-        }
-        Ok(())
+        let posted = shared.wait(Who::Sender, self.attempt(kind, message, descriptions, hold));
+        Ok(delivered(&shared, posted.await??))
     }
 
     fn answer_blocking(
@@ -160,10 +162,10 @@ impl Replier {
         message: &mut Message,
         descriptions: &[Descriptor],
         end: Option<Instant>,
-    ) -> Result<(), SendError> {
-        let shared = Arc::clone(&self.shared);
-        let done = shared.block(end, self.attempt(kind, message, descriptions, false))?;
-        done.unwrap_or(Err(SendError::Timeout)).map(drop)
+    ) -> Result<Delivery, SendError> {
+        let shared = Arc::clone(&self.caller.shared);
+        let posted = shared.block(end, self.attempt(kind, message, descriptions, false))?;
+        Ok(delivered(&shared, posted.unwrap_or(Err(SendError::Timeout))?))
     }
 
     fn attempt<'a>(
@@ -172,8 +174,9 @@ impl Replier {
         message: &'a mut Message,
         descriptions: &'a [Descriptor],
         hold: bool,
-    ) -> impl FnMut(&mut State) -> Option<Result<bool, SendError>> + 'a {
-        let target = Target::Caller { peer: &self.peer, link: self.link, call: self.call };
+    ) -> impl FnMut(&mut State) -> Option<Result<Posted, SendError>> + 'a {
+        let Caller { link, call, .. } = self.caller;
+        let target = Target::Caller { link, call };
         let leave = hold && message.fds.is_empty() && message.body.len() <= SHARED_PAYLOAD;
         let parcel = Parcel { hold, ..parcel(kind, self.method, message, descriptions) };
         let mut posting =
@@ -195,7 +198,7 @@ impl StreamReplier {
 
     /// [`Replier::deadline`]
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline
+        self.0.deadline()
     }
 
     /// [`Replier::time_left`]
@@ -216,28 +219,35 @@ impl StreamReplier {
     /// Sends one message of the stream. Waits while the reader has no room for it, and
     /// meanwhile holds up nothing but this stream.
     ///
-    /// [`SendError::Cancelled`] says that nobody wants any more. [`SendError::Clogged`] can come
-    /// where one thread answers calls in turn: receive what waits, and go on.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
+    /// [`ControlFlow::Break`] says that nobody reads any more: the reader has given the stream up,
+    /// or has ended. [`SendError::Clogged`] can come where one thread answers calls in turn:
+    /// receive what waits, and go on.
+    pub async fn send(
+        &mut self,
+        message: impl Into<Message>,
+    ) -> Result<ControlFlow<()>, SendError> {
         let mut message = message.into();
         let descriptions = self.0.check(&message, true)?;
-        self.0.answer(Kind::Item, &mut message, &descriptions).await
+        self.0.answer(Kind::Item, &mut message, &descriptions).await.map(Into::into)
     }
 
     /// Sends a value, by postcard.
-    pub async fn send_typed<R: Serialize + ?Sized>(&mut self, value: &R) -> Result<(), SendError> {
+    pub async fn send_typed<R: Serialize + ?Sized>(
+        &mut self,
+        value: &R,
+    ) -> Result<ControlFlow<()>, SendError> {
         let message = Message::encode(value).map_err(SendError::Encode)?;
         self.send(message).await
     }
 
     /// Ends the stream: what was sent is the whole.
-    pub async fn end(mut self) -> Result<(), SendError> {
+    pub async fn end(mut self) -> Result<Delivery, SendError> {
         self.0.answer(Kind::End, &mut Message::default(), &[]).await
     }
 
     /// Ends the stream before it is whole, with the reason for the caller; at most 1 KiB of it is
     /// sent.
-    pub async fn fail(self, reason: &str) -> Result<(), SendError> {
+    pub async fn fail(self, reason: &str) -> Result<Delivery, SendError> {
         self.0.refuse(reason).await
     }
 
@@ -247,20 +257,20 @@ impl StreamReplier {
         &mut self,
         message: impl Into<Message>,
         time: Option<Duration>,
-    ) -> Result<(), SendError> {
+    ) -> Result<ControlFlow<()>, SendError> {
         let mut message = message.into();
         let descriptions = self.0.check(&message, true)?;
         let end = time.and_then(|time| Instant::now().checked_add(time));
-        self.0.answer_blocking(Kind::Item, &mut message, &descriptions, end)
+        self.0.answer_blocking(Kind::Item, &mut message, &descriptions, end).map(Into::into)
     }
 
     /// [`StreamReplier::end`] in this thread.
-    pub fn end_blocking(mut self) -> Result<(), SendError> {
+    pub fn end_blocking(mut self) -> Result<Delivery, SendError> {
         self.0.answer_blocking(Kind::End, &mut Message::default(), &[], None)
     }
 
     /// [`StreamReplier::fail`] in this thread.
-    pub fn fail_blocking(self, reason: &str) -> Result<(), SendError> {
+    pub fn fail_blocking(self, reason: &str) -> Result<Delivery, SendError> {
         self.0.refuse_blocking(reason)
     }
 }
@@ -268,9 +278,9 @@ impl StreamReplier {
 impl Drop for Replier {
     fn drop(&mut self) {
         if !self.answered {
-            let (link, method, call) = (self.link, self.method, self.call);
-            if self.shared.with(|state| state.decline(link, method, call, FORSAKEN)) {
-                self.shared.wake_driver();
+            let Caller { shared, link, call, .. } = &self.caller;
+            if shared.with(|state| state.decline(*link, self.method, *call, FORSAKEN)) {
+                shared.wake_driver();
             }
         }
     }
@@ -285,6 +295,30 @@ impl fmt::Debug for Replier {
 impl fmt::Debug for StreamReplier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamReplier").field("peer", &self.0.peer).finish_non_exhaustive()
+    }
+}
+
+impl From<Delivery> for ControlFlow<()> {
+    fn from(delivery: Delivery) -> Self {
+        match delivery {
+            Delivery::Sent => Self::Continue(()),
+            Delivery::NobodyWaits => Self::Break(()),
+        }
+    }
+}
+
+/// Tells the driver what is left for it to do.
+fn delivered(shared: &Shared, posted: Posted) -> Delivery {
+    match posted {
+        Posted::Done => Delivery::Sent,
+        Posted::Held => {
+            shared.wake_driver();
+            Delivery::Sent
+        }
+        Posted::Unwanted => {
+            shared.wake_driver();
+            Delivery::NobodyWaits
+        }
     }
 }
 

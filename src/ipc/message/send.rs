@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check::parcel;
-use super::state::{Parcel, Posting, State, Target};
+use super::state::{Parcel, Posted, Posting, State, Target};
 use super::wait::Who;
 use super::{Channel, ChannelError, Event, Message, SendError};
 use crate::ident::Instance;
@@ -62,6 +62,21 @@ impl Channel {
         Ok(self.event(item))
     }
 
+    /// The next event, or `None` once the layer is asked to finish and nothing is left to receive.
+    /// Dropping the future loses nothing.
+    pub async fn next(&self) -> Result<Option<Event>, ChannelError> {
+        let take = |state: &mut State| match state.take() {
+            Some(item) => Some(Some(item)),
+            None if self.shared.is_stopping() => {
+                state.pump();
+                Some(state.take())
+            }
+            None => None,
+        };
+        let item = self.shared.wait(Who::Receiver, take).await?;
+        Ok(item.map(|item| self.event(item)))
+    }
+
     /// The next event, if one is there now.
     pub fn try_recv(&self) -> Option<Event> {
         let item = self.shared.with(|state| {
@@ -88,7 +103,8 @@ impl Channel {
         let target = to.map_or(Target::Any, Target::Peer);
         let mut posting =
             if leave { Posting::leaving(target, parcel) } else { Posting::new(target, parcel) };
-        if self.shared.wait(Who::Sender, |state: &mut State| posting.attempt(state)).await?? {
+        let posted = self.shared.wait(Who::Sender, |state: &mut State| posting.attempt(state));
+        if posted.await?? == Posted::Held {
             self.shared.wake_driver();
         }
         Ok(())

@@ -22,7 +22,7 @@ pub(super) use self::inbox::Item;
 use self::inbox::{Inbox, Load};
 pub(super) use self::outgoing::Notice;
 use self::owing::{Owing, expired};
-pub(super) use self::posting::{Parcel, Posting, Target};
+pub(super) use self::posting::{Parcel, Posted, Posting, Target};
 use super::Method;
 use crate::channel::datagram::Buffer;
 use crate::channel::endpoint::LinkTap;

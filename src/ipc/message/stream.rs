@@ -3,12 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::call::PendingCall;
-use super::check::parcel;
 use super::error::CallError;
-use super::state::Parcel;
-use super::{Channel, Message};
-use crate::wire::record::Kind;
+use super::{Message, PendingCall};
 
 /// The messages that answer a call of a method with `stream = true`.
 ///
@@ -21,46 +17,11 @@ pub struct ReplyStream {
     over: bool,
 }
 
-impl Channel {
-    /// Calls a method that answers by a stream. Waits while all peers are full, or while there is
-    /// none.
-    pub async fn call_stream(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-    ) -> Result<ReplyStream, CallError> {
-        self.call_stream_by(method, message, None).await
-    }
-
-    /// The same with a deadline for the whole of the stream, which travels with the call.
-    pub async fn call_stream_by(
-        &self,
-        method: &str,
-        message: impl Into<Message>,
-        deadline: Option<Instant>,
-    ) -> Result<ReplyStream, CallError> {
-        let mut message = message.into();
-        let (number, descriptions) = self.check_call(method, &message, true)?;
-        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        let call = self.place(Parcel { deadline, ..parcel }).await?;
-        Ok(ReplyStream { call, over: false })
-    }
-
-    /// The same in this thread.
-    pub(super) fn call_stream_blocking(
-        &self,
-        method: &str,
-        mut message: Message,
-        deadline: Option<Instant>,
-    ) -> Result<ReplyStream, CallError> {
-        let (number, descriptions) = self.check_call(method, &message, true)?;
-        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        let call = self.place_blocking(Parcel { deadline, ..parcel }, None)?;
-        Ok(ReplyStream { call, over: false })
-    }
-}
-
 impl ReplyStream {
+    pub(super) const fn new(call: PendingCall) -> Self {
+        Self { call, over: false }
+    }
+
     /// The next message. `None` after the last one of a whole stream, and after an error, which
     /// comes once and after everything that was received before it. Dropping the future loses
     /// nothing.

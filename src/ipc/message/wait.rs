@@ -30,6 +30,8 @@ pub(super) struct Shared {
     /// Whether there is a driver, to be asked without a lock.
     driven: AtomicBool,
     hub: OnceLock<Waker>,
+    /// Whether the layer has been asked to finish.
+    stopping: AtomicBool,
     bells: Mutex<Vec<Arc<OwnedFd>>>,
     companion: OnceLock<Weak<dyn Companion>>,
     pub(super) patience: Patience,
@@ -46,6 +48,7 @@ impl Shared {
             driver: Mutex::new(None),
             driven: AtomicBool::new(false),
             hub: OnceLock::new(),
+            stopping: AtomicBool::new(false),
             bells: Mutex::default(),
             companion: OnceLock::new(),
             patience: Patience::default(),
@@ -108,6 +111,16 @@ impl Shared {
     /// Whether somebody drives.
     pub(super) fn driven(&self) -> bool {
         self.driven.load(Ordering::Relaxed)
+    }
+
+    /// The layer is asked to finish: whoever waits for something new looks again.
+    pub(super) fn finish(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.with(State::wake_everyone);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Has the driver look, if there is one; else everyone.

@@ -119,7 +119,7 @@ async fn add(channel: &Channel, number: u64, file: File, size: usize) -> Outcome
     let mut body = number.to_le_bytes().to_vec();
     body.resize(size, 7);
     say(format!("call {number}"));
-    match channel.call("add", Message { body: body.clone(), fds: vec![file.into()] }).await {
+    match channel.call("add").send(Message { body: body.clone(), fds: vec![file.into()] }).await {
         Ok(reply) if reply.body == body && reply.fds.len() == 1 => say(format!("done {number}")),
         Ok(_) => say(format!("wrong {number}")),
         Err(CallError::NotDelivered(_)) => say(format!("lost {number}")),
@@ -132,7 +132,7 @@ async fn add(channel: &Channel, number: u64, file: File, size: usize) -> Outcome
 /// A call that is answered by a stream.
 async fn follow(channel: &Channel, number: u64) -> Outcome {
     say(format!("call {number}"));
-    let mut stream = match channel.call_stream("tail", number.to_le_bytes().to_vec()).await {
+    let mut stream = match channel.call("tail").stream(number.to_le_bytes().to_vec()).await {
         Ok(stream) => stream,
         Err(CallError::NotDelivered(_)) => {
             say(format!("cut {number}"));
@@ -161,7 +161,7 @@ async fn follow(channel: &Channel, number: u64) -> Outcome {
 /// A call that its handler never answers.
 async fn give_up(channel: &Channel, number: u64) -> Outcome {
     say(format!("call {number}"));
-    let answer = channel.call("hold", number.to_le_bytes().to_vec());
+    let answer = channel.call("hold").send(number.to_le_bytes().to_vec());
     match tokio::time::timeout(Duration::from_millis(1), answer).await {
         Err(_) => say(format!("gave {number}")),
         Ok(Err(CallError::NotDelivered(_) | CallError::MayHaveExecuted(_))) => {
@@ -219,7 +219,10 @@ async fn serve(number: u64, reply: Replier) {
     let served = async {
         let mut stream = reply.stream().map_err(SendError::Policy)?;
         for item in 0..ITEMS {
-            stream.send([number, item].map(u64::to_le_bytes).concat()).await?;
+            let item = [number, item].map(u64::to_le_bytes).concat();
+            if stream.send(item).await?.is_break() {
+                break;
+            }
         }
         stream.end().await
     };

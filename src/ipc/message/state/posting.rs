@@ -27,7 +27,19 @@ pub(in crate::ipc::message) enum Target<'a> {
     /// This one.
     Peer(&'a Instance),
     /// Who made this call.
-    Caller { peer: &'a Instance, link: u64, call: u32 },
+    Caller { link: u64, call: u32 },
+}
+
+/// What became of a parcel that needs no more waiting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::ipc::message) enum Posted {
+    /// The kernel has it, or a driver that knows.
+    Done,
+    /// It is in a link's small queue, and the driver must be told.
+    Held,
+    /// It was an answer, and nobody waits for it: the caller gave up or has ended. The driver must
+    /// be told, for the peer is to learn that its call is over.
+    Unwanted,
 }
 
 /// What became of a parcel.
@@ -65,12 +77,17 @@ impl<'a> Posting<'a> {
         Self { leave: true, ..Self::new(target, parcel) }
     }
 
-    /// Goes on with it. Once there is a result, the driver must be told of it if that is true.
+    /// Goes on with it, until there is a result.
     pub(in crate::ipc::message) fn attempt(
         &mut self,
         state: &mut State,
-    ) -> Option<Result<bool, SendError>> {
-        let lost = || Some(Err(SendError::NotDelivered(self.target.peer().cloned())));
+    ) -> Option<Result<Posted, SendError>> {
+        let lost = || match self.target {
+            // Who answers has done its part.
+            Target::Caller { .. } => Some(Ok(Posted::Unwanted)),
+            Target::Peer(peer) => Some(Err(SendError::NotDelivered(Some(peer.clone())))),
+            Target::Any => Some(Err(SendError::NotDelivered(None))),
+        };
         if self.taken.is_none() {
             let submitted = match self.target {
                 Target::Any => state.submit(None, &mut self.parcel),
@@ -82,17 +99,17 @@ impl<'a> Posting<'a> {
                 Submitted::Taken { link, ticket, .. } => self.taken = Some((link, ticket)),
                 Submitted::Full => return None,
                 Submitted::Gone => return lost(),
-                Submitted::Unwanted if self.parcel.kind == Kind::Item => {
-                    return Some(Err(SendError::Cancelled));
-                }
-                Submitted::Unwanted => return Some(Ok(true)),
+                Submitted::Unwanted => return Some(Ok(Posted::Unwanted)),
                 Submitted::Clogged => return Some(Err(SendError::Clogged)),
             }
         }
         let (link, ticket) = self.taken?;
         match state.sent(link, ticket) {
-            Some(true) => Some(Ok(false)),
-            Some(false) if self.leave => Some(Ok(!std::mem::replace(&mut state.nudged, true))),
+            Some(true) => Some(Ok(Posted::Done)),
+            Some(false) if self.leave => {
+                let told = std::mem::replace(&mut state.nudged, true);
+                Some(Ok(if told { Posted::Done } else { Posted::Held }))
+            }
             Some(false) => None,
             None => lost(),
         }
@@ -106,15 +123,6 @@ impl<'a> Posting<'a> {
     /// Whether there is nothing more to be done for whom it is for, come what may.
     pub(in crate::ipc::message) fn is_settled(&self) -> bool {
         self.settled
-    }
-}
-
-impl Target<'_> {
-    fn peer(&self) -> Option<&Instance> {
-        match self {
-            Self::Any => None,
-            Self::Peer(peer) | Self::Caller { peer, .. } => Some(peer),
-        }
     }
 }
 
