@@ -69,4 +69,4 @@ pub mod text;
 pub mod wire;
 
 pub use layer::{Layer, LayerError};
-pub use supervisor::{Daemon, Flags, Setup};
+pub use supervisor::{Daemon, Flags, Setup, SetupError};

@@ -35,6 +35,29 @@ fn the_demo_serves_its_pages_to_who_trusts_its_certificate() {
 }
 
 #[test]
+fn a_policy_that_others_can_write_is_not_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = open_directory();
+    let path = directory.path().join("web.toml");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/policies/web.toml"), &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let (status, log) = run(&["--policy", path.to_str().unwrap()]);
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("web.toml is not safe to run"), "{log}");
+}
+
+#[test]
+fn the_demos_private_key_goes_with_it() {
+    let mut web = Web::demo();
+    let key = web.certificate.clone().unwrap().with_file_name("key.pem");
+    assert!(key.exists());
+    web.terminate();
+    assert!(web.wait().success(), "{}", web.log());
+    assert!(!key.exists(), "{}", key.display());
+    assert!(web.site.join("index.html").exists());
+}
+
+#[test]
 fn both_versions_of_http() {
     if !has_curl() {
         return;

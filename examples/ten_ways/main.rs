@@ -42,9 +42,9 @@ fn main() -> ExitCode {
     let scene = Rc::new(Cell::new(None));
     let made = Rc::clone(&scene);
     let code = Daemon::from_setup(move || {
-        let (new, setup) = Scene::make().map_err(|error| error.to_string())?;
+        let (new, setup) = Scene::make()?;
         made.set(Some(new));
-        Ok(setup)
+        Ok::<_, Box<dyn Error>>(setup)
     })
     .layer("front", front::front)
     .layer("back", back::back)

@@ -53,8 +53,7 @@ impl Scene {
 
         let place = path.to_str().ok_or("the temporary directory's path is not UTF-8")?;
         let text = POLICY.replace(DIRECTORY, &toml::Value::from(place).to_string());
-        let name = "policies/ten-ways.toml".to_owned();
-        let setup = Setup { name, text, flags, ..Setup::default() };
+        let setup = Setup::from_text("policies/ten-ways.toml", text).flags(flags);
 
         let outside = Command::new("/bin/sh")
             .args(["-c", OUTSIDE, "sh"])

@@ -60,7 +60,19 @@ pub(crate) fn make_site(directory: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(site)
 }
 
-/// A directory for the demo that was not there before. It stays, for people drop files into it.
+/// Removes the certificate and its key. The pages stay, for people drop files among them.
+pub(crate) fn clear(directory: &Path) {
+    for name in ["key.pem", "certificate.pem"] {
+        match fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                eprintln!("{}: {error}", directory.join(name).display());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A directory for the demo that was not there before. Its pages stay when the daemon ends.
 pub(crate) fn fresh_directory() -> Result<PathBuf, Box<dyn Error>> {
     let directory = tempfile::Builder::new().prefix("cofferdam-web-").tempdir()?.keep();
     fs::set_permissions(&directory, Permissions::from_mode(0o755))?;

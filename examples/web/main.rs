@@ -36,7 +36,9 @@ mod setup;
 mod summary;
 mod tls;
 
+use std::cell::Cell;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use cofferdam::Daemon;
 
@@ -44,10 +46,23 @@ fn main() -> ExitCode {
     if let Some(code) = demo::certificate_process() {
         return code;
     }
-    Daemon::from_setup(setup::setup)
-        .layer("listener", listener::listener)
-        .layer("parser", parser::parser)
-        .layer("opener", opener::opener)
-        .layer("keeper", keeper::keeper)
-        .main()
+    // This function runs in the supervisor and again in each layer. Only the supervisor calls the
+    // setup, so only there is a directory to clear away afterwards.
+    let directory = Rc::new(Cell::new(None));
+    let made = Rc::clone(&directory);
+    let code = Daemon::from_setup(move || {
+        let mut directory = None;
+        let setup = setup::setup(&mut directory);
+        made.set(directory);
+        setup
+    })
+    .layer("listener", listener::listener)
+    .layer("parser", parser::parser)
+    .layer("opener", opener::opener)
+    .layer("keeper", keeper::keeper)
+    .main();
+    if let Some(directory) = directory.take() {
+        demo::clear(&directory);
+    }
+    code
 }

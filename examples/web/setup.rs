@@ -22,9 +22,6 @@ const POLICY: &str = include_str!("../../policies/web.toml");
 #[derive(Debug, Parser)]
 #[command(name = "web")]
 struct Options {
-    /// The policy; else the one that is built in.
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
     /// The document root, in place of the policy's.
     #[arg(long, value_name = "DIR")]
     site: Option<PathBuf>,
@@ -42,30 +39,26 @@ struct Options {
 }
 
 /// Reads the arguments, makes what is missing, and prints what is going to run.
-pub(crate) fn setup() -> Result<Setup, String> {
-    prepare().map_err(|error| error.to_string())
-}
-
-fn prepare() -> Result<Setup, Box<dyn Error>> {
-    let options = Options::parse();
-    let (name, mut text) = match &options.policy {
-        Some(path) => (path.display().to_string(), read(path)?),
-        None => (POLICY_NAME.to_owned(), POLICY.to_owned()),
-    };
-
-    let Options { policy, mut site, mut certificate, mut key, listen, flags } = options;
-    if certificate.is_some() && key.is_none() && policy.is_none() {
+///
+/// `made` gets the demo's directory, if one was made.
+pub(crate) fn setup(made: &mut Option<PathBuf>) -> Result<Setup, Box<dyn Error>> {
+    let Options { mut site, mut certificate, mut key, listen, flags } = Options::parse();
+    let own_policy = flags.policy.is_none();
+    if certificate.is_some() && key.is_none() && own_policy {
         return Err("--certificate needs --key, or a --policy that names the key".into());
     }
+    // A policy of the user's is read and checked here: nobody else may be able to write it.
+    let mut setup = flags.setup(POLICY_NAME, POLICY)?;
+    let text = &mut setup.text;
     let mut authority = None;
-    let without_site = site.is_none() && policy.is_none();
+    let without_site = site.is_none() && own_policy;
     if without_site || certificate.is_none() {
-        let directory = demo::fresh_directory()?;
+        let directory = &*made.insert(demo::fresh_directory()?);
         if without_site {
-            site = Some(demo::make_site(&directory)?);
+            site = Some(demo::make_site(directory)?);
         }
         if certificate.is_none() {
-            let made = demo::make_certificate(&directory)?;
+            let made = demo::make_certificate(directory)?;
             authority = Some(made.certificate.clone());
             (certificate, key) = (Some(made.certificate), Some(made.key));
         }
@@ -73,23 +66,18 @@ fn prepare() -> Result<Setup, Box<dyn Error>> {
     let chain = chain(&certificate.unwrap_or_default())?;
 
     if let Some(site) = &site {
-        text = put(&text, &["file", "site", "path"], &absolute(site)?)?;
+        *text = put(text, &["file", "site", "path"], &absolute(site)?)?;
     }
     if let Some(key) = &key {
-        text = put(&text, &["file", "key", "path"], &absolute(key)?)?;
+        *text = put(text, &["file", "key", "path"], &absolute(key)?)?;
     }
     let at = ["layer", "listener", "listen", "https"];
-    let address = free_address(listen, &value(&text, &at)?)?;
-    text = put(&text, &at, &format!("tcp:{address}"))?;
+    let address = free_address(listen, &value(text, &at)?)?;
+    *text = put(text, &at, &format!("tcp:{address}"))?;
 
     let settings = Settings { chain };
-    summary::print(
-        &text,
-        address,
-        authority.as_deref(),
-        &value(&text, &["file", "site", "path"])?,
-    )?;
-    Ok(Setup { name, text, settings: postcard::to_stdvec(&settings)?, flags })
+    summary::print(text, address, authority.as_deref(), &value(text, &["file", "site", "path"])?)?;
+    Ok(setup.settings(postcard::to_stdvec(&settings)?))
 }
 
 /// The certificates of a PEM file, the server's own first.

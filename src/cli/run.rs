@@ -9,12 +9,14 @@ use crate::{Daemon, Flags};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The policy; its layers are `exec = ["/path/of/program", ...]`
-    policy: PathBuf,
+    #[arg(required_unless_present = "policy-file", conflicts_with = "policy-file")]
+    policy: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
 
 /// Runs the daemon until it ends.
 pub fn run(args: &Args) -> ExitCode {
-    Daemon::new(&args.policy).flags(args.flags.clone()).main()
+    let policy = args.policy.clone().unwrap_or_default();
+    Daemon::new(policy).flags(args.flags.clone()).main()
 }

@@ -45,6 +45,13 @@ pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
 /// pipes.
 pub(crate) const REPORTS_FD: i32 = 5;
 
+/// Why a daemon or a layer doesn't begin on a thread of its own.
+pub(crate) const NOT_MAIN: &str = "`Daemon::main` was called on another thread than the program's \
+    first, as a `#[test]` does. Every layer runs the whole program again, up to that call: so it \
+    must be the program's `main` that makes it. A test starts the daemon as a program of its own \
+    (`std::process::Command`), or has `harness = false` and a `main` that is the daemon when a \
+    layer's name comes as `argv[0]`";
+
 /// A layer that could not be confined or set up exits with this.
 const SETUP_FAILED: u8 = 70;
 
@@ -58,6 +65,11 @@ pub(crate) fn is_layer() -> bool {
 pub(crate) fn main(functions: &BTreeMap<String, Function>) -> ExitCode {
     let taken = inherited(CONTROL_FD).and_then(Inbox::new);
     let Ok(inbox) = taken else { return ExitCode::from(SETUP_FAILED) };
+    // Confining means this thread and those that it makes: there may be no other one.
+    if rustix::thread::gettid() != rustix::process::getpid() {
+        let _ = inbox.say(&FromLayer::Failed(NOT_MAIN.to_owned()));
+        return ExitCode::from(SETUP_FAILED);
+    }
     match enter(functions, inbox) {
         Ok(code) => code,
         Err((inbox, error)) => {

@@ -1,6 +1,7 @@
 //! A daemon as its program writes it: a policy, and a function for every layer.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use super::flags::{self, Flags};
 use super::inherited::Inherited;
 use super::log::Log;
+use super::setup::{Setup, SetupError};
 use super::{Outcome, Supervisor, policy_file, resolver};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
@@ -47,20 +49,7 @@ pub struct Daemon {
 /// Where the policy comes from.
 enum Source {
     File(PathBuf),
-    Setup(Box<dyn FnOnce() -> Result<Setup, String>>),
-}
-
-/// A policy that the program makes or embeds, and what its layers shall know.
-#[derive(Clone, Debug, Default)]
-pub struct Setup {
-    /// What the policy is called in messages.
-    pub name: String,
-    /// The policy.
-    pub text: String,
-    /// See [`Daemon::settings`].
-    pub settings: Vec<u8>,
-    /// See [`Daemon::flags`].
-    pub flags: Flags,
+    Setup(Box<dyn FnOnce() -> Result<Setup, SetupError>>),
 }
 
 impl Daemon {
@@ -72,13 +61,20 @@ impl Daemon {
 
     /// A daemon whose policy is part of the program.
     pub fn from_text(name: &str, text: &str) -> Self {
-        let setup = Setup { name: name.to_owned(), text: text.to_owned(), ..Setup::default() };
-        Self::from_setup(|| Ok(setup))
+        let setup = Setup::from_text(name, text);
+        Self::from_source(Source::Setup(Box::new(|| Ok(setup))))
     }
 
     /// A daemon whose policy is made by `setup`, which runs in the supervisor alone and before
     /// anything else.
-    pub fn from_setup(setup: impl FnOnce() -> Result<Setup, String> + 'static) -> Self {
+    ///
+    /// [`Setup::from_file`] reads a policy from a file that nobody else may write to. With
+    /// `--policy FILE` among the flags of the [`Setup`] that one is run in place of its text, and
+    /// checked likewise; [`Flags::setup`] gives its text to the function before.
+    pub fn from_setup<E: Into<Box<dyn Error>>>(
+        setup: impl FnOnce() -> Result<Setup, E> + 'static,
+    ) -> Self {
+        let setup = || setup().map_err(|error| SetupError::of(error.into()));
         Self::from_source(Source::Setup(Box::new(setup)))
     }
 
@@ -197,13 +193,21 @@ impl Daemon {
     }
 
     fn supervise(self, log: &mut Log) -> Result<Outcome, Refusal> {
+        // The kernel gives a process's first thread the process's number.
+        if rustix::thread::gettid() != rustix::process::getpid() {
+            return Err(Refusal::system(enter::NOT_MAIN.to_owned()));
+        }
         let inherited = Inherited::take().map_err(|error| Refusal::system(error.to_string()))?;
-        // What a program embeds has nothing beside it that it could include.
-        let in_a_file = matches!(self.source, Source::File(_));
-        let setup = match self.source {
-            Source::Setup(setup) => setup().map_err(Refusal::system)?,
-            Source::File(path) => read(&path)?,
+        let mut flags = self.flags;
+        let mut setup = match self.source {
+            Source::Setup(setup) => setup().map_err(|error| Refusal::setup(&error))?,
+            Source::File(path) => read(flags.policy.take().as_ref().unwrap_or(&path))?,
         };
+        flags.add(std::mem::take(&mut setup.flags));
+        if let Some(path) = flags.policy.take() {
+            let Setup { name, text, in_a_file, .. } = read(&path)?;
+            setup = Setup { name, text, in_a_file, ..setup };
+        }
         let settings = [setup.settings, self.settings].concat();
         if settings.len() > MAX_SETTINGS {
             return Err(Refusal::system(format!(
@@ -212,15 +216,14 @@ impl Daemon {
             )));
         }
 
-        let mut flags = self.flags;
-        flags.add(setup.flags);
         let ceiling = flags.ceiling.map(|path| read(&path)).transpose()?;
         let load = |path: &str| policy_file::read(Path::new(path)).map_err(|e| e.to_string());
         let checked = policy::check_with(
             &setup.name,
             setup.text.as_bytes(),
             &Inputs {
-                load: if in_a_file { Some(&load) } else { None },
+                // What a program embeds has nothing beside it that it could include.
+                load: if setup.in_a_file { Some(&load) } else { None },
                 vars: &flags.vars,
                 ceiling: ceiling.as_ref().map(|file| (file.name.as_str(), file.text.as_bytes())),
             },
@@ -254,20 +257,18 @@ impl Refusal {
         Self { code: REFUSED, lines: vec![line] }
     }
 
+    fn setup(error: &SetupError) -> Self {
+        let code = if error.is_finding() { FINDING } else { REFUSED };
+        Self { code, lines: vec![error.to_string()] }
+    }
+
     fn finding(lines: Vec<String>) -> Self {
         Self { code: FINDING, lines }
     }
 }
 
 fn read(path: &Path) -> Result<Setup, Refusal> {
-    let bytes = policy_file::read(path).map_err(|error| Refusal {
-        code: if error.is_finding() { FINDING } else { REFUSED },
-        lines: vec![error.to_string()],
-    })?;
-    let name = path.display().to_string();
-    // What isn't UTF-8 is refused by the checker, which says where.
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Setup { name, text, ..Setup::default() })
+    Setup::from_file(path).map_err(|error| Refusal::setup(&error.into()))
 }
 
 /// Names that the policy runs and the program doesn't register, and the other way round.

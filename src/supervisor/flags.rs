@@ -6,6 +6,9 @@ use std::path::PathBuf;
 /// `#[command(flatten)]` in its own `clap::Parser`, or by [`Daemon::args`](crate::Daemon::args).
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
+    /// Run this policy in place of the program's own
+    #[arg(long = "policy", id = "policy-file", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// Keep the audit log in this directory, which is made if it isn't there
     #[arg(long, value_name = "DIR")]
     pub audit: Option<PathBuf>,
@@ -23,7 +26,8 @@ pub struct Flags {
 impl Flags {
     /// Adds what others say: of what there can be only one, the later wins.
     pub(super) fn add(&mut self, other: Self) {
-        let Self { audit, ceiling, vars, receipts } = other;
+        let Self { policy, audit, ceiling, vars, receipts } = other;
+        self.policy = policy.or(self.policy.take());
         self.audit = audit.or(self.audit.take());
         self.ceiling = ceiling.or(self.ceiling.take());
         self.vars.extend(vars);

@@ -204,6 +204,10 @@ impl Supervisor<'_> {
         if self.stopping {
             return;
         }
+        // It did something else, and did it unconfined: no success, and no better the next time.
+        if !child.is_serving() && ending == Ending::Exited(0) {
+            return self.stop(Outcome::Refused);
+        }
         if child.is_serving() {
             self.rekey_queues(&child.instance.layer);
         }
@@ -241,6 +245,10 @@ impl Supervisor<'_> {
         let name = &child.instance;
         let text = match (&child.last_words, ending) {
             (Some(FromLayer::Failed(why)), _) => format!("{name} could not be confined: {why}"),
+            (None, Ending::Exited(code)) if !child.is_serving() => format!(
+                "{name} ended with exit code {code} before it was confined: every layer runs the \
+                 whole program again, whose `main` must come to `Daemon::main` before anything else"
+            ),
             (_, Ending::Exited(code)) => format!("{name} ended with exit code {code}"),
             (_, Ending::Killed(libc::SIGSYS)) => self.denied(child),
             (_, Ending::Killed(signal)) => {

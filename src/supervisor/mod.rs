@@ -26,6 +26,7 @@ pub mod policy_file;
 pub mod registry;
 mod resolver;
 mod roster;
+mod setup;
 mod signals;
 mod spawn;
 mod stop;
@@ -38,8 +39,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-pub use daemon::{Daemon, Setup};
+pub use daemon::Daemon;
 pub use flags::Flags;
+pub use setup::{Setup, SetupError};
 
 use self::audit::{Audit, Begun};
 use self::broker::Connector;

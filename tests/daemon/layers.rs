@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use cofferdam::ipc::message::{CallError, ChannelError, Event, Message};
-use cofferdam::{Daemon, Layer};
+use cofferdam::{Daemon, Flags, Layer, Setup};
 
 type Outcome = Result<(), String>;
 
@@ -13,7 +13,19 @@ type Outcome = Result<(), String>;
 pub(crate) fn daemon(name: &str) -> Daemon {
     let policy = std::env::args().nth(3).unwrap_or_default();
     let daemon = Daemon::new(policy).settings(*b"what all may know");
+    let path = std::path::PathBuf::from(std::env::args().nth(3).unwrap_or_default());
+    let flags = Flags { policy: Some(path.clone()), ..Flags::default() };
     match name {
+        "embedded" => Daemon::from_text("own", "no policy").flags(flags).layer("sleeper", sleeper),
+        "flagged" => Daemon::new("/nowhere").flags(flags).layer("sleeper", sleeper),
+        "read" => Daemon::from_setup(move || Setup::from_file(path)).layer("sleeper", sleeper),
+        "asked" => {
+            Daemon::from_setup(move || flags.setup("own", "no policy")).layer("sleeper", sleeper)
+        }
+        "made" => {
+            let setup = Setup::from_text("own", "no policy").flags(flags);
+            Daemon::from_setup(move || Ok::<_, String>(setup)).layer("sleeper", sleeper)
+        }
         // In a re-executed layer the name is unknown: every function is there.
         "" => crate::readme::layers(daemon)
             .layer("sleeper", sleeper)

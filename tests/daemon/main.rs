@@ -11,6 +11,7 @@ mod documented;
 mod harness;
 mod layers;
 mod lives;
+mod program;
 // Word for word as in README.md.
 #[allow(clippy::needless_pass_by_value)]
 mod readme;
@@ -24,10 +25,21 @@ fn main() -> ExitCode {
         return readme::run();
     }
     let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-layer:"));
+    let is = |layer: &str| {
+        arguments.first().is_some_and(|name| name.starts_with(&format!("cofferdam-layer:{layer}/")))
+    };
+    if is(program::ASTRAY) {
+        return ExitCode::SUCCESS;
+    }
+    if is(program::THREADED) || arguments.get(2).is_some_and(|name| name == program::THREADED) {
+        let threaded = std::thread::spawn(move || layers::daemon("").main());
+        return threaded.join().unwrap_or(ExitCode::FAILURE);
+    }
     if is_layer || arguments.get(1).is_some_and(|word| word == "--daemon") {
         return layers::daemon(arguments.get(2).map_or("", String::as_str)).main();
     }
-    let tests = [lives::TESTS, talk::TESTS, commands::TESTS, documented::TESTS].concat();
+    let tests =
+        [lives::TESTS, talk::TESTS, commands::TESTS, documented::TESTS, program::TESTS].concat();
     let trials = tests.into_iter().map(|(name, test)| {
         libtest_mimic::Trial::test(name, move || {
             test();

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cofferdam::policy::plan::{Plan, Program};
-use cofferdam::{Daemon, Layer, Setup};
+use cofferdam::{Daemon, Layer};
 
 use self::attacks::{Facts, raw};
 use self::orders::Orders;
@@ -67,9 +67,7 @@ fn daemon(arguments: &[String]) -> Result<ExitCode, String> {
         orders.learn_channels(plan);
     }
     orders.facts.insert("supervisor".to_owned(), std::process::id().to_string());
-    let setup =
-        Setup { name: path, text, settings: orders.to_text().into_bytes(), ..Setup::default() };
-    let daemon = Daemon::from_setup(move || Ok(setup));
+    let daemon = Daemon::from_text(&path, &text).settings(orders.to_text());
     Ok(functions.iter().fold(daemon, |daemon, name| register(daemon, name)).main())
 }
 
