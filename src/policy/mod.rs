@@ -26,7 +26,9 @@ pub mod signal;
 pub mod syscall;
 pub mod tighten;
 
+mod capability;
 mod document;
+mod inputs;
 mod nearest;
 mod render;
 mod slip;
@@ -36,7 +38,8 @@ mod tree;
 mod unbuilt;
 mod value;
 
-pub use check::{Checked, Inputs, check, check_with};
+pub use check::{Checked, check, check_with};
+pub use inputs::{Inputs, Load};
 pub use places::{Place, Places};
 pub use print::print;
 pub use source::MAX_SIZE;

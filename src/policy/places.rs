@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::diagnostic::Span;
-use super::source::line_of;
-use super::texts::Texts;
+use super::texts::{Texts, line_of};
 use super::tree::{Node, Table, Value};
 
 /// Where the rules of a checked policy stand. Kept beside the plan, which holds no places.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::check::Checked;
 use super::diagnostic::{Diagnostic, Label, Severity, Span};
-use super::source::line_of;
+use super::texts::line_of;
 use super::texts::{Source, Texts};
 use crate::text::neutralise;
 

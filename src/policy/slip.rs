@@ -4,7 +4,7 @@
 
 use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Span};
-use super::source::line_of;
+use super::texts::line_of;
 
 /// Quotes that editors and web pages put in the place of straight ones.
 const CURLY: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];

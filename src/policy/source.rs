@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::code::Code;
 use super::diagnostic::{Diagnostics, Span};
 use super::slip;
+use super::texts::line_of;
 use super::tree::{Table, moved};
 
 /// The largest policy file, in bytes. The largest sensible policy is a hundredth of it.
@@ -123,15 +124,6 @@ fn tell(
         }
     }
     wrong
-}
-
-/// The line around `at`, without its newline.
-pub(crate) fn line_of(text: &str, at: usize) -> Span {
-    let bytes = text.as_bytes();
-    let at = at.min(bytes.len());
-    let start = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
-    let end = bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |n| at + n);
-    start..end
 }
 
 fn duplicate(text: &str, tree: &DeTable<'_>, span: &Span, out: &mut Diagnostics) {

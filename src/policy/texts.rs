@@ -65,10 +65,19 @@ impl Source {
     /// Line and column of a place in this text, from 1, columns in characters.
     pub(crate) fn position(&self, at: usize) -> (usize, usize) {
         let at = self.text.floor_char_boundary(at);
-        let start = super::source::line_of(&self.text, at).start;
+        let start = line_of(&self.text, at).start;
         let lines = self.text[..start].bytes().filter(|byte| *byte == b'\n').count();
         (lines + 1, self.text[start..at].chars().count() + 1)
     }
+}
+
+/// The line around `at`, without its newline.
+pub(crate) fn line_of(text: &str, at: usize) -> Span {
+    let bytes = text.as_bytes();
+    let at = at.min(bytes.len());
+    let start = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
+    let end = bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |n| at + n);
+    start..end
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 
 use toml_edit::DocumentMut;
 
-use super::check::{Checked, Inputs, check_with};
+use super::check::{Checked, check_with};
 use super::code::Code;
 use super::diagnostic::Severity;
+use super::inputs::Inputs;
 
 /// What is to be taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,14 +21,13 @@ mod stream;
 mod syscalls;
 mod useless;
 
-pub(crate) use self::program::CAPABILITIES;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 use super::document::{self, At, CeilingText, Document, Gathered};
+use super::inputs::Inputs;
 use super::nearest::nearest;
 use super::places::Places;
 use super::plan::{Facilities, Plan};
@@ -49,21 +48,6 @@ pub struct Checked {
     /// Where each rule stands.
     pub places: Places,
 }
-
-/// What a policy is checked with, besides its own text.
-#[derive(Clone, Copy, Default)]
-pub struct Inputs<'a> {
-    /// Reads a file that a policy includes. Its argument is a path, relative to what
-    /// `source_name` is relative to. `None`: including anything is a mistake.
-    pub load: Option<&'a Load<'a>>,
-    /// Values for variables that the policy declares in `[vars]`, instead of its own.
-    pub vars: &'a [(String, String)],
-    /// The name and the bytes of a ceiling: what any layer may have at most.
-    pub ceiling: Option<(&'a str, &'a [u8])>,
-}
-
-/// Reads a file, or says why not.
-pub type Load<'a> = dyn Fn(&str) -> Result<Vec<u8>, String> + 'a;
 
 /// Checks a policy's bytes, whatever they are.
 ///

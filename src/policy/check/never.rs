@@ -1,7 +1,8 @@
 //! Checking `[[never]]`: what it names exists, and it holds.
 
-use super::{CAPABILITIES, Layers};
+use super::Layers;
 use crate::ident::Name;
+use crate::policy::capability::CAPABILITIES;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Document, NeverText};

@@ -2,9 +2,9 @@
 
 use super::section::{integer_of, strings};
 use super::{VERSION, vars};
-use crate::policy::check::Inputs;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
+use crate::policy::inputs::Inputs;
 use crate::policy::source::{self, MAX_SIZE};
 use crate::policy::texts::Texts;
 use crate::policy::tree::{Table, Value, in_order};

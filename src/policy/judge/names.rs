@@ -1,6 +1,6 @@
 //! Names that people know for numbers, and numbers of things.
 
-use crate::policy::check::CAPABILITIES;
+use crate::policy::capability::CAPABILITIES;
 use crate::policy::signal::signal_name;
 
 /// A signal's name without `SIG`; real-time signals have numbers only.

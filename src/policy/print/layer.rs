@@ -1,7 +1,7 @@
 //! Printing `[layer.NAME]`.
 
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
-use crate::policy::check::CAPABILITIES;
+use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{GiveUp, LayerPlan, ListenPlan, Program, Protection, RestartOn, View};
 
 pub(super) fn print(layer: &LayerPlan, out: &mut Text) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::QuestionError;
-use crate::policy::check::CAPABILITIES;
+use crate::policy::capability::CAPABILITIES;
 use crate::policy::judge::act::KINDS;
 use crate::policy::judge::facts::Facts;
 use crate::policy::nearest::nearest;
