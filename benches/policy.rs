@@ -8,9 +8,9 @@ use std::fmt::Write;
 
 use cofferdam::confine::filter::{Arch, compile};
 use cofferdam::policy::check;
-use cofferdam::policy::judge::can::can;
-use cofferdam::policy::judge::diff::diff;
 use cofferdam::policy::plan::Plan;
+use cofferdam::review::can::can;
+use cofferdam::review::diff::diff;
 use divan::{Bencher, black_box};
 
 fn main() {

@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use cofferdam::policy::check;
-use cofferdam::policy::judge::act::acts_on;
-use cofferdam::policy::judge::can::{Answer, Change, REACH, can};
-use cofferdam::policy::judge::facts;
 use cofferdam::policy::plan::Plan;
+use cofferdam::policy::ways::act::acts_on;
+use cofferdam::policy::ways::facts;
+use cofferdam::review::can::{Answer, Change, REACH, can};
 use proptest::prelude::*;
 use toml::{Table, Value};
 

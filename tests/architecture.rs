@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("ident", 0),
     ("text", 0),
     ("mark", 0),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("confine", 2),
     ("channel", 2),
     ("report", 2),
+    ("review", 2),
     ("ipc", 3),
     ("audit", 3),
     ("prepare", 3),
@@ -35,7 +36,21 @@ const ROOT: [(&str, &str); 5] = [
 ];
 
 /// The modules that make no system calls at all.
-const PURE: [&str; 3] = ["policy", "wire", "seal"];
+const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];
+
+/// What a daemon runs on, and therefore holds nothing that only people need.
+const RUNS: [&str; 10] = [
+    "policy",
+    "sys",
+    "seal",
+    "wire",
+    "confine",
+    "channel",
+    "ipc",
+    "prepare",
+    "layer",
+    "supervisor",
+];
 
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -129,6 +144,20 @@ fn nothing_is_imported_from_a_higher_floor() {
     }
     assert!(seen > 20, "only {seen} imports were found: does this test still read them?");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What people ask of a policy is no part of what enforces it.
+#[test]
+fn nothing_that_runs_a_daemon_imports_the_review() {
+    let mut seen = 0;
+    for (path, text) in sources() {
+        if RUNS.contains(&module_of(&path)) {
+            seen += 1;
+            let imports = imports(&code(&text));
+            assert!(!imports.iter().any(|it| it == "review"), "{}", path.display());
+        }
+    }
+    assert!(seen > 100, "only {seen} files were found: does this test still read them?");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use cofferdam::policy::judge::diff::{Diff, Gain};
-use cofferdam::policy::judge::{Ways, diff, explain};
 use cofferdam::policy::plan::{Audit, AuditPlan, LogFull, Plan};
+use cofferdam::policy::ways::Ways;
 use cofferdam::policy::{Checked, Inputs, check, check_with, print, unbuilt};
+use cofferdam::review::diff::{Diff, Gain};
+use cofferdam::review::{diff, explain};
 
 const HEAD: &str = "cofferdam = 1\nname = \"d\"\n[layer.a]\nrun = \"a\"\n[layer.b]\nrun = \"b\"\n";
 const CHANNEL: &str = "[channel.c]\nfrom = \"a\"\nto = \"b\"\n";

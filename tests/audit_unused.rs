@@ -9,8 +9,8 @@ use std::process::Command;
 use audit_scene::{Scene, plan, used, who};
 use cofferdam::audit::entry::{Entry, Facility, Form, Kind, Side};
 use cofferdam::audit::usage::Usage;
-use cofferdam::policy::tighten::tighten;
 use cofferdam::policy::{self, Inputs};
+use cofferdam::review::tighten::tighten;
 use cofferdam::wire::broker::open;
 use serde_json::Value;
 

@@ -6,14 +6,15 @@ use std::fmt::Write;
 
 use cofferdam::ident::Name;
 use cofferdam::policy;
-use cofferdam::policy::judge::calls::{Verdict, entry};
-use cofferdam::policy::judge::can::ask;
-use cofferdam::policy::judge::{Ways, diff};
 use cofferdam::policy::plan::{
     Audit, MapRight, OnFull, PipePlan, Plan, QueuePlan, RegionPlan, SemaphorePlan, SignalPlan,
 };
 use cofferdam::policy::syscall::by_name;
 use cofferdam::policy::syscall::meaning::permits;
+use cofferdam::policy::ways::Ways;
+use cofferdam::review::calls::{Verdict, entry};
+use cofferdam::review::can::ask;
+use cofferdam::review::diff;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -208,7 +209,7 @@ fn yes(plan: &Plan, ways: &Ways, objects: &BTreeSet<String>) -> BTreeSet<String>
                 }
             }
             for without in LAYERS {
-                let acts = cofferdam::policy::judge::Act::ALL;
+                let acts = cofferdam::policy::ways::Act::ALL;
                 if ways.reach(layer, object, &acts, &[name(without)]).is_some() {
                     yes.insert(format!("{layer} reaches {object} without {without}"));
                 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use cofferdam::policy::check;
-use cofferdam::policy::export::{oci_seccomp, systemd};
 use cofferdam::policy::plan::{Compare, LayerPlan, Plan, SyscallPlan};
 use cofferdam::policy::syscall::meaning::permits;
 use cofferdam::policy::syscall::{all, errno, groups};
+use cofferdam::review::export::{oci_seccomp, systemd};
 use serde_json::Value;
 
 fn plan(text: &str) -> Plan {

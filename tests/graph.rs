@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use cofferdam::ident::Name;
 use cofferdam::policy::check;
-use cofferdam::policy::graph::Graph;
-use cofferdam::policy::judge::{self, Ways};
 use cofferdam::policy::plan::{
     Audit, ConnectAddress, ConnectPlan, Direction, FifoPlan, MapRight, MappedFilePlan, Never,
     OnFull, PipePlan, Plan, QueuePlan, Rate, RegionPlan, SemaphorePlan, SignalPlan,
 };
+use cofferdam::policy::ways::Ways;
+use cofferdam::review::exposure;
+use cofferdam::review::graph::Graph;
 
 fn plan(text: &str) -> Plan {
     let checked = check("test.toml", text.as_bytes());
@@ -249,7 +250,7 @@ fn twenty() -> Plan {
 
 fn draw(file: &str, plan: &Plan) -> String {
     let ways = Ways::of(plan);
-    let graph = Graph::new(plan, &|layer| judge::exposure(layer, &ways).score);
+    let graph = Graph::new(plan, &|layer| exposure(layer, &ways).score);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("graph");
     std::fs::create_dir_all(&folder).unwrap();
     for (ending, text) in [("svg", graph.svg()), ("dot", graph.dot()), ("mmd", graph.mermaid())] {
@@ -370,7 +371,7 @@ fn graphviz_reads_the_text() {
     let path = folder.path().join("everything.dot");
     let plan = everything();
     let ways = Ways::of(&plan);
-    let text = Graph::new(&plan, &|layer| judge::exposure(layer, &ways).score).dot();
+    let text = Graph::new(&plan, &|layer| exposure(layer, &ways).score).dot();
     assert_eq!(text.matches('{').count(), text.matches('}').count());
     std::fs::write(&path, text).unwrap();
     let Ok(output) = Command::new("dot").arg("-Tplain").arg(&path).output() else {

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use cofferdam::policy::diagnostic::Severity;
-use cofferdam::policy::judge::calls::entry;
-use cofferdam::policy::judge::{Act, facts};
 use cofferdam::policy::plan::Plan;
 use cofferdam::policy::syscall::meaning::implies;
+use cofferdam::policy::ways::{Act, facts};
 use cofferdam::policy::{Checked, Inputs, check, check_with};
+use cofferdam::review::calls::entry;
 use proptest::prelude::*;
 
 /// The policies of a folder.

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cofferdam::policy::check;
-use cofferdam::policy::language::{TABLES, reference, schema};
+use cofferdam::policy::language::TABLES;
+use cofferdam::review::{reference, schema};
 use serde_json::{Value, json};
 
 fn root() -> &'static Path {

@@ -17,13 +17,14 @@ use std::collections::BTreeMap;
 use cofferdam::confine::filter::{Arch, Verdict, compile};
 use cofferdam::confine::receipt::Receipt;
 use cofferdam::policy;
-use cofferdam::policy::export;
-use cofferdam::policy::graph::Graph;
-use cofferdam::policy::judge::can::can;
-use cofferdam::policy::judge::diff::diff;
-use cofferdam::policy::judge::{self, Ways};
 use cofferdam::policy::plan::{Plan, SyscallPlan};
 use cofferdam::policy::syscall::meaning::permits;
+use cofferdam::policy::ways::Ways;
+use cofferdam::review;
+use cofferdam::review::can::can;
+use cofferdam::review::diff::diff;
+use cofferdam::review::export;
+use cofferdam::review::graph::Graph;
 use cofferdam::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 use cofferdam::wire::record::{Frame, HEADER, Head, Kind, Opening};
 
@@ -57,7 +58,7 @@ pub fn policy(bytes: &[u8]) {
 fn questions(plan: &Plan) {
     let ways = Ways::of(plan);
     for layer in &plan.layers {
-        let account = judge::explain(plan, layer, &ways);
+        let account = review::explain(plan, layer, &ways);
         assert!((0.0..=10.0).contains(&account.exposure.score), "{}", account.exposure.score);
         let _ = export::systemd(plan, layer);
         let _ = export::oci_seccomp(plan, layer);
@@ -67,7 +68,7 @@ fn questions(plan: &Plan) {
             assert_eq!(answer.yes, file.grant.contains_key(&layer.name));
         }
     }
-    let graph = Graph::new(plan, &|layer| judge::exposure(layer, &ways).score);
+    let graph = Graph::new(plan, &|layer| review::exposure(layer, &ways).score);
     for picture in [graph.svg(), graph.dot(), graph.mermaid()] {
         assert!(!picture.contains(|c: char| c.is_control() && c != '\n'), "{picture:?}");
     }

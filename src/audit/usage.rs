@@ -10,7 +10,7 @@ use super::rules::Rules;
 use super::tables::Tables;
 use crate::ident::hex;
 use crate::policy::plan::{Audit, MapRight, Plan, Program};
-use crate::policy::tighten::Cut;
+use crate::review::tighten::Cut;
 
 /// Why a log can't tell whether a grant is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

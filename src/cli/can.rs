@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::read::{self, Format, Sound, at, wrap};
 use crate::ident::Name;
-use crate::policy::judge::Fact;
-use crate::policy::judge::calls::{Refusal, Verdict};
-use crate::policy::judge::can::{Answer, Change, REACH, can};
-use crate::policy::judge::explain::words;
+use crate::policy::ways::Fact;
+use crate::review::calls::{Refusal, Verdict};
+use crate::review::can::{Answer, Change, REACH, can};
+use crate::review::explain::words;
 use crate::text::neutralise;
 
 /// Arguments of `cofferdam can`.

@@ -9,12 +9,10 @@ use serde_json::{Value, json};
 
 use super::read::{self, Format, Sound, at, wrap};
 use crate::ident::Name;
-use crate::policy::judge::Act;
-use crate::policy::judge::diff::{
-    Bypass, Change, ChangeKind, Diff, Gain, LogChange, Reached, diff,
-};
 use crate::policy::places::Place;
 use crate::policy::plan::Never;
+use crate::policy::ways::Act;
+use crate::review::diff::{Bypass, Change, ChangeKind, Diff, Gain, LogChange, Reached, diff};
 use crate::text::neutralise;
 
 /// Arguments of `cofferdam diff`.

@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::read::{self, Format, Sound, wrap};
-use crate::policy::code::{Code, Explanation};
-use crate::policy::judge::calls::{Refusal, Verdict, entry, expressions, verdict};
-use crate::policy::judge::explain::powers;
-use crate::policy::judge::{Account, Exposure, Ways, explain};
+use crate::policy::code::Code;
 use crate::policy::plan::{CallRule, Compare, LayerPlan, Width};
 use crate::policy::syscall::{all, name_of};
+use crate::policy::ways::Ways;
+use crate::review::calls::{Refusal, Verdict, entry, expressions, verdict};
+use crate::review::explain::powers;
+use crate::review::{Account, Explanation, Exposure, explain, explanation};
 use crate::text::neutralise;
 
 /// Arguments of `cofferdam explain`.
@@ -90,9 +91,9 @@ fn mistake(number: u16, args: &Args) -> ExitCode {
         return ExitCode::from(2);
     };
     let text = match args.format {
-        Format::Text => format!("{code}: {}\n\n{}\n", code.title(), code.explanation()),
+        Format::Text => format!("{code}: {}\n\n{}\n", code.title(), explanation(*code)),
         Format::Json => {
-            let Explanation { why, way_out, example } = code.explanation();
+            let Explanation { why, way_out, example } = explanation(*code);
             let told = json!({ "code": code.to_string(), "title": code.title(), "why": why,
                 "way_out": way_out, "example": example });
             format!("{told:#}\n")
@@ -131,7 +132,7 @@ fn overview(policy: &Sound, told: &[(&LayerPlan, Account)]) -> String {
 /// The layers of a way besides the one that is explained.
 fn between<'a>(
     account: &'a Account,
-    through: &'a crate::policy::judge::explain::Through,
+    through: &'a crate::review::explain::Through,
 ) -> impl Iterator<Item = &'a crate::ident::Name> {
     let mut last = None;
     through.way.iter().map(|step| &step.layer).filter(move |layer| {

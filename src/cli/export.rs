@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use serde_json::{Map, Value};
 
 use super::read;
-use crate::policy::export::{oci_seccomp, systemd};
 use crate::policy::plan::{LayerPlan, Plan};
+use crate::review::export::{oci_seccomp, systemd};
 
 /// Arguments of `cofferdam export`.
 #[derive(Debug, clap::Args)]

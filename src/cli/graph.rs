@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::read;
-use crate::policy::graph::Graph;
-use crate::policy::judge::{self, Ways};
+use crate::policy::ways::Ways;
+use crate::review::exposure;
+use crate::review::graph::Graph;
 
 /// Arguments of `cofferdam graph`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ pub fn run(args: &Args) -> ExitCode {
         Err(code) => return code,
     };
     let ways = Ways::of(&plan);
-    let graph = Graph::new(&plan, &|layer| judge::exposure(layer, &ways).score);
+    let graph = Graph::new(&plan, &|layer| exposure(layer, &ways).score);
     let text = match args.format {
         Format::Svg => graph.svg(),
         Format::Dot => graph.dot(),

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::ident::Name;
-use crate::policy::judge::calls::{entry, expressions};
-use crate::policy::judge::{Fact, Step};
 use crate::policy::places::Place;
 use crate::policy::plan::Plan;
 use crate::policy::syscall::{by_name, offering};
-use crate::policy::tighten::{Cut, Tightened, tighten};
+use crate::policy::ways::{Fact, Step};
 use crate::policy::{self, Checked, Inputs};
+use crate::review::calls::{entry, expressions};
+use crate::review::tighten::{Cut, Tightened, tighten};
 use crate::supervisor::flags::variable;
 use crate::supervisor::policy_file;
 use crate::text::neutralise;

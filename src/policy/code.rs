@@ -1,9 +1,4 @@
-//! The codes of mistakes: stable numbers, one line each, and an explanation.
-
-mod audit;
-mod facility;
-mod layer;
-mod text;
+//! The codes of mistakes: stable numbers, one line each.
 
 use std::fmt;
 
@@ -132,36 +127,11 @@ codes! {
     LogInReach = 197, "an audit log within a layer's reach";
 }
 
-/// What there is to know about a kind of mistake. Displays as a text of some lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Explanation {
-    /// Why it is one.
-    pub why: &'static str,
-    /// What to do.
-    pub way_out: &'static str,
-    /// How it is written well: a piece of a policy, or a command.
-    pub example: &'static str,
-}
-
 impl Code {
     /// The code of a number, as in `E0107`, `e107` or `107`.
     pub fn parse(text: &str) -> Option<Self> {
         let number = text.trim_start_matches(['E', 'e']).parse::<u16>().ok()?;
         Self::ALL.iter().copied().find(|code| code.number() == number)
-    }
-
-    /// Why it is a mistake, the way out, and an example.
-    pub fn explanation(self) -> Explanation {
-        let mut all = text::ALL.iter().chain(layer::ALL).chain(facility::ALL).chain(audit::ALL);
-        let found = all.find(|(code, _)| *code == self).map(|(_, about)| *about);
-        found.unwrap_or(Explanation { why: self.title(), way_out: "", example: "" })
-    }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n\n{}\n", self.why, self.way_out)?;
-        self.example.lines().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 
@@ -182,15 +152,5 @@ mod tests {
         assert_eq!(Code::UnknownKey.to_string(), "E0107");
         assert_eq!(Code::parse("E0107"), Some(Code::UnknownKey));
         assert_eq!((Code::parse("E0164"), Code::parse(""), Code::parse("EE")), (None, None, None));
-    }
-
-    #[test]
-    fn every_code_is_explained() {
-        for code in Code::ALL {
-            let about = code.explanation();
-            assert!(about.why != code.title() && about.why.ends_with('.'), "{code}");
-            assert!(about.way_out.ends_with('.') && !about.example.is_empty(), "{code}");
-        }
-        assert!(Code::NeverBroken.explanation().to_string().contains("\n    [[never]]\n"));
     }
 }

@@ -3,8 +3,8 @@
 //! Reading order: [`plan`] is what comes out; `document` mirrors the text, and is private;
 //! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told,
 //! [`code`] explains each kind, [`defaults`] says what an unwritten key means. [`places`] finds a
-//! rule's line again, [`print`](mod@print) makes text of a plan, [`judge`] answers questions,
-//! [`tighten`] takes grants out of the text.
+//! rule's line again, [`print`](mod@print) makes text of a plan, [`ways`] says who reaches what
+//! through whom. What only people ask is in the room `review`.
 //!
 //! What this floor does not do: open files (see `supervisor::policy_file`), look at the machine,
 //! or know whether a path exists.
@@ -15,28 +15,25 @@ pub mod check;
 pub mod code;
 pub mod defaults;
 pub mod diagnostic;
-pub mod export;
-pub mod graph;
-pub mod judge;
 pub mod language;
 pub mod places;
 pub mod plan;
 pub mod print;
 pub mod signal;
 pub mod syscall;
-pub mod tighten;
+pub mod ways;
 
-mod capability;
+pub(crate) mod capability;
 mod document;
 mod inputs;
-mod nearest;
+pub(crate) mod nearest;
 mod render;
 mod slip;
 mod source;
 mod texts;
 mod tree;
 mod unbuilt;
-mod value;
+pub(crate) mod value;
 
 pub use check::{Checked, check, check_with};
 pub use inputs::{Inputs, Load};

@@ -10,7 +10,7 @@ use super::tree::{Node, Table, Value};
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     pub(super) tree: Arc<Table>,
-    pub(super) texts: Arc<Texts>,
+    pub(crate) texts: Arc<Texts>,
 }
 
 /// One place in the text.

@@ -63,7 +63,7 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
 }
 
 /// A channel's methods, as the value of that key.
-pub(super) fn methods(channel: &ChannelPlan) -> String {
+pub(crate) fn methods(channel: &ChannelPlan) -> String {
     inline(channel.methods.iter().map(|method| {
         let mut keys = vec![("max", size(method.max))];
         if method.direction == Direction::Back {

@@ -14,7 +14,7 @@ use crate::audit::query::{Filter, query};
 use crate::audit::usage::{Evidence, Usage};
 use crate::cli::read::{self, Outside, Sound, wrap};
 use crate::cli::unified::unified;
-use crate::policy::tighten::Tightened;
+use crate::review::tighten::Tightened;
 use crate::text::neutralise;
 
 /// Arguments of `cofferdam audit unused`.

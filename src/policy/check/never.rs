@@ -6,13 +6,12 @@ use crate::policy::capability::CAPABILITIES;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Document, NeverText};
-use crate::policy::judge::Ways;
-use crate::policy::judge::act::Act;
 use crate::policy::nearest::{nearest, one_of};
 use crate::policy::places;
 use crate::policy::plan::{Never, Plan};
 use crate::policy::syscall;
 use crate::policy::tree::Table;
+use crate::policy::ways::{Act, Ways};
 
 /// The kinds of objects, as they are written.
 const KINDS: [&str; 14] = [

@@ -1,20 +1,15 @@
 //! The policy language as data: every table and key, with its type, default, meaning and the
 //! kernel's mechanism behind it.
 //!
-//! One source for what people and editors read: [`schema`] makes a JSON Schema of it, and
-//! [`reference()`] the tables of `docs/policy.md`. A test compares it with the keys that the reader
-//! knows.
+//! One source for what people and editors read: `review::schema` makes a JSON Schema of it, and
+//! `review::reference` the tables of `docs/policy.md`. A test compares it with the keys that the
+//! reader knows.
 
 mod audit;
 mod facility;
 mod layer;
 mod link;
-mod markdown;
-mod schema;
 mod top;
-
-pub use markdown::reference;
-pub use schema::schema;
 
 /// One kind of table.
 #[derive(Debug)]

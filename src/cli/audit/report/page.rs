@@ -12,8 +12,9 @@ use super::{draw, ways};
 use crate::audit::entry::Kind;
 use crate::audit::usage::unaudited;
 use crate::cli::audit::traffic::Count;
-use crate::policy::graph::{Graph, Traffic};
-use crate::policy::judge::{self, Ways};
+use crate::policy::ways::Ways;
+use crate::review::exposure;
+use crate::review::graph::{Graph, Traffic};
 
 const HEAD: &str = include_str!("head.html");
 const SHEET: &str = include_str!("report.css");
@@ -131,7 +132,7 @@ fn topology(story: &Story, out: &mut String) {
         return;
     };
     let exposed = Ways::of(plan);
-    let mut graph = Graph::new(plan, &|layer| judge::exposure(layer, &exposed).score);
+    let mut graph = Graph::new(plan, &|layer| exposure(layer, &exposed).score);
     let most = story.edges.values().map(|(edge, _)| edge.all.messages()).max().unwrap_or(0);
     graph.show_traffic(&|name, layer| Some(on_edge(story, most, name, layer)));
     let picture = graph.svg();

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::facts::Bound;
-use super::names::counted;
 use crate::ident::hex;
 use crate::policy::plan::{AuditPlan, LayerPlan, LogFull, Program, Protection, View};
 use crate::policy::value::{show_duration, show_size};
+use crate::policy::ways::facts::Bound;
+use crate::policy::ways::names::counted;
 
 /// One setting of a layer. A larger amount of its bound is more authority.
 #[derive(Clone, Debug, PartialEq, Eq)]

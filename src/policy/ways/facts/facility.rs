@@ -2,12 +2,12 @@
 
 use super::{Bound, Fact, fact, time};
 use crate::ident::Name;
-use crate::policy::judge::act::Act;
-use crate::policy::judge::names;
 use crate::policy::plan::{
     ChannelPlan, Direction, FilePlan, MapRight, MethodPlan, OnFull, Plan, QueuePlan, SignalPlan,
     Transport,
 };
+use crate::policy::ways::act::Act;
+use crate::policy::ways::names;
 
 /// Adds what the facilities' tables state.
 pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
@@ -132,7 +132,7 @@ fn channel(channel: &ChannelPlan, out: &mut Vec<Fact>) {
 }
 
 /// Whether a channel has a method of this direction, or no methods, which is both.
-pub(in crate::policy::judge) fn has(channel: &ChannelPlan, direction: Direction) -> bool {
+pub(crate) fn has(channel: &ChannelPlan, direction: Direction) -> bool {
     channel.methods.is_empty() || channel.methods.iter().any(|it| it.direction == direction)
 }
 

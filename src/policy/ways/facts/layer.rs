@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Bound, Fact, fact};
-use crate::policy::judge::act::Act;
-use crate::policy::judge::names;
 use crate::policy::plan::{LayerPlan, Plan};
 use crate::policy::syscall::name_of;
+use crate::policy::ways::act::Act;
+use crate::policy::ways::names;
 
 /// Adds what the layers' tables state.
 pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
@@ -52,7 +52,7 @@ fn syscalls(layer: &LayerPlan, objects: &mut BTreeMap<u32, Arc<str>>, out: &mut 
 }
 
 /// A system call as an object: `syscall.openat`.
-pub(in crate::policy::judge) fn syscall(number: u32) -> String {
+pub(crate) fn syscall(number: u32) -> String {
     match name_of(number) {
         Some(name) => format!("syscall.{name}"),
         None => format!("syscall.{number}"),

@@ -1,8 +1,8 @@
 //! Paths of the host at which layers may meet.
 
 use crate::ident::Name;
-use crate::policy::judge::act::Act;
 use crate::policy::plan::{FileRight, MapRight, Plan};
+use crate::policy::ways::act::Act;
 
 /// A path of the host, who may change what is there, and who reads it.
 pub(super) struct Spot<'p> {

@@ -26,13 +26,13 @@
 //! Of the protections `seccomp` counts half of its item, `landlock.file`, `root`, `namespace.*`,
 //! `identity`, `capabilities` and `no-new-privs` a quarter each, and every other one a twentieth.
 
-use super::act::Act;
 use super::calls::{Verdict, verdict};
-use super::facts::Fact;
-use super::reach::Ways;
 use crate::policy::plan::{LayerPlan, Program, Protection, View};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{all, by_name, groups, name_of};
+use crate::policy::ways::act::Act;
+use crate::policy::ways::facts::Fact;
+use crate::policy::ways::reach::Ways;
 
 /// How exposed a layer is, and why.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,14 +16,14 @@ use std::collections::BTreeSet;
 
 use through::Reach;
 
-use super::act::Act;
 use super::calls::{entry, expressions};
-use super::facts::{Bound, Fact, syscall};
-use super::reach::{Step, Ways};
 use super::settings::{self, Setting, settings};
 use crate::ident::Name;
 use crate::policy::plan::{AuditPlan, CallRule, LayerPlan, Never, Plan};
 use crate::policy::syscall::meaning::implies;
+use crate::policy::ways::act::Act;
+use crate::policy::ways::facts::{Bound, Fact, syscall};
+use crate::policy::ways::reach::{Step, Ways};
 
 /// The differences between two plans.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::policy::check;
 
-const WEB: &str = include_str!("../../../../policies/web.toml");
+const WEB: &str = include_str!("../../../policies/web.toml");
 
 fn answer(text: &str, layer: &str, act: &str, object: &str) -> Result<Answer, QuestionError> {
     can(&check("web.toml", text.as_bytes()).plan.unwrap(), layer, act, object)

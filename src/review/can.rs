@@ -3,15 +3,15 @@
 mod change;
 mod known;
 
-use super::act::{Act, acts_on, meant, words_on};
 use super::calls::{Verdict, verdict};
-use super::facts::Fact;
-use super::reach::{Step, Ways};
 use crate::ident::Name;
 use crate::policy::diagnostic::{Diagnostic, Severity};
 use crate::policy::nearest::{nearest, one_of};
 use crate::policy::plan::Plan;
 use crate::policy::syscall::by_name;
+use crate::policy::ways::act::{Act, acts_on, meant, words_on};
+use crate::policy::ways::facts::Fact;
+use crate::policy::ways::reach::{Step, Ways};
 use crate::policy::{check, print};
 
 pub use change::Change;

@@ -9,10 +9,10 @@
 
 use super::{Advice, Change, end, list};
 use crate::ident::Name;
-use crate::policy::judge::act::Act;
-use crate::policy::judge::facts::has;
 use crate::policy::plan::{ChannelPlan, DescriptorKind, Direction, MethodPlan, Plan};
 use crate::policy::print::methods;
+use crate::policy::ways::act::Act;
+use crate::policy::ways::facts::has;
 
 /// What lets a layer do one of these acts on a channel, on one of its methods, or with a kind of
 /// descriptor: `sub` is what follows the channel's name.

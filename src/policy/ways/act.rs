@@ -122,7 +122,7 @@ impl Act {
     }
 
     /// Whether who does this learns what is in the object.
-    pub(super) const fn learns(self) -> bool {
+    pub(crate) const fn learns(self) -> bool {
         matches!(
             self,
             Self::Read
@@ -158,7 +158,7 @@ impl From<FileRight> for Act {
 }
 
 /// The words that a question may use beside the names of acts, and the acts that each stands for.
-pub(super) const UMBRELLAS: [(&str, &[Act]); 4] = [
+pub(crate) const UMBRELLAS: [(&str, &[Act]); 4] = [
     (
         "open",
         &[
@@ -178,7 +178,7 @@ pub(super) const UMBRELLAS: [(&str, &[Act]); 4] = [
 ];
 
 /// The kinds of objects, as the first part of an object's name, and the acts on each.
-pub(super) const KINDS: [(&str, &[Act]); 13] = [
+pub(crate) const KINDS: [(&str, &[Act]); 13] = [
     ("file", UMBRELLAS[0].1),
     ("channel", &[Act::Call, Act::Answer, Act::Send, Act::Receive, Act::Pass]),
     ("signal", &[Act::Signal]),
@@ -221,7 +221,7 @@ pub fn meant(word: &str, object: &str) -> Vec<Act> {
 }
 
 /// The words that mean something on this object.
-pub(super) fn words_on(object: &str) -> Vec<&'static str> {
+pub(crate) fn words_on(object: &str) -> Vec<&'static str> {
     let acts = acts_on(object).iter().map(|act| act.name());
     let umbrellas = UMBRELLAS.iter().map(|(word, _)| *word);
     let mut words: Vec<&str> =

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 use toml_edit::DocumentMut;
 
-use super::check::{Checked, check_with};
-use super::code::Code;
-use super::diagnostic::Severity;
-use super::inputs::Inputs;
+use crate::policy::Inputs;
+use crate::policy::check::{Checked, check_with};
+use crate::policy::code::Code;
+use crate::policy::diagnostic::Severity;
 
 /// What is to be taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]

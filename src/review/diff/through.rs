@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Reached;
 use crate::ident::Name;
-use crate::policy::judge::act::Act;
-use crate::policy::judge::explain::is_goal;
-use crate::policy::judge::reach::{Step, Ways};
+use crate::policy::ways::act::Act;
+use crate::policy::ways::reach::{Step, Ways};
+use crate::review::explain::is_goal;
 
 /// What is worth reaching in either plan: layers, then what is outside of the daemon or kept.
 pub(super) fn goals(old: &Ways, new: &Ways) -> Vec<String> {

@@ -1,10 +1,6 @@
 //! In plain sentences: what a layer may do if it is wholly compromised.
 
-use super::act::Act;
 use super::calls::{Verdict, verdict};
-use super::facts::{Bound, Fact};
-use super::names::counted;
-use super::reach::{Step, Ways};
 use super::recorded::recorded;
 use super::score::{self, Exposure, exposure, may};
 use super::settings;
@@ -12,6 +8,10 @@ use crate::ident::Name;
 use crate::policy::plan::{ChannelPlan, Direction, LayerPlan, Plan, View};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{Group, all, groups, is_dangerous, name_of, parse_item};
+use crate::policy::ways::act::Act;
+use crate::policy::ways::facts::{Bound, Fact};
+use crate::policy::ways::names::counted;
+use crate::policy::ways::reach::{Step, Ways};
 
 /// All that is to be said of one layer.
 #[derive(Clone, Debug)]

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::QuestionError;
 use crate::policy::capability::CAPABILITIES;
-use crate::policy::judge::act::KINDS;
-use crate::policy::judge::facts::Facts;
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{DescriptorKind, Plan};
 use crate::policy::syscall::{all, by_name};
+use crate::policy::ways::act::KINDS;
+use crate::policy::ways::facts::Facts;
 
 /// The full name of an object, if there is one.
 ///

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Default, Kind, TABLES};
+use crate::policy::language::{Default, Kind, TABLES};
 use crate::policy::value::show_size;
 
 /// The reference: a table for each kind of table.

@@ -12,7 +12,7 @@ mod systemd;
 pub use oci::oci_seccomp;
 pub use systemd::systemd;
 
-use super::plan::{LayerPlan, Plan};
+use crate::policy::plan::{LayerPlan, Plan};
 
 /// What came of an export.
 #[derive(Clone, Debug)]

@@ -8,10 +8,10 @@ mod channel;
 use std::fmt::{Display, Write};
 
 use crate::ident::Name;
-use crate::policy::judge::act::Act;
-use crate::policy::judge::names;
 use crate::policy::plan::{FileRight, LayerPlan, MapRight, Plan, SyscallPlan};
 use crate::policy::syscall::{Item, by_name, is_dangerous, offering, parse_item};
+use crate::policy::ways::act::Act;
+use crate::policy::ways::names;
 
 /// The nearest change that makes an answer yes.
 #[derive(Clone, Debug, PartialEq, Eq)]

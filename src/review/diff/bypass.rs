@@ -12,8 +12,8 @@ use std::collections::{HashMap, VecDeque};
 use super::through::{Held, Reach};
 use super::{Bypass, Step};
 use crate::ident::Name;
-use crate::policy::judge::act::Act;
-use crate::policy::judge::reach::Ways;
+use crate::policy::ways::act::Act;
+use crate::policy::ways::reach::Ways;
 
 /// What may be reached in `ways` past a layer that all ways pass in `others`. What a layer does by
 /// itself is told by its facts, and of a layer that only one plan has there is nothing to compare.

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use facility::has;
-pub(super) use layer::syscall;
+pub(crate) use facility::has;
+pub(crate) use layer::syscall;
 
 use super::act::Act;
 use crate::ident::Name;
@@ -35,7 +35,7 @@ pub struct Fact {
 
 impl Fact {
     /// What tells it from the other facts of its layer, and sorts it among them.
-    pub(super) fn key(&self) -> (&str, Act) {
+    pub(crate) fn key(&self) -> (&str, Act) {
         (&self.object, self.act)
     }
 }
@@ -83,18 +83,18 @@ impl Bound {
     }
 
     /// A bound that is a number.
-    pub(super) fn count(name: &'static str, amount: impl Into<u128>) -> Self {
+    pub(crate) fn count(name: &'static str, amount: impl Into<u128>) -> Self {
         let amount = amount.into();
         Self { name, amount, text: amount.to_string() }
     }
 
     /// A bound that is a size in bytes.
-    pub(super) fn size(name: &'static str, bytes: u64) -> Self {
+    pub(crate) fn size(name: &'static str, bytes: u64) -> Self {
         Self { name, amount: bytes.into(), text: show_size(bytes) }
     }
 
     /// A bound on how often; `None` is no bound.
-    pub(super) fn rate(rate: Option<Rate>) -> Self {
+    pub(crate) fn rate(rate: Option<Rate>) -> Self {
         let (amount, text) = match rate {
             // Millionths of one in a second, so that one a day is still more than none.
             Some(Rate { count, per }) => (
@@ -108,25 +108,25 @@ impl Bound {
 
     /// What is done unrecorded leaves no evidence, which is more authority. Where payloads are
     /// kept is another bound.
-    pub(super) fn audit(level: Audit) -> Self {
+    pub(crate) fn audit(level: Audit) -> Self {
         let recorded = level != Audit::None;
         Self::flag("audit", !recorded, if recorded { "recorded" } else { "none" })
     }
 
     /// Whether messages are kept whole: more evidence, and more for others to read.
-    pub(super) fn payloads(level: Audit) -> Self {
+    pub(crate) fn payloads(level: Audit) -> Self {
         let kept = level == Audit::Payload;
         Self::flag("payloads", true, if kept { "kept" } else { "not kept" })
     }
 
     /// A bound that there is or is not; `free` is the greater authority.
-    pub(super) fn flag(name: &'static str, free: bool, text: impl Into<String>) -> Self {
+    pub(crate) fn flag(name: &'static str, free: bool, text: impl Into<String>) -> Self {
         Self { name, amount: u128::from(free), text: text.into() }
     }
 }
 
 /// A duration as policies write it; one second is `s`.
-pub(super) fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     match (time.as_secs(), time.subsec_millis()) {
         (1, 0) => "s".to_owned(),
         (seconds, 0) => format!("{seconds}s"),

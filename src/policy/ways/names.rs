@@ -4,23 +4,23 @@ use crate::policy::capability::CAPABILITIES;
 use crate::policy::signal::signal_name;
 
 /// A signal's name without `SIG`; real-time signals have numbers only.
-pub(super) fn signal(number: u8) -> String {
+pub(crate) fn signal(number: u8) -> String {
     signal_name(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// A capability's name, as policies write it.
-pub(super) fn capability(number: u8) -> String {
+pub(crate) fn capability(number: u8) -> String {
     let name = CAPABILITIES.get(usize::from(number));
     name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
 
 /// The number of a capability.
-pub(super) fn capability_number(name: &str) -> Option<u8> {
+pub(crate) fn capability_number(name: &str) -> Option<u8> {
     CAPABILITIES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok())
 }
 
 /// `1 task`, `4 tasks`.
-pub(super) fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }

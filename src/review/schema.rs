@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{Default, Key, Kind, TABLES, Table, markdown, top};
+use super::reference::kind as in_words;
+use crate::policy::language::{Default, Key, Kind, TABLES, Table};
 use crate::policy::plan::Protection;
 use crate::policy::syscall;
 
@@ -24,7 +25,7 @@ pub fn schema() -> Value {
     let tables = TABLES.iter().filter(|table| !is_root(table) && table.name != "ceiling");
     let defs: Map<_, _> =
         tables.map(|table| (table.name.to_owned(), table_schema(table))).collect();
-    let mut root = table_schema(&top::POLICY);
+    let mut root = table_schema(TABLES[0]);
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     root["title"] = json!("cofferdam policy");
     // Layers may stand in an included file.
@@ -35,7 +36,7 @@ pub fn schema() -> Value {
 }
 
 fn is_root(table: &Table) -> bool {
-    table.name == top::POLICY.name
+    table.name == TABLES[0].name
 }
 
 fn table_schema(table: &Table) -> Value {
@@ -166,7 +167,7 @@ fn pattern(pattern: &str, kind: &Kind) -> Value {
     json!({
         "type": "string",
         "pattern": format!("{pattern}|{VARIABLE}"),
-        "description": markdown::kind(kind),
+        "description": in_words(kind),
     })
 }
 
