@@ -3,12 +3,9 @@
 //! It travels in a memfd that is sealed before the child exists, never in argv or environment: it
 //! can't be seen in `/proc`, and nobody can alter it.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
-use rustix::fs::SealFlags;
 use serde::{Deserialize, Serialize};
 
 use super::share::Share;
@@ -25,9 +22,6 @@ const MAX: u64 = 1 << 20;
 
 /// The most that [`Slice::settings`] holds, in bytes.
 pub const MAX_SETTINGS: usize = 64 << 10;
-
-const SEALS: SealFlags =
-    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// All that a layer learns before it is confined.
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,25 +78,12 @@ impl Slice {
                 bytes.len()
             )));
         }
-        let fd = memory::create("cofferdam-slice")?;
-        let mut file = File::from(fd);
-        file.write_all(&bytes)?;
-        rustix::fs::fcntl_add_seals(&file, SEALS)?;
-        Ok(file.into())
+        memory::sealed("cofferdam-slice", &bytes)
     }
 
     /// Reads the slice back, from a memfd that carries every seal.
     pub fn unseal(fd: impl AsFd) -> io::Result<Self> {
-        let file = File::from(fd.as_fd().try_clone_to_owned()?);
-        if !rustix::fs::fcntl_get_seals(&file)?.contains(SEALS) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the memfd is not sealed"));
-        }
-        let size = file.metadata()?.len();
-        if size > MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the memfd is too large"));
-        }
-        let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
-        file.read_exact_at(&mut bytes, 0)?;
+        let bytes = memory::read_sealed(fd, MAX)?;
         let (slice, rest) = postcard::take_from_bytes(&bytes).map_err(io::Error::other)?;
         if !rest.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes are left over"));

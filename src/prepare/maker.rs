@@ -1,31 +1,16 @@
-//! The child that makes the objects, and the hand-over of their descriptors.
+//! The child that makes the objects.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
 use rustix::thread::CapabilitySet;
 
+use super::child::{self, PrepareError, keep_capabilities};
 use super::{FifoAtPath, mapped_file, queue, region};
 use crate::confine::filter::supervisor::supervisor_filter;
 use crate::ident::Name;
 use crate::policy::plan::{FifoPlan, Plan};
 use crate::policy::syscall::by_name;
-use crate::sys::fork::fork;
-use crate::sys::pidfd::{self, Ended};
-
-/// The longest text of a failure, in bytes; a longer one is cut.
-const LONGEST: usize = 4096;
-
-/// What the child says. Each is a datagram: this byte, then the text of a failure.
-const MADE: u8 = 1;
-const DONE: u8 = 2;
-const FAILED: u8 = 3;
 
 /// What root's child keeps (capabilities(7)).
 const CAPABILITIES: [CapabilitySet; 6] = [
@@ -112,24 +97,7 @@ const CALLS: &[&str] = &[
     "restart_syscall",
 ];
 
-/// Why objects can't be had.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PrepareError {
-    /// An object can't be made: the place in the policy, and what the system said.
-    #[error("{0}")]
-    Object(String),
-    /// There is no child to make them.
-    #[error("the process that makes the daemon's objects can't be started: {0}")]
-    Fork(io::Error),
-    /// The child ended before it had handed all over.
-    #[error("the process that makes the daemon's objects {0} before it had made all of them")]
-    Died(Ended),
-    /// It can't be listened to.
-    #[error("the process that makes the daemon's objects can't be heard: {0}")]
-    System(io::Error),
-}
-
-/// The descriptors that were made, in the order of [`all`].
+/// The descriptors that were made, in the order that [`make`] states.
 pub(crate) type Descriptors = std::vec::IntoIter<OwnedFd>;
 
 /// Makes every object of `plan`: of each queue the ends of its lanes, of each mapped file what
@@ -144,14 +112,14 @@ pub(crate) fn make(plan: &Plan) -> Result<Descriptors, PrepareError> {
     if expected == 0 {
         return Ok(Vec::new().into_iter());
     }
-    let flags = SocketFlags::CLOEXEC;
-    let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-        .map_err(|errno| PrepareError::System(errno.into()))?;
-    let child = fork(|| u8::from(run(plan, &far).is_err())).map_err(PrepareError::Fork)?;
-    drop(far);
-    let taken = take(&near, expected);
-    let ended = pidfd::wait(&child).map_err(PrepareError::System)?;
-    Ok(taken?.ok_or(PrepareError::Died(ended))?.into_iter())
+    let made = child::run("makes the daemon's objects", expected, |handover| {
+        confine().map_err(|error| format!("objects can't be made: confining: {error}"))?;
+        let (fds, mut fifos) = all(plan)?;
+        let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
+        let mut fds = fds.iter().map(AsFd::as_fd).chain(fifos);
+        fds.try_for_each(|fd| handover.give(fd)).map_err(|error| error.to_string())
+    })?;
+    Ok(made.into_iter())
 }
 
 /// How many descriptors a plan needs.
@@ -162,92 +130,9 @@ fn expected(plan: &Plan) -> usize {
     queues + mapped_files + 2 * all.regions.len() + 2 * all.fifos.len()
 }
 
-/// Takes the descriptors; `None` if the child ends before it is done.
-fn take(socket: &OwnedFd, expected: usize) -> Result<Option<Vec<OwnedFd>>, PrepareError> {
-    let mut made = Vec::with_capacity(expected);
-    let mut text = [0; LONGEST];
-    loop {
-        let (length, fd) = receive(socket, &mut text).map_err(PrepareError::System)?;
-        match (&text[..length], fd) {
-            ([MADE], Some(fd)) if made.len() < expected => made.push(fd),
-            ([DONE], None) if made.len() == expected => return Ok(Some(made)),
-            ([FAILED, why @ ..], None) => {
-                return Err(PrepareError::Object(String::from_utf8_lossy(why).into_owned()));
-            }
-            // Its end, or nothing that it would say in its right mind.
-            _ => return Ok(None),
-        }
-    }
-}
-
-fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    // Room for two: with room for one, alignment would let a second one in unseen.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let length = loop {
-        let into = &mut [IoSliceMut::new(text)];
-        match recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            got => break got?.bytes,
-        }
-    };
-    let mut fds = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    let fds: Vec<OwnedFd> = fds.by_ref().flatten().collect();
-    let mut fds = fds.into_iter();
-    let first = fds.next();
-    match fds.next() {
-        Some(_) => Err(io::ErrorKind::InvalidData.into()),
-        None => Ok((length, first)),
-    }
-}
-
-/// The child.
-fn run(plan: &Plan, socket: &OwnedFd) -> io::Result<()> {
-    let made = confine()
-        .map_err(|error| format!("objects can't be made: the child's confinement: {error}"))
-        .and_then(|()| all(plan));
-    match made {
-        Ok((fds, mut fifos)) => {
-            let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
-            for fd in fds.iter().map(AsFd::as_fd).chain(fifos) {
-                say(socket, &[MADE], Some(fd))?;
-            }
-            say(socket, &[DONE], None)
-        }
-        Err(text) => {
-            let mut message = vec![FAILED];
-            message.extend_from_slice(text.as_bytes());
-            message.truncate(LONGEST);
-            say(socket, &message, None)
-        }
-    }
-}
-
-fn say(socket: &OwnedFd, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-    if !fds.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    }
-    sendmsg(socket, &[IoSlice::new(message)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
 /// Takes from the child what making objects doesn't need.
 fn confine() -> io::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        let kept = CAPABILITIES.into_iter().fold(CapabilitySet::empty(), |all, one| all | one);
-        let mut sets = rustix::thread::capabilities(None)?;
-        sets.permitted &= kept;
-        sets.effective &= kept;
-        sets.inheritable = CapabilitySet::empty();
-        rustix::thread::set_capabilities(None, sets)?;
-    }
-    rustix::thread::set_no_new_privs(true)?;
+    keep_capabilities(&CAPABILITIES)?;
     let calls: Vec<u32> = CALLS.iter().filter_map(|name| by_name(name)).collect();
     let filter = supervisor_filter(std::iter::empty(), &calls).map_err(io::Error::other)?;
     filter.load().map_err(io::Error::other)

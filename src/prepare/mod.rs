@@ -6,14 +6,18 @@
 //! descriptors over in the plan's order, and exits. It reads nothing but the plan and what lies at
 //! the plan's own paths, and no layer is there yet that could speak to it.
 //!
-//! Reading order: [`maker`] is the child and the hand-over; one file a facility makes its object
-//! and says which descriptors come of it.
+//! Reading order: [`child`] is how such a process works and hands over; [`planner`] makes the plan
+//! and [`maker`] the objects; one file a facility makes its object and says which descriptors come
+//! of it.
 
+mod child;
 mod fifo;
-pub(crate) mod maker;
+mod maker;
 mod mapped_file;
+pub(crate) mod planner;
 mod queue;
 mod region;
 
+pub(crate) use child::PrepareError;
 pub(crate) use fifo::FifoAtPath;
-pub(crate) use maker::{Descriptors, PrepareError, make};
+pub(crate) use maker::{Descriptors, make};

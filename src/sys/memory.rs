@@ -1,9 +1,11 @@
 //! Files that are nothing but memory, and opening once more what a descriptor holds.
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 
 /// An empty file in memory that can be sealed and never executed (`memfd_create(2)`).
 pub fn create(name: &str) -> io::Result<OwnedFd> {
@@ -23,6 +25,33 @@ pub fn create_sized(name: &str, size: u64) -> io::Result<OwnedFd> {
         rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, size)?;
     }
     Ok(fd)
+}
+
+/// What nobody can change any more.
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// A file in memory that holds `bytes` for good.
+pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(create(name)?);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SEALS)?;
+    Ok(file.into())
+}
+
+/// What a file in memory holds that carries every seal, and has at most `most` bytes.
+pub fn read_sealed(fd: impl AsFd, most: u64) -> io::Result<Vec<u8>> {
+    let file = File::from(fd.as_fd().try_clone_to_owned()?);
+    if !rustix::fs::fcntl_get_seals(&file)?.contains(SEALS) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the memfd is not sealed"));
+    }
+    let size = file.metadata()?.len();
+    if size > most {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the memfd is too large"));
+    }
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// Opens what `fd` is once more: the same file, with its own flags and rights. Needs `/proc`.
