@@ -6,7 +6,7 @@
 //! rule's line again, [`print`](mod@print) makes text of a plan, [`ways`] says who reaches what
 //! through whom. What only people ask is in the room `review`.
 //!
-//! What this floor does not do: open files (see `supervisor::policy_file`), look at the machine,
+//! What this floor does not do: open files (see `prepare::policy_file`), look at the machine,
 //! or know whether a path exists.
 #![forbid(unsafe_code)]
 

@@ -15,6 +15,7 @@ mod fifo;
 mod maker;
 mod mapped_file;
 pub(crate) mod planner;
+pub mod policy_file;
 mod queue;
 mod region;
 

@@ -6,14 +6,18 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use rustix::thread::CapabilitySet;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::child::{self, PrepareError, keep_capabilities};
+use super::policy_file::{self, PolicyFileError};
 use crate::confine::filter::{Action, Arch, compile_with};
+use crate::ident::PolicyId;
+use crate::policy::plan::{Plan, Program};
 use crate::policy::syscall::{Implied, assemble, parse_item};
+use crate::policy::{self, Checked, Inputs};
 use crate::sys::memory;
 
 /// What it does, for messages.
@@ -48,20 +52,64 @@ const CALLS: &[&str] = &[
 
 const EPERM: u16 = 1;
 
-/// Runs `open` in a child, and then, once the child is confined, `plan` on what it gave; what that
-/// returns comes back as a value. `open` may be anybody's code and do what the daemon's user may.
+/// What a policy is made a plan from.
+pub(crate) struct Request<'a> {
+    /// The policy.
+    pub policy: Text<'a>,
+    /// A policy that bounds what this one may grant.
+    pub ceiling: Option<&'a Path>,
+    /// Values for what it declares in `[vars]`.
+    pub vars: &'a [(String, String)],
+    /// The functions that the program has registered.
+    pub functions: Vec<&'a str>,
+}
+
+/// Where a policy's text is.
+pub(crate) enum Text<'a> {
+    /// In this file, which nobody else may be able to write to.
+    File(&'a Path),
+    /// Here. Only one that was read from a file has something beside it that it can include.
+    Here { name: &'a str, text: &'a str, in_a_file: bool },
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// Mistakes and warnings, for a person.
+    pub notes: String,
+    /// The plan, or why there is none.
+    pub result: Result<Planned, Refusal>,
+}
+
+/// A policy that can be run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    /// What it is called in messages.
+    pub name: String,
+    /// What it comes to.
+    pub plan: Plan,
+    /// The plan's digest.
+    pub id: PolicyId,
+}
+
+/// Why a daemon doesn't begin, as it is told to a person.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// The policy is at fault (exit code 1), and not the system (exit code 3).
+    pub is_finding: bool,
+    /// One line each; none where the notes say all.
+    pub lines: Vec<String>,
+}
+
+/// Reads, checks and plans in a child.
 ///
 /// # Errors
-/// [`PrepareError::Garbled`] for an answer that is larger than 64 MiB or isn't a value of that
-/// type, to the last byte.
-pub(crate) fn plan<O, T: Serialize + DeserializeOwned>(
-    open: impl FnOnce() -> O,
-    plan: impl FnOnce(O) -> T,
-) -> Result<T, PrepareError> {
+/// [`PrepareError::Garbled`] for an answer of more than 64 MiB, or that isn't one to the last
+/// byte.
+pub(crate) fn plan(request: &Request<'_>) -> Result<Answer, PrepareError> {
     let answers = child::run(WHAT, 1, |handover| {
-        let opened = open();
         confine().map_err(|error| format!("no policy can be read: confining: {error}"))?;
-        let answer = postcard::to_stdvec(&plan(opened)).map_err(|error| error.to_string())?;
+        let answer = postcard::to_stdvec(&answer(request)).map_err(|error| error.to_string())?;
         memory::sealed("cofferdam-plan", &answer)
             .and_then(|memory| handover.give(memory.as_fd()))
             .map_err(|error| error.to_string())
@@ -73,6 +121,88 @@ pub(crate) fn plan<O, T: Serialize + DeserializeOwned>(
         Ok((answer, [])) => Ok(answer),
         _ => Err(garbled(io::ErrorKind::InvalidData.into())),
     }
+}
+
+/// The child's work.
+fn answer(request: &Request<'_>) -> Answer {
+    match check(request) {
+        Ok((name, checked)) => {
+            let notes = checked.render(false);
+            let plan = checked.plan.ok_or(Refusal { is_finding: true, lines: Vec::new() });
+            Answer { notes, result: plan.and_then(|plan| accept(name, plan, request)) }
+        }
+        Err(error) => {
+            let refusal =
+                Refusal { is_finding: error.is_finding(), lines: vec![error.to_string()] };
+            Answer { notes: String::new(), result: Err(refusal) }
+        }
+    }
+}
+
+fn check(request: &Request<'_>) -> Result<(String, Checked), PolicyFileError> {
+    let read = |path: &Path| Ok((path.display().to_string(), policy_file::read(path)?));
+    let (name, text, in_a_file) = match request.policy {
+        Text::File(path) => read(path).map(|(name, text)| (name, text, true))?,
+        Text::Here { name, text, in_a_file } => {
+            (name.to_owned(), text.as_bytes().to_vec(), in_a_file)
+        }
+    };
+    let ceiling = request.ceiling.map(read).transpose()?;
+    let load = |path: &str| policy_file::read(Path::new(path)).map_err(|e| e.to_string());
+    let inputs = Inputs {
+        load: if in_a_file { Some(&load) } else { None },
+        vars: request.vars,
+        ceiling: ceiling.as_ref().map(|(name, text)| (name.as_str(), text.as_slice())),
+    };
+    let checked = policy::check_with(&name, &text, &inputs);
+    Ok((name, checked))
+}
+
+/// A sound plan that this program can run.
+fn accept(name: String, plan: Plan, request: &Request<'_>) -> Result<Planned, Refusal> {
+    let unbuilt = policy::unbuilt(&plan);
+    if !unbuilt.is_empty() {
+        return Err(Refusal { is_finding: false, lines: unbuilt });
+    }
+    let unbound = unbound(&plan, &request.functions);
+    if !unbound.is_empty() {
+        return Err(Refusal { is_finding: true, lines: unbound });
+    }
+    match plan.id() {
+        Ok(id) => Ok(Planned { name, plan, id }),
+        Err(error) => {
+            let line = format!("the plan can't be encoded: {error}");
+            Err(Refusal { is_finding: false, lines: vec![line] })
+        }
+    }
+}
+
+/// Names that the policy runs and the program doesn't register, and the other way round.
+fn unbound(plan: &Plan, functions: &[&str]) -> Vec<String> {
+    let run = |program: &Program| match program {
+        Program::Run(name) => Some(name.as_str().to_owned()),
+        Program::Exec(_) => None,
+    };
+    let missing = plan.layers.iter().filter_map(|layer| {
+        let name = run(&layer.program).filter(|name| !functions.contains(&name.as_str()))?;
+        Some(format!(
+            "[layer.{}] run = \"{name}\": this program registers no function of that name; it has \
+             {}",
+            layer.name,
+            if functions.is_empty() {
+                "none: `exec = [\"/path/of/program\"]` runs an ordinary one".to_owned()
+            } else {
+                functions.join(", ")
+            }
+        ))
+    });
+    let unused = functions.iter().filter(|&&name| {
+        !plan.layers.iter().any(|layer| run(&layer.program).as_deref() == Some(name))
+    });
+    let unused = unused.map(|name| {
+        format!("the program registers the function {name}, and no layer of the policy runs it")
+    });
+    missing.chain(unused).collect()
 }
 
 /// Leaves the child files to read, at most with root's eyes, and descriptors to write to.

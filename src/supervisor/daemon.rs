@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::flags::{self, Flags};
 use super::inherited::Inherited;
 use super::log::Log;
 use super::setup::{Setup, SetupError};
-use super::{Outcome, Supervisor, policy_file, resolver};
+use super::{Outcome, Supervisor, resolver};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
-use crate::policy::plan::{Plan, Program};
-use crate::policy::{self, Inputs};
+use crate::prepare::planner::{self, Refusal, Request, Text};
 
 /// Exit code when the policy is invalid or the daemon gave up: a finding.
 const FINDING: u8 = 1;
@@ -181,11 +180,11 @@ impl Daemon {
             Ok(Outcome::Fine) => ExitCode::SUCCESS,
             Ok(Outcome::GaveUp) => ExitCode::from(FINDING),
             Ok(Outcome::Refused) => ExitCode::from(REFUSED),
-            Err(Refusal { code, lines }) => {
+            Err(Refusal { is_finding, lines }) => {
                 for line in &lines {
                     log.say(line);
                 }
-                ExitCode::from(code)
+                ExitCode::from(if is_finding { FINDING } else { REFUSED })
             }
         };
         log.flush();
@@ -198,16 +197,15 @@ impl Daemon {
             return Err(Refusal::system(enter::NOT_MAIN.to_owned()));
         }
         let inherited = Inherited::take().map_err(|error| Refusal::system(error.to_string()))?;
-        let mut flags = self.flags;
+        let (mut flags, mut file) = (self.flags, None);
         let mut setup = match self.source {
             Source::Setup(setup) => setup().map_err(|error| Refusal::setup(&error))?,
-            Source::File(path) => read(flags.policy.take().as_ref().unwrap_or(&path))?,
+            Source::File(path) => {
+                file = Some(path);
+                Setup::default()
+            }
         };
         flags.add(std::mem::take(&mut setup.flags));
-        if let Some(path) = flags.policy.take() {
-            let Setup { name, text, in_a_file, .. } = read(&path)?;
-            setup = Setup { name, text, in_a_file, ..setup };
-        }
         let settings = [setup.settings, self.settings].concat();
         if settings.len() > MAX_SETTINGS {
             return Err(Refusal::system(format!(
@@ -215,86 +213,32 @@ impl Daemon {
                 settings.len()
             )));
         }
-
-        let ceiling = flags.ceiling.map(|path| read(&path)).transpose()?;
-        let load = |path: &str| policy_file::read(Path::new(path)).map_err(|e| e.to_string());
-        let checked = policy::check_with(
-            &setup.name,
-            setup.text.as_bytes(),
-            &Inputs {
-                // What a program embeds has nothing beside it that it could include.
-                load: if setup.in_a_file { Some(&load) } else { None },
-                vars: &flags.vars,
-                ceiling: ceiling.as_ref().map(|file| (file.name.as_str(), file.text.as_bytes())),
-            },
-        );
-        log.print(&checked.render(false));
-        let Some(plan) = checked.plan else { return Err(Refusal::finding(Vec::new())) };
-        let unbuilt = policy::unbuilt(&plan);
-        if !unbuilt.is_empty() {
-            return Err(Refusal { code: REFUSED, lines: unbuilt });
-        }
-        let unbound = unbound(&plan, &self.functions);
-        if !unbound.is_empty() {
-            return Err(Refusal::finding(unbound));
-        }
+        let policy = match flags.policy.as_deref().or(file.as_deref()) {
+            Some(path) => Text::File(path),
+            None => Text::Here { name: &setup.name, text: &setup.text, in_a_file: setup.in_a_file },
+        };
+        let answer = planner::plan(&Request {
+            policy,
+            ceiling: flags.ceiling.as_deref(),
+            vars: &flags.vars,
+            functions: self.functions.keys().map(String::as_str).collect(),
+        })
+        .map_err(|error| Refusal::system(error.to_string()))?;
+        log.print(&answer.notes);
         let mut supervisor =
-            Supervisor::new(plan, &setup.name, settings, flags.audit.as_deref(), inherited, log)
+            Supervisor::new(answer.result?, settings, flags.audit.as_deref(), inherited, log)
                 .map_err(|error| Refusal::system(error.to_string()))?;
         supervisor.receipts = flags.receipts;
         Ok(supervisor.run())
     }
 }
 
-/// Why a daemon doesn't begin, as it is told to a person.
-struct Refusal {
-    code: u8,
-    lines: Vec<String>,
-}
-
 impl Refusal {
     fn system(line: String) -> Self {
-        Self { code: REFUSED, lines: vec![line] }
+        Self { is_finding: false, lines: vec![line] }
     }
 
     fn setup(error: &SetupError) -> Self {
-        let code = if error.is_finding() { FINDING } else { REFUSED };
-        Self { code, lines: vec![error.to_string()] }
+        Self { is_finding: error.is_finding(), lines: vec![error.to_string()] }
     }
-
-    fn finding(lines: Vec<String>) -> Self {
-        Self { code: FINDING, lines }
-    }
-}
-
-fn read(path: &Path) -> Result<Setup, Refusal> {
-    Setup::from_file(path).map_err(|error| Refusal::setup(&error.into()))
-}
-
-/// Names that the policy runs and the program doesn't register, and the other way round.
-fn unbound(plan: &Plan, functions: &BTreeMap<String, Function>) -> Vec<String> {
-    let run = |program: &Program| match program {
-        Program::Run(name) => Some(name.as_str().to_owned()),
-        Program::Exec(_) => None,
-    };
-    let missing = plan.layers.iter().filter_map(|layer| {
-        let name = run(&layer.program).filter(|name| !functions.contains_key(name))?;
-        Some(format!(
-            "[layer.{}] run = \"{name}\": this program registers no function of that name; it has \
-             {}",
-            layer.name,
-            if functions.is_empty() {
-                "none: `exec = [\"/path/of/program\"]` runs an ordinary one".to_owned()
-            } else {
-                functions.keys().cloned().collect::<Vec<_>>().join(", ")
-            }
-        ))
-    });
-    let unused = functions.keys().filter(|&name| {
-        !plan.layers.iter().any(|layer| run(&layer.program).as_ref() == Some(name))
-    });
-    let unused = unused.map(|name| {
-        format!("the program registers the function {name}, and no layer of the policy runs it")
-    });
-    missing.chain(unused).collect()
 }

@@ -22,7 +22,6 @@ mod log;
 mod objects;
 mod peers;
 mod pipes;
-pub mod policy_file;
 pub mod registry;
 mod resolver;
 mod roster;
@@ -39,6 +38,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+pub use crate::prepare::policy_file;
 pub use daemon::Daemon;
 pub use flags::Flags;
 pub use setup::{Setup, SetupError};
@@ -58,7 +58,7 @@ use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::policy::plan::Plan;
-use crate::prepare;
+use crate::prepare::{self, planner::Planned};
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
 const SWEEP: Duration = Duration::from_millis(50);
@@ -77,9 +77,6 @@ pub enum Outcome {
 /// Why a daemon doesn't begin.
 #[derive(Debug, thiserror::Error)]
 enum StartUp {
-    /// The plan has no canonical form.
-    #[error("the plan can't be encoded: {0}")]
-    Encoding(postcard::Error),
     /// A filter, a socket or a file.
     #[error(transparent)]
     Image(#[from] image::ImageError),
@@ -174,8 +171,7 @@ impl<'a> Supervisor<'a> {
     /// Compiles the plan, binds its sockets and locks the supervisor up. `name` is what the policy
     /// is called.
     fn new(
-        mut plan: Plan,
-        name: &str,
+        planned: Planned,
         settings: Vec<u8>,
         audit: Option<&Path>,
         inherited: Inherited,
@@ -183,7 +179,7 @@ impl<'a> Supervisor<'a> {
     ) -> Result<Self, StartUp> {
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
-        let id = plan.id().map_err(StartUp::Encoding)?;
+        let Planned { name, mut plan, id } = planned;
         let begun = Begun::begin(&mut plan, id, audit)?;
         let mut images = image::compile(&plan, id, settings, inherited)?;
         let objects = Objects::new(&plan, prepare::make(&plan)?)?;
@@ -194,7 +190,7 @@ impl<'a> Supervisor<'a> {
             plan.channels.len(),
             id.short()
         ));
-        let registered = register(&plan, name, begun.as_ref(), log);
+        let registered = register(&plan, &name, begun.as_ref(), log);
         let audit = begun.map(|begun| Audit::begin(&begun, &plan, &mut images)).transpose()?;
         lockdown::lock(&images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 use super::flags::Flags;
-use super::policy_file::{self, PolicyFileError};
+use crate::prepare::policy_file::{self, PolicyFileError};
 
 /// A policy that the program makes, embeds or has read, and what its layers shall know.
 #[derive(Clone, Debug, Default)]
