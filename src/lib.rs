@@ -37,7 +37,7 @@
 //! | 5 | [`cli`] | the verbs of the command line |
 //! | 4 | [`supervisor`], [`layer`] | who starts, joins and clears away; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`], `prepare` | the facilities by which layers communicate; the log of what they did; what is made before the first layer starts |
-//! | 2 | [`confine`], [`channel`], [`report`], [`review`] | what the kernel enforces on a layer; one sealed link; what a process tells the auditor; what people ask of a policy |
+//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`review`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what people ask of a policy |
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
 //! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
 //!
@@ -67,6 +67,7 @@ pub mod seal;
 pub mod supervisor;
 pub mod sys;
 pub mod text;
+pub mod users;
 pub mod wire;
 
 pub use layer::{Layer, LayerError};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("ident", 0),
     ("text", 0),
     ("mark", 0),
@@ -15,6 +15,7 @@ const FLOORS: [(&str, u8); 18] = [
     ("wire", 1),
     ("seal", 1),
     ("confine", 2),
+    ("users", 2),
     ("channel", 2),
     ("report", 2),
     ("review", 2),

@@ -1,7 +1,10 @@
 //! Landlock: the second guard of the file system, and the only one of ports and signals.
 //!
-//! Every right that the running kernel knows is handled, so what no rule allows is refused. The
-//! crate's best-effort mode is never used: it can end in no enforcement at all, without an error.
+//! Every right is handled that both the running kernel and this program know, so what no rule
+//! allows is refused. A kernel may be newer than the program ([`handled`]): a right that this has
+//! no name for isn't handled, since it may be what an allowed call takes, and the receipt names
+//! both versions. The crate's best-effort mode is never used: it can end in no enforcement at all,
+//! without an error.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,9 +24,16 @@ pub(super) const IOCTL_ABI: u32 = 5;
 pub(super) const SCOPE_ABI: u32 = 6;
 /// Lets the kernel log what a program that is executed within is refused.
 const LOG_ABI: u32 = 7;
+/// The newest version whose rights this program knows.
+const NEWEST: u32 = 10;
+
+/// The version up to which rights are handled on a kernel of version `kernel`.
+pub(super) fn handled(kernel: u32) -> u32 {
+    kernel.min(NEWEST)
+}
 
 /// Confines this thread to `places`, with no port, and no signal or abstract socket out of the
-/// domain, as far as version `abi` of the running kernel goes.
+/// domain, as far as version `abi` goes, which the running kernel has or exceeds.
 pub(super) fn restrict(abi: u32, places: &[Place]) -> io::Result<()> {
     let known = ABI::from(i32::try_from(abi).unwrap_or(i32::MAX));
     let mut rules = Vec::with_capacity(places.len());
@@ -87,4 +97,17 @@ fn open(place: &Place) -> io::Result<Option<(OwnedFd, bool)>> {
 
 pub(super) fn into_io(error: RulesetError) -> io::Error {
     io::Error::from_raw_os_error(*landlock::Errno::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_version_is_claimed_that_is_not_known() {
+        assert_eq!((handled(7), handled(NEWEST + 1)), (7, NEWEST));
+        let abi = |version| ABI::from(i32::try_from(version).unwrap());
+        assert_eq!(abi(NEWEST), ABI::from(i32::MAX), "the crate knows more by now");
+        assert_ne!(abi(NEWEST), abi(NEWEST - 1));
+    }
 }

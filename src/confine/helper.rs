@@ -54,7 +54,8 @@ pub fn confine_resolver(uid: Option<u32>) -> io::Result<()> {
     ] {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
-    if uid.is_some() || rustix::process::geteuid().is_root() {
+    let held = rustix::thread::capabilities(None)?.permitted;
+    if uid.is_some() || !held.is_empty() {
         identity::empty_bounding_set(CapabilitySet::empty())?;
         identity::set_ambient(CapabilitySet::empty())?;
         identity::lock_securebits()?;
@@ -77,7 +78,7 @@ pub fn confine_resolver(uid: Option<u32>) -> io::Result<()> {
 
 /// As far as the running kernel goes: a helper is no layer, whose policy would demand it.
 fn read_only() -> io::Result<()> {
-    let Ok(abi) = landlock_abi() else { return Ok(()) };
+    let Ok(abi) = landlock_abi().map(domain::handled) else { return Ok(()) };
     let known = ABI::from(i32::try_from(abi).unwrap_or(i32::MAX));
     let restrict = || {
         let mut ruleset = Ruleset::default()

@@ -44,7 +44,7 @@ pub(super) fn set_ambient(kept: CapabilitySet) -> io::Result<()> {
     caps::set(None, CapSet::Ambient, &named(kept)).map_err(io::Error::other)
 }
 
-/// Being user 0 means nothing any more, and that is locked: neither an exec nor a change of user
+/// Being user 0 gives no capability any more, and that is locked: neither an exec nor a change of user
 /// gives or takes a capability.
 pub(super) fn lock_securebits() -> io::Result<()> {
     let bits = CapabilitiesSecureBits::NO_ROOT
@@ -85,10 +85,17 @@ pub(super) fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
     Ok(())
 }
 
-/// Tries to become root again, which must fail (threat F2).
-pub(super) fn cannot_go_back() -> io::Result<()> {
-    let root = Uid::ROOT;
-    demand(geteuid() != root && thread::set_thread_res_uid(root, root, root).is_err())
+/// Tries to become another user, which must fail: root again (threat F2), or, where the policy
+/// grants root's number, anybody else.
+pub(super) fn cannot_change_user() -> io::Result<()> {
+    let other = Uid::from_raw(u32::from(geteuid().is_root()));
+    demand(thread::set_thread_res_uid(other, other, other).is_err())
+}
+
+/// Looks whether the user namespace shows the numbers that were asked for.
+pub(super) fn is_user(uid: u32, gid: u32) -> bool {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid
 }
 
 /// The same set by the names of crate `caps`. A plan has no number that it has no name for.

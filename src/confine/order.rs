@@ -43,8 +43,20 @@ pub enum Identity {
         /// The group.
         gid: u32,
     },
-    /// The supervisor's own ordinary user, as the only one of a user namespace. Outside of it the
-    /// layers are the same user, and what parts them is everything else: so the receipt calls this
-    /// a fallback.
-    Mapped,
+    /// The supervisor's own ordinary user, as the only one of a user namespace, where it has these
+    /// numbers. Outside of it the layers are the same user, and what parts them is everything else:
+    /// so the receipt calls this a fallback.
+    Mapped {
+        /// The user within.
+        uid: u32,
+        /// The group within.
+        gid: u32,
+    },
+}
+
+impl Identity {
+    /// Whether the user is root of the whole machine, to whom limits by user don't apply.
+    pub(crate) fn is_root(self) -> bool {
+        matches!(self, Self::Own { uid: 0, .. })
+    }
 }

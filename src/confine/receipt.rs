@@ -14,7 +14,8 @@ use crate::policy::plan::{LayerPlan, Program, Protection};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     cells: [Cell; COUNT],
-    landlock_abi: u32,
+    landlock_abi: u16,
+    landlock_kernel: u16,
     uid: u32,
     gid: u32,
 }
@@ -84,7 +85,13 @@ impl Receipt {
     /// What `layer` asks, and nothing given yet.
     pub fn new(layer: &LayerPlan) -> Self {
         let cell = |protection| Cell { asked: asked(layer, protection), got: Got::Untried };
-        Self { cells: Protection::ALL.map(cell), landlock_abi: 0, uid: 0, gid: 0 }
+        Self {
+            cells: Protection::ALL.map(cell),
+            landlock_abi: 0,
+            landlock_kernel: 0,
+            uid: 0,
+            gid: 0,
+        }
     }
 
     /// Whether the policy asks for `protection`.
@@ -102,9 +109,14 @@ impl Receipt {
         self.cells[protection as usize].got = got;
     }
 
-    /// Landlock's version that is in force; 0 is none.
+    /// Landlock's version up to which rights are handled; 0 is none.
     pub const fn landlock_abi(&self) -> u32 {
-        self.landlock_abi
+        self.landlock_abi as u32
+    }
+
+    /// Landlock's version that the kernel has: it may be newer than what this program knows.
+    pub const fn landlock_kernel(&self) -> u32 {
+        self.landlock_kernel as u32
     }
 
     /// User and group as the layer sees them.
@@ -112,8 +124,9 @@ impl Receipt {
         (self.uid, self.gid)
     }
 
-    pub(crate) const fn note_landlock(&mut self, abi: u32) {
-        self.landlock_abi = abi;
+    pub(crate) fn note_landlock(&mut self, abi: u32, kernel: u32) {
+        let short = |version| u16::try_from(version).unwrap_or(u16::MAX);
+        (self.landlock_abi, self.landlock_kernel) = (short(abi), short(kernel));
     }
 
     pub(crate) const fn note_ids(&mut self, uid: u32, gid: u32) {
@@ -135,16 +148,27 @@ impl Receipt {
     /// One line: how much of what was asked is in force, and what isn't as asked.
     pub fn summary(&self) -> String {
         let asked = || Protection::ALL.into_iter().filter(|&p| self.asked(p) != Asked::No);
+        let name = |protection: Protection| match (protection, self.got(protection)) {
+            (Protection::Identity, Got::Fallback) => {
+                let uid = self.uid;
+                format!("identity (user {uid} in its own user namespace, outside the supervisor's)")
+            }
+            _ => protection.name().to_owned(),
+        };
         let names = |wanted: fn(Got) -> bool| {
-            let names = asked().filter(|&p| wanted(self.got(p))).map(Protection::name);
+            let names = asked().filter(|&p| wanted(self.got(p))).map(name);
             names.collect::<Vec<_>>().join(", ")
         };
         let fallback = names(|got| got == Got::Fallback);
         let missing = names(|got| !got.satisfies());
         let given = asked().filter(|&p| self.got(p).satisfies()).count();
         let mut parts = vec![format!("{given} of {} protections in force", asked().count())];
-        if self.landlock_abi > 0 {
-            parts.push(format!("Landlock ABI {}", self.landlock_abi));
+        match (self.landlock_abi, self.landlock_kernel) {
+            (0, _) => {}
+            (abi, kernel) if kernel > abi => {
+                parts.push(format!("Landlock ABI {abi} (the kernel has {kernel})"));
+            }
+            (abi, _) => parts.push(format!("Landlock ABI {abi}")),
         }
         for (what, names) in [("by fallback", fallback), ("missing", missing)] {
             if !names.is_empty() {
@@ -160,7 +184,7 @@ impl Receipt {
         let (header, cells) = bytes.split_at_mut(HEADER);
         for (place, word) in header.chunks_exact_mut(4).zip([
             MAGIC,
-            self.landlock_abi.to_le_bytes(),
+            (u32::from(self.landlock_kernel) << 16 | u32::from(self.landlock_abi)).to_le_bytes(),
             self.uid.to_le_bytes(),
             self.gid.to_le_bytes(),
         ]) {
@@ -180,12 +204,15 @@ impl Receipt {
             return None;
         }
         let mut number = || words.next().map(u32::from_le_bytes);
-        let (landlock_abi, uid, gid) = (number()?, number()?, number()?);
+        let (versions, uid, gid) = (number()?, number()?, number()?);
+        let [low, below, above, high] = versions.to_le_bytes();
+        let landlock_abi = u16::from_le_bytes([low, below]);
+        let landlock_kernel = u16::from_le_bytes([above, high]);
         let mut cells = [Cell { asked: Asked::Demanded, got: Got::Untried }; COUNT];
         for (cell, bytes) in cells.iter_mut().zip(rest.chunks_exact(CELL)) {
             *cell = Cell::from_bytes(bytes.try_into().ok()?)?;
         }
-        Some(Self { cells, landlock_abi, uid, gid })
+        Some(Self { cells, landlock_abi, landlock_kernel, uid, gid })
     }
 }
 
@@ -321,9 +348,23 @@ pub(crate) mod tests {
         receipt.set(Protection::CgroupMemory, Got::Fallback);
         receipt.set(Protection::Keyring, Got::Missing(38));
         receipt.set(Protection::NamespaceUser, Got::NotApplicable);
-        receipt.note_landlock(7);
+        receipt.note_landlock(7, 7);
         receipt.note_ids(1_073_741_900, 5);
         assert_eq!(Receipt::from_bytes(&receipt.to_bytes()), Some(receipt));
+    }
+
+    /// What isn't handled isn't claimed.
+    #[test]
+    fn a_newer_kernel_is_told() {
+        let mut receipt = Receipt::new(&layer());
+        receipt.note_landlock(7, 7);
+        assert!(
+            receipt.summary().ends_with("Landlock ABI 7") || receipt.summary().contains("ABI 7;")
+        );
+        receipt.note_landlock(10, 12);
+        assert!(receipt.summary().contains("Landlock ABI 10 (the kernel has 12)"));
+        let read = Receipt::from_bytes(&receipt.to_bytes()).expect("a receipt");
+        assert_eq!((read.landlock_abi(), read.landlock_kernel()), (10, 12));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
@@ -28,8 +28,8 @@ use super::root::RootError;
 use super::spaces::FAMILY;
 use super::{Confined, domain, identity, limits, root};
 use crate::policy::plan::{LayerPlan, Program, Protection};
-use crate::sys::process;
 use crate::sys::spawn::Namespaces;
+use crate::sys::{inherit, process};
 
 /// Confines this process wholly; `load` loads its filter, as the last act.
 ///
@@ -133,9 +133,7 @@ impl Recipe<'_> {
     fn descriptors(&mut self, control: BorrowedFd<'_>) -> Done {
         let mut keep = self.order.keep.clone();
         keep.push(control.as_raw_fd());
-        keep.sort_unstable();
-        keep.dedup();
-        let closed = close_all_but(&keep);
+        let closed = inherit::close_all_but(&keep);
         self.note(Protection::CloseDescriptors, "closing what isn't declared", closed)
     }
 
@@ -177,14 +175,16 @@ impl Recipe<'_> {
         let limited = set.is_ok();
         self.note(Protection::Rlimits, "setting resource limits", set)?;
 
-        // RLIMIT_DATA and RLIMIT_NPROC stand in for two of the three.
-        let or_fallback = |got: Got| match got {
+        // RLIMIT_DATA and RLIMIT_NPROC stand in for two of the three. The kernel doesn't hold root
+        // to the second, capabilities or not (`copy_process` in kernel/fork.c).
+        let or_fallback = |got: Got, stands_in: bool| match got {
             Got::Enforced => Got::Enforced,
-            _ if limited => Got::Fallback,
+            _ if limited && stands_in => Got::Fallback,
             other => other,
         };
-        self.conclude(Protection::CgroupMemory, or_fallback(grouped.memory))?;
-        self.conclude(Protection::CgroupTasks, or_fallback(grouped.tasks))?;
+        let counted = !self.order.identity.is_root();
+        self.conclude(Protection::CgroupMemory, or_fallback(grouped.memory, true))?;
+        self.conclude(Protection::CgroupTasks, or_fallback(grouped.tasks, counted))?;
         let cpu = match self.order.layer.limits.cpu {
             Some(_) => grouped.cpu,
             None => Got::NotApplicable,
@@ -277,12 +277,14 @@ impl Recipe<'_> {
         match self.order.identity {
             Identity::Own { .. } if kept.contains(CapabilitySet::SETUID) => {}
             Identity::Own { .. } => {
-                let stuck = identity::cannot_go_back();
-                self.note(Protection::Identity, "making sure that root is out of reach", stuck)?;
+                let stuck = identity::cannot_change_user();
+                let step = "making sure that other users are out of reach";
+                self.note(Protection::Identity, step, stuck)?;
             }
-            Identity::Mapped => {
+            Identity::Mapped { uid, gid } => {
                 let apart = self.order.namespaces.contains(Namespaces::USER);
-                let got = if apart { Got::Fallback } else { Got::Missing(EPERM) };
+                let is_asked = apart && identity::is_user(uid, gid);
+                let got = if is_asked { Got::Fallback } else { Got::Missing(EPERM) };
                 self.conclude(Protection::Identity, got)?;
             }
         }
@@ -331,12 +333,13 @@ impl Recipe<'_> {
             (Protection::LandlockIoctl, domain::IOCTL_ABI),
             (Protection::LandlockScope, domain::SCOPE_ABI),
         ];
-        let abi = process::landlock_abi();
-        let done = match &abi {
-            Ok(abi) => domain::restrict(*abi, places),
+        let kernel = process::landlock_abi();
+        let done = match &kernel {
+            Ok(kernel) => domain::restrict(domain::handled(*kernel), places),
             Err(error) => Err(same(error)),
         };
-        let abi = abi.unwrap_or(0);
+        let kernel = kernel.unwrap_or(0);
+        let abi = domain::handled(kernel);
         for (protection, since) in FAMILY {
             let result = match &done {
                 Ok(()) if abi >= since => Ok(()),
@@ -346,7 +349,7 @@ impl Recipe<'_> {
             self.note(protection, "restricting by Landlock", result)?;
         }
         if done.is_ok() {
-            self.receipt.note_landlock(abi);
+            self.receipt.note_landlock(abi, kernel);
         }
         Ok(())
     }
@@ -388,18 +391,6 @@ impl Recipe<'_> {
 }
 
 const EPERM: u16 = 1;
-
-/// Closes every gap between the sorted numbers of `keep`, and all above.
-fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
-    let mut next = 0;
-    for fd in keep {
-        if *fd > next {
-            process::close_range(next, fd - 1)?;
-        }
-        next = fd.saturating_add(1);
-    }
-    process::close_range(next, RawFd::MAX)
-}
 
 fn step<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> ConfineError {
     move |cause| ConfineError::Step { step, source: cause.into() }

@@ -54,10 +54,22 @@ pub fn possible(rootless: bool) -> Possible {
     found
 }
 
-/// The map of an ordinary user's layer: its only user, 0, is us.
+/// The map of an ordinary user's process: its only user is us, by the same numbers as outside.
+///
+/// Not 0: a program that finds itself root does as root, which no layer is.
 pub fn own_ids() -> IdMap {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    IdMap::one(0, uid.as_raw(), gid.as_raw())
+    let (uid, gid) = own_numbers();
+    ids(uid, gid)
+}
+
+/// The map of an ordinary user's layer: its only user, `uid` with group `gid` within, is us.
+pub fn ids(uid: u32, gid: u32) -> IdMap {
+    IdMap::one((uid, gid), own_numbers())
+}
+
+/// User and group of this process.
+pub fn own_numbers() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
 fn errno(error: &SpawnError) -> i32 {

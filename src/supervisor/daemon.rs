@@ -225,9 +225,8 @@ impl Daemon {
         })
         .map_err(|error| Refusal::system(error.to_string()))?;
         log.print(&answer.notes);
-        let mut supervisor =
-            Supervisor::new(answer.result?, settings, flags.audit.as_deref(), inherited, log)
-                .map_err(|error| Refusal::system(error.to_string()))?;
+        let mut supervisor = Supervisor::new(answer.result?, settings, &flags, inherited, log)
+            .map_err(|error| Refusal::system(error.to_string()))?;
         supervisor.receipts = flags.receipts;
         Ok(supervisor.run())
     }

@@ -38,13 +38,30 @@ const KEPT: usize = 64;
 /// Domains that are remembered: the kernel says only once whose a domain is.
 const DOMAINS: usize = 1024;
 
-/// Whose death is looked up.
+/// Whose doings are looked up.
 #[derive(Clone, Copy, Debug)]
 pub enum Culprit {
-    /// The process of this number.
-    Process(i32),
+    /// The process of this number and user. Other instances, and other programs, may be the same
+    /// user: an ordinary user's layers all are, and the copies of a layer with `uid`. What a
+    /// program does that such a layer has executed can't be told from what theirs does.
+    Process {
+        /// The process, by its number outside.
+        pid: i32,
+        /// The user, by its number outside.
+        uid: u32,
+    },
     /// Any process of this user, which is one instance's alone.
     User(u32),
+}
+
+impl Culprit {
+    /// Whether what the process `pid` of the user `uid` did was done by this one.
+    fn is(self, pid: i32, uid: u32) -> bool {
+        match self {
+            Self::Process { pid: own, uid: user } => (own, user) == (pid, uid),
+            Self::User(user) => user == uid,
+        }
+    }
 }
 
 /// The kernel's log, from the daemon's start on.
@@ -156,10 +173,7 @@ impl Denials {
 
     /// The system call that `culprit` was killed for, once.
     pub fn call_of(&mut self, culprit: Culprit) -> Option<Call> {
-        let is_it = |denial: &Denial| match culprit {
-            Culprit::Process(pid) => denial.pid == pid,
-            Culprit::User(uid) => denial.uid == uid,
-        };
+        let is_it = |denial: &Denial| culprit.is(denial.pid, denial.uid);
         let place = self.unclaimed.iter().position(is_it)?;
         self.unclaimed.remove(place).map(|denial| denial.call)
     }
@@ -218,10 +232,7 @@ impl Supervisor<'_> {
     pub(super) fn note_refused(&mut self) {
         self.denials.read();
         let whose = |pid, uid| {
-            let of = |child: &&Child| match child.culprit {
-                Culprit::User(user) => user == uid,
-                Culprit::Process(process) => process == pid,
-            };
+            let of = |child: &&Child| child.culprit.is(pid, uid);
             self.places.iter().find_map(|place| match &place.life {
                 super::Life::Running(child) => Some(&**child).filter(of),
                 _ => None,
@@ -319,7 +330,9 @@ mod tests {
 
         let mut denials = nothing();
         denials.take(RECORD);
-        assert_eq!(denials.call_of(Culprit::Process(7678)), None);
+        assert_eq!(denials.call_of(Culprit::Process { pid: 7678, uid: 0 }), None);
+        assert_eq!(denials.call_of(Culprit::Process { pid: 7677, uid: 1 }), None);
+        assert_eq!(denials.call_of(Culprit::User(1)), None);
         assert_eq!(denials.call_of(Culprit::User(0)), Some(call));
         assert_eq!(denials.call_of(Culprit::User(0)), None);
     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::users::Key;
+
 /// What `cofferdam run` takes besides a policy, for a daemon's own command line to take too: with
 /// `#[command(flatten)]` in its own `clap::Parser`, or by [`Daemon::args`](crate::Daemon::args).
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -18,6 +20,10 @@ pub struct Flags {
     /// Give a variable of the policy's `[vars]` another value
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
     pub vars: Vec<(String, String)>,
+    /// Let the layers be the users of the daemon that is recorded as NAME, or NAME+2 for the second
+    /// of a name; as root only
+    #[arg(long, value_name = "NAME", value_parser = key)]
+    pub users: Option<Key>,
     /// Show for every layer and protection what was asked beside what the kernel enforces
     #[arg(long)]
     pub receipts: bool,
@@ -26,11 +32,12 @@ pub struct Flags {
 impl Flags {
     /// Adds what others say: of what there can be only one, the later wins.
     pub(super) fn add(&mut self, other: Self) {
-        let Self { policy, audit, ceiling, vars, receipts } = other;
+        let Self { policy, audit, ceiling, vars, users, receipts } = other;
         self.policy = policy.or(self.policy.take());
         self.audit = audit.or(self.audit.take());
         self.ceiling = ceiling.or(self.ceiling.take());
         self.vars.extend(vars);
+        self.users = users.or(self.users.take());
         self.receipts |= receipts;
     }
 }
@@ -41,6 +48,11 @@ impl Flags {
 pub(super) struct Alone {
     #[command(flatten)]
     pub(super) flags: Flags,
+}
+
+fn key(text: &str) -> Result<Key, String> {
+    text.parse()
+        .map_err(|()| "write the name of a daemon, or NAME+2 for the second of it".to_owned())
 }
 
 /// Reads `NAME=VALUE`.

@@ -11,7 +11,6 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use super::inherited::{Inherited, InheritedError};
 use super::listen::{self, Listening};
 use super::spawn::StartError;
-use super::users::Users;
 use crate::confine::cgroup::{self, Group};
 use crate::confine::filter::{self, Arch, Filter};
 use crate::confine::paths::Grant;
@@ -23,6 +22,7 @@ use crate::layer::slice::{ChannelSlice, ReportsSlice};
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
 use crate::sys::opener::Opener;
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
+use crate::users::{Claim, Key, Users, UsersError};
 
 /// What all layers of this daemon stand on.
 pub struct Ground {
@@ -37,7 +37,7 @@ pub struct Ground {
     /// Where cgroups can be made.
     pub groups: cgroup::Hierarchies,
     /// The users of the layers; `None` for an ordinary user, whose layers are itself.
-    users: Option<Users>,
+    pub(super) users: Option<Users>,
 }
 
 /// A layer, ready to be started any number of times.
@@ -57,7 +57,8 @@ pub struct Image {
     pub listeners: Vec<Listening>,
     /// Files that are handed to it open.
     pub files: Vec<HeldFile>,
-    first_uid: u32,
+    /// The user of each copy, if the policy leaves it open and the supervisor is root.
+    users: Vec<u32>,
 }
 
 /// A single file that a layer gets as a descriptor.
@@ -69,8 +70,8 @@ pub struct HeldFile {
     truncates: bool,
 }
 
-/// The place of the helpers' user in the daemon's range: its last.
-const HELPER: u32 = super::users::RANGE - 1;
+/// By what the user of resolvers is kept.
+const RESOLVER: &str = "cofferdam-resolver";
 
 impl From<InheritedError> for ImageError {
     fn from(error: InheritedError) -> Self {
@@ -109,14 +110,18 @@ pub enum ImageError {
     /// A file isn't there or can't be granted.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The layers can't be users of their own.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// Something else.
     #[error("{0}: {1}")]
     System(&'static str, #[source] io::Error),
 }
 
 impl Ground {
-    /// Looks at what there is.
-    pub fn survey(plan: &Plan) -> Result<Self, ImageError> {
+    /// Looks at what there is. `home` is where the policy lies, `told` whose users the layers shall
+    /// be.
+    pub fn survey(plan: &Plan, home: &str, told: Option<&Key>) -> Result<Self, ImageError> {
         let rootless = !rustix::process::geteuid().is_root();
         let program = pin_own_program().map_err(|e| ImageError::System("/proc/self/exe", e))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
@@ -126,12 +131,22 @@ impl Ground {
             namespaces: spaces::possible(rootless).namespaces,
             ids: rootless.then(spaces::own_ids),
             groups: cgroup::Hierarchies::find(plan.name.as_str()),
-            users: (!rootless)
-                .then(|| Users::claim(&plan.name))
-                .transpose()
-                .map_err(|e| ImageError::System("users for the layers: /run/cofferdam", e))?,
+            users: (!rootless).then(|| users_of(plan, home, told)).transpose()?,
         })
     }
+}
+
+/// Claims a user for every copy of every layer that the policy names none for.
+fn users_of(plan: &Plan, home: &str, told: Option<&Key>) -> Result<Users, ImageError> {
+    let resolver =
+        Name::new(RESOLVER).map_err(|e| ImageError::System(RESOLVER, io::Error::other(e)))?;
+    let open = plan.layers.iter().filter(|layer| layer.uid.is_none());
+    let mut layers: Vec<_> = open.map(|layer| (&layer.name, layer.instances)).collect();
+    layers.push((&resolver, 1));
+    let fixed = plan.layers.iter().filter_map(|layer| Some((&layer.name, layer.uid?)));
+    let fixed: Vec<_> = fixed.collect();
+    let claim = Claim { daemon: &plan.name, home, told, layers: &layers, fixed: &fixed };
+    Ok(Users::claim(&claim)?)
 }
 
 /// Compiles every layer and binds every socket that wasn't passed to this process.
@@ -140,10 +155,10 @@ pub fn compile(
     policy: PolicyId,
     settings: Vec<u8>,
     mut inherited: Inherited,
+    ground: Ground,
 ) -> Result<Vec<Image>, ImageError> {
-    let ground = Rc::new(Ground::survey(plan)?);
+    let ground = Rc::new(ground);
     let settings: Rc<[u8]> = settings.into();
-    let mut next_uid = ground.users.as_ref().map_or(0, |users| users.first);
     let mut images = Vec::new();
     for layer in &plan.layers {
         let filter = filter::compile(&layer.syscalls, Arch::NATIVE)
@@ -161,12 +176,13 @@ pub fn compile(
             reports: None,
             listeners: listeners_of(layer, &mut inherited)?,
             files: Vec::new(),
-            first_uid: next_uid,
+            users: (0..layer.instances)
+                .filter_map(|copy| ground.users.as_ref()?.of(&layer.name, copy))
+                .collect(),
         };
         for (file, rights) in plan.files_of(&layer.name) {
             image.grant(file, rights)?;
         }
-        next_uid += u32::from(layer.instances);
         images.push(image);
     }
     inherited.end()?;
@@ -268,18 +284,23 @@ impl Image {
     /// The user that copy `index` of this layer is.
     pub(super) fn identity(&self, index: u16) -> Identity {
         match (&self.ground.ids, self.plan.uid) {
-            (Some(_), _) => Identity::Mapped,
+            (Some(_), Some(uid)) => Identity::Mapped { uid, gid: uid },
+            (Some(_), None) => {
+                let (uid, gid) = spaces::own_numbers();
+                Identity::Mapped { uid, gid }
+            }
             (None, Some(uid)) => Identity::Own { uid, gid: uid },
+            // A seat for each copy, and a user for each seat.
             (None, None) => {
-                let uid = self.first_uid + u32::from(index);
+                let uid = self.users[usize::from(index)];
                 Identity::Own { uid, gid: uid }
             }
         }
     }
 
-    /// The user of helpers: the one after those of all layers. `None` for an ordinary user.
+    /// The user of resolvers. `None` for an ordinary user.
     pub(super) fn helper_uid(&self) -> Option<u32> {
-        self.ground.users.as_ref().map(|users| users.first + HELPER)
+        self.ground.users.as_ref()?.of(&Name::new(RESOLVER).ok()?, 0)
     }
 
     /// A fresh cgroup for `instance`, where there can be one.

@@ -29,7 +29,6 @@ mod setup;
 mod signals;
 mod spawn;
 mod stop;
-mod users;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -49,7 +48,7 @@ use self::broker::semaphore::Leases;
 use self::broker::signal::Switchboard;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
-use self::image::Image;
+use self::image::{Ground, Image};
 use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
@@ -155,6 +154,13 @@ enum Source {
     Connection(u64),
 }
 
+/// Where a policy lies: in its file, or in this program.
+fn home_of(name: &str) -> String {
+    let file = std::fs::canonicalize(name).ok().filter(|path| path.is_file());
+    let home = file.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
+    home.display().to_string()
+}
+
 /// Has the daemon be found. One that can't be runs all the same.
 fn register(plan: &Plan, name: &str, begun: Option<&Begun>, log: &mut Log) -> Option<Registered> {
     let directory = begun.map(|begun| begun.directory.as_path());
@@ -173,15 +179,17 @@ impl<'a> Supervisor<'a> {
     fn new(
         planned: Planned,
         settings: Vec<u8>,
-        audit: Option<&Path>,
+        flags: &Flags,
         inherited: Inherited,
         log: &'a mut Log,
     ) -> Result<Self, StartUp> {
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
         let Planned { name, mut plan, id } = planned;
-        let begun = Begun::begin(&mut plan, id, audit)?;
-        let mut images = image::compile(&plan, id, settings, inherited)?;
+        let begun = Begun::begin(&mut plan, id, flags.audit.as_deref())?;
+        let ground = Ground::survey(&plan, &home_of(&name), flags.users.as_ref())?;
+        let note = ground.users.as_ref().and_then(|users| users.note.clone());
+        let mut images = image::compile(&plan, id, settings, inherited, ground)?;
         let objects = Objects::new(&plan, prepare::make(&plan)?)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
@@ -190,6 +198,9 @@ impl<'a> Supervisor<'a> {
             plan.channels.len(),
             id.short()
         ));
+        if let Some(note) = note {
+            log.say(&note);
+        }
         let registered = register(&plan, &name, begun.as_ref(), log);
         let audit = begun.map(|begun| Audit::begin(&begun, &plan, &mut images)).transpose()?;
         lockdown::lock(&images).map_err(StartUp::Lockdown)?;

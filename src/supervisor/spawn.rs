@@ -14,12 +14,12 @@ use super::image::Image;
 use super::log::Pipe;
 use super::pipes::Standard;
 use crate::confine::cgroup::Group;
-use crate::confine::{Identity, Order};
+use crate::confine::{Identity, Order, spaces};
 use crate::ident::Instance;
 use crate::layer::auditor::NAME;
 use crate::layer::enter::{PIPE_FDS, TITLE};
 use crate::layer::slice::Slice;
-use crate::sys::spawn::{self, Spawn};
+use crate::sys::spawn::{self, Namespaces, Spawn};
 
 /// Why an instance can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -78,20 +78,23 @@ impl Image {
         let fds: Vec<_> = fds.into_iter().chain(pipes).chain(reports).map(AsFd::as_fd).collect();
         let joins = group.as_ref().map(|group| group.joins());
         let argv = [title];
+        let ids = match identity {
+            Identity::Own { .. } => None,
+            Identity::Mapped { uid, gid } => Some(spaces::ids(uid, gid)),
+        };
+        // An ordinary user who may make no user namespace has nothing to map in.
+        let ids = ids.filter(|_| ground.namespaces.contains(Namespaces::USER));
         let child = spawn::spawn(&Spawn {
             fds: &fds,
             namespaces: ground.namespaces,
-            ids: ground.ids.as_ref(),
+            ids: ids.as_ref(),
             cgroup: joins.as_ref().and_then(|joins| joins.unified),
             tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),
             ..Spawn::new(ground.program.as_fd(), &argv)
         })?;
         let name = instance.to_string();
         Ok(Child {
-            culprit: match identity {
-                Identity::Own { uid, .. } => Culprit::User(uid),
-                Identity::Mapped => Culprit::Process(child.pid.as_raw_nonzero().get()),
-            },
+            culprit: self.culprit(identity, child.pid.as_raw_nonzero().get()),
             instance,
             process: child.pidfd,
             pid: child.pid,
@@ -106,6 +109,16 @@ impl Image {
             cut: standard.cut,
             breached: false,
         })
+    }
+
+    /// By what the kernel's log tells of the instance that is the process `pid`.
+    fn culprit(&self, identity: Identity, pid: i32) -> Culprit {
+        match identity {
+            // Nobody else's: the record of users has it.
+            Identity::Own { uid, .. } if self.plan.uid.is_none() => Culprit::User(uid),
+            Identity::Own { uid, .. } => Culprit::Process { pid, uid },
+            Identity::Mapped { .. } => Culprit::Process { pid, uid: spaces::own_numbers().0 },
+        }
     }
 
     fn slice(&self, order: Order) -> Slice {

@@ -1,4 +1,9 @@
 //! Descriptors that the process was started with.
+//!
+//! They are what has survived an exec, so their close-on-exec flag is off; whatever this process
+//! has opened since has it on, as everything that Rust's library, `rustix` and this crate open.
+//! So a descriptor that somebody in this process owns is told from one that nobody does, and
+//! neither function here takes or closes it a second time.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -10,13 +15,16 @@ static TAKEN: AtomicU64 = AtomicU64::new(0);
 /// Takes descriptor `number` (3 to 63), which whoever started this process left open for it, and
 /// makes it close-on-exec.
 ///
-/// An error if it isn't open, or was taken before. Only for the beginning of `main`, before
-/// anything else has opened a descriptor that could have got this number.
+/// An error if it isn't open, was taken before, or was opened by this process (`AlreadyExists`).
+/// For the beginning of `main`, where there is one thread.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     let bit = match number {
         3..64 => 1 << number,
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
+    if is_owned(number)? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     // SAFETY: F_SETFD on a number touches no memory, and fails if the number isn't open.
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
@@ -25,6 +33,70 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     // SAFETY: it is open, and nobody else owns it: this function gives each number out once, and
-    // by its contract nothing in this process has opened it.
+    // what this process opened itself would have been closed by an exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor that isn't in `keep`, whoever left it open for this process.
+///
+/// An error (`EBUSY`), and nothing closed, if one of them belongs to something in this process:
+/// who owns it would later close another one of its number. Of numbers above 1023, which are given
+/// when all below are in use, nobody asks.
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    const ASKED: RawFd = 1024;
+    if (0..ASKED).any(|number| !keep.contains(&number) && is_owned(number).unwrap_or(false)) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let mut keep = keep.to_vec();
+    keep.sort_unstable();
+    let mut next = 0;
+    for number in keep {
+        if number > next {
+            close_range(next, number - 1)?;
+        }
+        next = next.max(number.saturating_add(1));
+    }
+    close_range(next, RawFd::MAX)
+}
+
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: closing descriptors touches no memory, and by the caller's look none of them is
+    // owned by a value that would close it again.
+    let closed = unsafe {
+        libc::syscall(libc::SYS_close_range, first.cast_unsigned(), last.cast_unsigned(), 0_u32)
+    };
+    if closed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether something in this process owns the descriptor; an error if it isn't open.
+fn is_owned(number: RawFd) -> io::Result<bool> {
+    // SAFETY: F_GETFD on a number touches no memory, and fails if the number isn't open.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 { Err(io::Error::last_os_error()) } else { Ok(flags & libc::FD_CLOEXEC != 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn what_is_owned_is_not_taken_again() {
+        let file = File::open("/dev/null").unwrap();
+        let taken = inherited(file.as_raw_fd());
+        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        // It is still its owner's.
+        file.metadata().unwrap();
+        assert!(inherited(2).is_err());
+    }
+
+    #[test]
+    fn what_is_owned_is_not_closed() {
+        let file = File::open("/dev/null").unwrap();
+        let closed = close_all_but(&[0, 1, 2]);
+        assert_eq!(closed.unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        file.metadata().unwrap();
+    }
 }

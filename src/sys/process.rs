@@ -1,7 +1,6 @@
 //! What a process asks of the kernel for itself, where `nix` and `rustix` have no call.
 
 use std::io;
-use std::os::fd::RawFd;
 
 /// Turns on memory-deny-write-execute for good (`PR_SET_MDWE`, Linux 6.3): writable memory never
 /// becomes executable in this process, its children, and what they execute.
@@ -53,19 +52,6 @@ pub fn settle_malloc() {
     if let Ok(thread) = std::thread::Builder::new().spawn(give_back) {
         let _ = thread.join();
     }
-}
-
-/// Closes the descriptors `first..=last`; those of them that aren't open don't matter.
-///
-/// Only for a process that holds no `OwnedFd` in that range: the recipe's first step.
-pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
-    let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last)) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    // SAFETY: closing descriptors touches no memory. That none of them is owned by a value that
-    // would close a later descriptor of the same number is the documented condition; breaking it
-    // makes an `EBADF` or closes a wrong descriptor, never undefined memory.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) })
 }
 
 /// The version of Landlock that the kernel has: 1 and up, or the errno that says why not

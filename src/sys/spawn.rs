@@ -8,9 +8,10 @@
 //! objects.
 //!
 //! The price is threat F16: the child must not change what it shares. It has all signals blocked,
-//! its own copy of the signal dispositions and descriptors, and changes no credentials (the new
-//! user namespace is part of the clone), so the caller's handlers, dumpability and descriptors are
-//! as before.
+//! its own copy of the signal dispositions and descriptors, and changes no credentials that the
+//! kernel answers with a change of dumpability (the new user namespace is part of the clone, and
+//! sets of capabilities only grow within it), so the caller's handlers, dumpability and descriptors
+//! are as before.
 
 mod child;
 
@@ -130,9 +131,13 @@ pub struct IdMap {
 }
 
 impl IdMap {
-    /// `inside` in the namespace is `uid` and `gid` outside. An ordinary user can map only itself.
-    pub fn one(inside: u32, uid: u32, gid: u32) -> Self {
-        Self { uid: format!("{inside} {uid} 1\n"), gid: format!("{inside} {gid} 1\n") }
+    /// User and group `inside` the namespace are those `outside`. An ordinary user can map only
+    /// itself.
+    pub fn one(inside: (u32, u32), outside: (u32, u32)) -> Self {
+        Self {
+            uid: format!("{} {} 1\n", inside.0, outside.0),
+            gid: format!("{} {} 1\n", inside.1, outside.1),
+        }
     }
 }
 
@@ -159,6 +164,8 @@ pub enum Step {
     Cgroup,
     /// Write `setgroups`, `gid_map` and `uid_map`.
     IdMap,
+    /// Have the capabilities of the new user namespace outlast the exec.
+    Ambient,
     /// Enter the network namespace.
     Network,
     /// Put descriptors in their places and close all others.
@@ -176,6 +183,7 @@ impl std::fmt::Display for Step {
             Self::Signals => "reset its signals",
             Self::Cgroup => "join its cgroup",
             Self::IdMap => "write its user and group map",
+            Self::Ambient => "keep its user namespace's capabilities",
             Self::Network => "enter its network namespace",
             Self::Descriptors => "arrange its descriptors",
             Self::Filter => "load its system-call filter",

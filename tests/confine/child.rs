@@ -36,6 +36,7 @@ pub(crate) fn main(scenario: &str) {
     match scenario {
         "facts" => facts(),
         "files" => files(&order),
+        "tasks" => tasks(),
         "last" => descriptors(),
         _ => {}
     }
@@ -115,6 +116,9 @@ fn facts() {
     say("environment", std::env::vars_os().count());
     say("nice", own::getpriority_process(None).expect("getpriority"));
     say("pid", own::getpid().as_raw_nonzero());
+    let users = [own::getuid(), own::geteuid()].map(rustix::process::Uid::as_raw);
+    let groups = [own::getgid(), own::getegid()].map(rustix::process::Gid::as_raw);
+    say("user", format_args!("{} {} {} {}", users[0], users[1], groups[0], groups[1]));
     say("leads-session", own::getsid(None) == Ok(own::getpid()));
     say("host", rustix::system::uname().nodename().to_string_lossy());
     say("dumpable", format_args!("{:?}", own::dumpable_behavior().expect("dumpable")));
@@ -128,6 +132,23 @@ fn facts() {
     let root = rustix::process::Uid::from_raw(u32::from(own::getuid().is_root()));
     say("uid-changed", rustix::thread::set_thread_res_uid(root, root, root).is_ok());
     say("user-namespace", nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_ok());
+}
+
+/// How many threads can be had besides the first, of forty.
+fn tasks() {
+    let (end, waits) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Arc::new(std::sync::Mutex::new(waits));
+    let wait = || {
+        let waits = std::sync::Arc::clone(&waits);
+        move || waits.lock().expect("the end").recv().unwrap_or(())
+    };
+    let threads = (0..40).map(|_| std::thread::Builder::new().spawn(wait()));
+    let threads: Vec<_> = threads.filter_map(Result::ok).collect();
+    say("tasks", threads.len());
+    drop(end);
+    for thread in threads {
+        thread.join().expect("a thread");
+    }
 }
 
 fn files(order: &Order) {

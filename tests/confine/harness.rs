@@ -43,7 +43,12 @@ pub(crate) fn order() -> Order {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let own = 1_073_741_824 + (std::process::id() << 8) + next;
-    let identity = if is_root() { Identity::Own { uid: own, gid: own } } else { Identity::Mapped };
+    let identity = if is_root() {
+        Identity::Own { uid: own, gid: own }
+    } else {
+        let (uid, gid) = spaces::own_numbers();
+        Identity::Mapped { uid, gid }
+    };
     Order {
         instance: Instance { layer: Name::new("worker").expect("a name"), index: 0, generation: 1 },
         layer: layer(),
@@ -95,7 +100,10 @@ pub(crate) fn start_in(
         rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, 0.into()).expect("/dev/null");
     let program = pin_own_program().expect("own program");
     let argv = [CHILD, scenario].map(|text| CString::new(text).expect("no NUL"));
-    let ids = spaces::own_ids();
+    let ids = match order.identity {
+        Identity::Own { .. } => None,
+        Identity::Mapped { uid, gid } => Some(spaces::ids(uid, gid)),
+    };
     let stderr = std::io::stderr();
     let mut fds: Vec<BorrowedFd<'_>> =
         vec![null.as_fd(), write.as_fd(), stderr.as_fd(), slice.as_fd(), theirs.as_fd()];
@@ -109,7 +117,7 @@ pub(crate) fn start_in(
     let child = spawn(&Spawn {
         fds: &fds,
         namespaces: order.namespaces,
-        ids: (!is_root()).then_some(&ids),
+        ids: ids.as_ref(),
         filter,
         cgroup: joins.as_ref().and_then(|joins| joins.unified),
         tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cofferdam::policy::plan::FileRight;
+use cofferdam::confine::Identity;
+use cofferdam::policy::plan::{FileRight, Protection};
 use cofferdam::sys::pidfd::{self, Ended};
 use cofferdam::sys::spawn::{Namespaces, Spawn, rehearse, spawn};
 
@@ -18,6 +19,9 @@ type Test = fn();
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("everything_demanded_is_given", everything_demanded_is_given),
     ("the_kernel_shows_it_from_outside", the_kernel_shows_it_from_outside),
+    ("root_as_granted_has_roots_number_alone", root_as_granted_has_roots_number_alone),
+    ("a_limit_that_does_not_hold_is_not_told_as_one", a_limit_that_does_not_hold),
+    ("the_user_that_is_asked_for_is_the_user_within", the_user_that_is_asked_for),
     ("the_start_state_is_as_documented", the_start_state_is_as_documented),
     ("only_grants_are_seen", only_grants_are_seen),
     ("mounts_carry_their_flags", mounts_carry_their_flags),
@@ -62,12 +66,83 @@ fn the_kernel_shows_it_from_outside() {
     assert_eq!(running.status("Threads"), "1");
     let numbers = running.status("NSpid");
     assert!(numbers.ends_with(" 1"), "process 1 of its own namespace: {numbers}");
-    if let cofferdam::confine::Identity::Own { uid, gid } = order.identity {
+    if let Identity::Own { uid, gid } = order.identity {
         assert_eq!(running.status("Uid"), format!("{uid} {uid} {uid} {uid}"));
         assert_eq!(running.status("Gid"), format!("{gid} {gid} {gid} {gid}"));
         assert_eq!(running.status("Groups"), "");
     }
     ended_well(running);
+}
+
+/// `uid = 0`, as a policy may grant it.
+fn as_root() -> cofferdam::confine::Order {
+    let mut order = order();
+    order.identity = match order.identity {
+        Identity::Own { .. } => Identity::Own { uid: 0, gid: 0 },
+        Identity::Mapped { .. } => Identity::Mapped { uid: 0, gid: 0 },
+    };
+    order.layer.uid = Some(0);
+    order
+}
+
+/// The number, and neither a capability nor a way to one, nor to another user.
+fn root_as_granted_has_roots_number_alone() {
+    let mut order = as_root();
+    order.layer.optional = vec![Protection::CgroupTasks];
+    let mut running = start("facts", &order, None);
+    let facts = running.facts();
+    assert_eq!(facts.0.get("refused"), None);
+    assert_eq!(facts.get("user"), "0 0 0 0");
+    assert_eq!(facts.get("securebits"), "239");
+    assert_eq!(facts.get("uid-changed"), "false");
+    let identity = if is_root() { "enforced" } else { "by fallback" };
+    assert_eq!(facts.get("got-identity"), identity);
+    ended_well(running);
+
+    let mut running = start("none", &order, None);
+    running.facts();
+    for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(running.status(field), "0000000000000000", "{field}");
+    }
+    ended_well(running);
+}
+
+/// The kernel holds root to no limit on tasks but a cgroup's.
+fn a_limit_that_does_not_hold() {
+    for order in [order(), as_root()] {
+        let is_root = matches!(order.identity, Identity::Own { uid: 0, .. });
+        let mut demanded = order.clone();
+        demanded.layer.optional = vec![Protection::CgroupTasks];
+        let mut running = start("tasks", &demanded, None);
+        let facts = running.facts();
+        let holds = facts.get("tasks").parse::<u64>().expect("a number") < order.layer.limits.tasks;
+        let told = facts.get("got-cgroup.tasks");
+        assert_eq!(holds, told == "by fallback", "{facts:?}");
+        assert_eq!(holds, !is_root, "{facts:?}");
+        ended_well(running);
+        if is_root {
+            let said = refusal(&order);
+            assert!(said.contains("cgroup.tasks"), "{said}");
+        }
+    }
+}
+
+/// A program that asks who it is gets the same answer whoever starts the daemon, and it is root
+/// only where the policy says so.
+fn the_user_that_is_asked_for() {
+    let mut order = order();
+    let (own, ids) = match order.identity {
+        Identity::Own { uid, gid } => ((uid, gid), Identity::Own { uid: 970, gid: 971 }),
+        Identity::Mapped { uid, gid } => ((uid, gid), Identity::Mapped { uid: 970, gid: 971 }),
+    };
+    for (identity, (uid, gid)) in [(order.identity, own), (ids, (970, 971))] {
+        order.identity = identity;
+        let mut running = start("facts", &order, None);
+        let facts = running.facts();
+        assert_eq!(facts.get("user"), format!("{uid} {uid} {gid} {gid}"));
+        assert_eq!(facts.get("missing"), "0");
+        ended_well(running);
+    }
 }
 
 /// Started by a parent in odd states; see [`outer`].
@@ -199,7 +274,7 @@ fn an_absent_grant_is_an_error() {
     let mut order = order();
     order.grants = vec![grant("/nowhere/at/all".as_ref(), &[FileRight::Read])];
     // Even where the root is optional: a grant is no protection.
-    order.layer.optional = vec![cofferdam::policy::plan::Protection::Root];
+    order.layer.optional = vec![Protection::Root];
     let said = refusal(&order);
     assert!(said.contains("/nowhere/at/all") && said.contains("opening it"), "{said}");
 }

@@ -41,6 +41,16 @@ impl Daemon {
         Self::run(command, directory)
     }
 
+    /// A daemon that has ended, once more in the same directory, with another policy.
+    pub(crate) fn again(&mut self, functions: &str, policy: &str) -> Self {
+        let empty = tempfile::tempdir().unwrap();
+        let directory = std::mem::replace(&mut self.directory, empty);
+        let path = write_policy(&directory, policy);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--daemon", functions]).arg(path);
+        Self::run(command, directory)
+    }
+
     /// `cofferdam run` with a policy.
     pub(crate) fn command_line(policy: &str) -> Self {
         Self::command_line_with(policy, &[])

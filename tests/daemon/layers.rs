@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use cofferdam::ipc::file::Options;
 use cofferdam::ipc::message::{CallError, ChannelError, Event, Message};
 use cofferdam::{Daemon, Flags, Layer, Setup};
 
@@ -34,6 +35,7 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .layer("stubborn", stubborn)
             .layer("reader", reader)
             .layer("acceptor", acceptor)
+            .layer("database", database)
             .layer("caller", caller)
             .layer("callee", callee)
             .blocking_layer("blocking_caller", blocking_caller)
@@ -44,6 +46,7 @@ pub(crate) fn daemon(name: &str) -> Daemon {
         "stubborn" => daemon.layer("stubborn", stubborn),
         "reader" => daemon.layer("reader", reader),
         "acceptor" => daemon.layer("acceptor", acceptor),
+        "database" => daemon.layer("database", database),
         "talk" => daemon.layer("caller", caller).layer("callee", callee),
         "blocking" => daemon
             .blocking_layer("blocking_caller", blocking_caller)
@@ -98,6 +101,26 @@ async fn reader(layer: Layer) -> Outcome {
     say(format!("refused: {}", layer.file("other").unwrap_err()));
     say(format!("refused: {}", layer.channel("other").unwrap_err()));
     say(format!("refused: {}", layer.listener("other").unwrap_err()));
+    Ok(())
+}
+
+/// Writes a file as SQLite does: who is root gives what it makes to the owner of what lies there.
+async fn database(layer: Layer) -> Outcome {
+    let error = |error: std::io::Error| error.to_string();
+    let uid = rustix::process::geteuid().as_raw();
+    if let Ok(folder) = layer.directory("folder") {
+        let options = Options::new().read().write().create();
+        let mut file = folder.open("data", options).map_err(|e| e.to_string())?;
+        if uid == 0 {
+            std::os::unix::fs::fchown(&*file, Some(0), Some(0)).map_err(error)?;
+        }
+        let mut before = String::new();
+        file.read_to_string(&mut before).map_err(error)?;
+        writeln!(file, "{uid}").map_err(error)?;
+        say(format!("before: {}", before.trim().replace('\n', " ")));
+    }
+    say(format!("user {uid}"));
+    layer.stopping().await;
     Ok(())
 }
 

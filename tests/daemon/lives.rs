@@ -21,6 +21,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("lives::functions_and_policy_must_agree", must_agree),
     ("lives::a_missing_file_stops_the_daemon_before_it_begins", missing_file),
     ("lives::a_call_that_is_not_granted_is_named", denied_call),
+    ("lives::a_layer_is_root_where_the_policy_says_so_alone", root_if_granted),
+    ("lives::a_layer_keeps_its_files_when_the_policy_grows", keeps_its_files),
 ];
 
 const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
@@ -178,4 +180,67 @@ fn denied_call() {
     assert_eq!(daemon.end(), Some(1), "{daemon}");
     assert_eq!(daemon.count("a/0.g1 was killed by SIGSYS"), 1, "{daemon}");
     assert_eq!(daemon.count("`syscalls` in [layer.a]"), 1, "{daemon}");
+}
+
+/// A program that asks who it is: the same answer to root's daemon and to an ordinary user's.
+fn root_if_granted() {
+    let run = "[layer.a]\nrun = \"database\"\nsyscalls = [\"@core\", \"@file-write\"]";
+    let folder =
+        "[file.folder]\npath = \"DIR/folder\"\ngrant = { a = [\"read\", \"write\", \"create\"] }";
+    for (uid, user) in [("", None), ("uid = 970\n", Some("user 970"))] {
+        let policy = format!("{run}\n{uid}{folder}");
+        let mut daemon = Daemon::start_with("database", &policy, open_folder);
+        let said = daemon.line(": user ");
+        assert!(!said.ends_with("user 0") && said.contains(user.unwrap_or("")), "{daemon}");
+        assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    }
+    let optional = "optional = [\"cgroup.tasks\"]";
+    let policy = format!("{run}\nuid = 0\nbecause = \"a test\"\n{optional}");
+    let mut daemon = Daemon::start("database", &policy);
+    daemon.line("user 0");
+    let pid = daemon.confined("a/0.g1").as_raw_nonzero();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert!(status.contains(&format!("{set}:\t0000000000000000")), "{status}");
+    }
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+/// A folder that any layer may make files in.
+fn open_folder(directory: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = directory.join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+const RIGHTS: &str = "[\"read\", \"write\", \"create\"]";
+
+/// A layer's private file (mode 0600) stays its own when layers are added before it in the order
+/// of names, and nobody else's.
+fn keeps_its_files() {
+    let run = |name: &str| {
+        format!(
+            "[layer.{name}]\nrun = \"database\"\nsyscalls = [\"@core\", \"@file-write\"]\nrestart = {{ on = \"never\" }}\n"
+        )
+    };
+    let grant =
+        |names: &str| format!("[file.folder]\npath = \"DIR/folder\"\ngrant = {{ {names} }}\n");
+    let one = format!("{}{}", run("m"), grant(&format!("m = {RIGHTS}")));
+    let mut daemon = Daemon::start_with("database", &one, open_folder);
+    let before = daemon.line("m/0.g1: user ");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+
+    // The same daemon: its policy is where it was.
+    let more = format!("{}{}{}", run("a"), run("m"), grant(&format!("a = {RIGHTS}, m = {RIGHTS}")));
+    let mut daemon = daemon.again("database", &more);
+    let after = daemon.line("m/0.g1: user ");
+    assert_eq!(before, after, "{daemon}");
+    if rustix::process::geteuid().is_root() {
+        if daemon.count("a/0.g1 ended with exit code 1") == 0 {
+            daemon.line("a/0.g1 ended with exit code 1");
+        }
+        assert!(daemon.count("a/0.g1: user") == 0, "{daemon}");
+    }
+    daemon.stop();
 }

@@ -63,10 +63,14 @@ pub(super) fn facts(findings: &Findings) -> Vec<Fact> {
 
 fn landlock(findings: &Findings) -> Fact {
     let abi = findings.receipt.landlock_abi();
+    let kernel = findings.receipt.landlock_kernel();
     Fact {
         name: "Landlock ABI",
-        value: abi.to_string(),
+        value: if kernel > abi { format!("{kernel}, {abi} used") } else { abi.to_string() },
         consequence: match abi {
+            _ if kernel > abi => {
+                "the kernel is newer than cofferdam: rights that came since aren't restricted"
+            }
             0 => "no Landlock at all",
             1..=5 => "older than what cofferdam can use (6, for signals and abstract sockets)",
             6..=8 => "path-named Unix sockets are not covered: the empty root hides them",

@@ -41,7 +41,7 @@ pub(super) enum ProbeError {
 }
 
 /// The user that the child becomes as root: nobody's, and not one that a daemon's layers get.
-const UID: u32 = 0x3fff_ffff;
+const UID: u32 = crate::users::END;
 const SLICE_FD: i32 = 3;
 const CONTROL_FD: i32 = 4;
 
@@ -55,7 +55,12 @@ pub(super) fn examine() -> Result<Findings, ProbeError> {
     let order = Order {
         instance: Instance { layer: layer.name.clone(), index: 0, generation: 1 },
         layer,
-        identity: if rootless { Identity::Mapped } else { Identity::Own { uid: UID, gid: UID } },
+        identity: if rootless {
+            let (uid, gid) = spaces::own_numbers();
+            Identity::Mapped { uid, gid }
+        } else {
+            Identity::Own { uid: UID, gid: UID }
+        },
         namespaces: spaces.namespaces,
         grants: Vec::new(),
         keep: vec![0, 1, 2],

@@ -73,6 +73,7 @@ fn run(brief: &mut Brief<'_>) -> Result<(), Fault> {
         write_file(c"/proc/self/setgroups", b"deny")?;
         write_file(c"/proc/self/gid_map", gid_map)?;
         write_file(c"/proc/self/uid_map", uid_map)?;
+        keep_capabilities()?;
     }
 
     if let Some(network) = brief.network {
@@ -104,6 +105,47 @@ fn run(brief: &mut Brief<'_>) -> Result<(), Fault> {
     })?;
     // A successful exec doesn't return, and a failed one has left above.
     Err((Step::Exec, libc::ENOEXEC))
+}
+
+/// Has all capabilities that the new user namespace gave outlast the exec, which takes them from
+/// every user but 0 of the namespace (capabilities(7), "Transformation of capabilities during
+/// execve"). The recipe needs some of them to confine the process, and then drops all.
+fn keep_capabilities() -> Result<(), Fault> {
+    /// linux/capability.h: `_LINUX_CAPABILITY_VERSION_3`, whose sets have two words each.
+    const HEADER: [u32; 2] = [0x2008_0522, 0];
+    let mut sets = [[0_u32; 3]; 2];
+    // SAFETY: the kernel reads a header of a version and a process, 0 being the caller, and writes
+    // the three sets of that version, of two words each; it reads the same when they are set.
+    call(Step::Ambient, unsafe {
+        libc::syscall(libc::SYS_capget, HEADER.as_ptr(), sets.as_mut_ptr())
+    })?;
+    for [_, permitted, inheritable] in &mut sets {
+        *inheritable = *permitted;
+    }
+    // SAFETY: as above.
+    call(Step::Ambient, unsafe {
+        libc::syscall(libc::SYS_capset, HEADER.as_ptr(), sets.as_ptr())
+    })?;
+    for capability in 0..64_usize {
+        // SAFETY: takes numbers.
+        let raised = call(Step::Ambient, unsafe {
+            libc::syscall(
+                libc::SYS_prctl,
+                libc::PR_CAP_AMBIENT,
+                libc::PR_CAP_AMBIENT_RAISE as usize,
+                capability,
+                0_usize,
+                0_usize,
+            )
+        });
+        match raised {
+            Ok(_) => {}
+            // Past the kernel's last one.
+            Err((_, libc::EINVAL)) => break,
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
 }
 
 /// Every signal at its default: an exec resets handlers, but what the parent ignored stays ignored.

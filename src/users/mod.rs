@@ -1,0 +1,266 @@
+//! Users of layers: which daemon's layer is which user of this machine, for ever.
+//!
+//! Files outlive processes, and to the kernel their owner is a number. So the number of a layer's
+//! user must not depend on what else is in the policy, and must never become another layer's. It
+//! is kept in a record, [`RECORD`], by the daemon, the layer's name and the number of the copy,
+//! and nothing is ever taken out of that.
+//!
+//! | module | what is here |
+//! |---|---|
+//! | `key` | by what a daemon is known: `web`, or `web+2` |
+//! | `record` | the record as text, and how a number is found |
+//! | `store` | the record on the disk |
+//!
+//! # Which daemon it is
+//!
+//! A daemon is known by its policy's name and by where its policy lies. Another policy of the same
+//! name is another daemon, with users of its own, as `NAME+2`; so is one that is started while the
+//! first still runs. A policy that isn't any more where it was has moved, and keeps its users.
+//! `--users NAME` says it outright.
+
+mod key;
+mod record;
+mod store;
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+pub use self::key::Key;
+use self::key::MOST;
+use self::record::Record;
+pub use self::record::{END, FIRST};
+use self::store::{Store, ours};
+use crate::ident::Name;
+
+/// Where the record is: the file `users` in it.
+pub const RECORD: &str = "/var/lib/cofferdam";
+
+/// Where it is locked whose users are in use: root's alone, and gone after a boot.
+const LOCKS: &str = "/run/cofferdam";
+
+/// The users of one daemon's layers, which no other daemon of this machine has as long as this is.
+#[derive(Debug)]
+pub struct Users {
+    numbers: BTreeMap<(Name, u16), u32>,
+    /// What the operator should know of whose users they are.
+    pub note: Option<String>,
+    _lock: File,
+}
+
+/// A daemon that wants users.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Its policy's name.
+    pub daemon: &'a Name,
+    /// Where its policy lies, or its program if that holds the policy.
+    pub home: &'a str,
+    /// Whose users its layers shall be, if the operator says so.
+    pub told: Option<&'a Key>,
+    /// The layers that want one for each copy, and how many copies they have.
+    pub layers: &'a [(&'a Name, u16)],
+    /// The layers whose policy says which user they are.
+    pub fixed: &'a [(&'a Name, u32)],
+}
+
+/// Why there are no users.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersError {
+    /// The record can't be had.
+    #[error(
+        "{0}: the users of layers can't be recorded there: {1}; have it writable to root alone, or \
+         give each layer a `uid`"
+    )]
+    Record(PathBuf, #[source] io::Error),
+    /// The record isn't one.
+    #[error(
+        "{path}, line {line}: {what}; put it right, or restore it from a backup: without it a \
+         layer could get the files of another one"
+    )]
+    Broken {
+        /// The record.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The lock can't be had.
+    #[error("{0}: it can't be locked there whose users are in use: {1}")]
+    Lock(PathBuf, #[source] io::Error),
+    /// They are in use.
+    #[error(
+        "the users of {0} are those of a daemon that runs: stop it, or say `--users` of another"
+    )]
+    Taken(Key),
+    /// All are in use.
+    #[error(
+        "{MOST} daemons of the name {0} are recorded or run already; `--users NAME` says which one this is"
+    )]
+    Full(Name),
+    /// No number is left.
+    #[error("all numbers of users from {FIRST} to {last} are given", last = END - 1)]
+    Spent,
+    /// A number that the policy fixes is one of those.
+    #[error(
+        "[layer.{layer}] uid = {uid}: {whose}; leave `uid` out, or take a number that isn't from \
+         {FIRST} to {last}, which are those of layers without one", last = END - 1
+    )]
+    Fixed {
+        /// The layer.
+        layer: Name,
+        /// The number.
+        uid: u32,
+        /// Who has it.
+        whose: String,
+    },
+}
+
+impl Users {
+    /// Finds the users of a daemon, records those that are new, and locks them.
+    pub fn claim(claim: &Claim<'_>) -> Result<Self, UsersError> {
+        Self::claim_in(Path::new(RECORD), Path::new(LOCKS), claim)
+    }
+
+    /// The user of a copy of a layer, if the layer was claimed for.
+    pub fn of(&self, layer: &Name, copy: u16) -> Option<u32> {
+        self.numbers.get(&(layer.clone(), copy)).copied()
+    }
+
+    fn claim_in(record: &Path, locks: &Path, claim: &Claim<'_>) -> Result<Self, UsersError> {
+        let store = Store::open(record)?;
+        let locks = Locks::open(locks)?;
+        loop {
+            let seen = store.read()?;
+            let (key, lock) = choose(&seen, &locks, claim)?;
+            // From here on nobody else changes what is said of this daemon. Before, somebody may
+            // have: then the choice was made on what isn't so any more.
+            let before = store.read()?;
+            if before.home(&key) != seen.home(&key) {
+                continue;
+            }
+            let mut record = before.clone();
+            let mut numbers = give(&mut record, &key, claim)?;
+            if record != before {
+                // On what is there by now: others have recorded users of theirs.
+                numbers = store.change(|record| give(record, &key, claim))?;
+            }
+            let note = note(&before, &key, claim);
+            return Ok(Self { numbers, note, _lock: lock });
+        }
+    }
+}
+
+/// Finds out which daemon this is, and locks it.
+fn choose(record: &Record, locks: &Locks, claim: &Claim<'_>) -> Result<(Key, File), UsersError> {
+    if let Some(key) = claim.told {
+        let lock = locks.take(key)?.ok_or_else(|| UsersError::Taken(key.clone()))?;
+        return Ok((key.clone(), lock));
+    }
+    let is_own = |key: &Key| record.home(key) == Some(claim.home);
+    let is_free = |key: &Key| record.home(key).is_none_or(has_gone);
+    let own = Key::all(claim.daemon).filter(|key| is_own(key));
+    let free = Key::all(claim.daemon).filter(|key| !is_own(key) && is_free(key));
+    for key in own.chain(free) {
+        if let Some(lock) = locks.take(&key)? {
+            return Ok((key, lock));
+        }
+    }
+    Err(UsersError::Full(claim.daemon.clone()))
+}
+
+/// Whether nothing is there any more. What can't be looked at may well be.
+fn has_gone(path: &str) -> bool {
+    let found = Path::new(path).symlink_metadata();
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The numbers of all copies, new ones where there are none yet.
+fn give(
+    record: &mut Record,
+    key: &Key,
+    claim: &Claim<'_>,
+) -> Result<BTreeMap<(Name, u16), u32>, UsersError> {
+    for (layer, uid) in claim.fixed.iter().filter(|(_, uid)| (FIRST..END).contains(uid)) {
+        let whose = match record.owner(*uid) {
+            // As it was before somebody wrote it down.
+            Some((owner, name, _)) if owner == key && name == *layer => continue,
+            Some((owner, name, copy)) => format!("it is {owner}'s {name}/{copy}"),
+            None => "it may become another layer's".to_owned(),
+        };
+        return Err(UsersError::Fixed { layer: (*layer).clone(), uid: *uid, whose });
+    }
+    record.note_home(key, claim.home);
+    let mut numbers = BTreeMap::new();
+    for (layer, copies) in claim.layers {
+        for copy in 0..*copies {
+            let number = record.assign(key, layer, copy).ok_or(UsersError::Spent)?;
+            numbers.insert(((*layer).clone(), copy), number);
+        }
+    }
+    Ok(numbers)
+}
+
+/// What the operator should know: that they aren't those which the name alone would give.
+fn note(before: &Record, key: &Key, claim: &Claim<'_>) -> Option<String> {
+    let moved = before.home(key).filter(|home| *home != claim.home);
+    if let Some(home) = moved {
+        return Some(format!("its layers are the users of {key}, whose policy was {home}"));
+    }
+    let first = key.first();
+    if !key.is_another() || claim.told.is_some() {
+        return None;
+    }
+    Some(match before.home(&first) {
+        Some(home) if home != claim.home => format!(
+            "its layers are the users of {key}, for {first} is the daemon of {home}; if it is the \
+             same one, stop it and say `--users {first}` here once"
+        ),
+        _ => format!(
+            "its layers are the users of {key}, for {first} runs already; `--users NAME` makes that \
+             independent of which is started first"
+        ),
+    })
+}
+
+/// The directory of the locks.
+struct Locks(PathBuf);
+
+impl Locks {
+    fn open(path: &Path) -> Result<Self, UsersError> {
+        let failed = |error: io::Error| UsersError::Lock(path.to_owned(), error);
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty());
+        let directory = directory.map_err(|errno| failed(errno.into()))?;
+        ours(&File::from(directory)).map_err(failed)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// `None`: a daemon that runs has it.
+    fn take(&self, key: &Key) -> Result<Option<File>, UsersError> {
+        let path = self.0.join(format!("users-{key}"));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let locked = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).and_then(|file| {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Ok(Some(File::from(file))),
+                Err(Errno::WOULDBLOCK) => Ok(None),
+                Err(errno) => Err(errno),
+            }
+        });
+        locked.map_err(|errno| UsersError::Lock(path, errno.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
