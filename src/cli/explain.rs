@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::read::{self, Format, Sound, wrap};
 use crate::policy::code::Code;
 use crate::policy::plan::{CallRule, Compare, LayerPlan, Width};
-use crate::policy::syscall::{all, name_of};
+use crate::policy::syscall::{UNFILTERED, all, name_of};
 use crate::policy::ways::Ways;
 use crate::review::calls::{Refusal, Verdict, entry, expressions, verdict};
 use crate::review::explain::powers;
@@ -175,6 +175,16 @@ fn detail(policy: &Sound, layer: &LayerPlan, account: &Account) -> String {
             out.push_str(&wrap("      ", note));
         }
     }
+    if !UNFILTERED.is_empty() {
+        let calls: Vec<String> =
+            UNFILTERED.iter().map(|(number, name, _)| format!("{name} ({number})")).collect();
+        let text = format!(
+            "Newer kernels answer {} before any filter: they do nothing for a layer.",
+            calls.join(" and ")
+        );
+        out.push('\n');
+        out.push_str(&wrap("  ", &text));
+    }
     if !account.through.is_empty() {
         out.push_str("\n  Through others it reaches:\n");
         for through in &account.through {
@@ -256,6 +266,9 @@ fn call_json(layer: &LayerPlan, number: u32) -> Value {
         call["otherwise"] = json!(refusal.to_string());
         call["expressions"] = json!(expressions(number, &entry.allow));
         call["conditions"] = entry.allow.iter().map(rule_json).collect();
+    }
+    if let Some((_, _, answer)) = UNFILTERED.iter().find(|it| it.0 == number) {
+        call["before_filter"] = json!(answer);
     }
     call
 }

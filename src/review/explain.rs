@@ -282,7 +282,12 @@ fn privileges(layer: &LayerPlan, facts: &[Fact]) -> Vec<String> {
         lines.push("makes written memory executable".to_owned());
     }
     match layer.uid {
-        Some(0) => lines.push("runs as root".to_owned()),
+        // Capabilities are told one by one. This is what the number alone still means.
+        Some(0) => lines.push(
+            "runs as root: files of root's that it sees obey it as their owner, other processes \
+             of root's are its equals, and the kernel holds it to no limit by user"
+                .to_owned(),
+        ),
         Some(uid) => lines.push(format!("runs as user {uid}")),
         None => {}
     }

@@ -149,7 +149,9 @@ fn capabilities(facts: &[Fact]) -> Item {
 fn uid(layer: &LayerPlan) -> Item {
     match layer.uid {
         None => item("uid", 1000, 0.0, "its own"),
-        Some(0) => item("uid", 1000, 1.0, "root"),
+        Some(0) => {
+            item("uid", 1000, 1.0, "root: the owner of most files, and held by no user's limits")
+        }
         Some(other) => item("uid", 1000, 0.2, other.to_string()),
     }
 }

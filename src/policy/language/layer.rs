@@ -121,8 +121,11 @@ pub(super) const LAYER: Table = Table {
             "uid",
             Kind::Integer(0, 4_294_967_294),
             "one of its own for each instance",
-            "Its user and group, by number. 0 needs a `because`.",
-            "setresuid(2); for ordinary users a user namespace.",
+            "Its user and group, by number; not from 1879048192 to 2147352574, which are those of \
+             layers without one. 0 needs a `because`: it is root's number without root's \
+             capabilities, and takes a cgroup, or `optional = [\"cgroup.tasks\"]`, for the \
+             kernel holds root to no other limit on tasks.",
+            "setresuid(2); an ordinary user's daemon has the number within a user namespace.",
         ),
         BECAUSE,
     ],

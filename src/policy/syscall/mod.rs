@@ -29,6 +29,15 @@ pub use names::{ARCHITECTURE, all, by_name, errno, errno_name, name_of};
 /// limit on open files.
 pub const EXEC_FD: i32 = 15;
 
+/// Calls that a kernel which has them answers before any filter (`__secure_computing` in
+/// kernel/seccomp.c), with what it answers outside of trampolines of its own. Older kernels leave
+/// the numbers to the filter, which kills.
+pub const UNFILTERED: &[(u32, &str, &str)] = if cfg!(target_arch = "x86_64") {
+    &[(335, "uretprobe", "SIGILL"), (336, "uprobe", "errno:ENXIO")]
+} else {
+    &[]
+};
+
 /// One item of a `syscalls` list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
