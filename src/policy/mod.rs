@@ -13,7 +13,6 @@
 pub mod beneath;
 pub mod check;
 pub mod code;
-pub mod defaults;
 pub mod diagnostic;
 pub mod language;
 pub mod places;

@@ -1,9 +1,10 @@
 //! The language as tables of Markdown.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::policy::language::{Default, Kind, TABLES};
-use crate::policy::value::show_size;
+use crate::policy::value::{show_duration, show_size};
 
 /// The reference: a table for each kind of table.
 pub fn reference() -> String {
@@ -17,7 +18,7 @@ pub fn reference() -> String {
         for key in table.keys {
             let default = match key.default {
                 Default::Required => "**required**".to_owned(),
-                Default::Value(text) => format!("`{text}`"),
+                Default::Value(text) => format!("`{}`", text()),
                 Default::Said(text) => text.to_owned(),
             };
             let cells = [kind(&key.kind), default, key.meaning.to_owned(), key.kernel.to_owned()];
@@ -43,7 +44,11 @@ pub(super) fn kind(kind: &Kind) -> String {
         Kind::Size(least, most) => {
             format!("size, {} to {}", show_size(*least), show_size(*most))
         }
-        Kind::Duration(range) => format!("duration, {range}"),
+        Kind::Duration(least, most) => {
+            let time = |millis| show_duration(Duration::from_millis(millis));
+            format!("duration, {} to {}", time(*least), time(*most))
+        }
+        Kind::Age(range) => format!("duration, {range}"),
         Kind::Rate => "rate, as `500/s`".to_owned(),
         Kind::ByteRate => "rate, as `1MiB/s`".to_owned(),
         Kind::PublicKey => "64 hex digits".to_owned(),
@@ -58,7 +63,7 @@ pub(super) fn kind(kind: &Kind) -> String {
         Kind::Protection => "protections".to_owned(),
         Kind::Object => "an object".to_owned(),
         Kind::Word(words) => {
-            words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
+            words().iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
         }
         Kind::List(of, _) => format!("list: {}", self::kind(of)),
         Kind::Names(of) | Kind::Texts(of) => format!("table of {}", self::kind(of)),

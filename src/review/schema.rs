@@ -43,7 +43,7 @@ fn table_schema(table: &Table) -> Value {
     let required: Vec<_> = table
         .keys
         .iter()
-        .filter(|key| key.default == Default::Required)
+        .filter(|key| matches!(key.default, Default::Required))
         .map(|key| key.name)
         .collect();
     let properties: Map<_, _> =
@@ -69,7 +69,8 @@ fn key_schema(key: &Key) -> Value {
     match key.default {
         Default::Required => {}
         Default::Value(text) => {
-            schema["default"] = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+            let text = text();
+            schema["default"] = serde_json::from_str(&text).unwrap_or_else(|_| json!(text));
             let _ = write!(description, "\n\nDefault: `{text}`.");
         }
         Default::Said(text) => {
@@ -99,7 +100,7 @@ fn value_schema(kind: &Kind) -> Value {
             pattern(&format!("^[0-9]+ *{UNITS}$"), kind),
             { "type": "integer", "minimum": least, "maximum": most },
         ] }),
-        Kind::Duration(_) => pattern(&format!("^[0-9]+ *{TIME}$"), kind),
+        Kind::Duration(..) | Kind::Age(_) => pattern(&format!("^[0-9]+ *{TIME}$"), kind),
         Kind::Rate => pattern(&format!("^[0-9]+/([0-9]+ *)?{TIME}$"), kind),
         Kind::ByteRate => pattern(&format!("^[0-9]+ *{UNITS}?/([0-9]+ *)?{TIME}$"), kind),
         Kind::PublicKey => pattern("^[0-9a-fA-F]{64}$", kind),
@@ -131,7 +132,7 @@ fn value_schema(kind: &Kind) -> Value {
             words(families.into_iter().chain(names))
         }
         Kind::Object => pattern(r"^[a-z-]+(\.[A-Za-z0-9_-]+){1,2}$", kind),
-        Kind::Word(list) => words(list.iter().copied()),
+        Kind::Word(list) => words(list().into_iter()),
         Kind::List(of, filled) => {
             let mut list = json!({ "type": "array", "items": value_schema(of) });
             if *filled {

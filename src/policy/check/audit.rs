@@ -1,33 +1,25 @@
 //! Checking `[audit]`, and whether what facilities say of it fits together.
 
-use super::within;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, AuditText, Document};
+use crate::policy::document::{At, AuditText, Document, LayerText};
+use crate::policy::language::unwritten;
 use crate::policy::places;
 use crate::policy::plan::{Audit, AuditPlan, ChannelPlan, Plan};
 use crate::policy::tree::Table;
 use crate::policy::value::{self, show_duration, show_size};
 use crate::seal::{PublicKey, secret};
 
-/// Kept bytes; less than a segment is told as a contradiction.
-const KEEP: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// Memory is mapped in pages; 4 KiB is the smallest on every architecture that is built for.
-const PAGE: u64 = 4 << 10;
-
-/// What is recorded of a facility that says this of it.
-pub(super) fn level(text: Option<&At<Audit>>) -> Audit {
-    text.map(|text| text.value).unwrap_or_default()
-}
+const PAGE: u32 = 4 << 10;
 
 pub(super) fn plan(document: &Document, out: &mut Diagnostics) -> AuditPlan {
-    let default = AuditPlan::default();
     let demanded = is_demanded(document);
     witnessed(document, out);
     few_enough_links(document, out);
     let Some(text) = &document.audit else {
         no_key(document, None, out);
-        return AuditPlan { demanded, ..default };
+        return AuditPlan { demanded, ..AuditPlan::default() };
     };
     no_key(document, Some(text), out);
     if let Some(directory) = &text.directory
@@ -37,27 +29,39 @@ pub(super) fn plan(document: &Document, out: &mut Diagnostics) -> AuditPlan {
         out.error(Code::BadPath, &directory.span, format!("`{path}` can't hold the audit log"))
             .label(why);
     }
-    let segment = text.segment.as_ref();
-    let segment_bytes =
-        within(segment, "segment", AuditPlan::SEGMENTS, default.segment_bytes, show_size, out);
-    let age = text.segment_age.as_ref();
-    let ages = AuditPlan::SEGMENT_AGES;
-    let segment_age = within(age, "segment-age", ages, default.segment_age, show_duration, out);
-    let keep = text.keep.as_ref();
-    let keep_bytes = keep.map(|_| within(keep, "keep", KEEP, u64::MAX, show_size, out));
-    let keep_age = text.keep_age.as_ref();
-    at_least("keep", keep, "segment", segment, segment_bytes, show_size, out);
-    at_least("keep-age", keep_age, "segment-age", age, segment_age, show_duration, out);
+    let (keep, keep_age) = (text.keep.as_ref(), text.keep_age.as_ref());
+    at_least("keep", keep, "segment", text.segment.as_ref(), text.segment(), show_size, out);
+    let (age, least) = (text.segment_age.as_ref(), text.segment_age());
+    at_least("keep-age", keep_age, "segment-age", age, least, show_duration, out);
     AuditPlan {
         demanded,
-        directory: text.directory.as_ref().map(|directory| directory.value.clone()),
-        on_full: text.on_full.as_ref().map(|word| word.value).unwrap_or_default(),
         payload_key: text.payload_key.as_ref().and_then(|key| public_key(key, out)),
-        segment_bytes,
-        segment_age,
-        keep_bytes,
-        keep_age: keep_age.map(|age| age.value),
-        ring_bytes: ring(text, default.ring_bytes, out),
+        ring_bytes: ring(text, out),
+        ..text.into()
+    }
+}
+
+impl From<&AuditText> for AuditPlan {
+    /// Without what the checker has to look at.
+    fn from(text: &AuditText) -> Self {
+        Self {
+            demanded: false,
+            directory: text.directory.as_ref().map(|directory| directory.value.clone()),
+            on_full: text.on_full(),
+            payload_key: None,
+            segment_bytes: text.segment(),
+            segment_age: text.segment_age(),
+            keep_bytes: text.keep.as_ref().map(|most| most.value),
+            keep_age: text.keep_age.as_ref().map(|most| most.value),
+            ring_bytes: text.ring(),
+        }
+    }
+}
+
+impl Default for AuditPlan {
+    /// What holds where a policy says nothing: no log is demanded, everything in it is kept.
+    fn default() -> Self {
+        (&unwritten::<AuditText>()).into()
     }
 }
 
@@ -79,9 +83,17 @@ pub(super) fn levels(document: &Document) -> impl Iterator<Item = &At<Audit>> {
     let pipes = document.pipes.iter().map(|it| &it.audit);
     let fifos = document.fifos.iter().map(|it| &it.audit);
     let semaphores = document.semaphores.iter().map(|it| &it.audit);
-    let maps = document.regions.iter().chain(&document.mapped_files).map(|it| &it.audit);
+    let regions = document.regions.iter().map(|it| &it.audit);
+    let mapped = document.mapped_files.iter().map(|it| &it.audit);
     let streams = queues.chain(pipes).chain(fifos);
-    channels.chain(files).chain(signals).chain(streams).chain(semaphores).chain(maps).flatten()
+    channels
+        .chain(files)
+        .chain(signals)
+        .chain(streams)
+        .chain(semaphores)
+        .chain(regions)
+        .chain(mapped)
+        .flatten()
 }
 
 /// A witness is there for the log: of a channel that isn't in it, it would see nothing to say.
@@ -104,8 +116,8 @@ fn few_enough_links(document: &Document, out: &mut Diagnostics) {
     let copies = |end: &Option<At<String>>| {
         let end = end.as_ref().map(|end| &end.value);
         let layer = document.layers.iter().find(|layer| Some(&layer.name.value) == end);
-        let copies = layer.and_then(|layer| layer.instances.as_ref()).map_or(1, |it| it.value);
-        u64::try_from(copies).unwrap_or(0)
+        let copies = layer.map_or(1, LayerText::instances);
+        u64::from(copies)
     };
     let (mut all, most) = (0_u64, ChannelPlan::MAX_WITNESSED);
     for channel in &document.channels {
@@ -212,16 +224,14 @@ fn at_least<N: PartialOrd + Copy>(
 }
 
 /// Whole pages.
-fn ring(text: &AuditText, default: u32, out: &mut Diagnostics) -> u32 {
-    let ring = text.ring.as_ref();
-    let plan: u32 = within(ring, "ring", AuditPlan::RINGS, default, show_size, out);
-    let whole = u64::from(plan).next_multiple_of(PAGE);
-    if let (Some(ring), true) = (ring, whole != u64::from(plan)) {
+fn ring(text: &AuditText, out: &mut Diagnostics) -> u32 {
+    let whole = text.ring().next_multiple_of(PAGE);
+    if let Some(ring) = text.ring.as_ref().filter(|ring| ring.value != whole) {
         out.warning(Code::KernelRefuses, &ring.span, "memory is shared in whole pages")
-            .label(format!("{} are made of it", show_size(whole)))
-            .help(format!("write a multiple of {}", show_size(PAGE)));
+            .label(format!("{} are made of it", show_size(whole.into())))
+            .help(format!("write a multiple of {}", show_size(PAGE.into())));
     }
-    u32::try_from(whole).unwrap_or(default)
+    whole
 }
 
 /// Tells what layers are granted in, around or at the log's directory.

@@ -1,12 +1,11 @@
 //! Checking `[signal.NAME]` and `[semaphore.NAME]`: what the supervisor does for layers.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::{Layers, audit, danger, digits, ends, name, rate, within};
+use super::{Layers, danger, ends, name, rate};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, SemaphoreText, SignalText};
+use crate::policy::document::{At, SemaphoreText, SignalText, level};
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{SemaphorePlan, SignalPlan};
 use crate::policy::signal::{SIGNALS, signal_number};
@@ -28,10 +27,6 @@ const ITS_OWN: [(&str, &str); 7] = [
     ("CHLD", "children"),
     ("SYS", "refused system calls"),
 ];
-
-/// A lease this short runs out before it is used, one this long is none.
-const LEASE: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_hours(24);
 
 pub(super) fn signals(
     signals: &[SignalText],
@@ -82,7 +77,7 @@ fn signal(text: &SignalText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opti
     send.sort_unstable();
     send.dedup();
     let rate = rate::messages(text.rate.as_ref(), out);
-    let audit = audit::level(text.audit.as_ref());
+    let audit = level(text.audit.as_ref());
     Some(SignalPlan { name: own_name?, from: from?, to: to?, send, rate, audit })
 }
 
@@ -129,20 +124,13 @@ fn semaphore(
     let own_name = name(&text.name, "a semaphore", out);
     danger::because_has_words(text.because.as_ref(), out);
     let holders = ends::many(text.holders.as_ref(), "holders", "a semaphore", layers, out);
-    if let Some(lease) = text.lease.as_ref().filter(|lease| !LEASE.contains(&lease.value)) {
-        out.error(Code::OutOfRange, &lease.span, "`lease` is out of range")
-            .label("it is from 1ms to 24h");
-    }
-    let most = i128::from(u32::MAX);
-    let permits = within(text.permits.as_ref(), "permits", 1..=1 << 16, 1, digits, out);
-    let order = text.order.as_ref();
     Some(SemaphorePlan {
         name: own_name?,
-        permits,
+        permits: text.permits.as_ref()?.value,
         holders,
         lease: text.lease.as_ref().map(|lease| lease.value),
-        order: order.map(|_| within(order, "order", 0..=most, 0, digits, out)),
-        audit: audit::level(text.audit.as_ref()),
+        order: text.order.as_ref().map(|order| order.value),
+        audit: level(text.audit.as_ref()),
     })
 }
 

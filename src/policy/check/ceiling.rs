@@ -9,7 +9,7 @@ use super::audit;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, CeilingText, Document, LayerText};
-use crate::policy::plan::{Audit, CallRule, Limits, SyscallPlan};
+use crate::policy::plan::{Audit, CallRule, SyscallPlan};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{self, Implied, Item};
 use crate::policy::value::show_size;
@@ -80,46 +80,46 @@ fn layer(layer: &LayerText, ceiling: &CeilingText, calls: &[SyscallPlan], out: &
         matches(&program.value, &program.span, &ceiling.exec, out);
     }
     for socket in &layer.listen {
-        matches(&socket.address.value.to_string(), &socket.address.span, &ceiling.listen, out);
+        if let Some(address) = &socket.address {
+            matches(&address.value.to_string(), &address.span, &ceiling.listen, out);
+        }
     }
     for (_, address) in &layer.connect {
         matches(&address.value.to_string(), &address.span, &ceiling.connect, out);
     }
     let execmem = layer.execmem.as_ref().filter(|yes| yes.value).map(|yes| &yes.span);
-    granted("executable memory", execmem, ceiling.execmem.as_ref(), ceiling, out);
+    granted("executable memory", execmem, &ceiling.execmem, out);
     let root = layer.uid.as_ref().filter(|uid| uid.value == 0).map(|uid| &uid.span);
-    granted("user 0", root, ceiling.root.as_ref(), ceiling, out);
+    granted("user 0", root, &ceiling.root, out);
     numbers(layer, ceiling, out);
 }
 
 fn numbers(layer: &LayerText, ceiling: &CeilingText, out: &mut Diagnostics) {
-    let (own, most, default) = (&layer.limits, &ceiling.limits, Limits::default());
-    let mut number = |key: &str, own: Option<&At<i128>>, default: Option<u64>, most| {
-        at_most(key, layer, own, default.map(i128::from), most, |n| n.to_string(), out);
-    };
-    number("instances", layer.instances.as_ref(), Some(1), ceiling.instances.as_ref());
-    number("files", own.files.as_ref(), Some(default.files), most.files.as_ref());
-    number("tasks", own.tasks.as_ref(), Some(default.tasks), most.tasks.as_ref());
+    let (own, most) = (&layer.limits, &ceiling.limits);
+    let copies = (layer.instances.as_ref(), layer.instances());
+    at_most("instances", layer, copies, ceiling.instances.as_ref(), |n| n.to_string(), out);
+    let files = (own.files.as_ref(), own.files());
+    at_most("files", layer, files, most.files.as_ref(), |n| n.to_string(), out);
+    let tasks = (own.tasks.as_ref(), own.tasks());
+    at_most("tasks", layer, tasks, most.tasks.as_ref(), |n| n.to_string(), out);
     // Without a limit it has the whole machine.
-    number("cpu", own.cpu.as_ref(), Some(u64::MAX), most.cpu.as_ref());
-    let mut size = |key: &str, own: Option<&At<u64>>, default, most| {
-        at_most(key, layer, own, Some(default), most, show_size, out);
-    };
-    size("memory", own.memory.as_ref(), default.memory, most.memory.as_ref());
-    size("file-size", own.file_size.as_ref(), default.file_size, most.file_size.as_ref());
+    let cpu = (own.cpu.as_ref(), own.cpu.as_ref().map_or(u32::MAX, |cpu| cpu.value));
+    at_most("cpu", layer, cpu, most.cpu.as_ref(), |n| n.to_string(), out);
+    let memory = (own.memory.as_ref(), own.memory());
+    at_most("memory", layer, memory, most.memory.as_ref(), show_size, out);
+    let size = (own.file_size.as_ref(), own.file_size());
+    at_most("file-size", layer, size, most.file_size.as_ref(), show_size, out);
 }
 
 fn at_most<N: PartialOrd + Copy>(
     key: &str,
     layer: &LayerText,
-    own: Option<&At<N>>,
-    default: Option<N>,
+    (own, value): (Option<&At<N>>, N),
     most: Option<&At<N>>,
     show: fn(N) -> String,
     out: &mut Diagnostics,
 ) {
     let Some(most) = most else { return };
-    let Some(value) = own.map(|own| own.value).or(default) else { return };
     if value <= most.value {
         return;
     }
@@ -146,16 +146,9 @@ fn calls(ceiling: &CeilingText, out: &mut Diagnostics) -> Vec<SyscallPlan> {
     syscall::assemble(&items, &[], Implied::Run)
 }
 
-fn granted(
-    what: &str,
-    own: Option<&Span>,
-    bound: Option<&At<bool>>,
-    ceiling: &CeilingText,
-    out: &mut Diagnostics,
-) {
-    if let (Some(span), false) = (own, bound.is_some_and(|yes| yes.value)) {
-        let place = bound.map_or(&ceiling.span, |no| &no.span);
-        tell(what, span, place, "the ceiling gives it to nobody", out);
+fn granted(what: &str, own: Option<&Span>, bound: &At<bool>, out: &mut Diagnostics) {
+    if let (Some(span), false) = (own, bound.value) {
+        tell(what, span, &bound.span, "the ceiling gives it to nobody", out);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checking `[channel.NAME]`.
 
-use super::{Layers, audit, danger, digits, ends, name, order, rate, within};
+use super::{Layers, danger, ends, name, order, rate};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -22,9 +22,7 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
     let to = channel.to.as_ref().and_then(|end| end_of(channel, end, layers, out));
     ends::two_layers(channel.from.as_ref(), channel.to.as_ref(), "a channel", out);
     danger::because_has_words(channel.because.as_ref(), out);
-    let most = u64::from(ChannelPlan::MAX_MESSAGE);
-    let max =
-        within(channel.max.as_ref(), "max", 1..=most, ChannelPlan::DEFAULT_MESSAGE, show_size, out);
+    let max = channel.max();
     let methods = methods(channel, max, out);
     let fds = descriptors(channel, out);
     Some(ChannelPlan {
@@ -34,9 +32,9 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
         max,
         methods,
         fds,
-        audit: audit::level(channel.audit.as_ref()),
-        witness: channel.witness.as_ref().is_some_and(|yes| yes.value),
-        transport: channel.transport.as_ref().map(|way| way.value).unwrap_or_default(),
+        audit: channel.audit(),
+        witness: channel.witness(),
+        transport: channel.transport(),
     })
 }
 
@@ -68,13 +66,12 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
             .label("nothing could ever be said")
             .help("name the methods, or leave `methods` out for one without a name");
     }
-    let most = u64::from(ChannelPlan::MAX_MESSAGE);
     let mut plans = Vec::new();
     for method in &methods.value {
         let own = method.max.as_ref();
-        let own_max = within(own, "max", 1..=most, max, show_size, out);
+        let own_max = own.map_or(max, |own| own.value);
         if let (true, Some(own)) = (own_max > max, own) {
-            too_large(channel, method, own, (own_max, max), out);
+            too_large(channel, method, own, out);
         }
         let rate = rate::messages(method.rate.as_ref(), out);
         one_way_stream(method, out);
@@ -82,11 +79,11 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
             plans.push(MethodPlan {
                 name,
                 max: own_max,
-                direction: method.direction.as_ref().map(|way| way.value).unwrap_or_default(),
+                direction: method.direction(),
                 rate,
-                once: method.once.as_ref().is_some_and(|yes| yes.value),
+                once: method.once(),
                 after: None,
-                stream: method.stream.as_ref().is_some_and(|yes| yes.value),
+                stream: method.stream(),
             });
         }
     }
@@ -107,17 +104,11 @@ fn one_way_stream(method: &MethodText, out: &mut Diagnostics) {
     }
 }
 
-fn too_large(
-    channel: &ChannelText,
-    method: &MethodText,
-    own: &At<u64>,
-    (own_max, max): (u32, u32),
-    out: &mut Diagnostics,
-) {
+fn too_large(channel: &ChannelText, method: &MethodText, own: &At<u32>, out: &mut Diagnostics) {
     let message = format!("method `{}` exceeds its channel", method.name.value.escape_debug());
     let mistake = out.error(Code::MethodTooLarge, &own.span, message);
-    mistake.label(show_size(u64::from(own_max)));
-    let whole = show_size(u64::from(max));
+    mistake.label(show_size(own.value.into()));
+    let whole = show_size(channel.max().into());
     match &channel.max {
         Some(written) => mistake.also(&written.span, format!("the channel carries {whole}")),
         None => mistake.help(format!("a channel carries {whole} unless `max` is set")),
@@ -126,20 +117,18 @@ fn too_large(
 }
 
 fn descriptors(channel: &ChannelText, out: &mut Diagnostics) -> DescriptorPlan {
-    let most = i128::from(DescriptorPlan::MAX);
-    // A number that is told to be wrong was meant to be one.
-    let default = u8::from(channel.fds_max.is_some());
-    let max = within(channel.fds_max.as_ref(), "fds.max", 0..=most, default, digits, out);
-    let kinds = channel.fds_kinds.as_ref();
+    let written = channel.fds.max.as_ref();
+    let max = written.map_or(0, |max| max.value);
+    let kinds = channel.fds.kinds.as_ref();
     let none = kinds.is_none_or(|kinds| kinds.value.is_empty());
-    if let (true, true, Some(written)) = (max > 0, none, &channel.fds_max) {
+    if let (true, true, Some(written)) = (max > 0, none, written) {
         out.error(Code::DescriptorKinds, &written.span, "descriptors of no kind")
             .label(format!("{max} at most, of which kind?"))
             .help("add their kinds, as in `kinds = [\"file-read\"]`");
     }
     if let (0, false, Some(kinds)) = (max, none, kinds) {
         let mistake = out.error(Code::DescriptorKinds, &kinds.span, "kinds of no descriptors");
-        match &channel.fds_max {
+        match written {
             Some(zero) => mistake.label("never sent").also(&zero.span, "none may be sent"),
             None => mistake.label("`fds` has no `max`, so none may be sent"),
         };

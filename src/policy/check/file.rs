@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Layers, audit, danger, digits, ends, name, within};
+use super::{Layers, danger, ends, name};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, Document, FileText};
+use crate::policy::document::{At, Document, FileText, level};
 use crate::policy::plan::{FilePlan, FileRight};
 use crate::policy::value;
-
-/// Descriptors that a layer may hold of one grant.
-const MAX_OPEN: std::ops::RangeInclusive<i128> = 1..=1 << 16;
 
 pub(super) fn all(
     document: &Document,
@@ -29,14 +26,13 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
     danger::because_has_words(file.because.as_ref(), out);
     danger::file(file, out);
     let grant = grants(file, layers, out);
-    let max_open = file.max_open.as_ref();
     Some(FilePlan {
         name: own_name?,
         path: file.path.as_ref()?.value.clone(),
         grant,
         deny: deny(file, layers, out),
-        max_open: max_open.map(|_| within(max_open, "max-open", MAX_OPEN, 1, digits, out)),
-        audit: audit::level(file.audit.as_ref()),
+        max_open: file.max_open.as_ref().map(|most| most.value),
+        audit: level(file.audit.as_ref()),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The system calls that a facility can't be used without, and that it therefore brings along.
 
-use crate::policy::document::{At, Document, FileText, LayerText, MapText};
+use crate::policy::document::{At, Document, FileText, LayerText, RegionText};
 use crate::policy::plan::{FileRight, ListenAddress};
 use crate::policy::syscall::{self, Item};
 
@@ -12,10 +12,10 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         list.iter().flat_map(|list| &list.value).any(|one| one.value == me)
     };
     let is_datagram = |address: &ListenAddress| matches!(address, ListenAddress::Udp(_));
-    let mut addresses = layer.listen.iter().map(|listen| &listen.address.value);
+    let mut addresses = layer.listen.iter().flat_map(|it| &it.address).map(|it| &it.value);
     let datagrams = addresses.clone().any(is_datagram);
     let changes = |file| rights(file, me).any(|right| CHANGES.contains(&right));
-    let maps = |region: &MapText| {
+    let maps = |region: &RegionText| {
         region.grant.iter().flat_map(|grant| &grant.value).any(|(one, _)| one.value == me)
     };
     let groups = [

@@ -1,38 +1,23 @@
 //! Checking `[layer.NAME]`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::{danger, digits, ends, implied, name, program, rate, syscalls, within};
+use super::{danger, ends, implied, name, program, rate, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
-use crate::policy::document::{At, Document, LayerText, ListenText, RestartText};
+use crate::policy::document::{At, Document, LayerText, LimitsText, RestartText};
+use crate::policy::language::unwritten;
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{
     ConnectPlan, LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart,
     RestartOn, View,
 };
-use crate::policy::value::show_size;
 
-/// A layer below this can't even start; one above it is a slip of the unit.
-const MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
-/// Standard streams, the plan's slice, the control socket, and a few channels.
-const FILES: std::ops::RangeInclusive<i128> = 8..=1 << 20;
 /// The init of an `exec` layer and the loader have this many open at times.
-const EXEC_FILES: i128 = 32;
+const EXEC_FILES: u64 = 32;
 /// As many as the supervisor could ever want to hold open.
 const MAX_SOCKETS: usize = 256;
-const TASKS: std::ops::RangeInclusive<i128> = 1..=1 << 16;
-/// Percent of one processor: up to 1024 processors.
-const CPU: std::ops::RangeInclusive<i128> = 1..=102_400;
-/// Connections of one source at once.
-const PER_SOURCE: std::ops::RangeInclusive<i128> = 1..=1 << 20;
-/// 0 is a layer that can't make a file larger at all.
-const FILE_SIZE: std::ops::RangeInclusive<u64> = 0..=1 << 50;
-/// A window this short never sees two ends, one this long never forgets.
-const WINDOW: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_hours(24);
 
 pub(super) fn all(document: &Document, out: &mut Diagnostics) -> Vec<LayerPlan> {
     one_address_each(&document.layers, out);
@@ -62,14 +47,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
     danger::layer(layer, out);
     let plan = LayerPlan {
         name: own_name?,
-        instances: within(
-            layer.instances.as_ref(),
-            "instances",
-            1..=i128::from(LayerPlan::MAX_INSTANCES),
-            1,
-            digits,
-            out,
-        ),
+        instances: layer.instances(),
         syscalls: syscalls::plan(
             layer,
             program.as_ref(),
@@ -87,8 +65,8 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         view: layer.view.as_ref().map_or(system, |view| view.value),
         env: program::environment(layer, out),
         capabilities: program::capabilities(layer, out),
-        execmem: layer.execmem.as_ref().is_some_and(|yes| yes.value),
-        uid: uid(layer, out),
+        execmem: layer.execmem(),
+        uid: layer.uid.as_ref().map(|uid| uid.value),
         program: program?,
     };
     Some(plan)
@@ -108,19 +86,18 @@ fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan> {
     let mut sockets = Vec::new();
     for text in &layer.listen {
         let rate = rate::messages(text.rate.as_ref(), out);
-        let per_source = text.per_source.as_ref();
-        let per_source =
-            per_source.map(|_| within(per_source, "per-source", PER_SOURCE, 1, digits, out));
+        let per_source = text.per_source.as_ref().map(|most| most.value);
         let limit = text.rate.as_ref().map(|rate| &rate.span);
         let limit = limit.or(text.per_source.as_ref().map(|it| &it.span));
-        if let (ListenAddress::Udp(_), Some(limit)) = (&text.address.value, limit) {
+        let Some(address) = &text.address else { continue };
+        if let (ListenAddress::Udp(_), Some(limit)) = (&address.value, limit) {
             out.error(Code::Contradiction, limit, "a limit on connections, which UDP has not")
                 .label("this has no effect")
-                .also(&text.address.span, "datagrams come here")
+                .also(&address.span, "datagrams come here")
                 .help("take the limit out");
         }
         if let Some(name) = name(&text.name, "a socket", out) {
-            let address = text.address.value.clone();
+            let address = address.value.clone();
             sockets.push(ListenPlan { name, address, rate, per_source });
         }
     }
@@ -202,7 +179,6 @@ fn standard(
 
 fn limits(layer: &LayerText, out: &mut Diagnostics) -> Limits {
     if let (Some(exec), Some(files)) = (&layer.exec, &layer.limits.files)
-        && FILES.contains(&files.value)
         && files.value < EXEC_FILES
     {
         out.error(Code::OutOfRange, &files.span, "too few files for a foreign program")
@@ -210,27 +186,30 @@ fn limits(layer: &LayerText, out: &mut Diagnostics) -> Limits {
             .also(&exec.span, "it runs a foreign program")
             .help(format!("write at least {EXEC_FILES}"));
     }
-    let (text, default) = (&layer.limits, Limits::default());
-    let cpu = text.cpu.as_ref();
-    Limits {
-        memory: within(text.memory.as_ref(), "memory", MEMORY, default.memory, show_size, out),
-        files: within(text.files.as_ref(), "files", FILES, default.files, digits, out),
-        tasks: within(text.tasks.as_ref(), "tasks", TASKS, default.tasks, digits, out),
-        cpu: cpu.map(|_| within(cpu, "cpu", CPU, 100, digits, out)),
-        file_size: within(
-            text.file_size.as_ref(),
-            "file-size",
-            FILE_SIZE,
-            default.file_size,
-            show_size,
-            out,
-        ),
+    (&layer.limits).into()
+}
+
+impl From<&LimitsText> for Limits {
+    fn from(text: &LimitsText) -> Self {
+        Self {
+            memory: text.memory(),
+            files: text.files(),
+            tasks: text.tasks(),
+            cpu: text.cpu.as_ref().map(|percent| percent.value),
+            file_size: text.file_size(),
+        }
+    }
+}
+
+impl Default for Limits {
+    /// What holds where a policy says nothing.
+    fn default() -> Self {
+        (&unwritten::<LimitsText>()).into()
     }
 }
 
 fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
-    let default = Restart::default();
-    let on = text.on.as_ref().map_or(default.on, |on| on.value);
+    let on = text.on();
     if let (RestartOn::Never, Some(never)) = (on, &text.on) {
         let useless: [(&str, Option<&Span>); 2] = [
             ("max", text.max.as_ref().map(|max| &max.span)),
@@ -258,20 +237,21 @@ fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
             mistake.also(&on.span, "restarted here");
         }
         mistake.help("write `restart = { on = \"never\" }`");
-        return default;
+        return Restart::default();
     }
-    if let Some(window) = &text.within
-        && !WINDOW.contains(&window.value)
-    {
-        out.error(Code::OutOfRange, &window.span, "`within` is out of range")
-            .label("it is from 100ms to 24h");
+    text.into()
+}
+
+impl From<&RestartText> for Restart {
+    fn from(text: &RestartText) -> Self {
+        Self { on: text.on(), max: text.max(), within: text.within(), then: text.then() }
     }
-    // Where nothing restarts the limits mean nothing; the default keeps the plan canonical.
-    Restart {
-        on,
-        max: within(text.max.as_ref(), "max", 0..=1000, default.max, digits, out),
-        within: text.within.as_ref().map_or(default.within, |within| within.value),
-        then: text.then.as_ref().map_or(default.then, |then| then.value),
+}
+
+impl Default for Restart {
+    /// What holds where a policy says nothing.
+    fn default() -> Self {
+        (&unwritten::<RestartText>()).into()
     }
 }
 
@@ -300,24 +280,18 @@ fn optional(layer: &LayerText, out: &mut Diagnostics) -> Vec<Protection> {
     found
 }
 
-fn uid(layer: &LayerText, out: &mut Diagnostics) -> Option<u32> {
-    // The largest number means "unchanged" to setresuid(2).
-    let most = i128::from(u32::MAX - 1);
-    layer.uid.as_ref().map(|uid| within(Some(uid), "uid", 0..=most, 0, digits, out))
-}
-
 /// Two sockets on one address: the second `bind` would fail.
 fn one_address_each(layers: &[LayerText], out: &mut Diagnostics) {
     let count: usize = layers.iter().map(|layer| layer.listen.len()).sum();
     let last = layers.iter().flat_map(|layer| &layer.listen).next_back();
-    if let (true, Some(ListenText { name, .. })) = (count > MAX_SOCKETS, last) {
+    if let (true, Some(last)) = (count > MAX_SOCKETS, last) {
         let message = format!("{count} listening sockets");
-        out.error(Code::OutOfRange, &name.span, message)
+        out.error(Code::OutOfRange, &last.name.span, message)
             .label(format!("a policy has at most {MAX_SOCKETS}"));
         return;
     }
     let mut taken: Vec<&At<ListenAddress>> = Vec::new();
-    for ListenText { address, .. } in layers.iter().flat_map(|layer| &layer.listen) {
+    for address in layers.iter().flat_map(|layer| &layer.listen).flat_map(|it| &it.address) {
         match taken.iter().find(|other| overlap(&other.value, &address.value)) {
             Some(other) => {
                 out.error(Code::AddressTaken, &address.span, "two sockets listen on one address")
@@ -348,7 +322,7 @@ fn overlap(a: &ListenAddress, b: &ListenAddress) -> bool {
 
 /// Two layers with one user could end and trace each other.
 fn one_user_each(layers: &[LayerText], out: &mut Diagnostics) {
-    let mut users: BTreeMap<i128, &At<i128>> = BTreeMap::new();
+    let mut users: BTreeMap<u32, &At<u32>> = BTreeMap::new();
     for uid in layers.iter().filter_map(|layer| layer.uid.as_ref()) {
         if let Some(first) = users.insert(uid.value, uid) {
             let message = format!("two layers have the user {}", uid.value);

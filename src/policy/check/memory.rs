@@ -1,32 +1,29 @@
 //! Checking `[region.NAME]` and `[mapped-file.NAME]`: memory that layers share.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
-use super::{Layers, audit, danger, ends, name, within};
+use super::{Layers, danger, ends, name};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::MapText;
+use crate::policy::document::{At, MapGrant, MappedFileText, RegionText, level};
 use crate::policy::plan::{MapRight, MappedFilePlan, RegionPlan};
 use crate::policy::value::show_size;
 
 /// Memory is mapped in pages; 4 KiB is the smallest on every architecture that is built for.
 const PAGE: u64 = 4 << 10;
-/// A region takes memory from the whole machine, a file only addresses.
-const REGION: RangeInclusive<u64> = 1..=16 << 30;
-const FILE: RangeInclusive<u64> = 1..=1 << 40;
 
 pub(super) fn region(
-    text: &MapText,
+    text: &RegionText,
     layers: &Layers<'_>,
     out: &mut Diagnostics,
 ) -> Option<RegionPlan> {
     let own_name = name(&text.name, "a region", out);
     danger::because_has_words(text.because.as_ref(), out);
-    let size = size(text, REGION, out);
-    let grant = grant(text, "a region", layers, out);
-    let (one, rights) = (grant.len() == 1, text.grant.as_ref());
+    let size = size(text.size.as_ref(), out);
+    let rights = text.grant.as_ref();
+    let grant = grant(&text.name, rights, "a region", layers, out);
+    let one = grant.len() == 1;
     // One that is left when another was told is not alone.
     if let (true, Some(written)) = (one && !out.has_errors(), rights) {
         out.warning(Code::OneSided, &written.span, "a region that one layer has alone")
@@ -39,12 +36,12 @@ pub(super) fn region(
             .label("it would hold zeros for ever")
             .help("give one layer `\"rw\"`");
     }
-    let audit = audit::level(text.audit.as_ref());
+    let audit = level(text.audit.as_ref());
     Some(RegionPlan { name: own_name?, size, grant, audit })
 }
 
 pub(super) fn mapped_file(
-    text: &MapText,
+    text: &MappedFileText,
     layers: &Layers<'_>,
     out: &mut Diagnostics,
 ) -> Option<MappedFilePlan> {
@@ -54,8 +51,8 @@ pub(super) fn mapped_file(
         super::file::plain_path(path, out);
         danger::path(path, text.because.as_ref(), out);
     }
-    let durable = text.durable.as_ref().is_some_and(|yes| yes.value);
-    let grant = grant(text, "a mapped file", layers, out);
+    let durable = text.durable();
+    let grant = grant(&text.name, text.grant.as_ref(), "a mapped file", layers, out);
     let written = grant.values().any(|right| *right == MapRight::ReadWrite);
     if let (true, false, Some(word)) = (durable, written, &text.durable) {
         let mistake =
@@ -69,19 +66,18 @@ pub(super) fn mapped_file(
     Some(MappedFilePlan {
         name: own_name?,
         path: text.path.as_ref()?.value.clone(),
-        size: size(text, FILE, out),
+        size: size(text.size.as_ref(), out),
         durable,
         grant,
-        audit: audit::level(text.audit.as_ref()),
+        audit: level(text.audit.as_ref()),
     })
 }
 
 /// The size, in whole pages.
-fn size(text: &MapText, range: RangeInclusive<u64>, out: &mut Diagnostics) -> u64 {
-    let Some(size) = &text.size else { return 0 };
-    let plan: u64 = within(Some(size), "size", range, PAGE, show_size, out);
-    let whole = plan.next_multiple_of(PAGE);
-    if whole != plan {
+fn size(size: Option<&At<u64>>, out: &mut Diagnostics) -> u64 {
+    let Some(size) = size else { return 0 };
+    let whole = size.value.next_multiple_of(PAGE);
+    if whole != size.value {
         out.warning(Code::KernelRefuses, &size.span, "memory is shared in whole pages")
             .label(format!("{} are made of it", show_size(whole)))
             .help(format!("write a multiple of {}", show_size(PAGE)));
@@ -90,14 +86,15 @@ fn size(text: &MapText, range: RangeInclusive<u64>, out: &mut Diagnostics) -> u6
 }
 
 fn grant(
-    text: &MapText,
+    owner: &At<String>,
+    text: Option<&At<Vec<MapGrant>>>,
     what: &str,
     layers: &Layers<'_>,
     out: &mut Diagnostics,
 ) -> BTreeMap<Name, MapRight> {
-    let Some(grant) = &text.grant else { return BTreeMap::new() };
+    let Some(grant) = text else { return BTreeMap::new() };
     if grant.value.is_empty() {
-        let message = format!("`{}` is granted to nobody", text.name.value.escape_debug());
+        let message = format!("`{}` is granted to nobody", owner.value.escape_debug());
         out.error(Code::Empty, &grant.span, message)
             .label("no layer")
             .help("name the layers, as in `{ a = \"rw\", b = \"r\" }`, or take the table out");

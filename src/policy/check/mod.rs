@@ -252,34 +252,3 @@ fn name(text: &At<String>, what: &str, out: &mut Diagnostics) -> Option<Name> {
         }
     }
 }
-
-/// A number within a range, or `default` where none is written or it is told. `show` writes the
-/// ends of the range.
-fn within<N, D>(
-    number: Option<&At<N>>,
-    what: &str,
-    range: std::ops::RangeInclusive<N>,
-    default: D,
-    show: fn(N) -> String,
-    out: &mut Diagnostics,
-) -> D
-where
-    N: PartialOrd + Copy,
-    D: TryFrom<N>,
-{
-    let Some(number) = number else { return default };
-    if range.contains(&number.value)
-        && let Ok(value) = D::try_from(number.value)
-    {
-        return value;
-    }
-    let (least, most) = (show(*range.start()), show(*range.end()));
-    out.error(Code::OutOfRange, &number.span, format!("`{what}` is out of range"))
-        .label(format!("it is from {least} to {most}"));
-    default
-}
-
-/// A plain number, for [`within`].
-fn digits(number: i128) -> String {
-    number.to_string()
-}

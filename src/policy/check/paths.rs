@@ -18,12 +18,12 @@ fn one_grant_a_path(document: &Document, out: &mut Diagnostics) {
     let fifos = document.fifos.iter().filter_map(|fifo| fifo.path.as_ref());
     let mapped = document.mapped_files.iter().filter_map(|file| file.path.as_ref());
     let plain = files.chain(fifos).chain(mapped).map(|path| (path.value.as_str(), &path.span));
-    let sockets = document.layers.iter().flat_map(|layer| &layer.listen).filter_map(|socket| {
-        match &socket.address.value {
-            ListenAddress::Unix(path) => Some((path.as_str(), &socket.address.span)),
+    let sockets = document.layers.iter().flat_map(|layer| &layer.listen);
+    let sockets =
+        sockets.flat_map(|socket| &socket.address).filter_map(|address| match &address.value {
+            ListenAddress::Unix(path) => Some((path.as_str(), &address.span)),
             _ => None,
-        }
-    });
+        });
     let mut paths: Vec<_> = plain.collect();
     paths.sort_by_key(|(_, span)| span.start);
     let mut seen = BTreeMap::new();

@@ -1,39 +1,21 @@
 //! Checking `[queue.NAME]`, `[pipe.NAME]` and `[fifo.NAME]`: what carries bytes one way.
 
-use std::time::Duration;
-
-use super::{Layers, audit, danger, digits, ends, name, rate, within};
+use super::{Layers, danger, ends, name, rate};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, FifoText, Full, PipeText, QueueText};
-use crate::policy::plan::{FifoPlan, OnFull, PipePlan, QueuePlan};
+use crate::policy::document::{At, FifoText, PipeText, QueueText, level};
+use crate::policy::language::SEALING;
+use crate::policy::plan::{FifoPlan, Full, OnFull, PipePlan, QueuePlan};
 use crate::policy::value::show_size;
 
-/// Defaults of a queue: what every kernel gives to everybody (`mq_overview(7)`).
-const DEPTH: u32 = 10;
-const QUEUE_MESSAGE: u32 = 4 << 10;
-const WAIT: Duration = Duration::from_secs(1);
-/// `HARD_MSGMAX` and `HARD_MSGSIZEMAX` of Linux.
-const MOST_DEPTH: i128 = 1 << 16;
-const MOST_MESSAGE: u64 = 16 << 20;
 /// `msg_max`, `msgsize_max` and `RLIMIT_MSGQUEUE` as they are by default.
 const USUAL_DEPTH: u32 = 10;
 const USUAL_MESSAGE: u64 = 8 << 10;
 const USUAL_BYTES: u64 = 819_200;
-/// What sealing adds to a message: a header of 24 bytes and a tag of 16.
-const SEALING: u64 = 40;
 /// What the kernel counts for each message besides its bytes, `msg_msg` and a node of its tree.
 const PER_MESSAGE: u64 = 96;
-const WAITS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_hours(1);
 
-const CAPACITY: u32 = 64 << 10;
-/// `pipe-max-size` as it is by default (`pipe(7)`).
-const CAPACITIES: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 20;
-
-const LINE: u32 = 4 << 10;
-const LINES: std::ops::RangeInclusive<u64> = 1..=1 << 20;
 /// Its owner writes, nobody else.
 const MODE: u16 = 0o600;
 
@@ -46,13 +28,16 @@ pub(super) fn queue(
     danger::because_has_words(text.because.as_ref(), out);
     let send = ends::many(text.send.as_ref(), "send", "a queue", layers, out);
     let receive = ends::many(text.receive.as_ref(), "receive", "a queue", layers, out);
-    let depth = within(text.depth.as_ref(), "depth", 1..=MOST_DEPTH, DEPTH, digits, out);
-    let most = MOST_MESSAGE - SEALING;
-    let max = within(text.max.as_ref(), "max", 1..=most, QUEUE_MESSAGE, show_size, out);
-    let priorities = within(text.priorities.as_ref(), "priorities", 1..=32, 1, digits, out);
-    let on_full = on_full(text, out);
-    let audit = audit::level(text.audit.as_ref());
-    let plan = QueuePlan { name: own_name?, send, receive, depth, max, priorities, on_full, audit };
+    let plan = QueuePlan {
+        name: own_name?,
+        send,
+        receive,
+        depth: text.depth(),
+        max: text.max(),
+        priorities: text.priorities(),
+        on_full: on_full(text, out),
+        audit: level(text.audit.as_ref()),
+    };
     needs_settings(text, &plan, out);
     Some(plan)
 }
@@ -79,19 +64,15 @@ fn needs_settings(text: &QueueText, plan: &QueuePlan, out: &mut Diagnostics) {
 }
 
 fn on_full(text: &QueueText, out: &mut Diagnostics) -> OnFull {
-    let full = text.on_full.as_ref().map_or(Full::Block, |full| full.value);
+    let full = text.on_full();
     if let (Some(wait), Some(word), true) = (&text.wait, &text.on_full, full != Full::Block) {
         out.error(Code::Contradiction, &wait.span, "`wait` of a queue that never blocks")
             .label("this has no effect")
             .also(&word.span, "a full queue does this")
             .help("take out `wait`, or write `on-full = \"block\"`");
     }
-    if let Some(wait) = text.wait.as_ref().filter(|wait| !WAITS.contains(&wait.value)) {
-        out.error(Code::OutOfRange, &wait.span, "`wait` is out of range")
-            .label("it is from 1ms to 1h");
-    }
     match full {
-        Full::Block => OnFull::Block(text.wait.as_ref().map_or(WAIT, |wait| wait.value)),
+        Full::Block => OnFull::Block(text.wait()),
         Full::Reject => OnFull::Reject,
         Full::DropOldest => OnFull::DropOldest,
     }
@@ -104,7 +85,7 @@ pub(super) fn pipe(
 ) -> Option<PipePlan> {
     let own_name = name(&text.name, "a pipe", out);
     danger::because_has_words(text.because.as_ref(), out);
-    let raw = text.raw.as_ref().is_some_and(|yes| yes.value);
+    let raw = text.raw();
     let mut end = |end: Option<&At<String>>| -> Option<Name> {
         if raw {
             ends::one(end?, layers, out)
@@ -115,19 +96,15 @@ pub(super) fn pipe(
     let (from, to) = (end(text.from.as_ref()), end(text.to.as_ref()));
     ends::two_layers(text.from.as_ref(), text.to.as_ref(), "a pipe", out);
     programs_in_pairs(text, layers, out);
-    let capacity = text.capacity.as_ref();
-    let plan = within(capacity, "capacity", CAPACITIES, CAPACITY, show_size, out);
-    if let Some(odd) = capacity.filter(|size| CAPACITIES.contains(&size.value))
-        && !odd.value.is_power_of_two()
-    {
-        let near = show_size(odd.value.next_power_of_two());
+    if let Some(odd) = text.capacity.as_ref().filter(|size| !size.value.is_power_of_two()) {
+        let near = show_size(odd.value.next_power_of_two().into());
         out.error(Code::KernelRefuses, &odd.span, "a pipe holds a power of two of bytes")
             .label("the kernel would make it larger")
             .did_you_mean(Some(&near));
     }
     let rate = rate::bytes(text.rate.as_ref(), out);
-    let audit = audit::level(text.audit.as_ref());
-    Some(PipePlan { name: own_name?, from: from?, to: to?, raw, capacity: plan, rate, audit })
+    let (capacity, audit) = (text.capacity(), level(text.audit.as_ref()));
+    Some(PipePlan { name: own_name?, from: from?, to: to?, raw, capacity, rate, audit })
 }
 
 /// Each copy of a program has one standard input and output: so two programs are joined copy by
@@ -136,7 +113,7 @@ fn programs_in_pairs(text: &PipeText, layers: &Layers<'_>, out: &mut Diagnostics
     let copies = |end: Option<&At<String>>| {
         let layer = layers.find(end?, &mut Diagnostics::default())?;
         layer.exec.as_ref()?;
-        Some(layer.instances.as_ref().map_or(1, |count| count.value))
+        Some(layer.instances())
     };
     let (Some(from), Some(to)) = (&text.from, &text.to) else { return };
     if let (Some(writers), Some(readers)) = (copies(Some(from)), copies(Some(to)))
@@ -175,17 +152,15 @@ pub(super) fn fifo(
     if let Some(path) = &text.path {
         super::file::plain_path(path, out);
     }
-    let owner = text.owner.as_ref();
-    let most = i128::from(u32::MAX - 1);
     Some(FifoPlan {
         name: own_name?,
         path: text.path.as_ref()?.value.clone(),
         to: to?,
-        owner: owner.map(|_| within(owner, "owner", 0..=most, 0, digits, out)),
+        owner: text.owner.as_ref().map(|owner| owner.value),
         mode: text.mode.as_ref().map_or(MODE, |mode| self::mode(mode, out)),
-        max: within(text.max.as_ref(), "max", LINES, LINE, show_size, out),
+        max: text.max(),
         rate: rate::messages(text.rate.as_ref(), out),
-        audit: audit::level(text.audit.as_ref()),
+        audit: level(text.audit.as_ref()),
     })
 }
 

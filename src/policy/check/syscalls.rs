@@ -143,7 +143,7 @@ struct Refusal<'d> {
 
 fn refusals<'d>(layer: &'d LayerText, out: &mut Diagnostics) -> Vec<Refusal<'d>> {
     let mut found = Vec::new();
-    for (call, errno) in layer.refuse.iter().take(MAX_ITEMS) {
+    for (call, errno) in layer.refuse.iter().flat_map(|list| &list.value).take(MAX_ITEMS) {
         let number = syscall::by_name(&call.value);
         if number.is_none() {
             let message = format!("there is no system call `{}`", call.value.escape_debug());

@@ -3,7 +3,7 @@
 use super::rights;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, Document, LayerText, MapText};
+use crate::policy::document::{At, Document, LayerText, MapGrant};
 use crate::policy::plan::SyscallPlan;
 use crate::policy::syscall::{self, Implied, Item};
 
@@ -47,8 +47,8 @@ fn idle(layer: &LayerText, document: &Document, out: &mut Diagnostics) {
     let among = |list: &Option<At<Vec<At<String>>>>| {
         list.iter().flat_map(|list| &list.value).any(|one| one.value == me)
     };
-    let maps = |grant: &MapText| {
-        grant.grant.iter().flat_map(|grant| &grant.value).any(|(layer, _)| layer.value == me)
+    let maps = |grant: &Option<At<Vec<MapGrant>>>| {
+        grant.iter().flat_map(|grant| &grant.value).any(|(layer, _)| layer.value == me)
     };
     let busy = !layer.listen.is_empty()
         || !layer.connect.is_empty()
@@ -59,7 +59,8 @@ fn idle(layer: &LayerText, document: &Document, out: &mut Diagnostics) {
         || document.pipes.iter().any(|pipe| is(&pipe.from) || is(&pipe.to))
         || document.fifos.iter().any(|fifo| is(&fifo.to))
         || document.semaphores.iter().any(|semaphore| among(&semaphore.holders))
-        || document.regions.iter().chain(&document.mapped_files).any(maps)
+        || document.regions.iter().any(|region| maps(&region.grant))
+        || document.mapped_files.iter().any(|file| maps(&file.grant))
         || layer.syscalls.iter().any(|item| item.value != "@core")
         || !layer.capabilities.is_empty();
     if !busy {
@@ -76,7 +77,8 @@ fn no_file(layer: &LayerText, out: &mut Diagnostics) {
         let name = text.value.split('(').next().unwrap_or_default().trim();
         OPEN.contains(&name)
     });
-    let refused = |name: &str| layer.refuse.iter().any(|(call, _)| call.value == name);
+    let mut refusals = layer.refuse.iter().flat_map(|list| &list.value);
+    let mut refused = |name: &str| refusals.any(|(call, _)| call.value == name);
     if let Some(text) = opening.filter(|text| !refused(&text.value)) {
         out.warning(Code::UnusableCalls, &text.span, "this call has nothing to open")
             .label("the layer has no file, and its root is empty")

@@ -1,10 +1,10 @@
 //! From files to one tree: what a policy includes is read, and nothing is ever merged silently.
 
-use super::section::{integer_of, strings};
 use super::{VERSION, vars};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::inputs::Inputs;
+use crate::policy::language::{integer_of, strings};
 use crate::policy::source::{self, MAX_SIZE};
 use crate::policy::texts::Texts;
 use crate::policy::tree::{Table, Value, in_order};

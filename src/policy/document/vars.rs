@@ -1,9 +1,9 @@
 //! `[vars]`: strings with names, put in where `${name}` is written.
 
-use super::section::string;
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
+use crate::policy::language::string;
 use crate::policy::nearest::nearest;
 use crate::policy::tree::{Node, Table, Value};
 

@@ -1,231 +1,239 @@
 //! `[layer.NAME]` and the tables in it.
 
-use super::{BECAUSE, Kind, Table, required, said, value};
+use std::time::Duration;
 
-const TEXT: Kind = Kind::Text;
-
-pub(super) const LAYER: Table = Table {
-    name: "layer",
-    header: "[layer.NAME]",
-    meaning: "One confined process, or several copies of it.",
-    keys: &[
-        said(
-            "run",
-            Kind::Name,
-            "one of `run` and `exec`",
-            "The function that the daemon's program registered under this name.",
-            "The daemon's own program, executed again with execveat(2) from a pinned descriptor.",
-        ),
-        said(
-            "exec",
-            Kind::List(&TEXT, true),
-            "one of `run` and `exec`",
-            "Another program by its absolute path, and its arguments. No search path is used.",
-            "Pid 2 of a pid namespace of its own, confined before execveat(2).",
-        ),
-        value(
-            "instances",
-            Kind::Integer(1, 64),
-            "1",
-            "How many copies run at once.",
-            "Each copy has its own process, user, keys and limits.",
-        ),
-        said(
-            "syscalls",
-            Kind::List(&Kind::Call, false),
-            "none",
-            "The system calls that it may make: groups (`@core`), names (`openat2`) and calls with \
-             conditions (`ioctl(_, FIONREAD)`). `exec` layers get what the program loader needs \
-             besides.",
-            "seccomp(2) filter. Everything else ends the layer with SIGSYS.",
-        ),
-        said(
-            "refuse",
-            Kind::Texts(&Kind::Errno),
-            "none",
-            "Calls that fail with an errno instead of ending the layer, as in \
-             `{ openat = \"ENOENT\" }`.",
-            "SECCOMP_RET_ERRNO.",
-        ),
-        said(
-            "listen",
-            Kind::Names(&Kind::Either(&Kind::Address, &Kind::Table(&LISTEN))),
-            "none",
-            "Sockets to accept connections on, by name.",
-            "Bound by the supervisor and passed as descriptors; they survive restarts.",
-        ),
-        said(
-            "connect",
-            Kind::Names(&Kind::Target),
-            "none",
-            "Addresses to connect to, by name.",
-            "The supervisor connects and passes the descriptor; the layer has no network of its \
-             own.",
-        ),
-        said(
-            "stdin",
-            Kind::Pipe,
-            "/dev/null",
-            "The raw pipe that an `exec` layer reads as its standard input, as in `\"pipe.in\"`.",
-            "Descriptor 0.",
-        ),
-        said(
-            "stdout",
-            Kind::Pipe,
-            "the log",
-            "The raw pipe that an `exec` layer writes as its standard output, as in \
-             `\"pipe.out\"`.",
-            "Descriptor 1.",
-        ),
-        said("limits", Kind::Table(&LIMITS), "see there", "Resource limits of each instance.", ""),
-        said("restart", Kind::Table(&RESTART), "see there", "What happens when it ends.", ""),
-        said(
-            "optional",
-            Kind::List(&Kind::Protection, false),
-            "none",
-            "Protections without which it may run where the kernel can't give them. A family's name \
-             (`cgroup`) stands for all of it. Nothing else is ever left out.",
-            "The receipt says what is missing; `cofferdam doctor` says so before.",
-        ),
-        said(
-            "view",
-            Kind::Word(&["empty", "system"]),
-            "`\"empty\"` for `run`, `\"system\"` for `exec`",
-            "What it sees of the file system besides its grants: nothing, or the system's programs \
-             and libraries, read-only.",
-            "Mount namespace with a root of its own, pivot_root(2), and Landlock.",
-        ),
-        said(
-            "env",
-            Kind::Texts(&TEXT),
-            "empty",
-            "The environment of an `exec` layer; nothing is inherited.",
-            "execveat(2).",
-        ),
-        said(
-            "capabilities",
-            Kind::List(&Kind::Capability, false),
-            "none",
-            "Capabilities left to it. Each needs a `because`.",
-            "All five capability sets, and locked securebits (capabilities(7)).",
-        ),
-        value(
-            "execmem",
-            Kind::Boolean,
-            "false",
-            "Whether memory that was written may be made executable, as just-in-time compilers \
-             do. Needs a `because`.",
-            "Turns off PR_SET_MDWE.",
-        ),
-        said(
-            "uid",
-            Kind::Integer(0, 4_294_967_294),
-            "one of its own for each instance",
-            "Its user and group, by number; not from 1879048192 to 2147352574, which are those of \
-             layers without one. 0 needs a `because`: it is root's number without root's \
-             capabilities, and takes a cgroup, or `optional = [\"cgroup.tasks\"]`, for the \
-             kernel holds root to no other limit on tasks.",
-            "setresuid(2); an ordinary user's daemon has the number within a user namespace.",
-        ),
-        BECAUSE,
-    ],
+use super::kinds::{
+    Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Name, Pairs, Pipe, Protection,
+    Rate, Reason, Size, Text, Time, Word,
 };
+use super::{At, BECAUSE, Kind, Section, Takes, string, table};
+use crate::policy::code::Code;
+use crate::policy::diagnostic::Diagnostics;
+use crate::policy::language::kinds;
+use crate::policy::plan::{ConnectAddress, GiveUp, LayerPlan, ListenAddress, RestartOn, View};
+use crate::policy::tree::{Node, Value};
+use crate::policy::value;
 
-pub(super) const LISTEN: Table = Table {
-    name: "listen",
-    header: "listen = { NAME = { ... } }",
-    meaning: "A listening socket with limits. Without limits the address alone will do.",
-    keys: &[
-        required(
-            "address",
-            Kind::Address,
-            "`tcp:127.0.0.1:8443`, `udp:[::1]:53` or `unix:/run/a.sock`. Names are not looked up.",
-            "bind(2) and listen(2) by the supervisor.",
-        ),
-        said(
-            "rate",
-            Kind::Rate,
-            "no limit",
-            "Connections accepted in a while; more wait.",
-            "The layer, by the library: it guards the layer from outside.",
-        ),
-        said(
-            "per-source",
-            Kind::Integer(1, 1 << 20),
-            "no limit",
-            "Connections that one source has open at once in a copy of the layer; more are closed. \
-             A source is an IPv4 address, an IPv6 network of 64 bits, or a user of this machine.",
-            "The layer, by the library: it guards the layer from outside.",
-        ),
-    ],
-};
+table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
+    "One confined process, or several copies of it.";
 
-pub(super) const LIMITS: Table = Table {
-    name: "limits",
-    header: "limits = { ... }",
-    meaning: "Resource limits, each for one instance.",
-    keys: &[
-        value(
-            "memory",
-            Kind::Size(1 << 20, 1 << 40),
-            "\"256MiB\"",
-            "Memory in bytes.",
-            "cgroup memory.max; without cgroups RLIMIT_DATA.",
-        ),
-        value("files", Kind::Integer(8, 1 << 20), "256", "Open descriptors.", "RLIMIT_NOFILE."),
-        value(
-            "tasks",
-            Kind::Integer(1, 1 << 16),
-            "16",
-            "Processes and threads.",
-            "cgroup pids.max; without cgroups RLIMIT_NPROC.",
-        ),
-        said(
-            "cpu",
-            Kind::Integer(1, 102_400),
-            "no limit",
-            "Processor time, in percent of one processor: 200 is two.",
-            "cgroup cpu.max. There is nothing else to fall back on: without cgroups the layer \
-             doesn't start, unless `cgroup.cpu` is `optional`.",
-        ),
-        value(
-            "file-size",
-            Kind::Size(0, 1 << 50),
-            "\"1GiB\"",
-            "The largest file that it may write, in bytes.",
-            "RLIMIT_FSIZE.",
-        ),
-    ],
-};
+    run: Name, or "one of `run` and `exec`";
+        "The function that the daemon's program registered under this name.";
+        "The daemon's own program, executed again with execveat(2) from a pinned descriptor.";
+    exec: Command, or "one of `run` and `exec`";
+        "Another program by its absolute path, and its arguments. No search path is used.";
+        "Pid 2 of a pid namespace of its own, confined before execveat(2).";
+    instances: Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }> = 1;
+        "How many copies run at once.";
+        "Each copy has its own process, user, keys and limits.";
+    syscalls: Any<Call>, or "none";
+        "The system calls that it may make: groups (`@core`), names (`openat2`) and calls with \
+         conditions (`ioctl(_, FIONREAD)`). `exec` layers get what the program loader needs \
+         besides.";
+        "seccomp(2) filter. Everything else ends the layer with SIGSYS.";
+    refuse: Pairs<kinds::Errno>, or "none";
+        "Calls that fail with an errno instead of ending the layer, as in \
+         `{ openat = \"ENOENT\" }`.";
+        "SECCOMP_RET_ERRNO.";
+    listen: Sockets, or "none";
+        "Sockets to accept connections on, by name.";
+        "Bound by the supervisor and passed as descriptors; they survive restarts.";
+    connect: Targets, or "none";
+        "Addresses to connect to, by name.";
+        "The supervisor connects and passes the descriptor; the layer has no network of its own.";
+    stdin: Pipe, or "/dev/null";
+        "The raw pipe that an `exec` layer reads as its standard input, as in `\"pipe.in\"`.";
+        "Descriptor 0.";
+    stdout: Pipe, or "the log";
+        "The raw pipe that an `exec` layer writes as its standard output, as in `\"pipe.out\"`.";
+        "Descriptor 1.";
+    limits: Inside<LimitsText>, or "see there"; "Resource limits of each instance."; "";
+    restart: Inside<RestartText>, or "see there"; "What happens when it ends."; "";
+    optional: Any<Protection>, or "none";
+        "Protections without which it may run where the kernel can't give them. A family's name \
+         (`cgroup`) stands for all of it. Nothing else is ever left out.";
+        "The receipt says what is missing; `cofferdam doctor` says so before.";
+    view: Word<View>, or "`\"empty\"` for `run`, `\"system\"` for `exec`";
+        "What it sees of the file system besides its grants: nothing, or the system's programs \
+         and libraries, read-only.";
+        "Mount namespace with a root of its own, pivot_root(2), and Landlock.";
+    env: Pairs<Text>, or "empty";
+        "The environment of an `exec` layer; nothing is inherited.";
+        "execveat(2).";
+    capabilities: Any<Capability>, or "none";
+        "Capabilities left to it. Each needs a `because`.";
+        "All five capability sets, and locked securebits (capabilities(7)).";
+    execmem: Boolean = false;
+        "Whether memory that was written may be made executable, as just-in-time compilers \
+         do. Needs a `because`.";
+        "Turns off PR_SET_MDWE.";
+    // The largest number means "unchanged" to setresuid(2).
+    uid: Integer<u32, 0, 4_294_967_294>, or "one of its own for each instance";
+        "Its user and group, by number; not from 1879048192 to 2147352574, which are those of \
+         layers without one. 0 needs a `because`: it is root's number without root's \
+         capabilities, and takes a cgroup, or `optional = [\"cgroup.tasks\"]`, for the \
+         kernel holds root to no other limit on tasks.";
+        "setresuid(2); an ordinary user's daemon has the number within a user namespace.";
+    + because: Reason = BECAUSE;
+}
 
-pub(super) const RESTART: Table = Table {
-    name: "restart",
-    header: "restart = { ... }",
-    meaning: "What happens when an instance ends.",
-    keys: &[
-        value(
-            "on",
-            Kind::Word(&["never", "failure", "always"]),
-            "\"failure\"",
-            "Which endings are followed by a new start. A failure is a nonzero exit code or a death \
-             by a signal.",
-            "The supervisor polls the instance's pidfd.",
-        ),
-        value(
-            "max",
-            Kind::Integer(1, 1000),
-            "5",
-            "How many restarts within `within` are tolerated.",
-            "",
-        ),
-        value("within", Kind::Duration("100ms to 24h"), "\"10s\"", "The window of `max`.", ""),
-        value(
-            "then",
-            Kind::Word(&["stop-daemon", "leave-down"]),
-            "\"stop-daemon\"",
-            "What one restart too many means: the whole daemon stops with exit code 1, or only this \
-             layer stays down.",
-            "",
-        ),
-    ],
-};
+table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a listening socket";
+    "A listening socket with limits. Without limits the address alone will do.";
+
+    address: Address => "`address = \"tcp:127.0.0.1:80\"`";
+        "`tcp:127.0.0.1:8443`, `udp:[::1]:53` or `unix:/run/a.sock`. Names are not looked up.";
+        "bind(2) and listen(2) by the supervisor.";
+    rate: Rate, or "no limit";
+        "Connections accepted in a while; more wait.";
+        "The layer, by the library: it guards the layer from outside.";
+    per_source: Integer<u32, 1, { 1 << 20 }>, or "no limit";
+        "Connections that one source has open at once in a copy of the layer; more are closed. \
+         A source is an IPv4 address, an IPv6 network of 64 bits, or a user of this machine.";
+        "The layer, by the library: it guards the layer from outside.";
+}
+
+table! { LIMITS, LimitsText: "limits", "limits = { ... }", "`limits`";
+    "Resource limits, each for one instance.";
+
+    // A layer below this can't even start; one above it is a slip of the unit.
+    memory: Size<u64, { 1 << 20 }, { 1 << 40 }> = 256 << 20;
+        "Memory in bytes.";
+        "cgroup memory.max; without cgroups RLIMIT_DATA.";
+    // Standard streams, the plan's slice, the control socket, and a few channels.
+    files: Integer<u64, 8, { 1 << 20 }> = 256; "Open descriptors."; "RLIMIT_NOFILE.";
+    tasks: Integer<u64, 1, { 1 << 16 }> = 16;
+        "Processes and threads.";
+        "cgroup pids.max; without cgroups RLIMIT_NPROC.";
+    // Up to 1024 processors.
+    cpu: Integer<u32, 1, 102_400>, or "no limit";
+        "Processor time, in percent of one processor: 200 is two.";
+        "cgroup cpu.max. There is nothing else to fall back on: without cgroups the layer \
+         doesn't start, unless `cgroup.cpu` is `optional`.";
+    // 0 is a layer that can't make a file larger at all.
+    file_size: Size<u64, 0, { 1 << 50 }> = 1 << 30;
+        "The largest file that it may write, in bytes.";
+        "RLIMIT_FSIZE.";
+}
+
+table! { RESTART, RestartText: "restart", "restart = { ... }", "`restart`";
+    "What happens when an instance ends.";
+
+    on: Word<RestartOn> = RestartOn::Failure;
+        "Which endings are followed by a new start. A failure is a nonzero exit code or a death \
+         by a signal.";
+        "The supervisor polls the instance's pidfd.";
+    max: Restarts = 5; "How many restarts within `within` are tolerated."; "";
+    // A window this short never sees two ends, one this long never forgets.
+    within: Time<100, { 24 * HOUR }> = Duration::from_secs(10); "The window of `max`."; "";
+    then: Word<GiveUp> = GiveUp::StopDaemon;
+        "What one restart too many means: the whole daemon stops with exit code 1, or only this \
+         layer stays down.";
+        "";
+}
+
+/// Listening sockets: `"tcp:127.0.0.1:80"`, or `{ address = "tcp:127.0.0.1:80", rate = "100/s" }`.
+pub(crate) struct Sockets;
+
+impl Takes for Sockets {
+    type Text = Vec<ListenText>;
+    const KIND: Kind = Kind::Names(&Kind::Either(&Kind::Address, &Kind::Table(&LISTEN)));
+
+    fn read(layer: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
+        let mut sockets = Vec::new();
+        for (name, node) in layer.entries(key, out) {
+            let socket: ListenText = if let Value::Table(_) = node.value {
+                let Some(section) = Section::open(node, &LISTEN, out) else { continue };
+                section.called(name).read(out)
+            } else {
+                let text = string(node, &name.value, out);
+                let address = text.and_then(|text| address(&text, value::address, out));
+                ListenText { name, address, rate: None, per_source: None }
+            };
+            sockets.extend(socket.address.is_some().then_some(socket));
+        }
+        sockets
+    }
+}
+
+/// Addresses to connect to.
+pub(crate) struct Targets;
+
+impl Takes for Targets {
+    type Text = Vec<(At<String>, At<ConnectAddress>)>;
+    const KIND: Kind = Kind::Names(&Kind::Target);
+
+    fn read(layer: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
+        let mut targets = Vec::new();
+        for (name, node) in layer.entries(key, out) {
+            let text = string(node, &name.value, out);
+            let target = text.and_then(|text| address(&text, value::connect_address, out));
+            targets.extend(target.map(|target| (name, target)));
+        }
+        targets
+    }
+}
+
+/// Where a socket listens.
+pub(crate) struct Address;
+
+impl Takes for Address {
+    type Text = Option<At<ListenAddress>>;
+    const KIND: Kind = Kind::Address;
+
+    fn read(section: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
+        address(&section.string(key, out)?, value::address, out)
+    }
+}
+
+/// How many restarts. 0 is out of the range, and the checker says what was meant by it.
+pub(crate) struct Restarts;
+
+type Tolerated = Integer<u32, 1, 1000>;
+
+impl Takes for Restarts {
+    type Text = Option<At<u32>>;
+    const KIND: Kind = Tolerated::KIND;
+
+    fn read(section: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
+        match section.get(key)? {
+            Node { value: Value::Integer(Some(0)), span } => {
+                Some(At { value: 0, span: span.clone() })
+            }
+            _ => Tolerated::read(section, key, out),
+        }
+    }
+}
+
+impl kinds::Plain for Restarts {
+    type Value = u32;
+
+    fn show(value: u32) -> String {
+        value.to_string()
+    }
+}
+
+/// What runs must be said, in one of two ways.
+pub(crate) fn read(layer: &Section<'_>, out: &mut Diagnostics) -> LayerText {
+    if !layer.has("run") && !layer.has("exec") {
+        let message = format!("layer `{}` has nothing to run", layer.name().value.escape_debug());
+        out.error(Code::NoProgram, layer.span(), message)
+            .help("add `run = \"NAME\"`, a function that the program registers")
+            .help("or `exec = [\"/usr/bin/PROGRAM\", \"ARGUMENT\"]`");
+    }
+    layer.read(out)
+}
+
+fn address<T>(
+    text: &At<String>,
+    read: fn(&str) -> Result<T, String>,
+    out: &mut Diagnostics,
+) -> Option<At<T>> {
+    match read(&text.value) {
+        Ok(address) => Some(At { value: address, span: text.span.clone() }),
+        Err(why) => {
+            let message = format!("`{}` is not an address", text.value.escape_debug());
+            out.error(Code::BadAddress, &text.span, message).label(why);
+            None
+        }
+    }
+}

@@ -1,15 +1,35 @@
-//! The policy language as data: every table and key, with its type, default, meaning and the
-//! kernel's mechanism behind it.
+//! The policy language, one row a key: its type with its range, what holds where it isn't written,
+//! what it means, and the mechanism behind it.
 //!
-//! One source for what people and editors read: `review::schema` makes a JSON Schema of it, and
-//! `review::reference` the tables of `docs/policy.md`. A test compares it with the keys that the
-//! reader knows.
+//! The tables below this file are the one place where a key is spelled. The macro `table!` makes of
+//! each the type that holds what a policy says (`QueueText`), its reader, which tells what is out
+//! of range, and its defaults (`QueueText::depth`); `review::schema` and `review::reference` make
+//! of the same rows what editors and people read. `kinds` has the types of values, [`section`] the
+//! reading of a table.
 
 mod audit;
 mod facility;
+mod kinds;
 mod layer;
 mod link;
+mod section;
 mod top;
+
+use super::diagnostic::{Diagnostics, Span};
+use super::plan::Audit;
+
+pub(crate) use audit::AuditText;
+pub(crate) use facility::{
+    FifoText, MapGrant, MappedFileText, PipeText, QueueText, RegionText, SEALING, SemaphoreText,
+    SignalText,
+};
+pub(crate) use kinds::{Plain, Takes};
+pub(crate) use layer::{LayerText, LimitsText, RestartText};
+pub(crate) use link::{ChannelText, FileText, MethodText};
+pub(crate) use section::{MAX_ENTRIES, Section, integer_of, string, strings, wrong_type};
+pub(crate) use top::{CEILING_FILE, CeilingText, NeverText, POLICY, never};
+
+pub(crate) use layer::read as layer;
 
 /// One kind of table.
 #[derive(Debug)]
@@ -18,6 +38,8 @@ pub struct Table {
     pub name: &'static str,
     /// How it is written: `[layer.NAME]`.
     pub header: &'static str,
+    /// What it is in messages, with its article: "a layer".
+    pub what: &'static str,
     /// What it is for, in a sentence or two.
     pub meaning: &'static str,
     /// Its keys, in the order in which they are best read.
@@ -40,12 +62,12 @@ pub struct Key {
 }
 
 /// What holds where a key isn't written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Default {
     /// It must be written.
     Required,
     /// This value, as TOML.
-    Value(&'static str),
+    Value(fn() -> String),
     /// This, in words.
     Said(&'static str),
 }
@@ -68,11 +90,13 @@ pub enum Kind {
     /// `true` or `false`.
     Boolean,
     /// A whole number in this range.
-    Integer(i64, i64),
+    Integer(u64, u64),
     /// A number of bytes in this range, or a string with a unit.
     Size(u64, u64),
-    /// A string with a unit; the range in words.
-    Duration(&'static str),
+    /// A string with a unit, from and to so many milliseconds.
+    Duration(u64, u64),
+    /// A duration that another key bounds, in words.
+    Age(&'static str),
     /// How often: `500/s`.
     Rate,
     /// How many bytes in a while: `1MiB/s`.
@@ -100,7 +124,7 @@ pub enum Kind {
     /// An object of the policy: `file.key`.
     Object,
     /// One of these words.
-    Word(&'static [&'static str]),
+    Word(fn() -> Vec<&'static str>),
     /// A list of these; never empty where the flag says so.
     List(&'static Kind, bool),
     /// A table from names to these.
@@ -140,6 +164,176 @@ pub const TABLES: [&Table; 19] = [
     &top::CEILING,
 ];
 
+/// What belongs to the language and is not built yet, by table. A policy that uses one is refused,
+/// for nothing would enforce it.
+const LATER: [(&str, &str); 1] = [("layer", "accept")];
+
+/// A value and its place in the text.
+#[derive(Clone, Debug)]
+pub(crate) struct At<T> {
+    /// The value.
+    pub(crate) value: T,
+    /// Where it is written.
+    pub(crate) span: Span,
+}
+
+/// A name and a string: `LANG = "C"`, `openat = "ENOENT"`.
+pub(crate) type Pair = (At<String>, At<String>);
+
+/// What a policy says in one kind of table.
+pub(crate) trait Written: Sized {
+    /// The table.
+    const TABLE: &'static Table;
+
+    /// Reads a table, and tells every value that is not of its key's type, or out of its range.
+    fn read(section: &Section<'_>, out: &mut Diagnostics) -> Self;
+}
+
+/// What a policy says in a table that it doesn't have.
+pub(crate) fn unwritten<T: Written>() -> T {
+    Section::none(T::TABLE).read(&mut Diagnostics::default())
+}
+
+/// What is recorded of a facility that says this of it.
+pub(crate) fn level(text: Option<&At<Audit>>) -> Audit {
+    text.map_or(Audit::Digest, |text| text.value)
+}
+
+impl Table {
+    /// Whether it takes a key.
+    fn has(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name == name)
+    }
+
+    /// The names of its keys.
+    fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.keys.iter().map(|key| key.name)
+    }
+
+    /// Whether it will take a key that it doesn't take yet.
+    fn will_have(&self, name: &str) -> bool {
+        LATER.contains(&(self.name, name))
+    }
+}
+
+/// Makes a table, and the type of what a policy says in it.
+///
+/// A row is `key: Kind`, then what holds where it isn't written, its meaning, and its mechanism:
+///
+/// | written | means |
+/// |---|---|
+/// | `= VALUE` | this value; the type of the text has a method of the key's name, which gives it |
+/// | `=> "EXAMPLE"` | it must be written, and `EXAMPLE` is how |
+/// | `, or "WORDS"` | what the words say |
+///
+/// A key is its field with `-` for `_`. Behind `+` stand the rows that tables share. A `named`
+/// table's text has its name.
+macro_rules! table {
+    (named $($rest:tt)*) => { $crate::policy::language::table!(@ { name } $($rest)*); };
+    (@ { $($name:ident)? }
+        $table:ident, $text:ident: $id:literal, $header:literal, $what:literal;
+        $meaning:literal;
+        $($key:ident: $kind:ty
+            $(= $value:expr)? $(=> $example:literal)? $(, or $said:literal)?;
+            $about:literal; $by:literal;)*
+        $(+ $($shared:ident: $like:ty = $row:expr),*;)?
+    ) => {
+        pub(super) static $table: $crate::policy::language::Table = $crate::policy::language::Table {
+            name: $id,
+            header: $header,
+            what: $what,
+            meaning: $meaning,
+            keys: &[
+                $($crate::policy::language::Key {
+                    name: $crate::policy::language::key!($key),
+                    kind: <$kind as $crate::policy::language::Takes>::KIND,
+                    default: $crate::policy::language::default!(
+                        $kind, $(= $value)? $(=> $example)? $(or $said)?
+                    ),
+                    meaning: $about,
+                    kernel: $by,
+                },)*
+                $($($row,)*)?
+            ],
+        };
+
+        #[doc = concat!("What a policy says in `", $header, "`. Each field is a key.")]
+        #[derive(Debug)]
+        pub(crate) struct $text {
+            $(pub(crate) $name: $crate::policy::language::At<String>,)?
+            $(pub(crate) $key: <$kind as $crate::policy::language::Takes>::Text,)*
+            $($(pub(crate) $shared: <$like as $crate::policy::language::Takes>::Text,)*)?
+        }
+
+        impl $crate::policy::language::Written for $text {
+            const TABLE: &'static $crate::policy::language::Table = &$table;
+
+            fn read(
+                section: &$crate::policy::language::Section<'_>,
+                out: &mut $crate::policy::diagnostic::Diagnostics,
+            ) -> Self {
+                use $crate::policy::language::{Takes, key};
+                $($(section.demand(key!($key), $example, out);)?)*
+                Self {
+                    $($name: section.$name(),)?
+                    $($key: <$kind as Takes>::read(section, key!($key), out),)*
+                    $($($shared: <$like as Takes>::read(section, key!($shared), out),)*)?
+                }
+            }
+        }
+
+        impl $text {
+            $($(
+                #[doc = concat!("`", stringify!($key), "`, or what holds where it isn't written.")]
+                pub(crate) fn $key(&self) -> <$kind as $crate::policy::language::Plain>::Value {
+                    self.$key.as_ref().map_or($value, |it| it.value)
+                }
+            )?)*
+        }
+    };
+    ($($rest:tt)*) => { $crate::policy::language::table!(@ {} $($rest)*); };
+}
+
+/// What holds where a key isn't written, by how the row says it.
+macro_rules! default {
+    ($kind:ty, = $value:expr) => {
+        $crate::policy::language::Default::Value(|| {
+            <$kind as $crate::policy::language::Plain>::show($value)
+        })
+    };
+    ($kind:ty, => $example:literal) => {
+        $crate::policy::language::Default::Required
+    };
+    ($kind:ty, or $said:literal) => {
+        $crate::policy::language::Default::Said($said)
+    };
+}
+
+/// A key as policies write it: the field's name with `-` for `_`.
+macro_rules! key {
+    ($field:ident) => {{
+        const FIELD: &str = stringify!($field);
+        const BYTES: [u8; FIELD.len()] = $crate::policy::language::dashed(FIELD);
+        const KEY: &str = match std::str::from_utf8(&BYTES) {
+            Ok(key) => key,
+            Err(_) => FIELD,
+        };
+        KEY
+    }};
+}
+
+pub(crate) use {default, key, table};
+
+/// The bytes of a field's name with `-` for `_`; `N` is its length.
+const fn dashed<const N: usize>(field: &str) -> [u8; N] {
+    let (from, mut into, mut at) = (field.as_bytes(), [0; N], 0);
+    while at < N {
+        into[at] = if from[at] == b'_' { b'-' } else { from[at] };
+        at += 1;
+    }
+    into
+}
+
 /// `because`, which every table of grants takes.
 const BECAUSE: Key = Key {
     name: "because",
@@ -153,44 +347,12 @@ const BECAUSE: Key = Key {
 /// `audit`, which every facility takes; of a channel it may be more.
 const AUDIT: Key = Key {
     name: "audit",
-    kind: Kind::Word(&["none", "digest"]),
-    default: Default::Value("\"digest\""),
+    kind: <kinds::Level as Takes>::KIND,
+    default: Default::Value(|| "\"digest\"".to_owned()),
     meaning: "What the audit log keeps of its use: nothing, or what was done and the hash of what \
               went through. Written, and not `\"none\"`, it demands a log.",
     kernel: "Reported by whoever uses it, and by the supervisor where that does.",
 };
-
-/// A key that must be written.
-const fn required(
-    name: &'static str,
-    kind: Kind,
-    meaning: &'static str,
-    kernel: &'static str,
-) -> Key {
-    Key { name, kind, default: Default::Required, meaning, kernel }
-}
-
-/// A key whose default is a value.
-const fn value(
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    meaning: &'static str,
-    kernel: &'static str,
-) -> Key {
-    Key { name, kind, default: Default::Value(default), meaning, kernel }
-}
-
-/// A key whose default is told in words.
-const fn said(
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    meaning: &'static str,
-    kernel: &'static str,
-) -> Key {
-    Key { name, kind, default: Default::Said(default), meaning, kernel }
-}
 
 #[cfg(test)]
 mod tests {
@@ -209,27 +371,96 @@ mod tests {
         }
     }
 
-    /// What the plan's types say is the same as what this table tells people.
-    #[test]
-    fn defaults_are_those_of_the_plan() {
-        use crate::policy::plan::{ChannelPlan, Limits, Restart};
-        use crate::policy::value::show_size;
-        let told = |table: &Table, name: &str| {
-            let key = table.keys.iter().find(|key| key.name == name).unwrap();
-            match key.default {
-                Default::Value(text) => text.trim_matches('"').to_owned(),
-                _ => String::new(),
+    const HEAD: &str =
+        "cofferdam = 1\nname = \"d\"\n[layer.a]\nrun = \"a\"\n[layer.b]\nrun = \"b\"\n";
+
+    /// A smallest policy with each table, and how a line is put into it.
+    fn with(table: &str, line: &str) -> String {
+        let inside = |text: &str, key: &str| format!("{text}{key} = {{ {line} }}\n");
+        let layer = "[layer.x]\nrun = \"x\"\n";
+        let channel = "[channel.x]\nfrom = \"a\"\nto = \"b\"\n";
+        // What is written of a facility demands a log: so there is one already.
+        let log = if table == "audit" { "" } else { "[audit]\n" };
+        let text = match table {
+            "layer" => format!("{layer}{line}\n"),
+            "limits" | "restart" => inside(layer, table),
+            "channel" => format!("{channel}{line}\n"),
+            "method" => inside(channel, "methods.m"),
+            "queue" => format!("[queue.x]\nsend = [\"a\"]\nreceive = [\"b\"]\n{line}\n"),
+            "pipe" => format!("[pipe.x]\nfrom = \"a\"\nto = \"b\"\n{line}\n"),
+            "fifo" => format!("[fifo.x]\npath = \"/srv/x\"\nto = \"a\"\n{line}\n"),
+            "file" => format!("[file.x]\npath = \"/srv\"\ngrant.a = [\"read\"]\n{line}\n"),
+            "signal" => {
+                format!("[signal.x]\nfrom = \"a\"\nto = \"b\"\nsend = [\"HUP\"]\n{line}\n")
             }
+            "semaphore" => {
+                format!("[semaphore.x]\npermits = 1\nholders = [\"a\"]\n{line}\n")
+            }
+            "region" => {
+                format!(
+                    "[region.x]\nsize = \"4KiB\"\ngrant = {{ a = \"rw\", b = \"r\" }}\n{line}\n"
+                )
+            }
+            "mapped-file" => {
+                format!(
+                    "[mapped-file.x]\npath = \"/x\"\nsize = \"4KiB\"\ngrant.a = \"rw\"\n{line}\n"
+                )
+            }
+            "audit" => format!("[audit]\n{line}\n"),
+            other => panic!("no policy with [{other}] is here"),
         };
-        let limits = Limits::default();
-        assert_eq!(told(&layer::LIMITS, "memory"), show_size(limits.memory));
-        assert_eq!(told(&layer::LIMITS, "files"), limits.files.to_string());
-        assert_eq!(told(&layer::LIMITS, "tasks"), limits.tasks.to_string());
-        assert_eq!(told(&layer::LIMITS, "file-size"), show_size(limits.file_size));
-        let restart = Restart::default();
-        assert_eq!(told(&layer::RESTART, "max"), restart.max.to_string());
-        assert_eq!(told(&layer::RESTART, "within"), format!("{}s", restart.within.as_secs()));
-        let most = u64::from(ChannelPlan::DEFAULT_MESSAGE);
-        assert_eq!(told(&link::CHANNEL, "max"), show_size(most));
+        format!("{HEAD}{log}{text}")
+    }
+
+    /// Writing a default changes nothing.
+    #[test]
+    fn a_default_is_what_holds_where_nothing_is_written() {
+        let id = |text: &str| {
+            let checked = crate::policy::check("a", text.as_bytes());
+            let plan = checked.plan.as_ref();
+            plan.unwrap_or_else(|| panic!("{text}\n{}", checked.render(false))).id().unwrap()
+        };
+        for table in TABLES.iter().filter(|table| table.name != "ceiling") {
+            for key in table.keys {
+                let Default::Value(value) = key.default else { continue };
+                let line = format!("{} = {}", key.name, value());
+                assert_eq!(id(&with(table.name, "")), id(&with(table.name, &line)), "{line}");
+            }
+        }
+    }
+
+    /// Both ends of every range are taken, and nothing beyond them.
+    #[test]
+    fn a_range_is_what_is_read() {
+        let wrong = |table: &str, key: &str, value: &str| {
+            let text = with(table, &format!("{key} = {value}"));
+            let checked = crate::policy::check("a", text.as_bytes());
+            checked.diagnostics.iter().any(|it| it.message == format!("`{key}` is out of range"))
+        };
+        // Those of a socket that listens stand a table deeper.
+        let tables =
+            TABLES.iter().filter(|table| !matches!(table.name, "ceiling" | "listen" | "fds"));
+        for (table, key) in tables.flat_map(|table| table.keys.iter().map(|key| (table.name, key)))
+        {
+            let (least, most, unit) = match key.kind {
+                Kind::Integer(least, most) => (least, most, None),
+                Kind::Size(least, most) => (least, most, Some("B")),
+                Kind::Duration(least, most) => (least, most, Some("ms")),
+                _ => continue,
+            };
+            // A key that must be there is written already.
+            if matches!(key.default, Default::Required) {
+                continue;
+            }
+            let value = |n: u64| unit.map_or(n.to_string(), |unit| format!("\"{n}{unit}\""));
+            for inside in [least, most] {
+                assert!(!wrong(table, key.name, &value(inside)), "{table}.{} = {inside}", key.name);
+            }
+            assert!(wrong(table, key.name, &value(most + 1)), "{table}.{}", key.name);
+            // 0 restarts are told in other words.
+            if least > 0 && (table, key.name) != ("restart", "max") {
+                assert!(wrong(table, key.name, &value(least - 1)), "{table}.{}", key.name);
+            }
+        }
     }
 }

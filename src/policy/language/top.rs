@@ -1,10 +1,19 @@
 //! The policy as a whole, `[[never]]`, and the ceiling.
 
-use super::{Kind, Table, audit, facility, layer, link, required, said, value};
+use super::kinds::{
+    Allowed, Any, Call, Capability, Inside, Integer, Layer, Level, Most, Object, Protection,
+    Reason, Signal, Text,
+};
+use super::{Default, Key, Kind, LimitsText, Section, Table, audit, facility, layer, link, table};
+use crate::policy::code::Code;
+use crate::policy::diagnostic::Diagnostics;
+use crate::policy::plan::LayerPlan;
+use crate::policy::tree::Node;
 
-pub(super) const POLICY: Table = Table {
+pub(crate) static POLICY: Table = Table {
     name: "policy",
     header: "the file",
+    what: "a policy",
     meaning: "A policy is one daemon: its layers, what joins them, and what they may touch. What \
               isn't written isn't granted.",
     keys: &[
@@ -92,71 +101,84 @@ pub(super) const POLICY: Table = Table {
     ],
 };
 
-pub(super) const NEVER: Table = Table {
-    name: "never",
-    header: "[[never]]",
-    meaning: "A promise that the checker keeps: no way leads from the layer to the object, or the \
-              policy is refused (E0192).",
+table! { NEVER, NeverText: "never", "[[never]]", "`never`";
+    "A promise that the checker keeps: no way leads from the layer to the object, or the policy is \
+     refused (E0192).";
+
+    layer: Layer => "who must not, as in `layer = \"parser\"`"; "Who must not."; "";
+    reach: Object => "what, as in `reach = \"file.key\"`";
+        "What it must not reach: `file.key`, `layer.keeper`, `connect.relay.upstream`.";
+        "Checked over all grants and channels before anything runs.";
+    through_except: Any<Layer>, or "none"; "Ways that pass one of these layers are fine."; "";
+    why: Reason => "the reason, as in `why = \"...\"`";
+        "What would be lost. Reviewers read it."; "";
+}
+
+/// A ceiling file: what it is, and its one table.
+pub(crate) static CEILING_FILE: Table = Table {
+    name: "ceiling-file",
+    header: "the file",
+    what: "a ceiling file",
+    meaning: "What any policy on a machine may grant.",
     keys: &[
-        required("layer", Kind::Layer, "Who must not.", ""),
-        required(
-            "reach",
-            Kind::Object,
-            "What it must not reach: `file.key`, `layer.keeper`, `connect.relay.upstream`.",
-            "Checked over all grants and channels before anything runs.",
-        ),
-        said(
-            "through-except",
-            Kind::List(&Kind::Layer, false),
-            "none",
-            "Ways that pass one of these layers are fine.",
-            "",
-        ),
-        required("why", Kind::Reason, "What would be lost. Reviewers read it.", ""),
+        required("cofferdam", Kind::Version, "The version of the language.", ""),
+        required("ceiling", Kind::Table(&CEILING), "The ceiling.", ""),
     ],
 };
 
-/// Of a file of its own, that `--ceiling` names.
-pub(super) const CEILING: Table = Table {
-    name: "ceiling",
-    header: "[ceiling]",
-    meaning: "Of a ceiling file (`--ceiling FILE`), which bounds what any policy on a machine may \
-              grant. Such a file holds `cofferdam = 1` and this table. What it doesn't name is \
-              granted to nobody; only numbers are without bound where it names none, and nothing must be recorded. A grant above \
-              it is an error (E0124). In `exec`, `paths`, `listen` and `connect` a `*` stands for \
-              any text.",
-    keys: &[
-        said("syscalls", Kind::List(&Kind::Call, false), "none", "System calls at most.", ""),
-        said(
-            "capabilities",
-            Kind::List(&Kind::Capability, false),
-            "none",
-            "Capabilities at most.",
-            "",
-        ),
-        value("execmem", Kind::Boolean, "false", "Whether `execmem` may be granted.", ""),
-        value("root", Kind::Boolean, "false", "Whether a layer may have `uid = 0`.", ""),
-        said("exec", Kind::List(&Kind::Text, false), "none", "Programs that layers may run.", ""),
-        said("paths", Kind::List(&Kind::Text, false), "none", "Paths that may be granted.", ""),
-        said("listen", Kind::List(&Kind::Text, false), "none", "Addresses to listen on.", ""),
-        said("connect", Kind::List(&Kind::Text, false), "none", "Addresses to connect to.", ""),
-        said("signals", Kind::List(&Kind::Signal, false), "none", "Signals that may be sent.", ""),
-        said(
-            "optional",
-            Kind::List(&Kind::Protection, false),
-            "none",
-            "Protections that may be called optional.",
-            "",
-        ),
-        said("instances", Kind::Integer(1, 64), "no bound", "Instances of one layer at most.", ""),
-        said("limits", Kind::Table(&layer::LIMITS), "no bound", "Limits of one layer at most.", ""),
-        value(
-            "audit",
-            Kind::Word(&["none", "digest"]),
-            "\"none\"",
-            "What is recorded of everything at least. With `digest` a policy without a log is \
-             refused, and so is a facility with `audit = \"none\"`.",
-            "",
-        ),
-    ],
-};
+table! { CEILING, CeilingText: "ceiling", "[ceiling]", "a ceiling";
+    "Of a ceiling file (`--ceiling FILE`), which bounds what any policy on a machine may grant. \
+     Such a file holds `cofferdam = 1` and this table. What it doesn't name is granted to nobody; \
+     only numbers are without bound where it names none, and nothing must be recorded. A grant \
+     above it is an error (E0124). In `exec`, `paths`, `listen` and `connect` a `*` stands for any \
+     text.";
+
+    syscalls: Most<Call>, or "none"; "System calls at most."; "";
+    capabilities: Most<Capability>, or "none"; "Capabilities at most."; "";
+    execmem: Allowed, or "`false`"; "Whether `execmem` may be granted."; "";
+    root: Allowed, or "`false`"; "Whether a layer may have `uid = 0`."; "";
+    exec: Most<Text>, or "none"; "Programs that layers may run."; "";
+    paths: Most<Text>, or "none"; "Paths that may be granted."; "";
+    listen: Most<Text>, or "none"; "Addresses to listen on."; "";
+    connect: Most<Text>, or "none"; "Addresses to connect to."; "";
+    signals: Most<Signal>, or "none"; "Signals that may be sent."; "";
+    optional: Most<Protection>, or "none"; "Protections that may be called optional."; "";
+    instances: Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }>, or "no bound";
+        "Instances of one layer at most."; "";
+    limits: Inside<LimitsText>, or "no bound"; "Limits of one layer at most."; "";
+    audit: Level, or "`\"none\"`";
+        "What is recorded of everything at least. With `digest` a policy without a log is refused, \
+         and so is a facility with `audit = \"none\"`.";
+        "";
+}
+
+/// A promise, whose reason must say something.
+pub(crate) fn never(node: &Node, out: &mut Diagnostics) -> Option<NeverText> {
+    let never: NeverText = Section::open(node, &NEVER, out)?.read(out);
+    if let Some(empty) = never.why.as_ref().filter(|why| why.value.trim().is_empty()) {
+        out.error(Code::EmptyBecause, &empty.span, "`why` says nothing")
+            .help("say what would be lost; reviewers read this");
+    }
+    Some(never)
+}
+
+/// A key that must be written.
+const fn required(
+    name: &'static str,
+    kind: Kind,
+    meaning: &'static str,
+    kernel: &'static str,
+) -> Key {
+    Key { name, kind, default: Default::Required, meaning, kernel }
+}
+
+/// A key whose default is told in words.
+const fn said(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+    kernel: &'static str,
+) -> Key {
+    Key { name, kind, default: Default::Said(default), meaning, kernel }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectAddress, ListenAddress, Plan, View};
+use super::{ConnectAddress, ListenAddress, Plan, View, words};
 use crate::policy::beneath::touch;
 
 /// How the daemon's audit log is kept. It holds for a log that only the command line asks for too.
@@ -21,9 +21,9 @@ pub struct AuditPlan {
     /// The X25519 public key to which payloads are sealed. There is one if any channel has
     /// [`Audit::Payload`].
     pub payload_key: Option<[u8; 32]>,
-    /// A segment is ended at this size, in bytes; within [`AuditPlan::SEGMENTS`].
+    /// A segment is ended at this size, in bytes; 1 MiB to 4 GiB.
     pub segment_bytes: u64,
-    /// Or at this age; within [`AuditPlan::SEGMENT_AGES`].
+    /// Or at this age; a minute to a year.
     pub segment_age: Duration,
     /// The oldest ended segments are dropped while all segments have more bytes than this, which
     /// is at least [`AuditPlan::segment_bytes`]; `None` keeps everything.
@@ -32,7 +32,7 @@ pub struct AuditPlan {
     /// keeps everything.
     pub keep_age: Option<Duration>,
     /// Memory for what each instance reports and the auditor has not taken yet, in bytes; whole
-    /// pages within [`AuditPlan::RINGS`].
+    /// pages, 64 KiB to 64 MiB.
     pub ring_bytes: u32,
 }
 
@@ -48,6 +48,8 @@ pub enum LogFull {
     Halt,
 }
 
+words!(LogFull { Block = "block", Count = "count", Halt = "halt" });
+
 /// What the audit log keeps of a facility, where the daemon keeps a log.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -62,15 +64,7 @@ pub enum Audit {
     Payload,
 }
 
-impl AuditPlan {
-    /// What [`AuditPlan::segment_bytes`] may be: 1 MiB to 4 GiB.
-    pub const SEGMENTS: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 30;
-    /// What [`AuditPlan::segment_age`] may be: a minute to a year.
-    pub const SEGMENT_AGES: std::ops::RangeInclusive<Duration> =
-        Duration::from_mins(1)..=Duration::from_hours(365 * 24);
-    /// What [`AuditPlan::ring_bytes`] may be: 64 KiB to 64 MiB.
-    pub const RINGS: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 20;
-}
+words!(Audit { None = "none", Digest = "digest", Payload = "payload" });
 
 impl Plan {
     /// The rules that let a layer reach what lies in, at or around `directory`, by their paths in
@@ -112,44 +106,5 @@ impl Plan {
             add(&it.path, format!("mapped-file.{}.path", it.name));
         }
         rules
-    }
-}
-
-impl Default for AuditPlan {
-    /// What holds where a policy says nothing: no log is demanded, everything in it is kept.
-    fn default() -> Self {
-        Self {
-            demanded: false,
-            directory: None,
-            on_full: LogFull::Block,
-            payload_key: None,
-            segment_bytes: 64 << 20,
-            segment_age: Duration::from_hours(24),
-            keep_bytes: None,
-            keep_age: None,
-            ring_bytes: 1 << 20,
-        }
-    }
-}
-
-impl LogFull {
-    /// The word that policies use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Block => "block",
-            Self::Count => "count",
-            Self::Halt => "halt",
-        }
-    }
-}
-
-impl Audit {
-    /// The word that policies use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Digest => "digest",
-            Self::Payload => "payload",
-        }
     }
 }

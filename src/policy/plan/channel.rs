@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Audit, Rate};
+use super::{Audit, Rate, words};
 use crate::ident::Name;
 
 /// A channel between two layers.
@@ -40,11 +40,11 @@ pub enum Transport {
     Ring,
 }
 
+words!(Transport { Socket = "socket", Ring = "ring" });
+
 impl ChannelPlan {
     /// The largest `max`: 16 MiB.
     pub const MAX_MESSAGE: u32 = 16 << 20;
-    /// The default `max`: 64 KiB.
-    pub const DEFAULT_MESSAGE: u32 = 64 << 10;
     /// The most links between copies of layers that all channels with a witness have together. A
     /// witness that is started again is handed two descriptors for each at once, which must find
     /// room in its control socket.
@@ -81,6 +81,8 @@ pub enum Direction {
     Back,
 }
 
+words!(Direction { Forth = "forth", Back = "back" });
+
 /// Which descriptors a message may carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescriptorPlan {
@@ -115,28 +117,4 @@ pub enum DescriptorKind {
     SealedMemory,
 }
 
-impl DescriptorKind {
-    /// Every kind, in their order.
-    pub const ALL: [Self; 7] = [
-        Self::FileRead,
-        Self::FileWrite,
-        Self::Stream,
-        Self::Datagram,
-        Self::PipeRead,
-        Self::PipeWrite,
-        Self::SealedMemory,
-    ];
-
-    /// The word that policies use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::FileRead => "file-read",
-            Self::FileWrite => "file-write",
-            Self::Stream => "stream",
-            Self::Datagram => "datagram",
-            Self::PipeRead => "pipe-read",
-            Self::PipeWrite => "pipe-write",
-            Self::SealedMemory => "sealed-memory",
-        }
-    }
-}
+words!(DescriptorKind { FileRead = "file-read", FileWrite = "file-write", Stream = "stream", Datagram = "datagram", PipeRead = "pipe-read", PipeWrite = "pipe-write", SealedMemory = "sealed-memory" });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Audit, Rate};
+use super::{Audit, Rate, words};
 use crate::ident::Name;
 
 /// A file or directory, and who may do what with it.
@@ -48,6 +48,8 @@ pub enum FileRight {
     Append,
 }
 
+words!(FileRight { Read = "read", Write = "write", Truncate = "truncate", Create = "create", Remove = "remove", List = "list", Execute = "execute", Append = "append" });
+
 impl FilePlan {
     /// Whether `layer` opens what lies beneath through the supervisor, and sees nothing of it
     /// itself: the kernel has no other guard of names that are denied, of a number of
@@ -55,34 +57,6 @@ impl FilePlan {
     pub fn is_brokered(&self, layer: &Name) -> bool {
         let appends = self.grant.get(layer).is_some_and(|it| it.contains(&FileRight::Append));
         appends || self.max_open.is_some() || !self.deny.is_empty()
-    }
-}
-
-impl FileRight {
-    /// Every right.
-    pub const ALL: [Self; 8] = [
-        Self::Read,
-        Self::Write,
-        Self::Truncate,
-        Self::Create,
-        Self::Remove,
-        Self::List,
-        Self::Execute,
-        Self::Append,
-    ];
-
-    /// The word that policies use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Truncate => "truncate",
-            Self::Create => "create",
-            Self::Remove => "remove",
-            Self::List => "list",
-            Self::Execute => "execute",
-            Self::Append => "append",
-        }
     }
 }
 
@@ -163,6 +137,19 @@ pub enum OnFull {
     /// The oldest message of the same priority goes; `depth` counts for each priority.
     DropOldest,
 }
+
+/// What a policy calls each [`OnFull`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// [`OnFull::Block`]; for how long is another key.
+    Block,
+    /// [`OnFull::Reject`].
+    Reject,
+    /// [`OnFull::DropOldest`].
+    DropOldest,
+}
+
+words!(Full { Block = "block", Reject = "reject", DropOldest = "drop-oldest" });
 
 /// A one-way stream of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,3 +254,5 @@ pub enum MapRight {
     /// `rw`.
     ReadWrite,
 }
+
+words!(MapRight { Read = "r", ReadWrite = "rw" });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectPlan, ListenPlan, Protection, SyscallPlan};
+use super::{ConnectPlan, ListenPlan, Protection, SyscallPlan, words};
 use crate::ident::Name;
 
 /// One layer: what runs, and what it may do.
@@ -75,12 +75,14 @@ pub enum View {
     System,
 }
 
+words!(View { Empty = "empty", System = "system" });
+
 impl View {
     /// The directories of [`View::System`]; on a machine with merged `/usr` most are links.
     pub const SYSTEM: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
 }
 
-/// Resource limits of one instance. `None` is the default that [`Limits::default`] documents.
+/// Resource limits of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory in bytes: by cgroup where there is one, else by `RLIMIT_DATA`.
@@ -93,13 +95,6 @@ pub struct Limits {
     pub cpu: Option<u32>,
     /// Largest file it may write, in bytes (`RLIMIT_FSIZE`).
     pub file_size: u64,
-}
-
-impl Default for Limits {
-    /// 256 MiB of memory, 256 descriptors, 16 tasks, no processor limit, files to 1 GiB.
-    fn default() -> Self {
-        Self { memory: 256 << 20, files: 256, tasks: 16, cpu: None, file_size: 1 << 30 }
-    }
 }
 
 /// What happens when an instance ends.
@@ -116,18 +111,6 @@ pub struct Restart {
     pub then: GiveUp,
 }
 
-impl Default for Restart {
-    /// On failure, at most 5 times within 10 s, then the whole daemon stops.
-    fn default() -> Self {
-        Self {
-            on: RestartOn::Failure,
-            max: 5,
-            within: Duration::from_secs(10),
-            then: GiveUp::StopDaemon,
-        }
-    }
-}
-
 /// Which endings are followed by a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartOn {
@@ -139,6 +122,8 @@ pub enum RestartOn {
     Always,
 }
 
+words!(RestartOn { Never = "never", Failure = "failure", Always = "always" });
+
 /// What happens when a layer has used up its restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GiveUp {
@@ -147,3 +132,5 @@ pub enum GiveUp {
     /// The layer stays down, the others go on.
     LeaveDown,
 }
+
+words!(GiveUp { StopDaemon = "stop-daemon", LeaveDown = "leave-down" });

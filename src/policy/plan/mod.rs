@@ -12,6 +12,7 @@ mod members;
 mod protection;
 mod socket;
 mod syscall;
+mod word;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ pub use self::members::Part;
 pub use self::protection::Protection;
 pub use self::socket::*;
 pub use self::syscall::*;
+pub use self::word::Word;
+pub(crate) use self::word::words;
 use crate::ident::{Name, PolicyId};
 
 /// A whole daemon, checked.

@@ -2,92 +2,107 @@
 
 use std::time::Duration;
 
-use super::keys::{self, Keys};
-use super::{At, Pair, RateText};
+use super::{At, TABLES, Table as Rows, Written};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::nearest::{nearest, one_of};
 use crate::policy::tree::{Node, Table, Value};
-use crate::policy::value;
+use crate::policy::value::{self, RateText};
 
 /// The most entries of a list or of a table of names.
-pub(super) const MAX_ENTRIES: usize = 1024;
+pub(crate) const MAX_ENTRIES: usize = 1024;
 
 /// One table of the text. Opening it tells its unknown keys.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     entries: Vec<(At<String>, &'a Node)>,
-    keys: &'static Keys,
+    table: &'static Rows,
     span: Span,
+    name: Option<At<String>>,
     /// Known keys that unknown ones were taken for.
     meant: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     /// The whole policy.
-    pub(super) fn root(table: &'a Table, keys: &'static Keys, out: &mut Diagnostics) -> Self {
-        Self::with(table, keys, 0..0, out)
+    pub(crate) fn root(tree: &'a Table, table: &'static Rows, out: &mut Diagnostics) -> Self {
+        Self::with(tree, table, 0..0, out)
     }
 
     /// A table inside it; `None` if the value is no table.
-    pub(super) fn open(
+    pub(crate) fn open(
         value: &'a Node,
-        keys: &'static Keys,
+        table: &'static Rows,
         out: &mut Diagnostics,
     ) -> Option<Self> {
-        let Value::Table(table) = &value.value else {
-            return wrong_type(value, &format!("{} is a table", keys.what), out);
+        let Value::Table(tree) = &value.value else {
+            return wrong_type(value, &format!("{} is a table", table.what), out);
         };
-        Some(Self::with(table, keys, value.span.clone(), out))
+        Some(Self::with(tree, table, value.span.clone(), out))
     }
 
-    fn with(table: &'a Table, keys: &'static Keys, span: Span, out: &mut Diagnostics) -> Self {
-        let entries = in_order(table);
-        let unknown = entries.iter().filter(|(key, _)| !keys.known.contains(&key.value.as_str()));
-        let meant = unknown.filter_map(|(key, _)| unknown_key(key, keys, out)).collect();
-        Self { entries, keys, span, meant }
+    /// A table that only has a name.
+    pub(crate) fn empty(name: At<String>, table: &'static Rows) -> Self {
+        Self::none(table).called(name)
+    }
+
+    /// A table that isn't written.
+    pub(crate) fn none(table: &'static Rows) -> Self {
+        Self { entries: Vec::new(), table, span: 0..0, name: None, meant: Vec::new() }
+    }
+
+    fn with(tree: &'a Table, table: &'static Rows, span: Span, out: &mut Diagnostics) -> Self {
+        let entries = in_order(tree);
+        let unknown = entries.iter().filter(|(key, _)| !table.has(&key.value));
+        let meant = unknown.filter_map(|(key, _)| unknown_key(key, table, out)).collect();
+        Self { entries, table, span, name: None, meant }
+    }
+
+    /// The same under a name, as `[layer.NAME]`.
+    pub(crate) fn called(self, name: At<String>) -> Self {
+        Self { name: Some(name), ..self }
+    }
+
+    /// Its name; the table's own, where it has none.
+    pub(crate) fn name(&self) -> At<String> {
+        let table = || At { value: self.table.name.to_owned(), span: self.span.clone() };
+        self.name.clone().unwrap_or_else(table)
+    }
+
+    /// What it says.
+    pub(crate) fn read<T: Written>(&self, out: &mut Diagnostics) -> T {
+        T::read(self, out)
     }
 
     /// Where a key that is missing would have been.
-    pub(super) fn span(&self) -> &Span {
+    pub(crate) fn span(&self) -> &Span {
         &self.span
     }
 
     /// Whether the key is there, whatever its value, or one was mistyped that was meant to be.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.get(key).is_some() || self.meant.contains(&key)
     }
 
     /// The value of a key.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
-        debug_assert!(self.keys.known.contains(&key), "{key} is not in its table of keys");
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Node> {
+        debug_assert!(self.table.has(key), "{key} is not in its table of keys");
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, value)| *value)
     }
 
-    pub(super) fn string(&self, key: &str, out: &mut Diagnostics) -> Option<At<String>> {
+    pub(crate) fn string(&self, key: &str, out: &mut Diagnostics) -> Option<At<String>> {
         self.get(key).and_then(|value| string(value, key, out))
     }
 
-    /// A string that must be there; `example` says what to write.
-    pub(super) fn require(
-        &self,
-        key: &str,
-        example: &str,
-        out: &mut Diagnostics,
-    ) -> Option<At<String>> {
-        self.demand(key, example, out);
-        self.string(key, out)
-    }
-
     /// Tells a key that must be there and isn't; `example` says what to write.
-    pub(super) fn demand(&self, key: &str, example: &str, out: &mut Diagnostics) {
+    pub(crate) fn demand(&self, key: &str, example: &str, out: &mut Diagnostics) {
         if !self.has(key) {
-            out.error(Code::Missing, &self.span, format!("{} needs `{key}`", self.keys.what))
+            out.error(Code::Missing, &self.span, format!("{} needs `{key}`", self.table.what))
                 .help(format!("add {example}"));
         }
     }
 
     /// How often: `"500/s"`, `"1MiB/s"`.
-    pub(super) fn rate(&self, key: &str, out: &mut Diagnostics) -> Option<At<RateText>> {
+    pub(crate) fn rate(&self, key: &str, out: &mut Diagnostics) -> Option<At<RateText>> {
         let value = self.get(key)?;
         let Value::String(text) = &value.value else {
             return wrong_type(value, &format!("`{key}` is a rate, as in `\"500/s\"`"), out);
@@ -102,7 +117,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn boolean(&self, key: &str, out: &mut Diagnostics) -> Option<At<bool>> {
+    pub(crate) fn boolean(&self, key: &str, out: &mut Diagnostics) -> Option<At<bool>> {
         let value = self.get(key)?;
         match &value.value {
             Value::Boolean(yes) => Some(At { value: *yes, span: value.span.clone() }),
@@ -110,12 +125,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn integer(&self, key: &str, out: &mut Diagnostics) -> Option<At<i128>> {
-        integer_of(self.get(key)?, key, out)
-    }
-
     /// A size: a number of bytes, or a string with a unit.
-    pub(super) fn size(&self, key: &str, out: &mut Diagnostics) -> Option<At<u64>> {
+    pub(crate) fn size(&self, key: &str, out: &mut Diagnostics) -> Option<At<u64>> {
         let value = self.get(key)?;
         match &value.value {
             Value::String(text) => match value::size(text) {
@@ -138,7 +149,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn duration(&self, key: &str, out: &mut Diagnostics) -> Option<At<Duration>> {
+    pub(crate) fn duration(&self, key: &str, out: &mut Diagnostics) -> Option<At<Duration>> {
         let value = self.get(key)?;
         let Value::String(text) = &value.value else {
             return wrong_type(value, &format!("`{key}` is a duration, as in `\"5s\"`"), out);
@@ -153,25 +164,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One of a few words.
-    pub(super) fn word<T: Copy>(
-        &self,
-        key: &str,
-        words: &[(&'static str, T)],
-        out: &mut Diagnostics,
-    ) -> Option<At<T>> {
-        word(&self.string(key, out)?, &format!("`{key}`"), words, out)
-    }
-
     /// A list of strings, in which none is twice.
-    pub(super) fn strings(&self, key: &str, out: &mut Diagnostics) -> Option<At<Vec<At<String>>>> {
+    pub(crate) fn strings(&self, key: &str, out: &mut Diagnostics) -> Option<At<Vec<At<String>>>> {
         let list = self.get(key).and_then(|value| strings(value, key, out))?;
         not_twice(list.value.iter(), out);
         Some(list)
     }
 
     /// A table from names to values, in the order of the text.
-    pub(super) fn entries(&self, key: &str, out: &mut Diagnostics) -> Vec<(At<String>, &'a Node)> {
+    pub(crate) fn entries(&self, key: &str, out: &mut Diagnostics) -> Vec<(At<String>, &'a Node)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         match &value.value {
             Value::Table(table) if table.len() <= MAX_ENTRIES => in_order(table),
@@ -185,21 +186,10 @@ impl<'a> Section<'a> {
             }
         }
     }
-
-    /// A table from names to strings.
-    pub(super) fn pairs(&self, key: &str, out: &mut Diagnostics) -> Vec<Pair> {
-        let mut pairs = Vec::new();
-        for (name, value) in self.entries(key, out) {
-            if let Some(value) = string(value, &name.value, out) {
-                pairs.push((name, value));
-            }
-        }
-        pairs
-    }
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(
+pub(crate) fn word<T: Copy>(
     text: &At<String>,
     what: &str,
     words: &[(&'static str, T)],
@@ -217,12 +207,12 @@ pub(super) fn word<T: Copy>(
 }
 
 /// Whether nothing is in a table, rather than nothing that could be read.
-pub(super) fn is_empty(value: &Node) -> bool {
+pub(crate) fn is_empty(value: &Node) -> bool {
     matches!(&value.value, Value::Table(table) if table.is_empty())
 }
 
 /// A list of strings.
-pub(super) fn strings(
+pub(crate) fn strings(
     value: &Node,
     key: &str,
     out: &mut Diagnostics,
@@ -252,7 +242,7 @@ pub(super) fn strings(
 }
 
 /// A whole number.
-pub(super) fn integer_of(value: &Node, key: &str, out: &mut Diagnostics) -> Option<At<i128>> {
+pub(crate) fn integer_of(value: &Node, key: &str, out: &mut Diagnostics) -> Option<At<i128>> {
     match &value.value {
         // What does not fit in 128 bits is out of every range.
         Value::Integer(number) => {
@@ -263,7 +253,7 @@ pub(super) fn integer_of(value: &Node, key: &str, out: &mut Diagnostics) -> Opti
 }
 
 /// A string.
-pub(super) fn string(value: &Node, key: &str, out: &mut Diagnostics) -> Option<At<String>> {
+pub(crate) fn string(value: &Node, key: &str, out: &mut Diagnostics) -> Option<At<String>> {
     match &value.value {
         Value::String(text) => Some(At { value: text.clone(), span: value.span.clone() }),
         _ => wrong_type(value, &format!("`{}` takes a string", key.escape_debug()), out),
@@ -271,7 +261,7 @@ pub(super) fn string(value: &Node, key: &str, out: &mut Diagnostics) -> Option<A
 }
 
 /// Tells items that are in a list twice, at both places.
-pub(super) fn not_twice<'a>(items: impl Iterator<Item = &'a At<String>>, out: &mut Diagnostics) {
+pub(crate) fn not_twice<'a>(items: impl Iterator<Item = &'a At<String>>, out: &mut Diagnostics) {
     let mut seen = std::collections::BTreeMap::new();
     for item in items {
         if let Some(first) = seen.insert(&item.value, &item.span) {
@@ -282,7 +272,7 @@ pub(super) fn not_twice<'a>(items: impl Iterator<Item = &'a At<String>>, out: &m
 }
 
 /// Tells that a value is of the wrong type; always `None`.
-pub(super) fn wrong_type<T>(value: &Node, rule: &str, out: &mut Diagnostics) -> Option<T> {
+pub(crate) fn wrong_type<T>(value: &Node, rule: &str, out: &mut Diagnostics) -> Option<T> {
     let is = match &value.value {
         Value::String(_) => "a string",
         Value::Integer(_) => "a whole number",
@@ -327,29 +317,27 @@ fn in_order(table: &Table) -> Vec<(At<String>, &Node)> {
 }
 
 /// Tells an unknown key; gives the known one that was meant.
-fn unknown_key(key: &At<String>, keys: &Keys, out: &mut Diagnostics) -> Option<&'static str> {
+fn unknown_key(key: &At<String>, table: &Rows, out: &mut Diagnostics) -> Option<&'static str> {
     let name = key.value.as_str();
-    if keys.later.contains(&name) {
+    if table.will_have(name) {
         out.error(Code::NotBuiltYet, &key.span, format!("`{name}` is not built yet"))
             .label("part of the policy language, but nothing would enforce it")
             .help("take it out for now");
         return None;
     }
     let only_counted = out.is_full();
-    let message = format!("{} has no key `{}`", keys.what, name.escape_debug());
+    let message = format!("{} has no key `{}`", table.what, name.escape_debug());
     let mistake = out.error(Code::UnknownKey, &key.span, message);
     if only_counted {
         return None;
     }
-    let home = keys::ALL.iter().find(|other| other.known.contains(&name));
-    let near = nearest(name, keys.known.iter().chain(keys.later).copied());
+    let home = TABLES.iter().find(|other| other.has(name));
+    let near = nearest(name, table.names());
     mistake.label("unknown key");
     match (home, near) {
         (Some(home), _) => mistake.help(format!("`{name}` is a key of {}", home.what)),
         (None, Some(_)) => mistake.did_you_mean(near),
-        (None, None) => {
-            mistake.help(format!("its keys are {}", one_of(keys.known.iter().copied())))
-        }
+        (None, None) => mistake.help(format!("its keys are {}", one_of(table.names()))),
     };
     near
 }
