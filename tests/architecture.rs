@@ -54,8 +54,12 @@ const RUNS: [&str; 10] = [
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
+    sources_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+/// Every source beneath a folder, by its path there.
+fn sources_in(root: &Path) -> Vec<(PathBuf, String)> {
+    let mut folders = vec![root.to_owned()];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -64,7 +68,7 @@ fn sources() -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                files.push((path.strip_prefix(&root).unwrap().to_owned(), text));
+                files.push((path.strip_prefix(root).unwrap().to_owned(), text));
             }
         }
     }
@@ -211,6 +215,30 @@ fn the_pure_floors_make_no_system_calls() {
             assert!(!code.contains(word), "{}: {word} in a pure module", path.display());
         }
     }
+}
+
+/// A program with a `main` of its own runs what its tables name; an attribute would be dropped
+/// without a word, and the test with it.
+#[test]
+fn no_test_is_left_out() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let (_, programs) = manifest.split_once("[[test]]").unwrap();
+    let mut seen = 0;
+    for program in programs.split("[[test]]") {
+        assert!(program.contains("harness = false"), "{program}");
+        let name = program.split('"').nth(1).unwrap();
+        for (path, text) in sources_in(&root.join("tests").join(name)) {
+            let is_attribute = |line: &str| {
+                let line = line.trim_start();
+                line.starts_with("#[test]") || line.starts_with("#[tokio::test")
+            };
+            let place = || format!("tests/{name}/{}", path.display());
+            assert!(!text.lines().any(is_attribute), "{}: add it to the table `TESTS`", place());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} files were read");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What reads the audit log's files, given any bytes. Taken in by `fuzz_targets/audit.rs` and by
-//! `tests/audit.rs`.
+//! `tests/audit/tampering.rs`.
 
 use cofferdam::audit::entry;
 use cofferdam::audit::frame;

@@ -9,7 +9,7 @@
 //! `-s none` is for a stable compiler. What is found on the way goes to the first directory, where
 //! git ignores it.
 //!
-//! `tests/fuzz_smoke.rs` takes in this file, and replays the seeds and changes of them without
+//! `tests/language/fuzz_smoke.rs` takes in this file, and replays the seeds and changes of them without
 //! cargo-fuzz. So a mistake that fuzzing finds becomes a seed: a file `seed-*` in the corpus.
 
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ fn questions(plan: &Plan) {
 fn filter(plans: &[SyscallPlan]) {
     let filter = compile(plans, Arch::NATIVE).expect("an accepted layer has a filter");
     let known: BTreeMap<u32, &SyscallPlan> = plans.iter().map(|plan| (plan.number, plan)).collect();
-    // A few of all numbers: `tests/policy_properties.rs` asks every one.
+    // A few of all numbers: `tests/language/properties.rs` asks every one.
     let numbers = known.keys().copied().chain([3, 200, 470, 600, 0x4000_0000, u32::MAX]);
     for number in numbers {
         for arguments in [[0; 6], [1; 6], [u64::MAX; 6], [u64::from(u32::MAX); 6]] {

@@ -9,9 +9,8 @@
 // The layers' functions have the shape that a daemon takes, whatever they need of it.
 #![allow(clippy::needless_pass_by_value, clippy::unused_async, clippy::unnecessary_wraps)]
 
-#[allow(dead_code)]
-#[path = "../daemon/harness.rs"]
-mod harness;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod fifo;
 mod file;
@@ -39,8 +38,8 @@ use std::time::Duration;
 
 use cofferdam::{Daemon, Layer};
 
-/// A test's name and what it does.
-pub(crate) type Test = (&'static str, fn());
+pub(crate) use support::harness;
+pub(crate) use support::suite::Test;
 
 /// What a layer of these tests comes to.
 pub(crate) type Outcome = Result<(), String>;
@@ -79,15 +78,8 @@ fn main() -> ExitCode {
     if is_layer || arguments.get(1).is_some_and(|word| word == "--daemon") {
         return daemon(arguments.get(3).map(String::as_str)).main();
     }
-    let tests = MODULES.iter().flat_map(|(tests, _)| tests.iter());
-    let trials = tests.map(|&(name, test)| {
-        libtest_mimic::Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    });
-    let arguments = libtest_mimic::Arguments::from_args();
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let tests = MODULES.iter().flat_map(|(tests, _)| tests.iter().copied());
+    support::suite::run(support::suite::trials(&tests.collect::<Vec<_>>()))
 }
 
 /// A daemon with the functions that the policy at `path` runs; with all of them in a layer, which

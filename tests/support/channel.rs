@@ -1,5 +1,4 @@
 //! Two ends of a channel in one process, for the tests of channels.
-#![allow(dead_code, unreachable_pub)]
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -112,10 +111,14 @@ pub fn pair(plan: &ChannelPlan) -> (End, End) {
 }
 
 /// Runs the test `name` again in a process of its own, unless this is that process: for tests that
-/// count what the process holds, of which other tests' threads would have some too.
-pub fn alone(name: &str) -> bool {
+/// count what the process holds, of which other tests' threads would have some too, or change it.
+/// `module` is `module_path!()`.
+pub fn alone(module: &str, name: &str) -> bool {
     const MARK: &str = "COFFERDAM_TEST_ALONE";
-    if std::env::var(MARK).is_ok_and(|marked| marked == name) {
+    // The test's name as the harness has it is without the program's.
+    let (_, module) = module.split_once("::").unwrap();
+    let name = &format!("{module}::{name}");
+    if std::env::var(MARK).is_ok_and(|marked| marked == *name) {
         return false;
     }
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());

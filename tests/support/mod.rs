@@ -1,11 +1,17 @@
-//! Driving the probe: a daemon whose layers attack, its log as it comes, and the host around it.
+//! What the test programs share: starting daemons and reading their logs, logs to break, ends of
+//! channels.
 
-#![allow(dead_code, reason = "every test program uses its own part")]
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+#![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod channel;
 pub(crate) mod daemon;
+pub(crate) mod harness;
 pub(crate) mod host;
+pub(crate) mod log;
+pub(crate) mod scene;
+pub(crate) mod suite;
 pub(crate) mod table;
+pub(crate) mod web;
 
 use std::path::PathBuf;
 use std::process::Command;

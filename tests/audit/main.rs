@@ -1,0 +1,54 @@
+//! The audit log (promise P5): its format, its readers, and the logs of real daemons, whoever is
+//! killed, whoever lies, and whatever the disk does.
+//!
+//! This program is both, as in `tests/facilities`: started without arguments it runs the tests,
+//! some of which start it again as a daemon.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cli;
+mod crash;
+mod export;
+mod follow;
+mod live;
+mod policy;
+mod reconcile;
+mod report;
+mod requests;
+mod rules;
+mod tampering;
+mod top;
+mod unused;
+
+use std::process::ExitCode;
+
+pub(crate) use support::harness;
+pub(crate) use support::suite::Test;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-"));
+    if is_layer || arguments.get(1).is_some_and(|word| word == "--daemon") {
+        return live::daemon(arguments.get(3).map(String::as_str)).main();
+    }
+    if let Ok(part) = std::env::var(crash::PART) {
+        crash::other_process(&part);
+    }
+    let tests = [
+        cli::TESTS,
+        crash::TESTS,
+        export::TESTS,
+        follow::TESTS,
+        policy::TESTS,
+        reconcile::TESTS,
+        report::TESTS,
+        requests::TESTS,
+        rules::TESTS,
+        tampering::TESTS,
+        top::TESTS,
+        unused::TESTS,
+    ];
+    let tests = [&tests[..], live::TESTS].concat().concat();
+    support::suite::run(support::suite::trials(&tests))
+}

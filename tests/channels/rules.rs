@@ -1,0 +1,164 @@
+//! The protocol of a channel's methods: direction, order, how often; held by the receiving end.
+
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::support::channel::{End, LONG, pair, plan};
+use cofferdam::channel::fault::MethodRule;
+use cofferdam::channel::protocol::Progress;
+use cofferdam::channel::{LinkError, PeerFault, Side};
+use cofferdam::ipc::message::{Event, SendError, Violation};
+use cofferdam::policy::plan::ChannelPlan;
+use cofferdam::wire::record::Kind;
+use serde_json::json;
+
+const BEGIN: u16 = 0;
+const HELLO: u16 = 1;
+const SIGN: u16 = 2;
+
+/// `begin` at most 3 in 300 ms, `hello` once, `sign` after `hello`.
+fn ruled() -> ChannelPlan {
+    let method = |name| json!({ "name": name, "max": 4096 });
+    let mut methods = json!([method("begin"), method("hello"), method("sign")]);
+    methods[0]["rate"] = json!({ "count": 3, "per": { "secs": 0, "nanos": 300_000_000 } });
+    methods[1]["once"] = json!(true);
+    methods[2]["after"] = json!(HELLO);
+    plan(&methods, 0, &[])
+}
+
+/// Whether a call of the method passes, at so many milliseconds.
+struct Clocked {
+    plan: ChannelPlan,
+    progress: Progress,
+    start: Instant,
+}
+
+impl Clocked {
+    fn new() -> Self {
+        let plan = ruled();
+        Self { progress: Progress::new(&plan), plan, start: Instant::now() }
+    }
+
+    fn call(&mut self, method: u16, millis: u64) -> Option<MethodRule> {
+        let now = self.start + Duration::from_millis(millis);
+        match self.progress.admit(&self.plan, Kind::Request, method, || now) {
+            Ok(()) => None,
+            Err(PeerFault::Protocol { rule, .. }) => Some(rule),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_method_waits_for_the_one_before_it() {
+    let mut link = Clocked::new();
+    assert_eq!(link.call(SIGN, 0), Some(MethodRule::After));
+    assert_eq!(link.call(HELLO, 0), None);
+    assert_eq!(link.call(SIGN, 0), None);
+    assert_eq!(link.call(SIGN, 0), None);
+}
+
+#[test]
+fn once_is_once_and_each_link_counts_for_itself() {
+    let mut link = Clocked::new();
+    assert_eq!((link.call(HELLO, 0), link.call(HELLO, 9_999)), (None, Some(MethodRule::Once)));
+    assert_eq!(Clocked::new().call(HELLO, 0), None);
+}
+
+#[test]
+fn a_rate_allows_its_count_at_once_and_a_steady_stream() {
+    let mut link = Clocked::new();
+    let burst: Vec<_> = (0..4).map(|_| link.call(BEGIN, 0)).collect();
+    assert_eq!(burst, [None, None, None, Some(MethodRule::Rate)]);
+    // One in 100 ms is what 3 in 300 ms are.
+    assert_eq!(link.call(BEGIN, 99), Some(MethodRule::Rate));
+    for at in 1..50 {
+        assert_eq!(link.call(BEGIN, at * 100), None, "{at}");
+        assert_eq!(link.call(BEGIN, at * 100), Some(MethodRule::Rate), "{at}");
+    }
+    // A long silence saves up one burst and no more.
+    let burst: Vec<_> = (0..4).map(|_| link.call(BEGIN, 1_000_000)).collect();
+    assert_eq!(burst, [None, None, None, Some(MethodRule::Rate)]);
+    // A clock that goes back gives nothing.
+    assert_eq!(link.call(BEGIN, 5), Some(MethodRule::Rate));
+}
+
+#[test]
+fn answers_are_no_calls() {
+    let plan = ruled();
+    let mut progress = Progress::new(&plan);
+    for kind in [Kind::Reply, Kind::Refusal] {
+        assert_eq!(progress.admit(&plan, kind, SIGN, || panic!("no clock")), Ok(()));
+    }
+}
+
+/// Sends messages of these methods from a thread of its own, as far as the link lets it.
+fn sending(end: End, methods: &'static [&'static str]) -> JoinHandle<Result<(), SendError>> {
+    thread::spawn(move || {
+        let channel = end.channel.blocking();
+        for (number, method) in methods.iter().enumerate() {
+            // The first one waits for the handshake. Once the link has ended nobody comes back.
+            let time = if number == 0 { LONG } else { Duration::from_secs(1) };
+            channel.send(method, vec![1], Some(time))?;
+        }
+        // What was sent stays readable; the end waits for the other one to be done with it.
+        let _ = channel.recv(Some(LONG));
+        Ok(())
+    })
+}
+
+/// What ends the link on which these are sent.
+fn broken_by(methods: &'static [&'static str]) -> PeerFault {
+    let (from, to) = pair(&ruled());
+    let sender = sending(from, methods);
+    let fault = loop {
+        match to.channel.blocking().recv(Some(LONG)).unwrap() {
+            Event::Message { .. } => {}
+            Event::PeerBroke { why: LinkError::Peer(fault), .. } => break fault,
+            other => panic!("{other:?}"),
+        }
+    };
+    drop(to);
+    // It may have met the end of the link in the middle.
+    let _ = sender.join().unwrap();
+    fault
+}
+
+#[test]
+fn the_receiving_end_ends_the_link_and_names_the_rule() {
+    static MANY: [&str; 2000] = ["begin"; 2000];
+    let said = |methods| broken_by(methods).to_string();
+    assert!(said(&["sign"]).starts_with("[channel.test] methods.sign.after: "));
+    assert!(said(&["hello", "sign", "hello"]).starts_with("[channel.test] methods.hello.once: "));
+    assert!(said(&MANY).starts_with("[channel.test] methods.begin.rate: "));
+}
+
+#[test]
+fn a_method_that_goes_back_is_sent_by_the_other_end() {
+    let method = json!({ "name": "news", "max": 4096, "direction": "Back" });
+    let (from, to) = pair(&plan(&json!([method]), 0, &[]));
+    let refused = from.channel.blocking().send("news", vec![1], Some(LONG)).unwrap_err();
+    assert!(matches!(refused, SendError::Policy(Violation::Direction { .. })), "{refused}");
+    let sender = sending(to, &["news"]);
+    let came = from.channel.blocking().recv(Some(LONG));
+    assert!(matches!(came, Ok(Event::Message { .. })), "{came:?}");
+    drop(from);
+    sender.join().unwrap().unwrap();
+}
+
+#[test]
+fn who_sends_against_the_direction_ends_the_link() {
+    // The sender's own policy lets it; the receiver's does not, and only that one counts.
+    let method = |way| json!({ "name": "news", "max": 4096, "direction": way });
+    let (ours, theirs) =
+        (plan(&json!([method("Forth")]), 0, &[]), plan(&json!([method("Back")]), 0, &[]));
+    let (from, to) = (End::new(&ours, Side::From, 0, 1), End::new(&theirs, Side::To, 0, 1));
+    from.join(&to, &ours);
+    let sender = sending(from, &["news"]);
+    match to.channel.blocking().recv(Some(LONG)).unwrap() {
+        Event::PeerBroke { why: LinkError::Peer(PeerFault::Direction(Kind::Message)), .. } => {}
+        other => panic!("{other:?}"),
+    }
+    drop(to);
+    let _ = sender.join().unwrap();
+}

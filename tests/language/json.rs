@@ -1,0 +1,181 @@
+//! What programs read: `docs/json.md` names every key that the verbs write, and no other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What a verb writes.
+fn ask(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_cofferdam"))
+        .args(arguments)
+        .args(["--format", "json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+/// Keys whose values are told once for the whole page, or are lists of the policy's own words.
+const WHOLE: [&str; 4] = ["place", "way", "bounds", "record"];
+
+/// The paths of a value's ends. Below `layers` and `may` the policy chooses the keys.
+fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let whole = WHOLE.contains(&last) || path == "rules[].conditions";
+    match value {
+        Value::Object(table) if !whole => {
+            for (key, value) in table {
+                let key = match last {
+                    "layers" | "outcomes" => "NAME",
+                    "may" => "SUBJECT",
+                    _ => key,
+                };
+                let dot = if path.is_empty() { "" } else { "." };
+                paths(value, &format!("{path}{dot}{key}"), found);
+            }
+        }
+        Value::Array(items) if !whole => {
+            for value in items {
+                paths(value, &format!("{path}[]"), found);
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+/// The keys that a part of the page names.
+fn told(heading: &str) -> BTreeSet<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let part = page.split("\n## ").find(|part| part.starts_with(heading)).unwrap();
+    let rows = part.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    rows.map(str::to_owned).collect()
+}
+
+/// Holds what the page says of a verb against what the verb says.
+fn agrees(heading: &str, said: &[Value]) {
+    let mut found = BTreeSet::new();
+    for value in said {
+        paths(value, "", &mut found);
+    }
+    let told = told(heading);
+    let missing: Vec<_> = found
+        .difference(&told)
+        // `null` where an object may be.
+        .filter(|path| !told.iter().any(|it| it.starts_with(&format!("{path}."))))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/json.md: {missing:?}");
+    let extra: Vec<_> = told.difference(&found).collect();
+    assert!(extra.is_empty(), "nobody writes {extra:?}");
+}
+
+const WEB: &str = "policies/web.toml";
+
+/// The example's policy with lines changed.
+fn changed(folder: &TempDir, changes: &[(&str, &str)]) -> String {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join(WEB);
+    let mut text = std::fs::read_to_string(web).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let path = folder.path().join("changed.toml");
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn check_is_as_documented() {
+    let bad = "tests/policies/bad/ten-mistakes.toml";
+    agrees("check", &[ask(&["check", WEB, bad, "/no/such/policy"])]);
+}
+
+#[test]
+fn explain_is_as_documented() {
+    agrees("explain", &[ask(&["explain", WEB]), ask(&["explain", "E0107"])]);
+}
+
+#[test]
+fn can_is_as_documented() {
+    agrees(
+        "can",
+        &[
+            ask(&["can", WEB, "parser", "open", "file.key"]),
+            ask(&["can", WEB, "keeper", "read", "file.key"]),
+            ask(&["can", WEB, "opener", "make", "syscall.fcntl"]),
+        ],
+    );
+}
+
+#[test]
+fn diff_is_as_documented() {
+    let folder = TempDir::new().unwrap();
+    let new = changed(
+        &folder,
+        &[
+            (
+                "[file.site]",
+                "[[never]]\nlayer = \"listener\"\nreach = \"capability.CAP_SYS_ADMIN\"\nwhy = \"x\"\n\n[file.site]",
+            ),
+            ("[\"@core\", \"openat2\", \"statx\"]", "[\"@core\", \"@file-read\"]"),
+            ("memory = \"64MiB\"", "memory = \"65MiB\""),
+            ("\"2KiB\"", "\"3KiB\""),
+            (
+                "[channel.open]",
+                "[file.other]\npath = \"/srv/other\"\ngrant = { opener = [\"read\"] }\n\n[channel.open]",
+            ),
+            (
+                "[file.key]",
+                "[channel.shortcut]\nfrom = \"listener\"\nto = \"keeper\"\nmethods = [\"sign\"]\n\n[file.key]",
+            ),
+            (
+                "[layer.keeper]",
+                "[audit]\n\n[layer.spare]\nrun = \"spare\"\nsyscalls = [\"@core\"]\n\n[layer.keeper]",
+            ),
+        ],
+    );
+    let both = [ask(&["diff", WEB, &new]), ask(&["diff", &new, WEB])];
+    agrees("diff", &both);
+}
+
+#[test]
+fn doctor_is_as_documented() {
+    agrees("doctor", &[ask(&["doctor"])]);
+}
+
+#[test]
+fn audit_is_as_documented() {
+    use crate::support::log::{daemon, message, open, small};
+    use cofferdam::audit::Options;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    daemon::write_daemon(folder.path(), 10);
+    let records = daemon::lists(&["query", path]);
+    agrees("audit record", &records);
+    agrees("audit stats", &[ask(&["audit", "stats", path])]);
+    agrees("audit redact", &[ask(&["audit", "redact", path, "0"])]);
+    let proof = folder.path().join("proof.json");
+    let proof = proof.to_str().unwrap();
+    daemon::says(0, &["prove", path, "20", "-o", proof]);
+    agrees("audit prove", &[ask(&["audit", "prove", "--check", proof])]);
+
+    // One end alone says something, and the log is damaged.
+    let broken = TempDir::new().unwrap();
+    let options = Options { segment_bytes: 1 << 20, ..small() };
+    let mut log = open(broken.path(), options, 0);
+    let sender = cofferdam::audit::entry::Side::Sender;
+    log.append(&message(0, sender), &[], crate::support::log::at(0)).unwrap();
+    log.close(crate::support::log::at(1)).unwrap();
+    let segment = broken.path().join("00000000.log");
+    let path = broken.path().to_str().unwrap();
+    agrees("audit reconcile", &[ask(&["audit", "reconcile", path])]);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    agrees("audit verify", &[ask(&["audit", "verify", path])]);
+}
