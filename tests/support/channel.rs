@@ -18,7 +18,7 @@ use cofferdam::wire::record::Kind;
 use serde_json::json;
 
 /// No test waits longer than this for anything: only a hang does.
-pub const LONG: Duration = Duration::from_mins(1);
+pub const LONG: Duration = Duration::from_mins(5);
 
 /// A channel of methods `echo` and `note`, up to 16 MiB.
 pub fn calls() -> ChannelPlan {
