@@ -40,7 +40,7 @@ const ROOT: [(&str, &str); 5] = [
 
 /// Circles of imports that are still there, each to be opened by moving a type. None may grow, and
 /// none may be added.
-const CIRCLES: [&[&str]; 14] = [
+const CIRCLES: [&[&str]; 12] = [
     &["audit/reconcile/queue.rs", "audit/reconcile/stream.rs", "audit/reconcile/witness.rs"],
     &["channel/descriptor.rs", "channel/fault.rs"],
     &["ipc/message/state/calls.rs", "ipc/message/state/outgoing.rs", "ipc/message/state/owing.rs"],
@@ -48,9 +48,7 @@ const CIRCLES: [&[&str]; 14] = [
     &["ipc/socket/accept.rs", "ipc/socket/blocking.rs"],
     &["layer/auditor/mod.rs", "layer/auditor/orders.rs", "layer/run.rs", "layer/witness.rs"],
     &["layer/enter.rs", "layer/exec.rs"],
-    &["policy/check/mod.rs", "policy/document/gather.rs"],
-    &["policy/graph/builder.rs", "policy/graph/model.rs"],
-    &["policy/slip.rs", "policy/source.rs"],
+    &["review/graph/builder.rs", "review/graph/model.rs"],
     &["supervisor/audit/begin.rs", "supervisor/audit/relay.rs"],
     &["supervisor/child.rs", "supervisor/denials.rs"],
     &["supervisor/image.rs", "supervisor/spawn.rs"],
