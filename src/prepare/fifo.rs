@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::mark;
 use crate::policy::plan::FifoPlan;
-use crate::sys::memory::reopen;
+use crate::sys::reopen::reopen;
 
 /// A named pipe at its path. Dropping it removes the name, unless something else bears it by then.
 pub(crate) struct FifoAtPath {

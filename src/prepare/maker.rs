@@ -67,7 +67,10 @@ const CALLS: &[&str] = &[
     "landlock_restrict_self",
     "prctl",
     "clone3",
-    "waitid",
+    "clone",
+    "rseq",
+    "set_robust_list",
+    "sched_getaffinity",
     // The hand-over.
     "sendmsg",
     // Whatever a process does.

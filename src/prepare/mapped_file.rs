@@ -1,9 +1,8 @@
 //! Mapped files: opening them so that nobody cuts them.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,8 @@ use rustix::io::Errno;
 use crate::ipc::mapped_file::format::{self, Kind};
 use crate::mark::reached;
 use crate::policy::plan::MappedFilePlan;
-use crate::sys::memory::{create_sized, reopen};
-use crate::sys::opener::Opener;
+use crate::sys::memory::create_sized;
+use crate::sys::reopen::{reopen, reopen_untruncatable};
 
 /// How long the layers of a killed daemon may take to end.
 const FOLLOWING: Duration = Duration::from_secs(1);
@@ -48,7 +47,15 @@ fn live(plan: &MappedFilePlan) -> io::Result<[OwnedFd; 3]> {
     reached("mapped-file.make.locked");
     prepare(&lock, plan.size)?;
     let lock = OwnedFd::from(lock);
-    let writing = reopen_uncuttable(&lock)?;
+    let writing = reopen_untruncatable(&lock, OFlags::RDWR).map_err(|error| {
+        if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+            return refused(
+                "only Landlock (version 3, Linux 6.2) can keep layers from cutting it, and it isn't \
+                 there: see `cofferdam doctor`; or grant only \"r\"",
+            );
+        }
+        error
+    })?;
     let reading = reopen(&lock, OFlags::RDONLY)?;
     // From here on everybody who holds the file shares the lock: the next daemon waits for the last
     // layer of this one, also when this supervisor has been killed before them.
@@ -151,20 +158,6 @@ fn must_be_own(file: &File) -> io::Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Opens the file once more, for writing and not for truncating.
-fn reopen_uncuttable(fd: &OwnedFd) -> io::Result<OwnedFd> {
-    let opener = Opener::new().map_err(|_| {
-        refused(
-            "only Landlock (version 3, Linux 6.2) can keep layers from cutting it, and it isn't \
-             there: see `cofferdam doctor`; or grant only \"r\"",
-        )
-    })?;
-    opener.open(
-        &CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?,
-        OFlags::RDWR.bits().cast_signed(),
-    )
 }
 
 /// What the file holds now, in memory that nobody changes any more.

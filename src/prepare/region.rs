@@ -7,7 +7,8 @@ use rustix::fs::{Mode, OFlags, SealFlags};
 
 use crate::mark::reached;
 use crate::policy::plan::RegionPlan;
-use crate::sys::memory::{create_sized, reopen};
+use crate::sys::memory::create_sized;
+use crate::sys::reopen::reopen;
 
 /// Makes the memory, of a size that nobody can change: open for reading and writing, and for
 /// reading alone.

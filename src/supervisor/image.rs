@@ -1,9 +1,7 @@
 //! What every life of a layer has in common, compiled before the first one begins.
 
-use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -20,7 +18,7 @@ use crate::ipc::message::Side;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, ReportsSlice};
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
-use crate::sys::opener::Opener;
+use crate::sys::reopen::{reopen, reopen_untruncatable};
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
 use crate::users::{Claim, Key, Users, UsersError};
 
@@ -244,10 +242,7 @@ impl Image {
     fn grant(&mut self, file: &FilePlan, rights: &[FileRight]) -> Result<(), ImageError> {
         let (name, path) = (file.name.clone(), file.path.clone());
         let refuse = |error| StartError::File { name: name.clone(), path: path.clone(), error };
-        let kind = open(&path, OFlags::PATH)
-            .and_then(|fd| Ok(rustix::fs::fstat(fd)?))
-            .map(|stat| FileType::from_raw_mode(stat.st_mode))
-            .map_err(refuse)?;
+        let (_, kind) = pin(&path).map_err(refuse)?;
         let by_path = matches!(self.plan.program, Program::Exec(_));
         match kind {
             // The broker opens what lies beneath.
@@ -310,18 +305,22 @@ impl Image {
 }
 
 impl HeldFile {
-    /// Opens the file anew: every life has its own position in it.
+    /// Opens the file anew: every life has its own position in it. Where the policy grants only to
+    /// write, it can't be truncated by the descriptor.
     pub fn open(&self) -> Result<OwnedFd, StartError> {
-        open(&self.path, self.flags)
-            .and_then(|fd| {
-                if File::from(fd.try_clone()?).metadata()?.is_file() {
-                    self.limited(fd)
-                } else {
-                    Err(io::Error::new(
-                        io::ErrorKind::InvalidInput,
-                        "it is no regular file any more",
-                    ))
+        let writes = self.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        // It is a regular file, but a lease on it would still be waited for (threat D13).
+        let flags = self.flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+        pin(&self.path)
+            .and_then(|(pinned, kind)| match kind {
+                FileType::RegularFile if writes && !self.truncates => {
+                    reopen_untruncatable(&pinned, flags)
                 }
+                FileType::RegularFile => reopen(&pinned, flags),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it is no regular file any more",
+                )),
             })
             .map_err(|error| StartError::File {
                 name: self.name.clone(),
@@ -331,33 +330,22 @@ impl HeldFile {
     }
 }
 
-impl HeldFile {
-    /// The same file by a descriptor that can't truncate it, where the policy grants only to
-    /// write. Where the kernel has no such thing, the layer's filter stands alone.
-    fn limited(&self, fd: OwnedFd) -> io::Result<OwnedFd> {
-        let writes = self.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
-        let (true, false, Ok(opener)) = (writes, self.truncates, Opener::new()) else {
-            return Ok(fd);
-        };
-        let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-        opener.open(&path, (self.flags | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
-    }
-}
-
-/// Opens an absolute path without following any symbolic link, and without ever waiting: a FIFO
-/// or a lease (threat D13) on the way doesn't hold the supervisor up.
-fn open(path: &str, access: OFlags) -> io::Result<OwnedFd> {
-    let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let flags = if access == OFlags::PATH { OFlags::PATH | OFlags::CLOEXEC } else { flags };
+/// A handle on what is at an absolute path, through no symbolic link, and what it is. It opens
+/// nothing yet: a FIFO or a device notices nothing of it.
+fn pin(path: &str) -> io::Result<(OwnedFd, FileType)> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve).map_err(|errno| {
+    let pinned = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve);
+    let pinned = pinned.map_err(|errno| {
         if errno == rustix::io::Errno::LOOP {
             let what = "a part of this path is a symbolic link; write the path that it leads to";
             io::Error::new(io::ErrorKind::InvalidInput, what)
         } else {
             errno.into()
         }
-    })
+    })?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&pinned)?.st_mode);
+    Ok((pinned, kind))
 }
 
 /// `None`: to read and to append alone can't be one descriptor, for memory that is mapped by one

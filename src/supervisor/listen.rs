@@ -4,13 +4,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::ident::Name;
 use crate::mark;
 use crate::policy::plan::{ListenAddress, ListenPlan};
+use crate::sys::reopen;
 
 /// Connections that wait to be accepted. The kernel takes the lower of this and
 /// `net.core.somaxconn` (listen(2)).
@@ -38,9 +41,10 @@ impl Listening {
     /// former one has done to it.
     pub fn hand_over(&mut self) -> io::Result<OwnedFd> {
         mark::reached("socket.listen.handing-over");
-        if self.is_deaf() {
+        if self.was_shut_down() {
             match &self.address {
                 ListenAddress::Tcp(_) => self.listen_again()?,
+                // Nobody answers on the path any more, so this takes its place.
                 ListenAddress::Unix(_) => self.socket = bind(&self.address)?,
                 ListenAddress::Udp(_) => {}
             }
@@ -63,7 +67,7 @@ impl Listening {
         if let Some(wanted) = self.bound {
             match net::bind(&self.socket, &wanted) {
                 // It has kept it.
-                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Ok(()) | Err(Errno::INVAL) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -71,16 +75,15 @@ impl Listening {
     }
 
     /// Whether somebody has shut it down (shutdown(2)).
-    fn is_deaf(&self) -> bool {
+    fn was_shut_down(&self) -> bool {
         match &self.address {
             ListenAddress::Tcp(_) => !sockopt::socket_acceptconn(&self.socket).unwrap_or(true),
             // It goes on saying that it listens, and refuses whoever comes.
-            ListenAddress::Unix(path) => {
+            ListenAddress::Unix(_) => {
                 use rustix::event::{PollFd, PollFlags, Timespec, poll};
                 let mut polled = [PollFd::new(&self.socket, PollFlags::RDHUP)];
-                let hung_up = poll(&mut polled, Some(&Timespec::default())).is_ok()
-                    && polled[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP);
-                hung_up && std::fs::remove_file(path).is_ok()
+                poll(&mut polled, Some(&Timespec::default())).is_ok()
+                    && polled[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP)
             }
             ListenAddress::Udp(_) => false,
         }
@@ -129,24 +132,46 @@ fn socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Removes the socket of a daemon that was killed, but never one that somebody answers on, and
+/// Removes the socket of a daemon that was killed, but never one that somebody listens on, and
 /// never anything that isn't a socket.
 fn remove_stale(path: &str) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    if !metadata.file_type().is_socket() {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        found => found?,
+    };
+    let stat = rustix::fs::fstat(&found)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket"));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-        }
-        _ => Err(io::ErrorKind::AddrInUse.into()),
+    if is_listened_on(&found)? {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    // Somebody may have put another socket there meanwhile.
+    let now = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    std::fs::remove_file(path)
+}
+
+/// Whether a process has the socket that `pinned` holds open to listen, asked without waiting for
+/// it: a connection is begun, and closed again at once.
+fn is_listened_on(pinned: &OwnedFd) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match net::connect(&probe, &SocketAddrUnix::new(reopen::path_of(pinned))?) {
+        Err(Errno::CONNREFUSED) => Ok(false),
+        // It takes the connection; or its queue is full (`AGAIN`); or it is no stream (`PROTOTYPE`).
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
+        Err(errno) => Err(errno.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn plan(address: ListenAddress) -> ListenPlan {
@@ -166,6 +191,54 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         bind(&address).unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_listener_that_takes_no_more_connections_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s").to_str().unwrap().to_owned();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = || net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let live = socket().unwrap();
+        let to = SocketAddrUnix::new(path.as_str()).unwrap();
+        net::bind(&live, &to).unwrap();
+        net::listen(&live, 0).unwrap();
+        let mut held = Vec::new();
+        loop {
+            let next = socket().unwrap();
+            match net::connect(&next, &to) {
+                Ok(()) => held.push(next),
+                Err(errno) => break assert_eq!(errno, Errno::AGAIN),
+            }
+        }
+        let (said, bound) = std::sync::mpsc::channel();
+        let address = ListenAddress::Unix(path.clone());
+        std::thread::spawn(move || said.send(bind(&address).map(drop)));
+        let bound = bound.recv_timeout(std::time::Duration::from_mins(1)).unwrap();
+        assert_eq!(bound.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(std::fs::exists(path).unwrap());
+    }
+
+    #[test]
+    fn the_stranger_that_a_link_leads_to_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        drop(UnixListener::bind(at("dead")).unwrap());
+        std::os::unix::fs::symlink(at("dead"), at("s")).unwrap();
+        let error = bind(&ListenAddress::Unix(at("s"))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(std::fs::symlink_metadata(at("s")).is_ok() && std::fs::exists(at("dead")).unwrap());
+    }
+
+    #[test]
+    fn a_question_removes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s").to_str().unwrap().to_owned();
+        let address = ListenAddress::Unix(path.clone());
+        let listening = Listening::new(&plan(address.clone()), bind(&address).unwrap());
+        net::shutdown(&listening.socket, net::Shutdown::Both).unwrap();
+        assert!(listening.was_shut_down());
+        assert!(std::fs::exists(path).unwrap());
     }
 
     #[test]
@@ -193,7 +266,7 @@ mod tests {
             UnixStream::connect(&path).unwrap();
             again.accept().unwrap();
             // One that nothing was done to stays what it is.
-            assert!(!unix.is_deaf() && !tcp.is_deaf());
+            assert!(!unix.was_shut_down() && !tcp.was_shut_down());
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Files that are nothing but memory, and opening once more what a descriptor holds.
+//! Files that are nothing but memory.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 
 /// An empty file in memory that can be sealed and never executed (`memfd_create(2)`).
 pub fn create(name: &str) -> io::Result<OwnedFd> {
@@ -52,10 +52,4 @@ pub fn read_sealed(fd: impl AsFd, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
-}
-
-/// Opens what `fd` is once more: the same file, with its own flags and rights. Needs `/proc`.
-pub fn reopen(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }

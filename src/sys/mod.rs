@@ -7,11 +7,11 @@
 //! | [`fork`] | a copy of this process that ends when its work is done |
 //! | [`inherit`] | descriptors that this process was started with |
 //! | [`pidfd`] | waiting for and signalling a child without its number |
-//! | [`memory`] | files in memory; opening a descriptor once more |
+//! | [`memory`] | files in memory |
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
-//! | [`opener`] | files for writing that can't be truncated |
 //! | [`original`] | whether this process is a copy that fork has made |
+//! | [`reopen`] | opening a descriptor once more, also so that the file can't be truncated by it |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
@@ -34,11 +34,11 @@ pub mod mapping;
 pub mod memory;
 pub mod mount;
 pub mod mqueue;
-pub mod opener;
 pub mod original;
 pub mod pidfd;
 pub mod probe;
 pub mod process;
+pub mod reopen;
 pub mod secret_page;
 pub mod socket;
 pub mod spawn;

@@ -51,7 +51,7 @@ impl Supervisor<'_> {
         let layer = &self.plan.layers[spot.seat.layer].name;
         let file = self.plan.files.get(usize::from(number)).ok_or(Refusal::NotGranted)?;
         let rights = file.grant.get(layer).ok_or(Refusal::NotGranted)?;
-        let (folder, opener) = self.objects.folder(number).ok_or(Refusal::NotGranted)?;
+        let folder = self.objects.folder(number).ok_or(Refusal::NotGranted)?;
 
         let whole = how == open::DRAFT || how == open::LIST && path.is_empty();
         if !whole && !is_plain(path) {
@@ -86,7 +86,7 @@ impl Supervisor<'_> {
                 mark::reached("file.replace.asked");
                 folder.replace(&draft, path).map(|()| None)
             }
-            _ => folder.open(path, access(how, rights), opener),
+            _ => folder.open(path, access(how, rights)),
         };
         let done = done.map_err(|error| match error {
             FolderError::NotRegular => Refusal::NotRegular,

@@ -19,6 +19,7 @@ use crate::mark::reached;
 use crate::policy::plan::{Facilities, Program};
 use crate::supervisor::{Life, Supervisor};
 use crate::sys::mapping::{Mapping, WORD};
+use crate::sys::reopen::reopen;
 use crate::sys::{memory, pidfd};
 use crate::wire::broker::{Answer, EVERY_COPY, Refusal};
 
@@ -58,7 +59,7 @@ impl Switchboard {
             SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
         )?;
         let counted = Mapping::sealed(memory.as_fd(), bytes, true)?;
-        let reading = memory::reopen(&memory, OFlags::RDONLY)?;
+        let reading = reopen(&memory, OFlags::RDONLY)?;
         // So that nobody who holds the reading one opens it again for writing.
         rustix::fs::fchmod(&memory, Mode::empty())?;
         let slots = (0..).step_by(WORD).zip(slots).map(|(at, slot)| (slot, (at, 0))).collect();

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::ident::Name;
 use crate::mark;
 use crate::policy::plan::{FilePlan, FileRight};
-use crate::sys::opener::Opener;
+use crate::sys::reopen;
 
 /// Every name is looked up beneath the directory, through no link, and on its file system.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
@@ -92,18 +92,13 @@ impl Folder {
     }
 
     /// Opens, makes or cuts a regular file.
-    pub fn open(
-        &self,
-        path: &[u8],
-        access: Access,
-        opener: Option<&Opener>,
-    ) -> Result<Option<OwnedFd>, FolderError> {
+    pub fn open(&self, path: &[u8], access: Access) -> Result<Option<OwnedFd>, FolderError> {
         let pinned = self.pin(path, access.make)?;
         mark::reached("file.open.pinned");
-        let open = |flags| reopen(&pinned, flags, access.truncates, opener);
+        let open = |flags| open_pinned(&pinned, flags, access.truncates);
         let file = access.flags.map(open).transpose()?;
         if access.cut {
-            let writing = reopen(&pinned, OFlags::WRONLY, true, None)?;
+            let writing = open_pinned(&pinned, OFlags::WRONLY, true)?;
             mark::reached("file.truncate.begun");
             rustix::fs::ftruncate(&writing, 0)?;
             mark::reached("file.truncate.cut");
@@ -262,24 +257,16 @@ fn regular(fd: OwnedFd) -> Result<OwnedFd, FolderError> {
 }
 
 /// Opens a pinned file, and no other: by its descriptor, in which nobody can put another.
-fn reopen(
-    pinned: &OwnedFd,
-    flags: OFlags,
-    truncates: bool,
-    opener: Option<&Opener>,
-) -> Result<OwnedFd, FolderError> {
-    let path = format!("/proc/self/fd/{}", pinned.as_raw_fd());
+fn open_pinned(pinned: &OwnedFd, flags: OFlags, truncates: bool) -> Result<OwnedFd, FolderError> {
     let flags = flags | ALWAYS;
     let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
     if !writes || truncates {
-        return Ok(rustix::fs::open(path, flags, Mode::empty())?);
+        return Ok(reopen::reopen(pinned, flags)?);
     }
-    let opener = opener.ok_or(Errno::OPNOTSUPP)?;
-    let path = std::ffi::CString::new(path).map_err(|_| Errno::INVAL)?;
-    Ok(opener.open(&path, flags.bits().cast_signed())?)
+    Ok(reopen::reopen_untruncatable(pinned, flags)?)
 }
 
 fn link(draft: &OwnedFd, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    let path = format!("/proc/self/fd/{}", draft.as_raw_fd());
+    let path = reopen::path_of(draft);
     rustix::fs::linkat(CWD, path, parent, name, AtFlags::SYMLINK_FOLLOW)
 }

@@ -16,7 +16,7 @@ use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
 use self::folder::Folder;
 use self::queue::Queue;
-use crate::sys::opener::Opener;
+use crate::sys::process::landlock_abi;
 
 pub use self::folder::{Access, FolderError};
 
@@ -31,7 +31,6 @@ pub struct Objects {
     /// Descriptors that nobody else gets: they hold the locks on mapped files.
     _locks: Vec<OwnedFd>,
     folders: Vec<Option<Folder>>,
-    opener: Option<Opener>,
 }
 
 /// A descriptor that layers share.
@@ -94,14 +93,12 @@ impl Objects {
             },
         )?;
         let folder = |file: &FilePlan| Folder::make(&plan.name, file);
-        let opener = Opener::new();
-        if let Err(error) = &opener
+        let abi = landlock_abi();
+        if !matches!(abi, Ok(3..))
             && let Some(file) = plan.files.iter().find(|file| lacks_truncate(file))
         {
-            let text = format!(
-                "to open for writing and not for truncating takes Linux 6.2 with Landlock \
-                 ({error}); grant `truncate` too"
-            );
+            let text = "to open for writing and not for truncating takes Linux 6.2 with Landlock; \
+                        grant `truncate` too";
             let (name, error) = (file.name.clone(), io::Error::other(text));
             return Err(ObjectError { kind: "file", name, error });
         }
@@ -111,15 +108,12 @@ impl Objects {
             fifos,
             _locks: locks,
             folders: each("file", &plan.files, |plan| &plan.name, folder)?,
-            opener: opener.ok(),
         })
     }
 
-    /// A directory that the broker opens things in, and what opens them for writing without
-    /// truncating.
-    pub fn folder(&self, number: u16) -> Option<(&Folder, Option<&Opener>)> {
-        let folder = self.folders.get(usize::from(number))?.as_ref()?;
-        Some((folder, self.opener.as_ref()))
+    /// The directory of the file grant `number`.
+    pub fn folder(&self, number: u16) -> Option<&Folder> {
+        self.folders.get(usize::from(number))?.as_ref()
     }
 
     /// What `layer` holds from its start.

@@ -16,6 +16,7 @@ use crate::ipc::queue::MOST_EPOCHS;
 use crate::mark::reached;
 use crate::policy::plan::{OnFull, QueuePlan};
 use crate::seal::secret::KEY;
+use crate::sys::reopen::reopen;
 use crate::sys::{memory, mqueue};
 use crate::wire::control::{Object, ToLayer};
 use crate::wire::queue::SEALING;
@@ -214,7 +215,7 @@ fn sealed(fill: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<OwnedFd> 
     let memory = memory::create("cofferdam-key")?;
     fill(&memory)?;
     rustix::fs::fcntl_add_seals(&memory, SEALS)?;
-    let reading = memory::reopen(&memory, OFlags::RDONLY)?;
+    let reading = reopen(&memory, OFlags::RDONLY)?;
     rustix::fs::fchmod(&memory, Mode::empty())?;
     Ok(reading)
 }
