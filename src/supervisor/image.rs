@@ -361,3 +361,33 @@ fn access(rights: &[FileRight]) -> Option<OFlags> {
         (_, false, false) => OFlags::RDONLY,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, inotify};
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_took_the_place_of_a_file_is_not_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, &path, inotify::WatchFlags::OPEN).unwrap();
+        let held = HeldFile {
+            name: Name::new("f").unwrap(),
+            path: path.to_str().unwrap().to_owned(),
+            flags: OFlags::RDONLY,
+            truncates: false,
+        };
+        held.open().unwrap_err();
+        let mut events = [0; 256];
+        assert_eq!(rustix::io::read(&watch, &mut events), Err(Errno::AGAIN));
+        // Whoever opens it is noticed.
+        drop(rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap());
+        assert!(rustix::io::read(&watch, &mut events).is_ok());
+    }
+}
