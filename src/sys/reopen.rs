@@ -1,5 +1,5 @@
 //! Opening what a descriptor holds once more: the same file, whatever its name leads to by now,
-//! with flags and rights of its own (proc_pid_fd(5)). The one place for it.
+//! with flags and rights of its own (`proc_pid_fd(5)`). The one place for it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
