@@ -4,35 +4,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstat};
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::fault::PeerFault;
+use super::fault::{DescriptorFault, PeerFault};
 use crate::policy::plan::{DescriptorKind, DescriptorPlan};
 use crate::wire::record::Descriptor;
-
-/// What is wrong with a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DescriptorFault {
-    /// No kind that can ever be passed.
-    #[error("it is {0}, which can't be passed")]
-    Unfit(&'static str),
-    /// A kind that this channel's `fds.kinds` has not.
-    #[error("it is of kind {0:?}, which the channel's `fds.kinds` does not name")]
-    Kind(DescriptorKind),
-    /// Not the object, or not the rights, that the sealed message describes.
-    #[error("it is not what the sealed message describes")]
-    Swapped,
-    /// The kernel would not tell about it.
-    #[error("the kernel would not describe it: {0}")]
-    System(Errno),
-}
-
-impl From<Errno> for DescriptorFault {
-    fn from(errno: Errno) -> Self {
-        Self::System(errno)
-    }
-}
 
 /// The seals without which memory may change or vanish under its reader.
 const SEALED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);

@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
-use super::descriptor::DescriptorFault;
 use crate::ident::Name;
+use crate::policy::plan::DescriptorKind;
 use crate::seal::SealError;
 use crate::wire::record::{Kind, WireError};
 
@@ -147,6 +147,29 @@ pub enum PeerFault {
     /// A refusal whose reason is no text, or too long.
     #[error("a refusal's reason is not text of a bounded length")]
     Reason,
+}
+
+/// What is wrong with a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptorFault {
+    /// No kind that can ever be passed.
+    #[error("it is {0}, which can't be passed")]
+    Unfit(&'static str),
+    /// A kind that this channel's `fds.kinds` has not.
+    #[error("it is of kind {0:?}, which the channel's `fds.kinds` does not name")]
+    Kind(DescriptorKind),
+    /// Not the object, or not the rights, that the sealed message describes.
+    #[error("it is not what the sealed message describes")]
+    Swapped,
+    /// The kernel would not tell about it.
+    #[error("the kernel would not describe it: {0}")]
+    System(Errno),
+}
+
+impl From<Errno> for DescriptorFault {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
 }
 
 impl PeerFault {

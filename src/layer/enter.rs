@@ -37,10 +37,6 @@ pub(crate) const TITLE: &str = "cofferdam-layer:";
 const SLICE_FD: i32 = 3;
 const CONTROL_FD: i32 = 4;
 
-/// Where another program's init finds the pipes for standard input and output, in this order, where
-/// the policy attaches them.
-pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
-
 /// Where a layer of our own code finds the ring for its reports, if there is an auditor. It has no
 /// pipes.
 pub(crate) const REPORTS_FD: i32 = 5;

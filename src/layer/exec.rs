@@ -7,9 +7,8 @@ use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::enter::PIPE_FDS;
 use super::inbox::Inbox;
-use super::slice::Slice;
+use super::slice::{PIPE_FDS, Slice};
 use crate::confine::filter::{self, Arch};
 use crate::confine::init::{Init, Launch};
 use crate::confine::prepare;

@@ -23,6 +23,10 @@ const MAX: u64 = 1 << 20;
 /// The most that [`Slice::settings`] holds, in bytes.
 pub const MAX_SETTINGS: usize = 64 << 10;
 
+/// Where another program's init finds the pipes for standard input and output, in this order, where
+/// the policy attaches them.
+pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
+
 /// All that a layer learns before it is confined.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Slice {

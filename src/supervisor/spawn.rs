@@ -17,7 +17,8 @@ use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order, spaces};
 use crate::ident::Instance;
 use crate::layer::auditor::NAME;
-use crate::layer::enter::{PIPE_FDS, TITLE};
+use crate::layer::enter::TITLE;
+use crate::layer::slice::PIPE_FDS;
 use crate::layer::slice::Slice;
 use crate::sys::spawn::{self, Namespaces, Spawn};
 

@@ -1,8 +1,16 @@
 //! Every size on a channel, with its reason. All in bytes unless said otherwise.
 
-use super::record::{DESCRIPTOR, HEADER, WITHIN};
 use crate::policy::plan::{ChannelPlan, DescriptorPlan};
 use crate::seal::aead::TAG;
+
+/// A record's header.
+pub const HEADER: usize = 16;
+
+/// What a request has before its payload and other kinds have not: how long its caller waits.
+pub const WITHIN: usize = 4;
+
+/// A descriptor's description.
+pub const DESCRIPTOR: usize = 24;
 
 /// Payload of one record: 64 KiB.
 ///

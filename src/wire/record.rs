@@ -22,18 +22,16 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+pub use super::limits::{DESCRIPTOR, HEADER, WITHIN};
 use super::limits::{MESSAGE, PAYLOAD};
 use crate::policy::plan::DescriptorPlan;
 pub use crate::seal::handshake::VERSION;
 
-/// Bytes of a header.
-pub const HEADER: usize = size_of::<Header>();
 /// Bytes of a frame's head in a batch.
 pub const FRAME: usize = size_of::<FrameHead>();
-/// Bytes that a request has before its payload and other kinds have not.
-pub const WITHIN: usize = size_of::<U32>();
-/// Bytes of a descriptor's description.
-pub const DESCRIPTOR: usize = size_of::<Descriptor>();
+const _: () = assert!(size_of::<Header>() == HEADER);
+const _: () = assert!(size_of::<U32>() == WITHIN);
+const _: () = assert!(size_of::<Descriptor>() == DESCRIPTOR);
 /// More pieces of the same message follow. The only flag.
 pub const MORE: u8 = 1;
 

@@ -218,7 +218,10 @@ impl Reconciler {
             }
             Side::Witness => {
                 if self.ways.way(entry.facility, entry.edge) == Way::Witnessed {
-                    match self.seen.stream(&self.streams, record) {
+                    let waiting = |stream: &Stream| {
+                        self.streams.get(stream)?.waiting.get(&entry.sequence).copied()
+                    };
+                    match self.seen.stream(record, waiting) {
                         Some(stream) => {
                             self.half(stream, entry.sequence, Half::of(record), each);
                         }
@@ -318,7 +321,10 @@ impl Reconciler {
         let Self { bounds, ways, streams, waiting, losses, counts, queues, seen, lonely, .. } =
             self;
         let (witness, lonely) = (ways.witness, *lonely);
-        queues.count(ways, streams, (now, bounds.grace));
+        let in_queues = streams.iter().filter(|(_, state)| state.way == Way::Queue);
+        let missed =
+            in_queues.map(|(stream, state)| (stream.edge, state.sent_only(now, bounds.grace)));
+        queues.count(ways, missed);
         streams.retain(|stream, state| {
             let mut teller = Teller { losses, counts, each, witness, lonely };
             let late = (now, bounds.grace);

@@ -9,8 +9,7 @@
 use std::collections::HashMap;
 
 use super::outcome::{Outcome, Teller};
-use super::stream::State;
-use super::ways::{Way, Ways};
+use super::ways::Ways;
 use super::{Disagreement, Stream};
 use crate::audit::entry::Who;
 
@@ -41,23 +40,18 @@ impl Queues {
         }
     }
 
-    /// Counts what is missed at a moment, and keeps what the tables say.
-    pub(super) fn count(
-        &mut self,
-        ways: &Ways,
-        streams: &HashMap<Stream, State>,
-        (now, grace): (u64, u64),
-    ) {
+    /// Counts what is missed, and keeps what the tables say. `missed` gives how many messages of a
+    /// stream only the sender reported, too long ago, and the queue's number.
+    pub(super) fn count(&mut self, ways: &Ways, missed: impl Iterator<Item = (u16, usize)>) {
         for (number, queue) in &ways.queues {
             let known = self.all.entry(*number).or_default();
             known.ordered = queue.ordered;
             known.receivers = Some(queue.receivers.clone());
             known.excess = 0;
         }
-        for (stream, state) in streams.iter().filter(|(_, state)| state.way == Way::Queue) {
-            let late = state.sent_only(now, grace) as u64;
-            if let Some(known) = self.all.get_mut(&stream.edge) {
-                known.excess = known.excess.saturating_add(late);
+        for (number, late) in missed {
+            if let Some(known) = self.all.get_mut(&number) {
+                known.excess = known.excess.saturating_add(late as u64);
             }
         }
         for (number, queue) in &ways.queues {

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::half::Half;
 use super::outcome::{Disagreement, Outcome, Teller};
-use super::stream::State;
 use super::{Facility, Stream};
 use crate::audit::entry::{Record, Who};
 use crate::wire::report::link_of;
@@ -57,11 +56,12 @@ impl Seen {
         }
     }
 
-    /// The stream that a witness's report belongs to, if it can be told.
+    /// The stream that a witness's report belongs to, if it can be told. `waiting` gives what a
+    /// stream's ends said of the message.
     pub(super) fn stream(
         &self,
-        streams: &HashMap<Stream, State>,
         record: &Record,
+        waiting: impl Fn(&Stream) -> Option<Half>,
     ) -> Option<Stream> {
         let entry = &record.entry;
         let (edge, sender, link) = (entry.edge, entry.peer, link_of(entry.sequence));
@@ -75,8 +75,7 @@ impl Seen {
         };
         let half = Half::of(record);
         let fits = |stream: &Stream| {
-            let waiting = streams.get(stream).and_then(|state| state.waiting.get(&entry.sequence));
-            waiting.is_some_and(|other| !other.is_witnessed() && other.fits(&half))
+            waiting(stream).is_some_and(|other| !other.is_witnessed() && other.fits(&half))
         };
         receivers.iter().map(stream).find(fits)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rustix::io::Errno;
 
-use crate::channel::descriptor::DescriptorFault;
+use crate::channel::fault::DescriptorFault;
 use crate::channel::{LinkError, PeerFault};
 use crate::ident::{Instance, Name};
 

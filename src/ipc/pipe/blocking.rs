@@ -24,6 +24,20 @@ pub struct ReadStream(pub(super) super::ReadStream);
 #[derive(Debug)]
 pub struct WriteStream(pub(super) super::WriteStream);
 
+impl super::ReadStream {
+    /// The same stream, for code that waits by blocking its thread.
+    pub fn blocking(self) -> ReadStream {
+        ReadStream(self)
+    }
+}
+
+impl super::WriteStream {
+    /// The same stream, for code that waits by blocking its thread.
+    pub fn blocking(self) -> WriteStream {
+        WriteStream(self)
+    }
+}
+
 impl PipeReader {
     /// The stream of the next peer; waits while there is none.
     #[allow(clippy::should_implement_trait)] // the same verb as without blocking

@@ -10,7 +10,6 @@ use std::time::Instant;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::blocking;
 use super::error::PipeError;
 use super::frame::{Found, Incoming, Outgoing};
 use super::pace::Pace;
@@ -43,7 +42,7 @@ pub struct ReadStream {
 /// What we write to one peer.
 ///
 /// A sealed stream must be closed ([`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown)
-/// or [`blocking::WriteStream::close`]): one that is only dropped looks to the reader as if its writer had
+/// or [`close`](super::blocking::WriteStream::close)): one that is only dropped looks to the reader as if its writer had
 /// died, for then nobody knows whether all was written.
 pub struct WriteStream {
     about: About,
@@ -166,11 +165,6 @@ impl AsyncRead for ReadStream {
 }
 
 impl ReadStream {
-    /// The same stream, for code that waits by blocking its thread.
-    pub fn blocking(self) -> blocking::ReadStream {
-        blocking::ReadStream(self)
-    }
-
     pub(super) fn read_blocking(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let Some(waiting) = self.waiting.take() else {
             return if self.ended { Ok(0) } else { Err(self.about.over()) };
@@ -188,11 +182,6 @@ impl WriteStream {
     /// Who reads.
     pub fn peer(&self) -> &Instance {
         &self.about.peer
-    }
-
-    /// The same stream, for code that waits by blocking its thread.
-    pub fn blocking(self) -> blocking::WriteStream {
-        blocking::WriteStream(self)
     }
 
     pub(super) fn close_blocking(&mut self) -> io::Result<()> {

@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OnceCell;
 
+use super::Stream;
 use super::limit::{Pace, Slot, Source, Sources};
-use super::{Stream, blocking};
-use crate::ipc::message::Companion;
 use crate::mark;
 use crate::policy::plan::{ListenAddress, ListenPlan};
 use crate::report::{Facts, Side, Tap, Verdict};
@@ -93,11 +92,6 @@ impl Acceptor {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// The same for a thread, which attends to `companion` meanwhile.
-    pub fn blocking(&self, companion: Weak<dyn Companion>) -> blocking::Acceptor {
-        blocking::Acceptor::new(self.clone(), companion)
     }
 
     /// How many connections were closed because their source had too many.

@@ -56,6 +56,13 @@ impl Write for Stream {
     }
 }
 
+impl super::Acceptor {
+    /// The same for a thread, which attends to `companion` meanwhile.
+    pub fn blocking(&self, companion: Weak<dyn Companion>) -> Acceptor {
+        Acceptor { inner: self.clone(), companion }
+    }
+}
+
 /// An [`Acceptor`](super::Acceptor) for a thread.
 #[derive(Debug)]
 pub struct Acceptor {
@@ -71,10 +78,6 @@ pub struct Connection {
 }
 
 impl Acceptor {
-    pub(super) const fn new(inner: super::Acceptor, companion: Weak<dyn Companion>) -> Self {
-        Self { inner, companion }
-    }
-
     /// Waits for a connection; `None` once the layer has been asked to finish.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
         let waiter = Waiter::new(Some(&self.companion), Ends::WithLayer)?;

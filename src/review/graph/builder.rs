@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::show;
-use super::{Edge, EdgeKind, Heads, Node, NodeKind};
+use super::{Edge, EdgeKind, Graph, Heads, Node, NodeKind};
 use crate::ident::Name;
 use crate::policy::plan::{
-    ChannelPlan, Direction, LayerPlan, MethodPlan, Program, Transport, View,
+    ChannelPlan, Direction, LayerPlan, MethodPlan, Plan, Program, Transport, View,
 };
 use crate::policy::syscall;
 use crate::text::neutralise;
@@ -19,6 +19,37 @@ pub(super) struct Builder {
     pub(super) nodes: Vec<Node>,
     pub(super) edges: Vec<Edge>,
     layers: BTreeMap<Name, usize>,
+}
+
+impl Graph {
+    /// The graph of a plan; `exposure` gives each layer a number from 0 to 10.
+    pub fn new(plan: &Plan, exposure: &dyn Fn(&LayerPlan) -> f64) -> Self {
+        let mut graph = Builder::default();
+        for layer in &plan.layers {
+            graph.layer(layer, exposure(layer));
+        }
+        for layer in &plan.layers {
+            graph.sockets(layer);
+        }
+        plan.channels.iter().for_each(|channel| graph.channel(channel));
+        graph.files(plan);
+        graph.facilities(&plan.facilities);
+        let never = plan.never.iter().map(|never| {
+            let mut text = format!("{} never reaches {}", never.layer, never.reach);
+            for (at, name) in never.through_except.iter().enumerate() {
+                text += if at == 0 { ", except through " } else { " or " };
+                text += name.as_str();
+            }
+            text
+        });
+        Self {
+            name: plan.name.to_string(),
+            id: plan.id().map(|id| id.short()).unwrap_or_default(),
+            never: never.collect(),
+            nodes: graph.nodes,
+            edges: graph.edges,
+        }
+    }
 }
 
 impl Builder {

@@ -1,8 +1,5 @@
 //! Nodes and edges of a plan.
 
-use super::builder::Builder;
-use crate::policy::plan::{LayerPlan, Plan};
-
 /// What a picture shows.
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -141,35 +138,6 @@ impl Graph {
                 (_, Some(thing)) => of(thing, layer),
                 _ => None,
             };
-        }
-    }
-
-    /// The graph of a plan; `exposure` gives each layer a number from 0 to 10.
-    pub fn new(plan: &Plan, exposure: &dyn Fn(&LayerPlan) -> f64) -> Self {
-        let mut graph = Builder::default();
-        for layer in &plan.layers {
-            graph.layer(layer, exposure(layer));
-        }
-        for layer in &plan.layers {
-            graph.sockets(layer);
-        }
-        plan.channels.iter().for_each(|channel| graph.channel(channel));
-        graph.files(plan);
-        graph.facilities(&plan.facilities);
-        let never = plan.never.iter().map(|never| {
-            let mut text = format!("{} never reaches {}", never.layer, never.reach);
-            for (at, name) in never.through_except.iter().enumerate() {
-                text += if at == 0 { ", except through " } else { " or " };
-                text += name.as_str();
-            }
-            text
-        });
-        Self {
-            name: plan.name.to_string(),
-            id: plan.id().map(|id| id.short()).unwrap_or_default(),
-            never: never.collect(),
-            nodes: graph.nodes,
-            edges: graph.edges,
         }
     }
 }

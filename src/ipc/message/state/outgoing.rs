@@ -5,23 +5,12 @@ use std::time::Instant;
 
 use super::owing::Leave;
 use super::posting::Submitted;
-use super::{CANCELLED, Call, Link, Parcel, Phase, State};
+use super::{CANCELLED, Call, Link, Notice, Parcel, Phase, State};
 use crate::channel::endpoint::Outgoing;
 use crate::channel::{Endpoint, LinkError};
 use crate::ident::Instance;
 use crate::mark;
 use crate::wire::record::Kind;
-
-/// A word about a call, which goes out as soon as there is room. There are never more of them on a
-/// link than calls: one of each kind for each.
-pub(in crate::ipc::message) enum Notice {
-    /// The peer's call has no answer.
-    Refuse { method: u16, call: u32, reason: &'static str },
-    /// We want no answer to our call.
-    Cancel { method: u16, call: u32 },
-    /// We have room for more of the stream that answers our call.
-    Credit { method: u16, call: u32 },
-}
 
 impl State {
     /// Sends what waits on a link. A peer that takes nothing more is only noted: what it sent
