@@ -1,33 +1,20 @@
-//! A running daemon and what it says.
+//! The probe as a daemon, and what became of its layers' attacks.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// Nothing here takes longer, unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+use super::process::{PATIENCE, Process, write_policy};
 
 /// A daemon, ended when dropped.
-pub(crate) struct Daemon {
-    child: Child,
-    log: Arc<Log>,
-    _policy: TempDir,
-}
-
-#[derive(Default)]
-struct Log {
-    lines: Mutex<(Vec<String>, bool)>,
-    more: Condvar,
-}
+pub(crate) struct Daemon(Process);
 
 /// What became of an attack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +32,9 @@ pub(crate) enum Outcome {
 impl Daemon {
     /// Starts the probe under `policy`; `attack` is `LAYER:NAME,...`.
     pub(crate) fn start(policy: &str, attack: &str, facts: &[(String, String)]) -> Self {
-        let mut command = Command::new(super::probe());
-        let directory = tempfile::tempdir().expect("a directory for the policy");
-        let path = directory.path().join("probe.toml");
-        std::fs::write(&path, renamed(policy)).expect("the policy's file");
-        command.arg("--policy").arg(&path).args(["--attack", attack]);
-        for (key, value) in facts {
-            command.arg("--fact").arg(format!("{key}={value}"));
-        }
-        Self::spawn(&mut command, directory)
+        let facts =
+            facts.iter().flat_map(|(key, value)| ["--fact".to_owned(), format!("{key}={value}")]);
+        Self::begin(Command::new(super::probe()), policy, attack, facts)
     }
 
     /// The same, with more said to the probe's process before it starts.
@@ -63,51 +44,42 @@ impl Daemon {
         attack: &str,
         environment: &[(&str, &str)],
     ) -> Self {
-        let directory = tempfile::tempdir().expect("a directory for the policy");
-        let path = directory.path().join("probe.toml");
-        std::fs::write(&path, renamed(policy)).expect("the policy's file");
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(super::probe());
-        command.arg("--policy").arg(&path).args(["--attack", attack]);
         command.envs(environment.iter().copied());
+        Self::begin(command, policy, attack, [])
+    }
+
+    fn begin(
+        mut command: Command,
+        policy: &str,
+        attack: &str,
+        facts: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the policy");
+        let path = write_policy(directory.path(), &renamed(policy));
+        command.arg("--policy").arg(path).args(["--attack", attack]).args(facts);
         Self::spawn(&mut command, directory)
     }
 
     /// Starts any daemon; `directory` is kept as long as it runs.
     pub(crate) fn spawn(command: &mut Command, directory: TempDir) -> Self {
-        let stdio = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = stdio.spawn().expect("the daemon starts");
-        let log = Arc::<Log>::default();
-        let (stderr, sink) = (child.stderr.take().expect("a pipe"), Arc::clone(&log));
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                // Floods aren't kept.
-                if line.ends_with(b"ffffffff") {
-                    continue;
-                }
-                let line = String::from_utf8_lossy(&line).into_owned();
-                sink.lines.lock().expect("the log").0.push(line);
-                sink.more.notify_all();
-            }
-            sink.lines.lock().expect("the log").1 = true;
-            sink.more.notify_all();
-        });
-        Self { child, log, _policy: directory }
+        Self(Process::spawn(command.stdout(Stdio::null()), directory))
     }
 
     /// The supervisor's number.
     pub(crate) fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+        self.0.pid().as_raw_nonzero().get()
     }
 
     /// How many lines there are: what comes later comes after this mark.
     pub(crate) fn mark(&self) -> usize {
-        self.log.lines.lock().expect("the log").0.len()
+        self.0.said()
     }
 
     /// Everything said so far.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.log.lines.lock().expect("the log").0.clone()
+        self.0.lines(0)
     }
 
     /// Waits for a line after `mark` from which `find` makes something.
@@ -125,20 +97,7 @@ impl Daemon {
         mark: usize,
         find: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
-        let until = Instant::now() + time;
-        let mut lines = self.log.lines.lock().expect("the log");
-        let mut seen = mark;
-        loop {
-            if let Some(found) = lines.0[seen.min(lines.0.len())..].iter().find_map(|l| find(l)) {
-                return Some(found);
-            }
-            seen = lines.0.len();
-            let left = until.saturating_duration_since(Instant::now());
-            if lines.1 || left.is_zero() {
-                return None;
-            }
-            lines = self.log.more.wait_timeout(lines, left).expect("the log").0;
-        }
+        self.0.find(mark, time, find).ok().map(|(found, _)| found)
     }
 
     /// Waits until `instance` is confined, and gives its process number.
@@ -206,14 +165,7 @@ impl Daemon {
 
     /// Waits for its end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().expect("our child") {
-                return status;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("it does not end; the log:\n{}", self.lines().join("\n"));
+        self.0.wait()
     }
 
     /// Its open descriptors and its memory in KiB.
@@ -255,14 +207,6 @@ impl Daemon {
     /// Its children, dead ones that nobody has buried too.
     pub(crate) fn children(&self) -> usize {
         children_of(self.pid())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // The whole tree dies with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod daemon;
 pub(crate) mod harness;
 pub(crate) mod host;
 pub(crate) mod log;
+pub(crate) mod process;
 pub(crate) mod scene;
 pub(crate) mod suite;
 pub(crate) mod table;

@@ -1,24 +1,21 @@
 //! Starting the example `web` and asking it things with curl.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use rustix::process::{Pid, Signal};
 
-/// No step takes so long unless something hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+use super::process::Process;
+pub(crate) use super::process::{PATIENCE, directory as open_directory, eventually};
 
 /// A running `web`; dropping it kills it.
 pub(crate) struct Web {
-    child: Child,
-    directory: TempDir,
+    process: Process,
     pub(crate) address: SocketAddr,
     pub(crate) site: PathBuf,
     pub(crate) certificate: Option<PathBuf>,
@@ -40,12 +37,12 @@ impl Web {
     /// With these arguments besides `--listen`.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let directory = open_directory();
-        let mut child =
-            command(directory.path(), arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut command = command(directory.path(), arguments);
+        let mut process = Process::spawn(command.stdout(Stdio::piped()), directory);
+        let mut lines = BufReader::new(process.stdout().unwrap()).lines().map_while(Result::ok);
         let mut line = |prefix: &str| {
             let line = lines.find_map(|line| line.strip_prefix(prefix).map(str::to_owned));
-            line.unwrap_or_else(|| panic!("no line {prefix:?}: {}", log(directory.path())))
+            line.unwrap_or_else(|| panic!("no line {prefix:?}: {}", process.text()))
         };
         let address = line("listening on https://").trim_end_matches('/').parse().unwrap();
         let site = line("serving ").trim().into();
@@ -55,9 +52,9 @@ impl Web {
         // Nobody reads on, and nobody may be stopped by that.
         std::thread::spawn(move || lines.count());
 
-        let mut web = Self { child, directory, address, site, certificate };
+        let mut web = Self { process, address, site, certificate };
         eventually("it listens", || {
-            assert_eq!(web.child.try_wait().unwrap(), None, "{}", web.log());
+            assert_eq!(web.process.has_ended(), None, "{}", web.log());
             TcpStream::connect(address).is_ok()
         });
         web
@@ -65,7 +62,7 @@ impl Web {
 
     /// The supervisor's process.
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        self.process.pid()
     }
 
     /// The processes of its layers, by their titles: `parser/0.g1`.
@@ -94,12 +91,12 @@ impl Web {
 
     /// What it has said on standard error.
     pub(crate) fn log(&self) -> String {
-        log(self.directory.path())
+        self.process.text()
     }
 
     /// A path for a test's own file.
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.process.directory().join(name)
     }
 
     /// Puts a file into the document root.
@@ -133,24 +130,12 @@ impl Web {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        kill_process(self.pid(), Signal::TERM).unwrap();
+        self.process.signal(Signal::TERM);
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("it ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.wait()
     }
 }
 
@@ -164,27 +149,9 @@ impl Answer {
 /// Runs `web` to its end, for arguments with which it doesn't start.
 pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String) {
     let directory = open_directory();
-    let mut child = command(directory.path(), arguments).stdout(Stdio::null()).spawn().unwrap();
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return (status, log(directory.path()));
-        }
-        if start.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("it should have ended: {}", log(directory.path()));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Waits until something is so.
-pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let mut command = command(directory.path(), arguments);
+    let mut process = Process::spawn(command.stdout(Stdio::null()), directory);
+    (process.wait(), process.text())
 }
 
 /// Bytes without a pattern that a misplaced chunk could hide in.
@@ -201,13 +168,6 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A directory that other users may go through, as the opener is one.
-pub(crate) fn open_directory() -> TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-    directory
-}
-
 fn command(directory: &Path, arguments: &[&str]) -> Command {
     let program = std::env::current_exe().unwrap();
     let program = program.parent().unwrap().with_file_name("examples").join("web");
@@ -217,15 +177,6 @@ fn command(directory: &Path, arguments: &[&str]) -> Command {
         program.display()
     );
     let mut command = Command::new(program);
+    command.args(["--listen", "127.0.0.1:0"]).args(arguments).env("TMPDIR", directory);
     command
-        .args(["--listen", "127.0.0.1:0"])
-        .args(arguments)
-        .env("TMPDIR", directory)
-        .stdin(Stdio::null())
-        .stderr(File::create(directory.join("log")).unwrap());
-    command
-}
-
-fn log(directory: &Path) -> String {
-    fs::read_to_string(directory.join("log")).unwrap_or_default()
 }
