@@ -92,6 +92,12 @@ impl Store {
         Self { dir }
     }
 
+    /// What the directory is on this machine: device and inode.
+    pub fn identity(&self) -> Result<(u64, u64), StoreError> {
+        let about = fs::fstat(&self.dir).map_err(failed("look at", "the directory"))?;
+        Ok((about.st_dev, about.st_ino))
+    }
+
     /// Makes this process the only writer, until the lock is dropped or the process ends
     /// (`flock(2)`). [`Trouble::Held`] if another one is.
     pub fn lock(&self) -> Result<Lock, StoreError> {
@@ -234,6 +240,12 @@ pub fn write_at(file: &File, name: &str, bytes: &[u8], offset: u64) -> Result<()
 /// Makes a file's bytes durable (`fdatasync(2)`). After an error nobody knows which ones are.
 pub fn sync_data(file: &File, name: &str) -> Result<(), StoreError> {
     file.sync_data().map_err(failed("sync", name))
+}
+
+/// Fails if a file has no name any more.
+pub fn find(file: &File, name: &str) -> Result<(), StoreError> {
+    let about = fs::fstat(file).map_err(failed("look at", name))?;
+    if about.st_nlink == 0 { Err(failed("find", name)(Errno::NOENT)) } else { Ok(()) }
 }
 
 /// Cuts a file, durably.

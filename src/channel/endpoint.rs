@@ -87,9 +87,16 @@ impl Endpoint {
         self.accepted != self.sent
     }
 
-    /// Whether the kernel holds too many descriptors in flight for this user (`ETOOMANYREFS`).
-    /// The socket may then be writable all the same: try again after a moment.
+    /// Whether it waits for what no socket tells of: the kernel holds too many descriptors in flight
+    /// for this user (`ETOOMANYREFS`), or there is no room to [report](Self::held_up). The socket may
+    /// then be ready all the same: try again after a moment.
     pub fn pressed(&self) -> bool {
-        self.pressed
+        self.pressed || self.held_up()
+    }
+
+    /// Whether a record that is sent or received could find no room for its report. Nothing is sealed
+    /// and nothing received before there is, so that no lock is held meanwhile.
+    pub fn held_up(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| !tap.has_room())
     }
 }

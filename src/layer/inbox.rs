@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -97,6 +98,27 @@ impl Inbox {
     /// The socket, for tokio to watch.
     pub fn watch(&self) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
         socket::watch(Arc::clone(&self.0))
+    }
+
+    /// Says something that must not be lost, and waits for room as long as `time`.
+    pub fn say_surely(&self, message: &FromLayer, time: Duration) -> io::Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            match self.say(message) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                said => return said,
+            }
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let mut fds = [rustix::event::PollFd::new(&*self.0, rustix::event::PollFlags::OUT)];
+            let rest = rustix::event::Timespec::try_from(rest).ok();
+            match rustix::event::poll(&mut fds, rest.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Says something to the supervisor. The few messages that a layer may send always fit.

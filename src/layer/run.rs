@@ -158,7 +158,10 @@ impl Shared {
         };
         match heard {
             Heard::Nothing => {}
-            Heard::HungUp => return Err(io::Error::other("the supervisor is gone")),
+            Heard::HungUp => {
+                let what = "the supervisor is gone";
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, what));
+            }
             Heard::Message(ToLayer::Stop, None) => {
                 self.stop.ask();
                 self.channels.values().for_each(Channel::finish);

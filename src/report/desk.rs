@@ -1,12 +1,21 @@
 //! Where the parts of a layer report: one desk for all of it, and a tap on each facility.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::reporter::{Pending, Reporter};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::Audit;
 use crate::seal::capture::{self, Capture};
-use crate::wire::report::{Facility, Facts, Side, Who};
+use crate::wire::limits::RECORD;
+use crate::wire::report::{Facility, Facts, HEAD, Side, WHOLE, Who, runs};
+
+/// How often a task that waits for room in the ring looks for some: nobody wakes it.
+const NAP: Duration = Duration::from_millis(5);
+
+/// Room for the longest report without a payload: a whole message, the list of a batch's messages,
+/// and another report of what is wrong with it.
+const LONGEST: usize = 2 * (HEAD + WHOLE) + runs::MOST * runs::BYTES;
 
 /// What of this process reports, and where to. A handle; clones are the same desk.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +76,13 @@ impl Desk {
     }
 }
 
+/// Waits in this task until what a facility reports next finds room, if it reports at all.
+pub async fn room(tap: Option<&Tap>) {
+    if let Some(tap) = tap {
+        tap.room().await;
+    }
+}
+
 impl Tap {
     /// What a report on this facility says that says nothing else yet.
     pub fn facts(&self, side: Side) -> Facts {
@@ -76,6 +92,20 @@ impl Tap {
     /// The numbers of an instance.
     pub fn who(&self, instance: &Instance) -> Who {
         Who::of(&self.desk.layers, instance).unwrap_or(Who::NOBODY)
+    }
+
+    /// Whether the next report finds room, or needn't wait for some. Who asks before it takes a lock
+    /// doesn't wait with it.
+    pub fn has_room(&self) -> bool {
+        let kept = if self.captures { RECORD + CAPTURE_OVERHEAD } else { 0 };
+        self.desk.reporter.has_room(LONGEST + kept)
+    }
+
+    /// Waits in this task for [room](Self::has_room).
+    pub async fn room(&self) {
+        while !self.has_room() {
+            tokio::time::sleep(NAP).await;
+        }
     }
 
     /// Reports an act. Of the message nothing is kept but its hash.

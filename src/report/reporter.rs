@@ -21,6 +21,10 @@ const NAP: Duration = Duration::from_millis(20);
 /// what it couldn't say before it died is known by that.
 pub const AT_COUNT: usize = ring::AT_PRODUCER;
 
+/// Where in the ring's own words the supervisor says that the layer is asked to stop: then nobody
+/// waits for room any more, and what finds none is counted.
+pub const AT_STOP: usize = 24;
+
 /// Writes reports into the ring of this process.
 #[derive(Debug)]
 pub struct Reporter {
@@ -76,6 +80,19 @@ impl Reporter {
         })
     }
 
+    /// Whether a report of `length` bytes finds room now, or needn't wait for some: for who can wait
+    /// otherwise than by its thread. It is no promise where several threads report.
+    pub fn has_room(&self, length: usize) -> bool {
+        let room = ring::room(self.memory.size());
+        // Whatever is longer than half of the ring waits until that much is free.
+        room - ring::used(&self.memory) >= length.min(room / 2) || !self.waits()
+    }
+
+    /// Whether who finds no room waits for some.
+    fn waits(&self) -> bool {
+        self.on_full != LogFull::Count && self.memory.load(AT_STOP) == 0
+    }
+
     /// Reports an act, with no more of the message than its hash.
     pub fn report(&self, facts: &Facts, message: &[u8], detail: &[u8]) {
         self.begin(message, detail.len()).finish(facts, detail, &[]);
@@ -84,7 +101,8 @@ impl Reporter {
     /// Writes `message` into a report, before it is known what there is to say of it: it may be
     /// changed in place from then on. `extra` is room for detail and payload.
     ///
-    /// Waits for room if the policy says so. A report that is longer than the ring is lost.
+    /// Waits for room if the policy says so and the layer isn't asked to stop, by its thread: a task
+    /// waits [before](Self::has_room). A report that is longer than the ring is lost.
     pub fn begin(&self, message: &[u8], extra: usize) -> Pending<'_> {
         let reported = nanoseconds(ClockId::Monotonic);
         let hash;
@@ -142,13 +160,13 @@ impl Reporter {
             return false;
         }
         loop {
-            if state.lost > 0 && self.has_room(state, HEAD) {
+            if state.lost > 0 && self.fits(state, HEAD) {
                 self.tell_losses(state);
             }
-            if state.lost == 0 && self.has_room(state, length) {
+            if state.lost == 0 && self.fits(state, length) {
                 return true;
             }
-            if state.broken || self.on_full == LogFull::Count {
+            if state.broken || !self.waits() {
                 return false;
             }
             match state.producer.settle(&self.memory) {
@@ -159,7 +177,7 @@ impl Reporter {
         }
     }
 
-    fn has_room(&self, state: &mut State, length: usize) -> bool {
+    fn fits(&self, state: &mut State, length: usize) -> bool {
         let room = state.producer.reserve(&self.memory, length);
         state.broken |= room.is_err();
         room.unwrap_or(false)
@@ -296,6 +314,27 @@ mod tests {
                 assert_eq!(Report::decode(&bytes).unwrap().head.number, n);
             }
         });
+    }
+
+    #[test]
+    fn who_is_asked_to_stop_waits_no_longer() {
+        let (reporter, memory) = ring(LogFull::Block);
+        let mut reported = 0;
+        while reporter.has_room(500) {
+            reporter.report(&facts(reported), &[0; 100], b"");
+            reported += 1;
+        }
+        std::thread::scope(|scope| {
+            let waiting =
+                scope.spawn(|| (0..100).for_each(|_| reporter.report(&facts(0), &[0; 100], b"")));
+            while memory.load(AT_PRODUCER_SLEEPS) == 0 {
+                std::thread::yield_now();
+            }
+            assert!(!waiting.is_finished());
+            memory.store(AT_STOP, 1);
+        });
+        assert!(reporter.has_room(500), "nobody waits for room any more");
+        assert_eq!(memory.load(AT_COUNT), reported + 100, "all are counted");
     }
 
     #[test]

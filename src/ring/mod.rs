@@ -51,6 +51,13 @@ pub const fn capacity(size: usize) -> usize {
     if most > u32::MAX as usize { u32::MAX as usize } else { most }
 }
 
+/// How many bytes the positions say are in use, heads of messages included: for a guess, since
+/// nobody has checked them. No more than there are.
+pub fn used(cells: &impl Cells) -> usize {
+    let used = cells.load(AT_WRITTEN).wrapping_sub(cells.load(AT_READ));
+    usize::try_from(used).map_or(0, |used| if used > room(cells.size()) { 0 } else { used })
+}
+
 /// Prepares memory that is all zeros; false if it is used for something else.
 pub fn format(cells: &impl Cells) -> bool {
     let _ = cells.exchange(AT_KIND, 0, KIND);

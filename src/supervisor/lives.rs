@@ -27,7 +27,8 @@ impl Supervisor<'_> {
         for place in 0..self.places.len() {
             let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
             let held = self.is_held(place) || self.waits_for_log(place);
-            if due && !self.stopping && !held && !self.witness_is_spent(place) {
+            let wanted = !self.stopping || self.needs_auditor(place);
+            if due && wanted && !held && !self.witness_is_spent(place) {
                 self.start(place, now);
             }
         }
@@ -62,9 +63,10 @@ impl Supervisor<'_> {
     pub(super) fn hear(&mut self, place: usize) {
         for _ in 0..HEARD_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
-            if child.breached {
+            if child.breached || child.mute || !self.hears(place) {
                 return;
             }
+            let Life::Running(child) = &mut self.places[place].life else { return };
             match (child.hear(), child.stage) {
                 (Ok(None), _) => return,
                 (Ok(Some(FromLayer::Ready { key, receipt })), Stage::Confining) => {
@@ -108,7 +110,9 @@ impl Supervisor<'_> {
 
     /// Lets a confined layer in, if it is confined as its policy asks.
     fn admit(&mut self, place: usize, key: [u8; 32], receipt: &Receipt) {
-        let Place { seat, life: Life::Running(child) } = &mut self.places[place] else { return };
+        let Place { seat, life: Life::Running(child), .. } = &mut self.places[place] else {
+            return;
+        };
         let plan = &self.plan.layers[seat.layer];
         let missing = receipt.missing_against(plan);
         if !missing.is_empty() {
@@ -201,7 +205,10 @@ impl Supervisor<'_> {
         if matches!(child.last_words, Some(FromLayer::Failed(_))) {
             return self.stop(Outcome::Refused);
         }
-        if self.stopping {
+        if self.auditor_halts(place, ending) {
+            return;
+        }
+        if self.stopping && !(ending.is_failure() && self.needs_auditor(place)) {
             return;
         }
         // It did something else, and did it unconfined: no success, and no better the next time.

@@ -20,6 +20,7 @@ mod lives;
 mod lockdown;
 mod log;
 mod objects;
+mod pace;
 mod peers;
 mod pipes;
 pub mod registry;
@@ -29,6 +30,7 @@ mod setup;
 mod signals;
 mod spawn;
 mod stop;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -52,6 +54,7 @@ use self::image::{Ground, Image};
 use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
+use self::pace::Pace;
 use self::registry::{Registered, Registry};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
@@ -130,6 +133,7 @@ struct Supervisor<'a> {
 struct Place {
     seat: Seat,
     life: Life,
+    pace: Pace,
 }
 
 /// Whether a place is taken.
@@ -163,7 +167,7 @@ fn home_of(name: &str) -> String {
 
 /// Has the daemon be found. One that can't be runs all the same.
 fn register(plan: &Plan, name: &str, begun: Option<&Begun>, log: &mut Log) -> Option<Registered> {
-    let directory = begun.map(|begun| begun.directory.as_path());
+    let directory = begun.map(|begun| begun.directory.path());
     match Registry::of_user()?.enter(&plan.name, Path::new(name), directory) {
         Ok(registered) => Some(registered),
         Err(error) => {
@@ -205,7 +209,7 @@ impl<'a> Supervisor<'a> {
         let audit = begun.map(|begun| Audit::begin(&begun, &plan, &mut images)).transpose()?;
         lockdown::lock(&images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
-        let place = |seat| Place { seat, life: Life::Waiting(now) };
+        let place = |seat| Place { seat, life: Life::Waiting(now), pace: Pace::new(now) };
         let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();
         let leases = Leases::new(&plan.facilities.semaphores);
         Ok(Self {
@@ -257,6 +261,7 @@ impl<'a> Supervisor<'a> {
     /// Waits for something to happen and says what.
     fn wait(&mut self) -> Vec<Source> {
         let stderr = std::io::stderr();
+        let now = Instant::now();
         let mut sources = vec![Source::Signals];
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if !self.log.is_empty() {
@@ -270,7 +275,7 @@ impl<'a> Supervisor<'a> {
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
-            if !(child.mute || child.breached) {
+            if !(child.mute || child.breached || self.deaf_until(index, now).is_some()) {
                 sources.push(Source::Control(index));
                 fds.push(PollFd::new(&child.control, PollFlags::IN));
             }
@@ -297,6 +302,11 @@ impl<'a> Supervisor<'a> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let heard_at = (0..self.places.len()).filter_map(|place| match self.places[place].life {
+            Life::Running(_) => self.deaf_until(place, now),
+            _ => None,
+        });
         let of_place = |(index, place): (usize, &Place)| match &place.life {
             Life::Down => None,
             // What it waits for is the end of another, which its pidfd tells.
@@ -308,7 +318,8 @@ impl<'a> Supervisor<'a> {
         let sweep = waits.then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
         let own = [sweep, self.connector.deadline(), self.leases.next_deadline()];
-        places.chain(own.into_iter().flatten()).min()
+        let own = own.into_iter().flatten().chain(self.flushes_at()).chain(heard_at);
+        places.chain(own).min()
     }
 
     fn serve(&mut self, source: Source) {
@@ -351,6 +362,7 @@ impl<'a> Supervisor<'a> {
 
     /// Gives back what is left, and lets the last lines out.
     fn finish(&mut self) -> Outcome {
+        self.tell_missing_acts();
         let until = Instant::now() + Duration::from_secs(1);
         while Instant::now() < until && !(self.leftovers.is_empty() && self.log.is_empty()) {
             self.leftovers.retain_mut(|group| !group.remove());

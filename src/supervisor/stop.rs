@@ -18,9 +18,9 @@ impl Supervisor<'_> {
         }
         // Nobody comes for them any more.
         self.ends.clear();
-        for place in &mut self.places {
-            if matches!(place.life, Life::Waiting(_)) {
-                place.life = Life::Down;
+        for place in 0..self.places.len() {
+            if matches!(self.places[place].life, Life::Waiting(_)) && !self.needs_auditor(place) {
+                self.places[place].life = Life::Down;
             }
         }
     }
@@ -73,6 +73,7 @@ impl Supervisor<'_> {
 
     fn ask_to_stop(&mut self, place: usize) {
         self.tell(place, &ToLayer::Stop, None);
+        self.release_reports(place);
         if let Some(audit) = self.audit.as_ref().filter(|_| self.is_auditor(place)) {
             audit.nudge();
         }

@@ -298,7 +298,8 @@ impl Log {
     /// next segment if it is time.
     ///
     /// After [`Trouble::Full`] or [`Trouble::Forbidden`] nothing is lost: what was appended still
-    /// waits, and another commit tries again.
+    /// waits, and another commit tries again. [`Trouble::Missing`]: somebody has removed the segment,
+    /// and what is written there is nowhere.
     pub fn commit(&mut self, now: Moment) -> Result<Committed, LogError> {
         self.flush()?;
         let mut checkpoint = None;
@@ -344,6 +345,7 @@ impl Log {
         if self.committed == self.written {
             return Ok(());
         }
+        store::find(&self.segment.file, &self.segment.name)?;
         if let Err(error) = store::sync_data(&self.segment.file, &self.segment.name) {
             // On a full disk the pages may be dropped, and a second sync would say "fine".
             self.unknown = true;

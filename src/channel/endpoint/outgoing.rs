@@ -60,6 +60,9 @@ impl Endpoint {
                 return Ok(false);
             }
         }
+        if self.held_up() {
+            return Ok(false);
+        }
         let head = Head {
             kind: out.kind,
             method: out.method,
@@ -110,6 +113,8 @@ impl Endpoint {
                 self.waiting = None;
                 self.record_fds.clear();
                 self.sent += ends;
+            } else if self.unsent() && self.held_up() {
+                return Ok(false);
             } else if self.large.is_some() {
                 self.next_piece()?;
             } else if self.batched > 0 {

@@ -42,6 +42,11 @@ impl LinkTap {
         Self { tap, peer, first, list: List::default() }
     }
 
+    /// Whether the next record's report finds room.
+    pub(super) fn has_room(&self) -> bool {
+        self.tap.has_room()
+    }
+
     /// What there is to say of a record with this head and length, whose body is not sealed.
     /// `piece`: it goes on with the message before.
     fn facts(&self, side: Side, head: &Head, length: usize, piece: bool) -> Facts {

@@ -45,7 +45,7 @@ use crate::ipc::pipe::pace::Pace;
 use crate::ipc::pipe::wait::{Step, Waiting, Way, rest};
 use crate::mark;
 use crate::policy::plan::FifoPlan;
-use crate::report::{Facts, Side, Tap, Verdict};
+use crate::report::{Facts, Side, Tap, Verdict, room};
 
 /// As much as is looked at in one go: what a FIFO holds at most, unless somebody enlarged it.
 const LOOK: usize = 64 << 10;
@@ -152,6 +152,7 @@ impl FifoReader {
     /// The next line. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Event, FifoError> {
         let Self { waiting, state, .. } = self;
+        room(state.tap.as_ref()).await;
         let event = poll_fn(|cx| waiting.poll(cx, |_| state.step())).await;
         event.map_err(|error| self.blame(error))
     }

@@ -230,13 +230,21 @@ impl State {
         let link = &self.links[place];
         match &link.phase {
             Phase::Meeting(_) => (true, false),
-            Phase::Open(_) => (!self.must_wait(place), link.has_unsent()),
+            Phase::Open(endpoint) => {
+                (!self.must_wait(place), link.has_unsent() && !endpoint.pressed())
+            }
         }
     }
 
     /// Whether a link may not be read now.
     fn must_wait(&self, place: usize) -> bool {
-        (self.inbox.is_full() && !self.may_spill(place)) || self.behind(place)
+        let endpoint = match &self.links[place].phase {
+            Phase::Open(endpoint) => Some(endpoint),
+            Phase::Meeting(_) => None,
+        };
+        endpoint.is_some_and(|endpoint| endpoint.held_up())
+            || (self.inbox.is_full() && !self.may_spill(place))
+            || self.behind(place)
     }
 
     /// Whether handlers are at work on requests.

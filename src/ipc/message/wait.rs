@@ -37,8 +37,8 @@ pub(super) struct Shared {
     pub(super) patience: Patience,
 }
 
-/// How long a thread waits before it tries again to send descriptors, when too many are in
-/// flight: no event tells when there are fewer.
+/// How long who waits does so before it tries again to send descriptors, when too many are in
+/// flight, or to report, when the log takes nothing: no event tells when that is over.
 const PRESSED: Duration = Duration::from_millis(1);
 
 impl Shared {
@@ -184,9 +184,16 @@ impl Shared {
     /// Drives the channel for as long as it is polled.
     pub(super) async fn drive(&self) -> Result<Infallible, ChannelError> {
         let _driving = Driving(self);
+        let mut alarm: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
             self.set_driver(Some(cx.waker()));
             self.with(State::flush);
+            if self.with(|state| state.pressed()) {
+                let alarm = alarm.insert(Box::pin(tokio::time::sleep(PRESSED)));
+                if alarm.as_mut().poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+            }
             match self.poll_links(cx) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
@@ -344,6 +351,10 @@ fn poll_links(state: &mut State, hub: &mut Context<'_>) -> Result<bool, ChannelE
         if ended {
             continue;
         }
+        // What no socket tells of is tried at every look.
+        if state.pressed_on(place) {
+            let _ = state.flush_link(place);
+        }
         while state.interest(place).1 {
             let Poll::Ready(ready) = watch.poll_write_ready(hub) else { break };
             let mut ready = ready.map_err(|error| ChannelError::from_io("epoll", &error))?;
@@ -351,6 +362,7 @@ fn poll_links(state: &mut State, hub: &mut Context<'_>) -> Result<bool, ChannelE
                 Ok(true) => {}
                 // Its reading side meets the same error, and ends the link.
                 Err(_) => break,
+                Ok(false) if state.pressed_on(place) => break,
                 Ok(false) => ready.clear_ready(),
             }
         }

@@ -59,7 +59,7 @@ use crate::confine::Confined;
 use crate::ident::{Instance, Name, PolicyId};
 use crate::mark::reached;
 use crate::policy::plan::{OnFull, QueuePlan};
-use crate::report::{Desk, Facility, Tap};
+use crate::report::{Desk, Facility, Tap, room};
 use crate::seal::SealError;
 use crate::sys::mqueue;
 use crate::sys::original::is_copy;
@@ -231,6 +231,7 @@ impl Queue {
     pub async fn send(&self, body: impl AsRef<[u8]>, priority: u8) -> Result<Sent, QueueError> {
         let (shared, body) = (&*self.0, body.as_ref());
         let lane = shared.check(body, priority)?;
+        room(shared.tap.as_ref()).await;
         let mut sealed = None;
         let mut attempt = || shared.try_send(body, priority, &mut sealed);
         match shared.spec.plan.on_full {
@@ -274,7 +275,17 @@ impl Queue {
     pub async fn recv(&self) -> Result<Event, QueueError> {
         let shared = &*self.0;
         let lanes = shared.receives()?;
-        shared.wait(&lanes, For::Message, || shared.try_recv()).await
+        loop {
+            room(shared.tap.as_ref()).await;
+            // What came meanwhile is taken only where its report finds room.
+            let attempt = || match shared.tap.as_ref().is_none_or(Tap::has_room) {
+                true => Ok(shared.try_recv()?.map(Some)),
+                false => Ok(Some(None)),
+            };
+            if let Some(event) = shared.wait(&lanes, For::Message, attempt).await? {
+                return Ok(event);
+            }
+        }
     }
 
     /// [`Queue::recv`] that gives up after a while: [`QueueError::Nothing`].

@@ -21,7 +21,7 @@ use super::Stream;
 use super::limit::{Pace, Slot, Source, Sources};
 use crate::mark;
 use crate::policy::plan::{ListenAddress, ListenPlan};
-use crate::report::{Facts, Side, Tap, Verdict};
+use crate::report::{Facts, Side, Tap, Verdict, room};
 use crate::sys;
 
 /// A listening socket with the limits of its policy.
@@ -80,6 +80,7 @@ impl Acceptor {
                 tokio::time::sleep(wait).await;
                 continue;
             }
+            room(self.0.tap.as_ref()).await;
             match self.try_accept() {
                 Ok(Some((fd, slot))) => {
                     return Ok(Connection { stream: self.stream(fd)?, slot });

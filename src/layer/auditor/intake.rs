@@ -5,6 +5,7 @@ use super::ring::Ring;
 use super::{Auditor, now};
 use crate::audit::LogError;
 use crate::audit::entry::{self, Entry, Kind, Moment, Record, Side, Verdict, Who};
+use crate::policy::plan::LogFull;
 use crate::wire::report::{Facility, Form, Report, What, link_of};
 
 /// Reports that are taken from one ring in one turn, so that no reporter holds up the others.
@@ -159,10 +160,14 @@ impl Auditor<'_> {
         let Ok(Record { index: number, mut entry, .. }) = entry::decode(bytes) else {
             return self.silence(place, "an act of the supervisor has no sense");
         };
-        if number < self.rings[place].next {
+        let due = self.rings[place].next;
+        if number < due {
             return;
         }
-        self.rings[place].next = number + 1;
+        if number > due {
+            self.lose_acts(place, number - due, at);
+        }
+        self.rings[place].next = number.saturating_add(1);
         let ended = (entry.kind == Kind::Exit).then_some(entry.peer);
         if let Some(gone) = ended {
             self.take_last_words(gone, at);
@@ -172,6 +177,27 @@ impl Auditor<'_> {
             entry.rule = self.rules.find(&entry);
         }
         self.write_down(place, entry, &[], at);
+    }
+
+    /// Notes that acts of the supervisor found no room.
+    fn lose_acts(&mut self, place: usize, count: u64, at: Moment) {
+        self.lose(place, count, at);
+        if self.orders.plan.audit.on_full == LogFull::Halt {
+            let text =
+                format!("{count} acts of the supervisor are lost: the daemon stops (`on-full`)");
+            self.say(true, &text);
+        }
+    }
+
+    /// Writes down how many acts the supervisor did that it can't say any more: it is gone, or has
+    /// said stop.
+    pub(super) fn tell_untold_acts(&mut self) {
+        let own = self.rings.iter().position(|ring| ring.who == Who::SUPERVISOR && !ring.mute);
+        let Some(place) = own else { return };
+        let untold = self.rings[place].untold();
+        if untold > 0 {
+            self.lose(place, untold, now());
+        }
     }
 
     /// Takes all that an instance reported before it ended, and what it couldn't say any more.

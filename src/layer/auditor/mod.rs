@@ -15,6 +15,7 @@ pub(crate) mod orders;
 mod resume;
 mod ring;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::PoisonError;
@@ -31,6 +32,7 @@ use super::{Function, Layer};
 use crate::audit::entry::{Moment, Who};
 use crate::audit::reconcile::{Bounds, Disagreement, Reconciler};
 use crate::audit::rules::Rules;
+use crate::audit::store::StoreError;
 use crate::audit::tables::Tables;
 use crate::audit::{Log, LogError, Store};
 use crate::ident::{Instance, Name};
@@ -64,6 +66,12 @@ const LONGEST: Duration = Duration::from_millis(250);
 /// How long it waits before it tries again to write what the system refused to take.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// With this code ends an auditor that must have the daemon stop and can't say so.
+pub(crate) const HALT: i32 = 75;
+
+/// How long the supervisor may take to hear that the daemon must stop.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long the rings must be silent before an auditor whose supervisor is dead goes too: the
 /// layers are being killed by the kernel meanwhile.
 const ORPHANED: Duration = Duration::from_millis(50);
@@ -90,12 +98,41 @@ fn run(layer: &Layer) -> Result<(), String> {
     let orders = Orders::decode(layer.settings()).map_err(|error| error.to_string())?;
     let opened = Auditor::open(layer, orders);
     let mut auditor = opened.map_err(|error| {
-        let text = format!("the audit log can't be opened: {error}");
-        let _ = layer.0.inbox.say(&FromLayer::Log { halt: true, text });
+        halt(layer, &format!("the audit log can't be opened: {error}"));
         "there is no log to write".to_owned()
     })?;
     auditor.serve().map_err(|error| error.to_string())?;
+    auditor.finish();
     auditor.log.close(now()).map(drop).map_err(|error| error.to_string())
+}
+
+/// Has the daemon stop. If the supervisor can't be told, the auditor's end tells it.
+fn halt(layer: &Layer, text: &str) {
+    let message = FromLayer::Log { halt: true, text: text.to_owned() };
+    let said = layer.0.inbox.say_surely(&message, HEARD_WITHIN);
+    // Of a supervisor that is gone nothing is left to stop.
+    if said.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        std::process::exit(HALT);
+    }
+}
+
+/// Why the auditor ends before it is told to.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The supervisor is there, and what it says can't be taken. The next auditor gets all of it
+    /// anew.
+    #[error("what the supervisor says can't be taken: {0}")]
+    Control(io::Error),
+    #[error("its directory is another one than the supervisor looked at")]
+    Directory,
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Log(error.into())
+    }
 }
 
 /// The auditor at work.
@@ -123,8 +160,11 @@ struct Auditor<'a> {
 }
 
 impl<'a> Auditor<'a> {
-    fn open(layer: &'a Layer, orders: Orders) -> Result<Self, LogError> {
+    fn open(layer: &'a Layer, orders: Orders) -> Result<Self, Fault> {
         let store = Store::open(Path::new(&orders.directory))?;
+        if store.identity()? != orders.identity {
+            return Err(Fault::Directory);
+        }
         let reading = Store::open(Path::new(&orders.directory))?;
         let (log, recovery) = Log::open(store, orders.options(), Box::new(OsChance), now())?;
         let rules = Rules::of(&orders.plan);
@@ -169,16 +209,27 @@ impl<'a> Auditor<'a> {
     }
 
     /// Tells the supervisor something for a person.
-    fn say(&self, halt: bool, text: &str) {
-        // If it can't be said the supervisor is gone, which the loop sees.
-        let _ = self.layer.0.inbox.say(&FromLayer::Log { halt, text: text.to_owned() });
+    fn say(&self, halts: bool, text: &str) {
+        if halts {
+            return halt(self.layer, text);
+        }
+        // If it can't be said the supervisor is busy or gone, and the log goes on.
+        let _ = self.layer.0.inbox.say(&FromLayer::Log { halt: false, text: text.to_owned() });
     }
 
     /// Runs until the supervisor says stop, or is gone.
-    fn serve(&mut self) -> Result<(), LogError> {
+    fn serve(&mut self) -> Result<(), Fault> {
         let mut quiet = Instant::now();
         loop {
-            let orphaned = self.layer.attend().is_err();
+            let orphaned = match self.layer.attend() {
+                Ok(()) => false,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => true,
+                Err(error) => {
+                    // What was taken is written; what wasn't is in the rings.
+                    self.log.write()?;
+                    return Err(Fault::Control(error));
+                }
+            };
             self.welcome();
             let moved = self.take_reports();
             self.settle()?;
@@ -192,10 +243,16 @@ impl<'a> Auditor<'a> {
             }
             if orphaned && quiet.elapsed() > ORPHANED {
                 self.alarm(Who::NOBODY, "the supervisor is gone, and with it every layer");
-                return self.log.write();
+                return Ok(self.log.write()?);
             }
             self.rest(quiet.elapsed(), orphaned);
         }
+    }
+
+    /// Writes down what the supervisor did and can't say any more.
+    fn finish(&mut self) {
+        self.tell_untold_acts();
+        self.tell_losses();
     }
 
     /// Takes up the rings that have come.
@@ -225,6 +282,9 @@ impl<'a> Auditor<'a> {
     /// Writes what was taken, commits now and then, and has the reconciler look at what waits.
     fn settle(&mut self) -> Result<(), LogError> {
         let at = Instant::now();
+        if self.trouble.is_some() {
+            self.tell_who_waits();
+        }
         if self.trouble.is_some() && at.duration_since(self.tried) < RETRY {
             return Ok(());
         }
@@ -262,6 +322,7 @@ impl<'a> Auditor<'a> {
         if self.trouble.take().is_some() {
             self.say(false, "the audit log is written again");
             self.tell_losses();
+            self.rings.iter_mut().for_each(|ring| ring.told = false);
         }
         for ring in &mut self.rings {
             ring.release();
@@ -294,6 +355,22 @@ impl<'a> Auditor<'a> {
             self.say(halt, &format!("the audit log can't be written: {text}; {then} (`on-full`)"));
         }
         self.trouble = Some(text);
+    }
+
+    /// Says once of each layer that it waits for the log.
+    fn tell_who_waits(&mut self) {
+        if self.orders.plan.audit.on_full == LogFull::Count {
+            return;
+        }
+        for place in 0..self.rings.len() {
+            let ring = &mut self.rings[place];
+            let who = ring.who;
+            if who != Who::SUPERVISOR && !ring.over && !ring.told && ring.is_full() {
+                ring.told = true;
+                let text = format!("{} waits until the audit log can be written", self.name(who));
+                self.say(false, &text);
+            }
+        }
     }
 
     /// Sleeps, until something comes or something is due.

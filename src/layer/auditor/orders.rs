@@ -15,6 +15,8 @@ use crate::policy::plan::{AuditPlan, Plan};
 pub(crate) struct Orders {
     /// The log's directory, as an absolute path.
     pub directory: String,
+    /// What the supervisor looked at under that path: device and inode.
+    pub identity: (u64, u64),
     /// A number that this run of the daemon has and no other.
     pub run: u64,
     /// The policy's id.

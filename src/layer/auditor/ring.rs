@@ -4,10 +4,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::report::AT_COUNT;
-use crate::ring::{AT_CONSUMER_SLEEPS, Consumer, Fault};
+use crate::ring::{self, AT_CONSUMER_SLEEPS, Consumer, Fault};
 use crate::sys::futex::Word;
 use crate::sys::mapping::Mapping;
 use crate::wire::report::Who;
+
+/// Who has less room than this in its ring may be waiting for more. Large enough for the longest
+/// report with a payload.
+const NEARLY: usize = 80 << 10;
 
 /// One reporter's ring.
 pub(super) struct Ring {
@@ -23,6 +27,8 @@ pub(super) struct Ring {
     pub(super) mute: bool,
     /// Its writer has ended, and everything was taken: it goes once that is written.
     pub(super) over: bool,
+    /// It was said that its writer waits for room.
+    pub(super) told: bool,
     /// Something was taken since its room was given back.
     taken: bool,
     memory: Mapping,
@@ -35,8 +41,8 @@ impl Ring {
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         let memory = Mapping::sealed(fd.as_fd(), bytes, true)?;
         let consumer = Consumer::resume(&memory);
-        let (next, dropped, mute, over, taken) = (0, 0, false, false, false);
-        Ok(Self { name, who, next, dropped, mute, over, taken, memory, consumer })
+        let (next, dropped, mute, over, taken, told) = (0, 0, false, false, false, false);
+        Ok(Self { name, who, next, dropped, mute, over, told, taken, memory, consumer })
     }
 
     /// Takes the next report, if there is one. Its room is given back by [`Ring::release`].
@@ -59,6 +65,12 @@ impl Ring {
     /// How many reports its writer lost at the end and couldn't tell, if it was honest.
     pub(super) fn untold(&self) -> u64 {
         self.memory.load(AT_COUNT).saturating_sub(self.next)
+    }
+
+    /// Whether its writer finds no room for a report any more, or soon won't.
+    pub(super) fn is_full(&self) -> bool {
+        let room = ring::room(self.memory.size());
+        room - ring::used(&self.memory) < (room / 4).min(NEARLY)
     }
 
     /// Has the writer wake us from now on. True: something is there already.

@@ -2,24 +2,31 @@
 //! own acts. It never waits for the auditor, and reads nothing from a ring but a position.
 
 mod acts;
+mod backlog;
 mod begin;
+mod directory;
 mod relay;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::fs::SealFlags;
 
 pub use self::acts::semaphore;
+use self::backlog::{Backlog, Pushed};
 pub use self::begin::{BeginError, Begun};
 use super::image::Image;
+use super::roster::Ending;
 use super::{Life, Outcome, StartUp, Supervisor};
-use crate::audit::entry::{self, Entry, Kind, Moment, Who};
+use crate::audit::entry::{Entry, Who};
 use crate::confine::Identity;
 use crate::ident::{Instance, Name};
+use crate::layer::auditor::HALT;
 use crate::layer::slice::ReportsSlice;
-use crate::policy::plan::{LayerPlan, Plan, Program};
+use crate::policy::plan::{LayerPlan, LogFull, Plan, Program};
+use crate::report::{AT_COUNT, AT_STOP};
 use crate::ring::{self, Producer};
 use crate::sys::mapping::Mapping;
 use crate::sys::memory;
@@ -28,8 +35,11 @@ use crate::wire::control::ToLayer;
 /// Bytes of the ring for the supervisor's own acts.
 const OWN: u32 = 1 << 20;
 
-/// How many bytes of acts wait for room in that ring, at most. More are dropped and counted.
-const BACKLOG: usize = 4 << 20;
+/// How often the ring is looked at for room while acts wait for some: the auditor doesn't say.
+pub const FLUSH: Duration = Duration::from_millis(10);
+
+/// How long the auditor may take, once nobody else is left, for what still waits for room.
+const LAST_ACTS: Duration = Duration::from_secs(5);
 
 /// What the supervisor calls its own ring.
 const OWN_RING: u32 = 0;
@@ -51,13 +61,12 @@ pub struct Audit {
     /// The rings that the auditor may still have to read, by what they are called.
     rings: BTreeMap<u32, Held>,
     next_ring: u32,
-    /// The number of the next act.
-    number: u64,
     /// Acts that found no room in the ring yet.
-    backlog: VecDeque<Vec<u8>>,
-    waiting: usize,
-    /// Acts that found no room at all.
-    lost: u64,
+    backlog: Backlog,
+    /// Of whom acts began to be lost, until that is said.
+    losing: Vec<Who>,
+    /// When the auditor is told to stop though acts still wait; set once nobody else is left.
+    until: Option<Instant>,
     /// What layers have asked for, by place and request, until it is answered.
     asks: BTreeMap<(usize, u32), Entry>,
 }
@@ -81,9 +90,10 @@ impl Audit {
         for (number, image) in images.iter_mut().enumerate() {
             if number == begun.layer {
                 image.settings = begun.settings.clone().into();
-                if let Identity::Own { uid, .. } = image.identity(0) {
-                    begun.give_to(uid)?;
-                }
+                begun.directory.give_to(match image.identity(0) {
+                    Identity::Own { uid, .. } => Some(uid),
+                    Identity::Mapped => None,
+                })?;
             } else if matches!(image.plan.program, Program::Run(_)) {
                 image.reports = Some(reports.clone());
             }
@@ -116,10 +126,9 @@ impl Audit {
             producer,
             rings,
             next_ring: OWN_RING + 1,
-            number: 0,
-            backlog: VecDeque::new(),
-            waiting: 0,
-            lost: 0,
+            backlog: Backlog::default(),
+            losing: Vec::new(),
+            until: None,
             asks: BTreeMap::new(),
         })
     }
@@ -141,32 +150,37 @@ impl Audit {
 
     /// Notes an act.
     pub fn note(&mut self, entry: &Entry) {
-        let mut bytes = Vec::new();
-        entry::encode(self.number, Moment::default(), entry, None, &mut bytes);
-        if self.waiting + bytes.len() > BACKLOG || bytes.len() > ring::capacity(OWN as usize) {
-            self.lost += 1;
-            return;
+        if self.backlog.push(entry) == Pushed::FirstLost {
+            self.losing.push(backlog::whom(entry));
         }
-        self.number += 1;
-        self.waiting += bytes.len();
-        self.backlog.push_back(bytes);
+        // By this the auditor counts what was lost, even if nobody can tell it any more.
+        self.memory.store(AT_COUNT, self.backlog.number());
         self.flush();
     }
 
     /// Puts what waits into the ring, as far as there is room.
     pub fn flush(&mut self) {
-        while let Some(bytes) = self.backlog.front() {
-            // A position that can't be: the auditor lies, and what it doesn't take is dropped at
-            // the backlog's bound.
-            if !self.producer.send(&self.memory, bytes).unwrap_or(false) {
-                return;
-            }
-            self.waiting -= bytes.len();
-            self.backlog.pop_front();
-        }
-        if self.lost > 0 {
-            let length = std::mem::take(&mut self.lost);
-            self.note(&Entry { reporter: Who::SUPERVISOR, length, ..Entry::new(Kind::Loss) });
+        let Self { backlog, producer, memory, .. } = self;
+        // A position that can't be: the auditor lies, and what it doesn't take is lost.
+        backlog.flush(|bytes| producer.send(memory, bytes).unwrap_or(false));
+    }
+
+    /// Whether the next request of an instance could find no room.
+    pub fn is_full_of(&self, instance: &Instance) -> bool {
+        !self.backlog.is_empty() && self.backlog.is_full_of(self.who(instance))
+    }
+
+    /// Whether acts wait that the auditor still has the time to take.
+    fn is_draining(&self) -> bool {
+        !self.backlog.is_empty() && self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// Has an instance that waits for room in its ring wait no longer: it is asked to stop.
+    fn release(&self, instance: &Instance) {
+        let of_it = |held: &&Held| held.reporter.as_ref() == Some(instance);
+        if let Some(held) = self.rings.values().rev().find(of_it) {
+            // Memory of our own making, whose size nobody changes: it takes a word.
+            let _ = rustix::io::pwrite(&held.fd, &1_u64.to_ne_bytes(), AT_STOP as u64);
         }
     }
 
@@ -205,10 +219,81 @@ impl Supervisor<'_> {
         Ok(Some(ring))
     }
 
-    /// Puts what waits into the ring.
+    /// Puts what waits into the ring, and says of whom acts are being lost.
     pub(super) fn flush_notes(&mut self) {
-        if let Some(audit) = &mut self.audit {
-            audit.flush();
+        let Some(audit) = &mut self.audit else { return };
+        audit.flush();
+        let losing = std::mem::take(&mut audit.losing);
+        let halts = self.plan.audit.on_full == LogFull::Halt;
+        let then = if halts { "the daemon stops" } else { "they are counted" };
+        for who in &losing {
+            let name = audit.layers.get(usize::from(who.layer)).map_or("?", Name::as_str);
+            self.log.say(&format!(
+                "acts about {name}/{}.g{} find no room on their way to the audit log; {then} \
+                 (`on-full`)",
+                who.copy, who.generation
+            ));
+        }
+        if halts && !losing.is_empty() {
+            self.stop(Outcome::Refused);
+        }
+        self.begin_last_acts();
+    }
+
+    /// When to look for room again, if acts wait for some.
+    pub(super) fn flushes_at(&self) -> Option<Instant> {
+        let waits = self.audit.as_ref().is_some_and(|audit| !audit.backlog.is_empty());
+        waits.then(|| Instant::now() + FLUSH)
+    }
+
+    /// From when the auditor is alone, its time to take what waits is bounded.
+    fn begin_last_acts(&mut self) {
+        let stopping = self.stopping;
+        let others =
+            (0..self.places.len()).any(|place| !self.is_auditor(place) && self.runs(place));
+        if let Some(audit) = self.audit.as_mut().filter(|_| stopping && !others) {
+            audit.until.get_or_insert_with(|| Instant::now() + LAST_ACTS);
+        }
+    }
+
+    fn runs(&self, place: usize) -> bool {
+        matches!(self.places[place].life, Life::Running(_))
+    }
+
+    /// Whether an auditor that is down must come again though everything stops: others still report,
+    /// or what they reported is still to be taken.
+    pub(super) fn needs_auditor(&self, place: usize) -> bool {
+        let Some(audit) = self.audit.as_ref().filter(|_| self.is_auditor(place)) else {
+            return false;
+        };
+        let in_time = audit.until.is_none_or(|until| Instant::now() < until);
+        let others = (0..self.places.len()).any(|at| at != place && self.runs(at));
+        audit.open && in_time && (others || !audit.backlog.is_empty() || audit.rings.len() > 1)
+    }
+
+    /// Has a layer that is asked to stop wait for the log no longer.
+    pub(super) fn release_reports(&self, place: usize) {
+        if let Some(audit) = &self.audit {
+            audit.release(&self.places[place].seat.instance);
+        }
+    }
+
+    /// Stops the daemon where the auditor says by its exit code that it must, for it couldn't say
+    /// why. True: it does.
+    pub(super) fn auditor_halts(&mut self, place: usize, ending: Ending) -> bool {
+        let halts = self.is_auditor(place) && ending == Ending::Exited(HALT);
+        if halts {
+            self.log.say("the auditor has ended because the daemon must stop (`on-full`)");
+            self.stop(Outcome::Refused);
+        }
+        halts
+    }
+
+    /// Says at the end what is not in the log.
+    pub(super) fn tell_missing_acts(&mut self) {
+        let missing = self.audit.as_ref().map_or(0, |audit| audit.backlog.missing());
+        if missing > 0 {
+            self.log.say(&format!("{missing} acts of the supervisor are not in the audit log"));
         }
     }
 
@@ -238,15 +323,15 @@ impl Supervisor<'_> {
     }
 
     /// Whether somebody still runs who ends before a place: everybody does before the auditor, and
-    /// the policy's layers do before the witness.
+    /// the policy's layers do before the witness. The auditor waits for what was done too.
     pub(super) fn waits_for_others(&self, place: usize) -> bool {
-        let runs = |place: &super::Place| matches!(place.life, Life::Running(_));
         let before = |at: usize| match (self.is_auditor(place), self.is_witness(place)) {
             (true, _) => !self.is_auditor(at),
             (_, true) => !self.is_own(at),
             _ => false,
         };
-        self.places.iter().enumerate().any(|(at, place)| before(at) && runs(place))
+        let acts = self.is_auditor(place) && self.audit.as_ref().is_some_and(Audit::is_draining);
+        acts || (0..self.places.len()).any(|at| before(at) && self.runs(at))
     }
 
     /// Gives the auditor every ring that it may have to read.

@@ -58,6 +58,7 @@ fn start(on_full: &str) -> Option<(Daemon, Disk)> {
 
 fn block() {
     let Some((mut daemon, disk)) = start("block") else { return };
+    daemon.line("a/0.g1 waits until the audit log can be written");
     disk.grow();
     daemon.line("the audit log is written again");
     daemon.line("calls");

@@ -2,8 +2,10 @@
 //! disk does.
 
 mod begin;
+mod directory;
 mod disk;
 mod facilities;
+mod full;
 mod kill;
 mod layers;
 mod lies;
@@ -22,8 +24,10 @@ type Outcome = Result<(), String>;
 
 pub(crate) const TESTS: &[&[Test]] = &[
     begin::TESTS,
+    directory::TESTS,
     disk::TESTS,
     facilities::TESTS,
+    full::TESTS,
     kill::TESTS,
     lies::TESTS,
     payload::TESTS,
@@ -49,6 +53,8 @@ const LAYERS: &[Function] = &[
     ("sayer", facilities::sayer),
     ("liar", facilities::liar),
     ("counted", strace::counted),
+    ("pelter", full::pelter),
+    ("knocker", full::knocker),
 ];
 
 /// A daemon with the functions that the policy at `path` runs; with all of them in a layer.
@@ -58,7 +64,8 @@ pub(crate) fn daemon(path: Option<&str>) -> Daemon {
         |name: &str| policy.as_ref().is_none_or(|text| text.contains(&format!("run = \"{name}\"")));
     let all = LAYERS.iter().chain(witness::LAYERS);
     let functions = all.filter(|(name, _)| runs(name));
-    functions.fold(Daemon::new(path.unwrap_or_default()), |daemon, &(name, function)| {
-        daemon.blocking_layer(name, function)
-    })
+    let daemon = Daemon::new(path.unwrap_or_default());
+    let daemon =
+        functions.fold(daemon, |daemon, &(name, function)| daemon.blocking_layer(name, function));
+    if runs("ticker") { daemon.layer("ticker", full::ticker) } else { daemon }
 }

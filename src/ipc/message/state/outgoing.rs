@@ -187,9 +187,14 @@ impl State {
         })
     }
 
-    /// Whether the kernel holds too many descriptors in flight on some link.
+    /// Whether something on some link waits for what no socket tells of.
     pub(in crate::ipc::message) fn pressed(&self) -> bool {
-        self.links.iter().any(|link| matches!(&link.phase, Phase::Open(end) if end.pressed()))
+        (0..self.links.len()).any(|place| self.pressed_on(place))
+    }
+
+    /// The same of one link.
+    pub(in crate::ipc::message) fn pressed_on(&self, place: usize) -> bool {
+        matches!(&self.links[place].phase, Phase::Open(end) if end.pressed())
     }
 
     /// Gives a parcel to a link; its ticket if it was taken.
