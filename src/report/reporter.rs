@@ -319,10 +319,10 @@ mod tests {
     #[test]
     fn who_is_asked_to_stop_waits_no_longer() {
         let (reporter, memory) = ring(LogFull::Block);
-        let mut reported = 0;
+        let mut count = 0;
         while reporter.has_room(500) {
-            reporter.report(&facts(reported), &[0; 100], b"");
-            reported += 1;
+            reporter.report(&facts(count), &[0; 100], b"");
+            count += 1;
         }
         std::thread::scope(|scope| {
             let waiting =
@@ -334,7 +334,7 @@ mod tests {
             memory.store(AT_STOP, 1);
         });
         assert!(reporter.has_room(500), "nobody waits for room any more");
-        assert_eq!(memory.load(AT_COUNT), reported + 100, "all are counted");
+        assert_eq!(memory.load(AT_COUNT), count + 100, "all are counted");
     }
 
     #[test]

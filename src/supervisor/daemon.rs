@@ -132,7 +132,8 @@ impl Daemon {
     /// Keeps the audit log in this directory, which is made if it isn't there. Wins over
     /// `directory` in the policy's `[audit]`.
     ///
-    /// Whoever runs the daemon alone may write there: as root the directory becomes the auditor's.
+    /// Nobody else may write there, or put another directory in its place. As root it is the auditor
+    /// that writes; the directory stays root's.
     #[must_use]
     pub fn audit(mut self, directory: impl Into<PathBuf>) -> Self {
         self.flags.audit = Some(directory.into());

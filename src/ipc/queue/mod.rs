@@ -278,9 +278,9 @@ impl Queue {
         loop {
             room(shared.tap.as_ref()).await;
             // What came meanwhile is taken only where its report finds room.
-            let attempt = || match shared.tap.as_ref().is_none_or(Tap::has_room) {
-                true => Ok(shared.try_recv()?.map(Some)),
-                false => Ok(Some(None)),
+            let attempt = || {
+                let reportable = shared.tap.as_ref().is_none_or(Tap::has_room);
+                if reportable { Ok(shared.try_recv()?.map(Some)) } else { Ok(Some(None)) }
             };
             if let Some(event) = shared.wait(&lanes, For::Message, attempt).await? {
                 return Ok(event);

@@ -15,6 +15,7 @@ pub(crate) mod orders;
 mod resume;
 mod ring;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -152,6 +153,8 @@ struct Auditor<'a> {
     alarms: Alarms,
     /// Why the log can't be written for now.
     trouble: Option<String>,
+    /// The rings of whose writers it was said that they wait for that.
+    waiting: BTreeSet<u32>,
     tried: Instant,
     committed: Instant,
     ticked: Instant,
@@ -188,6 +191,7 @@ impl<'a> Auditor<'a> {
             alarms: Alarms::new(tables.layers.len()),
             tables,
             trouble: None,
+            waiting: BTreeSet::new(),
             tried: begin,
             committed: begin,
             ticked: begin,
@@ -322,7 +326,7 @@ impl<'a> Auditor<'a> {
         if self.trouble.take().is_some() {
             self.say(false, "the audit log is written again");
             self.tell_losses();
-            self.rings.iter_mut().for_each(|ring| ring.told = false);
+            self.waiting.clear();
         }
         for ring in &mut self.rings {
             ring.release();
@@ -363,10 +367,10 @@ impl<'a> Auditor<'a> {
             return;
         }
         for place in 0..self.rings.len() {
-            let ring = &mut self.rings[place];
+            let ring = &self.rings[place];
             let who = ring.who;
-            if who != Who::SUPERVISOR && !ring.over && !ring.told && ring.is_full() {
-                ring.told = true;
+            let waits = who != Who::SUPERVISOR && !ring.over && ring.is_full();
+            if waits && self.waiting.insert(ring.name) {
                 let text = format!("{} waits until the audit log can be written", self.name(who));
                 self.say(false, &text);
             }

@@ -27,8 +27,6 @@ pub(super) struct Ring {
     pub(super) mute: bool,
     /// Its writer has ended, and everything was taken: it goes once that is written.
     pub(super) over: bool,
-    /// It was said that its writer waits for room.
-    pub(super) told: bool,
     /// Something was taken since its room was given back.
     taken: bool,
     memory: Mapping,
@@ -41,8 +39,8 @@ impl Ring {
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         let memory = Mapping::sealed(fd.as_fd(), bytes, true)?;
         let consumer = Consumer::resume(&memory);
-        let (next, dropped, mute, over, taken, told) = (0, 0, false, false, false, false);
-        Ok(Self { name, who, next, dropped, mute, over, told, taken, memory, consumer })
+        let (next, dropped, mute, over, taken) = (0, 0, false, false, false);
+        Ok(Self { name, who, next, dropped, mute, over, taken, memory, consumer })
     }
 
     /// Takes the next report, if there is one. Its room is given back by [`Ring::release`].

@@ -159,7 +159,7 @@ pub(crate) async fn ticker(layer: Layer) -> Outcome {
     let calls = std::cell::Cell::new(0_u64);
     let calling = async {
         loop {
-            if channel.call("", Message::from(vec![7; 1024])).await.is_ok() {
+            if channel.call("").send(Message::from(vec![7; 1024])).await.is_ok() {
                 calls.set(calls.get() + 1);
             }
         }
