@@ -18,6 +18,7 @@ pub(crate) mod planner;
 pub mod policy_file;
 mod queue;
 mod region;
+pub(crate) mod walk;
 
 pub(crate) use child::PrepareError;
 pub(crate) use fifo::FifoAtPath;

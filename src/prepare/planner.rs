@@ -140,7 +140,10 @@ fn answer(request: &Request<'_>) -> Answer {
 }
 
 fn check(request: &Request<'_>) -> Result<(String, Checked), PolicyFileError> {
-    let read = |path: &Path| Ok((path.display().to_string(), policy_file::read(path)?));
+    let read = |path: &Path| {
+        let bytes = policy_file::read(path)?;
+        Ok::<_, policy_file::PolicyFileError>((path.display().to_string(), bytes))
+    };
     let (name, text, in_a_file) = match request.policy {
         Text::File(path) => read(path).map(|(name, text)| (name, text, true))?,
         Text::Here { name, text, in_a_file } => {

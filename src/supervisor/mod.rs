@@ -30,7 +30,6 @@ mod setup;
 mod signals;
 mod spawn;
 mod stop;
-mod walk;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;

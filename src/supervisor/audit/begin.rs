@@ -10,8 +10,8 @@ use crate::layer::auditor::NAME;
 use crate::layer::auditor::orders::Orders;
 use crate::policy::plan::{Audit, Plan};
 use crate::policy::{self, Inputs};
+use crate::prepare::walk::{Defect, WalkError};
 use crate::seal::{Chance, OsChance, SealError};
-use crate::supervisor::walk::{Defect, WalkError};
 
 /// What the auditor may do, as a policy of its own.
 const POLICY: &str = include_str!("auditor.toml");

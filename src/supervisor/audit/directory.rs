@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::begin::BeginError;
 use crate::audit::Store;
-use crate::supervisor::walk::{Reached, Walk};
+use crate::prepare::walk::{Reached, Walk};
 
 /// How long the auditor of a supervisor that was killed may take to write down what was left.
 const LAST_WORDS: Duration = Duration::from_secs(1);
