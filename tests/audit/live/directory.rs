@@ -1,7 +1,7 @@
 //! Whose directory a log is kept in, and what root gives away there.
 //!
 //! Only root can give anything away, and only root can make what belongs to others: for an ordinary
-//! user the tests of strangers have nothing to try.
+//! user the tests of strangers are ignored.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use super::Test;
-use crate::harness::Daemon;
 use super::layers::policy;
 use super::log::{assert_sound, records};
+use crate::harness::Daemon;
+use crate::support::suite::ignore;
 
 pub(crate) const TESTS: &[Test] = &[
     ("directory::a_strangers_is_refused", stranger),
@@ -68,7 +69,7 @@ fn assert_treasure(dir: &Path) {
 
 fn stranger() {
     if !is_root() {
-        return;
+        ignore("only root makes what belongs to strangers, and gives anything away");
     }
     refused(
         &sleepers(),
@@ -82,7 +83,7 @@ fn stranger() {
 
 fn ancestor() {
     if !is_root() {
-        return;
+        ignore("only root makes what belongs to strangers, and gives anything away");
     }
     let beneath = sleepers().replace("DIR/log", "DIR/theirs/log");
     refused(
@@ -156,7 +157,7 @@ impl Stranger {
 
 fn racing() {
     if !is_root() {
-        return;
+        ignore("only root makes what belongs to strangers, and gives anything away");
     }
     for _ in 0..6 {
         let mut stranger = None;

@@ -9,11 +9,11 @@ use cofferdam::audit::entry::{Facility, Kind, Record, Who};
 use cofferdam::ipc::message::Message;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::Daemon;
 use super::kill::last;
 use super::layers::{policy, say, stay};
 use super::log::{alarms, assert_sound, assert_two_sided, lost, records};
 use super::{Outcome, Test};
+use crate::harness::Daemon;
 
 pub(crate) const TESTS: &[Test] = &[
     ("full::acts_that_find_no_room_are_counted", counted),
