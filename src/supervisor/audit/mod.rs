@@ -92,7 +92,7 @@ impl Audit {
                 image.settings = begun.settings.clone().into();
                 begun.directory.give_to(match image.identity(0) {
                     Identity::Own { uid, .. } => Some(uid),
-                    Identity::Mapped => None,
+                    Identity::Mapped { .. } => None,
                 })?;
             } else if matches!(image.plan.program, Program::Run(_)) {
                 image.reports = Some(reports.clone());
