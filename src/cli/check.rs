@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::here;
 use super::read::Outside;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
@@ -25,6 +26,9 @@ pub struct Args {
     /// Count warnings as mistakes
     #[arg(long)]
     deny_warnings: bool,
+    /// The policy is for this machine: warn of what isn't here as it says, instead of noting it
+    #[arg(long)]
+    here: bool,
     #[command(flatten)]
     outside: Outside,
 }
@@ -39,8 +43,7 @@ enum Format {
 
 /// Checks each policy. Exit code 0: all are fine; 1: one is not; 3: one can't be read.
 pub fn run(args: &Args) -> ExitCode {
-    let reports: Vec<_> =
-        args.policies.iter().map(|path| Report::of(path, &args.outside)).collect();
+    let reports: Vec<_> = args.policies.iter().map(|path| Report::of(path, args)).collect();
     // Nobody reads what can't be written, so a closed pipe changes nothing.
     let _ = match args.format {
         Format::Text => reports.iter().try_for_each(|report| report.print(args)),
@@ -57,7 +60,8 @@ enum Report {
 }
 
 impl Report {
-    fn of(path: &Path, outside: &Outside) -> Self {
+    fn of(path: &Path, args: &Args) -> Self {
+        let outside = &args.outside;
         let name = path.display().to_string();
         let found = RefCell::new(Vec::new());
         let inspect = |path: &Path| {
@@ -99,6 +103,10 @@ impl Report {
             }
         });
         checked.diagnostics.splice(0..0, defects.into_iter().map(warn));
+        if let Some(plan) = &checked.plan {
+            let severity = if args.here { Severity::Warning } else { Severity::Note };
+            checked.diagnostics.extend(here::look(plan, &checked.places, severity));
+        }
         Self::Checked(Box::new(checked))
     }
 

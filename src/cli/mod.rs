@@ -12,6 +12,7 @@ mod doctor;
 mod explain;
 mod export;
 mod graph;
+mod here;
 mod read;
 mod run;
 mod schema;

@@ -3,13 +3,13 @@
 
 use std::io;
 
+use caps::CapsHashSet;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreatedAttr, Scope,
 };
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, setrlimit};
-use rustix::thread::CapabilitySet;
 
 use super::filter::{Action, Arch, compile_with};
 use super::{domain, identity};
@@ -56,13 +56,15 @@ pub fn confine_resolver(uid: Option<u32>) -> io::Result<()> {
     }
     let held = rustix::thread::capabilities(None)?.permitted;
     if uid.is_some() || !held.is_empty() {
-        identity::empty_bounding_set(CapabilitySet::empty())?;
-        identity::set_ambient(CapabilitySet::empty())?;
+        let none = CapsHashSet::new();
+        identity::empty_bounding_set(&none)?;
+        identity::set_ambient(&none)?;
         identity::lock_securebits()?;
         if let Some(uid) = uid {
             identity::become_user(uid, uid)?;
         }
-        identity::drop_capabilities(CapabilitySet::empty())?;
+        identity::drop_capabilities(&none)?;
+        identity::holds_only(&none)?;
     }
     // Changing the user has cleared it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -1,33 +1,35 @@
-//! Who a layer is: user, groups, the five capability sets, securebits.
+//! Who a process is: user, groups, the five capability sets, securebits.
 //!
 //! Every call here is the kernel's own, for the calling thread alone: the recipe runs before a
 //! second one exists.
+//!
+//! Capabilities are changed by crate `caps`. It knows them by name, and a kernel may have more: of
+//! those, and to look at what is in force afterwards, `rustix` is asked.
 
 use std::io;
 
-use caps::{CapSet, CapsHashSet};
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
 use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getgroups, getuid};
 use rustix::thread::{self, CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
-/// Capabilities by number, as the plan has them, as a set.
-pub(super) fn capability_set(numbers: &[u8]) -> CapabilitySet {
-    let bits = numbers.iter().filter_map(|number| 1_u64.checked_shl(u32::from(*number)));
-    CapabilitySet::from_bits_retain(bits.fold(0, |all, bit| all | bit))
+/// Capabilities by number, as the plan has them, as a set. A plan has no number without a name.
+pub(crate) fn capability_set(numbers: &[u8]) -> CapsHashSet {
+    let named = |number: &u8| caps::all().into_iter().find(|one| one.index() == *number);
+    numbers.iter().filter_map(named).collect()
 }
 
 /// Takes everything but `kept` out of the bounding set, whatever the kernel's last capability is
 /// (threat F3). Needs `CAP_SETPCAP`, so it comes before the capabilities go.
-pub(super) fn empty_bounding_set(kept: CapabilitySet) -> io::Result<()> {
-    let named = named(kept);
-    for capability in caps::read(None, CapSet::Bounding).map_err(io::Error::other)? {
-        if !named.contains(&capability) {
-            caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
+pub(crate) fn empty_bounding_set(kept: &CapsHashSet) -> io::Result<()> {
+    for capability in caps::read(None, CapSet::Bounding).map_err(failed)? {
+        if !kept.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability).map_err(failed)?;
         }
     }
-    // What is newer than the crate's names.
-    for capability in known().filter(|capability| !kept.contains(*capability)) {
-        if thread::capability_is_in_bounding_set(capability)? {
-            thread::remove_capability_from_bounding_set(capability)?;
+    for nameless in known().filter(|one| !named().contains(*one)) {
+        if thread::capability_is_in_bounding_set(nameless)? {
+            thread::remove_capability_from_bounding_set(nameless)?;
         }
     }
     Ok(())
@@ -35,17 +37,17 @@ pub(super) fn empty_bounding_set(kept: CapabilitySet) -> io::Result<()> {
 
 /// Raises `kept` into the ambient set, from where a program that is executed gets it, and drops
 /// all others. Before the securebits, which forbid it for ever after.
-pub(super) fn set_ambient(kept: CapabilitySet) -> io::Result<()> {
-    caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
+pub(super) fn set_ambient(kept: &CapsHashSet) -> io::Result<()> {
+    caps::clear(None, CapSet::Ambient).map_err(failed)?;
     if kept.is_empty() {
         return Ok(());
     }
-    caps::set(None, CapSet::Inheritable, &named(kept)).map_err(io::Error::other)?;
-    caps::set(None, CapSet::Ambient, &named(kept)).map_err(io::Error::other)
+    caps::set(None, CapSet::Inheritable, kept).map_err(failed)?;
+    caps::set(None, CapSet::Ambient, kept).map_err(failed)
 }
 
-/// Being user 0 gives no capability any more, and that is locked: neither an exec nor a change of user
-/// gives or takes a capability.
+/// Being user 0 gives no capability any more, and that is locked: neither an exec nor a change of
+/// user gives or takes a capability.
 pub(super) fn lock_securebits() -> io::Result<()> {
     let bits = CapabilitiesSecureBits::NO_ROOT
         | CapabilitiesSecureBits::NO_ROOT_LOCKED
@@ -69,13 +71,31 @@ pub(super) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     demand(getgroups()?.is_empty())
 }
 
-/// Leaves `kept` in the permitted, effective and inheritable sets and nothing else, and looks.
-pub(super) fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
+/// Leaves `kept` in the permitted, effective and inheritable sets and nothing else.
+pub(super) fn drop_capabilities(kept: &CapsHashSet) -> io::Result<()> {
     // Permitted last: the others are bounded by it.
     for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::set(None, set, &named(kept)).map_err(io::Error::other)?;
+        caps::set(None, set, kept).map_err(failed)?;
     }
-    // The kernel's own words, all 64 bits of them.
+    Ok(())
+}
+
+/// Leaves of what this process holds `kept` at most, in all five sets. For a process of the
+/// framework's own that goes on as the user that it is.
+pub(crate) fn keep_at_most(kept: &CapsHashSet) -> io::Result<()> {
+    empty_bounding_set(kept)?;
+    set_ambient(&CapsHashSet::new())?;
+    caps::clear(None, CapSet::Inheritable).map_err(failed)?;
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        let held = caps::read(None, set).map_err(failed)?;
+        caps::set(None, set, &(&held & kept)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Looks whether all five sets hold `kept` at most, in the kernel's own words: all 64 bits.
+pub(super) fn holds_only(kept: &CapsHashSet) -> io::Result<()> {
+    let kept = bits(kept);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
     demand(thread::capabilities(None)? == sets)?;
     for capability in known().filter(|capability| !kept.contains(*capability)) {
@@ -98,9 +118,14 @@ pub(super) fn is_user(uid: u32, gid: u32) -> bool {
     getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid
 }
 
-/// The same set by the names of crate `caps`. A plan has no number that it has no name for.
-fn named(set: CapabilitySet) -> CapsHashSet {
-    caps::all().into_iter().filter(|one| set.bits() & one.bitmask() != 0).collect()
+/// All that have a name.
+fn named() -> CapabilitySet {
+    bits(&caps::all())
+}
+
+fn bits(set: &CapsHashSet) -> CapabilitySet {
+    let bits = set.iter().fold(0, |all, one| all | Capability::bitmask(one));
+    CapabilitySet::from_bits_retain(bits)
 }
 
 /// The capabilities that the running kernel has.
@@ -108,6 +133,10 @@ fn known() -> impl Iterator<Item = CapabilitySet> {
     (0..64)
         .map(|number| CapabilitySet::from_bits_retain(1 << number))
         .take_while(|capability| thread::capability_is_in_bounding_set(*capability).is_ok())
+}
+
+fn failed(error: CapsError) -> io::Error {
+    io::Error::other(error)
 }
 
 /// An error where the kernel said yes and what it shows afterwards says no.
@@ -124,9 +153,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_become_bits() {
+    fn numbers_become_names() {
         let set = capability_set(&[13, 0]);
-        assert_eq!(set, CapabilitySet::NET_RAW | CapabilitySet::CHOWN);
+        assert_eq!(set, CapsHashSet::from([Capability::CAP_NET_RAW, Capability::CAP_CHOWN]));
+        assert_eq!(bits(&set), CapabilitySet::NET_RAW | CapabilitySet::CHOWN);
         assert!(capability_set(&[]).is_empty());
         assert!(capability_set(&[64, 255]).is_empty());
     }

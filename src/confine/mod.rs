@@ -18,7 +18,7 @@ pub mod cgroup;
 mod domain;
 mod error;
 pub mod helper;
-mod identity;
+pub(crate) mod identity;
 pub mod init;
 pub mod limits;
 mod order;

@@ -13,12 +13,12 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use caps::{Capability, CapsHashSet};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Signal};
-use rustix::thread::CapabilitySet;
 
 use super::error::ConfineError;
 use super::order::{Identity, Order};
@@ -257,11 +257,11 @@ impl Recipe<'_> {
         let kept = identity::capability_set(&layer.capabilities);
         // What a layer that runs our own code holds isn't passed on to anything that it executes.
         let ambient = match layer.program {
-            Program::Exec(_) => kept,
-            Program::Run(_) => CapabilitySet::empty(),
+            Program::Exec(_) => kept.clone(),
+            Program::Run(_) => CapsHashSet::new(),
         };
         let bounded =
-            identity::empty_bounding_set(kept).and_then(|()| identity::set_ambient(ambient));
+            identity::empty_bounding_set(&kept).and_then(|()| identity::set_ambient(&ambient));
         self.note(Protection::Capabilities, "emptying the bounding set", bounded)?;
         let locked = identity::lock_securebits();
         self.note(Protection::Securebits, "locking the securebits", locked)?;
@@ -271,11 +271,13 @@ impl Recipe<'_> {
             self.note(Protection::Identity, "changing user and group", changed)?;
         }
 
-        let dropped = identity::drop_capabilities(kept);
+        let dropped = identity::drop_capabilities(&kept);
         self.note(Protection::Capabilities, "dropping capabilities", dropped)?;
+        let held = identity::holds_only(&kept);
+        self.note(Protection::Capabilities, "looking at the capabilities that are left", held)?;
 
         match self.order.identity {
-            Identity::Own { .. } if kept.contains(CapabilitySet::SETUID) => {}
+            Identity::Own { .. } if kept.contains(&Capability::CAP_SETUID) => {}
             Identity::Own { .. } => {
                 let stuck = identity::cannot_change_user();
                 let step = "making sure that other users are out of reach";

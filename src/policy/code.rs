@@ -103,6 +103,7 @@ codes! {
     Overlap = 173, "paths within each other with different rights";
     UnusableFile = 174, "a file grant without the system calls to use it";
     UnusableCalls = 175, "system calls for files, and no file to use them on";
+    NotHere = 176, "something that this machine doesn't have as the policy says";
 
     // The other facilities.
     UnknownSignal = 180, "an unknown signal";

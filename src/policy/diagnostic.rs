@@ -30,6 +30,8 @@ pub enum Severity {
     Error,
     /// It can.
     Warning,
+    /// It can: what is told is about the machine that it was looked at on.
+    Note,
 }
 
 /// A place in the text and what to say about it.

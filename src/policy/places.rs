@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::diagnostic::Span;
+use super::code::Code;
+use super::diagnostic::{Diagnostic, Label, Severity, Span};
 use super::texts::{Texts, line_of};
 use super::tree::{Node, Table, Value};
 
@@ -38,10 +39,28 @@ impl Places {
 
     /// The place of a rule or, where it isn't written, of the innermost table around it.
     pub fn nearest(&self, path: &str) -> Option<Place> {
+        self.place(&self.nearest_span(path)?)
+    }
+
+    /// A diagnostic about the rule of that path, at its place or at that of the innermost table
+    /// around it.
+    pub fn about(
+        &self,
+        path: &str,
+        code: Code,
+        severity: Severity,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        let labels = self.nearest_span(path).into_iter();
+        let labels = labels.map(|span| Label { span, text: String::new() }).collect();
+        Diagnostic { labels, ..Diagnostic::about_file(code, severity, message) }
+    }
+
+    fn nearest_span(&self, path: &str) -> Option<Span> {
         let mut path = path;
         loop {
-            if let Some(place) = self.find(path) {
-                return Some(place);
+            if let Some(span) = self.span(path) {
+                return Some(span);
             }
             path = path.rsplit_once('.')?.0;
         }

@@ -36,6 +36,7 @@ impl Checked {
         let level = match diagnostic.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
         };
         let mut group = Group::with_title(
             level.primary_title(words(&diagnostic.message)).id(diagnostic.code.to_string()),
@@ -103,6 +104,7 @@ impl Checked {
             "severity": match item.severity {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
+                Severity::Note => "note",
             },
             "message": item.message,
             "help": item.help,

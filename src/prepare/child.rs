@@ -5,13 +5,14 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use caps::Capability;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
-use rustix::thread::CapabilitySet;
 
+use crate::confine::identity;
 use crate::sys::fork::fork;
 use crate::sys::pidfd::{self, Ended};
 
@@ -149,14 +150,9 @@ fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<(usize, Option<Owned
 
 /// Takes from this process, if it is root's, every capability but `kept`; no program that it
 /// executes gets one back.
-pub(super) fn keep_capabilities(kept: &[CapabilitySet]) -> io::Result<()> {
+pub(super) fn keep_capabilities(kept: &[Capability]) -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
-        let kept = kept.iter().fold(CapabilitySet::empty(), |all, one| all | *one);
-        let mut sets = rustix::thread::capabilities(None)?;
-        sets.permitted &= kept;
-        sets.effective &= kept;
-        sets.inheritable = CapabilitySet::empty();
-        rustix::thread::set_capabilities(None, sets)?;
+        identity::keep_at_most(&kept.iter().copied().collect())?;
     }
     rustix::thread::set_no_new_privs(true)?;
     Ok(())

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::thread::CapabilitySet;
+use caps::Capability;
 
 use super::child::{self, PrepareError, keep_capabilities};
 use super::{FifoAtPath, mapped_file, queue, region};
@@ -13,16 +13,16 @@ use crate::policy::plan::{FifoPlan, Plan};
 use crate::policy::syscall::by_name;
 
 /// What root's child keeps (capabilities(7)).
-const CAPABILITIES: [CapabilitySet; 6] = [
+const CAPABILITIES: [Capability; 6] = [
     // The way to a plan's path, and files and directories of other users there.
-    CapabilitySet::DAC_OVERRIDE,
-    CapabilitySet::DAC_READ_SEARCH,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
     // A FIFO's owner and mode.
-    CapabilitySet::CHOWN,
-    CapabilitySet::FOWNER,
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
     // A namespace for message queues, and more bytes in them than an ordinary user has.
-    CapabilitySet::SYS_ADMIN,
-    CapabilitySet::SYS_RESOURCE,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_RESOURCE,
 ];
 
 /// What the child calls; all else answers `EPERM`.

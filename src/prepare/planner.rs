@@ -8,8 +8,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
+
+use caps::Capability;
 
 use super::child::{self, PrepareError, keep_capabilities};
 use super::policy_file::{self, PolicyFileError};
@@ -210,7 +211,7 @@ fn unbound(plan: &Plan, functions: &[&str]) -> Vec<String> {
 
 /// Leaves the child files to read, at most with root's eyes, and descriptors to write to.
 fn confine() -> io::Result<()> {
-    keep_capabilities(&[CapabilitySet::DAC_READ_SEARCH])?;
+    keep_capabilities(&[Capability::CAP_DAC_READ_SEARCH])?;
     let items: Vec<_> = CALLS.iter().filter_map(|text| parse_item(text).ok()).collect();
     let plans = assemble(&items, &[], Implied::Run);
     let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM));

@@ -337,6 +337,26 @@ mod tests {
         assert_eq!(denials.call_of(Culprit::User(0)), None);
     }
 
+    /// Copies of a layer with `uid` are one user: what one is killed for isn't another's call.
+    #[test]
+    fn two_of_one_user_are_told_apart() {
+        let of = |pid: &str, call: &str| {
+            let text = std::str::from_utf8(RECORD).unwrap();
+            text.replace("uid=0", "uid=970").replace("pid=7677", pid).replace("syscall=102", call)
+        };
+        let mut denials = nothing();
+        denials.take(of("pid=11", "syscall=5").as_bytes());
+        denials.take(of("pid=12", "syscall=6").as_bytes());
+        let call = |pid| Culprit::Process { pid, uid: 970 };
+        let number = |call| match call {
+            Some(Call::Native(number) | Call::Foreign { number, .. }) => number,
+            None => 0,
+        };
+        assert_eq!(number(denials.call_of(call(12))), 6);
+        assert_eq!(denials.call_of(call(12)), None);
+        assert_eq!(number(denials.call_of(call(11))), 5);
+    }
+
     fn nothing() -> Denials {
         let (refused, domains) = (VecDeque::new(), BTreeMap::new());
         Denials { file: None, unclaimed: VecDeque::new(), refused, domains }

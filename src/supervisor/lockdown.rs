@@ -5,31 +5,32 @@
 
 use std::io;
 
+use caps::Capability;
 use rustix::process::DumpableBehavior;
-use rustix::thread::CapabilitySet;
 
 use super::image::Image;
 use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
+use crate::confine::identity;
 
 /// What starting, confining and killing layers takes of root's capabilities (capabilities(7)).
-const NEEDED: [CapabilitySet; 9] = [
+const NEEDED: [Capability; 9] = [
     // Namespaces, mounts, the new root.
-    CapabilitySet::SYS_ADMIN,
+    Capability::CAP_SYS_ADMIN,
     // A layer's own user and group.
-    CapabilitySet::SETUID,
-    CapabilitySet::SETGID,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
     // Its bounding set and securebits.
-    CapabilitySet::SETPCAP,
+    Capability::CAP_SETPCAP,
     // The end of a process of another user.
-    CapabilitySet::KILL,
+    Capability::CAP_KILL,
     // The way to a granted path through directories that are closed to others.
-    CapabilitySet::DAC_READ_SEARCH,
+    Capability::CAP_DAC_READ_SEARCH,
     // cgroup files that belong to another user than root.
-    CapabilitySet::DAC_OVERRIDE,
+    Capability::CAP_DAC_OVERRIDE,
     // Limits above the supervisor's own hard ones.
-    CapabilitySet::SYS_RESOURCE,
+    Capability::CAP_SYS_RESOURCE,
     // The ordinary nice value for a layer of a supervisor that has a higher one.
-    CapabilitySet::SYS_NICE,
+    Capability::CAP_SYS_NICE,
 ];
 
 /// Drops what isn't needed and loads the supervisor's own filter.
@@ -45,21 +46,8 @@ pub fn lock(images: &[Image]) -> io::Result<()> {
 }
 
 fn drop_capabilities(images: &[Image]) -> io::Result<()> {
-    let granted = images.iter().flat_map(|image| &image.plan.capabilities);
-    let granted = granted.filter_map(|&number| CapabilitySet::from_bits(1 << number));
-    let kept = NEEDED.into_iter().chain(granted).fold(CapabilitySet::empty(), |all, one| all | one);
-    for number in 0..64 {
-        let one = CapabilitySet::from_bits_retain(1 << number);
-        if !kept.contains(one)
-            && rustix::thread::capability_is_in_bounding_set(one).unwrap_or(false)
-        {
-            rustix::thread::remove_capability_from_bounding_set(one)?;
-        }
-    }
-    let mut sets = rustix::thread::capabilities(None)?;
-    sets.permitted &= kept;
-    sets.effective &= kept;
-    sets.inheritable = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, sets)?;
-    Ok(())
+    let granted = images.iter().flat_map(|image| &image.plan.capabilities).copied();
+    let granted: Vec<u8> = granted.collect();
+    let kept = identity::capability_set(&granted);
+    identity::keep_at_most(&kept.into_iter().chain(NEEDED).collect())
 }

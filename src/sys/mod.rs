@@ -22,6 +22,16 @@
 //! | [`process`] | what a process asks for itself: `PR_SET_MDWE`, keyring, personality, `close_range` |
 //!
 //! Every function here is safe to call; what the kernel demands of the caller is met inside.
+//!
+//! # Which crate makes which call
+//!
+//! | crate | what it is used for |
+//! |---|---|
+//! | `rustix` | everything that it has, in all of the crate: files, sockets, pipes, polling, mounts, user and group of the calling thread. It takes and gives owned and borrowed descriptors |
+//! | `caps` | capabilities, by their names; `confine::identity` asks `rustix` about those that have none yet, and to look afterwards |
+//! | `nix` | what `rustix` hasn't: namespaces of the calling process (`unshare`, `setns`), signal sets and signal descriptors, `getrlimit` with soft and hard limit apart |
+//! | `landlock`, `seccompiler` | rulesets; loading filters |
+//! | `libc` | raw calls beneath this module, which none of them has; elsewhere only its constants |
 #![allow(unsafe_code)]
 
 pub mod clock;

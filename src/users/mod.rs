@@ -121,6 +121,20 @@ pub enum UsersError {
     },
 }
 
+/// How many users are recorded, or what stands in the way. Changes nothing.
+pub fn recorded() -> Result<usize, UsersError> {
+    let path = Path::new(RECORD);
+    if has_gone(RECORD) {
+        return Ok(0);
+    }
+    Ok(Store::open_existing(path)?.read()?.len())
+}
+
+/// Whether `uid` is a number that layers without one in their policy get.
+pub fn is_layers(uid: u32) -> bool {
+    (FIRST..END).contains(&uid)
+}
+
 impl Users {
     /// Finds the users of a daemon, records those that are new, and locks them.
     pub fn claim(claim: &Claim<'_>) -> Result<Self, UsersError> {
@@ -186,7 +200,7 @@ fn give(
     key: &Key,
     claim: &Claim<'_>,
 ) -> Result<BTreeMap<(Name, u16), u32>, UsersError> {
-    for (layer, uid) in claim.fixed.iter().filter(|(_, uid)| (FIRST..END).contains(uid)) {
+    for (layer, uid) in claim.fixed.iter().filter(|(_, uid)| is_layers(*uid)) {
         let whose = match record.owner(*uid) {
             // As it was before somebody wrote it down.
             Some((owner, name, _)) if owner == key && name == *layer => continue,

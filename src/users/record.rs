@@ -112,6 +112,11 @@ impl Record {
         self.homes.insert(key.clone(), home.to_owned()).as_deref() != Some(home)
     }
 
+    /// How many numbers are given.
+    pub(super) fn len(&self) -> usize {
+        self.owners.len()
+    }
+
     /// Who has `number`.
     pub(super) fn owner(&self, number: u32) -> Option<&(Key, Name, u16)> {
         self.owners.get(&number)

@@ -42,6 +42,12 @@ impl Store {
         {
             return Err(failed(error));
         }
+        Self::open_existing(path)
+    }
+
+    /// The same, where it is there already.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, UsersError> {
+        let failed = |error: io::Error| UsersError::Record(path.to_owned(), error);
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory =
             rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;

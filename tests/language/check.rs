@@ -288,3 +288,58 @@ fn a_file_swapped_while_it_is_read_is_one_or_the_other() {
     swapper.join().unwrap();
     assert!(read_whole > 0);
 }
+
+/// What `run` would refuse is seen beforehand: with its place, what is there, and what to write.
+#[test]
+fn what_this_machine_does_not_have_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir(at("real")).unwrap();
+    mode(Path::new(&at("real")), 0o755);
+    symlink(at("real"), at("link")).unwrap();
+    fs::create_dir(at("closed")).unwrap();
+    mode(Path::new(&at("closed")), 0o700);
+    nix::unistd::mkfifo(Path::new(&at("fifo")), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let file = |name: &str, path: &str, rights: &str| {
+        format!("[file.{name}]\npath = \"{path}\"\ngrant = {{ b = [{rights}] }}\n")
+    };
+    let all = "\"read\", \"list\"";
+    let policy = [
+        "cofferdam = 1\nname = \"a\"\n[layer.b]\nrun = \"b\"\nuid = 970\n\
+         syscalls = [\"@core\", \"@file-read\"]\n"
+            .to_owned(),
+        file("real", &at("real"), all),
+        file("missing", &at("missing"), "\"read\""),
+        file("link", &at("link/x"), "\"read\""),
+        file("fifo", &at("fifo"), "\"read\""),
+        file("closed", &at("closed"), all),
+        "[layer.c]\nexec = [\"/usr/bin/nothing-of-the-kind\"]\nsyscalls = [\"@core\"]\n".to_owned(),
+    ]
+    .concat();
+    let (_place, path) = place("a.toml", &policy);
+
+    let output = check(&["--deny-warnings", &path]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("note[E0176]") && !told.contains("warning["), "{told}");
+
+    let output = check(&["--here", "--deny-warnings", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let output = check(&["--here", &path]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let line = |what: &str| policy.lines().position(|line| line.contains(what)).unwrap() + 1;
+    for (what, at_line, help) in [
+        (format!("nothing is at `{}`", at("missing")), line("/missing\""), "make it before"),
+        ("is a symbolic link".to_owned(), line("/link/x\""), "leads"),
+        ("is a FIFO".to_owned(), line("/fifo\""), "[fifo.NAME]"),
+        ("no program is at".to_owned(), line("nothing-of-the-kind"), "command -v"),
+    ] {
+        assert!(told.contains(&what) && told.contains(help), "{what}: {told}");
+        assert!(told.contains(&format!("a.toml:{at_line}:")), "{what}, line {at_line}: {told}");
+    }
+    // The owner may look into what is closed to all others.
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(told.contains("layer `b` is user 970, which can't"), is_root, "{told}");
+    assert!(!told.contains(&format!("`{}`", at("real"))), "{told}");
+}

@@ -8,6 +8,7 @@ use rustix::process::PidfdFlags;
 
 use super::probe::Findings;
 use crate::sys::{probe, socket};
+use crate::users;
 
 /// One fact.
 pub(super) struct Fact {
@@ -31,7 +32,7 @@ pub(super) fn title() -> String {
 
 /// All of them.
 pub(super) fn facts(findings: &Findings) -> Vec<Fact> {
-    let mut facts = vec![landlock(findings)];
+    let mut facts = vec![users(findings), landlock(findings)];
     facts.extend(findings.groups.usable().map(|(controller, version, base)| Fact {
         name: match controller {
             crate::confine::cgroup::Controller::Memory => "cgroup for memory",
@@ -59,6 +60,23 @@ pub(super) fn facts(findings: &Findings) -> Vec<Fact> {
         tiocsti(),
     ]);
     facts
+}
+
+/// Whether layers can be users of their own, who stay who they are.
+fn users(findings: &Findings) -> Fact {
+    let name = "users of layers";
+    if findings.rootless {
+        let consequence = "outside of their user namespaces layers are this user";
+        return Fact { name, value: "none".to_owned(), consequence };
+    }
+    match users::recorded() {
+        Ok(count) => Fact { name, value: format!("{count} recorded"), consequence: "" },
+        Err(error) => Fact {
+            name,
+            value: format!("no: {error}"),
+            consequence: "no daemon starts whose layers have no `uid` of their own",
+        },
+    }
 }
 
 fn landlock(findings: &Findings) -> Fact {

@@ -116,6 +116,17 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         },
     ),
     (
+        Code::NotHere,
+        Explanation {
+            why: "A policy names what is on the machine where it runs. Here it isn't there, is \
+                something that can't be granted, or belongs to somebody who lets the layer's user \
+                not near it. `cofferdam run` refuses to start, or the layer is refused it.",
+            way_out: "Nothing, if the policy is for another machine; otherwise make it as the \
+                policy says, or write what is there.",
+            example: "install -d -m 0755 /srv/site",
+        },
+    ),
+    (
         Code::Overlap,
         Explanation {
             why: "One path lies within another one, and a layer has more rights on the outer one. \

@@ -1,0 +1,226 @@
+//! What of a policy this machine can't give: paths that `cofferdam run` would refuse here.
+//!
+//! The checker reads texts alone, so that a policy is as right on one machine as on another. This
+//! looks at the machine. What it finds may be otherwise by the time that a daemon starts, and on
+//! another machine it is; so it is told as notes, or as warnings to who asks for it.
+
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::policy::Places;
+use crate::policy::code::Code;
+use crate::policy::diagnostic::{Diagnostic, Severity};
+use crate::policy::plan::{FilePlan, FileRight, LayerPlan, Plan, Program};
+
+/// Everything that this machine can't give of a plan.
+pub(super) fn look(plan: &Plan, places: &Places, severity: Severity) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut tell = |rule: &str, finding: Finding| {
+        let mut one = places.about(rule, Code::NotHere, severity, finding.what);
+        one.help(finding.help);
+        found.push(one);
+    };
+    for file in &plan.files {
+        let rule = format!("file.{}.path", file.name);
+        match what_is_at(&file.path) {
+            Err(finding) => tell(&rule, finding),
+            Ok(Some(stat)) => {
+                if let Some(finding) = unfit(file, &stat) {
+                    tell(&rule, finding);
+                }
+                for layer in plan.layers.iter().filter(|layer| by_path(file, layer, &stat)) {
+                    if let Some(finding) = out_of_reach(file, layer, &stat) {
+                        tell(&format!("file.{}.grant.{}", file.name, layer.name), finding);
+                    }
+                }
+            }
+            Ok(None) => {}
+        }
+    }
+    for layer in &plan.layers {
+        if let Program::Exec(argv) = &layer.program
+            && let Some(program) = argv.first()
+            && let Some(finding) = no_program(program)
+        {
+            tell(&format!("layer.{}.exec", layer.name), finding);
+        }
+    }
+    found
+}
+
+/// One thing that isn't as the policy has it.
+struct Finding {
+    what: String,
+    help: String,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { what: what.into(), help: help.into() }
+    }
+}
+
+/// What lies at a path, without following links, as the supervisor opens it. `None`: this user
+/// may not look.
+fn what_is_at(path: &str) -> Result<Option<Stat>, Finding> {
+    let shown = path.escape_debug();
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
+        Ok(fd) => Ok(rustix::fs::fstat(fd).ok()),
+        Err(Errno::NOENT) => Err(Finding::new(
+            format!("nothing is at `{shown}` on this machine"),
+            "make it before the daemon starts, which refuses to without it",
+        )),
+        Err(Errno::NOTDIR) => Err(Finding::new(
+            format!("a part of `{shown}` is no directory on this machine"),
+            "write the path as it is",
+        )),
+        Err(Errno::LOOP) => {
+            let to = std::fs::canonicalize(path).ok();
+            let help = match to.as_deref().and_then(Path::to_str) {
+                Some(to) => format!("write the path that it leads to: `path = {to:?}`"),
+                None => "it leads nowhere: write the path of a file or directory".to_owned(),
+            };
+            let what = format!("a part of `{shown}` is a symbolic link, and grants follow none");
+            Err(Finding::new(what, help))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Why what lies there can't be granted this way.
+fn unfit(file: &FilePlan, stat: &Stat) -> Option<Finding> {
+    let path = file.path.escape_debug();
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let (name, help) = match kind {
+        FileType::RegularFile if file.max_open.is_some() || !file.deny.is_empty() => {
+            return Some(Finding::new(
+                format!("`{path}` is a file, and `deny` and `max-open` are for directories"),
+                "take them out, or grant the directory that it lies in",
+            ));
+        }
+        FileType::Directory | FileType::RegularFile => return None,
+        FileType::Fifo => ("a FIFO", "write it as `[fifo.NAME]`"),
+        FileType::Socket => ("a socket", "write it as `connect = { NAME = \"unix:...\" }`"),
+        _ => ("a device", "`view = \"system\"` has the harmless ones; no grant gives another"),
+    };
+    Some(Finding::new(
+        format!("`{path}` is {name}, and only files and directories are granted"),
+        help,
+    ))
+}
+
+/// Whether the layer itself opens it, as its own user; otherwise it gets descriptors.
+fn by_path(file: &FilePlan, layer: &LayerPlan, stat: &Stat) -> bool {
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let is_foreign = matches!(layer.program, Program::Exec(_));
+    file.grant.contains_key(&layer.name)
+        && !(is_directory && file.is_brokered(&layer.name))
+        && (is_directory || is_foreign)
+}
+
+/// Why owner and mode keep the layer's user from what the policy grants it.
+fn out_of_reach(file: &FilePlan, layer: &LayerPlan, stat: &Stat) -> Option<Finding> {
+    let rights = file.grant.get(&layer.name)?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let wanted = wanted(rights, is_directory);
+    let root = rustix::process::geteuid().is_root();
+    let (has, who) = match layer.uid {
+        // Outside of its namespace an ordinary user's layer is that user.
+        _ if !root => (own_access(&file.path), "this user".to_owned()),
+        Some(uid) if uid == stat.st_uid => ((stat.st_mode >> 6) & 7, format!("user {uid}")),
+        Some(uid) if uid == stat.st_gid => ((stat.st_mode >> 3) & 7, format!("group {uid}")),
+        Some(uid) => (stat.st_mode & 7, format!("user {uid}")),
+        None if crate::users::is_layers(stat.st_uid) => return None,
+        None => (stat.st_mode & 7, "a user of its own".to_owned()),
+    };
+    let lacks = wanted & !has;
+    if lacks == 0 {
+        return None;
+    }
+    let verbs: Vec<&str> =
+        [(4, "read"), (2, "write"), (1, if is_directory { "enter" } else { "execute" })]
+            .into_iter()
+            .filter(|(bit, _)| lacks & bit != 0)
+            .map(|(_, verb)| verb)
+            .collect();
+    let path = file.path.escape_debug();
+    let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+    let help = match layer.uid {
+        _ if !root => "start the daemon as root or as its owner, or change its mode".to_owned(),
+        Some(uid) => format!("`chown {uid}` it, or change its mode"),
+        None if owner == 0 => {
+            "change its mode, or give it to a user and the layer `uid = N`".to_owned()
+        }
+        None => format!("change its mode, or say `uid = {owner}` in [layer.{}]", layer.name),
+    };
+    Some(Finding::new(
+        format!(
+            "layer `{}` is {who}, which can't {} `{path}` (owner {owner}, mode {mode:04o})",
+            layer.name,
+            verbs.join(" and ")
+        ),
+        help,
+    ))
+}
+
+/// The permission bits that the rights take, as in one digit of a mode.
+fn wanted(rights: &[FileRight], is_directory: bool) -> u32 {
+    let bits = rights.iter().map(|right| match right {
+        // Of what lies beneath a directory, its own mode says nothing but whether one may enter.
+        FileRight::Read | FileRight::Write | FileRight::Append | FileRight::Truncate
+            if is_directory =>
+        {
+            1
+        }
+        FileRight::Read | FileRight::List => 4,
+        FileRight::Write | FileRight::Append | FileRight::Truncate => 2,
+        FileRight::Create | FileRight::Remove => 3,
+        FileRight::Execute => 1,
+    });
+    bits.fold(0, |all, one| all | one)
+}
+
+/// What this user may do, as one digit of a mode.
+fn own_access(path: &str) -> u32 {
+    let may = |access| rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS).is_ok();
+    [(4, Access::READ_OK), (2, Access::WRITE_OK), (1, Access::EXEC_OK)]
+        .into_iter()
+        .filter(|(_, access)| may(*access))
+        .fold(0, |all, (bit, _)| all | bit)
+}
+
+/// Why a program can't be executed.
+fn no_program(path: &str) -> Option<Finding> {
+    let shown = path.escape_debug();
+    match rustix::fs::stat(path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Some(Finding::new(
+            format!("no program is at `{shown}` on this machine"),
+            "install it, or write the path that `command -v` shows",
+        )),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+            Some(Finding::new(format!("`{shown}` is no file"), "write the path of a program"))
+        }
+        Ok(stat) if stat.st_mode & 0o111 == 0 => {
+            Some(Finding::new(format!("`{shown}` isn't executable"), "`chmod a+x` it"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_take_permissions() {
+        assert_eq!(wanted(&[FileRight::Read], false), 4);
+        assert_eq!(wanted(&[FileRight::Read], true), 1);
+        assert_eq!(wanted(&[FileRight::Read, FileRight::Create], true), 3);
+        assert_eq!(wanted(&[FileRight::List], true), 4);
+        assert_eq!(wanted(&[FileRight::Write, FileRight::Truncate], false), 2);
+    }
+}
