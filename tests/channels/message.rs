@@ -103,7 +103,7 @@ fn typed_calls_carry_values_and_leave_nothing_over() {
             let answer: (u64, String) =
                 from.channel.call("echo").send_typed("seven b").await.unwrap();
             assert_eq!(answer, (7, "seven b".into()));
-            let wrong = from.channel.call_typed::<_, u64>("echo", "seven b").await;
+            let wrong = from.channel.call("echo").send_typed::<_, u64>("seven b").await;
             assert!(matches!(wrong, Err(CallError::Decode(_))), "{wrong:?}");
         };
         tokio::select! { () = serve => {}, () = ask => {} }
