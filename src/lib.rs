@@ -41,34 +41,55 @@
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
 //! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
 //!
+//! What a daemon is written with is [`Daemon`], [`Layer`], [`ipc`], [`policy`] and their errors. The
+//! other modules are for the command line, and for tests, benches and fuzzing of this crate: they
+//! are left out of these pages, and change as they need to.
+//!
 //! # What is deliberately absent
 //!
 //! The supervisor holds no key of any channel and carries no message. No layer opens anything by
 //! name that its policy didn't name. Nothing falls back to less protection unless the policy says
 //! `optional`.
 
+#[doc(hidden)]
 pub mod audit;
+#[doc(hidden)]
 pub mod channel;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod confine;
 pub mod ident;
 pub mod ipc;
+#[doc(hidden)]
 pub mod layer;
 #[cfg(feature = "testing")]
+#[doc(hidden)]
 pub mod mark;
 #[cfg(not(feature = "testing"))]
 mod mark;
 pub mod policy;
 mod prepare;
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod review;
+#[doc(hidden)]
 pub mod ring;
+#[doc(hidden)]
 pub mod seal;
+#[doc(hidden)]
 pub mod supervisor;
+#[doc(hidden)]
 pub mod sys;
+#[doc(hidden)]
 pub mod text;
+#[doc(hidden)]
 pub mod users;
+#[doc(hidden)]
 pub mod wire;
 
-pub use layer::{Layer, LayerError};
+pub use confine::Receipt;
+pub use layer::{Layer, LayerConnectError, LayerError};
+pub use supervisor::policy_file::{Defect, PolicyFileError};
 pub use supervisor::{Daemon, Flags, Setup, SetupError};

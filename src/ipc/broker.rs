@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-use super::companion::{Companion, Ends, Waiter};
+use super::companion::{Companion, Ends, Waiter, attended};
 use super::patience::Patience;
 use crate::mark::reached;
 use crate::wire::broker::{Answer, Ask};
@@ -99,6 +99,7 @@ impl Broker {
     ///
     /// An error says that the supervisor is gone.
     pub async fn ask(&self, ask: Ask) -> io::Result<Answered> {
+        attended(self.companion.get())?;
         let slots = Arc::clone(self.slots(&ask));
         let slot = slots.acquire_owned().await.map_err(|_| gone())?;
         let (mut pending, message) = self.begin(ask, slot, None);

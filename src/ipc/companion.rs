@@ -26,11 +26,23 @@ pub trait Companion: Send + Sync {
         self.attend()
     }
 
+    /// Starts who reads the socket while tasks of a foreign runtime wait, unless somebody does.
+    fn ensure_attended(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether the layer has been asked to finish.
     fn is_stopping(&self) -> bool;
 
     /// A descriptor that can be read once the layer has been asked to finish.
     fn stop_bell(&self) -> io::Result<Arc<OwnedFd>>;
+}
+
+/// Sees to it that somebody reads the control socket while a task waits: in a layer whose code
+/// brings its own runtime there is no task of ours for it. An error says that nobody can.
+pub(crate) fn attended(companion: Option<&Weak<dyn Companion>>) -> io::Result<()> {
+    // One that has ended is told of by the wait itself.
+    companion.and_then(Weak::upgrade).map_or(Ok(()), |companion| companion.ensure_attended())
 }
 
 /// Whether a wait goes on when the layer is asked to finish.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use nix::sys::signal::{SigSet, Signal};
 
+use super::attendant::Attendant;
 use super::facilities::Maps;
 use super::firsts::Firsts;
 use super::inbox::{Heard, Inbox};
@@ -159,6 +160,7 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         Ok(()) => {
             let shared = Arc::new(shared);
             let companion: Weak<Shared> = Arc::downgrade(&shared);
+            shared.attendant.belongs_to(companion.clone());
             for channel in shared.channels.values() {
                 channel.accompany(companion.clone());
             }
@@ -233,6 +235,9 @@ fn shared(
         settings: slice.settings,
         inbox,
         attending: Mutex::default(),
+        attendant: Attendant::default(),
+        threads: slice.order.layer.threads,
+        vars: slice.order.layer.vars,
         channels,
         channel_names,
         queues,

@@ -1,5 +1,6 @@
 //! What a layer's code sees: its name, and what its policy grants it, by name.
 
+mod attendant;
 pub(crate) mod auditor;
 pub(crate) mod enter;
 mod exec;
@@ -52,6 +53,9 @@ pub(crate) struct Shared {
     pub(crate) settings: Vec<u8>,
     pub(crate) inbox: inbox::Inbox,
     attending: Mutex<()>,
+    attendant: attendant::Attendant,
+    threads: Option<u16>,
+    vars: BTreeMap<String, String>,
     pub(crate) channels: BTreeMap<Name, Channel>,
     pub(crate) channel_names: BTreeMap<u16, Name>,
     pub(crate) queues: BTreeMap<u16, Queue>,
@@ -141,6 +145,15 @@ impl Layer {
         &self.0.settings
     }
 
+    /// The value of the variable `name` of the policy's `[vars]`, if `vars` of this layer names it.
+    pub fn var(&self, name: &str) -> Result<&str, LayerError> {
+        let found = self.0.vars.get(name).map(String::as_str);
+        found.ok_or_else(|| {
+            let line = format!("[layer.{}] vars = [\"{name}\"]", self.0.instance.layer);
+            self.not_granted("variable", name, line)
+        })
+    }
+
     /// The channel `name`, of which this layer is one end.
     pub fn channel(&self, name: &str) -> Result<Channel, LayerError> {
         self.0.channels.get(name).cloned().ok_or_else(|| {
@@ -183,6 +196,9 @@ impl Layer {
     /// Waits until the supervisor asks this layer to finish. Then it has the daemon's grace time
     /// to return before it is killed.
     pub async fn stopping(&self) {
+        if let Err(error) = self.0.ensure_attendant() {
+            run::say(&error.to_string());
+        }
         let mut notified = std::pin::pin!(self.0.stop.notify.notified());
         notified.as_mut().enable();
         if !self.is_stopping() {
@@ -210,14 +226,17 @@ impl Layer {
         }
     }
 
-    /// Whether the supervisor has asked this layer to finish. A blocking layer learns it in
-    /// [`recv`](crate::ipc::message::blocking::Channel::recv), or by [`Layer::attend`].
+    /// Whether the supervisor has asked this layer to finish.
     pub fn is_stopping(&self) -> bool {
+        if !self.0.stop.is_asked() {
+            self.0.look_now_and_then();
+        }
         self.0.stop.is_asked()
     }
 
-    /// Handles what the supervisor has said, without waiting: for a blocking layer that waits for
-    /// something else than its channels. An error says that the supervisor is gone.
+    /// Handles what the supervisor has said, without waiting. Verbs that wait do so by themselves,
+    /// and so does [`Layer::is_stopping`]: this is for a blocking layer that wants to know at once
+    /// who has come. An error says that the supervisor is gone.
     pub fn attend(&self) -> io::Result<()> {
         self.0.pump()
     }

@@ -24,7 +24,7 @@ type Running = Pin<Box<dyn Future<Output = LayerResult>>>;
 
 /// A layer's function, as the daemon's program registered it.
 pub enum Function {
-    /// Runs on tokio's single-threaded runtime.
+    /// Runs on tokio's runtime, which has one thread unless the policy says otherwise.
     Async(Box<dyn Fn(Layer) -> Running>),
     /// Runs on the process's only thread; its channels are [`Channel::blocking`].
     ///
@@ -59,26 +59,45 @@ impl Function {
     pub(crate) fn run(&self, layer: Layer) -> LayerResult {
         match self {
             // What it has of the layer works only as long as the layer is there.
+            Self::Blocking(_) if layer.0.threads.is_some() => Err(format!(
+                "[layer.{}] runtime: its function is a `blocking_layer`, which has none",
+                layer.0.instance.layer
+            )),
             Self::Blocking(function) => function(layer.clone()),
             Self::Async(function) => {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
+                let runtime = runtime(layer.0.threads)
                     .map_err(|error| format!("the async runtime can't start: {error}"))?;
+                layer.0.attendant.is_a_task();
                 runtime.block_on(async {
                     for channel in layer.0.channels.values() {
                         let channel = channel.clone();
                         tokio::spawn(async move { channel.drive().await });
                     }
-                    let served = serve(Arc::clone(&layer.0));
+                    // A task of its own: with several threads it goes on while the function's own
+                    // thread is busy.
+                    let mut served = tokio::spawn(serve(Arc::clone(&layer.0)));
                     let running = function(layer);
                     tokio::select! {
                         biased;
                         result = running => result,
-                        error = served => Err(error.to_string()),
+                        error = &mut served => Err(match error {
+                            Ok(error) => error.to_string(),
+                            Err(error) => error.to_string(),
+                        }),
                     }
                 })
             }
+        }
+    }
+}
+
+/// The runtime of a layer: one thread, or workers besides.
+fn runtime(threads: Option<u16>) -> io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    match threads {
+        None => Builder::new_current_thread().enable_all().build(),
+        Some(threads) => {
+            Builder::new_multi_thread().worker_threads(threads.into()).enable_all().build()
         }
     }
 }
@@ -120,6 +139,10 @@ impl Companion for Shared {
         let _one = self.turn();
         let heard = self.inbox.look()?;
         self.handle(heard)
+    }
+
+    fn ensure_attended(&self) -> io::Result<()> {
+        self.ensure_attendant()
     }
 
     fn is_stopping(&self) -> bool {

@@ -47,6 +47,15 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         setting("view", "view", Bound::flag("view", sees, view)),
         setting("execmem", "execmem", Bound::flag("execmem", layer.execmem, yes(layer.execmem))),
         setting("uid", "uid", uid(layer.uid)),
+        setting(
+            "grace",
+            "grace",
+            Bound {
+                name: "grace",
+                amount: layer.grace.as_millis(),
+                text: show_duration(layer.grace),
+            },
+        ),
     ];
     for protection in Protection::ALL {
         let optional = layer.optional.contains(&protection);

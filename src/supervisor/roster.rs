@@ -13,9 +13,6 @@ use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
 /// processor busy with forking, short enough that a person doesn't notice a single crash.
 pub const FIRST_WAIT: Duration = Duration::from_millis(10);
 
-/// The longest wait before a restart: each failure in a row doubles the wait up to this.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
 /// The longest wait of the auditor: while it is away, whoever reports may have to wait for it.
 pub const LONGEST_FOR_AUDITOR: Duration = Duration::from_millis(50);
 
@@ -110,7 +107,7 @@ pub fn seats(plan: &Plan) -> Vec<Seat> {
     let copies = |(layer, plan): (usize, &LayerPlan)| {
         let (name, restart) = (plan.name.clone(), plan.restart.clone());
         let auditor = name == auditor::NAME;
-        let longest_wait = if auditor { LONGEST_FOR_AUDITOR } else { LONGEST_WAIT };
+        let longest_wait = if auditor { LONGEST_FOR_AUDITOR } else { restart.backoff };
         (0..plan.instances).map(move |index| Seat {
             layer,
             instance: Instance { layer: name.clone(), index, generation: 0 },
@@ -134,7 +131,7 @@ mod tests {
             layer: 0,
             instance: Instance { layer: Name::new("a").unwrap(), index: 0, generation: 0 },
             restart,
-            longest_wait: LONGEST_WAIT,
+            longest_wait: Restart::default().backoff,
             started: None,
             failures_in_a_row: 0,
             recent_restarts: VecDeque::new(),
@@ -186,7 +183,7 @@ mod tests {
         for _ in 0..20 {
             wait(start, Duration::ZERO);
         }
-        assert_eq!(wait(start, Duration::ZERO), LONGEST_WAIT);
+        assert_eq!(wait(start, Duration::ZERO), Restart::default().backoff);
     }
 
     #[test]

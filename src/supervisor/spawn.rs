@@ -20,6 +20,7 @@ use crate::layer::auditor::NAME;
 use crate::layer::enter::TITLE;
 use crate::layer::slice::PIPE_FDS;
 use crate::layer::slice::Slice;
+use crate::policy::plan::Program;
 use crate::sys::spawn::{self, Namespaces, Spawn};
 
 /// Why an instance can't be started.
@@ -79,6 +80,12 @@ impl Image {
         let fds: Vec<_> = fds.into_iter().chain(pipes).chain(reports).map(AsFd::as_fd).collect();
         let joins = group.as_ref().map(|group| group.joins());
         let argv = [title];
+        // A foreign program gets its own from its init; ours is read before it is confined, so the
+        // checker lets through only what no loader obeys.
+        let own = matches!(self.plan.program, Program::Run(_)).then_some(&self.plan.env);
+        let envp = own.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+        let envp =
+            envp.map(CString::new).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
         let ids = match identity {
             Identity::Own { .. } => None,
             Identity::Mapped { uid, gid } => Some(spaces::ids(uid, gid)),
@@ -91,6 +98,7 @@ impl Image {
             ids: ids.as_ref(),
             cgroup: joins.as_ref().and_then(|joins| joins.unified),
             tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),
+            envp: &envp,
             ..Spawn::new(ground.program.as_fd(), &argv)
         })?;
         let name = instance.to_string();

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Life, Outcome, Supervisor};
+use super::{Life, Outcome, Place, Supervisor};
 use crate::policy::plan::Program;
 use crate::wire::control::ToLayer;
 
-/// How long a layer has to finish after it was asked to stop.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long the kernel may take to end a process that was killed, before it is killed once more.
+const AGAIN: Duration = Duration::from_secs(10);
 
 impl Supervisor<'_> {
     /// From now on nothing is started and everything is asked to finish.
@@ -59,11 +59,14 @@ impl Supervisor<'_> {
             next = running;
         }
         for place in next {
-            let Life::Running(child) = &mut self.places[place].life else { continue };
+            let Place { seat, life: Life::Running(child) } = &mut self.places[place] else {
+                continue;
+            };
             // Who still confines itself is asked once that is done.
             if child.is_serving() && child.deadline.is_none() {
-                child.deadline = Some(Instant::now() + GRACE);
-                match self.plan.layers[self.places[place].seat.layer].program {
+                let plan = &self.plan.layers[seat.layer];
+                child.deadline = Some(Instant::now() + plan.grace);
+                match plan.program {
                     Program::Run(_) => self.ask_to_stop(place),
                     Program::Exec(_) => self.terminate(place),
                 }
@@ -86,7 +89,7 @@ impl Supervisor<'_> {
             if child.deadline.is_some_and(|at| at <= now) {
                 let why = if child.is_serving() { "finish" } else { "confine itself" };
                 self.log.say(&format!("{} did not {why} in time and is killed", child.instance));
-                child.deadline = Some(now + GRACE);
+                child.deadline = Some(now + AGAIN);
                 child.kill();
             }
         }

@@ -84,7 +84,7 @@ fn tasks_stream_too_and_several_at_once() {
                     for n in 0..500_u32 {
                         let mut body = message.body.clone();
                         body.resize(1 + n as usize * 4, body[0]);
-                        replier.send(body).await.unwrap();
+                        assert!(replier.send(body).await.unwrap().is_continue());
                     }
                     replier.end().await.unwrap();
                 });

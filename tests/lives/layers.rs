@@ -38,6 +38,9 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .layer("database", database)
             .layer("caller", caller)
             .layer("callee", callee)
+            .layer("configured", configured)
+            .blocking_layer("own_runtime", own_runtime)
+            .blocking_layer("asking", asking)
             .blocking_layer("blocking_caller", blocking_caller)
             .blocking_layer("blocking_callee", blocking_callee),
         "sleeper" => daemon.layer("sleeper", sleeper),
@@ -47,6 +50,9 @@ pub(crate) fn daemon(name: &str) -> Daemon {
         "reader" => daemon.layer("reader", reader),
         "acceptor" => daemon.layer("acceptor", acceptor),
         "database" => daemon.layer("database", database),
+        "runtimes" => daemon.blocking_layer("own_runtime", own_runtime).layer("callee", callee),
+        "asking" => daemon.blocking_layer("asking", asking),
+        "configured" => daemon.layer("configured", configured),
         "talk" => daemon.layer("caller", caller).layer("callee", callee),
         "blocking" => daemon
             .blocking_layer("blocking_caller", blocking_caller)
@@ -229,5 +235,59 @@ fn blocking_callee(layer: Layer) -> Outcome {
         }
     }
     say("callee done");
+    Ok(())
+}
+
+/// Brings a runtime of its own, and never asks the library to attend to anything.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn own_runtime(layer: Layer) -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(2).enable_all().build();
+    let runtime = built.map_err(|error| error.to_string())?;
+    let channel = layer.channel("talk").map_err(|e| e.to_string())?;
+    runtime.block_on(async {
+        let calling = tokio::spawn(async move {
+            let mut last = String::new();
+            loop {
+                let answer = channel.call("echo").send(b"hello").await;
+                let now = answer.map(|it| String::from_utf8_lossy(&it.body).into_owned());
+                match now {
+                    Ok(now) if now != last => {
+                        say(format!("answer: {now}"));
+                        last = now;
+                    }
+                    _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+        });
+        layer.stopping().await;
+        calling.abort();
+    });
+    say("own runtime done");
+    Ok(())
+}
+
+#[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "the library's shape")]
+fn asking(layer: Layer) -> Outcome {
+    say("asks");
+    while !layer.is_stopping() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    say("was told");
+    Ok(())
+}
+
+async fn configured(layer: Layer) -> Outcome {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    say(format!("workers: {workers}"));
+    let mut all: Vec<_> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+    all.sort();
+    say(format!("environment: {}", all.join(" ")));
+    say(format!("place: {}", layer.var("place").map_err(|e| e.to_string())?));
+    say(layer.var("other").unwrap_err());
+    say("its thread is busy");
+    while !layer.is_stopping() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(())
 }

@@ -20,6 +20,7 @@ mod program;
 #[allow(clippy::needless_pass_by_value)]
 mod readme;
 mod restarts;
+mod runtimes;
 mod talk;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         lives::TESTS,
         program::TESTS,
         restarts::TESTS,
+        runtimes::TESTS,
         talk::TESTS,
     ];
     support::suite::run(support::suite::trials(&tests.concat()))

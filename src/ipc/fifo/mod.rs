@@ -124,6 +124,7 @@ struct State {
 
 impl FifoReader {
     /// The reading end of the FIFO with this plan, whose lines `tap` reports.
+    #[doc(hidden)]
     pub fn new(
         plan: &FifoPlan,
         handed: Handed,

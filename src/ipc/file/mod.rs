@@ -98,6 +98,7 @@ impl Directory {
     /// The directory of a grant that is number `number` in the plan. A direct one is opened in
     /// this layer's own root, which takes the system call `openat2`, as all that it opens does.
     /// What the supervisor isn't asked for, `tap` reports.
+    #[doc(hidden)]
     pub fn new(
         number: u16,
         plan: FilePlan,
@@ -112,6 +113,11 @@ impl Directory {
         };
         let asked = Brokered { number, broker };
         Ok(Self { plan: Arc::new(plan), layer, asked, direct, tap })
+    }
+
+    /// Its path, as the policy names it and as the layer sees it.
+    pub fn path(&self) -> &Path {
+        Path::new(&self.plan.path)
     }
 
     /// Whether the supervisor opens what is opened here.

@@ -65,8 +65,9 @@ pub use self::stream::ReplyStream;
 pub use self::topic::{Publication, Publisher, Subscriber};
 use self::wait::Shared;
 pub use super::companion::Companion;
-pub use crate::channel::Side;
-use crate::channel::{Introducing, LinkError, Rules};
+pub use crate::channel::descriptor::DescriptorFault;
+use crate::channel::{Introducing, Rules};
+pub use crate::channel::{LinkError, PeerFault, Side};
 use crate::confine::Confined;
 use crate::ident::{Instance, Name, PolicyId};
 use crate::policy::plan::ChannelPlan;
@@ -105,6 +106,7 @@ impl Channel {
     ///
     /// `_proof`: only a confined process talks to another. What goes over its links is reported to
     /// `desk` as the plan says.
+    #[doc(hidden)]
     pub fn new(spec: ChannelSpec, identity: Arc<Identity>, desk: &Desk, _proof: &Confined) -> Self {
         let rules = Arc::new(Rules { plan: spec.plan.clone(), side: spec.side });
         let shared = Shared::new(State::new(
@@ -115,12 +117,14 @@ impl Channel {
     }
 
     /// Names who is attended to by threads that sleep on this channel.
+    #[doc(hidden)]
     pub fn accompany(&self, companion: Weak<dyn Companion>) {
         self.shared.accompany(companion);
     }
 
     /// Takes a peer up: the supervisor says that `peer` with this key holds the other end of
     /// `socket`. The handshake goes on in the background ([`Channel::drive`]).
+    #[doc(hidden)]
     pub fn introduce(
         &self,
         peer: Instance,
@@ -164,6 +168,7 @@ impl Channel {
     }
 
     /// The supervisor says that `peer` has ended. What it had sent is still received.
+    #[doc(hidden)]
     pub fn departed(&self, peer: &Instance) {
         self.shared.with(|state| state.departed(peer));
         self.shared.wake_driver();
@@ -179,6 +184,7 @@ impl Channel {
     ///
     /// The verbs work without it, each for as long as it is polled itself; with it, messages
     /// that are sent in a burst share records: they go at the latest when the task next waits.
+    #[doc(hidden)]
     pub async fn drive(&self) -> Result<Infallible, ChannelError> {
         self.shared.drive().await
     }

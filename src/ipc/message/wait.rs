@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 
 use super::error::ChannelError;
 use super::state::{Link, Pumped, State};
-use crate::ipc::companion::{Companion, Ends, Waiter};
+use crate::ipc::companion::{Companion, Ends, Waiter, attended};
 use crate::ipc::patience::Patience;
 use crate::sys;
 use crate::wire::limits::TURN;
@@ -175,7 +175,11 @@ impl Shared {
                     cx.waker().wake_by_ref();
                 }
             }
-            asleep.get_or_insert_with(Instant::now);
+            if asleep.is_none() {
+                attended(self.companion.get())
+                    .map_err(|error| ChannelError::from_io("clone", &error))?;
+                asleep = Some(Instant::now());
+            }
             Poll::Pending
         })
         .await

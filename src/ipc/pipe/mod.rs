@@ -136,6 +136,7 @@ impl Pipe {
     /// `desk` as the plan says.
     ///
     /// `_proof`: only a confined process talks to another.
+    #[doc(hidden)]
     pub fn new(spec: PipeSpec, identity: Arc<Identity>, desk: &Desk, _proof: &Confined) -> Self {
         let tap = desk.tap(Facility::Pipe, spec.number, spec.plan.audit);
         let peers = Mutex::default();
@@ -143,6 +144,7 @@ impl Pipe {
     }
 
     /// Names who is attended to by threads that sleep on this pipe, once.
+    #[doc(hidden)]
     pub fn accompany(&self, companion: Weak<dyn Companion>) {
         let _ = self.0.companion.set(companion);
     }

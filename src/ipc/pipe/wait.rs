@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
 use super::error::PipeError;
-use crate::ipc::companion::{Companion, Ends, Waiter};
+use crate::ipc::companion::{Companion, Ends, Waiter, attended};
 use crate::ipc::patience::Patience;
 
 /// What one attempt came to.
@@ -65,9 +65,11 @@ impl Waiting {
                 // What was found above may be older than the readiness that is asked for now: so
                 // it is cleared only after another attempt that finds nothing.
                 Ok(Step::Blocked) => {
-                    let watch = match &mut self.watch {
-                        Some(watch) => watch,
-                        None => self.watch.insert(crate::sys::socket::watch(Arc::clone(&self.fd))?),
+                    let watch = if let Some(watch) = &mut self.watch {
+                        watch
+                    } else {
+                        attended(self.companion.as_ref())?;
+                        self.watch.insert(crate::sys::socket::watch(Arc::clone(&self.fd))?)
                     };
                     let mut ready = match self.way {
                         Way::In => ready!(watch.poll_read_ready(cx))?,

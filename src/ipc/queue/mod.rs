@@ -154,6 +154,7 @@ impl Queue {
     /// `page`, and its messages are reported at `desk` as the plan says.
     ///
     /// `_proof`: only a confined process talks to another.
+    #[doc(hidden)]
     pub fn new(
         spec: QueueSpec,
         page: SecretPage,
@@ -181,6 +182,7 @@ impl Queue {
     }
 
     /// Names who reads the control socket, once.
+    #[doc(hidden)]
     pub fn accompany(&self, companion: Weak<dyn Companion>) {
         let _ = self.0.companion.set(companion);
     }

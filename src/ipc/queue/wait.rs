@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::Shared;
 use super::error::QueueError;
-use crate::ipc::companion::{Companion, Ends, Waiter};
+use crate::ipc::companion::{Companion, Ends, Waiter, attended};
 use crate::sys;
 
 /// One of the kernel's queues, open in one direction.
@@ -87,6 +87,7 @@ impl Shared {
         {
             return Ok(result);
         }
+        attended(self.companion.get()).map_err(control)?;
         let watches: Vec<Watch> =
             lanes.iter().map(|lane| lane.watch()).collect::<Result<_, _>>()?;
         let begin = Instant::now();

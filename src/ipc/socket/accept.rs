@@ -60,6 +60,7 @@ pub(super) struct Slotted {
 
 impl Acceptor {
     /// An acceptor on a listening socket, which must be non-blocking. `tap` reports each connection.
+    #[doc(hidden)]
     pub fn new(plan: ListenPlan, socket: OwnedFd, tap: Option<Tap>) -> Self {
         let pace = plan.rate.map(Pace::new);
         let (sources, closed) = (Sources::default(), AtomicU64::new(0));

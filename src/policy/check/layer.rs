@@ -45,6 +45,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
     };
     danger::because_has_words(layer.because.as_ref(), out);
     danger::layer(layer, out);
+    let limits = limits(layer, out);
     let plan = LayerPlan {
         name: own_name?,
         instances: layer.instances(),
@@ -59,7 +60,10 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         connect: connect(layer, out),
         stdin: standard(layer, layer.stdin.as_ref(), Way::In, document, out),
         stdout: standard(layer, layer.stdout.as_ref(), Way::Out, document, out),
-        limits: limits(layer, out),
+        threads: program::threads(layer, limits.tasks, out),
+        vars: program::vars(layer, &document.vars, out),
+        grace: layer.grace(),
+        limits,
         restart: restart(&layer.restart, out),
         optional: optional(layer, out),
         view: layer.view.as_ref().map_or(system, |view| view.value),
@@ -211,7 +215,8 @@ impl Default for Limits {
 fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
     let on = text.on();
     if let (RestartOn::Never, Some(never)) = (on, &text.on) {
-        let useless: [(&str, Option<&Span>); 2] = [
+        let useless: [(&str, Option<&Span>); 3] = [
+            ("backoff", text.backoff.as_ref().map(|backoff| &backoff.span)),
             ("max", text.max.as_ref().map(|max| &max.span)),
             ("within", text.within.as_ref().map(|within| &within.span)),
         ];
@@ -244,7 +249,13 @@ fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
 
 impl From<&RestartText> for Restart {
     fn from(text: &RestartText) -> Self {
-        Self { on: text.on(), max: text.max(), within: text.within(), then: text.then() }
+        Self {
+            on: text.on(),
+            max: text.max(),
+            within: text.within(),
+            then: text.then(),
+            backoff: text.backoff(),
+        }
     }
 }
 

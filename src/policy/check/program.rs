@@ -6,9 +6,9 @@ use super::name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::LayerText;
+use crate::policy::document::{At, LayerText, Pair};
 use crate::policy::nearest::nearest;
-use crate::policy::plan::Program;
+use crate::policy::plan::{Program, Runtime};
 use crate::policy::value;
 
 /// What runs; `None` if that is told to be wrong.
@@ -51,12 +51,6 @@ pub(super) fn program(layer: &LayerText, out: &mut Diagnostics) -> Option<Progra
 
 pub(super) fn environment(layer: &LayerText, out: &mut Diagnostics) -> BTreeMap<String, String> {
     let Some(env) = &layer.env else { return BTreeMap::new() };
-    if let Some(run) = &layer.run {
-        out.error(Code::BadEnvironment, &env.span, "a `run` layer has no environment")
-            .label("this would never be set")
-            .also(&run.span, "the layer is a function of the daemon's program")
-            .help("take out `env`");
-    }
     for (key, value) in &env.value {
         let rule = match key.value.as_str() {
             "" => "a variable needs a name",
@@ -67,6 +61,12 @@ pub(super) fn environment(layer: &LayerText, out: &mut Diagnostics) -> BTreeMap<
         if !rule.is_empty() {
             let message = format!("`{}` can't be set", key.value.escape_debug());
             out.error(Code::BadEnvironment, &key.span, message).label(rule);
+        } else if let (Some(run), false) = (&layer.run, is_harmless(&key.value)) {
+            let message = format!("`{}` can't be set for a `run` layer", key.value.escape_debug());
+            out.error(Code::BadEnvironment, &key.span, message)
+                .label("it is read before the layer is confined")
+                .also(&run.span, "the layer is a function of the daemon's program")
+                .help(format!("the names are {}, and `APP_...`", HARMLESS.join(", ")));
         }
         if value.value.contains('\0') {
             out.error(Code::BadEnvironment, &value.span, "a variable's value holds a NUL")
@@ -74,6 +74,66 @@ pub(super) fn environment(layer: &LayerText, out: &mut Diagnostics) -> BTreeMap<
         }
     }
     env.value.iter().map(|(key, value)| (key.value.clone(), value.value.clone())).collect()
+}
+
+/// What may be set for the daemon's own program: it is started unconfined, so nothing that the
+/// loader (ld.so(8)), the allocator or the C library obeys.
+const HARMLESS: [&str; 4] = ["RUST_LOG", "RUST_BACKTRACE", "RUST_LIB_BACKTRACE", "NO_COLOR"];
+
+fn is_harmless(name: &str) -> bool {
+    let own = |rest: &str| {
+        !rest.is_empty()
+            && rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    HARMLESS.contains(&name) || name.strip_prefix("APP_").is_some_and(own)
+}
+
+/// The variables that its code may read. Those that are not declared have been told.
+pub(super) fn vars(
+    layer: &LayerText,
+    declared: &[Pair],
+    out: &mut Diagnostics,
+) -> BTreeMap<String, String> {
+    if let (Some(exec), Some(first)) = (&layer.exec, layer.vars.first()) {
+        out.error(Code::Contradiction, &first.span, "an `exec` layer can't read variables")
+            .label("nothing would hand them over")
+            .also(&exec.span, "it runs a foreign program")
+            .help("write `${NAME}` in its arguments or its `env`");
+    }
+    let value = |name: &At<String>| {
+        let (_, value) = declared.iter().find(|(declared, _)| declared.value == name.value)?;
+        Some((name.value.clone(), value.value.clone()))
+    };
+    layer.vars.iter().filter_map(value).collect()
+}
+
+/// How many worker threads its runtime has, if it has several.
+pub(super) fn threads(layer: &LayerText, tasks: u64, out: &mut Diagnostics) -> Option<u16> {
+    let (runtime, threads) = (layer.runtime.as_ref(), layer.threads.as_ref());
+    let first = runtime.map(|it| &it.span).or(threads.map(|it| &it.span))?;
+    if let Some(exec) = &layer.exec {
+        out.error(Code::Contradiction, first, "a foreign program brings its own runtime")
+            .label("this has no effect")
+            .also(&exec.span, "it runs a foreign program")
+            .help("take it out");
+        return None;
+    }
+    if layer.runtime() == Runtime::SingleThread {
+        if let Some(threads) = threads {
+            out.error(Code::Contradiction, &threads.span, "threads of a runtime that has none")
+                .label("this has no effect")
+                .help("add `runtime = \"multi-thread\"`, or take `threads` out");
+        }
+        return None;
+    }
+    let threads = threads.map_or(2, |threads| threads.value);
+    if u64::from(threads) >= tasks {
+        let message = format!("{threads} worker threads and the first one are too many tasks");
+        out.error(Code::OutOfRange, first, message)
+            .label(format!("`limits.tasks` is {tasks}"))
+            .help(format!("write `tasks = {}` or more into `limits`", threads + 1));
+    }
+    Some(threads)
 }
 
 pub(super) fn capabilities(layer: &LayerText, out: &mut Diagnostics) -> Vec<u8> {

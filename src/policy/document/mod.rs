@@ -12,7 +12,7 @@ use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
     At, AuditText, CeilingText, ChannelText, FifoText, FileText, LayerText, LimitsText, MapGrant,
-    MappedFileText, MethodText, NeverText, PipeText, QueueText, RegionText, RestartText,
+    MappedFileText, MethodText, NeverText, Pair, PipeText, QueueText, RegionText, RestartText,
     SemaphoreText, SignalText, Written, level,
 };
 use super::tree::{Node, Table, Value};
@@ -21,6 +21,8 @@ pub(crate) use super::value::RateText;
 /// Everything that a policy says.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
+    /// `[vars]`, with the values that hold.
+    pub(crate) vars: Vec<Pair>,
     /// The daemon's name.
     pub(crate) name: Option<At<String>>,
     /// The layers, in the order of the text.
@@ -54,13 +56,19 @@ pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
         out.error(Code::NoLayer, &(0..0), "the policy has no layer")
             .help("add one: `[layer.NAME]` with `run` or `exec`");
     }
-    // Their contents were looked at when the files were put together.
-    let _ = top.entries("vars", out);
+    // Their contents were looked at, and told of, when the files were put together.
+    let mut vars = Vec::new();
+    for (name, node) in top.entries("vars", out) {
+        if let Value::String(text) = &node.value {
+            vars.push((name, At { value: text.clone(), span: node.span.clone() }));
+        }
+    }
     top.demand("name", "the daemon's name, as in `name = \"signer\"`", out);
     let audit = |out: &mut Diagnostics| {
         Some(Section::open(top.get("audit")?, AuditText::TABLE, out)?.read(out))
     };
     Document {
+        vars,
         name: top.string("name", out),
         layers: named(&top, LayerText::TABLE, out, language::layer),
         channels: all(&top, out),

@@ -45,10 +45,22 @@ pub(super) fn fill_in(
             in_node(&mut entry.node, &mut vars, &mut wrong, out);
         }
     }
+    read_by_layers(tree, &mut vars, out);
+    // From here on the table has the values that hold.
+    if let Some(Value::Table(table)) = tree.get_mut("vars").map(|entry| &mut entry.node.value) {
+        for var in &vars {
+            if let Some(Value::String(text)) =
+                table.get_mut(&var.name).map(|entry| &mut entry.node.value)
+            {
+                text.clone_from(&var.value);
+            }
+        }
+    }
     for var in vars.iter().filter(|var| !var.used) {
         let message = format!("nothing uses the variable `{}`", var.name.escape_debug());
         out.warning(Code::UnusedVariable, &var.span, message)
-            .help(format!("write `${{{}}}` inside a string, or take it out", var.name));
+            .help(format!("write `${{{}}}` inside a string, or take it out", var.name))
+            .help(format!("or let a layer's code read it: `vars = [\"{}\"]`", var.name));
     }
     wrong
 }
@@ -72,6 +84,31 @@ fn declared(tree: &Table, out: &mut Diagnostics) -> Vec<Var> {
         vars.push(Var { name: name.clone(), value, span, used: false });
     }
     vars
+}
+
+/// Looks for the variables that layers name in their own `vars`, for their code to read.
+fn read_by_layers(tree: &Table, vars: &mut [Var], out: &mut Diagnostics) {
+    let Some(Value::Table(layers)) = tree.get("layer").map(|entry| &entry.node.value) else {
+        return;
+    };
+    for layer in layers.values() {
+        let Value::Table(layer) = &layer.node.value else { continue };
+        let Some(Value::List(list)) = layer.get("vars").map(|entry| &entry.node.value) else {
+            continue;
+        };
+        for item in list {
+            let Value::String(name) = &item.value else { continue };
+            if let Some(var) = vars.iter_mut().find(|var| var.name == *name) {
+                var.used = true;
+                continue;
+            }
+            let near = nearest(name, vars.iter().map(|var| var.name.as_str()));
+            let message = format!("there is no variable `{}`", name.escape_debug());
+            out.error(Code::UndefinedVariable, &item.span, message)
+                .did_you_mean(near)
+                .help("declare it: `[vars]` with `NAME = \"value\"`");
+        }
+    }
 }
 
 fn in_node(node: &mut Node, vars: &mut [Var], wrong: &mut Vec<Span>, out: &mut Diagnostics) {

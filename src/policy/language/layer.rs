@@ -10,7 +10,9 @@ use super::{At, BECAUSE, Kind, Section, Takes, string, table};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::language::kinds;
-use crate::policy::plan::{ConnectAddress, GiveUp, LayerPlan, ListenAddress, RestartOn, View};
+use crate::policy::plan::{
+    ConnectAddress, GiveUp, LayerPlan, ListenAddress, RestartOn, Runtime, View,
+};
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
 
@@ -58,8 +60,25 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
          and libraries, read-only.";
         "Mount namespace with a root of its own, pivot_root(2), and Landlock.";
     env: Pairs<Text>, or "empty";
-        "The environment of an `exec` layer; nothing is inherited.";
+        "Its environment; nothing is inherited. Of a `run` layer only names that no loader, \
+         allocator or C library obeys: `RUST_LOG`, `RUST_BACKTRACE`, `RUST_LIB_BACKTRACE`, \
+         `NO_COLOR`, and the program's own, `APP_...`.";
         "execveat(2).";
+    runtime: Word<Runtime> = Runtime::SingleThread;
+        "What runs the tasks of a `run` layer: its first thread alone, or `threads` more. The \
+         function itself runs in the first one either way.";
+        "tokio.";
+    threads: Integer<u16, 1, { LayerPlan::MAX_THREADS as u64 }>, or "2, with `runtime = \"multi-thread\"`";
+        "Worker threads. With the first one, and those of `spawn_blocking`, they count in \
+         `limits.tasks`.";
+        "clone(2).";
+    vars: Any<Name>, or "none";
+        "Variables of `[vars]` that a `run` layer's code may read, by `layer.var(\"NAME\")`.";
+        "They are in the layer's part of the plan.";
+    // Shorter is no time at all, longer is a daemon that never stops.
+    grace: Time<100, HOUR> = LayerPlan::DEFAULT_GRACE;
+        "How long it may take to finish once it was asked to, when the daemon stops.";
+        "After that SIGKILL, by its pidfd.";
     capabilities: Any<Capability>, or "none";
         "Capabilities left to it. Each needs a `because`.";
         "All five capability sets, and locked securebits (capabilities(7)).";
@@ -128,6 +147,10 @@ table! { RESTART, RestartText: "restart", "restart = { ... }", "`restart`";
     then: Word<GiveUp> = GiveUp::StopDaemon;
         "What one restart too many means: the whole daemon stops with exit code 1, or only this \
          layer stays down.";
+        "";
+    backoff: Time<10, HOUR> = Duration::from_secs(5);
+        "The longest wait before a restart. The first failure after ten seconds of life has \
+         none, the second 10 ms, and each one that follows twice the wait before.";
         "";
 }
 

@@ -36,8 +36,15 @@ pub struct LayerPlan {
     pub optional: Vec<Protection>,
     /// What of the host's file system it sees besides its file grants.
     pub view: View,
-    /// Environment of an `exec` layer; nothing else is ever in it.
+    /// Its environment; nothing else is ever in it.
     pub env: BTreeMap<String, String>,
+    /// Worker threads of a `run` layer's async runtime; `None` is one that runs in the layer's
+    /// first thread alone.
+    pub threads: Option<u16>,
+    /// Variables of the policy that its code may read, with their values.
+    pub vars: BTreeMap<String, String>,
+    /// How long it may take to finish once it was asked to.
+    pub grace: Duration,
     /// Capabilities left to it, by number (`CAP_NET_RAW` is 13), sorted. Nearly always empty.
     pub capabilities: Vec<u8>,
     /// Whether it may make memory executable that was writable (turns off
@@ -50,6 +57,10 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// The most copies of one layer.
     pub const MAX_INSTANCES: u16 = 64;
+    /// The `grace` of a layer whose policy says nothing of it.
+    pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+    /// The most worker threads of one instance.
+    pub const MAX_THREADS: u16 = 256;
     /// How the names of the framework's own layers begin, and no policy's: the auditor's, and the
     /// witness's.
     pub const RESERVED: &str = "cofferdam-";
@@ -63,6 +74,17 @@ pub enum Program {
     /// Another program, by absolute path, with its arguments (the path is `argv[0]`).
     Exec(Vec<String>),
 }
+
+/// What runs the tasks of a `run` layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// The layer's first thread alone.
+    SingleThread,
+    /// Worker threads besides.
+    MultiThread,
+}
+
+words!(Runtime { SingleThread = "single-thread", MultiThread = "multi-thread" });
 
 /// What of the file system a layer sees besides its grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +131,8 @@ pub struct Restart {
     pub within: Duration,
     /// What giving up means.
     pub then: GiveUp,
+    /// The longest wait before a restart.
+    pub backoff: Duration,
 }
 
 /// Which endings are followed by a restart.

@@ -32,6 +32,14 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         let env = layer.env.iter().map(|(key, value)| (key.as_str(), quote(value)));
         out.line("env", inline(env));
     }
+    if let Some(threads) = layer.threads {
+        out.line("runtime", quote("multi-thread"));
+        out.line("threads", threads);
+    }
+    if !layer.vars.is_empty() {
+        out.line("vars", list(layer.vars.keys()));
+    }
+    out.line("grace", duration(layer.grace));
     let capabilities = layer.capabilities.iter();
     let names = capabilities.filter_map(|number| CAPABILITIES.get(usize::from(*number)));
     out.line("capabilities", list(names));
@@ -81,6 +89,7 @@ fn restart(layer: &LayerPlan, out: &mut Text) {
     if restart.on != RestartOn::Never {
         keys.push(("max", restart.max.to_string()));
         keys.push(("within", duration(restart.within)));
+        keys.push(("backoff", duration(restart.backoff)));
     }
     out.line("restart", inline(keys));
 }

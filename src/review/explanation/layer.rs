@@ -57,7 +57,7 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
     (
         Code::BadEnvironment,
         Explanation {
-            why: "This can't be in a process's environment, or the layer has none: a `run` layer \
+            why: "This can't be in a process's environment, or not in that of a `run` layer: a `run` layer \
                 is a function of the daemon's own program.",
             way_out: "Correct it, or take `env` out.",
             example: "env = { LANG = \"C.UTF-8\" }",

@@ -32,8 +32,10 @@ pub(crate) fn layer() -> LayerPlan {
         "name": "worker", "program": {"Run": "worker"}, "instances": 1, "syscalls": [],
         "listen": [], "connect": [], "stdin": null, "stdout": null,
         "limits": {"memory": 268435456, "files": 64, "tasks": 16, "cpu": null, "file_size": 65536}, "restart": {"on": "Never", "max": 0,
-        "within": {"secs": 1, "nanos": 0}, "then": "StopDaemon"}, "optional": [],
-        "view": "Empty", "env": {}, "capabilities": [], "execmem": false, "uid": null
+        "within": {"secs": 1, "nanos": 0}, "then": "StopDaemon",
+        "backoff": {"secs": 5, "nanos": 0}}, "optional": [],
+        "view": "Empty", "env": {}, "threads": null, "vars": {},
+        "grace": {"secs": 10, "nanos": 0}, "capabilities": [], "execmem": false, "uid": null
     }"#;
     serde_json::from_str(text).expect("a plan's layer")
 }
