@@ -110,7 +110,7 @@ async fn reader(layer: Layer) -> Outcome {
     Ok(())
 }
 
-/// Writes a file as SQLite does: who is root gives what it makes to the owner of what lies there.
+/// Writes a file as `SQLite` does: who is root gives what it makes to the owner of what lies there.
 async fn database(layer: Layer) -> Outcome {
     let error = |error: std::io::Error| error.to_string();
     let uid = rustix::process::geteuid().as_raw();
