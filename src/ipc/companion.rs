@@ -26,10 +26,8 @@ pub trait Companion: Send + Sync {
         self.attend()
     }
 
-    /// Starts who reads the socket while tasks of a foreign runtime wait, unless somebody does.
-    fn ensure_attended(&self) -> io::Result<()> {
-        Ok(())
-    }
+    /// Has the present runtime read the socket while its tasks wait, unless somebody does.
+    fn ensure_attended(&self) {}
 
     /// Whether the layer has been asked to finish.
     fn is_stopping(&self) -> bool;
@@ -39,10 +37,12 @@ pub trait Companion: Send + Sync {
 }
 
 /// Sees to it that somebody reads the control socket while a task waits: in a layer whose code
-/// brings its own runtime there is no task of ours for it. An error says that nobody can.
-pub(crate) fn attended(companion: Option<&Weak<dyn Companion>>) -> io::Result<()> {
+/// brings its own runtime there is no task of ours for it.
+pub(crate) fn attended(companion: Option<&Weak<dyn Companion>>) {
     // One that has ended is told of by the wait itself.
-    companion.and_then(Weak::upgrade).map_or(Ok(()), |companion| companion.ensure_attended())
+    if let Some(companion) = companion.and_then(Weak::upgrade) {
+        companion.ensure_attended();
+    }
 }
 
 /// Whether a wait goes on when the layer is asked to finish.

@@ -1,25 +1,17 @@
-//! The thread that reads the control socket of a layer whose code brings its own runtime.
+//! Who reads the control socket of a layer whose code brings its own runtime.
 //!
 //! An async function has a task of ours for that, and threads that sleep in a blocking verb do it
-//! themselves. What is left is code that waits elsewhere: tasks of a runtime of its own, or a task
-//! that waits for [`Layer::stopping`](super::Layer::stopping). The first such wait starts this
-//! thread, so that nobody pays for it who doesn't need it; it counts in `limits.tasks`.
+//! themselves. What is left are tasks of a runtime that is not ours: the first one that waits has
+//! that runtime run the same task. So it takes no thread, and nothing on the way of a message.
 
-use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use tokio::runtime::Handle;
 
 use super::Shared;
-use super::run::say;
-
-/// Enough for the handshakes and reports that a message may bring about; the usual two megabytes
-/// would count against a layer's memory where that is limited by `RLIMIT_DATA`.
-const STACK: usize = 256 << 10;
+use super::run::{say, serve};
 
 /// How often a loop that only asks whether to finish looks at the socket, at most: often enough
 /// for a stop, and no system call more for each message that such a loop handles.
@@ -28,10 +20,9 @@ const EVERY: Duration = Duration::from_millis(1);
 /// Who reads the control socket.
 #[derive(Debug, Default)]
 pub(crate) struct Attendant {
-    /// A task or a thread of ours does.
+    /// Some task does.
     there: AtomicBool,
-    starting: Mutex<()>,
-    /// What the thread looks after.
+    /// Whom it looks after.
     layer: OnceLock<Weak<Shared>>,
     looked: Mutex<Option<Instant>>,
 }
@@ -49,31 +40,19 @@ impl Attendant {
 }
 
 impl Shared {
-    /// Starts the thread, unless somebody reads the socket already.
-    pub(super) fn ensure_attendant(&self) -> io::Result<()> {
+    /// Has the runtime that this is called in read the socket, unless somebody does already.
+    /// Outside of a runtime nothing waits as a task does.
+    pub(super) fn ensure_attendant(&self) {
         let own = &self.attendant;
         if own.there.load(Ordering::Acquire) {
-            return Ok(());
+            return;
         }
-        let _one = own.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if own.there.load(Ordering::Acquire) {
-            return Ok(());
+        let layer = own.layer.get().and_then(Weak::upgrade);
+        if let (Some(layer), Ok(runtime)) = (layer, Handle::try_current())
+            && !own.there.swap(true, Ordering::AcqRel)
+        {
+            runtime.spawn(attend(layer));
         }
-        let layer = own.layer.get().cloned().unwrap_or_default();
-        let socket = self.inbox.socket();
-        let thread = std::thread::Builder::new().name("attendant".to_owned()).stack_size(STACK);
-        thread.spawn(move || attend(&layer, &socket)).map_err(|error| {
-            let layer = &self.instance.layer;
-            io::Error::new(
-                error.kind(),
-                format!(
-                    "the thread that attends to the supervisor can't start: {error}; it is one of \
-                     `[layer.{layer}] limits.tasks`"
-                ),
-            )
-        })?;
-        own.there.store(true, Ordering::Release);
-        Ok(())
     }
 
     /// Looks at the socket now and then, where nobody else does.
@@ -95,18 +74,20 @@ impl Shared {
     }
 }
 
-/// Handles what the supervisor says, for as long as there is the layer.
-fn attend(layer: &Weak<Shared>, socket: &OwnedFd) {
-    loop {
-        match poll(&mut [PollFd::new(socket, PollFlags::IN)], None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return say(&format!("poll: {errno}")),
-        }
-        let Some(layer) = layer.upgrade() else { return };
-        if let Err(error) = layer.pump() {
-            // As a layer's function that runs on our own runtime ends with it.
-            say(&error.to_string());
-            std::process::exit(1);
-        }
+/// Handles what the supervisor says, for as long as the runtime lives.
+async fn attend(layer: Arc<Shared>) {
+    let _there = There(Arc::clone(&layer));
+    let error = serve(layer).await;
+    // As a layer's function that runs on our own runtime ends with it.
+    say(&error.to_string());
+    std::process::exit(1);
+}
+
+/// The place of the task, which another may take when its runtime has ended.
+struct There(Arc<Shared>);
+
+impl Drop for There {
+    fn drop(&mut self) {
+        self.0.attendant.there.store(false, Ordering::Release);
     }
 }

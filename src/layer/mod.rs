@@ -196,9 +196,7 @@ impl Layer {
     /// Waits until the supervisor asks this layer to finish. Then it has the daemon's grace time
     /// to return before it is killed.
     pub async fn stopping(&self) {
-        if let Err(error) = self.0.ensure_attendant() {
-            run::say(&error.to_string());
-        }
+        self.0.ensure_attendant();
         let mut notified = std::pin::pin!(self.0.stop.notify.notified());
         notified.as_mut().enable();
         if !self.is_stopping() {

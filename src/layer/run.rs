@@ -108,7 +108,7 @@ pub(super) fn say(line: &str) {
 }
 
 /// Serves the control socket for ever; returns why it can't go on.
-async fn serve(shared: Arc<Shared>) -> io::Error {
+pub(super) async fn serve(shared: Arc<Shared>) -> io::Error {
     let readiness = match shared.inbox.watch() {
         Ok(readiness) => readiness,
         Err(error) => return error,
@@ -141,8 +141,8 @@ impl Companion for Shared {
         self.handle(heard)
     }
 
-    fn ensure_attended(&self) -> io::Result<()> {
-        self.ensure_attendant()
+    fn ensure_attended(&self) {
+        self.ensure_attendant();
     }
 
     fn is_stopping(&self) -> bool {

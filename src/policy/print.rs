@@ -7,6 +7,7 @@ mod facility;
 mod layer;
 mod syscalls;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -26,6 +27,15 @@ pub fn print(plan: &Plan) -> String {
     let mut out = Text::default();
     out.line("cofferdam", 1);
     out.line("name", quote(plan.name.as_str()));
+    // One name has one value, for they come of one table.
+    let vars: BTreeMap<_, _> = plan.layers.iter().flat_map(|layer| &layer.vars).collect();
+    if !vars.is_empty() {
+        out.head("vars");
+        for (name, value) in vars {
+            // In this table a `${` is what it is.
+            out.line(name, toml::Value::from(value.as_str()));
+        }
+    }
     for layer in &plan.layers {
         layer::print(layer, &mut out);
     }

@@ -16,7 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
 fn own() {
     let mut daemon = Daemon::start(
         "runtimes",
-        "[layer.caller]\nrun = \"own_runtime\"\nsyscalls = [\"@core\"]\n\
+        "[layer.caller]\nrun = \"own_runtime\"\nsyscalls = [\"@core\", \"@thread\"]\n\
          [layer.callee]\nrun = \"callee\"\nsyscalls = [\"@core\"]\nrestart = { max = 100 }\n\
          [channel.talk]\nfrom = \"caller\"\nto = \"callee\"\nmethods = [\"echo\"]\n",
     );

@@ -176,8 +176,7 @@ impl Shared {
                 }
             }
             if asleep.is_none() {
-                attended(self.companion.get())
-                    .map_err(|error| ChannelError::from_io("clone", &error))?;
+                attended(self.companion.get());
                 asleep = Some(Instant::now());
             }
             Poll::Pending

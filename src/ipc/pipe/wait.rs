@@ -68,7 +68,7 @@ impl Waiting {
                     let watch = if let Some(watch) = &mut self.watch {
                         watch
                     } else {
-                        attended(self.companion.as_ref())?;
+                        attended(self.companion.as_ref());
                         self.watch.insert(crate::sys::socket::watch(Arc::clone(&self.fd))?)
                     };
                     let mut ready = match self.way {

@@ -87,7 +87,7 @@ impl Shared {
         {
             return Ok(result);
         }
-        attended(self.companion.get()).map_err(control)?;
+        attended(self.companion.get());
         let watches: Vec<Watch> =
             lanes.iter().map(|lane| lane.watch()).collect::<Result<_, _>>()?;
         let begin = Instant::now();

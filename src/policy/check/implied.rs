@@ -1,7 +1,7 @@
 //! The system calls that a facility can't be used without, and that it therefore brings along.
 
 use crate::policy::document::{At, Document, FileText, LayerText, RegionText};
-use crate::policy::plan::{FileRight, ListenAddress};
+use crate::policy::plan::{FileRight, ListenAddress, Runtime};
 use crate::policy::syscall::{self, Item};
 
 /// What the facilities of `layer` grant it besides its own `syscalls`.
@@ -27,6 +27,7 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         ("@socket-accept", addresses.any(|address| !is_datagram(address))),
         ("@socket-datagram", datagrams),
         ("@socket-connect", !layer.connect.is_empty()),
+        ("@thread", layer.exec.is_none() && layer.runtime() == Runtime::MultiThread),
         ("@file-durable", layer.exec.is_none() && document.files.iter().any(changes)),
     ];
     // The groups are part of this program, so each is there.

@@ -67,7 +67,7 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
     runtime: Word<Runtime> = Runtime::SingleThread;
         "What runs the tasks of a `run` layer: its first thread alone, or `threads` more. The \
          function itself runs in the first one either way.";
-        "tokio.";
+        "tokio; more threads bring `@thread` along.";
     threads: Integer<u16, 1, { LayerPlan::MAX_THREADS as u64 }>, or "2, with `runtime = \"multi-thread\"`";
         "Worker threads. With the first one, and those of `spawn_blocking`, they count in \
          `limits.tasks`.";
