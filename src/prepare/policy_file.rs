@@ -90,7 +90,7 @@ pub fn inspect(path: &Path) -> Result<PolicyFile, PolicyFileError> {
         }
         Reached::Directory => not_regular(path.to_owned(), "a directory"),
         Reached::Other(path, kind) => not_regular(path, kind_of(kind)),
-        Reached::Missing(name) => Err(walk.failed(&name, io::ErrorKind::NotFound.into()).into()),
+        Reached::Missing(name) => Err(walk.failed(&name, rustix::io::Errno::NOENT.into()).into()),
     }
 }
 

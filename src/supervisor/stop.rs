@@ -59,7 +59,7 @@ impl Supervisor<'_> {
             next = running;
         }
         for place in next {
-            let Place { seat, life: Life::Running(child) } = &mut self.places[place] else {
+            let Place { seat, life: Life::Running(child), .. } = &mut self.places[place] else {
                 continue;
             };
             // Who still confines itself is asked once that is done.

@@ -34,6 +34,15 @@ impl Daemon {
         Self::run(command, directory)
     }
 
+    /// A daemon that has ended, once more in the same directory, with another policy.
+    pub(crate) fn again(&mut self, functions: &str, policy: &str) -> Self {
+        let directory = self.process.take_directory();
+        let path = write_policy(directory.path(), &whole(policy, directory.path()));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--daemon", functions]).arg(path);
+        Self::run(command, directory)
+    }
+
     /// `cofferdam run` with a policy.
     pub(crate) fn command_line(policy: &str) -> Self {
         Self::command_line_with(policy, &[])

@@ -66,6 +66,11 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// Hands the directory over to who goes on in it, and takes an empty one instead.
+    pub(crate) fn take_directory(&mut self) -> TempDir {
+        std::mem::replace(&mut self.directory, directory())
+    }
+
     /// The directory of the test, which is there as long as this.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()

@@ -65,7 +65,7 @@ pub use self::stream::ReplyStream;
 pub use self::topic::{Publication, Publisher, Subscriber};
 use self::wait::Shared;
 pub use super::companion::Companion;
-pub use crate::channel::descriptor::DescriptorFault;
+pub use crate::channel::fault::DescriptorFault;
 use crate::channel::{Introducing, Rules};
 pub use crate::channel::{LinkError, PeerFault, Side};
 use crate::confine::Confined;
