@@ -8,7 +8,7 @@
 use super::entry::{Entry, Facility, Form, Kind, Side};
 use super::runs;
 use crate::ident::Name;
-use crate::policy::plan::{ChannelPlan, FilePlan, FileRight, LayerPlan, Plan};
+use crate::policy::plan::{ChannelPlan, End, FacilityKind, FilePlan, FileRight, LayerPlan, Plan};
 use crate::policy::signal::signal_name;
 use crate::wire::broker::open;
 
@@ -218,8 +218,7 @@ impl Builder<'_> {
     }
 
     fn facilities(&mut self) {
-        let all = &self.plan.facilities;
-        for (edge, signal) in numbered(&all.signals) {
+        for (edge, signal) in numbered(&self.plan.facilities.signals) {
             for number in &signal.send {
                 let name = signal_name(*number).map_or_else(|| number.to_string(), str::to_owned);
                 // The broker names who sends it, a report who receives it.
@@ -230,39 +229,20 @@ impl Builder<'_> {
                 self.rule(name, places.into_iter().flatten());
             }
         }
-        for (edge, queue) in numbered(&all.queues) {
-            let ends = [("send", &queue.send, SENDS), ("receive", &queue.receive, RECEIVES)];
-            for (end, layers, part) in ends {
-                for layer in layers {
-                    let name = format!("queue.{}.{end}.{layer}", queue.name);
-                    self.own(name, Facility::Queue, edge, layer, part);
-                }
-            }
-        }
-        for (edge, pipe) in numbered(&all.pipes) {
-            let name = &pipe.name;
-            self.own(format!("pipe.{name}.from"), Facility::Pipe, edge, &pipe.from, SENDS);
-            self.own(format!("pipe.{name}.to"), Facility::Pipe, edge, &pipe.to, RECEIVES);
-        }
-        for (edge, fifo) in numbered(&all.fifos) {
-            self.own(format!("fifo.{}", fifo.name), Facility::Fifo, edge, &fifo.to, 0);
-        }
-        for (edge, semaphore) in numbered(&all.semaphores) {
-            for layer in &semaphore.holders {
-                let name = format!("semaphore.{}.holders.{layer}", semaphore.name);
-                self.own(name, Facility::Semaphore, edge, layer, 0);
-            }
-        }
-        for (edge, region) in numbered(&all.regions) {
-            for layer in region.grant.keys() {
-                let name = format!("region.{}.grant.{layer}", region.name);
-                self.own(name, Facility::Region, edge, layer, 0);
-            }
-        }
-        for (edge, file) in numbered(&all.mapped_files) {
-            for layer in file.grant.keys() {
-                let name = format!("mapped-file.{}.grant.{layer}", file.name);
-                self.own(name, Facility::MappedFile, edge, layer, 0);
+        for part in self.plan.parts() {
+            let facility = match part.kind {
+                FacilityKind::Queue => Facility::Queue,
+                FacilityKind::Pipe => Facility::Pipe,
+                FacilityKind::Fifo => Facility::Fifo,
+                FacilityKind::Semaphore => Facility::Semaphore,
+                FacilityKind::Region => Facility::Region,
+                FacilityKind::MappedFile => Facility::MappedFile,
+                // Their rules are their methods, rights and signals.
+                FacilityKind::Channel | FacilityKind::File | FacilityKind::Signal => continue,
+            };
+            let end = if matches!(part.end, End::To | End::Receive) { RECEIVES } else { SENDS };
+            if let Some(edge) = u16::try_from(part.place).ok().filter(|edge| *edge < ANYBODY) {
+                self.own(part.rule(), facility, edge, part.layer, end);
             }
         }
     }

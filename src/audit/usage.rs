@@ -238,9 +238,8 @@ fn mark(era: &Era, entry: &Entry, used: &mut BTreeSet<String>) {
 
 /// The facilities of which the log keeps nothing, as `channel.sign`.
 pub fn unaudited(plan: &Plan) -> BTreeSet<String> {
-    let parts = plan.layers.iter().flat_map(|layer| plan.parts_of(&layer.name));
-    let silent = parts.filter(|part| part.audit == Audit::None);
-    silent.map(|part| format!("{}.{}", part.kind, part.name)).collect()
+    let parts = plan.parts().into_iter();
+    parts.filter(|part| part.audit == Audit::None).map(|part| part.object()).collect()
 }
 
 /// Everything that a plan grants and that is a rule of its own, or a part of one.

@@ -24,11 +24,13 @@ const CORE: u64 = 1;
 /// isn't set beside a cgroup, since it counts what is mapped, not what is used. `RLIMIT_NPROC`
 /// counts all tasks of the layer's user, and is set in any case.
 pub fn rlimits(limits: &Limits, grouped: &Grouped) -> Vec<(Resource, u64)> {
+    // The processor is a cgroup's only.
+    let &Limits { memory, files, tasks, cpu: _, file_size } = limits;
     let mut list = vec![
         (Resource::RLIMIT_CORE, CORE),
-        (Resource::RLIMIT_NOFILE, limits.files),
-        (Resource::RLIMIT_FSIZE, limits.file_size),
-        (Resource::RLIMIT_NPROC, limits.tasks),
+        (Resource::RLIMIT_NOFILE, files),
+        (Resource::RLIMIT_FSIZE, file_size),
+        (Resource::RLIMIT_NPROC, tasks),
         (Resource::RLIMIT_STACK, STACK),
         (Resource::RLIMIT_MEMLOCK, LOCKED),
         (Resource::RLIMIT_SIGPENDING, QUEUED_SIGNALS),
@@ -37,7 +39,7 @@ pub fn rlimits(limits: &Limits, grouped: &Grouped) -> Vec<(Resource, u64)> {
         (Resource::RLIMIT_NICE, 0),
     ];
     if grouped.memory != Got::Enforced {
-        list.push((Resource::RLIMIT_DATA, limits.memory));
+        list.push((Resource::RLIMIT_DATA, memory));
     }
     list
 }

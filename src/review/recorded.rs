@@ -1,7 +1,7 @@
 //! What the audit log keeps of what a layer does.
 
 use crate::ident::Name;
-use crate::policy::plan::{Audit, Plan};
+use crate::policy::plan::{Audit, Part, Plan};
 
 /// What of a layer's facilities is recorded, in sentences without a full stop; none where it has
 /// no facility.
@@ -9,7 +9,7 @@ pub(super) fn recorded(plan: &Plan, me: &Name) -> Vec<String> {
     let all = plan.parts_of(me);
     let of = |level| -> Vec<String> {
         let alike = all.iter().filter(|it| it.audit == level);
-        alike.map(|it| format!("{}.{}", it.kind, it.name)).collect()
+        alike.map(Part::object).collect()
     };
     let mut lines = Vec::new();
     if !all.is_empty() && !plan.audit.demanded {

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::ident::hex;
-use crate::policy::plan::{AuditPlan, LayerPlan, LogFull, Program, Protection, View};
+use crate::policy::plan::{
+    Amount, AuditPlan, LayerPlan, Limits, LogFull, Program, Protection, View,
+};
 use crate::policy::value::{show_duration, show_size};
 use crate::policy::ways::facts::Bound;
 use crate::policy::ways::names::counted;
@@ -25,40 +27,51 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         let rule = format!("layer.{}.{key}", layer.name);
         Setting { name: name.to_owned(), rule, bound }
     };
-    let limits = &layer.limits;
-    let cpu = Bound {
-        name: "cpu",
-        amount: limits.cpu.map_or(u128::MAX, u128::from),
-        text: limits.cpu.map_or("no limit".to_owned(), |percent| format!("{percent}%")),
-    };
-    let (view, sees) = match layer.view {
-        View::Empty => ("empty", false),
-        View::System => ("system", true),
-    };
-    let (key, program) = program(&layer.program);
+    // Taken apart, so that the compiler names this when a layer has one more.
+    let LayerPlan {
+        name: _,
+        program,
+        instances,
+        // Facts, or facilities' ends.
+        syscalls: _,
+        listen: _,
+        connect: _,
+        capabilities: _,
+        stdin: _,
+        stdout: _,
+        limits,
+        // No authority.
+        restart: _,
+        env: _,
+        threads: _,
+        vars: _,
+        grace,
+        optional,
+        view,
+        execmem,
+        uid,
+    } = layer;
+    let sees = *view == View::System;
+    let (key, program) = self::program(program);
     let mut all = vec![
         setting("program", key, Bound::flag("program", true, program)),
-        setting("instances", "instances", Bound::count("instances", layer.instances)),
-        setting("memory", "limits.memory", Bound::size("memory", limits.memory)),
-        setting("files", "limits.files", Bound::count("files", limits.files)),
-        setting("tasks", "limits.tasks", Bound::count("tasks", limits.tasks)),
-        setting("cpu", "limits.cpu", cpu),
-        setting("file-size", "limits.file-size", Bound::size("file-size", limits.file_size)),
-        setting("view", "view", Bound::flag("view", sees, view)),
-        setting("execmem", "execmem", Bound::flag("execmem", layer.execmem, yes(layer.execmem))),
-        setting("uid", "uid", uid(layer.uid)),
+        setting("instances", "instances", Bound::count("instances", *instances)),
+    ];
+    for (key, amount) in limits.each() {
+        all.push(setting(key, &format!("limits.{key}"), limit(key, amount)));
+    }
+    all.extend([
+        setting("view", "view", Bound::flag("view", sees, view.name())),
+        setting("execmem", "execmem", Bound::flag("execmem", *execmem, yes(*execmem))),
+        setting("uid", "uid", self::uid(*uid)),
         setting(
             "grace",
             "grace",
-            Bound {
-                name: "grace",
-                amount: layer.grace.as_millis(),
-                text: show_duration(layer.grace),
-            },
+            Bound { name: "grace", amount: grace.as_millis(), text: show_duration(*grace) },
         ),
-    ];
+    ]);
     for protection in Protection::ALL {
-        let optional = layer.optional.contains(&protection);
+        let optional = optional.contains(&protection);
         let text = if optional { "optional" } else { "demanded" };
         let bound = Bound::flag(protection.name(), optional, text);
         all.push(setting(&format!("protection.{}", protection.name()), "optional", bound));
@@ -96,21 +109,33 @@ pub fn log(audit: &AuditPlan) -> Vec<Setting> {
 
 /// Limits as a sentence: `64MiB of memory, 64 descriptors, ...`.
 pub fn limits(layer: &LayerPlan) -> String {
-    let limits = &layer.limits;
+    let &Limits { memory, files, tasks, cpu, file_size } = &layer.limits;
     let mut text = format!(
         "{} of memory, {}, {}, files to {}",
-        show_size(limits.memory),
-        counted(limits.files, "descriptor"),
-        counted(limits.tasks, "task"),
-        show_size(limits.file_size)
+        show_size(memory),
+        counted(files, "descriptor"),
+        counted(tasks, "task"),
+        show_size(file_size)
     );
-    match limits.cpu {
+    match cpu {
         Some(percent) => {
             let _ = write!(text, ", {percent}% of a processor");
         }
         None => text.push_str(", no limit on the processor"),
     }
     text
+}
+
+/// A limit as a bound.
+fn limit(key: &'static str, amount: Option<Amount>) -> Bound {
+    match amount {
+        None => Bound { name: key, amount: u128::MAX, text: "no limit".to_owned() },
+        Some(Amount::Bytes(bytes)) => Bound::size(key, bytes),
+        Some(Amount::Count(count)) => Bound::count(key, count),
+        Some(Amount::Percent(share)) => {
+            Bound { name: key, amount: share.into(), text: format!("{share}%") }
+        }
+    }
 }
 
 /// Root is more than another user's uid, and that is more than one of its own.

@@ -3,7 +3,6 @@
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, AuditText, Document, LayerText};
-use crate::policy::language::unwritten;
 use crate::policy::places;
 use crate::policy::plan::{Audit, AuditPlan, ChannelPlan, Plan};
 use crate::policy::tree::Table;
@@ -38,30 +37,6 @@ pub(super) fn plan(document: &Document, out: &mut Diagnostics) -> AuditPlan {
         payload_key: text.payload_key.as_ref().and_then(|key| public_key(key, out)),
         ring_bytes: ring(text, out),
         ..text.into()
-    }
-}
-
-impl From<&AuditText> for AuditPlan {
-    /// Without what the checker has to look at.
-    fn from(text: &AuditText) -> Self {
-        Self {
-            demanded: false,
-            directory: text.directory.as_ref().map(|directory| directory.value.clone()),
-            on_full: text.on_full(),
-            payload_key: None,
-            segment_bytes: text.segment(),
-            segment_age: text.segment_age(),
-            keep_bytes: text.keep.as_ref().map(|most| most.value),
-            keep_age: text.keep_age.as_ref().map(|most| most.value),
-            ring_bytes: text.ring(),
-        }
-    }
-}
-
-impl Default for AuditPlan {
-    /// What holds where a policy says nothing: no log is demanded, everything in it is kept.
-    fn default() -> Self {
-        (&unwritten::<AuditText>()).into()
     }
 }
 

@@ -9,7 +9,7 @@ use super::audit;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, CeilingText, Document, LayerText};
-use crate::policy::plan::{Audit, CallRule, SyscallPlan};
+use crate::policy::plan::{Amount, Audit, CallRule, Limits, SyscallPlan};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{self, Implied, Item};
 use crate::policy::value::show_size;
@@ -95,40 +95,40 @@ fn layer(layer: &LayerText, ceiling: &CeilingText, calls: &[SyscallPlan], out: &
 }
 
 fn numbers(layer: &LayerText, ceiling: &CeilingText, out: &mut Diagnostics) {
-    let (own, most) = (&layer.limits, &ceiling.limits);
-    let copies = (layer.instances.as_ref(), layer.instances());
-    at_most("instances", layer, copies, ceiling.instances.as_ref(), |n| n.to_string(), out);
-    let files = (own.files.as_ref(), own.files());
-    at_most("files", layer, files, most.files.as_ref(), |n| n.to_string(), out);
-    let tasks = (own.tasks.as_ref(), own.tasks());
-    at_most("tasks", layer, tasks, most.tasks.as_ref(), |n| n.to_string(), out);
-    // Without a limit it has the whole machine.
-    let cpu = (own.cpu.as_ref(), own.cpu.as_ref().map_or(u32::MAX, |cpu| cpu.value));
-    at_most("cpu", layer, cpu, most.cpu.as_ref(), |n| n.to_string(), out);
-    let memory = (own.memory.as_ref(), own.memory());
-    at_most("memory", layer, memory, most.memory.as_ref(), show_size, out);
-    let size = (own.file_size.as_ref(), own.file_size());
-    at_most("file-size", layer, size, most.file_size.as_ref(), show_size, out);
+    if let Some(most) = &ceiling.instances {
+        let copies = Amount::Count(layer.instances().into());
+        let own = (layer.instances.as_ref().map(|it| &it.span), Some(copies));
+        at_most("instances", layer, own, (&most.span, Amount::Count(most.value.into())), out);
+    }
+    let (own, most) = (Limits::from(&layer.limits).each(), Limits::from(&ceiling.limits).each());
+    let places = layer.limits.written().into_iter().zip(ceiling.limits.written());
+    for (((key, own), (_, most)), (span, bound)) in own.into_iter().zip(most).zip(places) {
+        if let (Some(bound), Some(most)) = (bound, most) {
+            at_most(key, layer, (span, own), (bound, most), out);
+        }
+    }
 }
 
-fn at_most<N: PartialOrd + Copy>(
+/// Tells a number above the ceiling; without a limit a layer has all that there is.
+fn at_most(
     key: &str,
     layer: &LayerText,
-    (own, value): (Option<&At<N>>, N),
-    most: Option<&At<N>>,
-    show: fn(N) -> String,
+    (span, own): (Option<&Span>, Option<Amount>),
+    (bound, most): (&Span, Amount),
     out: &mut Diagnostics,
 ) {
-    let Some(most) = most else { return };
-    if value <= most.value {
+    if own.is_some_and(|own| own.number() <= most.number()) {
         return;
     }
-    let span = own.map_or(&layer.name.span, |own| &own.span);
+    let show = match most {
+        Amount::Bytes(bytes) => show_size(bytes),
+        other => other.number().to_string(),
+    };
     let message = format!("`{key}` is above the ceiling");
-    let mistake = out.error(Code::AboveCeiling, span, message);
-    mistake.label(if own.is_some() { "too much" } else { "not set, and the default is too much" });
-    mistake.also(&most.span, "the ceiling");
-    mistake.help(format!("set `{key}` to at most {}", show(most.value)));
+    let mistake = out.error(Code::AboveCeiling, span.unwrap_or(&layer.name.span), message);
+    mistake.label(if span.is_some() { "too much" } else { "not set, and the default is too much" });
+    mistake.also(bound, "the ceiling");
+    mistake.help(format!("set `{key}` to at most {show}"));
 }
 
 /// The calls that the ceiling grants. Its own mistakes are told as a policy's are.

@@ -6,8 +6,7 @@ use super::{danger, ends, implied, name, program, rate, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
-use crate::policy::document::{At, Document, LayerText, LimitsText, RestartText};
-use crate::policy::language::unwritten;
+use crate::policy::document::{At, Document, LayerText, RestartText};
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{
     ConnectPlan, LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart,
@@ -193,25 +192,6 @@ fn limits(layer: &LayerText, out: &mut Diagnostics) -> Limits {
     (&layer.limits).into()
 }
 
-impl From<&LimitsText> for Limits {
-    fn from(text: &LimitsText) -> Self {
-        Self {
-            memory: text.memory(),
-            files: text.files(),
-            tasks: text.tasks(),
-            cpu: text.cpu.as_ref().map(|percent| percent.value),
-            file_size: text.file_size(),
-        }
-    }
-}
-
-impl Default for Limits {
-    /// What holds where a policy says nothing.
-    fn default() -> Self {
-        (&unwritten::<LimitsText>()).into()
-    }
-}
-
 fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
     let on = text.on();
     if let (RestartOn::Never, Some(never)) = (on, &text.on) {
@@ -245,25 +225,6 @@ fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
         return Restart::default();
     }
     text.into()
-}
-
-impl From<&RestartText> for Restart {
-    fn from(text: &RestartText) -> Self {
-        Self {
-            on: text.on(),
-            max: text.max(),
-            within: text.within(),
-            then: text.then(),
-            backoff: text.backoff(),
-        }
-    }
-}
-
-impl Default for Restart {
-    /// What holds where a policy says nothing.
-    fn default() -> Self {
-        (&unwritten::<RestartText>()).into()
-    }
 }
 
 fn optional(layer: &LayerText, out: &mut Diagnostics) -> Vec<Protection> {

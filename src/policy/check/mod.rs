@@ -163,7 +163,7 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     // Ways through a plan with mistakes would be ways through another policy.
     if !out.has_errors() {
         never::hold(document, &plan, tree, out);
-        useless::all(document, out);
+        useless::all(document, &plan, out);
         permits::all(document, out);
     }
     Some(plan)

@@ -3,15 +3,16 @@
 use super::rights;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, Document, LayerText, MapGrant};
-use crate::policy::plan::SyscallPlan;
+use crate::policy::document::{Document, LayerText};
+use crate::policy::plan::{Part, Plan, SyscallPlan};
 use crate::policy::syscall::{self, Implied, Item};
 
 /// Calls that open a path.
 const OPEN: [&str; 3] = ["openat", "openat2", "open"];
 
 /// Tells what is useless, in a policy without mistakes: one with mistakes may lack what they hide.
-pub(super) fn all(document: &Document, out: &mut Diagnostics) {
+pub(super) fn all(document: &Document, plan: &Plan, out: &mut Diagnostics) {
+    let parts = plan.parts();
     for layer in &document.layers {
         // A foreign program brings its own calls, and half of the policy of what it does.
         if layer.run.is_none() || layer.exec.is_some() {
@@ -19,7 +20,7 @@ pub(super) fn all(document: &Document, out: &mut Diagnostics) {
         }
         // A lone layer has nobody to talk with, and may well be there for its own sake.
         if document.layers.len() > 1 {
-            idle(layer, document, out);
+            idle(layer, &parts, out);
         }
         let calls = calls(layer);
         for file in &document.files {
@@ -41,26 +42,11 @@ fn calls(layer: &LayerText) -> Vec<SyscallPlan> {
 }
 
 /// A layer that nothing can be said to and that can say nothing.
-fn idle(layer: &LayerText, document: &Document, out: &mut Diagnostics) {
+fn idle(layer: &LayerText, parts: &[Part<'_>], out: &mut Diagnostics) {
     let me = layer.name.value.as_str();
-    let is = |end: &Option<At<String>>| end.as_ref().is_some_and(|end| end.value == me);
-    let among = |list: &Option<At<Vec<At<String>>>>| {
-        list.iter().flat_map(|list| &list.value).any(|one| one.value == me)
-    };
-    let maps = |grant: &Option<At<Vec<MapGrant>>>| {
-        grant.iter().flat_map(|grant| &grant.value).any(|(layer, _)| layer.value == me)
-    };
     let busy = !layer.listen.is_empty()
         || !layer.connect.is_empty()
-        || document.channels.iter().any(|channel| is(&channel.from) || is(&channel.to))
-        || document.files.iter().any(|file| file.is_granted_to(me))
-        || document.signals.iter().any(|signal| is(&signal.from) || is(&signal.to))
-        || document.queues.iter().any(|queue| among(&queue.send) || among(&queue.receive))
-        || document.pipes.iter().any(|pipe| is(&pipe.from) || is(&pipe.to))
-        || document.fifos.iter().any(|fifo| is(&fifo.to))
-        || document.semaphores.iter().any(|semaphore| among(&semaphore.holders))
-        || document.regions.iter().any(|region| maps(&region.grant))
-        || document.mapped_files.iter().any(|file| maps(&file.grant))
+        || parts.iter().any(|part| part.layer.as_str() == me)
         || layer.syscalls.iter().any(|item| item.value != "@core")
         || !layer.capabilities.is_empty();
     if !busy {

@@ -11,7 +11,7 @@ use super::code::Code;
 use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
-    At, AuditText, CeilingText, ChannelText, FifoText, FileText, LayerText, LimitsText, MapGrant,
+    At, AuditText, CeilingText, ChannelText, FifoText, FileText, LayerText, MapGrant,
     MappedFileText, MethodText, NeverText, Pair, PipeText, QueueText, RegionText, RestartText,
     SemaphoreText, SignalText, Written, level,
 };

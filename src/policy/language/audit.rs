@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::kinds::{Age, DAY, MINUTE, Path, PublicKey, Size, Time, Word};
-use super::table;
-use crate::policy::plan::LogFull;
+use super::{table, unwritten};
+use crate::policy::plan::{AuditPlan, LogFull};
 
 table! { AUDIT, AuditText: "audit", "[audit]", "`[audit]`";
     "The audit log: what every layer did, reported by both ends of each edge to a layer of the \
@@ -35,4 +35,28 @@ table! { AUDIT, AuditText: "audit", "[audit]", "`[audit]`";
     ring: Size<u32, { 64 << 10 }, { 64 << 20 }> = 1 << 20;
         "Memory for what each instance reports, until the auditor has taken it; whole pages.";
         "A sealed memfd_create(2) between the instance and the auditor.";
+}
+
+impl From<&AuditText> for AuditPlan {
+    /// Without what the checker has to look at.
+    fn from(text: &AuditText) -> Self {
+        Self {
+            demanded: false,
+            directory: text.directory.as_ref().map(|directory| directory.value.clone()),
+            on_full: text.on_full(),
+            payload_key: None,
+            segment_bytes: text.segment(),
+            segment_age: text.segment_age(),
+            keep_bytes: text.keep.as_ref().map(|most| most.value),
+            keep_age: text.keep_age.as_ref().map(|most| most.value),
+            ring_bytes: text.ring(),
+        }
+    }
+}
+
+impl Default for AuditPlan {
+    /// What holds where a policy says nothing: no log is demanded, everything in it is kept.
+    fn default() -> Self {
+        (&unwritten::<AuditText>()).into()
+    }
 }

@@ -6,12 +6,12 @@ use super::kinds::{
     Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Name, Pairs, Pipe, Protection,
     Rate, Reason, Size, Text, Time, Word,
 };
-use super::{At, BECAUSE, Kind, Section, Takes, string, table};
+use super::{At, BECAUSE, Kind, Section, Takes, string, table, unwritten};
 use crate::policy::code::Code;
-use crate::policy::diagnostic::Diagnostics;
+use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    ConnectAddress, GiveUp, LayerPlan, ListenAddress, RestartOn, Runtime, View,
+    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, Restart, RestartOn, Runtime, View,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -134,6 +134,39 @@ table! { LIMITS, LimitsText: "limits", "limits = { ... }", "`limits`";
         "RLIMIT_FSIZE.";
 }
 
+impl From<&LimitsText> for Limits {
+    fn from(text: &LimitsText) -> Self {
+        Self {
+            memory: text.memory(),
+            files: text.files(),
+            tasks: text.tasks(),
+            cpu: text.cpu.as_ref().map(|percent| percent.value),
+            file_size: text.file_size(),
+        }
+    }
+}
+
+impl Default for Limits {
+    /// What holds where a policy says nothing.
+    fn default() -> Self {
+        (&unwritten::<LimitsText>()).into()
+    }
+}
+
+impl LimitsText {
+    /// Where each limit is written, in the order of [`Limits::each`].
+    pub(crate) fn written(&self) -> [Option<&Span>; Limits::COUNT] {
+        let Self { memory, files, tasks, cpu, file_size } = self;
+        [
+            at(memory.as_ref()),
+            at(files.as_ref()),
+            at(tasks.as_ref()),
+            at(cpu.as_ref()),
+            at(file_size.as_ref()),
+        ]
+    }
+}
+
 table! { RESTART, RestartText: "restart", "restart = { ... }", "`restart`";
     "What happens when an instance ends.";
 
@@ -152,6 +185,25 @@ table! { RESTART, RestartText: "restart", "restart = { ... }", "`restart`";
         "The longest wait before a restart. The first failure after ten seconds of life has \
          none, the second 10 ms, and each one that follows twice the wait before.";
         "";
+}
+
+impl From<&RestartText> for Restart {
+    fn from(text: &RestartText) -> Self {
+        Self {
+            on: text.on(),
+            max: text.max(),
+            within: text.within(),
+            then: text.then(),
+            backoff: text.backoff(),
+        }
+    }
+}
+
+impl Default for Restart {
+    /// What holds where a policy says nothing.
+    fn default() -> Self {
+        (&unwritten::<RestartText>()).into()
+    }
 }
 
 /// Listening sockets: `"tcp:127.0.0.1:80"`, or `{ address = "tcp:127.0.0.1:80", rate = "100/s" }`.
@@ -259,4 +311,8 @@ fn address<T>(
             None
         }
     }
+}
+
+fn at<T>(text: Option<&At<T>>) -> Option<&Span> {
+    text.map(|it| &it.span)
 }

@@ -119,6 +119,44 @@ pub struct Limits {
     pub file_size: u64,
 }
 
+/// How much of something an instance may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// Bytes.
+    Bytes(u64),
+    /// A number of things.
+    Count(u64),
+    /// Percent of one.
+    Percent(u32),
+}
+
+impl Limits {
+    /// How many limits there are.
+    pub const COUNT: usize = 5;
+
+    /// Every limit by its key, and how much there may be; `None` is no limit.
+    pub fn each(&self) -> [(&'static str, Option<Amount>); Self::COUNT] {
+        let &Self { memory, files, tasks, cpu, file_size } = self;
+        [
+            ("memory", Some(Amount::Bytes(memory))),
+            ("files", Some(Amount::Count(files))),
+            ("tasks", Some(Amount::Count(tasks))),
+            ("cpu", cpu.map(Amount::Percent)),
+            ("file-size", Some(Amount::Bytes(file_size))),
+        ]
+    }
+}
+
+impl Amount {
+    /// The number.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Bytes(number) | Self::Count(number) => number,
+            Self::Percent(number) => number.into(),
+        }
+    }
+}
+
 /// What happens when an instance ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {

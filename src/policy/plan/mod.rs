@@ -20,7 +20,7 @@ pub use self::audit::*;
 pub use self::channel::*;
 pub use self::facility::*;
 pub use self::layer::*;
-pub use self::members::Part;
+pub use self::members::{End, FacilityKind, Part};
 pub use self::protection::Protection;
 pub use self::socket::*;
 pub use self::syscall::*;

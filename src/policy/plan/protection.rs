@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::words;
+
 /// A protection that the kernel may be unable to give. Its name in `optional` is in
 /// [`Protection::name`]; a name's first part (`namespace`) stands for all that begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,70 +67,34 @@ pub enum Protection {
     Seccomp,
 }
 
-impl Protection {
-    /// Every protection, in the order in which the recipe applies them.
-    pub const ALL: [Protection; 28] = [
-        Self::ParentDeath,
-        Self::CloseDescriptors,
-        Self::Session,
-        Self::Rlimits,
-        Self::CgroupMemory,
-        Self::CgroupTasks,
-        Self::CgroupCpu,
-        Self::NamespaceUser,
-        Self::NamespacePid,
-        Self::NamespaceMount,
-        Self::NamespaceNet,
-        Self::NamespaceIpc,
-        Self::NamespaceUts,
-        Self::NamespaceCgroup,
-        Self::Root,
-        Self::Identity,
-        Self::Keyring,
-        Self::NotDumpable,
-        Self::SecretMemory,
-        Self::Capabilities,
-        Self::Securebits,
-        Self::NoNewPrivs,
-        Self::Mdwe,
-        Self::LandlockFile,
-        Self::LandlockNet,
-        Self::LandlockIoctl,
-        Self::LandlockScope,
-        Self::Seccomp,
-    ];
-
-    /// The name that policies and receipts use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ParentDeath => "parent-death",
-            Self::CloseDescriptors => "close-descriptors",
-            Self::Session => "session",
-            Self::Rlimits => "rlimits",
-            Self::CgroupMemory => "cgroup.memory",
-            Self::CgroupTasks => "cgroup.tasks",
-            Self::CgroupCpu => "cgroup.cpu",
-            Self::NamespaceUser => "namespace.user",
-            Self::NamespacePid => "namespace.pid",
-            Self::NamespaceMount => "namespace.mount",
-            Self::NamespaceNet => "namespace.net",
-            Self::NamespaceIpc => "namespace.ipc",
-            Self::NamespaceUts => "namespace.uts",
-            Self::NamespaceCgroup => "namespace.cgroup",
-            Self::Root => "root",
-            Self::Identity => "identity",
-            Self::Keyring => "keyring",
-            Self::NotDumpable => "not-dumpable",
-            Self::SecretMemory => "secret-memory",
-            Self::Capabilities => "capabilities",
-            Self::Securebits => "securebits",
-            Self::NoNewPrivs => "no-new-privs",
-            Self::Mdwe => "mdwe",
-            Self::LandlockFile => "landlock.file",
-            Self::LandlockNet => "landlock.net",
-            Self::LandlockIoctl => "landlock.ioctl",
-            Self::LandlockScope => "landlock.scope",
-            Self::Seccomp => "seccomp",
-        }
-    }
-}
+// In the order in which the recipe applies them.
+words!(Protection {
+    ParentDeath = "parent-death",
+    CloseDescriptors = "close-descriptors",
+    Session = "session",
+    Rlimits = "rlimits",
+    CgroupMemory = "cgroup.memory",
+    CgroupTasks = "cgroup.tasks",
+    CgroupCpu = "cgroup.cpu",
+    NamespaceUser = "namespace.user",
+    NamespacePid = "namespace.pid",
+    NamespaceMount = "namespace.mount",
+    NamespaceNet = "namespace.net",
+    NamespaceIpc = "namespace.ipc",
+    NamespaceUts = "namespace.uts",
+    NamespaceCgroup = "namespace.cgroup",
+    Root = "root",
+    Identity = "identity",
+    Keyring = "keyring",
+    NotDumpable = "not-dumpable",
+    SecretMemory = "secret-memory",
+    Capabilities = "capabilities",
+    Securebits = "securebits",
+    NoNewPrivs = "no-new-privs",
+    Mdwe = "mdwe",
+    LandlockFile = "landlock.file",
+    LandlockNet = "landlock.net",
+    LandlockIoctl = "landlock.ioctl",
+    LandlockScope = "landlock.scope",
+    Seccomp = "seccomp",
+});

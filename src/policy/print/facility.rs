@@ -110,7 +110,5 @@ fn names(names: &[Name]) -> String {
 }
 
 fn maps(grant: &BTreeMap<Name, MapRight>) -> String {
-    inline(grant.iter().map(|(layer, right)| {
-        (layer.as_str(), quote(if *right == MapRight::Read { "r" } else { "rw" }))
-    }))
+    inline(grant.iter().map(|(layer, right)| (layer.as_str(), quote(right.name()))))
 }

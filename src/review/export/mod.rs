@@ -12,7 +12,7 @@ mod systemd;
 pub use oci::oci_seccomp;
 pub use systemd::systemd;
 
-use crate::policy::plan::{LayerPlan, Plan};
+use crate::policy::plan::{FacilityKind, LayerPlan, Plan};
 
 /// What came of an export.
 #[derive(Clone, Debug)]
@@ -26,5 +26,6 @@ pub struct Export<T> {
 /// The facilities that a layer takes part in, as `channel sign`, which only cofferdam makes.
 fn facilities(plan: &Plan, layer: &LayerPlan) -> Vec<String> {
     let parts = plan.parts_of(&layer.name).into_iter();
-    parts.filter(|it| it.kind != "file").map(|it| format!("{} {}", it.kind, it.name)).collect()
+    let made = parts.filter(|it| it.kind != FacilityKind::File);
+    made.map(|it| format!("{} {}", it.kind.name(), it.name)).collect()
 }
