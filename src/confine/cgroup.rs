@@ -7,17 +7,19 @@
 
 mod hierarchy;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use self::hierarchy::{Hierarchy, Version};
 use super::receipt::Got;
 use crate::policy::plan::Limits;
+use crate::sys::pidfd;
 
 /// What a layer's control group limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +220,20 @@ pub struct Group {
     grouped: Grouped,
 }
 
+/// How often a limit was met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strikes {
+    /// Processes that were killed for want of memory.
+    pub memory: u64,
+    /// Tasks that could not be made.
+    pub tasks: u64,
+}
+
+/// The number behind `key` in a file of events, one `key number` a line.
+fn event(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
+}
+
 /// How a child gets into its groups; see [`Spawn`](crate::sys::spawn::Spawn).
 #[derive(Debug)]
 pub struct Joins<'a> {
@@ -241,17 +257,32 @@ impl Group {
         }
     }
 
-    /// Kills whatever is in it. For what the end of a pid namespace doesn't end.
-    pub fn kill(&self) {
-        self.directories.iter().for_each(|directory| kill_all(directory));
+    /// What the group's limits have done to those in it so far.
+    pub fn strikes(&self) -> Strikes {
+        let count = |file: &str, key: &str| {
+            let texts = self.directories.iter().map(|directory| directory.join(file));
+            let texts = texts.filter_map(|path| fs::read_to_string(path).ok());
+            texts.filter_map(|text| event(&text, key)).sum()
+        };
+        Strikes {
+            memory: count("memory.events", "oom_kill") + count("memory.oom_control", "oom_kill"),
+            tasks: count("pids.events", "max"),
+        }
     }
 
     /// Removes what the kernel gives back by now; true once nothing is left. Call it again later
     /// otherwise: a group stays busy for a moment after its last process (threat G9).
+    ///
+    /// Whatever still runs in it is killed: without a pid namespace, what a layer has started
+    /// doesn't end with it.
     pub fn remove(&mut self) -> bool {
         self.directories.retain(|directory| match fs::remove_dir(directory) {
             Ok(()) => false,
-            Err(error) => error.kind() != ErrorKind::NotFound,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(_) => {
+                kill_all(directory);
+                true
+            }
         });
         self.directories.is_empty()
     }
@@ -289,23 +320,48 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
+    // Nobody else has business in it: who could open it could lock it, and make its supervisor look
+    // alive for ever.
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         result => result,
     }
 }
 
+/// How often [`kill_all`] looks again for what was made meanwhile.
+const ROUNDS: usize = 8;
+
 /// Kills every process in the group at `directory`: at once where the kernel can (version 2 since
-/// Linux 5.14), else one by one.
+/// Linux 5.14), else one by one, with no more of them made meanwhile where the group counts tasks.
+///
+/// What is left then is found by the next call.
 fn kill_all(directory: &Path) {
     if write(&directory.join("cgroup.kill"), "1").is_ok() {
         return;
     }
-    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    let numbers = processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw);
-    for process in numbers {
-        let _ = rustix::process::kill_process(process, Signal::KILL);
+    let _ = write(&directory.join("pids.max"), "0");
+    for _ in 0..ROUNDS {
+        let members = members(directory);
+        if members.is_empty() {
+            return;
+        }
+        // A number can be another process's by the time that it is used. One that is still in the
+        // group once there is a descriptor of it is the one that was meant, or as good.
+        let pinned: Vec<(Pid, OwnedFd)> = members
+            .into_iter()
+            .filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)))
+            .collect();
+        let still = self::members(directory);
+        for (_, process) in pinned.iter().filter(|(pid, _)| still.contains(pid)) {
+            let _ = pidfd::signal(process, Signal::KILL);
+        }
     }
+}
+
+/// The processes in a group.
+fn members(directory: &Path) -> Vec<Pid> {
+    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw).collect()
 }
 
 #[cfg(test)]
@@ -320,6 +376,13 @@ mod tests {
         assert_eq!(settings(Controller::Memory, Version::V2)[0].1, "1048576");
         assert_eq!(settings(Controller::Cpu, Version::V2)[0].1, "150000 100000");
         assert_eq!(settings(Controller::Cpu, Version::V1)[1].1, "150000");
+    }
+
+    #[test]
+    fn events_are_found_by_their_whole_name() {
+        let text = "low 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 1\n";
+        assert_eq!((event(text, "oom_kill"), event(text, "max")), (Some(2), Some(7)));
+        assert_eq!(event(text, "oom_"), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("group::a_cgroup_limits_and_goes", a_cgroup_limits_and_goes),
     ("group::a_hog_dies_alone", a_hog_dies_alone),
     ("group::the_dead_are_swept", the_dead_are_swept),
+    ("group::what_outlives_its_parent_is_killed", what_outlives_its_parent_is_killed),
+    ("group::nobody_else_may_open_a_group", nobody_else_may_open_a_group),
     ("group::a_child_is_born_in_its_unified_group", a_child_is_born_in_its_unified_group),
 ];
 
@@ -75,6 +77,47 @@ fn the_dead_are_swept() {
     assert_eq!(abandoned.len(), groups.usable().count(), "{groups:?}");
     for path in abandoned {
         assert!(path.is_absolute() && !path.exists(), "{} is still there", path.display());
+    }
+}
+
+/// Without a pid namespace nothing else ends what a layer has started, least of all what goes on
+/// making more.
+fn what_outlives_its_parent_is_killed() {
+    let groups = Hierarchies::find("confine-outlive");
+    let Some(mut group) = groups.make("layer", &Limits::default()).expect("a group") else {
+        return;
+    };
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null").expect("null");
+    let sh = fs::File::open("/bin/sh").expect("sh");
+    let script = c"setsid sh -c 'while :; do sleep 1000 & sleep 0.001; done' & sleep 1000 & exit 0";
+    let argv = [c"sh", c"-c", script].map(CString::from);
+    let joins = group.joins();
+    let child = spawn(&Spawn {
+        cgroup: joins.unified,
+        tasks: &joins.tasks,
+        fds: &[null.as_fd(); 3],
+        ..Spawn::new(sh.as_fd(), &argv)
+    });
+    pidfd::wait(&child.expect("a child").pidfd).expect("its end");
+    let members = || {
+        let bases = groups.usable().map(|(_, _, base)| base.join("layer/cgroup.procs"));
+        bases.filter_map(|path| fs::read_to_string(path).ok()).collect::<String>()
+    };
+    assert!(!members().is_empty(), "it left somebody behind");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !group.remove() {
+        assert!(Instant::now() < end, "{group:?} stays busy: {}", members());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whoever could open it could lock it, and it would look alive for ever.
+fn nobody_else_may_open_a_group() {
+    use std::os::unix::fs::PermissionsExt;
+    let groups = Hierarchies::find("confine-mode");
+    for (_, _, base) in groups.usable() {
+        let mode = fs::metadata(base).expect("the daemon's group").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", base.display());
     }
 }
 
