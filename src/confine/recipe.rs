@@ -147,6 +147,8 @@ impl Recipe<'_> {
         // Raising it back takes CAP_SYS_NICE on the host. Who can't keeps a lower priority, which
         // harms nobody else.
         let _ = rustix::process::setpriority_process(None, 0);
+        // Above all others, a layer could keep the supervisor from ever running.
+        process::reset_scheduling().map_err(step("resetting the scheduling"))?;
         // Under memory pressure the layer goes, not the supervisor. Anybody may raise it; without
         // /proc it stays.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");

@@ -33,6 +33,33 @@ pub fn reset_personality() -> io::Result<()> {
     check(unsafe { libc::personality(0) }.into())
 }
 
+/// Has the calling thread, and what it makes, share the processors as everybody does
+/// (`SCHED_OTHER`), ask for the disk without a class of its own, and be woken with the kernel's own
+/// slack, whatever the parent had (sched(7), `ioprio_set(2)`, `PR_SET_TIMERSLACK`).
+///
+/// Giving up real time needs no right. Who is at the other end (`SCHED_IDLE`) may not be able to
+/// leave it, which harms nobody: then this is no error.
+pub fn reset_scheduling() -> io::Result<()> {
+    /// From linux/ioprio.h: the calling thread.
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    /// The kernel's default, in nanoseconds (`init/init_task.c`).
+    const SLACK: libc::c_ulong = 50_000;
+    let ordinary = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is the calling thread, and the kernel reads one `sched_param`.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const ordinary) };
+    if let Err(error) = check(set.into()) {
+        // SAFETY: takes a number; 0 is the calling thread.
+        let policy = unsafe { libc::sched_getscheduler(0) };
+        if policy != libc::SCHED_IDLE && policy != libc::SCHED_BATCH {
+            return Err(error);
+        }
+    }
+    // SAFETY: takes numbers; class and level 0 follow the nice value.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) })?;
+    // SAFETY: takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK, 0_u64, 0_u64, 0_u64) }.into())
+}
+
 /// Settles what glibc's malloc would ask of the system later, when several threads use it and a
 /// filter kills whoever opens a file: how many processors there are, when the ninth thread
 /// allocates (`/sys/devices/system/cpu/online`), and how memory is committed, when a thread other

@@ -142,6 +142,33 @@ fn many_starts_at_once_share_no_descriptor() {
     }
 }
 
+/// Real time, the disk before all others, and wake-ups to the nanosecond: a layer has none of it,
+/// or a compromised one could keep the supervisor from ever running.
+#[test]
+fn scheduling_is_not_inherited() {
+    let odd = if is_root() {
+        "chrt -f -p 10 $$ && ionice -c1 -n0 -p $$"
+    } else {
+        "chrt -b -p 0 $$ && ionice -c3 -p $$"
+    };
+    let daemon = Daemon::start_by(odd, WIDE, "attacker:start-state", ENVIRONMENT);
+    let pids = [daemon.confined("attacker/0.g1")];
+    for pid in pids {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+        let fields: Vec<&str> = fields.split(' ').collect();
+        // Fields 40 and 41 of proc_pid_stat(5), counted from 3.
+        assert_eq!(fields[37..39], ["0", "0"], "real-time priority and policy: {stat}");
+        let told = std::process::Command::new("ionice").args(["-p", &pid.to_string()]).output();
+        let told = String::from_utf8(told.expect("ionice").stdout).expect("text");
+        assert!(told.starts_with("none"), "{told}");
+    }
+    // The supervisor itself is as it was started.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("it runs");
+    let policy = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(38));
+    assert_eq!(policy, Some(if is_root() { "1" } else { "3" }), "{stat}");
+}
+
 /// A policy that runs the probe as a program, with every call granted.
 fn program(attack: &str) -> String {
     let probe = crate::support::probe().display().to_string();

@@ -205,6 +205,9 @@ pub const OWN: &[&str] = &[
     "setrlimit",
     "getrusage",
     "setpriority",
+    "sched_getscheduler",
+    "sched_setscheduler",
+    "ioprio_set",
     "getpriority",
     // Who one is.
     "getpid",
