@@ -4,6 +4,9 @@
 //! This program is both, as in `tests/facilities`: started without arguments it runs the tests,
 //! some of which start it again as a daemon.
 
+#![allow(clippy::needless_pass_by_value, reason = "a layer's function takes it so")]
+#![allow(clippy::wildcard_imports, clippy::assigning_clones, reason = "tests read better so")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use super::process::{Absent, Process, write_policy};
+#[allow(unused_imports, reason = "each test program uses a part")]
 pub(crate) use super::process::{PATIENCE, directory, eventually, is_alive};
 
 /// A running daemon; dropping it kills it.

@@ -11,6 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal};
 
 use super::process::Process;
+#[allow(unused_imports, reason = "each test program uses a part")]
 pub(crate) use super::process::{PATIENCE, directory as open_directory, eventually};
 
 /// A running `web`; dropping it kills it.
