@@ -1,6 +1,7 @@
 //! What the plan allows on a channel, seen from one of its ends.
 
 use super::fault::PeerFault;
+use crate::ident::Name;
 use crate::policy::plan::{ChannelPlan, Direction};
 use crate::wire::limits::{MESSAGE, REASON, WINDOW, WINDOW_BYTES};
 use crate::wire::record::Kind;
@@ -24,6 +25,14 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The layer at the other end.
+    pub fn peer(&self) -> &Name {
+        match self.side {
+            Side::From => &self.plan.to,
+            Side::To => &self.plan.from,
+        }
+    }
+
     /// The number of the method called `name`; 0 for the unnamed one of a channel without
     /// methods.
     pub fn number(&self, name: &str) -> Option<u16> {

@@ -223,6 +223,9 @@ impl Shared {
             Heard::Message(ToLayer::Departed { channel, peer }, None) => {
                 self.channel_of(channel)?.departed(&peer);
             }
+            Heard::Message(ToLayer::PeerDown { channel }, None) => {
+                self.channel_of(channel)?.peer_down();
+            }
             Heard::Message(ToLayer::Relay { channel, near, far, fds }, Some(socket))
                 if self.witnesses() =>
             {

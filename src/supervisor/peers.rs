@@ -9,7 +9,7 @@
 use super::child::{Child, Stage};
 use super::{Life, Supervisor};
 use crate::channel::socketpair;
-use crate::ident::Instance;
+use crate::ident::{Instance, Name};
 use crate::mark;
 use crate::policy::plan::ChannelPlan;
 use crate::wire::control::ToLayer;
@@ -116,5 +116,50 @@ impl Supervisor<'_> {
                 }
             }
         }
+    }
+
+    /// Where the layer at `place` is down for good, with all of its copies, tells whom channels join
+    /// it to: who calls it waits for nobody.
+    ///
+    /// Once the daemon stops, only callers are told. Whom a layer no longer calls is asked to finish
+    /// next.
+    pub(super) fn tell_if_down(&mut self, place: usize) {
+        let layer = self.places[place].seat.instance.layer.clone();
+        if !self.is_down(&layer) {
+            return;
+        }
+        for (channel, plan) in (0..).zip(self.plan.channels.clone()) {
+            let peer = match &layer {
+                layer if *layer == plan.to => plan.from,
+                layer if *layer == plan.from && !self.stopping => plan.to,
+                _ => continue,
+            };
+            for other in 0..self.places.len() {
+                if self.person(other).is_some_and(|(it, _)| it.layer == peer) {
+                    self.tell(other, &ToLayer::PeerDown { channel }, None);
+                }
+            }
+        }
+    }
+
+    /// Tells the layer at `place`, which is about to run, which of its peers it waits for in vain.
+    pub(super) fn tell_who_is_down(&mut self, place: usize) {
+        let layer = self.places[place].seat.instance.layer.clone();
+        for (channel, plan) in (0..).zip(self.plan.channels.clone()) {
+            let peer = match &layer {
+                layer if *layer == plan.from => plan.to,
+                layer if *layer == plan.to => plan.from,
+                _ => continue,
+            };
+            if self.is_down(&peer) {
+                self.tell(place, &ToLayer::PeerDown { channel }, None);
+            }
+        }
+    }
+
+    /// Whether no instance of a layer runs or will come.
+    fn is_down(&self, layer: &Name) -> bool {
+        let mut places = self.places.iter().filter(|place| place.seat.instance.layer == *layer);
+        places.all(|place| matches!(place.life, Life::Down))
     }
 }

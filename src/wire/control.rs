@@ -93,6 +93,12 @@ pub enum ToLayer {
         /// Who was at the other end.
         peer: Instance,
     },
+    /// The layer at the other end of a channel is down for good: none of its instances runs, and the
+    /// policy starts no other. Comes after the departure of the last one.
+    PeerDown {
+        /// The channel's number in the plan.
+        channel: u16,
+    },
     /// All that the layer holds from the start has been handed over: run.
     Start,
     /// Finish what is under way and return.

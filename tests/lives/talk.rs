@@ -8,6 +8,7 @@ use crate::harness::Daemon;
 pub(crate) const TESTS: &[Test] = &[
     ("talk::a_restarted_peer_is_one_event_and_answers_again", restarted),
     ("talk::blocking_layers_talk_and_meet_a_restarted_peer", blocking),
+    ("talk::nobody_waits_for_a_layer_that_is_down_for_good", down_for_good),
     ("talk::callers_stop_before_those_they_call", order),
 ];
 
@@ -58,4 +59,27 @@ fn order() {
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     let place = |text: &str| daemon.seen.iter().position(|line| line.contains(text)).unwrap();
     assert!(place("caller/0.g1 ended") < place("callee/0.g1: callee done"), "{daemon}");
+}
+
+/// By `restart`, the callee comes no more: a call that waits and every later one fail at once, and one
+/// event says so. Whoever begins later is told before.
+fn down_for_good() {
+    for (asking, restart) in [
+        ("hopeful", "on = \"never\""),
+        ("blocking_hopeful", "on = \"never\""),
+        ("hopeful", "max = 1, then = \"leave-down\""),
+        ("blocking_hopeful", "max = 1, then = \"leave-down\""),
+    ] {
+        let policy = policy(asking, "failing").replace("max = 100", restart);
+        let mut daemon = Daemon::start("hope", &policy);
+        let pid = daemon.confined("caller/0.g1");
+        daemon.line("caller/0.g1: call: layer 'callee' is down for good");
+        daemon.line("caller/0.g1: again: layer 'callee' is down for good");
+        daemon.line("caller/0.g1: event: PeerDown");
+        kill_process(pid, Signal::KILL).unwrap();
+        daemon.line("caller/0.g2: call: layer 'callee' is down for good");
+        daemon.line("caller/0.g2: event: PeerDown");
+        assert_eq!(daemon.stop(), Some(0), "{daemon}");
+        assert_eq!(daemon.count("caller/0.g1: event: PeerDown"), 1, "{daemon}");
+    }
 }

@@ -68,8 +68,11 @@ impl Channel {
             let (number, descriptions) = self.0.check(Kind::Message, method, &message)?;
             let parcel = parcel(Kind::Message, number, &mut message, &descriptions);
             let mut parcel = Parcel { hold: true, ..parcel };
-            let attempt = |state: &mut State| state.try_post(&mut parcel).then_some(());
-            self.0.shared.block(deadline, attempt)?.ok_or(SendError::Timeout)?;
+            let attempt = |state: &mut State| match state.try_post(&mut parcel) {
+                Ok(taken) => taken.then_some(Ok(())),
+                Err(error) => Some(Err(error)),
+            };
+            self.0.shared.block(deadline, attempt)?.ok_or(SendError::Timeout)??;
         }
         let flushed = |state: &mut State| {
             state.flush();
@@ -103,8 +106,11 @@ impl Channel {
 
     /// Waits until there is a peer to talk to, at most for `time`; then gives those there are.
     pub fn wait_for_peer(&self, time: Option<Duration>) -> Result<Vec<Instance>, ChannelError> {
-        let attempt = |state: &mut State| Some(state.peers()).filter(|peers| !peers.is_empty());
-        self.0.shared.block(deadline(time), attempt)?.ok_or(ChannelError::Timeout)
+        let attempt = |state: &mut State| match state.down() {
+            Some(layer) => Some(Err(ChannelError::PeerDown(layer))),
+            None => Some(state.peers()).filter(|peers| !peers.is_empty()).map(Ok),
+        };
+        self.0.shared.block(deadline(time), attempt)?.ok_or(ChannelError::Timeout)?
     }
 
     fn post(

@@ -117,6 +117,10 @@ pub enum SendError {
     /// The peer ended before the message was handed to the kernel, or there is no such peer.
     #[error("not delivered: {}", peer_text(.0.as_ref()))]
     NotDelivered(Option<Instance>),
+    /// The peer layer is down for good: by `restart` in the policy, no instance of it will come.
+    /// Nothing was sent.
+    #[error("layer '{0}' is down for good: `restart` in [layer.{0}] starts it no more")]
+    PeerDown(Name),
     /// There is no room now, and the caller didn't want to wait.
     #[error("no peer has room for the message now")]
     Full,
@@ -143,6 +147,10 @@ pub enum CallError {
     /// The call was never handed to the kernel: it surely was not executed.
     #[error("not delivered: {}", peer_text(.0.as_ref()))]
     NotDelivered(Option<Instance>),
+    /// The peer layer is down for good: by `restart` in the policy, no instance of it will come. The
+    /// call was not executed, and to repeat it is of no use.
+    #[error("layer '{0}' is down for good: `restart` in [layer.{0}] starts it no more")]
+    PeerDown(Name),
     /// The peer ended without an answer: the call was executed, or wasn't, or half.
     #[error("{0} ended before it answered; it may have executed the call")]
     MayHaveExecuted(Instance),
@@ -197,6 +205,7 @@ impl From<SendError> for CallError {
         match error {
             SendError::Policy(violation) => Self::Policy(violation),
             SendError::NotDelivered(peer) => Self::NotDelivered(peer),
+            SendError::PeerDown(layer) => Self::PeerDown(layer),
             // The last is of who answers a call, never of who makes one.
             SendError::Full | SendError::Clogged => Self::NotDelivered(None),
             SendError::Timeout => Self::Timeout,
@@ -228,6 +237,9 @@ pub enum ChannelError {
         /// Its error.
         errno: Errno,
     },
+    /// What was waited for is an instance of a layer that is down for good.
+    #[error("layer '{0}' is down for good: `restart` in [layer.{0}] starts it no more")]
+    PeerDown(Name),
     /// Nothing came in time.
     #[error("nothing came in time")]
     Timeout,

@@ -52,6 +52,10 @@ pub enum Event {
         /// What happened.
         why: LinkError,
     },
+    /// The peer layer is down for good: its last instance has ended, and by `restart` in the policy
+    /// none will come. Comes once, behind all that the peer had sent; calls that wait and all later
+    /// ones fail with [`CallError::PeerDown`](super::CallError::PeerDown).
+    PeerDown,
 }
 
 impl Channel {
@@ -67,6 +71,7 @@ impl Channel {
             Item::Restarted { old, new } => Event::PeerRestarted { old, new },
             Item::Gone(peer) => Event::PeerGone(peer),
             Item::Broke { peer, why } => Event::PeerBroke { peer, why },
+            Item::Down => Event::PeerDown,
         }
     }
 }

@@ -179,6 +179,12 @@ impl Channel {
         self.shared.finish();
     }
 
+    /// The supervisor says that no instance of the peer is left, and that none will come.
+    pub(crate) fn peer_down(&self) {
+        self.shared.with(State::peer_down);
+        self.shared.wake_driver();
+    }
+
     /// Completes handshakes, sends what waits and takes in what comes, for as long as it is
     /// polled. It ends only if the system refuses to watch a socket.
     ///

@@ -85,7 +85,7 @@ impl Channel {
         let deadline = parcel.deadline;
         let placed = |state: &mut State| state.place_call(&mut parcel);
         let call = until(deadline, self.shared.wait(Who::Sender, placed)).await;
-        let call = call.ok_or(NOT_EXECUTED)?.map_err(SendError::from)?;
+        let call = call.ok_or(NOT_EXECUTED)?.map_err(SendError::from)??;
         Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
     }
 
@@ -94,7 +94,7 @@ impl Channel {
         let deadline = parcel.deadline;
         let placed = |state: &mut State| state.place_call(&mut parcel);
         let call = self.shared.block(deadline, placed).map_err(SendError::from)?;
-        let call = call.ok_or(NOT_EXECUTED)?;
+        let call = call.ok_or(NOT_EXECUTED)??;
         Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
     }
 }

@@ -38,11 +38,14 @@ impl Channel {
             Err(violation) => return Err((violation.into(), message)),
         };
         let mut parcel = parcel(Kind::Message, number, &mut message, &descriptions);
-        if self.shared.with(|state| state.try_post(&mut parcel)) {
-            self.shared.wake_driver();
-            return Ok(());
+        match self.shared.with(|state| state.try_post(&mut parcel)) {
+            Ok(true) => {
+                self.shared.wake_driver();
+                Ok(())
+            }
+            Ok(false) => Err((SendError::Full, message)),
+            Err(error) => Err((error, message)),
         }
-        Err((SendError::Full, message))
     }
 
     /// [`Channel::send`] that gives up after a while; then the message was not taken.

@@ -89,7 +89,10 @@ fn split(event: Event) -> Option<(Request, Option<Replier>)> {
         Event::Message { from, method, message } => {
             Some((Request { from, method, message, caller: None }, None))
         }
-        Event::PeerRestarted { .. } | Event::PeerGone(_) | Event::PeerBroke { .. } => None,
+        Event::PeerRestarted { .. }
+        | Event::PeerGone(_)
+        | Event::PeerBroke { .. }
+        | Event::PeerDown => None,
     }
 }
 

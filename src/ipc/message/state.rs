@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) calls: HashMap<u32, Call>,
     next_call: u32,
     inbox: Inbox,
+    /// Whether instances of the peer may still come.
+    outlook: Outlook,
     /// Peers that ended and have no successor yet, by index.
     lost: HashMap<u16, Instance>,
     /// What was published last, for peers that come later.
@@ -100,6 +102,17 @@ pub(super) struct Link {
     pub(super) warm: bool,
 }
 
+/// Whether instances of the peer may still come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    /// They may.
+    Open,
+    /// None will.
+    Down,
+    /// None will, and `recv` has been told.
+    Told,
+}
+
 pub(super) enum Phase {
     Meeting(Box<Introducing>),
     Open(Box<Endpoint>),
@@ -135,6 +148,7 @@ impl State {
             calls: HashMap::new(),
             next_call: 0,
             inbox: Inbox::default(),
+            outlook: Outlook::Open,
             lost: HashMap::new(),
             retained: Vec::new(),
             buffer: Buffer::default(),

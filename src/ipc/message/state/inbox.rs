@@ -35,6 +35,7 @@ pub(in crate::ipc::message) enum Item {
         peer: Instance,
         why: LinkError,
     },
+    Down,
 }
 
 /// Messages and tidings, in the order in which they came.

@@ -6,9 +6,9 @@ use super::super::error::call_lost;
 use super::backlog::Backlog;
 use super::inbox::Load;
 use super::owing::Owing;
-use super::{Item, Link, Phase, Pumped, State};
+use super::{Item, Link, Outlook, Phase, Pumped, State};
 use crate::channel::{Introducing, LinkError};
-use crate::ident::Instance;
+use crate::ident::{Instance, Name};
 use crate::mark;
 use crate::report::first_sequence;
 use crate::wire::limits::CALLS;
@@ -29,6 +29,7 @@ impl State {
             let same = link.instance.index == instance.index;
             link.departed |= same && link.instance.generation < instance.generation;
         }
+        self.outlook = Outlook::Open;
         self.next_link += 1;
         self.links.push(Link {
             id: self.next_link,
@@ -56,6 +57,32 @@ impl State {
         }
         self.pump();
         self.wake_everyone();
+    }
+
+    /// The supervisor says that no instance of the peer is left, and that none will come.
+    pub(in crate::ipc::message) fn peer_down(&mut self) {
+        self.outlook = Outlook::Down;
+        self.pump();
+        self.tell_if_down();
+        self.wake_everyone();
+    }
+
+    /// Whether the peer is down for good, and all that it had sent has been received.
+    pub(in crate::ipc::message) fn is_down(&self) -> bool {
+        self.outlook != Outlook::Open && self.links.is_empty()
+    }
+
+    /// The peer layer, if it is down for good.
+    pub(in crate::ipc::message) fn down(&self) -> Option<Name> {
+        self.is_down().then(|| self.rules.peer().clone())
+    }
+
+    fn tell_if_down(&mut self) {
+        if self.is_down() && self.outlook != Outlook::Told {
+            self.outlook = Outlook::Told;
+            mark::reached("message.peer.down");
+            self.tell(Item::Down);
+        }
     }
 
     /// Takes a link out: its calls fail at once, and its successor gets its turn.
@@ -89,6 +116,7 @@ impl State {
         if let Some(place) = successor {
             self.announce(place);
         }
+        self.tell_if_down();
         self.wake_everyone();
         Pumped::Ended
     }

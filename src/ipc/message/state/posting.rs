@@ -97,7 +97,7 @@ impl<'a> Posting<'a> {
             self.settled = !matches!(submitted, Submitted::Full | Submitted::Clogged);
             match submitted {
                 Submitted::Taken { link, ticket, .. } => self.taken = Some((link, ticket)),
-                Submitted::Full => return None,
+                Submitted::Full => return state.down().map(|down| Err(SendError::PeerDown(down))),
                 Submitted::Gone => return lost(),
                 Submitted::Unwanted => return Some(Ok(Posted::Unwanted)),
                 Submitted::Clogged => return Some(Err(SendError::Clogged)),
@@ -127,16 +127,25 @@ impl<'a> Posting<'a> {
 }
 
 impl State {
-    /// Places a call: its number, once a link has it.
-    pub(in crate::ipc::message) fn place_call(&mut self, parcel: &mut Parcel<'_>) -> Option<u32> {
+    /// Places a call: its number, once a link has it. An error where none ever will.
+    pub(in crate::ipc::message) fn place_call(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+    ) -> Option<Result<u32, SendError>> {
         match self.submit(None, parcel) {
-            Submitted::Taken { call, .. } => Some(call),
-            _ => None,
+            Submitted::Taken { call, .. } => Some(Ok(call)),
+            _ => self.down().map(|down| Err(SendError::PeerDown(down))),
         }
     }
 
-    /// Puts a message on its way if some link has room now.
-    pub(in crate::ipc::message) fn try_post(&mut self, parcel: &mut Parcel<'_>) -> bool {
-        matches!(self.submit(None, parcel), Submitted::Taken { .. })
+    /// Puts a message on its way if some link has room now. `Err` where none ever will.
+    pub(in crate::ipc::message) fn try_post(
+        &mut self,
+        parcel: &mut Parcel<'_>,
+    ) -> Result<bool, SendError> {
+        if matches!(self.submit(None, parcel), Submitted::Taken { .. }) {
+            return Ok(true);
+        }
+        self.down().map_or(Ok(false), |down| Err(SendError::PeerDown(down)))
     }
 }
