@@ -1,23 +1,23 @@
 //! One running instance, as the supervisor holds it: its process, its end of the control socket
 //! and what it prints.
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal};
 
 use super::broker::Opened;
 use super::denials::Culprit;
 use super::log::{Log, Pipe, PipeState};
+use super::outbox::{OVERDUE, Outbox};
 use super::roster::Ending;
 use crate::confine::cgroup::Group;
 use crate::ident::Instance;
 use crate::sys::pidfd::{self, Ended};
-use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
+use crate::wire::control::{FromLayer, MAX_CONTROL};
 
 /// A running instance.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Child {
     pub culprit: Culprit,
     /// The supervisor's end of the control socket.
     pub control: OwnedFd,
+    /// What its control socket had no room for.
+    pub outbox: Outbox,
     /// Standard output and error.
     pub output: Vec<Pipe>,
     /// Its cgroup.
@@ -69,7 +71,10 @@ pub enum Breach {
     #[error("it broke the control protocol")]
     Protocol,
     /// It doesn't read what the supervisor tells it.
-    #[error("it does not read its control socket")]
+    #[error(
+        "it does not read its control socket: it took nothing for {} seconds, or too much waits",
+        OVERDUE.as_secs()
+    )]
     Deaf,
 }
 
@@ -83,7 +88,14 @@ impl Child {
     /// kernel, or closed by it.
     pub fn hear(&mut self) -> Result<Option<FromLayer>, Breach> {
         let mut bytes = [0; MAX_CONTROL];
-        match rustix::net::recv(&self.control, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+        let mut received = rustix::net::recv(&self.control, &mut bytes, flags);
+        // It has ended without having read all that it was told, which is said once, before what it
+        // had said itself: an init's last words among it.
+        if received == Err(Errno::CONNRESET) {
+            received = rustix::net::recv(&self.control, &mut bytes, flags);
+        }
+        match received {
             Ok((_, length)) => match bytes.get(..length) {
                 // What follows comes by the pidfd. Polled on, the socket would never rest.
                 Some([]) => {
@@ -101,21 +113,21 @@ impl Child {
         }
     }
 
-    /// Tells it something, with a descriptor, and never waits.
-    pub fn tell(&self, message: &ToLayer, fd: Option<BorrowedFd<'_>>) -> Result<(), Breach> {
-        let Ok(bytes) = postcard::to_stdvec(message) else { return Err(Breach::Deaf) };
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-        if !fds.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    /// What to look for on its control socket.
+    pub fn interest(&self) -> PollFlags {
+        let mut interest = PollFlags::empty();
+        if !(self.mute || self.breached || self.outbox.is_behind()) {
+            interest |= PollFlags::IN;
         }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::sendmsg(&self.control, &[IoSlice::new(&bytes)], &mut ancillary, flags) {
-            Err(Errno::AGAIN | Errno::TOOMANYREFS) => Err(Breach::Deaf),
-            // Success, or it is gone: then its pidfd tells.
-            _ => Ok(()),
+        if !self.breached && self.outbox.wants_room() {
+            interest |= PollFlags::OUT;
         }
+        interest
+    }
+
+    /// Tells it what its control socket takes of what waits.
+    pub fn flush(&mut self, now: Instant) {
+        self.outbox.flush(self.control.as_fd(), now);
     }
 
     /// Kills it, and with it everything in its pid namespace.
@@ -133,6 +145,18 @@ impl Child {
         match pidfd::try_wait(&self.process).ok().flatten()? {
             Ended::Exited(code) => Some(Ending::Exited(code.into())),
             Ended::Killed(signal) => Some(Ending::Killed(signal.into())),
+        }
+    }
+
+    /// How the program ended that this instance is for: where the process is the init of another
+    /// one and ended in order, as that says. A signal that the kernel saw is never talked away.
+    pub fn program_ending(&self, ending: Ending) -> Ending {
+        match (&self.last_words, ending) {
+            (Some(FromLayer::Exited { code }), Ending::Exited(0)) => Ending::Exited((*code).into()),
+            (Some(FromLayer::Killed { signal }), Ending::Exited(0)) => {
+                Ending::Killed((*signal).into())
+            }
+            _ => ending,
         }
     }
 

@@ -4,11 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::child::{Breach, Child, Stage};
+use super::outbox::{Outbox, Overrun};
 use super::pipes::Anew;
 use super::roster::{Decision, Ending};
 use super::spawn::StartError;
 use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
+use crate::ident::Instance;
 use crate::mark;
 use crate::policy::plan::Program;
 use crate::wire::control::{FromLayer, Object, ToLayer};
@@ -16,6 +18,14 @@ use crate::wire::control::{FromLayer, Object, ToLayer};
 /// How long a layer may take to confine itself. It takes milliseconds; on a machine that is
 /// starved of processor time it may take seconds.
 const CONFINING: Duration = Duration::from_secs(30);
+
+/// A limit of the policy that a layer came up against.
+struct LimitMet {
+    /// Its key.
+    key: &'static str,
+    /// What happened.
+    what: String,
+}
 
 /// Control messages heard from one layer in one turn, so that none holds up the others.
 const HEARD_IN_A_TURN: usize = 16;
@@ -26,12 +36,19 @@ impl Supervisor<'_> {
         let now = Instant::now();
         for place in 0..self.places.len() {
             let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
-            let held = self.is_held(place) || self.waits_for_log(place);
             let wanted = !self.stopping || self.needs_auditor(place);
-            if due && wanted && !held && !self.witness_is_spent(place) {
+            if due && !wanted {
+                // What it was needed for has passed while it waited.
+                self.places[place].life = Life::Down;
+            } else if due && !self.must_wait(place) && !self.witness_is_spent(place) {
                 self.start(place, now);
             }
         }
+    }
+
+    /// Whether what is due at a place has to wait for what another does first.
+    pub(super) fn must_wait(&self, place: usize) -> bool {
+        self.is_held(place) || self.waits_for_log(place) || self.waits_for_keys(place)
     }
 
     fn start(&mut self, place: usize, now: Instant) {
@@ -49,21 +66,49 @@ impl Supervisor<'_> {
                 mark::reached("supervisor.start.spawned");
                 child.deadline = Some(now + CONFINING);
                 self.places[place].life = Life::Running(Box::new(child));
+                self.hand_over_new_ring(&instance);
                 self.note_spawn(&instance);
             }
             Err(error) => {
                 self.log.say(&format!("{instance} can't be started: {error}"));
-                self.places[place].life = Life::Down;
-                self.stop(Outcome::Refused);
+                self.could_not_start(place, &instance, error.lasts());
             }
         }
     }
 
+    /// A life that could not begin counts as one that failed, and the policy says what follows.
+    /// Only what no later attempt will mend stops the daemon, and only where the layer never ran.
+    fn could_not_start(&mut self, place: usize, instance: &Instance, lasts: bool) {
+        self.places[place].life = Life::Down;
+        self.forget_ring(instance);
+        self.ends.retain(|end| end.holder != *instance);
+        if lasts && !self.has_run(place) {
+            return self.stop(Outcome::Refused);
+        }
+        self.decide(place, instance, Ending::UNBEGUN);
+        if !self.stopping {
+            self.part_pipes(place, instance);
+        }
+        self.tell_if_down(place);
+    }
+
+    /// Whether any copy of the layer at a place has ever been confined.
+    fn has_run(&self, place: usize) -> bool {
+        let layer = self.places[place].seat.layer;
+        self.places.iter().any(|place| place.seat.layer == layer && place.seat.has_run)
+    }
+
     /// Hears what a layer says of itself.
     pub(super) fn hear(&mut self, place: usize) {
+        let layer = &self.plan.layers[self.places[place].seat.layer];
+        let has_init = matches!(layer.program, Program::Exec(_));
         for _ in 0..HEARD_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
-            if child.breached || child.mute || !self.hears(place) {
+            // Who doesn't read isn't listened to either. An init asks for nothing.
+            if child.breached || child.mute || child.outbox.is_behind() {
+                return;
+            }
+            if !(has_init || self.hears(place)) {
                 return;
             }
             let Life::Running(child) = &mut self.places[place].life else { return };
@@ -76,10 +121,15 @@ impl Supervisor<'_> {
                     }
                 }
                 (Ok(Some(words @ FromLayer::Failed(_))), Stage::Confining)
-                | (
+                    if child.last_words.is_none() =>
+                {
+                    child.last_words = Some(words);
+                }
+                // Of an end that isn't its own, only the init of another program can tell.
+                (
                     Ok(Some(words @ (FromLayer::Exited { .. } | FromLayer::Killed { .. }))),
                     Stage::Serving(_),
-                ) if child.last_words.is_none() => child.last_words = Some(words),
+                ) if has_init && child.last_words.is_none() => child.last_words = Some(words),
                 (Ok(Some(FromLayer::Ask { request, ask })), Stage::Serving(_)) => {
                     self.asked(place, request, &ask);
                 }
@@ -130,6 +180,7 @@ impl Supervisor<'_> {
         mark::reached("supervisor.admit.confined");
         child.stage = Stage::Serving(key);
         child.deadline = None;
+        seat.has_run = true;
         let (instance, pid) = (child.instance.clone(), child.pid);
         self.log.say(&format!("{instance} is confined, pid {pid}: {}", receipt.summary()));
         if self.receipts {
@@ -137,9 +188,9 @@ impl Supervisor<'_> {
         }
         self.note_receipt(&instance, receipt);
         if let Err(error) = self.hand_over(place) {
+            // It was all there when the daemon began, so this may pass: it counts as a failure.
             self.log.say(&format!("{instance} can't be given what it needs: {error}"));
             self.kill(place);
-            self.stop(Outcome::Refused);
         }
     }
 
@@ -171,6 +222,7 @@ impl Supervisor<'_> {
         mark::reached("supervisor.hand-over.done");
         self.introduce(place)?;
         self.join_pipes(place)?;
+        self.tell_who_is_down(place);
         self.tell(place, &ToLayer::Start, None);
         Ok(())
     }
@@ -187,14 +239,11 @@ impl Supervisor<'_> {
         for pipe in child.output.drain(..) {
             pipe.drain(self.log);
         }
-        match child.last_words {
-            Some(FromLayer::Exited { code }) => ending = Ending::Exited(code.into()),
-            Some(FromLayer::Killed { signal }) => ending = Ending::Killed(signal.into()),
-            _ => {}
-        }
+        ending = child.program_ending(ending);
         mark::reached("supervisor.bury.reaped");
-        self.report(&child, ending);
-        self.note_exit(&child.instance, ending);
+        let limit = self.limit_met(place, &child, ending);
+        self.report(&child, ending, limit.as_ref());
+        self.note_exit(&child.instance, ending, limit.as_ref().map_or("", |limit| limit.key));
         self.forget_asks(place);
         self.leftovers.extend(child.cgroup.take());
         self.forget_connections(&child.instance);
@@ -202,14 +251,14 @@ impl Supervisor<'_> {
         mark::reached("supervisor.bury.announced");
         self.leave_behind(place);
         self.switchboard.close(place);
-        if matches!(child.last_words, Some(FromLayer::Failed(_))) {
+        if matches!(child.last_words, Some(FromLayer::Failed(_))) && !self.has_run(place) {
             return self.stop(Outcome::Refused);
         }
         if self.auditor_halts(place, ending) {
             return;
         }
         if self.stopping && !(ending.is_failure() && self.needs_auditor(place)) {
-            return;
+            return self.tell_if_down(place);
         }
         // It did something else, and did it unconfined: no success, and no better the next time.
         if !child.is_serving() && ending == Ending::Exited(0) {
@@ -222,33 +271,45 @@ impl Supervisor<'_> {
         if !self.stopping {
             self.part_pipes(place, &child.instance);
         }
+        self.tell_if_down(place);
     }
 
     /// Decides what follows the end of `child`.
     fn follow(&mut self, place: usize, child: &Child, ending: Ending) {
-        let ending = self.judged(place, ending);
+        let mut ending = self.judged(place, ending);
+        // It was being killed; that it was quicker doesn't make it an end in order.
+        if child.breached && !ending.is_failure() {
+            ending = Ending::Killed(libc::SIGKILL);
+        }
         match self.begins_anew(place, child, ending) {
             Anew::At(at) => return self.places[place].life = Life::Waiting(at),
             Anew::Over => return,
             Anew::AsEver => {}
         }
+        self.decide(place, &child.instance, ending);
+    }
+
+    /// Has the policy decide what follows the end of `instance`.
+    fn decide(&mut self, place: usize, instance: &Instance, ending: Ending) {
+        // Of a layer that never ran, it was the system that refused it.
+        let outcome = if self.has_run(place) { Outcome::GaveUp } else { Outcome::Refused };
         match self.places[place].seat.ended(ending, Instant::now()) {
             Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
             // Nobody hears of it again, so the daemon's exit code does.
-            Decision::LeaveDown if ending.is_failure() => self.outcome = Outcome::GaveUp,
+            Decision::LeaveDown if ending.is_failure() => self.outcome = outcome,
             Decision::LeaveDown => drop(self.finished.insert(place)),
             Decision::StopDaemon => {
                 self.log.say(&format!(
-                    "{} has failed too often: the daemon stops (`restart` in [layer.{}])",
-                    child.instance, child.instance.layer
+                    "{instance} has failed too often: the daemon stops (`restart` in [layer.{}])",
+                    instance.layer
                 ));
-                self.stop(Outcome::GaveUp);
+                self.stop(outcome);
             }
         }
     }
 
     /// Says how a layer ended.
-    fn report(&mut self, child: &Child, ending: Ending) {
+    fn report(&mut self, child: &Child, ending: Ending, limit: Option<&LimitMet>) {
         let name = &child.instance;
         let text = match (&child.last_words, ending) {
             (Some(FromLayer::Failed(why)), _) => format!("{name} could not be confined: {why}"),
@@ -264,7 +325,29 @@ impl Supervisor<'_> {
                 format!("{name} was killed by {signal}")
             }
         };
-        self.log.say(&text);
+        let why =
+            limit.map(|limit| format!(": {} ([layer.{}] {})", limit.what, name.layer, limit.key));
+        self.log.say(&format!("{text}{}", why.unwrap_or_default()));
+    }
+
+    /// Which of its limits ended a layer, as far as the signal or its control group tells.
+    fn limit_met(&self, place: usize, child: &Child, ending: Ending) -> Option<LimitMet> {
+        let limits = &self.plan.layers[self.places[place].seat.layer].limits;
+        if ending == Ending::Killed(libc::SIGXFSZ) {
+            let what = format!("it wrote past the largest size of a file, {}", limits.file_size);
+            return Some(LimitMet { key: "limits.file-size", what: format!("{what} bytes") });
+        }
+        let strikes = child.cgroup.as_ref().filter(|_| ending.is_failure())?.strikes();
+        if ending == Ending::Killed(libc::SIGKILL) && strikes.memory > 0 {
+            let what =
+                format!("it used more than the {} bytes of memory that it has", limits.memory);
+            return Some(LimitMet { key: "limits.memory", what });
+        }
+        let what = format!(
+            "it was refused another task {} times, having the {} that it may",
+            strikes.tasks, limits.tasks
+        );
+        (strikes.tasks > 0).then_some(LimitMet { key: "limits.tasks", what })
     }
 
     fn breach(&mut self, place: usize, breach: Breach) {
@@ -274,7 +357,9 @@ impl Supervisor<'_> {
         self.kill(place);
         if let Life::Running(child) = &mut self.places[place].life {
             child.breached = true;
+            child.outbox = Outbox::default();
         }
+        self.hold_notes(place);
     }
 
     pub(super) fn kill(&self, place: usize) {
@@ -285,9 +370,52 @@ impl Supervisor<'_> {
 
     /// Tells a layer something; one that can't be told is ended.
     pub(super) fn tell(&mut self, place: usize, message: &ToLayer, fd: Option<&OwnedFd>) {
-        let Life::Running(child) = &self.places[place].life else { return };
-        if let Err(breach) = child.tell(message, fd.map(AsFd::as_fd)) {
-            self.breach(place, breach);
+        let Life::Running(child) = &mut self.places[place].life else { return };
+        if child.breached {
+            return;
         }
+        let fd = fd.map(AsFd::as_fd);
+        let posted = child.outbox.post(child.control.as_fd(), message, fd, Instant::now());
+        if let Err(Overrun) = posted {
+            self.breach(place, Breach::Deaf);
+        }
+        self.hold_notes(place);
+    }
+
+    /// Tells a layer what waits, as far as its control socket takes it.
+    pub(super) fn flush_outbox(&mut self, place: usize) {
+        let Life::Running(child) = &mut self.places[place].life else { return };
+        if !child.outbox.is_empty() {
+            child.flush(Instant::now());
+            self.hold_notes(place);
+        }
+    }
+
+    /// The auditor must know of a ring before it is told, in another ring, that the reporter has
+    /// ended: so the supervisor's own acts wait for what it has still to be told.
+    fn hold_notes(&mut self, place: usize) {
+        let Life::Running(child) = &self.places[place].life else { return };
+        let waits = !child.outbox.is_empty();
+        if let Some(audit) = self.audit.as_mut().filter(|audit| audit.is_at(place)) {
+            audit.held = waits;
+        }
+    }
+
+    /// Tries again where the kernel couldn't, ends whom nothing can be told, and passes new keys on
+    /// to those who had to wait for others to have them.
+    pub(super) fn flush_late_outboxes(&mut self) {
+        let now = Instant::now();
+        for place in 0..self.places.len() {
+            let Life::Running(child) = &self.places[place].life else { continue };
+            if child.breached || child.outbox.deadline().is_none_or(|at| at > now) {
+                continue;
+            }
+            if child.outbox.is_overdue(now) {
+                self.breach(place, Breach::Deaf);
+            } else {
+                self.flush_outbox(place);
+            }
+        }
+        self.tell_late_keys();
     }
 }

@@ -20,6 +20,7 @@ mod lives;
 mod lockdown;
 mod log;
 mod objects;
+mod outbox;
 mod pace;
 mod peers;
 mod pipes;
@@ -32,7 +33,6 @@ mod spawn;
 mod stop;
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,9 @@ enum StartUp {
     /// The supervisor can't take its signals.
     #[error("signals: {0}")]
     Signals(std::io::Error),
+    /// The limit of open descriptors can't be raised.
+    #[error("the limit of open descriptors: {0}")]
+    Descriptors(std::io::Error),
     /// The supervisor can't confine itself.
     #[error("the supervisor can't confine itself: {0}")]
     Lockdown(std::io::Error),
@@ -112,6 +115,8 @@ struct Supervisor<'a> {
     /// Places of layers that have ended in order and were left down.
     finished: BTreeSet<usize>,
     leases: Leases,
+    /// Queues whose senders get their new keys once the receivers have them.
+    late_keys: BTreeSet<usize>,
     switchboard: Switchboard,
     places: Vec<Place>,
     signals: Signals,
@@ -190,6 +195,7 @@ impl<'a> Supervisor<'a> {
         let denials = Denials::open();
         let Planned { name, mut plan, id } = planned;
         let begun = Begun::begin(&mut plan, id, flags.audit.as_deref())?;
+        lockdown::raise_descriptors(&plan).map_err(StartUp::Descriptors)?;
         let ground = Ground::survey(&plan, &home_of(&name), flags.users.as_ref())?;
         let note = ground.users.as_ref().and_then(|users| users.note.clone());
         let mut images = image::compile(&plan, id, settings, inherited, ground)?;
@@ -219,6 +225,7 @@ impl<'a> Supervisor<'a> {
             ends: Vec::new(),
             finished: BTreeSet::new(),
             leases,
+            late_keys: BTreeSet::new(),
             switchboard: Switchboard::default(),
             places,
             signals,
@@ -249,6 +256,7 @@ impl<'a> Supervisor<'a> {
                 self.serve(source);
             }
             self.end_what_has_run_out();
+            self.flush_late_outboxes();
             self.kill_what_is_late();
             self.end_late_connections();
             self.flush_notes();
@@ -259,13 +267,12 @@ impl<'a> Supervisor<'a> {
 
     /// Waits for something to happen and says what.
     fn wait(&mut self) -> Vec<Source> {
-        let stderr = std::io::stderr();
         let now = Instant::now();
         let mut sources = vec![Source::Signals];
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if !self.log.is_empty() {
             sources.push(Source::Stderr);
-            fds.push(PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT));
+            fds.push(PollFd::from_borrowed_fd(self.log.fd(), PollFlags::OUT));
         }
         if let Some(kernel_log) = self.denials.fd().filter(|_| self.audit.is_some()) {
             sources.push(Source::KernelLog);
@@ -274,9 +281,13 @@ impl<'a> Supervisor<'a> {
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
-            if !(child.mute || child.breached || self.deaf_until(index, now).is_some()) {
+            let mut interest = child.interest();
+            if self.deaf_until(index, now).is_some() {
+                interest.remove(PollFlags::IN);
+            }
+            if !interest.is_empty() {
                 sources.push(Source::Control(index));
-                fds.push(PollFd::new(&child.control, PollFlags::IN));
+                fds.push(PollFd::new(&child.control, interest));
             }
             sources.push(Source::Process(index));
             fds.push(PollFd::new(&child.process, PollFlags::IN));
@@ -308,9 +319,9 @@ impl<'a> Supervisor<'a> {
         });
         let of_place = |(index, place): (usize, &Place)| match &place.life {
             Life::Down => None,
-            // What it waits for is the end of another, which its pidfd tells.
-            Life::Waiting(at) => (!self.is_held(index)).then_some(*at),
-            Life::Running(child) => child.deadline,
+            // What it waits for is an act of another, which a descriptor tells.
+            Life::Waiting(at) => (!self.must_wait(index)).then_some(*at),
+            Life::Running(child) => child.deadline.into_iter().chain(child.outbox.deadline()).min(),
         };
         let settled = self.leftovers.is_empty() && self.unexplained.is_empty();
         let waits = !settled || self.connector.has_ended();
@@ -335,7 +346,10 @@ impl<'a> Supervisor<'a> {
                     child.read_output(which, self.log);
                 }
             }
-            Source::Control(place) => self.hear(place),
+            Source::Control(place) => {
+                self.flush_outbox(place);
+                self.hear(place);
+            }
             Source::Process(place) => self.bury(place),
             Source::Connection(id) => self.go_on_connecting(id),
         }
@@ -344,7 +358,7 @@ impl<'a> Supervisor<'a> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Reload => self.log.say("SIGHUP: nothing is reloaded; restart to change policy"),
-            Order::Stop if self.stopping => self.children().for_each(Child::kill),
+            Order::Stop if self.stopping => self.stop_at_once(),
             Order::Stop => {
                 self.log.say("stopping");
                 self.stop(Outcome::Fine);

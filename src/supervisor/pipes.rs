@@ -29,7 +29,7 @@ pub(super) struct WaitingEnd {
     /// The seat that it is for.
     place: usize,
     /// The program that has the other end.
-    holder: Instance,
+    pub(super) holder: Instance,
     end: OwnedFd,
 }
 

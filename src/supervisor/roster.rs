@@ -29,6 +29,9 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// What a life counts as that could not begin.
+    pub const UNBEGUN: Self = Self::Exited(70);
+
     /// Whether this counts as a failure: anything but exit code 0.
     pub fn is_failure(self) -> bool {
         self != Self::Exited(0)
@@ -53,6 +56,9 @@ pub struct Seat {
     pub layer: usize,
     /// The present or the last life. Generation 0: never started.
     pub instance: Instance,
+    /// Whether a life of it was ever confined: then what keeps another from beginning is no fault of
+    /// the policy's.
+    pub has_run: bool,
     restart: Restart,
     longest_wait: Duration,
     started: Option<Instant>,
@@ -111,6 +117,7 @@ pub fn seats(plan: &Plan) -> Vec<Seat> {
         (0..plan.instances).map(move |index| Seat {
             layer,
             instance: Instance { layer: name.clone(), index, generation: 0 },
+            has_run: false,
             restart: restart.clone(),
             longest_wait,
             started: None,
@@ -130,6 +137,7 @@ mod tests {
         Seat {
             layer: 0,
             instance: Instance { layer: Name::new("a").unwrap(), index: 0, generation: 0 },
+            has_run: false,
             restart,
             longest_wait: Restart::default().backoff,
             started: None,

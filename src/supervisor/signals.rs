@@ -15,17 +15,34 @@ pub enum Order {
     Reload,
 }
 
-/// SIGTERM, SIGINT and SIGHUP, blocked and read from a descriptor. SIGPIPE is blocked for good: a
-/// layer or a log reader that goes away is an error of a write, not the end of the supervisor.
+/// SIGTERM, SIGINT and SIGHUP, blocked and read from a descriptor. All others stay blocked for good,
+/// but those that tell of a fault of the supervisor's own and those by which a person at a terminal
+/// quits or suspends it: a signal that it doesn't know must not end every layer. SIGPIPE is among
+/// them, since a log reader that goes away is an error of a write, and so is SIGTTOU.
 #[derive(Debug)]
 pub struct Signals(SignalFd);
+
+/// What keeps its ordinary effect.
+const UNBLOCKED: [Signal; 9] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGSYS,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGQUIT,
+    Signal::SIGTSTP,
+];
 
 impl Signals {
     /// Blocks the signals.
     pub fn new() -> io::Result<Self> {
         let obeyed = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
-        let mut blocked = obeyed;
-        blocked.add(Signal::SIGPIPE);
+        let mut blocked = SigSet::all();
+        for signal in UNBLOCKED {
+            blocked.remove(signal);
+        }
         blocked.thread_block()?;
         Ok(Self(SignalFd::with_flags(&obeyed, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -12,6 +13,7 @@ use super::child::{Child, Stage};
 use super::denials::Culprit;
 use super::image::Image;
 use super::log::Pipe;
+use super::outbox::Outbox;
 use super::pipes::Standard;
 use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order, spaces};
@@ -21,7 +23,7 @@ use crate::layer::enter::TITLE;
 use crate::layer::slice::PIPE_FDS;
 use crate::layer::slice::Slice;
 use crate::policy::plan::Program;
-use crate::sys::spawn::{self, Namespaces, Spawn};
+use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
 
 /// Why an instance can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +40,25 @@ pub enum StartError {
     },
     /// A protection that the policy demands can't be had.
     #[error(transparent)]
-    Spawn(#[from] spawn::SpawnError),
+    Spawn(#[from] SpawnError),
     /// Something else.
     #[error("{0}")]
     System(#[from] io::Error),
+}
+
+impl StartError {
+    /// Whether another attempt will fail like this one, as far as the error tells: not where the
+    /// system lacked room, which it may have again.
+    pub fn lasts(&self) -> bool {
+        let error = match self {
+            Self::Spawn(SpawnError::Clone(error) | SpawnError::Child(_, error)) => error,
+            // What is granted was there, and pipes and groups could be made, when the plan was
+            // compiled or the policy was checked.
+            Self::File { .. } | Self::System(_) => return false,
+        };
+        let passing = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOSPC];
+        !passing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    }
 }
 
 impl Image {
@@ -108,6 +125,7 @@ impl Image {
             process: child.pidfd,
             pid: child.pid,
             control,
+            outbox: Outbox::default(),
             output: vec![Pipe::new(stdout, &name), Pipe::new(stderr, &name)],
             cgroup: group,
             stage: Stage::Confining,

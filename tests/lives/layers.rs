@@ -38,11 +38,35 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .layer("database", database)
             .layer("caller", caller)
             .layer("callee", callee)
+            .layer("crasher", crasher)
+            .layer("hopeful", hopeful)
+            .blocking_layer("blocking_hopeful", blocking_hopeful)
+            .blocking_layer("busy", busy)
+            .blocking_layer("talkative", talkative)
+            .blocking_layer("memory_hog", memory_hog)
+            .blocking_layer("hoarder", hoarder)
             .layer("configured", configured)
             .blocking_layer("own_runtime", own_runtime)
             .blocking_layer("asking", asking)
             .blocking_layer("blocking_caller", blocking_caller)
             .blocking_layer("blocking_callee", blocking_callee),
+        "hope" => {
+            let daemon = daemon.layer("failing", failing);
+            let text = std::fs::read_to_string(std::env::args().nth(3).unwrap_or_default());
+            if text.is_ok_and(|text| text.contains("blocking_hopeful")) {
+                daemon.blocking_layer("blocking_hopeful", blocking_hopeful)
+            } else {
+                daemon.layer("hopeful", hopeful)
+            }
+        }
+        "talkative" => daemon.blocking_layer("talkative", talkative),
+        "memory_hog" => daemon.blocking_layer("memory_hog", memory_hog),
+        "none" => daemon,
+        "busy" => daemon.blocking_layer("busy", busy).layer("crasher", crasher),
+        "hoarder" => daemon
+            .blocking_layer("hoarder", hoarder)
+            .layer("caller", caller)
+            .layer("callee", callee),
         "sleeper" => daemon.layer("sleeper", sleeper),
         "failing" => daemon.layer("failing", failing),
         "finishing" => daemon.layer("finishing", finishing).layer("sleeper", sleeper),
@@ -236,6 +260,141 @@ fn blocking_callee(layer: Layer) -> Outcome {
     }
     say("callee done");
     Ok(())
+}
+
+/// Ends at once.
+async fn crasher(_: Layer) -> Outcome {
+    std::process::exit(9)
+}
+
+/// Says what it hears of others.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn busy(layer: Layer) -> Outcome {
+    say("busy");
+    let channel = layer.channel("one").map_err(|e| e.to_string())?.blocking();
+    let mut heard = 0_u64;
+    loop {
+        match channel.recv(None) {
+            Ok(_) => heard += 1,
+            Err(ChannelError::Stopping) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+        if heard == 1 || heard == 64 {
+            say(format!("heard of {heard}"));
+        }
+    }
+}
+
+/// Puts descriptors into sockets of its own, as many as it may.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn hoarder(layer: Layer) -> Outcome {
+    use std::os::fd::AsFd;
+
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+        SocketType, sendmsg, socketpair,
+    };
+
+    let mut kept = Vec::new();
+    let mut sent = 0;
+    let flags = SocketFlags::NONBLOCK;
+    while let Ok(pair) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None) {
+        for _ in 0..8 {
+            let fds = [std::io::stderr().as_fd().try_clone_to_owned()];
+            let Ok(fd) = &fds[0] else { break };
+            let many = [fd.as_fd(); 200];
+            let mut space =
+                vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            ancillary.push(SendAncillaryMessage::ScmRights(&many));
+            let bytes = [std::io::IoSlice::new(b"x")];
+            if sendmsg(&pair.0, &bytes, &mut ancillary, SendFlags::DONTWAIT).is_err() {
+                break;
+            }
+            sent += many.len();
+        }
+        kept.push(pair);
+        if kept.len() > 30 {
+            break;
+        }
+    }
+    say(format!("in flight: {sent}"));
+    while !layer.is_stopping() {
+        layer.attend().map_err(|e| e.to_string())?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Says more than anybody reads.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn talkative(layer: Layer) -> Outcome {
+    // Its own pipe fills up while nobody reads: so this is a thread's work.
+    std::thread::spawn(|| {
+        loop {
+            say("x".repeat(1000));
+        }
+    });
+    while !layer.is_stopping() {
+        layer.attend().map_err(|e| e.to_string())?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::process::exit(0)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn memory_hog(_: Layer) -> Outcome {
+    let mut all = Vec::new();
+    loop {
+        all.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+/// Calls whoever will come, without end; and says what it is told.
+async fn hopeful(layer: Layer) -> Outcome {
+    let channel = layer.channel("talk").map_err(|e| e.to_string())?;
+    let lost = |error: &CallError| {
+        matches!(error, CallError::NotDelivered(_) | CallError::MayHaveExecuted(_))
+    };
+    let error = loop {
+        match channel.call("echo").send(Message::default()).await {
+            Ok(_) => {}
+            Err(error) if lost(&error) => {}
+            Err(error) => break error,
+        }
+    };
+    say(format!("call: {error}"));
+    say(format!("again: {}", channel.call("echo").send(Message::default()).await.unwrap_err()));
+    loop {
+        tokio::select! {
+            event = channel.recv() => say(format!("event: {:?}", event.map_err(|e| e.to_string())?)),
+            () = layer.stopping() => return Ok(()),
+        }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn blocking_hopeful(layer: Layer) -> Outcome {
+    let channel = layer.channel("talk").map_err(|e| e.to_string())?.blocking();
+    let lost = |error: &CallError| {
+        matches!(error, CallError::NotDelivered(_) | CallError::MayHaveExecuted(_))
+    };
+    let error = loop {
+        match channel.call("echo").send(Message::default()) {
+            Ok(_) => {}
+            Err(error) if lost(&error) => {}
+            Err(error) => break error,
+        }
+    };
+    say(format!("call: {error}"));
+    say(format!("again: {}", channel.call("echo").send(Message::default()).unwrap_err()));
+    loop {
+        match channel.recv(None) {
+            Ok(event) => say(format!("event: {event:?}")),
+            Err(ChannelError::Stopping) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
 }
 
 /// Brings a runtime of its own, and never asks the library to attend to anything.

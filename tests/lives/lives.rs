@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::TcpStream;
 
+use cofferdam::audit::entry::Kind;
 use rustix::process::{Signal, kill_process};
 
 use crate::Test;
@@ -23,6 +24,14 @@ pub(crate) const TESTS: &[Test] = &[
     ("lives::a_call_that_is_not_granted_is_named", denied_call),
     ("lives::a_layer_is_root_where_the_policy_says_so_alone", root_if_granted),
     ("lives::a_layer_keeps_its_files_when_the_policy_grows", keeps_its_files),
+    ("lives::a_restart_that_fails_is_tried_again", restart_fails),
+    ("lives::a_file_that_is_gone_counts_as_a_failed_life", file_is_gone),
+    ("lives::a_second_sigterm_lets_the_log_be_finished", second_finishes_log),
+    ("lives::an_unknown_signal_does_no_harm", unknown_signals),
+    ("lives::a_terminal_that_takes_nothing_holds_nobody_up", stalled_terminal),
+    ("lives::the_limit_that_killed_is_named", limit_is_named),
+    ("lives::a_busy_layer_survives_what_crashes_beside_it", busy_beside_crashes),
+    ("lives::descriptors_in_flight_harm_no_neighbour", descriptors_in_flight),
 ];
 
 const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
@@ -243,4 +252,208 @@ fn keeps_its_files() {
         assert!(daemon.count("a/0.g1: user") == 0, "{daemon}");
     }
     daemon.stop();
+}
+
+/// A layer that doesn't look at its control socket for a while has not broken any rule, however
+/// much there is to tell it meanwhile: here two messages for each of many short lives.
+fn busy_beside_crashes() {
+    let policy = format!(
+        "[layer.busy]\nrun = \"busy\"\n{ONE}\nrestart = {{ on = \"never\" }}\n\
+         [layer.a]\nrun = \"crasher\"\ninstances = 64\n{ONE}\n\
+         restart = {{ on = \"always\", max = 1000, within = \"1m\" }}\n\
+         [channel.one]\nfrom = \"a\"\nto = \"busy\"\n\
+         [channel.two]\nfrom = \"a\"\nto = \"busy\"\n\
+         [channel.three]\nfrom = \"a\"\nto = \"busy\"\n"
+    );
+    let mut daemon = Daemon::start("busy", &policy);
+    let pid = daemon.confined("busy/0.g1");
+    daemon.line("busy/0.g1: busy");
+    // Stopped, not even a thread of it looks.
+    kill_process(pid, Signal::STOP).unwrap();
+    for copy in [0, 31, 63] {
+        let end = format!("a/{copy}.g7 ended with exit code 9");
+        if daemon.count(&end) == 0 {
+            daemon.line(&end);
+        }
+    }
+    assert_eq!(daemon.count("does not read"), 0, "{daemon}");
+    kill_process(pid, Signal::CONT).unwrap();
+    daemon.line("busy/0.g1: heard of 64");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("busy/0.g1 ended with exit code 0"), 1, "{daemon}");
+}
+
+/// The kernel counts the descriptors that are in flight by user, and an ordinary user's layers are
+/// one: what one of them hoards keeps nobody from being told what it must know.
+fn descriptors_in_flight() {
+    let policy = "[layer.hoarder]\nrun = \"hoarder\"\n\
+         syscalls = [\"@core\", \"socketpair\", \"sendmsg\"]\n\
+         because = \"it attacks\"\nlimits = { files = 1500 }\nrestart = { on = \"never\" }\n\
+         [layer.callee]\nrun = \"callee\"\nsyscalls = [\"@core\"]\nrestart = { max = 100 }\n\
+         [layer.caller]\nrun = \"caller\"\nsyscalls = [\"@core\"]\n\
+         [channel.talk]\nfrom = \"caller\"\nto = \"callee\"\nmethods = [\"echo\"]\n";
+    let mut daemon = Daemon::start("hoarder", policy);
+    daemon.line("hoarder/0.g1: in flight: ");
+    let mut pid = daemon.confined("callee/0.g1");
+    daemon.confined("caller/0.g1");
+    for generation in 2..=4 {
+        kill_process(pid, Signal::KILL).unwrap();
+        pid = daemon.confined(&format!("callee/0.g{generation}"));
+    }
+    assert_eq!(daemon.count("does not read"), 0, "{daemon}");
+    daemon.line("answer: hello from callee/0.g4");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+/// The supervisor may have no descriptors left, or no memory: that passes.
+fn restart_fails() {
+    let restart = "restart = { max = 1000, within = \"1m\" }";
+    let mut daemon =
+        Daemon::start("sleeper", &format!("[layer.a]\nrun = \"sleeper\"\n{ONE}\n{restart}"));
+    let pid = daemon.confined("a/0.g1");
+    daemon.line("asleep");
+    let files = rustix::process::Resource::Nofile;
+    let before = rustix::process::getrlimit(files);
+    let supervisor = daemon.pid();
+    let limit = |current| {
+        let new = rustix::process::Rlimit { current, ..before };
+        let old = rustix::process::prlimit(Some(supervisor), files, new);
+        old.unwrap().current
+    };
+    // All numbers below are taken, and the descriptors that it waits on are fewer.
+    let usual = limit(Some(8));
+    kill_process(pid, Signal::KILL).unwrap();
+    daemon.line("a/0.g2 can't be started: ");
+    daemon.line("a/0.g3 can't be started: ");
+    limit(usual);
+    daemon.line(": asleep");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+fn file_is_gone() {
+    let restart = "restart = { max = 2, then = \"leave-down\" }";
+    let policy = format!(
+        "[layer.a]\nrun = \"sleeper\"\n{ONE}\n{restart}\n\
+         [layer.b]\nrun = \"sleeper\"\n{ONE}\n\
+         [file.note]\npath = \"DIR/note\"\ngrant = {{ a = [\"read\"] }}"
+    );
+    let mut daemon = Daemon::start_with("sleeper", &policy, |directory| {
+        std::fs::write(directory.join("note"), "n").unwrap();
+    });
+    let (first, second) = (daemon.confined("a/0.g1"), daemon.confined("b/0.g1"));
+    std::fs::remove_file(daemon.directory().join("note")).unwrap();
+    kill_process(first, Signal::KILL).unwrap();
+    daemon.line("a/0.g2 can't be given what it needs: [file.note]");
+    daemon.line("a/0.g3 can't be given what it needs: [file.note]");
+    daemon.line("a/0.g3 was killed by SIGKILL");
+    assert!(is_alive(second), "{daemon}");
+    kill_process(second, Signal::KILL).unwrap();
+    daemon.line("b/0.g2: asleep");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("a/0.g4"), 0, "{daemon}");
+}
+
+/// The policy's layers end at once; who writes down that they did is not one of them.
+fn second_finishes_log() {
+    let policy = format!("[audit]\ndirectory = \"DIR/log\"\n[layer.a]\nrun = \"stubborn\"\n{ONE}");
+    let mut daemon = Daemon::start("stubborn", &policy);
+    let pid = daemon.confined("a/0.g1");
+    daemon.line("deaf");
+    daemon.signal(Signal::TERM);
+    daemon.line("stopping");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    assert!(!is_alive(pid));
+    let log = daemon.directory().join("log");
+    let store = cofferdam::audit::Store::open(&log).unwrap();
+    let options = cofferdam::audit::verify::Options::default();
+    let told = cofferdam::audit::verify::verify(&store, &options).unwrap();
+    assert!(told.sound(), "{:?}", told.findings);
+    let mut kinds = Vec::new();
+    let filter = cofferdam::audit::query::Filter::default();
+    cofferdam::audit::query::query(&store, &filter, |record| {
+        kinds.push(record.entry.kind);
+        true
+    })
+    .unwrap();
+    assert!(kinds.contains(&Kind::Exit), "the layer's end is recorded: {kinds:?}");
+    assert_eq!(kinds.last(), Some(&Kind::Stop), "{kinds:?}");
+}
+
+fn unknown_signals() {
+    let mut daemon = Daemon::start("sleeper", &format!("[layer.a]\nrun = \"sleeper\"\n{ONE}"));
+    daemon.line("asleep");
+    let named = [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::PIPE, Signal::WINCH];
+    for signal in named {
+        daemon.signal(signal);
+    }
+    let number = daemon.pid().as_raw_nonzero().to_string();
+    for signal in ["34", "40", "64"] {
+        let sent = std::process::Command::new("kill").args(["-s", signal, &number]).status();
+        assert!(sent.unwrap().success());
+    }
+    daemon.signal(Signal::HUP);
+    daemon.line("SIGHUP");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+/// The terminal's other side reads nothing, while a layer says more than it takes.
+fn stalled_terminal() {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.toml");
+    let policy = format!("cofferdam = 1\nname = \"tty\"\n[layer.a]\nrun = \"talkative\"\n{ONE}")
+        .replace("@core\"", "@core\", \"@thread\"");
+    std::fs::write(&path, policy).unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--daemon", "talkative"])
+        .arg(&path)
+        .stderr(pty.slave)
+        .spawn()
+        .unwrap();
+    // Until it waits for room, or has fallen asleep in a write.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    let begin = std::time::Instant::now();
+    let ended = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if begin.elapsed() > crate::harness::PATIENCE {
+            break None;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    if ended.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    assert_eq!(ended.expect("it ends, though nobody reads").code(), Some(0));
+}
+
+fn limit_is_named() {
+    let groups = cofferdam::confine::cgroup::Hierarchies::find("lives-test");
+    if groups.usable().any(|(controller, ..)| controller.name() == "memory") {
+        let policy = "[layer.a]\nrun = \"memory_hog\"\nsyscalls = [\"@core\"]\n\
+             limits = { memory = \"32MiB\" }\nrestart = { on = \"never\" }";
+        let mut daemon = Daemon::start("memory_hog", policy);
+        daemon.line("a/0.g1 was killed by SIGKILL: it used more than the ");
+        assert_eq!(daemon.end(), Some(1), "{daemon}");
+        assert_eq!(daemon.count("([layer.a] limits.memory)"), 1, "{daemon}");
+    }
+    // What isn't the first process of a pid namespace, which no signal of its own kills.
+    let policy = "[layer.a]\nexec = [\"/bin/sh\", \"-c\", \"while :; do echo more; done >> DIR/a/note\"]\n\
+         syscalls = [\"@core\", \"@process\", \"@exec\", \"@signal\", \"@file-write\"]\n\
+         because = \"a test\"\nlimits = { file-size = \"4KiB\" }\nrestart = { on = \"never\" }\n\
+         [file.note]\npath = \"DIR/a\"\ngrant = { a = [\"read\", \"write\", \"create\"] }";
+    let mut daemon = Daemon::start_with("none", policy, |directory| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::create_dir(directory.join("a")).unwrap();
+        let open = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(directory.join("a"), open).unwrap();
+    });
+    daemon
+        .line("a/0.g1 was killed by SIGXFSZ: it wrote past the largest size of a file, 4096 bytes");
+    assert_eq!(daemon.end(), Some(1), "{daemon}");
+    assert_eq!(daemon.count("([layer.a] limits.file-size)"), 1, "{daemon}");
 }

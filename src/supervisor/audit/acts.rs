@@ -38,8 +38,14 @@ impl Supervisor<'_> {
         });
     }
 
-    /// An instance has ended; the value is its wait status (`wait(2)`).
-    pub(in crate::supervisor) fn note_exit(&mut self, instance: &Instance, ending: Ending) {
+    /// An instance has ended; the value is its wait status (`wait(2)`), the text the key of the limit
+    /// that it met, if that is why.
+    pub(in crate::supervisor) fn note_exit(
+        &mut self,
+        instance: &Instance,
+        ending: Ending,
+        limit: &str,
+    ) {
         let status = match ending {
             Ending::Exited(code) => (code & 0xff) << 8,
             Ending::Killed(signal) => signal & 0x7f,
@@ -48,6 +54,7 @@ impl Supervisor<'_> {
             peer: audit.who(instance),
             value: status.unsigned_abs(),
             verdict: if ending.is_failure() { Verdict::Failed } else { Verdict::None },
+            detail: limit.as_bytes().to_vec(),
             ..Entry::new(Kind::Exit)
         });
     }

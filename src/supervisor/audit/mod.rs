@@ -67,6 +67,8 @@ pub struct Audit {
     losing: Vec<Who>,
     /// When the auditor is told to stop though acts still wait; set once nobody else is left.
     until: Option<Instant>,
+    /// The auditor has still to be told something else first.
+    pub(super) held: bool,
     /// What layers have asked for, by place and request, until it is answered.
     asks: BTreeMap<(usize, u32), Entry>,
 }
@@ -129,6 +131,7 @@ impl Audit {
             backlog: Backlog::default(),
             losing: Vec::new(),
             until: None,
+            held: false,
             asks: BTreeMap::new(),
         })
     }
@@ -143,9 +146,20 @@ impl Audit {
         Ok(far)
     }
 
+    /// What the ring is called that was made last, if it is that of `reporter`.
+    fn ring_of(&self, reporter: &Instance) -> Option<u32> {
+        let (&ring, held) = self.rings.last_key_value()?;
+        (held.reporter.as_ref() == Some(reporter)).then_some(ring)
+    }
+
     /// The numbers of an instance.
     pub fn who(&self, instance: &Instance) -> Who {
         Who::of(&self.layers, instance).unwrap_or(Who::NOBODY)
+    }
+
+    /// Whether a place is the auditor's.
+    pub fn is_at(&self, place: usize) -> bool {
+        self.place == place
     }
 
     /// Notes an act.
@@ -160,6 +174,9 @@ impl Audit {
 
     /// Puts what waits into the ring, as far as there is room.
     pub fn flush(&mut self) {
+        if self.held {
+            return;
+        }
         let Self { backlog, producer, memory, .. } = self;
         // A position that can't be: the auditor lies, and what it doesn't take is lost.
         backlog.flush(|bytes| producer.send(memory, bytes).unwrap_or(false));
@@ -205,8 +222,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The ring for an instance of a layer that is about to start, if it reports. The auditor gets
-    /// it too.
+    /// The ring for an instance of a layer that is about to start, if it reports.
     pub(super) fn ring_for(
         &mut self,
         layer: usize,
@@ -214,9 +230,7 @@ impl Supervisor<'_> {
     ) -> io::Result<Option<OwnedFd>> {
         let reports = self.images[layer].reports.is_some();
         let Some(audit) = self.audit.as_mut().filter(|_| reports) else { return Ok(None) };
-        let ring = audit.ring(instance)?;
-        self.hand_over_new_ring();
-        Ok(Some(ring))
+        Ok(Some(audit.ring(instance)?))
     }
 
     /// Puts what waits into the ring, and says of whom acts are being lost.
@@ -309,7 +323,7 @@ impl Supervisor<'_> {
 
     /// Whether a place is the auditor's.
     pub(super) fn is_auditor(&self, place: usize) -> bool {
-        self.audit.as_ref().is_some_and(|audit| audit.place == place)
+        self.audit.as_ref().is_some_and(|audit| audit.is_at(place))
     }
 
     /// Whether a place must wait because the log isn't open yet.
@@ -353,14 +367,23 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Gives the auditor the ring that was made last, if it runs; otherwise it gets it with all
-    /// others.
-    pub(super) fn hand_over_new_ring(&mut self) {
+    /// Gives the auditor the ring of `instance`, which has just started, if the auditor runs;
+    /// otherwise it gets it with all others.
+    pub(super) fn hand_over_new_ring(&mut self, instance: &Instance) {
         let Some(audit) = &self.audit else { return };
-        let Some((&ring, _)) = audit.rings.last_key_value() else { return };
+        let Some(ring) = audit.ring_of(instance) else { return };
         let place = audit.place;
         if matches!(&self.places[place].life, Life::Running(it) if it.is_serving()) {
             self.hand_over_ring(place, ring);
+        }
+    }
+
+    /// Forgets the ring of an instance that could not start.
+    pub(super) fn forget_ring(&mut self, instance: &Instance) {
+        if let Some(audit) = &mut self.audit
+            && let Some(ring) = audit.ring_of(instance)
+        {
+            audit.rings.remove(&ring);
         }
     }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use cofferdam::Layer;
-use cofferdam::audit::entry::Kind;
+use cofferdam::audit::entry::{Kind, Record};
 use cofferdam::ipc::message::{Event, Message};
 use cofferdam::policy::plan::Audit;
 use cofferdam::report::{Facility, Facts, Form, Side, Who};
@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("lies::a_layer_that_hides_messages_is_flagged", hidden),
     ("lies::a_ring_full_of_nonsense_is_read_no_more", nonsense),
     ("lies::a_flood_of_reports_harms_nobody_else", flood),
+    ("lies::nobody_writes_its_own_obituary", obituary),
     ("lies::no_number_is_too_large_for_auditor_and_readers", boasts),
 ];
 
@@ -34,6 +35,44 @@ fn caught(liar: &str, audit: &str, text: &str) -> Vec<String> {
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_sound(&log);
     alarms(&records(&log))
+}
+
+/// Of an end, only the kernel tells, and of a program's its init: who says of itself that it ended
+/// well is killed for that.
+fn obituary() {
+    for liar in ["obituarist", "early_obituarist"] {
+        let mut daemon = Daemon::start("-", &policy("sleeper", liar, "", ""));
+        daemon.line("b/0.g1 is killed: it broke the control protocol");
+        daemon.line("b/0.g2 is killed: it broke the control protocol");
+        daemon.line("b/0.g3 is confined");
+        let log = daemon.directory().join("log");
+        assert_eq!(daemon.stop(), Some(0), "{daemon}");
+        assert_sound(&log);
+        let records = records(&log);
+        let of_b = |record: &&Record| record.entry.peer == Who { layer: 1, copy: 0, generation: 1 };
+        let breach = records.iter().filter(of_b).find(|it| it.entry.kind == Kind::Alarm);
+        let breach = breach.expect("the breach is recorded");
+        assert_eq!(breach.entry.detail, b"it broke the control protocol");
+        let exit = records.iter().filter(of_b).find(|it| it.entry.kind == Kind::Exit);
+        let status = exit.expect("its end is recorded").entry.value;
+        if liar == "obituarist" {
+            assert!([9, 31].contains(&status), "killed, not {status}");
+            assert_eq!(daemon.count("b/0.g1 ended with exit code 0"), 0, "{daemon}");
+        }
+    }
+}
+
+/// Says on the control socket that it has ended well, and makes a call that isn't granted.
+pub(crate) fn obituarist(_: Layer) -> Outcome {
+    let _ = nix::sys::socket::send(4, &[3, 0], nix::sys::socket::MsgFlags::empty());
+    let _ = nix::sched::unshare(nix::sched::CloneFlags::empty());
+    Err("the call was granted".to_owned())
+}
+
+/// Says it and does so, before it can be killed.
+pub(crate) fn early_obituarist(_: Layer) -> Outcome {
+    let _ = nix::sys::socket::send(4, &[3, 0], nix::sys::socket::MsgFlags::empty());
+    std::process::exit(0)
 }
 
 fn forged() {

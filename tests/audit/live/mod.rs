@@ -48,6 +48,8 @@ const LAYERS: &[Function] = &[
     ("scribbler", lies::scribbler),
     ("flooder", lies::flooder),
     ("boaster", lies::boaster),
+    ("obituarist", lies::obituarist),
+    ("early_obituarist", lies::early_obituarist),
     ("ways_a", ways::ways_a),
     ("ways_b", ways::ways_b),
     ("sayer", facilities::sayer),
