@@ -16,7 +16,6 @@ use super::pipes::Standard;
 use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order, spaces};
 use crate::ident::Instance;
-use crate::layer::auditor::NAME;
 use crate::layer::enter::TITLE;
 use crate::layer::slice::PIPE_FDS;
 use crate::layer::slice::Slice;
@@ -66,7 +65,7 @@ impl Image {
             namespaces: ground.namespaces,
             grants: self.grants.clone(),
             keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),
-            lingers: self.plan.name == NAME,
+            lingers: self.own.is_some_and(|own| own.lingers),
             grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
         let slice = self.slice(order).seal()?;
@@ -138,6 +137,8 @@ impl Image {
             channels: self.channels.clone(),
             share: self.share.clone(),
             directories: self.directories.clone(),
+            own: self.own.is_some(),
+            services: self.services.clone(),
             reports: self.reports.clone(),
             settings: self.settings.to_vec(),
         }

@@ -19,7 +19,7 @@ impl Supervisor<'_> {
         // Nobody comes for them any more.
         self.ends.clear();
         for place in 0..self.places.len() {
-            if matches!(self.places[place].life, Life::Waiting(_)) && !self.needs_auditor(place) {
+            if matches!(self.places[place].life, Life::Waiting(_)) && !self.is_wanted(place) {
                 self.places[place].life = Life::Down;
             }
         }
