@@ -2,11 +2,12 @@
 
 pub mod broker;
 mod companion;
+pub(crate) mod control;
 pub mod fifo;
 pub mod file;
 pub mod mapped_file;
 pub mod message;
-mod patience;
+pub(crate) mod patience;
 pub mod pipe;
 pub mod queue;
 pub mod region;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// turns out to have been shorter than the wake-up costs. Where others want the processor too,
 /// who gives it away is later than who sleeps: then it doesn't look for some time.
 #[derive(Debug)]
-pub(in crate::ipc) struct Patience {
+pub(crate) struct Patience {
     /// In microseconds.
     budget: AtomicU32,
     /// So many times it doesn't look.
@@ -34,7 +34,7 @@ impl Patience {
     const LONGEST_REST: u32 = 1 << 16;
 
     /// Tries again and again for as long as it pays, giving the processor away in between.
-    pub(in crate::ipc) fn look<R, E>(
+    pub(crate) fn look<R, E>(
         &self,
         mut attempt: impl FnMut() -> Result<Option<R>, E>,
     ) -> Result<Option<R>, E> {
@@ -74,7 +74,7 @@ impl Patience {
     }
 
     /// It has slept, for so long.
-    pub(in crate::ipc) fn slept(&self, time: Duration) {
+    pub(crate) fn slept(&self, time: Duration) {
         if time < Self::SHORT {
             let more = self.budget.load(Ordering::Relaxed) * 2 + Self::LEAST;
             self.budget.store(more.min(Self::MOST), Ordering::Relaxed);

@@ -13,10 +13,11 @@ use super::facilities::Maps;
 use super::firsts::Firsts;
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
+use super::order::Orders;
 use super::run::{Function, LayerResult, say};
 use super::share::Numbered;
 use super::slice::{ChannelSlice, ReportsSlice, Slice};
-use super::{Layer, Shared, Stop, witness};
+use super::{Layer, Shared, Stop, own};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
 use crate::ipc::message::{Channel, ChannelSpec, Side};
@@ -29,7 +30,7 @@ use crate::seal::capture::Capture;
 use crate::seal::{Identity, OsChance, PublicKey};
 use crate::sys::inherit::inherited;
 use crate::sys::secret_page::{Kind, SecretPage};
-use crate::wire::control::{FromLayer, ToLayer};
+use crate::wire::control::{FromLayer, Service, ToLayer};
 
 /// What the supervisor puts before the instance's name in `argv[0]`.
 pub(crate) const TITLE: &str = "cofferdam-layer:";
@@ -89,7 +90,7 @@ fn enter(
     match slice.order.layer.program.clone() {
         Program::Exec(argv) => super::exec::run(&slice, &argv, inbox),
         Program::Run(name) => {
-            let own = super::auditor::function(&name).or_else(|| witness::function(&name));
+            let own = if slice.own { own::function(&name) } else { None };
             let Some(function) = own.as_ref().or_else(|| functions.get(name.as_str())) else {
                 return Err((inbox, format!("the program has no function {name} any more")));
             };
@@ -170,6 +171,9 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
             for pipe in shared.pipes.values() {
                 pipe.accompany(companion.clone());
             }
+            for broker in shared.services.values() {
+                broker.accompany(companion.clone());
+            }
             shared.broker.accompany(companion);
             Ok(function.run(Layer(shared)))
         }
@@ -222,11 +226,15 @@ fn shared(
     };
     let pipes = slice.share.pipes.iter().map(pipe).collect();
     let broker = Arc::new(Broker::new(inbox.socket()));
+    let service = |service: Service| (service, Arc::new(Broker::of_service()));
+    let services: BTreeMap<_, _> = slice.services.into_iter().map(service).collect();
+    // One that has no such helper asks for nothing.
+    let asked = services.get(&Service::Ledger).unwrap_or(&broker);
     let mut queues = BTreeMap::new();
     for (Numbered { number, plan }, page) in slice.share.queues.iter().zip(pages) {
         let (number, plan, own) = (*number, plan.clone(), own.clone());
         let spec = QueueSpec { number, plan, policy: slice.policy, own };
-        queues.insert(number, Queue::new(spec, page, Arc::clone(&broker), desk, confined));
+        queues.insert(number, Queue::new(spec, page, Arc::clone(asked), desk, confined));
     }
     Shared {
         instance: own,
@@ -249,12 +257,12 @@ fn shared(
         pipes,
         inflow: Mutex::default(),
         broker,
+        services,
         maps: Maps::default(),
         stop: Stop::default(),
         desk: desk.clone(),
         firsts: Firsts::default(),
-        reports: Mutex::default(),
-        relays: Mutex::default(),
+        orders: slice.own.then(Orders::default),
     }
 }
 

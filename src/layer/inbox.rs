@@ -1,30 +1,19 @@
 //! The layer's end of the control socket.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg,
-};
+use rustix::net::SendFlags;
 use tokio::io::unix::AsyncFd;
 
+pub use crate::ipc::control::Heard;
+use crate::ipc::control::look;
 use crate::sys::socket;
-use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
-
-/// What one look at the socket found.
-#[derive(Debug)]
-pub enum Heard {
-    /// A message, with the descriptor that came with it.
-    Message(ToLayer, Option<OwnedFd>),
-    /// Nothing for now.
-    Nothing,
-    /// The supervisor is gone.
-    HungUp,
-}
+use crate::wire::control::FromLayer;
 
 /// The control socket (`SOCK_SEQPACKET`, non-blocking).
 #[derive(Debug)]
@@ -39,52 +28,17 @@ impl Inbox {
 
     /// Reads the next message without waiting.
     pub fn look(&self) -> io::Result<Heard> {
-        let mut bytes = [0; MAX_CONTROL];
-        // Room for two: with room for one, alignment would let a second one in unseen.
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(
-            &*self.0,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
-        );
-        let received = match received {
-            Ok(received) => received,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Heard::Nothing),
-            Err(Errno::CONNRESET) => return Ok(Heard::HungUp),
-            Err(error) => return Err(error.into()),
-        };
-        let mut fds: Vec<OwnedFd> = ancillary
-            .drain()
-            .filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        if received.bytes == 0 {
-            return Ok(Heard::HungUp);
-        }
-        let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-        match postcard::take_from_bytes(&bytes[..received.bytes]) {
-            Ok((message, [])) if !cut && fds.len() < 2 => Ok(Heard::Message(message, fds.pop())),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a control message is malformed")),
-        }
+        look(&self.0)
     }
 
     /// Waits for the next message.
     pub fn wait(&self) -> io::Result<Heard> {
         loop {
             match self.look()? {
-                Heard::Nothing => {
-                    let mut fds =
-                        [rustix::event::PollFd::new(&*self.0, rustix::event::PollFlags::IN)];
-                    match rustix::event::poll(&mut fds, None) {
-                        Ok(_) | Err(Errno::INTR) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
+                Heard::Nothing => match poll(&mut [PollFd::new(&*self.0, PollFlags::IN)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                },
                 heard => return Ok(heard),
             }
         }

@@ -7,8 +7,12 @@ mod exec;
 mod facilities;
 mod firsts;
 pub(crate) mod inbox;
+pub(crate) mod ledger;
 mod objects;
+mod order;
+mod own;
 mod run;
+mod service;
 pub(crate) mod share;
 pub(crate) mod slice;
 pub(crate) mod witness;
@@ -33,6 +37,7 @@ use crate::ipc::queue::Queue;
 use crate::ipc::signal::Inflow;
 use crate::policy::plan::FilePlan;
 use crate::report::{Desk, Facility};
+use crate::wire::control::Service;
 
 pub use facilities::LayerConnectError;
 pub use run::{Function, LayerResult};
@@ -66,16 +71,17 @@ pub(crate) struct Shared {
     pub(crate) objects: objects::Objects,
     pub(crate) pipes: BTreeMap<u16, Pipe>,
     pub(crate) inflow: Mutex<Option<Arc<Inflow>>>,
+    /// Asks the supervisor.
     pub(crate) broker: Arc<Broker>,
+    /// Ask helpers.
+    pub(crate) services: BTreeMap<Service, Arc<Broker>>,
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
     /// Where what this layer does is reported.
     pub(crate) desk: Desk,
     firsts: firsts::Firsts,
-    /// Rings of reports that came and that the auditor has not taken up.
-    pub(crate) reports: Mutex<Vec<auditor::Arrival>>,
-    /// What the witness was told and has not taken up.
-    pub(crate) relays: Mutex<Vec<witness::Order>>,
+    /// What a layer of the framework's own was told and has not taken up; `None` in any other.
+    pub(crate) orders: Option<order::Orders>,
 }
 
 /// Whether the supervisor has asked this layer to finish.
@@ -236,7 +242,21 @@ impl Layer {
     /// and so does [`Layer::is_stopping`]: this is for a blocking layer that wants to know at once
     /// who has come. An error says that the supervisor is gone.
     pub fn attend(&self) -> io::Result<()> {
-        self.0.pump()
+        self.0.pump()?;
+        self.0.services.values().try_for_each(|broker| broker.pump())
+    }
+
+    /// The socket to a helper, once there is one, for tests of layers that don't care for the library's rules.
+    #[cfg(feature = "testing")]
+    pub fn service_socket(&self, service: Service) -> Option<Arc<OwnedFd>> {
+        let broker = self.0.services.get(&service)?;
+        loop {
+            if let Some(line) = broker.line() {
+                return Some(line);
+            }
+            self.0.pump().ok()?;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Where this layer reports, for tests of layers that lie.
@@ -279,6 +299,15 @@ impl Layer {
     fn not_granted(&self, kind: &'static str, name: &str, line: String) -> LayerError {
         let layer = self.0.instance.layer.clone();
         LayerError::NotGranted { layer, kind, name: name.to_owned(), line }
+    }
+}
+
+impl Shared {
+    /// The way to a helper.
+    fn service(&self, service: Service) -> Result<Arc<Broker>, LayerError> {
+        let found = self.services.get(&service).cloned();
+        let missing = || system("helper", "of this facility", io::ErrorKind::NotFound.into());
+        found.ok_or_else(missing)
     }
 }
 

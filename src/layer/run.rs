@@ -8,9 +8,8 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::auditor::Arrival;
 use super::inbox::Heard;
-use super::witness::{self, Order};
+use super::order::{Arrival, Order};
 use super::{Layer, Shared};
 use crate::ident::Name;
 use crate::ipc::message::{Channel, Companion};
@@ -113,6 +112,10 @@ pub(super) async fn serve(shared: Arc<Shared>) -> io::Error {
         Ok(readiness) => readiness,
         Err(error) => return error,
     };
+    for broker in shared.services.values() {
+        let broker = Arc::clone(broker);
+        tokio::spawn(async move { broker.drive().await });
+    }
     loop {
         let mut ready = match readiness.readable().await {
             Ok(ready) => ready,
@@ -192,13 +195,17 @@ impl Shared {
             Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
             Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
             Heard::Message(ToLayer::Object { kind, number, part }, Some(fd)) => {
-                if let Some(fd) = self.take_queue_part(kind, number, part, fd)? {
+                let rest = match &self.orders {
+                    // It uses them as they are.
+                    Some(_) => Some(fd),
+                    None => self.take_queue_part(kind, number, part, fd)?,
+                };
+                if let Some(fd) = rest {
                     self.objects.keep(kind, number, part, fd);
                 }
             }
             Heard::Message(ToLayer::Reports { ring, reporter, bytes }, Some(fd)) => {
-                let arrival = Arrival { ring, reporter, bytes, fd };
-                self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+                self.order(Order::Reports(Arrival { ring, reporter, bytes, fd }))?;
             }
             Heard::Message(ToLayer::Answer { request, answer }, fd) => {
                 self.broker.answered(request, answer, fd);
@@ -217,8 +224,8 @@ impl Shared {
                     say(&format!("{who} is left out: {error}"));
                 }
             }
-            Heard::Message(ToLayer::Departed { channel, peer }, None) if self.witnesses() => {
-                self.relay(Order::Departed { channel, peer });
+            Heard::Message(ToLayer::Departed { channel, peer }, None) if self.orders.is_some() => {
+                self.order(Order::Departed { channel, peer })?;
             }
             Heard::Message(ToLayer::Departed { channel, peer }, None) => {
                 self.channel_of(channel)?.departed(&peer);
@@ -226,10 +233,20 @@ impl Shared {
             Heard::Message(ToLayer::PeerDown { channel }, None) => {
                 self.channel_of(channel)?.peer_down();
             }
-            Heard::Message(ToLayer::Relay { channel, near, far, fds }, Some(socket))
-                if self.witnesses() =>
-            {
-                self.relay(Order::Relay { channel, near, far, fds, socket });
+            Heard::Message(ToLayer::Relay { channel, near, far, fds }, Some(socket)) => {
+                self.order(Order::Relay { channel, near, far, fds, socket })?;
+            }
+            Heard::Message(ToLayer::Client { seat, client }, Some(socket)) => {
+                self.order(Order::Client { seat, client, socket })?;
+            }
+            Heard::Message(ToLayer::ClientGone { seat }, None) => {
+                self.order(Order::ClientGone { seat })?;
+            }
+            Heard::Message(ToLayer::Service(service), Some(socket)) => {
+                let broker = self.services.get(&service);
+                broker
+                    .ok_or_else(|| io::Error::other("a helper of another layer"))?
+                    .renew(socket)?;
             }
             Heard::Message(message, _) => {
                 return Err(io::Error::other(format!("{message:?} is out of place")));
@@ -238,13 +255,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether this is the framework's own witness.
-    fn witnesses(&self) -> bool {
-        self.instance.layer == *witness::NAME
-    }
-
-    fn relay(&self, order: Order) {
-        self.relays.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    /// Keeps what a layer of the framework's own is told.
+    fn order(&self, order: Order) -> io::Result<()> {
+        let orders = self.orders.as_ref();
+        orders.ok_or_else(|| io::Error::other("an order for another layer"))?.push(order);
+        Ok(())
     }
 
     fn channel_of(&self, number: u16) -> io::Result<&Channel> {

@@ -15,6 +15,7 @@ use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::policy::plan::{ChannelPlan, LogFull};
 use crate::sys::memory;
+use crate::wire::control::Service;
 
 /// The largest slice, in bytes. A filter has at most 32 KiB, settings at most 64 KiB; the rest
 /// is names and paths.
@@ -42,6 +43,10 @@ pub struct Slice {
     pub directories: Vec<(Name, String)>,
     /// Its part in the other facilities.
     pub share: Share,
+    /// Whether it is one of the framework's own.
+    pub own: bool,
+    /// Helpers that do something for it.
+    pub services: Vec<Service>,
     /// How it reports to the auditor, if there is one.
     pub reports: Option<ReportsSlice>,
     /// What the daemon's program wants every layer to know.

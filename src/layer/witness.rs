@@ -15,11 +15,12 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::Layer;
+use super::order::{Order, Orders};
 use super::run::say;
-use super::{Function, Layer};
 use crate::channel::datagram::Buffer;
 use crate::channel::relay::{End, Passed, Relay};
-use crate::ident::{Instance, Name};
+use crate::ident::Instance;
 use crate::policy::plan::Audit;
 use crate::report::{Facility, Tap, first_sequence};
 
@@ -32,37 +33,8 @@ const TURN: usize = 64;
 /// How long it waits before it tries again where the kernel has too many descriptors in flight.
 const PRESSED: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
-/// What the supervisor tells the witness.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// One end of a link.
-    Relay {
-        /// The channel's number.
-        channel: u16,
-        /// Whose end it is.
-        near: Instance,
-        /// Who is at the other end of the link.
-        far: Instance,
-        /// How many descriptors a message may carry.
-        fds: u8,
-        /// The inner end of the socketpair.
-        socket: OwnedFd,
-    },
-    /// An instance has ended.
-    Departed {
-        /// The channel's number.
-        channel: u16,
-        /// Who.
-        peer: Instance,
-    },
-}
-
-/// The framework's own function of that name, if there is one.
-pub(crate) fn function(name: &Name) -> Option<Function> {
-    (name.as_str() == NAME).then(|| Function::from_blocking(|layer| run(&layer)))
-}
-
-fn run(layer: &Layer) -> io::Result<()> {
+/// Relays until the supervisor says stop, or is gone.
+pub(super) fn run(layer: &Layer) -> io::Result<()> {
     let mut witness = Witness { layer, halves: Vec::new(), links: Vec::new() };
     witness.take_orders()?;
     witness.serve()
@@ -151,9 +123,7 @@ impl Witness<'_> {
 
     /// Takes up what the supervisor has said.
     fn take_orders(&mut self) -> io::Result<()> {
-        let came = std::mem::take(
-            &mut *self.layer.0.relays.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+        let came: Vec<_> = self.layer.0.orders.iter().flat_map(Orders::take).collect();
         for order in came {
             match order {
                 Order::Relay { channel, near, far, fds, socket } => {
@@ -166,6 +136,7 @@ impl Witness<'_> {
                         link.ready = [true; 2];
                     }
                 }
+                _ => {}
             }
         }
         Ok(())

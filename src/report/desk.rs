@@ -44,6 +44,12 @@ impl Desk {
         Self(Some(Arc::new(Open { reporter, layers, capture })))
     }
 
+    /// The numbers of an instance; nobody's where there is no log.
+    pub fn who(&self, instance: &Instance) -> Who {
+        let found = self.0.as_ref().and_then(|open| Who::of(&open.layers, instance));
+        found.unwrap_or(Who::NOBODY)
+    }
+
     /// Has a facility report, if there is a log and the policy doesn't say otherwise.
     pub fn tap(&self, facility: Facility, edge: u16, audit: Audit) -> Option<Tap> {
         let desk = self.0.as_ref().filter(|_| audit != Audit::None)?;

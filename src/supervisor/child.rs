@@ -70,6 +70,9 @@ pub enum Breach {
     /// It said something that it may not say, or not now.
     #[error("it broke the control protocol")]
     Protocol,
+    /// It broke the rules of the socket on which it asks a helper.
+    #[error("it broke the protocol of a helper")]
+    Service,
     /// It doesn't read what the supervisor tells it.
     #[error(
         "it does not read its control socket: it took nothing for {} seconds, or too much waits",

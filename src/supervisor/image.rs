@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::inherited::{Inherited, InheritedError};
 use super::listen::{self, Listening};
+use super::own::Own;
 use super::spawn::StartError;
 use crate::confine::cgroup::{self, Group};
 use crate::confine::filter::{self, Arch, Filter};
@@ -21,6 +22,7 @@ use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, P
 use crate::sys::reopen::{reopen, reopen_untruncatable};
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
 use crate::users::{Claim, Key, Users, UsersError};
+use crate::wire::control::Service;
 
 /// What all layers of this daemon stand on.
 pub struct Ground {
@@ -49,6 +51,12 @@ pub struct Image {
     pub(super) grants: Vec<Grant>,
     pub(super) directories: Vec<(Name, String)>,
     pub(super) settings: Rc<[u8]>,
+    /// What is special about it, if it is one of the framework's own.
+    pub own: Option<&'static Own>,
+    /// Helpers that do something for it.
+    pub services: Vec<Service>,
+    /// Memory that outlives it, for what its next life must know.
+    pub state: Option<OwnedFd>,
     /// How it reports to the auditor.
     pub(super) reports: Option<ReportsSlice>,
     /// Its listening sockets.
@@ -171,6 +179,9 @@ pub fn compile(
             grants: Vec::new(),
             directories: Vec::new(),
             settings: Rc::clone(&settings),
+            own: Own::find(&layer.name),
+            services: Own::services(plan, layer),
+            state: None,
             reports: None,
             listeners: listeners_of(layer, &mut inherited)?,
             files: Vec::new(),

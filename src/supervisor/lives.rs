@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::child::{Breach, Child, Stage};
 use super::outbox::{Outbox, Overrun};
+use super::own::Role;
 use super::pipes::Anew;
 use super::roster::{Decision, Ending};
 use super::spawn::StartError;
@@ -36,8 +37,7 @@ impl Supervisor<'_> {
         let now = Instant::now();
         for place in 0..self.places.len() {
             let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
-            let wanted = !self.stopping || self.needs_auditor(place);
-            if due && !wanted {
+            if due && !self.is_wanted(place) {
                 // What it was needed for has passed while it waited.
                 self.places[place].life = Life::Down;
             } else if due && !self.must_wait(place) && !self.witness_is_spent(place) {
@@ -133,19 +133,21 @@ impl Supervisor<'_> {
                 (Ok(Some(FromLayer::Ask { request, ask })), Stage::Serving(_)) => {
                     self.asked(place, request, &ask);
                 }
-                (Ok(Some(FromLayer::Release { semaphore, fence })), Stage::Serving(_)) => {
-                    self.released(place, semaphore, fence);
-                }
                 (Ok(Some(FromLayer::Closed { file })), Stage::Serving(_)) => {
                     self.closed(place, file);
                 }
+                (Ok(Some(FromLayer::Broke { seat, generation })), Stage::Serving(_))
+                    if self.has_client(place, seat) =>
+                {
+                    self.broke(seat, generation);
+                }
                 (Ok(Some(FromLayer::Taken { ring })), Stage::Serving(_))
-                    if self.is_auditor(place) =>
+                    if self.role(place) == Some(Role::Auditor) =>
                 {
                     self.taken(ring);
                 }
                 (Ok(Some(FromLayer::Log { halt, text })), Stage::Serving(_))
-                    if self.is_auditor(place) =>
+                    if self.role(place) == Some(Role::Auditor) =>
                 {
                     self.log_says(halt, &text);
                 }
@@ -207,6 +209,7 @@ impl Supervisor<'_> {
         }
         let layer = &self.plan.layers[self.places[place].seat.layer].name;
         messages.extend(self.objects.of(layer)?);
+        messages.extend(image.of_own(&self.objects)?);
         if matches!(image.plan.program, Program::Run(_)) {
             let counts = self.switchboard.open(place, layer, &self.plan.facilities)?;
             let (kind, number, part) = (Object::SignalCounts, 0, 0);
@@ -216,11 +219,12 @@ impl Supervisor<'_> {
             mark::reached("supervisor.hand-over.object");
             self.tell(place, message, Some(fd));
         }
-        if self.is_auditor(place) {
+        if self.role(place) == Some(Role::Auditor) {
             self.hand_over_rings(place);
         }
         mark::reached("supervisor.hand-over.done");
         self.introduce(place)?;
+        self.join_services(place)?;
         self.join_pipes(place)?;
         self.tell_who_is_down(place);
         self.tell(place, &ToLayer::Start, None);
@@ -249,7 +253,7 @@ impl Supervisor<'_> {
         self.forget_connections(&child.instance);
         self.announce_departure(&child);
         mark::reached("supervisor.bury.announced");
-        self.leave_behind(place);
+        self.tell_helpers(place, &child);
         self.switchboard.close(place);
         if matches!(child.last_words, Some(FromLayer::Failed(_))) && !self.has_run(place) {
             return self.stop(Outcome::Refused);
@@ -257,7 +261,7 @@ impl Supervisor<'_> {
         if self.auditor_halts(place, ending) {
             return;
         }
-        if self.stopping && !(ending.is_failure() && self.needs_auditor(place)) {
+        if self.stopping && !(ending.is_failure() && self.is_wanted(place)) {
             return self.tell_if_down(place);
         }
         // It did something else, and did it unconfined: no success, and no better the next time.
@@ -350,7 +354,7 @@ impl Supervisor<'_> {
         (strikes.tasks > 0).then_some(LimitMet { key: "limits.tasks", what })
     }
 
-    fn breach(&mut self, place: usize, breach: Breach) {
+    pub(super) fn breach(&mut self, place: usize, breach: Breach) {
         let name = self.places[place].seat.instance.clone();
         self.log.say(&format!("{name} is killed: {breach}"));
         self.note_breach(&name, &breach.to_string());
@@ -396,7 +400,9 @@ impl Supervisor<'_> {
     fn hold_notes(&mut self, place: usize) {
         let Life::Running(child) = &self.places[place].life else { return };
         let waits = !child.outbox.is_empty();
-        if let Some(audit) = self.audit.as_mut().filter(|audit| audit.is_at(place)) {
+        if self.is_auditor(place)
+            && let Some(audit) = &mut self.audit
+        {
             audit.held = waits;
         }
     }

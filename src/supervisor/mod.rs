@@ -14,19 +14,20 @@ mod denials;
 pub mod flags;
 mod image;
 mod inherited;
-mod ledger;
 mod listen;
 mod lives;
 mod lockdown;
 mod log;
 mod objects;
 mod outbox;
+mod own;
 mod pace;
 mod peers;
 mod pipes;
 pub mod registry;
 mod resolver;
 mod roster;
+mod services;
 mod setup;
 mod signals;
 mod spawn;
@@ -45,7 +46,6 @@ pub use setup::{Setup, SetupError};
 
 use self::audit::{Audit, Begun};
 use self::broker::Connector;
-use self::broker::semaphore::Leases;
 use self::broker::signal::Switchboard;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
@@ -53,6 +53,7 @@ use self::image::{Ground, Image};
 use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
+use self::own::Own;
 use self::pace::Pace;
 use self::registry::{Registered, Registry};
 use self::roster::Seat;
@@ -87,6 +88,9 @@ enum StartUp {
     /// An object of a facility can't be held.
     #[error(transparent)]
     Object(#[from] objects::ObjectError),
+    /// A layer of the framework's own can't be had.
+    #[error(transparent)]
+    Own(#[from] own::OwnError),
     /// There can be no audit log.
     #[error(transparent)]
     Audit(#[from] audit::BeginError),
@@ -114,7 +118,6 @@ struct Supervisor<'a> {
     ends: Vec<pipes::WaitingEnd>,
     /// Places of layers that have ended in order and were left down.
     finished: BTreeSet<usize>,
-    leases: Leases,
     /// Queues whose senders get their new keys once the receivers have them.
     late_keys: BTreeSet<usize>,
     switchboard: Switchboard,
@@ -194,16 +197,24 @@ impl<'a> Supervisor<'a> {
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
         let Planned { name, mut plan, id } = planned;
-        let begun = Begun::begin(&mut plan, id, flags.audit.as_deref())?;
+        let begun = Begun::begin(&plan, flags.audit.as_deref())?;
+        let stated = plan.clone();
+        let own = Own::add(&mut plan, begun.as_ref().map(|begun| begun.directory.path()))?;
         lockdown::raise_descriptors(&plan).map_err(StartUp::Descriptors)?;
         let ground = Ground::survey(&plan, &home_of(&name), flags.users.as_ref())?;
         let note = ground.users.as_ref().and_then(|users| users.note.clone());
         let mut images = image::compile(&plan, id, settings, inherited, ground)?;
-        let objects = Objects::new(&plan, prepare::make(&plan)?)?;
+        for image in &mut images {
+            image.equip(&stated, |plan| match &begun {
+                Some(begun) => begun.orders(plan, id, &own),
+                None => Ok(Vec::new()),
+            })?;
+        }
+        let objects = Objects::new(&stated, prepare::make(&stated)?)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
-            plan.layers.len() - begun.as_ref().map_or(0, |begun| begun.own),
+            stated.layers.len(),
             plan.channels.len(),
             id.short()
         ));
@@ -216,7 +227,6 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let place = |seat| Place { seat, life: Life::Waiting(now), pace: Pace::new(now) };
         let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();
-        let leases = Leases::new(&plan.facilities.semaphores);
         Ok(Self {
             plan,
             images,
@@ -224,7 +234,6 @@ impl<'a> Supervisor<'a> {
             connector: Connector::default(),
             ends: Vec::new(),
             finished: BTreeSet::new(),
-            leases,
             late_keys: BTreeSet::new(),
             switchboard: Switchboard::default(),
             places,
@@ -245,7 +254,7 @@ impl<'a> Supervisor<'a> {
     fn run(&mut self) -> Outcome {
         loop {
             self.start_what_is_due();
-            self.stop_with_nothing_to_audit();
+            self.stop_with_nobody_to_serve();
             self.stop_what_is_next();
             self.leftovers.retain_mut(|group| !group.remove());
             self.explain_denials();
@@ -255,7 +264,6 @@ impl<'a> Supervisor<'a> {
             for source in self.wait() {
                 self.serve(source);
             }
-            self.end_what_has_run_out();
             self.flush_late_outboxes();
             self.kill_what_is_late();
             self.end_late_connections();
@@ -327,7 +335,7 @@ impl<'a> Supervisor<'a> {
         let waits = !settled || self.connector.has_ended();
         let sweep = waits.then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
-        let own = [sweep, self.connector.deadline(), self.leases.next_deadline()];
+        let own = [sweep, self.connector.deadline()];
         let own = own.into_iter().flatten().chain(self.flushes_at()).chain(heard_at);
         places.chain(own).min()
     }

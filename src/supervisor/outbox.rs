@@ -192,6 +192,9 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Start
         | ToLayer::Stop => false,
         ToLayer::Departed { .. }
+        | ToLayer::Client { .. }
+        | ToLayer::ClientGone { .. }
+        | ToLayer::Service(_)
         | ToLayer::Pipe { .. }
         | ToLayer::Relay { .. }
         | ToLayer::Reports { .. }

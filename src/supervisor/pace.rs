@@ -50,7 +50,7 @@ impl Pace {
 impl Supervisor<'_> {
     /// When the layer at `place` is listened to again, if it isn't now.
     pub(super) fn deaf_until(&self, place: usize, now: Instant) -> Option<Instant> {
-        if self.is_own(place) {
+        if self.role(place).is_some() {
             return None;
         }
         let waits = self.waits_for_room(place).then(|| now + super::audit::FLUSH);
@@ -60,7 +60,8 @@ impl Supervisor<'_> {
     /// Whether a layer may be heard once more.
     pub(super) fn hears(&mut self, place: usize) -> bool {
         let now = Instant::now();
-        self.is_own(place) || (!self.waits_for_room(place) && self.places[place].pace.take(now))
+        self.role(place).is_some()
+            || (!self.waits_for_room(place) && self.places[place].pace.take(now))
     }
 
     /// Whether what is done for a layer finds no room in the log now, and has to wait for some.

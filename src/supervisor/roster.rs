@@ -5,16 +5,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::own::Own;
 use crate::ident::Instance;
-use crate::layer::auditor;
 use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
 
 /// The first wait before a restart. Long enough that a layer that fails at once can't keep a
 /// processor busy with forking, short enough that a person doesn't notice a single crash.
 pub const FIRST_WAIT: Duration = Duration::from_millis(10);
-
-/// The longest wait of the auditor: while it is away, whoever reports may have to wait for it.
-pub const LONGEST_FOR_AUDITOR: Duration = Duration::from_millis(50);
 
 /// An instance that lived this long has shown that it works: its waits begin anew.
 pub const PROVEN_AFTER: Duration = Duration::from_secs(10);
@@ -50,7 +47,6 @@ pub enum Decision {
 }
 
 /// One copy of a layer, across its lives.
-#[derive(Debug)]
 pub struct Seat {
     /// Place of the layer in the plan.
     pub layer: usize,
@@ -59,8 +55,9 @@ pub struct Seat {
     /// Whether a life of it was ever confined: then what keeps another from beginning is no fault of
     /// the policy's.
     pub has_run: bool,
+    /// What is special about it, if it is one of the framework's own.
+    pub own: Option<&'static Own>,
     restart: Restart,
-    longest_wait: Duration,
     started: Option<Instant>,
     failures_in_a_row: u32,
     recent_restarts: VecDeque<Instant>,
@@ -99,11 +96,15 @@ impl Seat {
         Decision::RestartAt(now + self.wait())
     }
 
+    fn longest_wait(&self) -> Duration {
+        self.own.and_then(|own| own.longest_wait).unwrap_or(self.restart.backoff)
+    }
+
     /// Nothing after the first failure that follows a proven life, then doubling.
     fn wait(&self) -> Duration {
         match self.failures_in_a_row {
             0 => Duration::ZERO,
-            n => FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(self.longest_wait),
+            n => FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(self.longest_wait()),
         }
     }
 }
@@ -112,14 +113,13 @@ impl Seat {
 pub fn seats(plan: &Plan) -> Vec<Seat> {
     let copies = |(layer, plan): (usize, &LayerPlan)| {
         let (name, restart) = (plan.name.clone(), plan.restart.clone());
-        let auditor = name == auditor::NAME;
-        let longest_wait = if auditor { LONGEST_FOR_AUDITOR } else { restart.backoff };
+        let own = Own::find(&name);
         (0..plan.instances).map(move |index| Seat {
             layer,
             instance: Instance { layer: name.clone(), index, generation: 0 },
             has_run: false,
+            own,
             restart: restart.clone(),
-            longest_wait,
             started: None,
             failures_in_a_row: 0,
             recent_restarts: VecDeque::new(),
@@ -138,8 +138,8 @@ mod tests {
             layer: 0,
             instance: Instance { layer: Name::new("a").unwrap(), index: 0, generation: 0 },
             has_run: false,
+            own: None,
             restart,
-            longest_wait: Restart::default().backoff,
             started: None,
             failures_in_a_row: 0,
             recent_restarts: VecDeque::new(),

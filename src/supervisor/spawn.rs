@@ -18,7 +18,6 @@ use super::pipes::Standard;
 use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order, spaces};
 use crate::ident::Instance;
-use crate::layer::auditor::NAME;
 use crate::layer::enter::TITLE;
 use crate::layer::slice::PIPE_FDS;
 use crate::layer::slice::Slice;
@@ -83,7 +82,7 @@ impl Image {
             namespaces: ground.namespaces,
             grants: self.grants.clone(),
             keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),
-            lingers: self.plan.name == NAME,
+            lingers: self.own.is_some_and(|own| own.lingers),
             grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
         let slice = self.slice(order).seal()?;
@@ -156,6 +155,8 @@ impl Image {
             channels: self.channels.clone(),
             share: self.share.clone(),
             directories: self.directories.clone(),
+            own: self.own.is_some(),
+            services: self.services.clone(),
             reports: self.reports.clone(),
             settings: self.settings.to_vec(),
         }

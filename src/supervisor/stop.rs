@@ -19,7 +19,7 @@ impl Supervisor<'_> {
         // Nobody comes for them any more.
         self.ends.clear();
         for place in 0..self.places.len() {
-            if matches!(self.places[place].life, Life::Waiting(_)) && !self.needs_auditor(place) {
+            if matches!(self.places[place].life, Life::Waiting(_)) && !self.is_wanted(place) {
                 self.places[place].life = Life::Down;
                 self.tell_if_down(place);
             }
@@ -29,7 +29,7 @@ impl Supervisor<'_> {
     /// Waits for none of the policy's layers any more. The framework's own still finish: they write
     /// down what happened to the others, and have [`GRACE`] for it from when those have ended.
     pub(super) fn stop_at_once(&self) {
-        for place in (0..self.places.len()).filter(|&place| !self.is_own(place)) {
+        for place in (0..self.places.len()).filter(|&place| self.role(place).is_none()) {
             self.kill(place);
         }
     }

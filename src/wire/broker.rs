@@ -129,6 +129,9 @@ pub enum Refusal {
     NotResolved,
     /// The system refused, with this errno.
     System(i32),
+    /// Whoever should have answered has ended, and it may have been done or not; or nobody is left
+    /// to answer to.
+    Unanswered,
 }
 
 impl Refusal {
@@ -145,6 +148,7 @@ impl Refusal {
             Self::NotRegular => 8,
             Self::NotResolved => 9,
             Self::System(_) => 10,
+            Self::Unanswered => 11,
         }
     }
 }
@@ -156,6 +160,18 @@ const CONNECT: u8 = 4;
 const MAKE_ROOM: u8 = 5;
 
 impl Ask {
+    /// Whether it does no harm to ask for it again, where nobody knows what became of it.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            // The same number gets the same lease; what is full no more needs no more room.
+            Self::Acquire { .. } | Self::MakeRoom { .. } | Self::Connect { .. } => true,
+            Self::Open { how, .. } => {
+                how & !(open::READ | open::WRITE | open::APPEND | open::LIST) == 0
+            }
+            Self::Signal { .. } => false,
+        }
+    }
+
     /// Appends the request's bytes.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {

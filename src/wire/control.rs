@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::broker::{Answer, Ask};
 use crate::ident::{Instance, Name};
 
+/// The most leases that one [`FromLayer::Holds`] names.
+pub const MAX_HOLDS: usize = 256;
+
+/// Bytes of a lease in [`FromLayer::Holds`].
+const HOLD: usize = 10;
+
 /// The largest control message in either direction, in bytes.
 pub const MAX_CONTROL: usize = 4096;
 
@@ -58,7 +64,7 @@ pub enum ToLayer {
     /// What became of a request; a descriptor may go with it.
     Answer {
         /// The number that the layer gave the request.
-        request: u32,
+        request: u64,
         /// What became of it.
         answer: Answer,
     },
@@ -99,10 +105,32 @@ pub enum ToLayer {
         /// The channel's number in the plan.
         channel: u16,
     },
+    /// For a helper: another client; this end of the socket to it goes with it.
+    Client {
+        /// The client's place among the daemon's instances, which its next life takes over.
+        seat: u32,
+        /// Who it is.
+        client: Instance,
+    },
+    /// For a helper: a client has ended. What it said before is in its socket.
+    ClientGone {
+        /// Its place.
+        seat: u32,
+    },
+    /// The socket to a helper that does something for this layer goes with it. One that comes again
+    /// leads to the helper's next life.
+    Service(Service),
     /// All that the layer holds from the start has been handed over: run.
     Start,
     /// Finish what is under way and return.
     Stop,
+}
+
+/// What a helper does for layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Service {
+    /// Leases permits, and makes room in full queues.
+    Ledger,
 }
 
 /// What a descriptor is that [`ToLayer::Object`] hands over.
@@ -123,6 +151,8 @@ pub enum Object {
     Fifo,
     /// The memory in which the supervisor counts the signals that it sent to the layer.
     SignalCounts,
+    /// For a helper: memory that outlives it, for what its next life must know.
+    State,
 }
 
 /// What the part of an [`Object::MappedFile`] says.
@@ -157,8 +187,9 @@ pub enum FromLayer {
     },
     /// A request, to which an [`Answer`] comes.
     Ask {
-        /// A number of the layer's own choice, by which it knows the answer.
-        request: u32,
+        /// A number of the layer's own choice, by which it knows the answer. No other request that
+        /// is still to be answered has it.
+        request: u64,
         /// What it asks for.
         ask: Ask,
     },
@@ -190,7 +221,20 @@ pub enum FromLayer {
     /// that its time has passed.
     Withdraw {
         /// The request.
-        request: u32,
+        request: u64,
+    },
+    /// To the next life of a helper: leases that the layer holds, each the semaphore's number and
+    /// the fence; at most [`MAX_HOLDS`].
+    Holds(Vec<(u16, u64)>),
+    /// To a helper: all has been said that its former life may have to be told again. What the
+    /// helper still keeps for this layer is no longer wanted.
+    Resumed,
+    /// From a helper: a client broke the rules of its socket.
+    Broke {
+        /// The client's place.
+        seat: u32,
+        /// Which life of it.
+        generation: u64,
     },
 }
 
@@ -204,6 +248,9 @@ const WITHDRAW: u8 = 7;
 const CLOSED: u8 = 8;
 const TAKEN: u8 = 9;
 const LOG: u8 = 10;
+const HOLDS: u8 = 11;
+const RESUMED: u8 = 12;
+const BROKE: u8 = 13;
 
 impl FromLayer {
     /// The message's bytes.
@@ -215,18 +262,33 @@ impl FromLayer {
             Self::Log { halt, text } => [&[LOG, u8::from(*halt)], bounded(text)].concat(),
             Self::Exited { code } => vec![EXITED, *code],
             Self::Killed { signal } => vec![KILLED, *signal],
-            Self::Ask { request, ask } => {
-                let mut bytes = vec![ASK];
-                bytes.extend_from_slice(&request.to_le_bytes());
-                ask.encode(&mut bytes);
-                bytes
-            }
+            Self::Ask { request, ask } => Self::encode_ask(*request, ask),
             Self::Release { semaphore, fence } => {
                 [&[RELEASE][..], &semaphore.to_le_bytes(), &fence.to_le_bytes()].concat()
             }
             Self::Closed { file } => [&[CLOSED][..], &file.to_le_bytes()].concat(),
             Self::Withdraw { request } => [&[WITHDRAW][..], &request.to_le_bytes()].concat(),
+            Self::Holds(leases) => {
+                let mut bytes = vec![HOLDS];
+                for (semaphore, fence) in leases.iter().take(MAX_HOLDS) {
+                    bytes.extend_from_slice(&semaphore.to_le_bytes());
+                    bytes.extend_from_slice(&fence.to_le_bytes());
+                }
+                bytes
+            }
+            Self::Resumed => vec![RESUMED],
+            Self::Broke { seat, generation } => {
+                [&[BROKE][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
+            }
         }
+    }
+
+    /// The bytes of [`FromLayer::Ask`].
+    pub fn encode_ask(request: u64, ask: &Ask) -> Vec<u8> {
+        let mut bytes = vec![ASK];
+        bytes.extend_from_slice(&request.to_le_bytes());
+        ask.encode(&mut bytes);
+        bytes
     }
 
     /// Reads a message; `None` for anything that [`encode`](Self::encode) would not have written.
@@ -252,15 +314,27 @@ impl FromLayer {
             [KILLED, signal] => Some(Self::Killed { signal: *signal }),
             [ASK, rest @ ..] => {
                 let (request, ask) = rest.split_first_chunk()?;
-                Some(Self::Ask { request: u32::from_le_bytes(*request), ask: Ask::decode(ask)? })
+                Some(Self::Ask { request: u64::from_le_bytes(*request), ask: Ask::decode(ask)? })
             }
             [RELEASE, s0, s1, fence @ ..] => Some(Self::Release {
                 semaphore: u16::from_le_bytes([*s0, *s1]),
                 fence: u64::from_le_bytes(fence.try_into().ok()?),
             }),
+            [HOLDS, leases @ ..] if leases.len() <= MAX_HOLDS * HOLD => {
+                let (leases, rest) = leases.as_chunks::<HOLD>();
+                let lease = |[s0, s1, fence @ ..]: &[u8; HOLD]| {
+                    (u16::from_le_bytes([*s0, *s1]), u64::from_le_bytes(*fence))
+                };
+                rest.is_empty().then(|| Self::Holds(leases.iter().map(lease).collect()))
+            }
+            [RESUMED] => Some(Self::Resumed),
+            [BROKE, s0, s1, s2, s3, generation @ ..] => Some(Self::Broke {
+                seat: u32::from_le_bytes([*s0, *s1, *s2, *s3]),
+                generation: u64::from_le_bytes(generation.try_into().ok()?),
+            }),
             [CLOSED, f0, f1] => Some(Self::Closed { file: u16::from_le_bytes([*f0, *f1]) }),
             [WITHDRAW, request @ ..] => {
-                Some(Self::Withdraw { request: u32::from_le_bytes(request.try_into().ok()?) })
+                Some(Self::Withdraw { request: u64::from_le_bytes(request.try_into().ok()?) })
             }
             _ => None,
         }
@@ -293,7 +367,10 @@ mod tests {
             },
             FromLayer::Ask { request: 8, ask: Ask::Acquire { semaphore: 258, wait: 1 << 20 } },
             FromLayer::Ask { request: 9, ask: Ask::Open { file: 1, how: 3, path: b"a".to_vec() } },
-            FromLayer::Ask { request: u32::MAX, ask: Ask::Connect { address: 513 } },
+            FromLayer::Ask { request: u64::MAX, ask: Ask::Connect { address: 513 } },
+            FromLayer::Holds(vec![(258, 1 << 40), (0, 1)]),
+            FromLayer::Resumed,
+            FromLayer::Broke { seat: 1 << 20, generation: 1 << 33 },
             FromLayer::Ask { request: 10, ask: Ask::MakeRoom { queue: 260, priority: 31 } },
             FromLayer::Release { semaphore: 259, fence: 1 << 40 },
             FromLayer::Withdraw { request: 1 << 30 },
@@ -316,6 +393,8 @@ mod tests {
             &[EXITED],
             &[EXITED, 1, 1],
             &[ASK, 1, 2, 3],
+            &[HOLDS, 1],
+            &[RESUMED, 0],
             &ready[..ready.len() - 1],
         ] {
             assert_eq!(FromLayer::decode(bytes), None, "{bytes:?}");

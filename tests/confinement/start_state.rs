@@ -12,6 +12,7 @@ crate::support::suite::tests! {
     a_layer_holds_no_descriptor_that_nobody_gave_it,
     a_program_holds_its_three_descriptors,
     many_starts_at_once_share_no_descriptor,
+    scheduling_is_not_inherited,
 }
 
 /// An odd place to be started from: directories and files open, signals ignored, a low priority,
@@ -144,7 +145,6 @@ fn many_starts_at_once_share_no_descriptor() {
 
 /// Real time, the disk before all others, and wake-ups to the nanosecond: a layer has none of it,
 /// or a compromised one could keep the supervisor from ever running.
-#[test]
 fn scheduling_is_not_inherited() {
     let odd = if is_root() {
         "chrt -f -p 10 $$ && ionice -c1 -n0 -p $$"

@@ -3,18 +3,18 @@
 // Layers' functions look like this; and a hostile one uses descriptors that it was not given.
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, unsafe_code)]
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use cofferdam::Layer;
 use cofferdam::ipc::queue::{Event, QueueError};
 use cofferdam::sys::mqueue;
-use cofferdam::wire::broker::Ask;
-use cofferdam::wire::control::FromLayer;
-use rustix::net::SendFlags;
+use cofferdam::wire::broker::{Answer, Ask, Refusal};
+use cofferdam::wire::control::{FromLayer, Service, ToLayer};
 use rustix::process::{Signal, kill_process};
 
 use crate::harness::Daemon;
+use crate::raw::{hear_on, speak_on};
 use crate::{Function, Outcome, Runs, Test, say, text, wait_for_stop};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -65,20 +65,24 @@ fn flood() {
     assert_eq!(daemon.count("reader/0.g2 is killed"), 0, "{daemon}");
 }
 
-/// Asks for room everywhere, and hears no answer.
-fn asks(_layer: Layer) -> Outcome {
-    // SAFETY: the control socket is open as long as the process lives.
-    let control = unsafe { BorrowedFd::borrow_raw(4) };
-    let asks = [(0, 0), (1, 0), (0, 9), (7, 0)].map(|(queue, priority)| {
-        FromLayer::Ask { request: 1, ask: Ask::MakeRoom { queue, priority } }.encode()
-    });
-    for ask in asks.iter().cycle() {
-        match rustix::net::send(control, ask, SendFlags::NOSIGNAL) {
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
-            Err(error) => return Err(text(error)),
+/// Asks for room everywhere, and breaks the rules in the end.
+fn asks(layer: Layer) -> Outcome {
+    let socket = layer.service_socket(Service::Ledger).ok_or("no ledger")?;
+    let socket = socket.as_raw_fd();
+    for (queue, priority) in [(0, 0), (1, 0), (0, 9), (7, 0)].into_iter().cycle().take(400) {
+        let ask = Ask::MakeRoom { queue, priority };
+        speak_on(socket, &FromLayer::Ask { request: 1, ask })?;
+        match hear_on(socket)? {
+            // Its own queue is empty.
+            ToLayer::Answer { answer: Answer::Done, .. } if (queue, priority) == (1, 0) => {}
+            ToLayer::Answer { answer: Answer::Refused(Refusal::NotGranted), .. } => {}
+            other => return Err(format!("{other:?}")),
         }
     }
-    Ok(())
+    speak_on(socket, &FromLayer::Exited { code: 0 })?;
+    loop {
+        std::thread::park();
+    }
 }
 
 fn keeps(layer: Layer) -> Outcome {

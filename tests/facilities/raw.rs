@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use cofferdam::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 use nix::errno::Errno;
@@ -10,37 +10,46 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
 /// Where every layer has it.
-const CONTROL: i32 = 4;
+const CONTROL: RawFd = 4;
 
 /// Says anything to the supervisor.
 pub(crate) fn speak(words: &FromLayer) -> Result<(), String> {
-    loop {
-        match send(CONTROL, &words.encode(), MsgFlags::MSG_NOSIGNAL) {
-            Ok(_) => return Ok(()),
-            Err(Errno::EAGAIN) => wait(PollFlags::POLLOUT)?,
-            Err(errno) => return Err(errno.to_string()),
-        }
-    }
+    speak_on(CONTROL, words)
 }
 
 /// Hears what the supervisor says, past the library.
 pub(crate) fn hear() -> Result<ToLayer, String> {
-    let mut bytes = [0; MAX_CONTROL];
+    hear_on(CONTROL)
+}
+
+/// Says anything on a socket that the layer's own library holds.
+pub(crate) fn speak_on(socket: RawFd, words: &FromLayer) -> Result<(), String> {
     loop {
-        match recv(CONTROL, &mut bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => return Err("the supervisor is gone".into()),
-            Ok(length) => {
-                return postcard::from_bytes(&bytes[..length]).map_err(|error| error.to_string());
-            }
-            Err(Errno::EAGAIN) => wait(PollFlags::POLLIN)?,
+        match send(socket, &words.encode(), MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EAGAIN) => wait(socket, PollFlags::POLLOUT)?,
             Err(errno) => return Err(errno.to_string()),
         }
     }
 }
 
-fn wait(for_what: PollFlags) -> Result<(), String> {
-    // SAFETY: the layer's own inbox holds the descriptor open as long as the process runs.
-    let socket = unsafe { BorrowedFd::borrow_raw(CONTROL) };
+/// Hears what is said on a socket, past the library.
+pub(crate) fn hear_on(socket: RawFd) -> Result<ToLayer, String> {
+    let mut bytes = [0; MAX_CONTROL];
+    loop {
+        match recv(socket, &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Err("nobody is there".into()),
+            Ok(length) => {
+                return postcard::from_bytes(&bytes[..length]).map_err(|error| error.to_string());
+            }
+            Err(Errno::EAGAIN) => wait(socket, PollFlags::POLLIN)?,
+            Err(errno) => return Err(errno.to_string()),
+        }
+    }
+}
+
+fn wait(socket: RawFd, for_what: PollFlags) -> Result<(), String> {
+    let socket = borrow(socket).ok_or("it is closed")?;
     poll(&mut [PollFd::new(socket, for_what)], PollTimeout::NONE)
         .map(drop)
         .map_err(|errno| errno.to_string())

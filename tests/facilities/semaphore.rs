@@ -3,16 +3,17 @@
 // What the daemon runs owns its layer.
 #![allow(clippy::needless_pass_by_value)]
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use cofferdam::Layer;
 use cofferdam::ipc::semaphore::AcquireError;
 use cofferdam::wire::broker::{Answer, Ask, FOR_EVER, Refusal};
-use cofferdam::wire::control::{FromLayer, ToLayer};
+use cofferdam::wire::control::{FromLayer, Service, ToLayer};
 use rustix::process::{Signal, kill_process};
 
 use crate::harness::Daemon;
-use crate::raw::{hear, speak};
+use crate::raw::{hear_on, speak_on};
 use crate::{Function, Outcome, Runs, Test, how_many, how_many_in, layer, say, text};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -260,22 +261,23 @@ fn lies() {
 
 /// Number 0 is its own semaphore, number 1 is not.
 fn liar(layer: Layer) -> Outcome {
+    let socket = layer.service_socket(Service::Ledger).ok_or("no ledger")?;
+    let socket = socket.as_raw_fd();
     while !layer.is_stopping() {
         for fence in 0..100 {
-            speak(&FromLayer::Release { semaphore: 1, fence })?;
-            speak(&FromLayer::Release { semaphore: 0, fence })?;
-            speak(&FromLayer::Release { semaphore: 77, fence })?;
+            speak_on(socket, &FromLayer::Release { semaphore: 1, fence })?;
+            speak_on(socket, &FromLayer::Release { semaphore: 0, fence })?;
+            speak_on(socket, &FromLayer::Release { semaphore: 77, fence })?;
         }
         for request in 0..1000 {
-            speak(&FromLayer::Withdraw { request })?;
+            speak_on(socket, &FromLayer::Withdraw { request })?;
         }
         for semaphore in [1, 2, u16::MAX] {
             let ask = Ask::Acquire { semaphore, wait: FOR_EVER };
-            speak(&FromLayer::Ask { request: 5000, ask })?;
+            speak_on(socket, &FromLayer::Ask { request: 5000, ask })?;
             let refused = Answer::Refused(Refusal::NotGranted);
-            match hear()? {
+            match hear_on(socket)? {
                 ToLayer::Answer { request: 5000, answer } if answer == refused => {}
-                ToLayer::Stop => return Ok(()),
                 other => return Err(format!("{other:?}")),
             }
         }
@@ -295,21 +297,23 @@ fn flood() {
            [semaphore.one]\npermits = 1\nholders = [\"a\"]\n";
     let mut daemon = Daemon::start("-", &policy);
     daemon.line(&format!("c/0.g1: 1 leased, {} refused", how_many(20_000, 100_000)));
-    // And who doesn't listen is ended.
-    daemon.line("c/0.g1 is killed: it does not read its control socket");
+    // And who gives two of them one number is ended.
+    daemon.line("c/0.g1 is killed: it broke the protocol of a helper");
     assert_eq!(daemon.end(), Some(1), "{daemon}");
     assert_eq!(daemon.count("a/0.g1: fences grew"), 1, "{daemon}");
 }
 
 fn flooder(layer: Layer) -> Outcome {
+    let socket = layer.service_socket(Service::Ledger).ok_or("no ledger")?;
+    let socket = socket.as_raw_fd();
     let ask = |request| {
         let ask = Ask::Acquire { semaphore: 0, wait: FOR_EVER };
-        speak(&FromLayer::Ask { request, ask })
+        speak_on(socket, &FromLayer::Ask { request, ask })
     };
     // The first gets it, the next ones wait, all later ones are refused.
     let (mut leased, mut refused) = (0, 0);
     let mut listen = || -> Outcome {
-        match hear()? {
+        match hear_on(socket)? {
             ToLayer::Answer { answer: Answer::Leased { .. }, .. } => leased += 1,
             ToLayer::Answer { answer: Answer::Refused(Refusal::Limit), .. } => refused += 1,
             other => return Err(format!("{other:?}")),
@@ -320,13 +324,15 @@ fn flooder(layer: Layer) -> Outcome {
     listen()?;
     // Many at a time, but never more than it could be told at once.
     for batch in 0..how_many_in(&layer, 200, 1_000) {
-        let first = u32::try_from(1000 + 100 * batch).map_err(text)?;
+        let first = 1000 + 100 * u64::try_from(batch).map_err(text)?;
         (first..first + 100).try_for_each(ask)?;
         (0..100).try_for_each(|_| listen())?;
     }
     say(format!("{leased} leased, {refused} refused"));
+    // This one still waits.
+    ask(1)?;
     loop {
-        ask(0)?;
+        std::thread::park();
     }
 }
 

@@ -94,7 +94,8 @@ impl Daemon {
     /// Waits until `instance` is confined, and gives its process. An `exec` layer's program may
     /// print before the supervisor has said so: then wait for the program's line first.
     pub(crate) fn confined(&mut self, instance: &str) -> Pid {
-        let text = format!("{instance} is confined, pid ");
+        // Another name may end like this one.
+        let text = format!(": {instance} is confined, pid ");
         let seen = self.seen.iter().find(|line| line.contains(&text)).cloned();
         let line = seen.unwrap_or_else(|| self.line(&text));
         let pid = line.split("pid ").nth(1).unwrap().split(':').next().unwrap();

@@ -366,9 +366,9 @@ fn refuses(entry: &Entry) -> bool {
 }
 
 /// Whether the broker gave up a full queue's oldest message, and knows whose it was.
-fn gave_up(entry: &Entry) -> bool {
+pub(crate) fn gave_up(entry: &Entry) -> bool {
     let made_room = entry.facility == Facility::Queue && entry.method == 1;
-    made_room && entry.verdict == Verdict::Allowed && entry.peer != Who::NOBODY
+    made_room && entry.length > 0 && entry.peer != Who::NOBODY
 }
 
 /// What a sender sends on a queue, whoever will receive it.

@@ -332,7 +332,7 @@ fn detail(record: &Record) -> Option<String> {
 
 /// What a record's value says, where it is a code.
 fn meaning(record: &Record) -> Option<String> {
-    const REFUSALS: [&str; 10] = [
+    const REFUSALS: [&str; 11] = [
         "not-granted",
         "limit",
         "peer-dead",
@@ -343,6 +343,7 @@ fn meaning(record: &Record) -> Option<String> {
         "not-regular",
         "not-resolved",
         "system",
+        "unanswered",
     ];
     let Record { entry, .. } = record;
     let value = entry.value;

@@ -6,8 +6,6 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Semaphore;
 use crate::ident::Name;
-use crate::mark::reached;
-use crate::wire::control::FromLayer;
 
 /// A permit that this layer holds; dropping it gives it back.
 ///
@@ -59,7 +57,7 @@ impl Lease {
 
     /// The time that is left; `None` has no end.
     ///
-    /// The supervisor counts on the same clock (`CLOCK_MONOTONIC`), so this is never more than what
+    /// The ledger counts on the same clock (`CLOCK_MONOTONIC`), so this is never more than what
     /// is really left. The clock stands while the machine sleeps, for all alike.
     pub fn remaining(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_sub(now()))
@@ -94,15 +92,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // The supervisor has taken it back already.
-        if self.is_expired() {
-            return;
-        }
-        reached("semaphore.release.before");
-        let words = FromLayer::Release { semaphore: self.semaphore.0.number, fence: self.fence };
-        // An error says that the supervisor is gone, and with it every lease.
-        let _ = self.semaphore.0.broker.post_surely(&words);
-        reached("semaphore.release.sent");
+        // One that has run out was taken back already.
+        let shared = &self.semaphore.0;
+        shared.broker.release(shared.number, self.fence, self.is_expired());
     }
 }
 

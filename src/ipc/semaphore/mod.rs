@@ -1,6 +1,6 @@
-//! Semaphores: permits that layers lease from the supervisor.
+//! Semaphores: permits that layers lease from the ledger.
 //!
-//! The supervisor keeps the ledger, so a permit outlives whoever holds it: the death of a holder
+//! The ledger is a layer of the framework's own, whose next life knows every lease. So a permit outlives whoever holds it: the death of a holder
 //! gives it back, and the next holder learns of it ([`Lease::abandoned`]). Every lease has a
 //! number that only grows ([`Lease::fence`]): whatever the permit guards can refuse the orders of
 //! a holder that is late by it.
@@ -46,13 +46,13 @@ pub enum AcquireError {
     /// No permit was free in time.
     #[error("`[semaphore.{0}] permits`: none was free in time")]
     Timeout(Name),
-    /// More requests of this instance wait than the supervisor keeps.
+    /// More requests of this instance wait than the ledger keeps.
     #[error("`[semaphore.{0}]`: too many requests of this layer wait already")]
     Limit(Name),
     /// The layer was asked to finish while it waited.
     #[error("`[semaphore.{0}]`: this layer is asked to finish")]
     Stopping(Name),
-    /// The supervisor is gone, or refused what its own policy grants.
+    /// The ledger is gone, or refused what its own policy grants.
     #[error("`[semaphore.{semaphore}]`: {error}")]
     System {
         /// The semaphore that was asked for.
@@ -122,7 +122,7 @@ impl Semaphore {
             Ok((Answer::Refused(Refusal::Timeout), _)) => Err(AcquireError::Timeout(semaphore)),
             Ok((Answer::Refused(Refusal::Limit), _)) => Err(AcquireError::Limit(semaphore)),
             Ok((other, _)) => {
-                let error = io::Error::other(format!("the supervisor answers {other:?}"));
+                let error = io::Error::other(format!("the ledger answers {other:?}"));
                 Err(AcquireError::System { semaphore, error })
             }
             Err(error) => Err(AcquireError::System { semaphore, error }),

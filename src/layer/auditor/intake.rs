@@ -5,6 +5,7 @@ use super::ring::Ring;
 use super::{Auditor, now};
 use crate::audit::LogError;
 use crate::audit::entry::{self, Entry, Kind, Moment, Record, Side, Verdict, Who};
+use crate::audit::reconcile::gave_up;
 use crate::policy::plan::LogFull;
 use crate::wire::report::{Facility, Form, Report, What, link_of};
 
@@ -52,9 +53,13 @@ impl Auditor<'_> {
         let Some(report) = Report::decode(bytes) else {
             return self.silence(place, "a report of it has no sense");
         };
-        if report.head.what != What::Loss && !self.is_of_its_side(place, &report) {
-            return self.silence(place, "it reports from a side that isn't its own");
-        }
+        let entry = match report.head.what {
+            What::Loss => Entry::new(Kind::Loss),
+            _ if !self.is_of_its_side(place, &report) => {
+                return self.silence(place, "it reports from a side that isn't its own");
+            }
+            _ => entry_of(self.rings[place].who, &report),
+        };
         let ring = &self.rings[place];
         let (who, due, number) = (ring.who, ring.next, report.head.number);
         if number < due {
@@ -68,19 +73,30 @@ impl Auditor<'_> {
             self.lose(place, number - due, at);
             self.alarm(who, &format!("{} of its reports are missing", number - due));
         }
+        let gave_up = entry.kind == Kind::Broker && gave_up(&entry);
         if report.head.what == What::Loss {
             return self.lose(place, report.head.facts.length, at);
         }
-        let entry = entry_of(who, &report);
         self.rings[place].next = number.saturating_add(1);
         self.record(place, entry, report.payload, at);
+        if gave_up {
+            // Its record names somebody else as the peer, so this says whose report it was.
+            self.note(&progress(who, number.saturating_add(1)));
+        }
     }
 
     /// Whether a report is one that its reporter can make: the witness reports as witness, of
-    /// channels that go through it and in its own life, and nobody else does.
+    /// channels that go through it and in its own life, a helper reports what others asked it for,
+    /// and nobody else does.
     fn is_of_its_side(&self, place: usize, report: &Report<'_>) -> bool {
         let who = self.rings[place].who;
         let facts = &report.head.facts;
+        if self.orders.is_helper(who.layer) || facts.side == Side::Helper {
+            let client = report.detail.first_chunk().and_then(Who::from_bytes);
+            return facts.side == Side::Helper
+                && self.orders.is_helper(who.layer)
+                && client.is_some_and(|it| self.orders.is_of_plan(it.layer));
+        }
         if Some(who.layer) != self.orders.witness() {
             return facts.side != Side::Witness;
         }
@@ -95,12 +111,13 @@ impl Auditor<'_> {
         entry.rule = self.rules.find(&entry);
         // Which methods are in a batch, only those know who can open it.
         let sealed = entry.side == Side::Witness && entry.form == Form::Batch;
+        // What a helper refused falls under no rule either.
         let ruled = entry.verdict != Verdict::Allowed || entry.rule != Entry::NO_RULE || sealed;
         if ruled {
             self.write_down(place, entry, payload, at);
         } else if self.append(place, &entry, payload, at) {
             // Nor does it say anything against a peer that it can't have.
-            self.alarm(entry.reporter, "it reports what no rule allows");
+            self.alarm(self.rings[place].who, "it reports what no rule allows");
         }
     }
 
@@ -264,8 +281,16 @@ fn entry_of(reporter: Who, report: &Report<'_>) -> Entry {
         What::Hash => report.message.try_into().unwrap_or_default(),
         What::Bare | What::Loss => [0; 32],
     };
+    // What a helper did for somebody is that one's act.
+    let client = report.detail.split_first_chunk().filter(|_| facts.side == Side::Helper);
+    let client = client.and_then(|(who, rest)| Some((Who::from_bytes(who)?, rest)));
+    let (kind, actor, detail) = match client {
+        Some((client, rest)) => (Kind::Broker, client, rest),
+        None => (Kind::Use, reporter, report.detail),
+    };
+    let helper = kind == Kind::Broker && facts.peer == Who::NOBODY;
     Entry {
-        kind: Kind::Use,
+        kind,
         // Nobody but the supervisor speaks for the supervisor.
         side: if facts.side == Side::Supervisor { Side::None } else { facts.side },
         verdict: facts.verdict,
@@ -278,10 +303,10 @@ fn entry_of(reporter: Who, report: &Report<'_>) -> Entry {
         reported: report.head.reported,
         sequence: facts.sequence,
         length: facts.length,
-        reporter,
-        peer: facts.peer,
+        reporter: actor,
+        peer: if helper { reporter } else { facts.peer },
         value: facts.value,
         hash,
-        detail: report.detail.to_vec(),
+        detail: detail.to_vec(),
     }
 }

@@ -17,9 +17,7 @@ mod ring;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
@@ -29,14 +27,14 @@ use self::alarms::Alarms;
 use self::orders::Orders;
 use self::resume::Logged;
 use self::ring::Ring;
-use super::{Function, Layer};
+use super::Layer;
+use super::order::{self, Arrival, Order};
 use crate::audit::entry::{Moment, Who};
 use crate::audit::reconcile::{Bounds, Disagreement, Reconciler};
 use crate::audit::rules::Rules;
 use crate::audit::store::StoreError;
 use crate::audit::tables::Tables;
 use crate::audit::{Log, LogError, Store};
-use crate::ident::{Instance, Name};
 use crate::policy::plan::LogFull;
 use crate::seal::OsChance;
 use crate::sys::clock::nanoseconds;
@@ -77,25 +75,8 @@ const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// layers are being killed by the kernel meanwhile.
 const ORPHANED: Duration = Duration::from_millis(50);
 
-/// A ring that the supervisor has handed over.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    /// What the supervisor calls it.
-    pub ring: u32,
-    /// Whose it is; `None` is the supervisor's own.
-    pub reporter: Option<Instance>,
-    /// Its size.
-    pub bytes: u32,
-    /// Its memory.
-    pub fd: OwnedFd,
-}
-
-/// The framework's own function of that name, if there is one.
-pub(crate) fn function(name: &Name) -> Option<Function> {
-    (name.as_str() == NAME).then(|| Function::from_blocking(|layer| run(&layer)))
-}
-
-fn run(layer: &Layer) -> Result<(), String> {
+/// Runs the auditor until the supervisor says stop, or is gone.
+pub(super) fn run(layer: &Layer) -> Result<(), String> {
     let orders = Orders::decode(layer.settings()).map_err(|error| error.to_string())?;
     let opened = Auditor::open(layer, orders);
     let mut auditor = opened.map_err(|error| {
@@ -261,10 +242,9 @@ impl<'a> Auditor<'a> {
 
     /// Takes up the rings that have come.
     fn welcome(&mut self) {
-        let came = std::mem::take(
-            &mut *self.layer.0.reports.lock().unwrap_or_else(PoisonError::into_inner),
-        );
-        for Arrival { ring, reporter, bytes, fd } in came {
+        let came = self.layer.0.orders.iter().flat_map(order::Orders::take);
+        for order in came.collect::<Vec<_>>() {
+            let Order::Reports(Arrival { ring, reporter, bytes, fd }) = order else { continue };
             let who = match &reporter {
                 None => Who::SUPERVISOR,
                 Some(instance) => Who {

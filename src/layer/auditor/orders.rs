@@ -64,6 +64,17 @@ impl Orders {
         self.layer(crate::layer::witness::NAME)
     }
 
+    /// Whether that is a helper's layer: one of our own that isn't the witness. The auditor itself
+    /// reports nothing.
+    pub(super) fn is_helper(&self, layer: u16) -> bool {
+        !self.is_of_plan(layer) && Some(layer) != self.witness() && layer < u16::MAX - 2
+    }
+
+    /// Whether that is one of the policy's layers.
+    pub(super) fn is_of_plan(&self, layer: u16) -> bool {
+        usize::from(layer) < self.plan.layers.len()
+    }
+
     /// Whether a witness relays a channel.
     pub(super) fn is_witnessed(&self, channel: u16) -> bool {
         self.plan.channels.get(usize::from(channel)).is_some_and(|channel| channel.witness)

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::audit::entry::{Entry, Kind, Record, Side, Who};
 use crate::audit::log::segment_number;
 use crate::audit::query::{Filter, query};
-use crate::audit::reconcile::Reconciler;
+use crate::audit::reconcile::{Reconciler, gave_up};
 use crate::audit::store::{Store, StoreError};
 
 /// Segments that are read at first. Each begins with the progress of all reporters, and the last
@@ -67,6 +67,11 @@ impl Logged {
                 }
             }
             Kind::Progress => drop(self.next.insert(entry.reporter, entry.sequence)),
+            // Of what it can't be seen which helper's it is, a progress record comes behind it.
+            Kind::Broker if entry.side == Side::Helper && !gave_up(entry) => {
+                let next = self.next.entry(entry.peer).or_default();
+                *next = next.saturating_add(1);
+            }
             Kind::Use | Kind::Loss if entry.side != Side::Supervisor => {
                 let next = self.next.entry(entry.reporter).or_default();
                 *next = next.saturating_add(reports(entry));

@@ -1,9 +1,8 @@
 //! `layer.semaphore("licence")`.
 
-use std::sync::Arc;
-
 use crate::ipc::semaphore::Semaphore;
 use crate::layer::{Layer, LayerError};
+use crate::wire::control::Service;
 
 impl Layer {
     /// The semaphore `name`, of which this layer may hold permits.
@@ -16,6 +15,7 @@ impl Layer {
             name,
             |layer| format!("[semaphore.{name}] holders = [\"{layer}\"]"),
         )?;
-        Ok(Semaphore::new(Arc::clone(&self.0.broker), granted.number, granted.plan.clone()))
+        let broker = self.0.service(Service::Ledger)?;
+        Ok(Semaphore::new(broker, granted.number, granted.plan.clone()))
     }
 }

@@ -3,25 +3,11 @@
 use super::Audit;
 use crate::audit::entry::{Entry, Facility, Kind, Verdict, Who};
 use crate::confine::Receipt;
-use crate::ident::{Instance, Name};
+use crate::ident::Instance;
 use crate::policy::plan::Plan;
 use crate::supervisor::Supervisor;
 use crate::supervisor::roster::Ending;
 use crate::wire::broker::{Answer, Ask, Refusal};
-use crate::wire::queue::{Header, Sender};
-
-/// The acts on a semaphore, as the log numbers them.
-pub mod semaphore {
-    /// A permit was asked for.
-    pub const ACQUIRE: u32 = 1;
-    /// A lease was given back.
-    pub const RELEASE: u32 = 2;
-    /// A lease ran out.
-    pub const EXPIRE: u32 = 3;
-}
-
-/// Requests of layers that are not answered yet are remembered for the log; at most so many.
-const PENDING: usize = 4096;
 
 impl Supervisor<'_> {
     /// An instance was started.
@@ -97,32 +83,34 @@ impl Supervisor<'_> {
         });
     }
 
-    /// A layer asks for something. It is noted when it is answered.
-    pub(in crate::supervisor) fn note_ask(&mut self, place: usize, request: u32, ask: &Ask) {
-        let Some(audit) = &mut self.audit else { return };
+    /// A layer asks for something. It is noted when it is answered. False: it has the number of
+    /// another request that waits.
+    pub(in crate::supervisor) fn note_ask(
+        &mut self,
+        place: usize,
+        request: u64,
+        ask: &Ask,
+    ) -> bool {
+        let Some(audit) = &mut self.audit else { return true };
         let seat = &self.places[place].seat;
         let mut entry = of_ask(ask, &self.plan, seat.layer, audit);
         entry.reporter = audit.who(&seat.instance);
-        if audit.asks.len() < PENDING {
-            audit.asks.insert((place, request), entry);
-        }
+        // What waits is bounded for each layer: connections under way.
+        audit.asks.insert((place, request), entry).is_none()
     }
 
     /// A request is answered.
     pub(in crate::supervisor) fn note_answer(
         &mut self,
         place: usize,
-        request: u32,
+        request: u64,
         answer: &Answer,
     ) {
         let Some(audit) = &mut self.audit else { return };
         let Some(mut entry) = audit.asks.remove(&(place, request)) else { return };
         match answer {
-            Answer::Done | Answer::Dropped => entry.verdict = Verdict::Allowed,
-            Answer::Leased { fence, abandoned, .. } => {
+            Answer::Done | Answer::Dropped | Answer::Leased { .. } => {
                 entry.verdict = Verdict::Allowed;
-                entry.sequence = *fence;
-                entry.value = u32::from(*abandoned);
             }
             Answer::Refused(refusal) => {
                 (entry.verdict, entry.value) = of_refusal(*refusal);
@@ -136,43 +124,6 @@ impl Supervisor<'_> {
         if let Some(audit) = &mut self.audit {
             audit.asks.retain(|(asker, _), _| *asker != place);
         }
-    }
-
-    /// A lease has ended.
-    pub(in crate::supervisor) fn note_lease(
-        &mut self,
-        place: usize,
-        semaphore: u16,
-        fence: u64,
-        act: u32,
-    ) {
-        let instance = self.places[place].seat.instance.clone();
-        self.note(|audit| Entry {
-            reporter: audit.who(&instance),
-            facility: Facility::Semaphore,
-            edge: semaphore,
-            method: act,
-            sequence: fence,
-            verdict: if act == semaphore::EXPIRE { Verdict::Failed } else { Verdict::Allowed },
-            ..Entry::new(Kind::Broker)
-        });
-    }
-}
-
-impl Audit {
-    /// A queue of these senders gave a message up for the one who asks: whose it was, as its header
-    /// says. Whether that is so, the sender's own report tells.
-    pub fn note_given_up(&mut self, ask: (usize, u32), senders: &[Name], message: &[u8]) {
-        let Some(entry) = self.asks.get_mut(&ask) else { return };
-        entry.length = message.len() as u64;
-        entry.hash = *blake3::hash(message).as_bytes();
-        let Some(header) = message.first_chunk().and_then(Header::decode) else { return };
-        let Sender { layer, index, generation } = header.sender;
-        let Some(name) = senders.get(usize::from(layer)) else { return };
-        let Some(layer) = self.layers.iter().position(|it| it == name) else { return };
-        let layer = u16::try_from(layer).unwrap_or(u16::MAX);
-        entry.peer = Who { layer, copy: index, generation };
-        entry.sequence = header.number;
     }
 }
 
@@ -200,12 +151,6 @@ fn of_ask(ask: &Ask, plan: &Plan, layer: usize, audit: &Audit) -> Entry {
                 ..entry
             }
         }
-        Ask::Acquire { semaphore, .. } => Entry {
-            facility: Facility::Semaphore,
-            edge: *semaphore,
-            method: semaphore::ACQUIRE,
-            ..entry
-        },
         Ask::Open { file, how, path } => Entry {
             facility: Facility::File,
             edge: *file,
@@ -219,8 +164,7 @@ fn of_ask(ask: &Ask, plan: &Plan, layer: usize, audit: &Audit) -> Entry {
             let detail = target.map_or_else(Vec::new, |it| it.address.to_string().into_bytes());
             Entry { facility: Facility::Connect, method: u32::from(*address), detail, ..entry }
         }
-        Ask::MakeRoom { queue, .. } => {
-            Entry { facility: Facility::Queue, edge: *queue, method: 1, ..entry }
-        }
+        // Helpers are asked for these, and tell of them.
+        Ask::Acquire { .. } | Ask::MakeRoom { .. } => entry,
     }
 }

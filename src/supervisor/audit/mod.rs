@@ -5,6 +5,7 @@ mod acts;
 mod backlog;
 mod begin;
 mod directory;
+mod error;
 mod relay;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::SealFlags;
 
-pub use self::acts::semaphore;
 use self::backlog::{Backlog, Pushed};
-pub use self::begin::{BeginError, Begun};
+pub use self::begin::Begun;
+pub use self::error::BeginError;
 use super::image::Image;
+use super::own::Role;
 use super::roster::Ending;
 use super::{Life, Outcome, StartUp, Supervisor};
 use crate::audit::entry::{Entry, Who};
@@ -25,7 +27,8 @@ use crate::confine::Identity;
 use crate::ident::{Instance, Name};
 use crate::layer::auditor::HALT;
 use crate::layer::slice::ReportsSlice;
-use crate::policy::plan::{LayerPlan, LogFull, Plan, Program};
+use crate::policy;
+use crate::policy::plan::{LogFull, Plan, Program};
 use crate::report::{AT_COUNT, AT_STOP};
 use crate::ring::{self, Producer};
 use crate::sys::mapping::Mapping;
@@ -41,15 +44,15 @@ pub const FLUSH: Duration = Duration::from_millis(10);
 /// How long the auditor may take, once nobody else is left, for what still waits for room.
 const LAST_ACTS: Duration = Duration::from_secs(5);
 
+/// The least bytes of a ring that payloads go through: a record of the largest size, sealed, and
+/// what is said of it.
+const LEAST_FOR_PAYLOADS: u32 = 256 << 10;
+
 /// What the supervisor calls its own ring.
 const OWN_RING: u32 = 0;
 
 /// The supervisor's side of the log.
 pub struct Audit {
-    /// The place of the auditor among the seats.
-    place: usize,
-    /// The place of the witness, if any channel has one.
-    witness: Option<usize>,
     /// The plan's layers, then the framework's own.
     layers: Vec<Name>,
     /// Bytes of a layer's ring.
@@ -70,7 +73,7 @@ pub struct Audit {
     /// The auditor has still to be told something else first.
     pub(super) held: bool,
     /// What layers have asked for, by place and request, until it is answered.
-    asks: BTreeMap<(usize, u32), Entry>,
+    asks: BTreeMap<(usize, u64), Entry>,
 }
 
 struct Held {
@@ -83,44 +86,37 @@ impl Audit {
     /// Gives the log to the auditor, has the layers report, and makes the supervisor's own ring.
     pub fn begin(begun: &Begun, plan: &Plan, images: &mut [Image]) -> Result<Self, StartUp> {
         let layers: Vec<Name> = plan.layers.iter().map(|layer| layer.name.clone()).collect();
+        let captures = plan.channels.iter().any(|it| it.audit == policy::plan::Audit::Payload);
+        let least = if captures { LEAST_FOR_PAYLOADS } else { 0 };
+        let bytes = plan.audit.ring_bytes.max(least);
         let reports = ReportsSlice {
-            bytes: begun.ring,
+            bytes,
             on_full: plan.audit.on_full,
             layers: layers.clone(),
             payload_key: plan.audit.payload_key,
         };
-        for (number, image) in images.iter_mut().enumerate() {
-            if number == begun.layer {
-                image.settings = begun.settings.clone().into();
+        for image in images {
+            if image.own.is_some_and(|own| own.role == Role::Auditor) {
                 begun.directory.give_to(match image.identity(0) {
                     Identity::Own { uid, .. } => Some(uid),
                     Identity::Mapped { .. } => None,
                 })?;
-            } else if matches!(image.plan.program, Program::Run(_)) {
+            }
+            let reporting = image.own.is_none_or(|own| own.reports);
+            if reporting && matches!(image.plan.program, Program::Run(_)) {
                 image.reports = Some(reports.clone());
             }
         }
-        // One seat for each copy, and the framework's own layers are the last, with one each.
-        let copies = |layer: &LayerPlan| usize::from(layer.instances);
-        let place = plan.layers[..begun.layer].iter().map(copies).sum();
-        let witness = (begun.own > 1).then_some(place + 1);
-        Self::new(place, witness, layers, begun.ring).map_err(StartUp::Reports)
+        Self::new(layers, bytes).map_err(StartUp::Reports)
     }
 
-    fn new(
-        place: usize,
-        witness: Option<usize>,
-        layers: Vec<Name>,
-        bytes: u32,
-    ) -> io::Result<Self> {
+    fn new(layers: Vec<Name>, bytes: u32) -> io::Result<Self> {
         let fd = make_ring(OWN)?;
         let memory = Mapping::sealed(fd.as_fd(), OWN as usize, true)?;
         ring::format(&memory);
         let producer = Producer::resume(&memory);
         let rings = BTreeMap::from([(OWN_RING, Held { reporter: None, bytes: OWN, fd })]);
         Ok(Self {
-            place,
-            witness,
             layers,
             bytes,
             open: false,
@@ -157,11 +153,6 @@ impl Audit {
         Who::of(&self.layers, instance).unwrap_or(Who::NOBODY)
     }
 
-    /// Whether a place is the auditor's.
-    pub fn is_at(&self, place: usize) -> bool {
-        self.place == place
-    }
-
     /// Notes an act.
     pub fn note(&mut self, entry: &Entry) {
         if self.backlog.push(entry) == Pushed::FirstLost {
@@ -188,7 +179,7 @@ impl Audit {
     }
 
     /// Whether acts wait that the auditor still has the time to take.
-    fn is_draining(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         !self.backlog.is_empty() && self.until.is_none_or(|until| Instant::now() < until)
     }
 
@@ -270,7 +261,12 @@ impl Supervisor<'_> {
         }
     }
 
-    fn runs(&self, place: usize) -> bool {
+    /// Whether a place is the auditor's.
+    pub(super) fn is_auditor(&self, place: usize) -> bool {
+        self.role(place) == Some(Role::Auditor)
+    }
+
+    pub(super) fn runs(&self, place: usize) -> bool {
         matches!(self.places[place].life, Life::Running(_))
     }
 
@@ -311,41 +307,9 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Once nobody else is left or will come, auditor and witness have nothing more to do.
-    pub(super) fn stop_with_nothing_to_audit(&mut self) {
-        let over = |(at, place): (usize, &super::Place)| {
-            self.is_own(at) || matches!(place.life, Life::Down)
-        };
-        if !self.stopping && self.audit.is_some() && self.places.iter().enumerate().all(over) {
-            self.stop(self.outcome);
-        }
-    }
-
-    /// Whether a place is the auditor's.
-    pub(super) fn is_auditor(&self, place: usize) -> bool {
-        self.audit.as_ref().is_some_and(|audit| audit.is_at(place))
-    }
-
     /// Whether a place must wait because the log isn't open yet.
     pub(super) fn waits_for_log(&self, place: usize) -> bool {
-        self.audit.as_ref().is_some_and(|audit| !audit.open && audit.place != place)
-    }
-
-    /// Whether a place is one of the framework's own layers'.
-    pub(super) fn is_own(&self, place: usize) -> bool {
-        self.is_auditor(place) || self.is_witness(place)
-    }
-
-    /// Whether somebody still runs who ends before a place: everybody does before the auditor, and
-    /// the policy's layers do before the witness. The auditor waits for what was done too.
-    pub(super) fn waits_for_others(&self, place: usize) -> bool {
-        let before = |at: usize| match (self.is_auditor(place), self.is_witness(place)) {
-            (true, _) => !self.is_auditor(at),
-            (_, true) => !self.is_own(at),
-            _ => false,
-        };
-        let acts = self.is_auditor(place) && self.audit.as_ref().is_some_and(Audit::is_draining);
-        acts || (0..self.places.len()).any(|at| before(at) && self.runs(at))
+        self.audit.as_ref().is_some_and(|audit| !audit.open) && !self.is_auditor(place)
     }
 
     /// Gives the auditor every ring that it may have to read.
@@ -372,7 +336,7 @@ impl Supervisor<'_> {
     pub(super) fn hand_over_new_ring(&mut self, instance: &Instance) {
         let Some(audit) = &self.audit else { return };
         let Some(ring) = audit.ring_of(instance) else { return };
-        let place = audit.place;
+        let Some(place) = self.place_of(Role::Auditor) else { return };
         if matches!(&self.places[place].life, Life::Running(it) if it.is_serving()) {
             self.hand_over_ring(place, ring);
         }

@@ -40,7 +40,7 @@ struct UnderWay {
     id: u64,
     place: usize,
     instance: Instance,
-    request: u32,
+    request: u64,
     address: ConnectAddress,
     until: Instant,
     stage: Stage,
@@ -111,7 +111,7 @@ fn dismiss(ended: &mut Vec<OwnedFd>, resolver: Resolver) {
 
 impl Supervisor<'_> {
     /// Begins to connect the layer at `place` to its address `number`; the answer comes later.
-    pub(super) fn connect(&mut self, place: usize, request: u32, number: u16) {
+    pub(super) fn connect(&mut self, place: usize, request: u64, number: u16) {
         mark::reached("socket.connect.asked");
         let seat = &self.places[place].seat;
         let plan = &self.plan.layers[seat.layer];
@@ -237,7 +237,7 @@ impl Supervisor<'_> {
     }
 
     /// Answers a request, unless who asked is gone.
-    fn connected(&mut self, place: usize, request: u32, result: Result<OwnedFd, Refusal>) {
+    fn connected(&mut self, place: usize, request: u64, result: Result<OwnedFd, Refusal>) {
         mark::reached("socket.connect.done");
         let (answer, fd) = match result {
             Ok(fd) => (Answer::Done, Some(fd)),
@@ -249,7 +249,7 @@ impl Supervisor<'_> {
     }
 
     /// The layer at `place` no longer waits for `request`.
-    pub(super) fn withdraw_connection(&mut self, place: usize, request: u32) {
+    pub(super) fn withdraw_connection(&mut self, place: usize, request: u64) {
         let asked = |it: &UnderWay| it.place == place && it.request == request;
         if self.connector.under_way.iter().any(asked) {
             self.connector.forget(asked);

@@ -1,48 +1,12 @@
-//! Message queues: room in a full one, and new keys when a member has died.
+//! Message queues: new keys when a member has died.
 
 use crate::ident::Name;
 use crate::mark::reached;
 use crate::supervisor::child::Child;
-use crate::supervisor::objects::queue::Room;
 use crate::supervisor::{Life, Supervisor};
-use crate::wire::broker::{Answer, Refusal};
 use crate::wire::control::{Object, ToLayer};
 
 impl Supervisor<'_> {
-    /// Throws away what the layer at this place may have thrown away, which asks.
-    pub(super) fn make_room(
-        &mut self,
-        (place, request): (usize, u32),
-        queue: u16,
-        priority: u8,
-    ) -> Answer {
-        let layer = &self.places[place].seat.instance.layer;
-        let made = self.objects.queues.get_mut(usize::from(queue));
-        let Some(room) = made.and_then(|queue| queue.make_room(layer, priority)) else {
-            return Answer::Refused(Refusal::NotGranted);
-        };
-        match room {
-            Ok(Room::Was) => Answer::Done,
-            Ok(Room::Made(dropped, gone)) => {
-                let senders = &self.plan.facilities.queues[usize::from(queue)].send;
-                if let Some(audit) = &mut self.audit {
-                    audit.note_given_up((place, request), senders, gone);
-                }
-                // Said at the first and then ever more seldom: 1, 10, 100.
-                if dropped.ilog10() > dropped.saturating_sub(1).max(1).ilog10() || dropped == 1 {
-                    let name = self.objects.queues[usize::from(queue)].name();
-                    self.log.say(&format!(
-                        "[queue.{name}] is full: {dropped} messages dropped so far (`on-full`)"
-                    ));
-                }
-                Answer::Dropped
-            }
-            Err(error) => {
-                Answer::Refused(Refusal::System(error.raw_os_error().unwrap_or_default()))
-            }
-        }
-    }
-
     /// A serving instance of `layer` has died: its queues get new keys, so that what it knew opens
     /// nothing new.
     ///

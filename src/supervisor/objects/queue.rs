@@ -19,7 +19,6 @@ use crate::seal::secret::KEY;
 use crate::sys::reopen::reopen;
 use crate::sys::{memory, mqueue};
 use crate::wire::control::{Object, ToLayer};
-use crate::wire::queue::SEALING;
 
 /// Keys that stay when old ones are let go of, which is when they are as many as a member holds
 /// and no message is in the queue. A sender that is that many behind is lost.
@@ -33,9 +32,6 @@ pub struct Queue {
     plan: QueuePlan,
     lanes: Vec<Lane>,
     keys: Keys,
-    /// How many messages had to go for newer ones.
-    dropped: u64,
-    buffer: Vec<u8>,
 }
 
 /// One of the kernel's queues, open in either direction.
@@ -44,24 +40,13 @@ struct Lane {
     receiving: OwnedFd,
 }
 
-/// What came of the wish for room.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Room<'a> {
-    /// There was some.
-    Was,
-    /// The oldest message has gone, which is this; so many have so far.
-    Made(u64, &'a [u8]),
-}
-
 impl Queue {
     /// Takes the ends that were made for it, and makes its first key.
     pub fn new(plan: &QueuePlan, ends: &mut impl Iterator<Item = OwnedFd>) -> io::Result<Self> {
-        let size = usize::try_from(plan.max).map_err(io::Error::other)? + SEALING;
         let lane = |(sending, receiving)| Lane { sending, receiving };
         let lanes = (0..plan.lanes()).map_while(|_| ends.next().zip(ends.next()).map(lane));
         let lanes = lanes.collect();
-        let (keys, buffer) = (Keys::begin()?, vec![0; size]);
-        Ok(Self { plan: plan.clone(), lanes, keys, dropped: 0, buffer })
+        Ok(Self { plan: plan.clone(), lanes, keys: Keys::begin()? })
     }
 
     /// What `layer` holds from its start.
@@ -122,19 +107,14 @@ impl Queue {
         Ok(true)
     }
 
-    /// Throws the oldest message of a priority away if there is no room for another: sealed, so
-    /// unseen. `None` if `layer` may not ask for that.
-    ///
-    /// A receiver that takes a message at the same instant makes room too; then one more went than
-    /// was needed.
-    pub fn make_room(&mut self, layer: &Name, priority: u8) -> Option<io::Result<Room<'_>>> {
-        let may = self.plan.send.contains(layer) && self.plan.on_full == OnFull::DropOldest;
-        let lane = self.lanes.get(usize::from(priority)).filter(|_| may)?;
-        Some(lane.make_room(&mut self.buffer).map(|made| {
-            self.dropped += u64::from(made.is_some());
-            let gone = made.and_then(|length| self.buffer.get(..length));
-            gone.map_or(Room::Was, |gone| Room::Made(self.dropped, gone))
-        }))
+    /// The receiving ends, by lane, for who makes room in it; none if nothing may go for newer.
+    pub fn ends(&self, number: u16) -> io::Result<Vec<Handed>> {
+        let lanes = (0..).zip(&self.lanes).filter(|_| self.plan.on_full == OnFull::DropOldest);
+        let end = |(part, lane): (u32, &Lane)| {
+            let message = ToLayer::Object { kind: Object::QueueReceive, number, part };
+            Ok((message, lane.receiving.try_clone()?))
+        };
+        lanes.map(end).collect()
     }
 
     fn is_empty(&self) -> io::Result<bool> {
@@ -144,20 +124,6 @@ impl Queue {
             }
         }
         Ok(true)
-    }
-}
-
-impl Lane {
-    /// The length of the message that went, if one had to.
-    fn make_room(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let now = mqueue::attributes(&self.receiving)?;
-        reached("queue.room.asked");
-        if now.held < now.depth {
-            return Ok(None);
-        }
-        let gone = mqueue::receive(&self.receiving, buffer)?;
-        reached("queue.room.made");
-        Ok(gone.map(|(length, _)| length))
     }
 }
 
@@ -257,21 +223,6 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_only_where_there_is_none() {
-        let [sending, receiving] = lane(2, 8);
-        let lane = Lane { sending, receiving };
-        let mut buffer = [0; 8];
-        assert_eq!(lane.make_room(&mut buffer).unwrap(), None);
-        assert!(mqueue::send(&lane.sending, b"old", 0).unwrap());
-        assert_eq!(lane.make_room(&mut buffer).unwrap(), None);
-        assert!(mqueue::send(&lane.sending, b"new", 0).unwrap());
-        assert_eq!(lane.make_room(&mut buffer).unwrap(), Some(3));
-        assert_eq!(&buffer[..3], b"old");
-        assert_eq!(mqueue::receive(&lane.receiving, &mut buffer).unwrap(), Some((3, 0)));
-        assert_eq!(&buffer[..3], b"new");
-    }
-
-    #[test]
     fn a_queue_that_is_never_empty_keeps_every_key_that_it_may_need() {
         use crate::policy::plan::Audit;
         let name = |text| Name::new(text).unwrap();
@@ -299,7 +250,7 @@ mod tests {
         let first = bytes(&queue.keys.all)[..KEY].to_vec();
         assert!(!queue.rekey().unwrap());
         assert_eq!(bytes(&queue.keys.all)[..KEY], first);
-        let mut buffer = vec![0; queue.buffer.len()];
+        let mut buffer = vec![0; 64];
         assert!(mqueue::receive(receiving, &mut buffer).unwrap().is_some());
         assert!(queue.rekey().unwrap());
         assert_eq!(queue.keys.count, KEPT_EPOCHS + 1);

@@ -9,5 +9,13 @@ pub const OBJECT: u32 = 1;
 /// On a region: so many messages went through its ring since the report before, and with them as
 /// many as the sequence says.
 pub const RING: u32 = 2;
+/// On a semaphore: a permit was asked for.
+pub const ACQUIRE: u32 = 1;
+/// On a semaphore: a lease was given back.
+pub const RELEASE: u32 = 2;
+/// On a semaphore: a lease ran out.
+pub const EXPIRE: u32 = 3;
+/// On a queue: the oldest message was to go for a newer one.
+pub const MAKE_ROOM: u32 = 1;
 /// On a mapped file: so many bytes were committed as that generation.
 pub const COMMIT: u32 = 1;

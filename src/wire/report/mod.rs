@@ -61,6 +61,9 @@ numbered! {
         Witness = 3, "witness";
         /// The supervisor.
         Supervisor = 4, "supervisor";
+        /// A layer of the framework's own, of what it did or refused to do for another. The detail
+        /// of its reports begins with whose act it is ([`Who::to_bytes`]).
+        Helper = 5, "helper";
     }
 }
 
@@ -161,6 +164,25 @@ impl Who {
     pub const SUPERVISOR: Self = Self { layer: u16::MAX - 1, copy: 0, generation: 0 };
     /// The auditor.
     pub const AUDITOR: Self = Self { layer: u16::MAX - 2, copy: 0, generation: 0 };
+
+    /// Its bytes: the layer and the copy, a word of zeros between, the generation.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&self.layer.to_le_bytes());
+        bytes[2..4].copy_from_slice(&self.copy.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.generation.to_le_bytes());
+        bytes
+    }
+
+    /// Back from bytes; `None` for any that [`to_bytes`](Self::to_bytes) doesn't write.
+    pub fn from_bytes(bytes: &[u8; 16]) -> Option<Self> {
+        let [l0, l1, c0, c1, 0, 0, 0, 0, generation @ ..] = bytes else { return None };
+        Some(Self {
+            layer: u16::from_le_bytes([*l0, *l1]),
+            copy: u16::from_le_bytes([*c0, *c1]),
+            generation: u64::from_le_bytes(*generation),
+        })
+    }
 
     /// The numbers of an instance, if its layer is among `layers`, the plan's in its order.
     pub fn of(layers: &[Name], instance: &Instance) -> Option<Self> {

@@ -1,7 +1,7 @@
 //! The ledger of permits: who holds a lease, who waits for one, what is free.
 //!
-//! Pure: time comes in as a parameter, and everything that follows is a return value. What always
-//! holds: the free permits and the leases of a semaphore are as many as its policy says; nobody
+//! Pure: time comes in as a parameter, and everything that follows is a return value, but for what
+//! the next life must know, which goes into a [`Journal`] at once. What always holds: the free permits and the leases of a semaphore are as many as its policy says; nobody
 //! waits while one is free; fences only grow; and whoever gets a permit holds none of an equal or
 //! higher place in the order.
 
@@ -16,11 +16,15 @@ use crate::wire::broker::Refusal;
 pub const MAX_WAITING: usize = 128;
 
 /// Every semaphore of the plan, by its number there.
-#[derive(Debug, Default)]
-pub struct Ledger {
+#[derive(Debug)]
+pub struct Ledger<J> {
     books: Vec<Book>,
+    journal: J,
+    /// Leases of the life before that their holders have not spoken of yet: the number of the
+    /// request that each answers, by place, semaphore and fence.
+    unclaimed: BTreeMap<(Place, u16, u64), u64>,
     /// Requests that wait: by who made them, under which number.
-    asks: BTreeMap<(Place, u32), Ticket>,
+    asks: BTreeMap<(Place, u64), Ticket>,
     /// How many leases of which semaphore somebody holds; no zeros.
     holding: BTreeMap<(Place, u16), u32>,
     /// What ends when.
@@ -29,8 +33,45 @@ pub struct Ledger {
     next: u64,
 }
 
-/// A seat of the roster.
-pub type Place = usize;
+/// A client's place among the daemon's instances.
+pub type Place = u32;
+
+/// Where every change is kept before anybody hears of it.
+pub trait Journal {
+    /// A permit is leased.
+    fn leased(&mut self, lease: &Lease);
+
+    /// A lease is over; its holder left the permit behind, or gave it back.
+    fn over(&mut self, semaphore: u16, fence: u64, abandoned: bool);
+}
+
+/// A lease, as the journal keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The semaphore's number.
+    pub semaphore: u16,
+    /// Names it.
+    pub fence: u64,
+    /// Who holds it.
+    pub place: Place,
+    /// The number of the request that it answers.
+    pub request: u64,
+    /// When it runs out.
+    pub until: Option<Instant>,
+    /// The permit's last holder left it behind.
+    pub abandoned: bool,
+}
+
+/// What a semaphore was when the life before ended.
+#[derive(Debug)]
+pub struct Past {
+    /// The next lease's fence.
+    pub fence: u64,
+    /// How many of the free permits their last holder left behind.
+    pub abandoned: u32,
+    /// Its leases.
+    pub held: Vec<Lease>,
+}
 
 /// One semaphore.
 #[derive(Debug)]
@@ -51,12 +92,14 @@ struct Book {
 struct Held {
     place: Place,
     until: Option<Instant>,
+    /// The permit's last holder left it behind.
+    abandoned: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     place: Place,
-    request: u32,
+    request: u64,
     until: Option<Instant>,
 }
 
@@ -100,7 +143,7 @@ pub struct Reply {
     /// Who asked.
     pub place: Place,
     /// Under which number.
-    pub request: u32,
+    pub request: u64,
     /// What becomes of it.
     pub verdict: Verdict,
 }
@@ -129,32 +172,75 @@ pub struct Request {
     /// Who asks; the caller has seen that the policy lets it.
     pub place: Place,
     /// The number that it gave the request.
-    pub number: u32,
+    pub number: u64,
     /// The semaphore's number.
     pub semaphore: u16,
     /// How long it waits; `None` has no end.
     pub wait: Option<Duration>,
 }
 
-impl Ledger {
-    /// All permits are free.
-    pub fn new(plans: &[SemaphorePlan]) -> Self {
-        let book = |plan: &SemaphorePlan| Book {
-            lease: plan.lease,
-            order: plan.order,
-            free: plan.permits,
-            abandoned: 0,
-            fence: 1,
-            held: BTreeMap::new(),
-            line: BTreeMap::new(),
+impl<J: Journal> Ledger<J> {
+    /// Goes on from what was: at first every permit is free.
+    pub fn new(plans: &[SemaphorePlan], journal: J, past: Vec<Past>) -> Self {
+        let mut ledger = Self {
+            books: Vec::new(),
+            journal,
+            unclaimed: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            holding: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            next: 0,
         };
-        Self { books: plans.iter().map(book).collect(), ..Self::default() }
+        let mut past = past.into_iter();
+        for plan in plans {
+            let Past { fence, abandoned, held } =
+                past.next().unwrap_or(Past { fence: 1, abandoned: 0, held: Vec::new() });
+            let taken = u32::try_from(held.len()).unwrap_or(u32::MAX);
+            ledger.books.push(Book {
+                lease: plan.lease,
+                order: plan.order,
+                free: plan.permits.saturating_sub(taken),
+                abandoned,
+                fence,
+                held: BTreeMap::new(),
+                line: BTreeMap::new(),
+            });
+            for lease in held {
+                ledger.unclaimed.insert((lease.place, lease.semaphore, lease.fence), lease.request);
+                ledger.hold(&lease);
+            }
+        }
+        ledger
+    }
+
+    /// A holder of the life before says that it has this lease. One that it hasn't changes nothing.
+    pub fn claim(&mut self, place: Place, semaphore: u16, fence: u64) {
+        self.unclaimed.remove(&(place, semaphore, fence));
+    }
+
+    /// A client of the life before has spoken of all that it has and waits for: the rest of what it
+    /// held it has given back, which nobody took in. Gives the leases that are over.
+    pub fn resumed(&mut self, place: Place, now: Instant) -> (Vec<(u16, u64)>, Turn) {
+        let mut turn = self.tick(now);
+        let of_it = (place, 0, 0)..=(place, u16::MAX, u64::MAX);
+        let unclaimed: Vec<_> = self.unclaimed.range(of_it).map(|(key, _)| *key).collect();
+        let mut over = Vec::new();
+        for (_, semaphore, fence) in unclaimed {
+            self.take_back(semaphore, fence, false);
+            self.serve(semaphore, now, &mut turn);
+            over.push((semaphore, fence));
+        }
+        (over, turn)
     }
 
     /// Leases a permit, lets the request wait for one, or refuses it.
     pub fn acquire(&mut self, request: Request, now: Instant) -> Turn {
         let mut turn = self.tick(now);
         let Request { place, number, semaphore, wait } = request;
+        if let Some(verdict) = self.answer_again(place, semaphore, number) {
+            turn.replies.push(Reply { place, request: number, verdict });
+            return turn;
+        }
         let mut refuse = |why| {
             turn.replies.push(Reply { place, request: number, verdict: Verdict::Refused(why) });
         };
@@ -163,7 +249,7 @@ impl Ledger {
             return turn;
         };
         let no_time = wait.is_some_and(|wait| wait.is_zero());
-        let waits = self.asks.range((place, 0)..=(place, u32::MAX)).count();
+        let waits = self.asks.range((place, 0)..=(place, u64::MAX)).count();
         if !self.is_in_order(place, semaphore) {
             refuse(Refusal::Order);
         } else if book.free == 0 && no_time {
@@ -177,6 +263,17 @@ impl Ledger {
             self.serve(semaphore, now, &mut turn);
         }
         turn
+    }
+
+    /// The lease that the life before has given for this request, if the answer got lost.
+    fn answer_again(&mut self, place: Place, semaphore: u16, number: u64) -> Option<Verdict> {
+        let mut of_it = self.unclaimed.range((place, semaphore, 0)..=(place, semaphore, u64::MAX));
+        let (&key, _) = of_it.find(|(_, request)| **request == number)?;
+        self.unclaimed.remove(&key);
+        let fence = key.2;
+        let Held { until, abandoned, .. } =
+            *self.books.get(usize::from(semaphore))?.held.get(&fence)?;
+        Some(Verdict::Leased { semaphore, fence, abandoned, until })
     }
 
     /// Takes a lease back. `false`: there is no such lease of that holder (any more), and nothing
@@ -200,7 +297,7 @@ impl Ledger {
 
     /// A request need no longer wait: if it still does, its time has passed. Otherwise it has been
     /// answered already.
-    pub fn withdraw(&mut self, place: Place, request: u32, now: Instant) -> Turn {
+    pub fn withdraw(&mut self, place: Place, request: u64, now: Instant) -> Turn {
         let mut turn = self.tick(now);
         if let Some(&ticket) = self.asks.get(&(place, request)) {
             turn.replies.extend(self.turn_away(ticket, Refusal::Timeout));
@@ -212,7 +309,7 @@ impl Ledger {
     pub fn died(&mut self, place: Place, now: Instant) -> Turn {
         let mut turn = self.tick(now);
         let asks: Vec<Ticket> =
-            self.asks.range((place, 0)..=(place, u32::MAX)).map(|(_, ticket)| *ticket).collect();
+            self.asks.range((place, 0)..=(place, u64::MAX)).map(|(_, ticket)| *ticket).collect();
         for ticket in asks {
             let _ = self.turn_away(ticket, Refusal::PeerDead);
         }
@@ -256,6 +353,11 @@ impl Ledger {
         self.ends.first().map(|(at, _)| *at)
     }
 
+    /// Where it keeps what the next life must know.
+    pub fn journal(&mut self) -> &mut J {
+        &mut self.journal
+    }
+
     /// Whether `place` may take a permit besides what it holds. Several of one semaphore are no
     /// matter of order.
     fn is_in_order(&self, place: Place, semaphore: u16) -> bool {
@@ -293,6 +395,8 @@ impl Ledger {
     fn take_back(&mut self, semaphore: u16, fence: u64, abandoned: bool) -> Option<Held> {
         let book = &mut self.books[usize::from(semaphore)];
         let held = book.held.remove(&fence)?;
+        self.journal.over(semaphore, fence, abandoned);
+        self.unclaimed.remove(&(held.place, semaphore, fence));
         book.free += 1;
         book.abandoned += u32::from(abandoned);
         if let Some(at) = held.until {
@@ -305,6 +409,14 @@ impl Ledger {
             }
         }
         Some(held)
+    }
+
+    fn hold(&mut self, lease: &Lease) {
+        let &Lease { semaphore, fence, place, until, abandoned, .. } = lease;
+        let held = Held { place, until, abandoned };
+        self.books[usize::from(semaphore)].held.insert(fence, held);
+        self.ends.extend(until.map(|at| (at, End::Lease { semaphore, fence })));
+        *self.holding.entry((place, semaphore)).or_default() += 1;
     }
 
     /// Gives free permits to those who wait longest.
@@ -325,9 +437,9 @@ impl Ledger {
             let abandoned = book.abandoned > 0;
             book.abandoned -= u32::from(abandoned);
             let until = book.lease.and_then(|lease| now.checked_add(lease));
-            book.held.insert(fence, Held { place, until });
-            self.ends.extend(until.map(|at| (at, End::Lease { semaphore, fence })));
-            *self.holding.entry((place, semaphore)).or_default() += 1;
+            let lease = Lease { semaphore, fence, place, request, until, abandoned };
+            self.journal.leased(&lease);
+            self.hold(&lease);
             let verdict = Verdict::Leased { semaphore, fence, abandoned, until };
             turn.replies.push(Reply { place, request, verdict });
             self.turn_away_what_is_out_of_order(place, turn);
@@ -337,7 +449,7 @@ impl Ledger {
     /// Who asks for several at a time may get a higher one first: then it waits for no lower one,
     /// or two layers could wait for each other.
     fn turn_away_what_is_out_of_order(&mut self, place: Place, turn: &mut Turn) {
-        let asks = self.asks.range((place, 0)..=(place, u32::MAX));
+        let asks = self.asks.range((place, 0)..=(place, u64::MAX));
         let wrong: Vec<Ticket> = asks
             .map(|(_, ticket)| *ticket)
             .filter(|ticket| !self.is_in_order(place, ticket.semaphore))

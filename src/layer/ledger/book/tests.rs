@@ -8,6 +8,12 @@ use super::*;
 use crate::ident::Name;
 use crate::policy::plan::Audit;
 
+/// What these tests need not keep.
+impl Journal for () {
+    fn leased(&mut self, _: &Lease) {}
+    fn over(&mut self, _: u16, _: u64, _: bool) {}
+}
+
 fn plan(permits: u32, lease: Option<u64>, order: Option<u32>) -> SemaphorePlan {
     SemaphorePlan {
         name: Name::new("s").unwrap(),
@@ -19,7 +25,7 @@ fn plan(permits: u32, lease: Option<u64>, order: Option<u32>) -> SemaphorePlan {
     }
 }
 
-fn ask(place: Place, number: u32, semaphore: u16, wait: Option<u64>) -> Request {
+fn ask(place: Place, number: u64, semaphore: u16, wait: Option<u64>) -> Request {
     Request { place, number, semaphore, wait: wait.map(Duration::from_millis) }
 }
 
@@ -39,7 +45,7 @@ fn refusal(turn: &Turn) -> Option<Refusal> {
 
 #[test]
 fn first_come_first_served() {
-    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)]), Instant::now());
+    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)], (), Vec::new()), Instant::now());
     assert_eq!(fence(&ledger.acquire(ask(0, 0, 0, None), now)), Some((1, false)));
     for place in 1..4 {
         assert_eq!(ledger.acquire(ask(place, 0, 0, None), now), Turn::default());
@@ -55,7 +61,7 @@ fn first_come_first_served() {
 
 #[test]
 fn nobody_gives_back_what_another_holds() {
-    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)]), Instant::now());
+    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)], (), Vec::new()), Instant::now());
     ledger.acquire(ask(0, 0, 0, None), now);
     for (place, semaphore, fence) in [(1, 0, 1), (0, 0, 2), (0, 1, 1), (0, 9, 1)] {
         assert!(!ledger.release(place, semaphore, fence, now).0);
@@ -65,7 +71,7 @@ fn nobody_gives_back_what_another_holds() {
 
 #[test]
 fn the_next_holder_learns_of_a_death() {
-    let (mut ledger, now) = (Ledger::new(&[plan(2, None, None)]), Instant::now());
+    let (mut ledger, now) = (Ledger::new(&[plan(2, None, None)], (), Vec::new()), Instant::now());
     ledger.acquire(ask(0, 0, 0, None), now);
     ledger.acquire(ask(0, 1, 0, None), now);
     ledger.acquire(ask(1, 0, 0, None), now);
@@ -78,7 +84,8 @@ fn the_next_holder_learns_of_a_death() {
 
 #[test]
 fn a_lease_runs_out_at_its_time_and_not_before() {
-    let (mut ledger, now) = (Ledger::new(&[plan(1, Some(10), None)]), Instant::now());
+    let (mut ledger, now) =
+        (Ledger::new(&[plan(1, Some(10), None)], (), Vec::new()), Instant::now());
     ledger.acquire(ask(0, 0, 0, None), now);
     ledger.acquire(ask(1, 0, 0, None), now);
     assert_eq!(ledger.next_deadline(), Some(now + Duration::from_millis(10)));
@@ -91,7 +98,7 @@ fn a_lease_runs_out_at_its_time_and_not_before() {
 
 #[test]
 fn waiting_has_an_end() {
-    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)]), Instant::now());
+    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)], (), Vec::new()), Instant::now());
     ledger.acquire(ask(0, 0, 0, None), now);
     assert_eq!(refusal(&ledger.acquire(ask(1, 0, 0, Some(0)), now)), Some(Refusal::Timeout));
     assert_eq!(ledger.acquire(ask(1, 1, 0, Some(5)), now), Turn::default());
@@ -106,7 +113,7 @@ fn waiting_has_an_end() {
 
 #[test]
 fn few_requests_of_one_instance_wait() {
-    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)]), Instant::now());
+    let (mut ledger, now) = (Ledger::new(&[plan(1, None, None)], (), Vec::new()), Instant::now());
     ledger.acquire(ask(0, 0, 0, None), now);
     for number in 0..100_000 {
         let turn = ledger.acquire(ask(1, number, 0, None), now);
@@ -126,7 +133,7 @@ fn several_are_taken_from_low_to_high() {
     for (first, second, fine) in
         [(0, 1, true), (1, 0, false), (0, 2, false), (1, 2, false), (2, 0, true), (2, 1, true)]
     {
-        let mut ledger = Ledger::new(&plans);
+        let mut ledger = Ledger::new(&plans, (), Vec::new());
         ledger.acquire(ask(0, 0, first, None), now);
         let turn = ledger.acquire(ask(0, 1, second, None), now);
         assert_eq!(refusal(&turn), (!fine).then_some(Refusal::Order), "{first}, {second}");
@@ -136,7 +143,7 @@ fn several_are_taken_from_low_to_high() {
 #[test]
 fn who_got_the_higher_one_waits_for_no_lower_one() {
     let now = Instant::now();
-    let mut ledger = Ledger::new(&[plan(1, None, Some(1)), plan(1, None, Some(2))]);
+    let mut ledger = Ledger::new(&[plan(1, None, Some(1)), plan(1, None, Some(2))], (), Vec::new());
     ledger.acquire(ask(0, 0, 0, None), now);
     assert_eq!(ledger.acquire(ask(1, 0, 0, None), now), Turn::default());
     let turn = ledger.acquire(ask(1, 1, 1, None), now);
@@ -155,7 +162,7 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let (place, semaphore) = (0..4_usize, 0..4_u16);
+    let (place, semaphore) = (0..4_u32, 0..4_u16);
     let wait = prop_oneof![Just(None), Just(Some(0)), (1..30_u64).prop_map(Some)];
     prop_oneof![
         6 => (place.clone(), semaphore.clone(), wait)
@@ -175,7 +182,7 @@ fn event() -> impl Strategy<Value = Event> {
 struct Model {
     plans: Vec<SemaphorePlan>,
     held: BTreeMap<(u16, u64), Place>,
-    asked: BTreeMap<(Place, u32), (u16, u64)>,
+    asked: BTreeMap<(Place, u64), (u16, u64)>,
     highest: Vec<u64>,
     left_behind: Vec<u32>,
     asks: u64,
@@ -217,7 +224,7 @@ impl Model {
         }
     }
 
-    fn compare(&self, ledger: &Ledger) {
+    fn compare(&self, ledger: &Ledger<()>) {
         for (number, (plan, book)) in (0..).zip(self.plans.iter().zip(&ledger.books)) {
             let held = self.held.keys().filter(|(semaphore, _)| *semaphore == number).count();
             assert_eq!(book.free as usize + held, plan.permits as usize);
@@ -241,7 +248,7 @@ proptest! {
             plan(3, Some(25), None),
             plan(1, Some(1), Some(9)),
         ];
-        let mut ledger = Ledger::new(&plans);
+        let mut ledger = Ledger::new(&plans, (), Vec::new());
         let (highest, left_behind) = (vec![0; 4], vec![0; 4]);
         let (held, asked) = (BTreeMap::new(), BTreeMap::new());
         let mut model = Model { plans, held, asked, highest, left_behind, asks: 0 };
@@ -250,7 +257,7 @@ proptest! {
             match event {
                 Event::Acquire { place, semaphore, wait } => {
                     model.asks += 1;
-                    let number = u32::try_from(model.asks).unwrap();
+                    let number = model.asks;
                     model.asked.insert((place, number), (semaphore, model.asks));
                     let turn = ledger.acquire(ask(place, number, semaphore, wait), now);
                     model.take_in(&turn);

@@ -1,0 +1,76 @@
+//! What the supervisor tells a layer of the framework's own, and no other.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use crate::ident::Instance;
+
+/// One thing that it was told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// For the auditor: a ring of reports.
+    Reports(Arrival),
+    /// For the witness: one end of a link.
+    Relay {
+        /// The channel's number.
+        channel: u16,
+        /// Whose end it is.
+        near: Instance,
+        /// Who is at the other end of the link.
+        far: Instance,
+        /// How many descriptors a message may carry.
+        fds: u8,
+        /// The inner end of the socketpair.
+        socket: OwnedFd,
+    },
+    /// For the witness: an instance has ended.
+    Departed {
+        /// The channel's number.
+        channel: u16,
+        /// Who.
+        peer: Instance,
+    },
+    /// For a helper: a client.
+    Client {
+        /// Its place.
+        seat: u32,
+        /// Who it is.
+        client: Instance,
+        /// This end of the socket to it.
+        socket: OwnedFd,
+    },
+    /// For a helper: a client has ended.
+    ClientGone {
+        /// Its place.
+        seat: u32,
+    },
+}
+
+/// A ring that the supervisor has handed over.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// What the supervisor calls it.
+    pub ring: u32,
+    /// Whose it is; `None` is the supervisor's own.
+    pub reporter: Option<Instance>,
+    /// Its size.
+    pub bytes: u32,
+    /// Its memory.
+    pub fd: OwnedFd,
+}
+
+/// What came and was not taken up yet, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Orders(Mutex<Vec<Order>>);
+
+impl Orders {
+    /// Keeps one.
+    pub(super) fn push(&self, order: Order) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    }
+
+    /// Gives all that came.
+    pub(crate) fn take(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

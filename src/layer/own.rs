@@ -1,0 +1,14 @@
+//! The functions of the framework's own layers, by name.
+
+use super::{Function, auditor, ledger, witness};
+use crate::ident::Name;
+
+/// The one of that name, if there is one.
+pub(super) fn function(name: &Name) -> Option<Function> {
+    Some(match name.as_str() {
+        auditor::NAME => Function::from_blocking(|layer| auditor::run(&layer)),
+        witness::NAME => Function::from_blocking(|layer| witness::run(&layer)),
+        ledger::NAME => Function::from_blocking(|layer| ledger::run(&layer)),
+        _ => return None,
+    })
+}

@@ -1,0 +1,83 @@
+//! What a request looks like in the log.
+
+use crate::policy::plan::Audit;
+use crate::report::{Desk, Facility, Facts, Side, Who};
+use crate::wire::broker::{Answer, Ask, Refusal};
+use crate::wire::report::{Verdict, acts};
+
+/// What is known of an act before it is over.
+#[derive(Debug)]
+pub(crate) struct Act {
+    /// What there is to say of it.
+    pub facts: Facts,
+    /// A path, or an address.
+    pub detail: Vec<u8>,
+}
+
+impl Act {
+    /// An act on a facility.
+    pub(crate) fn new(facility: Facility, edge: u16, method: u32) -> Self {
+        let facts = Facts { method, ..Facts::new(facility, edge, Side::Helper) };
+        Self { facts, detail: Vec::new() }
+    }
+
+    /// What is asked for.
+    pub(super) fn of(ask: &Ask) -> Self {
+        match ask {
+            Ask::Signal { grant, signal, .. } => {
+                Self::new(Facility::Signal, *grant, u32::from(*signal))
+            }
+            Ask::Acquire { semaphore, .. } => {
+                Self::new(Facility::Semaphore, *semaphore, acts::ACQUIRE)
+            }
+            Ask::Open { file, how, path } => {
+                let act = Self::new(Facility::File, *file, u32::from(*how));
+                Self { detail: path.clone(), ..act }
+            }
+            Ask::Connect { address } => Self::new(Facility::Connect, 0, u32::from(*address)),
+            Ask::MakeRoom { queue, .. } => Self::new(Facility::Queue, *queue, acts::MAKE_ROOM),
+        }
+    }
+
+    /// The answer to it.
+    pub(super) fn answered(&mut self, answer: &Answer) {
+        let facts = &mut self.facts;
+        match answer {
+            Answer::Done | Answer::Dropped => facts.verdict = Verdict::Allowed,
+            Answer::Leased { fence, abandoned, .. } => {
+                facts.verdict = Verdict::Allowed;
+                facts.sequence = *fence;
+                facts.value = u32::from(*abandoned);
+            }
+            Answer::Refused(refusal) => {
+                facts.verdict = verdict_of(*refusal);
+                facts.value = refusal.code();
+            }
+        }
+    }
+
+    /// Reports it as an act of `client`.
+    pub(super) fn report(&self, desk: &Desk, client: Who, message: &[u8]) {
+        let Some(tap) = desk.tap(self.facts.facility, self.facts.edge, Audit::Digest) else {
+            return;
+        };
+        let client = client.to_bytes();
+        if self.detail.is_empty() {
+            return tap.report(&self.facts, message, &client);
+        }
+        tap.report(&self.facts, message, &[&client[..], &self.detail].concat());
+    }
+}
+
+/// A peer that is gone, a name that leads nowhere and the system's own refusal are no matter of
+/// policy.
+pub(super) fn verdict_of(refusal: Refusal) -> Verdict {
+    match refusal {
+        Refusal::PeerDead
+        | Refusal::Timeout
+        | Refusal::NotResolved
+        | Refusal::System(_)
+        | Refusal::Unanswered => Verdict::Failed,
+        _ => Verdict::Refused,
+    }
+}

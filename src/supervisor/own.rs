@@ -1,0 +1,272 @@
+//! The framework's own layers, as data: what each is called, what it may do, which plans need it,
+//! and what the supervisor does differently for it. Nothing else in the supervisor knows a name.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::ident::Name;
+use crate::layer::{auditor, ledger, witness};
+use crate::policy::plan::{LayerPlan, OnFull, Plan, Program};
+use crate::policy::{self, Inputs};
+use crate::wire::control::Service;
+use crate::wire::limits::RECORD;
+
+/// A layer of the framework's own.
+pub struct Own {
+    /// What it does.
+    pub role: Role,
+    /// What it is called, as a layer and as a function. No policy may use the name.
+    name: &'static str,
+    /// Its least policy: the name of the file, and its text.
+    policy: (&'static str, &'static str),
+    /// Whether a plan needs it; the second is whether there is a log.
+    needed: fn(&Plan, bool) -> bool,
+    /// Makes its limits fit the plan.
+    fit: fn(&mut LayerPlan, &Plan),
+    /// Whether it does something for a layer, which then holds a socket to it.
+    pub serves: fn(&Plan, &LayerPlan) -> bool,
+    /// What it must know: its settings, from the plan.
+    pub settings: fn(&Plan) -> Result<Vec<u8>, postcard::Error>,
+    /// Bytes of memory that outlives it, for what its next life must know.
+    pub state: fn(&Plan) -> usize,
+    /// The longest wait before a restart, if it isn't everybody's.
+    pub longest_wait: Option<Duration>,
+    /// It ends once all those with a lower number have. The policy's layers have 0.
+    pub last: u8,
+    /// It outlives the supervisor for a moment, to write down what the others did.
+    pub lingers: bool,
+    /// Whether it reports to the auditor.
+    pub reports: bool,
+}
+
+/// What one of the framework's own layers does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Writes the audit log. Nobody else begins before it has the log open.
+    Auditor,
+    /// Relays channels whose ends might both lie.
+    Witness,
+    /// Does something for other layers that ask it.
+    Service(Service),
+}
+
+/// While it is away, whoever reports to it or asks it may have to wait.
+const LONGEST_FOR_NEEDED: Duration = Duration::from_millis(50);
+
+/// All there are. The auditor is the first, for its number in the log.
+pub static OWN: [Own; 3] = [
+    Own {
+        role: Role::Auditor,
+        name: auditor::NAME,
+        policy: ("auditor.toml", include_str!("own/auditor.toml")),
+        needed: |_, logged| logged,
+        fit: |layer, plan| {
+            layer.limits.file_size = plan.audit.segment_bytes.saturating_mul(4).max(1 << 30);
+        },
+        longest_wait: Some(LONGEST_FOR_NEEDED),
+        last: 2,
+        lingers: true,
+        reports: false,
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Witness,
+        name: witness::NAME,
+        policy: ("witness.toml", include_str!("own/witness.toml")),
+        needed: |plan, logged| logged && plan.channels.iter().any(|channel| channel.witness),
+        fit: fit_witness,
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Service(Service::Ledger),
+        name: ledger::NAME,
+        policy: ("ledger.toml", include_str!("own/ledger.toml")),
+        needed: |plan, _| plan.layers.iter().any(|layer| asks_ledger(plan, layer)),
+        fit: fit_ledger,
+        serves: asks_ledger,
+        settings: |plan| ledger::Orders::of(plan).encode(),
+        state: |plan| ledger::state_bytes(&plan.facilities.semaphores),
+        longest_wait: Some(LONGEST_FOR_NEEDED),
+        ..Own::PLAIN
+    },
+];
+
+impl Own {
+    /// One that nothing is special about.
+    const PLAIN: Self = Self {
+        role: Role::Auditor,
+        name: "",
+        policy: ("", ""),
+        needed: |_, _| false,
+        fit: |_, _| {},
+        serves: |_, _| false,
+        settings: |_| Ok(Vec::new()),
+        state: |_| 0,
+        longest_wait: None,
+        last: 1,
+        lingers: false,
+        reports: true,
+    };
+
+    /// The one of that name.
+    pub fn find(name: &Name) -> Option<&'static Self> {
+        OWN.iter().find(|own| *name == own.name)
+    }
+
+    /// The helpers that do something for a layer.
+    pub fn services(plan: &Plan, layer: &LayerPlan) -> Vec<Service> {
+        let service = |own: &Self| match own.role {
+            Role::Service(service) if (own.serves)(plan, layer) => Some(service),
+            _ => None,
+        };
+        OWN.iter().filter_map(service).collect()
+    }
+
+    /// Adds to `plan` all that it needs, behind its own layers, and gives their names. `log` is
+    /// where the audit log is, if there is one.
+    pub fn add(plan: &mut Plan, log: Option<&Path>) -> Result<Vec<Name>, OwnError> {
+        let needed = OWN.iter().filter(|own| (own.needed)(plan, log.is_some())).collect::<Vec<_>>();
+        let layers = needed.iter().map(|own| own.plan(plan, log)).collect::<Result<Vec<_>, _>>()?;
+        let mut names = Vec::new();
+        for own in layers {
+            names.extend(own.layers.iter().map(|layer| layer.name.clone()));
+            plan.layers.extend(own.layers);
+            plan.files.extend(own.files);
+        }
+        Ok(names)
+    }
+
+    /// Its part of the plan: its policy as a plan, under its real name.
+    fn plan(&self, plan: &Plan, log: Option<&Path>) -> Result<Plan, OwnError> {
+        let (file, text) = self.policy;
+        let directory = log.filter(|_| self.role == Role::Auditor);
+        let vars = directory.map(|path| ("directory".to_owned(), path.display().to_string()));
+        let inputs = Inputs { load: None, vars: vars.as_slice(), ceiling: None };
+        let mut own = checked(file, text, &inputs)?;
+        let name = Name::new(self.name).map_err(|error| OwnError(error.to_string()))?;
+        for layer in &mut own.layers {
+            layer.name = name.clone();
+            layer.program = Program::Run(name.clone());
+            (self.fit)(layer, plan);
+        }
+        for file in &mut own.files {
+            file.name = name.clone();
+            let rights = std::mem::take(&mut file.grant);
+            file.grant = rights.into_values().map(|rights| (name.clone(), rights)).collect();
+        }
+        Ok(own)
+    }
+}
+
+/// A mistake of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("the framework's own policy is wrong: {0}")]
+pub struct OwnError(String);
+
+impl From<postcard::Error> for OwnError {
+    fn from(error: postcard::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn checked(name: &str, text: &str, inputs: &Inputs<'_>) -> Result<Plan, OwnError> {
+    let checked = policy::check_with(name, text.as_bytes(), inputs);
+    let complaint = checked.render(false);
+    checked.plan.ok_or(OwnError(complaint))
+}
+
+fn copies(plan: &Plan, layer: &Name) -> u64 {
+    plan.layer(layer.as_str()).map_or(0, |layer| layer.instances.into())
+}
+
+/// Each link has two sockets, and a datagram in either direction with its descriptors.
+fn fit_witness(layer: &mut LayerPlan, plan: &Plan) {
+    for channel in plan.channels.iter().filter(|channel| channel.witness) {
+        let links = copies(plan, &channel.from) * copies(plan, &channel.to);
+        layer.limits.files += links * 2 * (1 + u64::from(channel.fds.max));
+        layer.limits.memory += links * 2 * RECORD as u64;
+    }
+}
+
+/// Whether a layer may ask for permits, or for room in a queue.
+fn asks_ledger(plan: &Plan, layer: &LayerPlan) -> bool {
+    let all = &plan.facilities;
+    matches!(layer.program, Program::Run(_))
+        && (all.semaphores.iter().any(|semaphore| semaphore.holders.contains(&layer.name))
+            || all.queues.iter().any(|queue| {
+                queue.on_full == OnFull::DropOldest && queue.send.contains(&layer.name)
+            }))
+}
+
+/// A socket for each client, a queue's ends, and what is known of permits and of those who wait.
+fn fit_ledger(layer: &mut LayerPlan, plan: &Plan) {
+    let clients = plan.layers.iter().filter(|layer| asks_ledger(plan, layer));
+    let clients: u64 = clients.map(|layer| u64::from(layer.instances)).sum();
+    let queues = plan.facilities.queues.iter().filter(|it| it.on_full == OnFull::DropOldest);
+    let permits = plan.facilities.semaphores.iter().map(|it| u64::from(it.permits)).sum::<u64>();
+    layer.limits.files += clients + queues.clone().map(|it| u64::from(it.lanes())).sum::<u64>();
+    layer.limits.memory += clients * ledger::CLIENT + permits * ledger::PERMIT;
+    layer.limits.memory += queues.map(|it| u64::from(it.max)).sum::<u64>();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plan of two layers, and what `more` says of them.
+    fn plan(instances: u16, more: &str) -> Plan {
+        let text = format!(
+            "cofferdam = 1\nname = \"x\"\n\
+             [layer.a]\nrun = \"a\"\nsyscalls = [\"@core\"]\ninstances = {instances}\n\
+             [layer.b]\nrun = \"b\"\nsyscalls = [\"@core\"]\ninstances = 8\n\
+             [channel.c]\nfrom = \"a\"\nto = \"b\"\n{more}"
+        );
+        let inputs = Inputs { load: None, vars: &[], ceiling: None };
+        checked("test.toml", &text, &inputs).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// What `own` is in a plan, if that needs it.
+    fn part(role: Role, plan: &Plan) -> Option<Plan> {
+        let own = OWN.iter().find(|own| own.role == role && (own.needed)(plan, true))?;
+        Some(own.plan(plan, Some(Path::new("/var/log/x"))).unwrap_or_else(|e| panic!("{e}")))
+    }
+
+    #[test]
+    fn every_policy_of_our_own_is_sound() {
+        for own in &OWN {
+            let plan = own.plan(&plan(1, ""), Some(Path::new("/var/log/x")));
+            let plan = plan.unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(plan.layers.len(), 1);
+            assert_eq!(plan.layers[0].name, own.name);
+            assert!(own.name.starts_with(LayerPlan::RESERVED));
+            assert_eq!(plan.files.len(), usize::from(own.role == Role::Auditor));
+        }
+        let auditor = part(Role::Auditor, &plan(1, "")).unwrap();
+        assert_eq!(auditor.files[0].path, "/var/log/x");
+    }
+
+    #[test]
+    fn the_witness_has_room_for_its_links() {
+        let limits = |instances, more| {
+            part(Role::Witness, &plan(instances, more)).map(|it| it.layers[0].limits.clone())
+        };
+        assert!(limits(1, "").is_none());
+        let few = limits(1, "witness = true\n").unwrap();
+        let many = limits(8, "witness = true\n").unwrap();
+        assert_eq!(many.files - few.files, 2 * (64 - 8));
+        assert!(many.memory > few.memory);
+        let fds = "witness = true\nfds = { max = 2, kinds = [\"stream\"] }\n";
+        assert_eq!(limits(1, fds).unwrap().files - few.files, 2 * 2 * 8);
+    }
+
+    #[test]
+    fn the_ledger_is_there_for_those_who_may_ask() {
+        let ledger = Role::Service(Service::Ledger);
+        assert!(part(ledger, &plan(1, "")).is_none());
+        let one = "[semaphore.s]\npermits = 1\nholders = [\"b\"]\n";
+        let few = part(ledger, &plan(1, one)).unwrap();
+        let both = "[semaphore.s]\npermits = 1\nholders = [\"a\", \"b\"]\n";
+        let many = part(ledger, &plan(8, both)).unwrap();
+        assert_eq!(many.layers[0].limits.files - few.layers[0].limits.files, 8);
+    }
+}

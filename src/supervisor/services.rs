@@ -1,0 +1,183 @@
+//! Helpers: what the framework's own layers get besides what every layer gets, and the sockets by
+//! which others ask them.
+//!
+//! The supervisor makes a socketpair for each client of each helper once both are confined, hands
+//! one end to each, and keeps neither: what is asked and answered there it never sees. A restarted
+//! helper or client gets new ones.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::SealFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::audit::{Audit, BeginError};
+use super::child::{Breach, Child};
+use super::image::Image;
+use super::objects::{Handed, Objects};
+use super::own::{OwnError, Role};
+use super::{Life, Place, StartUp, Supervisor};
+use crate::mark;
+use crate::policy::plan::Plan;
+use crate::sys::memory;
+use crate::sys::socket::refuse_descriptors;
+use crate::wire::control::{Object, Service, ToLayer};
+
+impl Image {
+    /// Gives one of the framework's own layers what it must know of `plan`, and its memory.
+    /// `auditor` gives what the auditor must know.
+    pub fn equip(
+        &mut self,
+        plan: &Plan,
+        auditor: impl FnOnce(&Plan) -> Result<Vec<u8>, BeginError>,
+    ) -> Result<(), StartUp> {
+        let Some(own) = self.own else { return Ok(()) };
+        self.settings = match own.role {
+            Role::Auditor => auditor(plan)?,
+            _ => (own.settings)(plan).map_err(OwnError::from)?,
+        }
+        .into();
+        let bytes = (own.state)(plan);
+        if bytes > 0 {
+            let memory = memory::create_sized("state", bytes as u64).map_err(StartUp::Reports)?;
+            let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+            rustix::fs::fcntl_add_seals(&memory, seals).map_err(|e| StartUp::Reports(e.into()))?;
+            self.state = Some(memory);
+        }
+        Ok(())
+    }
+
+    /// What one of the framework's own layers holds from the start.
+    pub fn of_own(&self, objects: &Objects) -> io::Result<Vec<Handed>> {
+        let mut handed = Vec::new();
+        if let Some(state) = &self.state {
+            let message = ToLayer::Object { kind: Object::State, number: 0, part: 0 };
+            handed.push((message, state.try_clone()?));
+        }
+        if self.own.is_some_and(|own| own.role == Role::Service(Service::Ledger)) {
+            for (number, queue) in (0..).zip(&objects.queues) {
+                handed.extend(queue.ends(number)?);
+            }
+        }
+        Ok(handed)
+    }
+}
+
+impl Supervisor<'_> {
+    /// What a place does, if it is of one of the framework's own layers.
+    pub(super) fn role(&self, place: usize) -> Option<Role> {
+        self.places[place].seat.own.map(|own| own.role)
+    }
+
+    /// The place of one of the framework's own layers, if the plan has it.
+    pub(super) fn place_of(&self, role: Role) -> Option<usize> {
+        (0..self.places.len()).find(|&place| self.role(place) == Some(role))
+    }
+
+    /// Whether a place is to be filled: while the daemon stops, only that of somebody whom others
+    /// may still need.
+    pub(super) fn is_wanted(&self, place: usize) -> bool {
+        match self.role(place) {
+            _ if !self.stopping => true,
+            Some(Role::Auditor) => self.needs_auditor(place),
+            Some(_) => self.waits_for_others(place),
+            None => false,
+        }
+    }
+
+    /// Whether somebody still runs who ends before a place: the policy's layers do before our own,
+    /// and everybody does before the auditor. That waits for what was done too.
+    pub(super) fn waits_for_others(&self, place: usize) -> bool {
+        let last = |place: &Place| place.seat.own.map_or(0, |own| own.last);
+        let own = last(&self.places[place]);
+        let runs = |place: &Place| matches!(place.life, Life::Running(_));
+        let draining = || self.audit.as_ref().is_some_and(Audit::is_draining);
+        self.is_auditor(place) && draining()
+            || self.places.iter().any(|place| last(place) < own && runs(place))
+    }
+
+    /// Once nobody else is left or will come, our own layers have nothing more to do.
+    pub(super) fn stop_with_nobody_to_serve(&mut self) {
+        let over = |it: &Place| it.seat.own.is_some() || matches!(it.life, Life::Down);
+        if !self.stopping && self.places.iter().all(over) {
+            self.stop(self.outcome);
+        }
+    }
+
+    /// Joins the layer at `place`, which has just become ready, to the helpers that do something
+    /// for it; if it is a helper, to its clients.
+    pub(super) fn join_services(&mut self, place: usize) -> io::Result<()> {
+        for other in 0..self.places.len() {
+            let (helper, client) = match self.role(place) {
+                Some(Role::Service(_)) => (place, other),
+                _ => (other, place),
+            };
+            if let Some(service) = self.service_between(helper, client) {
+                self.join_service(service, helper, client)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the helper at one place does for the instance at another, if both run.
+    fn service_between(&self, helper: usize, client: usize) -> Option<Service> {
+        let Some(Role::Service(service)) = self.role(helper) else { return None };
+        let image = &self.images[self.places[client].seat.layer];
+        (self.person(helper).is_some()
+            && self.person(client).is_some()
+            && image.services.contains(&service))
+        .then_some(service)
+    }
+
+    fn join_service(&mut self, service: Service, helper: usize, client: usize) -> io::Result<()> {
+        let (Some((instance, _)), Ok(seat)) = (self.person(client), u32::try_from(client)) else {
+            return Ok(());
+        };
+        let (near, far) = service_pair()?;
+        self.tell(helper, &ToLayer::Client { seat, client: instance }, Some(&near));
+        mark::reached("supervisor.service.helper-told");
+        self.tell(client, &ToLayer::Service(service), Some(&far));
+        mark::reached("supervisor.service.client-told");
+        Ok(())
+    }
+
+    /// Tells the helpers of an instance that it has ended.
+    pub(super) fn tell_helpers(&mut self, place: usize, gone: &Child) {
+        let Ok(seat) = u32::try_from(place) else { return };
+        if !gone.is_serving() {
+            return;
+        }
+        for service in self.images[self.places[place].seat.layer].services.clone() {
+            let helper = self.place_of(Role::Service(service));
+            if let Some(helper) = helper.filter(|&helper| self.person(helper).is_some()) {
+                self.tell(helper, &ToLayer::ClientGone { seat }, None);
+            }
+        }
+    }
+
+    /// Whether the instance at `place` is a helper of the one at `seat`.
+    pub(super) fn has_client(&self, place: usize, seat: u32) -> bool {
+        let Some(Role::Service(service)) = self.role(place) else { return false };
+        let client = usize::try_from(seat).ok().and_then(|seat| self.places.get(seat));
+        client.is_some_and(|it| self.images[it.seat.layer].services.contains(&service))
+    }
+
+    /// A client broke the rules of its socket to a helper. One that has ended meanwhile can't be
+    /// meant.
+    pub(super) fn broke(&mut self, seat: u32, generation: u64) {
+        let Ok(place) = usize::try_from(seat) else { return };
+        if self.person(place).is_some_and(|(client, _)| client.generation == generation) {
+            self.breach(place, Breach::Service);
+        }
+    }
+}
+
+/// A client's socket to a helper, the helper's end first. That refuses descriptors: no client has
+/// one to give.
+fn service_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    // Linux 6.16's SO_PASSRIGHTS; before that the plain receive drops what comes.
+    let _ = refuse_descriptors(&near);
+    Ok((near, far))
+}
