@@ -51,6 +51,10 @@ impl Shared {
         if let (Some(layer), Ok(runtime)) = (layer, Handle::try_current())
             && !own.there.swap(true, Ordering::AcqRel)
         {
+            for broker in layer.services.values() {
+                let broker = Arc::clone(broker);
+                runtime.spawn(async move { broker.drive().await });
+            }
             runtime.spawn(attend(layer));
         }
     }

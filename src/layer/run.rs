@@ -72,6 +72,10 @@ impl Function {
                         let channel = channel.clone();
                         tokio::spawn(async move { channel.drive().await });
                     }
+                    for broker in layer.0.services.values() {
+                        let broker = Arc::clone(broker);
+                        tokio::spawn(async move { broker.drive().await });
+                    }
                     // A task of its own: with several threads it goes on while the function's own
                     // thread is busy.
                     let mut served = tokio::spawn(serve(Arc::clone(&layer.0)));
@@ -112,10 +116,6 @@ pub(super) async fn serve(shared: Arc<Shared>) -> io::Error {
         Ok(readiness) => readiness,
         Err(error) => return error,
     };
-    for broker in shared.services.values() {
-        let broker = Arc::clone(broker);
-        tokio::spawn(async move { broker.drive().await });
-    }
     loop {
         let mut ready = match readiness.readable().await {
             Ok(ready) => ready,

@@ -169,6 +169,18 @@ impl Outbox {
                 }
                 false
             }
+            ToLayer::Service(service) => {
+                self.remove(|it| matches!(it, ToLayer::Service(other) if other == service));
+                false
+            }
+            // Of each client at most one end and one beginning wait: a life that the helper never
+            // met never was, and the end of the one before it is told already.
+            ToLayer::ClientGone { seat } => {
+                self.remove(
+                    |it| matches!(it, ToLayer::Client { seat: other, .. } if other == seat),
+                );
+                self.holds(|it| matches!(it, ToLayer::ClientGone { seat: other } if other == seat))
+            }
             _ => false,
         }
     }
@@ -189,12 +201,12 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Object { .. }
         | ToLayer::Introduce { .. }
         | ToLayer::PeerDown { .. }
-        | ToLayer::Start
-        | ToLayer::Stop => false,
-        ToLayer::Departed { .. }
         | ToLayer::Client { .. }
         | ToLayer::ClientGone { .. }
         | ToLayer::Service(_)
+        | ToLayer::Start
+        | ToLayer::Stop => false,
+        ToLayer::Departed { .. }
         | ToLayer::Pipe { .. }
         | ToLayer::Relay { .. }
         | ToLayer::Reports { .. }

@@ -42,7 +42,7 @@ const ROOT: [(&str, &str); 5] = [
 /// none may be added.
 const CIRCLES: [&[&str]; 4] = [
     &["layer/auditor/mod.rs", "layer/auditor/orders.rs", "layer/run.rs", "layer/witness.rs"],
-    &["supervisor/audit/begin.rs", "supervisor/audit/relay.rs"],
+    &["supervisor/audit/begin.rs", "supervisor/audit/directory.rs"],
     &["supervisor/child.rs", "supervisor/denials.rs"],
     &["supervisor/image.rs", "supervisor/spawn.rs"],
 ];

@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::error::BeginError;
+use super::begin::BeginError;
 use crate::audit::Store;
 use crate::prepare::walk::{Reached, Walk};
 

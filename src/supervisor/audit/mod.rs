@@ -5,7 +5,6 @@ mod acts;
 mod backlog;
 mod begin;
 mod directory;
-mod error;
 mod relay;
 
 use std::collections::BTreeMap;
@@ -16,8 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::SealFlags;
 
 use self::backlog::{Backlog, Pushed};
-pub use self::begin::Begun;
-pub use self::error::BeginError;
+pub use self::begin::{BeginError, Begun};
 use super::image::Image;
 use super::own::Role;
 use super::roster::Ending;

@@ -205,6 +205,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
+    use crate::wire::queue::SEALING;
 
     fn bytes(memory: &OwnedFd) -> Vec<u8> {
         let file = File::from(memory.try_clone().unwrap());
