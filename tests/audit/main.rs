@@ -4,8 +4,9 @@
 //! This program is both, as in `tests/facilities`: started without arguments it runs the tests,
 //! some of which start it again as a daemon.
 
-#![allow(clippy::needless_pass_by_value, reason = "a layer's function takes it so")]
-#![allow(clippy::wildcard_imports, clippy::assigning_clones, reason = "tests read better so")]
+// The layers' functions have the shape that a daemon takes, whatever they need of it.
+#![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+#![allow(clippy::wildcard_imports, reason = "the support code of logs is used all over")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -155,8 +155,8 @@ fn records_removed_swapped_repeated_or_spliced_are_found() {
         ("removed", Box::new(|frames| drop(frames.remove(5)))),
         ("swapped", Box::new(|frames| frames.swap(5, 6))),
         ("repeated", Box::new(|frames| frames.insert(5, frames[4].clone()))),
-        ("from another segment", Box::new(move |frames| frames[5] = elsewhere.clone())),
-        ("from another log", Box::new(move |frames| frames[5] = foreign.clone())),
+        ("from another segment", Box::new(move |frames| frames[5].clone_from(&elsewhere))),
+        ("from another log", Box::new(move |frames| frames[5].clone_from(&foreign))),
         ("cut", Box::new(|frames| frames.truncate(5))),
     ];
     for (what, change) in &changes {

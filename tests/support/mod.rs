@@ -1,7 +1,7 @@
 //! What the test programs share: starting daemons and reading their logs, logs to break, ends of
 //! channels.
 
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part")]
 
 pub(crate) mod channel;
 pub(crate) mod daemon;

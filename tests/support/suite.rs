@@ -20,7 +20,6 @@ macro_rules! tests {
             &[$((concat!(module_path!(), "::", stringify!($name)), $name)),*];
     };
 }
-#[allow(unused_imports, reason = "likewise")]
 pub(crate) use tests;
 
 /// Ends a test that can show nothing here: it is reported as ignored, with the reason.
