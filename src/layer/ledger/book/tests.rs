@@ -117,7 +117,7 @@ fn few_requests_of_one_instance_wait() {
     ledger.acquire(ask(0, 0, 0, None), now);
     for number in 0..100_000 {
         let turn = ledger.acquire(ask(1, number, 0, None), now);
-        let room = (number as usize) < MAX_WAITING;
+        let room = usize::try_from(number).unwrap() < MAX_WAITING;
         assert_eq!(refusal(&turn), (!room).then_some(Refusal::Limit));
     }
     assert_eq!(ledger.asks.len(), MAX_WAITING);
