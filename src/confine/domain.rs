@@ -10,11 +10,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, RestrictionStatus,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use super::order::Order;
 use super::paths::{Kind, Place};
 
 /// The first versions that know what a protection stands for.
@@ -32,9 +34,9 @@ pub(super) fn handled(kernel: u32) -> u32 {
     kernel.min(NEWEST)
 }
 
-/// Confines this thread to `places`, with no port, and no signal or abstract socket out of the
-/// domain, as far as version `abi` goes, which the running kernel has or exceeds.
-pub(super) fn restrict(abi: u32, places: &[Place]) -> io::Result<()> {
+/// Confines this thread to `places` and to the ports of `order`, with no signal or abstract socket
+/// out of the domain, as far as version `abi` goes, which the running kernel has or exceeds.
+pub(super) fn restrict(abi: u32, places: &[Place], order: &Order) -> io::Result<()> {
     let known = ABI::from(i32::try_from(abi).unwrap_or(i32::MAX));
     let mut rules = Vec::with_capacity(places.len());
     for place in places {
@@ -45,7 +47,7 @@ pub(super) fn restrict(abi: u32, places: &[Place]) -> io::Result<()> {
             }
         }
     }
-    let status = enforce(abi, known, rules).map_err(into_io)?;
+    let status = enforce(abi, known, rules, order).map_err(into_io)?;
     // Its word for "nothing is enforced" is no error.
     if status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs {
         Ok(())
@@ -58,10 +60,14 @@ fn enforce(
     abi: u32,
     known: ABI,
     rules: Vec<PathBeneath<OwnedFd>>,
+    order: &Order,
 ) -> Result<RestrictionStatus, RulesetError> {
+    // Sockets of the host lie in no place of its own, so no rule could name them.
+    let sockets = if order.sockets { AccessFs::ResolveUnix.into() } else { BitFlags::empty() };
+    let handled = AccessFs::from_all(known) & !sockets;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(known))?;
+        .handle_access(handled)?;
     if abi >= NET_ABI {
         ruleset = ruleset.handle_access(AccessNet::from_all(known))?;
     }
@@ -71,6 +77,15 @@ fn enforce(
     let mut ruleset = ruleset.create()?;
     for rule in rules {
         ruleset = ruleset.add_rule(rule)?;
+    }
+    let by_net = AccessNet::from_all(known);
+    for port in order.ports.iter().filter(|_| abi >= NET_ABI) {
+        let connect = AccessNet::ConnectTcp | AccessNet::ConnectSendUdp;
+        ruleset = ruleset.add_rule(NetPort::new(*port, connect & by_net))?;
+    }
+    if !order.ports.is_empty() && by_net.contains(AccessNet::BindUdp) {
+        // Who sends gets a port from the kernel.
+        ruleset = ruleset.add_rule(NetPort::new(0, AccessNet::BindUdp))?;
     }
     if abi >= LOG_ABI {
         // What an `exec` layer's program is refused is told too, not our own code's denials alone.

@@ -17,7 +17,6 @@
 pub mod cgroup;
 mod domain;
 mod error;
-pub mod helper;
 pub(crate) mod identity;
 pub mod init;
 pub mod limits;

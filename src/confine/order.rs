@@ -24,6 +24,10 @@ pub struct Order {
     /// Files and directories to see at their own paths. A file that is handed over as a
     /// descriptor isn't among them.
     pub grants: Vec<Grant>,
+    /// Ports that it may connect to, in its network namespace.
+    pub ports: Vec<u16>,
+    /// Whether it may connect to Unix sockets that it finds by a path.
+    pub sockets: bool,
     /// The descriptors that stay open, besides the control socket.
     pub keep: Vec<RawFd>,
     /// What its control group limits.

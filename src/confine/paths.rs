@@ -16,6 +16,9 @@ pub struct Grant {
     pub path: String,
     /// What may be done with it, or with all beneath it.
     pub rights: Vec<FileRight>,
+    /// It is a helper's, which opens it for others. Where it is gone the helper starts all the
+    /// same, and what needs it is refused.
+    pub served: bool,
 }
 
 /// Something at its own path in the layer's root.
@@ -35,6 +38,8 @@ pub enum Kind {
     /// The policy grants it: it must exist, and be a regular file or a directory, and no component
     /// of its path may be a symbolic link.
     Granted,
+    /// A helper opens it for others. The same, but it need not exist.
+    Served,
     /// `view = "system"` adds it where the machine has it; a symbolic link is copied as such.
     System,
     /// A harmless device of `view = "system"`.
@@ -54,7 +59,7 @@ pub fn places(layer: &LayerPlan, grants: &[Grant]) -> Vec<Place> {
         .iter()
         .map(|grant| Place {
             path: grant.path.clone(),
-            kind: Kind::Granted,
+            kind: if grant.served { Kind::Served } else { Kind::Granted },
             rights: grant.rights.clone(),
         })
         .collect();
@@ -92,7 +97,7 @@ fn covers(place: &Place, path: &str) -> bool {
 
 const fn rank(kind: Kind) -> u8 {
     match kind {
-        Kind::Granted => 0,
+        Kind::Granted | Kind::Served => 0,
         Kind::System => 1,
         Kind::Device => 2,
     }
@@ -116,7 +121,12 @@ impl Place {
     /// What Landlock of version `abi` allows on it. A right that `abi` doesn't know isn't handled
     /// by it either, so it needs no rule.
     pub fn access(&self, abi: ABI, directory: bool) -> BitFlags<AccessFs> {
-        let access = self.rights.iter().fold(BitFlags::empty(), |all, right| all | bits(*right));
+        let mut access =
+            self.rights.iter().fold(BitFlags::empty(), |all, right| all | bits(*right));
+        if self.kind == Kind::Served && self.rights.contains(&FileRight::Create) {
+            // A draft is put in place of a file in another directory of the same grant.
+            access |= AccessFs::Refer;
+        }
         let known = if directory { AccessFs::from_all(abi) } else { AccessFs::from_file(abi) };
         access & known
     }
@@ -142,7 +152,7 @@ mod tests {
     use crate::confine::receipt::tests::layer;
 
     fn grant(path: &str, rights: &[FileRight]) -> Grant {
-        Grant { path: path.into(), rights: rights.into() }
+        Grant { path: path.into(), rights: rights.into(), served: false }
     }
 
     #[test]

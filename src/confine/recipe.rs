@@ -339,7 +339,7 @@ impl Recipe<'_> {
         ];
         let kernel = process::landlock_abi();
         let done = match &kernel {
-            Ok(kernel) => domain::restrict(domain::handled(*kernel), places),
+            Ok(kernel) => domain::restrict(domain::handled(*kernel), places, self.order),
             Err(error) => Err(same(error)),
         };
         let kernel = kernel.unwrap_or(0);

@@ -130,12 +130,15 @@ enum Source {
 fn open_source(place: &Place) -> io::Result<Source> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = match place.kind {
-        Kind::Granted => ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        Kind::Granted | Kind::Served => ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
         Kind::System | Kind::Device => ResolveFlags::NO_MAGICLINKS,
     };
     let fd = match rustix::fs::openat2(CWD, &place.path, flags, Mode::empty(), resolve) {
         Ok(fd) => fd,
         Err(Errno::NOENT) if place.kind != Kind::Granted => return Ok(Source::Absent),
+        Err(Errno::LOOP | Errno::NOTDIR) if place.kind == Kind::Served => {
+            return Ok(Source::Absent);
+        }
         Err(errno) => return Err(errno.into()),
     };
     if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Symlink {

@@ -2,11 +2,14 @@
 
 mod attendant;
 pub(crate) mod auditor;
+pub(crate) mod connector;
 pub(crate) mod enter;
 mod exec;
 mod facilities;
+pub(crate) mod files;
 mod firsts;
 pub(crate) mod inbox;
+mod lanes;
 pub(crate) mod ledger;
 mod objects;
 mod order;
@@ -193,7 +196,9 @@ impl Layer {
         let Some(file) = file.filter(|it| is_directory(&it.plan)) else {
             return Err(self.not_granted("directory", name, self.file_line(name)));
         };
-        let broker = Arc::clone(&shared.broker);
+        // One that has no such helper asks for nothing.
+        let broker = shared.services.get(&Service::Files).unwrap_or(&shared.broker);
+        let broker = Arc::clone(broker);
         let tap = shared.desk.tap(Facility::File, file.number, file.plan.audit);
         Directory::new(file.number, file.plan.clone(), layer.clone(), broker, tap)
             .map_err(|error| system("directory", name, error))

@@ -1,6 +1,6 @@
 //! The functions of the framework's own layers, by name.
 
-use super::{Function, auditor, ledger, witness};
+use super::{Function, auditor, connector, files, ledger, witness};
 use crate::ident::Name;
 
 /// The one of that name, if there is one.
@@ -9,6 +9,9 @@ pub(super) fn function(name: &Name) -> Option<Function> {
         auditor::NAME => Function::from_blocking(|layer| auditor::run(&layer)),
         witness::NAME => Function::from_blocking(|layer| witness::run(&layer)),
         ledger::NAME => Function::from_blocking(|layer| ledger::run(&layer)),
+        files::NAME => Function::from_blocking(|layer| files::run(&layer)),
+        connector::NETWORK => Function::from_blocking(|layer| connector::run_network(&layer)),
+        connector::PATHS => Function::from_blocking(|layer| connector::run_paths(&layer)),
         _ => return None,
     })
 }

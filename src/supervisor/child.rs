@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal};
 
-use super::broker::Opened;
 use super::denials::Culprit;
 use super::log::{Log, Pipe, PipeState};
 use super::outbox::{OVERDUE, Outbox};
@@ -44,8 +43,6 @@ pub struct Child {
     pub deadline: Option<Instant>,
     /// What it said last of its own end.
     pub last_words: Option<FromLayer>,
-    /// What the broker has opened for it.
-    pub opened: Opened,
     /// It has closed its end of the control socket, or sent a message of no bytes, which looks the
     /// same: nothing is heard from it any more.
     pub mute: bool,

@@ -10,7 +10,7 @@ use super::flags::{self, Flags};
 use super::inherited::Inherited;
 use super::log::Log;
 use super::setup::{Setup, SetupError};
-use super::{Outcome, Supervisor, resolver};
+use super::{Outcome, Supervisor};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
@@ -123,7 +123,7 @@ impl Daemon {
     /// ones end the process with exit code 2, `--help` with 0.
     #[must_use]
     pub fn args(self) -> Self {
-        if enter::is_layer() || resolver::is_resolver() {
+        if enter::is_layer() {
             return self;
         }
         self.flags(<flags::Alone as clap::Parser>::parse().flags)
@@ -171,9 +171,6 @@ impl Daemon {
     pub fn main(self) -> ExitCode {
         if enter::is_layer() {
             return enter::main(&self.functions);
-        }
-        if resolver::is_resolver() {
-            return resolver::main();
         }
         let mut log = Log::default();
         let outcome = self.supervise(&mut log);

@@ -11,7 +11,7 @@ use super::listen::{self, Listening};
 use super::own::Own;
 use super::spawn::StartError;
 use crate::confine::cgroup::{self, Group};
-use crate::confine::filter::{self, Arch, Filter};
+use crate::confine::filter::{self, Action, Arch, Filter};
 use crate::confine::paths::Grant;
 use crate::confine::{Identity, spaces};
 use crate::ident::{Instance, Name, PolicyId};
@@ -50,6 +50,8 @@ pub struct Image {
     pub(super) share: Share,
     pub(super) grants: Vec<Grant>,
     pub(super) directories: Vec<(Name, String)>,
+    /// Ports that it may connect to.
+    pub(super) ports: Vec<u16>,
     pub(super) settings: Rc<[u8]>,
     /// What is special about it, if it is one of the framework's own.
     pub own: Option<&'static Own>,
@@ -75,9 +77,6 @@ pub struct HeldFile {
     flags: OFlags,
     truncates: bool,
 }
-
-/// By what the user of resolvers is kept.
-const RESOLVER: &str = "cofferdam-resolver";
 
 impl From<InheritedError> for ImageError {
     fn from(error: InheritedError) -> Self {
@@ -144,11 +143,8 @@ impl Ground {
 
 /// Claims a user for every copy of every layer that the policy names none for.
 fn users_of(plan: &Plan, home: &str, told: Option<&Key>) -> Result<Users, ImageError> {
-    let resolver =
-        Name::new(RESOLVER).map_err(|e| ImageError::System(RESOLVER, io::Error::other(e)))?;
     let open = plan.layers.iter().filter(|layer| layer.uid.is_none());
-    let mut layers: Vec<_> = open.map(|layer| (&layer.name, layer.instances)).collect();
-    layers.push((&resolver, 1));
+    let layers: Vec<_> = open.map(|layer| (&layer.name, layer.instances)).collect();
     let fixed = plan.layers.iter().filter_map(|layer| Some((&layer.name, layer.uid?)));
     let fixed: Vec<_> = fixed.collect();
     let claim = Claim { daemon: &plan.name, home, told, layers: &layers, fixed: &fixed };
@@ -167,7 +163,9 @@ pub fn compile(
     let settings: Rc<[u8]> = settings.into();
     let mut images = Vec::new();
     for layer in &plan.layers {
-        let filter = filter::compile(&layer.syscalls, Arch::NATIVE)
+        let own = Own::find(&layer.name);
+        let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
+        let filter = filter::compile_with(&layer.syscalls, Arch::NATIVE, unlisted)
             .map_err(|error| ImageError::Filter { layer: layer.name.clone(), error })?;
         let mut image = Image {
             ground: Rc::clone(&ground),
@@ -179,7 +177,8 @@ pub fn compile(
             grants: Vec::new(),
             directories: Vec::new(),
             settings: Rc::clone(&settings),
-            own: Own::find(&layer.name),
+            ports: Vec::new(),
+            own,
             services: Own::services(plan, layer),
             state: None,
             reports: None,
@@ -265,7 +264,8 @@ impl Image {
             FileType::Directory | FileType::RegularFile
                 if by_path || kind == FileType::Directory =>
             {
-                self.grants.push(Grant { path: path.clone(), rights: rights.to_vec() });
+                let rights = rights.to_vec();
+                self.grants.push(Grant { path: path.clone(), rights, served: false });
                 self.directories.push((name, path));
             }
             FileType::RegularFile => {
@@ -304,9 +304,10 @@ impl Image {
         }
     }
 
-    /// The user of resolvers. `None` for an ordinary user.
-    pub(super) fn helper_uid(&self) -> Option<u32> {
-        self.ground.users.as_ref()?.of(&Name::new(RESOLVER).ok()?, 0)
+    /// The namespaces that it gets.
+    pub(super) fn namespaces(&self) -> Namespaces {
+        let all = self.ground.namespaces;
+        if self.own.is_some_and(|own| own.networked) { all.without(Namespaces::NET) } else { all }
     }
 
     /// A fresh cgroup for `instance`, where there can be one.

@@ -133,9 +133,6 @@ impl Supervisor<'_> {
                 (Ok(Some(FromLayer::Ask { request, ask })), Stage::Serving(_)) => {
                     self.asked(place, request, &ask);
                 }
-                (Ok(Some(FromLayer::Closed { file })), Stage::Serving(_)) => {
-                    self.closed(place, file);
-                }
                 (Ok(Some(FromLayer::Broke { seat, generation })), Stage::Serving(_))
                     if self.has_client(place, seat) =>
                 {
@@ -151,9 +148,8 @@ impl Supervisor<'_> {
                 {
                     self.log_says(halt, &text);
                 }
-                (Ok(Some(FromLayer::Withdraw { request })), Stage::Serving(_)) => {
-                    self.withdrawn(place, request);
-                }
+                // Whatever a layer asks for here has been answered at once.
+                (Ok(Some(FromLayer::Withdraw { .. })), Stage::Serving(_)) => {}
                 (Ok(Some(_)), _) => return self.breach(place, Breach::Protocol),
                 (Err(breach), _) => return self.breach(place, breach),
             }
@@ -250,7 +246,6 @@ impl Supervisor<'_> {
         self.note_exit(&child.instance, ending, limit.as_ref().map_or("", |limit| limit.key));
         self.forget_asks(place);
         self.leftovers.extend(child.cgroup.take());
-        self.forget_connections(&child.instance);
         self.announce_departure(&child);
         mark::reached("supervisor.bury.announced");
         self.tell_helpers(place, &child);

@@ -25,7 +25,6 @@ mod pace;
 mod peers;
 mod pipes;
 pub mod registry;
-mod resolver;
 mod roster;
 mod services;
 mod setup;
@@ -45,7 +44,6 @@ pub use flags::Flags;
 pub use setup::{Setup, SetupError};
 
 use self::audit::{Audit, Begun};
-use self::broker::Connector;
 use self::broker::signal::Switchboard;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
@@ -113,7 +111,6 @@ struct Supervisor<'a> {
     plan: Plan,
     images: Vec<Image>,
     objects: Objects,
-    connector: Connector,
     /// Ends of programs' pipes that wait for the other side.
     ends: Vec<pipes::WaitingEnd>,
     /// Places of layers that have ended in order and were left down.
@@ -162,7 +159,6 @@ enum Source {
     Process(usize),
     Control(usize),
     Output(usize, usize),
-    Connection(u64),
 }
 
 /// Where a policy lies: in its file, or in this program.
@@ -231,7 +227,6 @@ impl<'a> Supervisor<'a> {
             plan,
             images,
             objects,
-            connector: Connector::default(),
             ends: Vec::new(),
             finished: BTreeSet::new(),
             late_keys: BTreeSet::new(),
@@ -266,7 +261,6 @@ impl<'a> Supervisor<'a> {
             }
             self.flush_late_outboxes();
             self.kill_what_is_late();
-            self.end_late_connections();
             self.flush_notes();
             self.log.flush();
         }
@@ -306,10 +300,6 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
-        for (id, fd, events) in self.connector.watched() {
-            sources.push(Source::Connection(id));
-            fds.push(PollFd::from_borrowed_fd(fd, events));
-        }
         let timeout = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
@@ -332,12 +322,9 @@ impl<'a> Supervisor<'a> {
             Life::Running(child) => child.deadline.into_iter().chain(child.outbox.deadline()).min(),
         };
         let settled = self.leftovers.is_empty() && self.unexplained.is_empty();
-        let waits = !settled || self.connector.has_ended();
-        let sweep = waits.then(|| Instant::now() + SWEEP);
+        let sweep = (!settled).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
-        let own = [sweep, self.connector.deadline()];
-        let own = own.into_iter().flatten().chain(self.flushes_at()).chain(heard_at);
-        places.chain(own).min()
+        places.chain(sweep).chain(self.flushes_at()).chain(heard_at).min()
     }
 
     fn serve(&mut self, source: Source) {
@@ -359,7 +346,6 @@ impl<'a> Supervisor<'a> {
                 self.hear(place);
             }
             Source::Process(place) => self.bury(place),
-            Source::Connection(id) => self.go_on_connecting(id),
         }
     }
 

@@ -4,14 +4,17 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::confine::filter::Action;
+use crate::confine::paths::Grant;
 use crate::ident::Name;
-use crate::layer::{auditor, ledger, witness};
-use crate::policy::plan::{LayerPlan, OnFull, Plan, Program};
+use crate::layer::{auditor, connector, files, ledger, witness};
+use crate::policy::plan::{LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
-use crate::wire::control::Service;
+use crate::wire::control::{Service, host_part};
 use crate::wire::limits::RECORD;
 
 /// A layer of the framework's own.
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing that is special about it")]
 pub struct Own {
     /// What it does.
     pub role: Role,
@@ -29,6 +32,18 @@ pub struct Own {
     pub settings: fn(&Plan) -> Result<Vec<u8>, postcard::Error>,
     /// Bytes of memory that outlives it, for what its next life must know.
     pub state: fn(&Plan) -> usize,
+    /// Directories of the host that it sees for others.
+    pub view: fn(&Plan) -> Vec<Grant>,
+    /// Ports that it may connect to.
+    pub ports: fn(&Plan) -> Vec<u16>,
+    /// Whether it is in the host's network namespace.
+    pub networked: bool,
+    /// Whether it may connect to Unix sockets of the host.
+    pub sockets: bool,
+    /// A directory of the host on which it gets a handle: the part that it is told, and the path.
+    pub host: Option<(u32, &'static str)>,
+    /// What becomes of a call that its policy doesn't have.
+    pub unlisted: Action,
     /// The longest wait before a restart, if it isn't everybody's.
     pub longest_wait: Option<Duration>,
     /// It ends once all those with a lower number have. The policy's layers have 0.
@@ -54,7 +69,7 @@ pub enum Role {
 const LONGEST_FOR_NEEDED: Duration = Duration::from_millis(50);
 
 /// All there are. The auditor is the first, for its number in the log.
-pub static OWN: [Own; 3] = [
+pub static OWN: [Own; 6] = [
     Own {
         role: Role::Auditor,
         name: auditor::NAME,
@@ -89,6 +104,50 @@ pub static OWN: [Own; 3] = [
         longest_wait: Some(LONGEST_FOR_NEEDED),
         ..Own::PLAIN
     },
+    Own {
+        role: Role::Service(Service::Files),
+        name: files::NAME,
+        policy: ("files.toml", include_str!("own/files.toml")),
+        needed: |plan, _| plan.layers.iter().any(|layer| files::serves(plan, layer)),
+        fit: fit_files,
+        serves: files::serves,
+        settings: |plan| files::Orders::of(plan).encode(),
+        view: files::view,
+        host: Some((host_part::PROC, "/proc")),
+        longest_wait: Some(LONGEST_FOR_NEEDED),
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Service(Service::Network),
+        name: connector::NETWORK,
+        policy: ("connector.toml", include_str!("own/connector.toml")),
+        needed: |plan, _| plan.layers.iter().any(|it| connector::serves_network(plan, it)),
+        fit: fit_connector,
+        serves: connector::serves_network,
+        settings: |plan| connector::Orders::of(plan).encode(),
+        view: connector::view,
+        ports: connector::ports,
+        networked: true,
+        // Where name services listen.
+        sockets: true,
+        // The C library goes on without what it is refused.
+        unlisted: Action::Errno(EPERM),
+        longest_wait: Some(LONGEST_FOR_NEEDED),
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Service(Service::Paths),
+        name: connector::PATHS,
+        policy: ("paths.toml", include_str!("own/paths.toml")),
+        needed: |plan, _| plan.layers.iter().any(|it| connector::serves_paths(plan, it)),
+        fit: fit_paths,
+        serves: connector::serves_paths,
+        settings: |plan| connector::Orders::of(plan).encode(),
+        host: Some((host_part::ROOT, "/")),
+        sockets: true,
+        longest_wait: Some(LONGEST_FOR_NEEDED),
+        ..Own::PLAIN
+    },
 ];
 
 impl Own {
@@ -102,6 +161,12 @@ impl Own {
         serves: |_, _| false,
         settings: |_| Ok(Vec::new()),
         state: |_| 0,
+        view: |_| Vec::new(),
+        ports: |_| Vec::new(),
+        networked: false,
+        sockets: false,
+        host: None,
+        unlisted: Action::Kill,
         longest_wait: None,
         last: 1,
         lingers: false,
@@ -208,6 +273,58 @@ fn fit_ledger(layer: &mut LayerPlan, plan: &Plan) {
     layer.limits.memory += clients * ledger::CLIENT + permits * ledger::PERMIT;
     layer.limits.memory += queues.map(|it| u64::from(it.max)).sum::<u64>();
 }
+
+/// A socket and a thread for each client, another while a file is opened that can't be truncated,
+/// and what it works on. As root it opens files of any owner, and gives what it makes to root.
+fn fit_files(layer: &mut LayerPlan, plan: &Plan) {
+    let clients = fit_clients(layer, plan, files::serves);
+    layer.limits.files += clients * 16 + plan.files.len() as u64;
+    layer.limits.tasks += clients * 2;
+    layer.limits.memory += clients * files::CLIENT;
+    if rustix::process::geteuid().is_root() {
+        layer.capabilities = vec![CAP_CHOWN, CAP_DAC_OVERRIDE];
+    }
+}
+
+/// A socket for each client and its connections under way, and a thread for each name.
+fn fit_connector(layer: &mut LayerPlan, plan: &Plan) {
+    let clients = fit_clients(layer, plan, connector::serves_network);
+    let names = connector::names(plan).len() as u64;
+    layer.limits.files += clients * (1 + connector::MAX_UNDER_WAY as u64) + names * 8;
+    layer.limits.tasks += names;
+    layer.limits.memory += names * connector::NAME_BYTES;
+}
+
+/// A socket and a thread for each client. As root it reaches sockets of any owner.
+fn fit_paths(layer: &mut LayerPlan, plan: &Plan) {
+    let clients = fit_clients(layer, plan, connector::serves_paths);
+    layer.limits.files += clients * (1 + connector::MAX_UNDER_WAY as u64);
+    layer.limits.tasks += clients;
+    layer.limits.memory += clients << 20;
+    if rustix::process::geteuid().is_root() {
+        layer.capabilities = vec![CAP_DAC_OVERRIDE];
+    }
+}
+
+/// What a helper owes to its clients: it may lack a protection that all of them may lack, and uses
+/// no more of the processors than they could themselves. Gives how many there are.
+fn fit_clients(layer: &mut LayerPlan, plan: &Plan, serves: fn(&Plan, &LayerPlan) -> bool) -> u64 {
+    let clients: Vec<_> = plan.layers.iter().filter(|it| serves(plan, it)).collect();
+    let all = |it: &Protection| clients.iter().all(|client| client.optional.contains(it));
+    let optional = clients.first().map_or(&[][..], |client| &client.optional);
+    layer.optional.extend(optional.iter().copied().filter(all));
+    layer.optional.sort_unstable();
+    layer.optional.dedup();
+    let cpu = |it: &&LayerPlan| Some(it.limits.cpu?.saturating_mul(it.instances.into()));
+    layer.limits.cpu = clients.iter().map(cpu).sum();
+    clients.iter().map(|client| u64::from(client.instances)).sum()
+}
+
+/// linux/capability.h.
+const CAP_CHOWN: u8 = 0;
+const CAP_DAC_OVERRIDE: u8 = 1;
+
+const EPERM: u16 = 1;
 
 #[cfg(test)]
 mod tests {

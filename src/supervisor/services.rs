@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::SealFlags;
+use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::audit::{Audit, BeginError};
@@ -37,6 +37,8 @@ impl Image {
             _ => (own.settings)(plan).map_err(OwnError::from)?,
         }
         .into();
+        self.grants.extend((own.view)(plan));
+        self.ports = (own.ports)(plan);
         let bytes = (own.state)(plan);
         if bytes > 0 {
             let memory = memory::create_sized("state", bytes as u64).map_err(StartUp::Reports)?;
@@ -53,6 +55,11 @@ impl Image {
         if let Some(state) = &self.state {
             let message = ToLayer::Object { kind: Object::State, number: 0, part: 0 };
             handed.push((message, state.try_clone()?));
+        }
+        if let Some((part, path)) = self.own.and_then(|own| own.host) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = rustix::fs::open(path, flags, Mode::empty())?;
+            handed.push((ToLayer::Object { kind: Object::Host, number: 0, part }, directory));
         }
         if self.own.is_some_and(|own| own.role == Role::Service(Service::Ledger)) {
             for (number, queue) in (0..).zip(&objects.queues) {

@@ -8,7 +8,6 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::broker::Opened;
 use super::child::{Child, Stage};
 use super::denials::Culprit;
 use super::image::Image;
@@ -79,8 +78,10 @@ impl Image {
             instance: instance.clone(),
             layer: self.plan.clone(),
             identity,
-            namespaces: ground.namespaces,
+            namespaces: self.namespaces(),
             grants: self.grants.clone(),
+            ports: self.ports.clone(),
+            sockets: self.own.is_some_and(|own| own.sockets),
             keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),
             lingers: self.own.is_some_and(|own| own.lingers),
             grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
@@ -110,7 +111,7 @@ impl Image {
         let ids = ids.filter(|_| ground.namespaces.contains(Namespaces::USER));
         let child = spawn::spawn(&Spawn {
             fds: &fds,
-            namespaces: ground.namespaces,
+            namespaces: self.namespaces(),
             ids: ids.as_ref(),
             cgroup: joins.as_ref().and_then(|joins| joins.unified),
             tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),
@@ -130,7 +131,6 @@ impl Image {
             stage: Stage::Confining,
             deadline: None,
             last_words: None,
-            opened: Opened::default(),
             mute: false,
             cut: standard.cut,
             breached: false,

@@ -165,8 +165,10 @@ impl Ask {
         match self {
             // The same number gets the same lease; what is full no more needs no more room.
             Self::Acquire { .. } | Self::MakeRoom { .. } | Self::Connect { .. } => true,
+            // Not what is cut, removed, replaced, or must not be there yet.
             Self::Open { how, .. } => {
-                how & !(open::READ | open::WRITE | open::APPEND | open::LIST) == 0
+                let repeatable = open::READ | open::WRITE | open::APPEND | open::CREATE;
+                how & !(repeatable | open::LIST | open::DRAFT) == 0
             }
             Self::Signal { .. } => false,
         }

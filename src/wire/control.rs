@@ -131,6 +131,12 @@ pub enum ToLayer {
 pub enum Service {
     /// Leases permits, and makes room in full queues.
     Ledger,
+    /// Opens, makes, replaces, removes and lists files.
+    Files,
+    /// Connects to addresses of the network.
+    Network,
+    /// Connects to Unix paths.
+    Paths,
 }
 
 /// What a descriptor is that [`ToLayer::Object`] hands over.
@@ -153,6 +159,16 @@ pub enum Object {
     SignalCounts,
     /// For a helper: memory that outlives it, for what its next life must know.
     State,
+    /// For a helper: a handle on a directory of the host; see [`host_part`].
+    Host,
+}
+
+/// What the part of an [`Object::Host`] says.
+pub mod host_part {
+    /// It is `/proc`.
+    pub const PROC: u32 = 0;
+    /// It is the root.
+    pub const ROOT: u32 = 1;
 }
 
 /// What the part of an [`Object::MappedFile`] says.

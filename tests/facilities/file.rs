@@ -53,6 +53,7 @@ fn word<T>(result: Result<T, FileError>) -> &'static str {
         Err(FileError::Limit { .. }) => "limit",
         Err(FileError::Malformed { .. }) => "malformed",
         Err(FileError::NotRegular { .. }) => "not-regular",
+        Err(FileError::Interrupted { .. }) => "interrupted",
         Err(FileError::System { .. }) => "system",
     }
 }

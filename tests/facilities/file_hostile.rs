@@ -1,8 +1,8 @@
-//! Files: requests that no library makes, and names that change under the supervisor's eyes.
+//! Files: requests that no library makes, and names that change under the helper's eyes.
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam::Layer;
 use cofferdam::wire::broker::{Ask, open};
-use cofferdam::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
+use cofferdam::wire::control::{FromLayer, Service, ToLayer};
 use rustix::fs::CWD;
-use rustix::net::{RecvFlags, SendFlags};
 
 use crate::file::{grant, layer};
 use crate::harness::Daemon;
+use crate::raw::{hear_on, speak_on};
 use crate::{Function, LONG_PATIENCE, Outcome, Runs, Test, how_many_in, say, text};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -30,34 +30,21 @@ pub(crate) const LAYERS: &[Function] = &[
     ("file_race", Runs::Blocking(layer_race)),
 ];
 
-/// The control socket, which a layer that was taken over uses as it likes.
-#[allow(unsafe_code)]
-fn control() -> BorrowedFd<'static> {
-    // SAFETY: it is open for as long as the layer runs (`layer/enter.rs`).
-    unsafe { BorrowedFd::borrow_raw(4) }
-}
-
 /// Asks in its own words, and gives the answer's.
-fn raw(ask: Ask) -> String {
-    let message = FromLayer::Ask { request: 77, ask }.encode();
-    rustix::net::send(control(), &message, SendFlags::empty()).unwrap();
-    let mut bytes = [0; MAX_CONTROL];
-    loop {
-        match rustix::net::recv(control(), &mut bytes, RecvFlags::empty()) {
-            Ok((_, length)) => {
-                let (message, _) = postcard::take_from_bytes(&bytes[..length]).unwrap();
-                let ToLayer::Answer { request: 77, answer } = message else {
-                    panic!("{message:?}")
-                };
-                return format!("{answer:?}");
-            }
-            Err(rustix::io::Errno::AGAIN) => std::thread::yield_now(),
-            Err(errno) => panic!("{errno}"),
-        }
+fn raw(layer: &Layer, ask: Ask) -> String {
+    let socket = layer.service_socket(Service::Files).unwrap();
+    speak_on(socket.as_raw_fd(), &FromLayer::Ask { request: 77, ask }).unwrap();
+    match hear_on(socket.as_raw_fd()).unwrap() {
+        ToLayer::Answer { request: 77, answer } => format!("{answer:?}"),
+        message => panic!("{message:?}"),
     }
 }
 
-fn layer_hostile(_: Layer) -> Outcome {
+fn layer_hostile(layer: Layer) -> Outcome {
+    // The helper may not be there yet: the library's own question waits for it.
+    let folder = layer.directory("folder").map_err(text)?;
+    folder.open_read("f").map_err(text)?;
+    let raw = |ask| raw(&layer, ask);
     let ask = |file, how, path: &[u8]| Ask::Open { file, how, path: path.to_vec() };
     // Numbers are places in the plan, which is sorted: 0 is mine, 1 is the other layer's.
     say(format!("fair: {}", raw(ask(0, open::READ, b"f"))));
@@ -108,8 +95,8 @@ fn layer_hostile(_: Layer) -> Outcome {
     }
     // Lies about closing make no number go below nothing, and none of another grant.
     for file in [0, 0, 0, 1, 99] {
-        let message = FromLayer::Closed { file }.encode();
-        rustix::net::send(control(), &message, SendFlags::empty()).unwrap();
+        let socket = layer.service_socket(Service::Files).ok_or("no helper")?;
+        speak_on(socket.as_raw_fd(), &FromLayer::Closed { file })?;
     }
     say(format!("still fair: {}", raw(ask(0, open::READ, b"f"))));
     Ok(())
@@ -143,10 +130,13 @@ fn hostile() {
     }
 }
 
-fn layer_too_long(_: Layer) -> Outcome {
+fn layer_too_long(layer: Layer) -> Outcome {
+    let folder = layer.directory("folder").map_err(text)?;
+    folder.open_read("f").map_err(text)?;
     let path = vec![b'a'; 1025];
-    let message = FromLayer::Ask { request: 1, ask: Ask::Open { file: 0, how: 1, path } }.encode();
-    rustix::net::send(control(), &message, SendFlags::empty()).map_err(text)?;
+    let socket = layer.service_socket(Service::Files).ok_or("no helper")?;
+    let message = FromLayer::Ask { request: 1, ask: Ask::Open { file: 0, how: 1, path } };
+    speak_on(socket.as_raw_fd(), &message)?;
     loop {
         std::thread::park();
     }
@@ -155,7 +145,7 @@ fn layer_too_long(_: Layer) -> Outcome {
 fn too_long() {
     let mut daemon = Daemon::start_with("-", &hostile_policy("file_too_long"), hostile_folder);
     daemon.end();
-    assert_eq!(daemon.count("a/0.g1 is killed: it broke the control protocol"), 1, "{daemon}");
+    assert_eq!(daemon.count("a/0.g1 is killed: it broke the protocol of a helper"), 1, "{daemon}");
 }
 
 fn layer_race(layer: Layer) -> Outcome {

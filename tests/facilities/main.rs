@@ -14,6 +14,7 @@ mod support;
 
 mod fifo;
 mod file;
+mod file_helper;
 mod file_hostile;
 mod file_replace;
 mod mapped_file;
@@ -27,6 +28,7 @@ mod region;
 mod semaphore;
 mod signal;
 mod socket;
+mod socket_hostile;
 mod threads;
 
 use std::fmt::Display;
@@ -56,6 +58,7 @@ pub(crate) enum Runs {
 const MODULES: &[(&[Test], &[Function])] = &[
     (fifo::TESTS, fifo::LAYERS),
     (file::TESTS, file::LAYERS),
+    (file_helper::TESTS, file_helper::LAYERS),
     (file_hostile::TESTS, file_hostile::LAYERS),
     (file_replace::TESTS, file_replace::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
@@ -68,6 +71,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (semaphore::TESTS, semaphore::LAYERS),
     (signal::TESTS, signal::LAYERS),
     (socket::TESTS, socket::LAYERS),
+    (socket_hostile::TESTS, socket_hostile::LAYERS),
     (threads::TESTS, threads::LAYERS),
 ];
 

@@ -31,6 +31,9 @@ pub(crate) fn daemon(arguments: &[String]) -> Daemon {
         let gate = std::path::Path::new(policy).with_file_name("gate");
         mark::arm(stop.mark, stop.nth, File::open(gate).unwrap());
     }
+    if let Some(title) = arguments.first().and_then(|it| it.strip_prefix("cofferdam-layer:")) {
+        arm_helper(title);
+    }
     let mine = ALL.iter().filter(|one| facility.is_empty() || one.name == facility);
     let layers = mine.flat_map(|one| one.layers.iter().map(move |layer| (one.name, layer)));
     layers.fold(Daemon::new(policy).settings(stop), |daemon, (facility, (layer, runs))| {
@@ -47,6 +50,27 @@ pub(crate) fn daemon(arguments: &[String]) -> Daemon {
             Runs::Exec => daemon,
         }
     })
+}
+
+/// Has the first life of one of the framework's own layers stop where the case says. Its settings
+/// are its own affair: so this looks at how the supervisor was started, before the layer is
+/// confined. From then on it only sees the gate as memory.
+fn arm_helper(title: &str) {
+    let Some(helper) = title.strip_suffix("/0.g1").filter(|it| it.starts_with("cofferdam-")) else {
+        return;
+    };
+    // In the numbers of the host, which no other process of a pid namespace knows.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let line = std::fs::read(format!("/proc/{}/cmdline", parent.unwrap_or("0").trim()));
+    let line = String::from_utf8_lossy(&line.unwrap_or_default()).into_owned();
+    let words: Vec<&str> = line.split('\0').collect();
+    if let [_, "--case", _, stop, policy, ..] = words[..]
+        && let Some(stop) = Stop::parse(stop).filter(|stop| stop.actor == helper)
+        && let Ok(gate) = File::open(std::path::Path::new(policy).with_file_name("gate"))
+    {
+        mark::arm_mapped(stop.mark, stop.nth, &gate);
+    }
 }
 
 /// Has this layer's first life stop where the case says.

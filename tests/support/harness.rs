@@ -91,6 +91,19 @@ impl Daemon {
         }
     }
 
+    /// The same, or `None` if there is none before `patience` is over.
+    pub(crate) fn line_within(&mut self, text: &str, patience: Duration) -> Option<String> {
+        let from = self.seen.len();
+        let found = self.process.find(from, patience, |line| line.contains(text).then_some(()));
+        let ((), until) = match found {
+            Ok(found) => found,
+            Err(Absent::Late) => return None,
+            Err(Absent::Ended) => panic!("ended without {text:?}: {}", self.process.text()),
+        };
+        self.seen.extend(self.process.lines(from).into_iter().take(until - from));
+        self.seen.last().cloned()
+    }
+
     /// Waits until `instance` is confined, and gives its process. An `exec` layer's program may
     /// print before the supervisor has said so: then wait for the program's line first.
     pub(crate) fn confined(&mut self, instance: &str) -> Pid {

@@ -63,6 +63,8 @@ pub(super) fn examine() -> Result<Findings, ProbeError> {
         },
         namespaces: spaces.namespaces,
         grants: Vec::new(),
+        ports: Vec::new(),
+        sockets: false,
         keep: vec![0, 1, 2],
         grouped: group.as_ref().map_or_else(|| groups.without_group(), Group::grouped),
         lingers: false,

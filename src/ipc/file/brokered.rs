@@ -1,4 +1,4 @@
-//! A directory that this layer sees nothing of: the supervisor opens what lies beneath.
+//! A directory that this layer sees nothing of: a helper opens what lies beneath.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,10 +13,10 @@ use crate::ipc::broker::Broker;
 use crate::mark;
 use crate::wire::broker::{Answer, Ask, Refusal};
 
-/// The longest list that is read, in bytes: longer than what the supervisor makes.
+/// The longest list that is read, in bytes: longer than what the helper makes.
 const MAX_LIST: u64 = 2 << 20;
 
-/// Asks the supervisor for acts on one file grant.
+/// Asks the helper for acts on one file grant.
 #[derive(Clone, Debug)]
 pub(super) struct Brokered {
     pub(super) number: u16,

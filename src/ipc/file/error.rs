@@ -56,6 +56,14 @@ pub enum FileError {
         /// What was asked for.
         path: PathBuf,
     },
+    /// The helper that opens files ended meanwhile. It may have been done or not.
+    #[error("[file.{file}] {}: the helper for files ended before it answered: look whether it was done", .path.display())]
+    Interrupted {
+        /// The grant's name.
+        file: Name,
+        /// What was asked for.
+        path: PathBuf,
+    },
     /// The system refused. A symbolic link on the way is `ELOOP`, a way out of the directory or
     /// into another file system `EXDEV`.
     #[error("[file.{file}] {}: {error}", .path.display())]
@@ -76,6 +84,7 @@ impl FileError {
             Self::NotGranted { .. } | Self::Denied { .. } => io::ErrorKind::PermissionDenied,
             Self::Limit { .. } => io::ErrorKind::QuotaExceeded,
             Self::Malformed { .. } | Self::NotRegular { .. } => io::ErrorKind::InvalidInput,
+            Self::Interrupted { .. } => io::ErrorKind::Interrupted,
             Self::System { error, .. } => error.kind(),
         }
     }

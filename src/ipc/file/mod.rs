@@ -1,8 +1,8 @@
 //! Files: opening, making, replacing and listing what lies beneath a granted directory.
 //!
 //! A directory is *direct*, mounted in the layer's own root with Landlock's rights, or *brokered*,
-//! when the policy says `deny`, `max-open` or `append`: then the layer sees nothing of it, and the
-//! supervisor opens and passes descriptors. [`Directory`] is the same in both cases.
+//! when the policy says `deny`, `max-open` or `append`: then the layer sees nothing of it, and a
+//! helper opens and passes descriptors. [`Directory`] is the same in both cases.
 
 mod brokered;
 mod direct;
@@ -38,7 +38,7 @@ pub use self::opened::Opened;
 /// single slashes, at most 1024 bytes.
 ///
 /// The calls block, as all of a file's do; in a brokered directory for the time of a question to
-/// the supervisor, tens of microseconds; some hundreds to write without the right to truncate.
+/// a helper, tens of microseconds; some hundreds to write without the right to truncate.
 #[derive(Clone, Debug)]
 pub struct Directory {
     plan: Arc<FilePlan>,
@@ -91,13 +91,16 @@ impl Options {
     }
 }
 
-/// The supervisor keeps one draft for a layer: one replacement at a time.
+/// How many deaths of the helper one replacement survives.
+const LIVES: u32 = 16;
+
+/// The helper keeps one draft for a layer: one replacement at a time.
 static REPLACING: Mutex<()> = Mutex::new(());
 
 impl Directory {
     /// The directory of a grant that is number `number` in the plan. A direct one is opened in
     /// this layer's own root, which takes the system call `openat2`, as all that it opens does.
-    /// What the supervisor isn't asked for, `tap` reports.
+    /// What the helper isn't asked for, `tap` reports.
     #[doc(hidden)]
     pub fn new(
         number: u16,
@@ -120,7 +123,7 @@ impl Directory {
         Path::new(&self.plan.path)
     }
 
-    /// Whether the supervisor opens what is opened here.
+    /// Whether a helper opens what is opened here.
     pub const fn is_brokered(&self) -> bool {
         self.direct.is_none()
     }
@@ -145,8 +148,9 @@ impl Directory {
             let file = self.directly(path, how, || direct.open(path, how))?;
             return Ok(Opened::new(file, None));
         }
+        let place = self.place()?;
         let fd = self.asked.open(how, path).map_err(|error| self.refused(path, how, error))?;
-        Ok(Opened::new(fd.into(), Some(self.place())))
+        Ok(Opened::new(fd.into(), Some(place.taken())))
     }
 
     /// Opens a file to write at its end, and makes it if it isn't there and `create` is granted.
@@ -183,16 +187,29 @@ impl Directory {
         self.expect(path, open::REPLACE)?;
         let blame = |error| self.refused(path, open::REPLACE, error);
         let _one = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
-        let draft = self.asked.open(open::DRAFT, Path::new("")).map_err(blame)?;
-        let mut draft = Opened::new(draft.into(), Some(self.place()));
-        mark::reached("file.replace.got");
-        let written = draft.write_all(bytes).and_then(|()| {
-            mark::reached("file.replace.written");
-            draft.sync_data()
-        });
-        written.map_err(|error| self.system(path, error))?;
-        mark::reached("file.replace.synced");
-        self.asked.act(open::REPLACE, path).map_err(blame)?;
+        let mut lives = LIVES;
+        loop {
+            let place = self.place()?;
+            let draft = self.asked.open(open::DRAFT, Path::new("")).map_err(blame)?;
+            let mut draft = Opened::new(draft.into(), Some(place.taken()));
+            mark::reached("file.replace.got");
+            let written = draft.write_all(bytes).and_then(|()| {
+                mark::reached("file.replace.written");
+                draft.sync_data()
+            });
+            written.map_err(|error| self.system(path, error))?;
+            mark::reached("file.replace.synced");
+            match self.asked.act(open::REPLACE, path) {
+                // The helper ended, and the draft with it. Whether it was put in place or not, to
+                // do so again leaves the same content there.
+                Err(BrokeredError::Refused(Refusal::Unanswered | Refusal::Malformed))
+                    if lives > 0 =>
+                {
+                    lives -= 1;
+                }
+                done => break done.map_err(blame)?,
+            }
+        }
         mark::reached("file.replace.confirmed");
         Ok(())
     }
@@ -248,12 +265,16 @@ impl Directory {
         self.plan.grant.get(&self.layer).map_or(&[], Vec::as_slice)
     }
 
-    fn place(&self) -> Place {
-        Place { number: self.asked.number, broker: Arc::clone(&self.asked.broker) }
+    /// A place among those that `max-open` allows.
+    fn place(&self) -> Result<Place, FileError> {
+        let most = self.plan.max_open.unwrap_or(u32::MAX);
+        let (number, broker) = (self.asked.number, Arc::clone(&self.asked.broker));
+        let limit = || FileError::Limit { file: self.plan.name.clone(), most };
+        Place::reserve(number, broker, most).ok_or_else(limit)
     }
 
     /// Tells what will be refused, with the rule that refuses it. What enforces the rule is the
-    /// supervisor, or the kernel.
+    /// helper, or the kernel.
     fn expect(&self, path: &Path, how: u16) -> Result<(), FileError> {
         let expected = self.expected(path, how);
         if let (Some(tap), Err(error)) = (&self.tap, &expected) {
@@ -299,11 +320,12 @@ impl Directory {
         match error {
             BrokeredError::System(error) => self.system(path, error),
             BrokeredError::Refused(refusal) => match refusal {
-                Refusal::Denied => self.denied(path, "a name that only the supervisor uses"),
+                Refusal::Denied => self.denied(path, "a name that only the helper uses"),
                 Refusal::Limit => {
                     FileError::Limit { file, most: self.plan.max_open.unwrap_or(u32::MAX) }
                 }
                 Refusal::NotRegular => FileError::NotRegular { file, path: path.to_owned() },
+                Refusal::Unanswered => FileError::Interrupted { file, path: path.to_owned() },
                 Refusal::Malformed => self.malformed(path, "these acts make no sense together"),
                 Refusal::System(errno) => self.system(path, io::Error::from_raw_os_error(errno)),
                 _ => FileError::not_granted(&self.plan, &self.layer, right_of(how)),

@@ -1,10 +1,11 @@
 //! A file that a layer has opened beneath a granted directory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ipc::broker::Broker;
 use crate::mark;
@@ -19,11 +20,19 @@ pub struct Opened {
 }
 
 /// A place among those that `max-open` allows.
+///
+/// The helper counts as well, for a layer that doesn't; but its next life knows nothing of what is
+/// open from before, so this end keeps to the limit by itself.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) number: u16,
-    pub(super) broker: Arc<Broker>,
+    number: u16,
+    broker: Arc<Broker>,
+    /// Whether the helper counts it too.
+    told: bool,
 }
+
+/// How many places of each file grant are taken in this process.
+static TAKEN: Mutex<BTreeMap<u16, u32>> = Mutex::new(BTreeMap::new());
 
 impl Opened {
     pub(super) fn new(file: File, place: Option<Place>) -> Self {
@@ -31,9 +40,34 @@ impl Opened {
     }
 }
 
+impl Place {
+    /// Takes one of `most`; `None`: all are taken.
+    pub(super) fn reserve(number: u16, broker: Arc<Broker>, most: u32) -> Option<Self> {
+        let mut all = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = all.entry(number).or_default();
+        *taken = taken.checked_add(1).filter(|taken| *taken <= most)?;
+        Some(Self { number, broker, told: false })
+    }
+
+    /// The helper has given a descriptor for it.
+    pub(super) fn taken(self) -> Self {
+        let mut place = self;
+        place.told = true;
+        place
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        // While the supervisor is behind there is room soon; when it is gone nobody counts.
+        if let Some(taken) =
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.number)
+        {
+            *taken = taken.saturating_sub(1);
+        }
+        if !self.told {
+            return;
+        }
+        // While the helper is behind there is room soon; when it is gone nobody counts.
         while let Ok(false) = self.broker.post(&FromLayer::Closed { file: self.number }) {
             std::thread::yield_now();
         }

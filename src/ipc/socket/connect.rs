@@ -1,9 +1,10 @@
-//! Connections that the supervisor makes: the layer asks by name, and gets a connected socket.
+//! Connections that a helper makes: the layer asks by name, and gets a connected socket.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 use super::{Stream, blocking};
@@ -38,7 +39,7 @@ pub enum ConnectError {
     #[error("{0}: no answer in time")]
     Timeout(String),
     /// The policy doesn't grant it.
-    #[error("{0}: the supervisor doesn't grant it")]
+    #[error("{0}: the helper doesn't grant it")]
     NotGranted(String),
     /// Sixteen requests of this layer are under way.
     #[error("{0}: too many requests of this layer are under way (16)")]
@@ -46,6 +47,10 @@ pub enum ConnectError {
     /// Our caller's mistake: a stream from an address for datagrams, or the other way round.
     #[error("{0}: {1}")]
     OtherKind(String, &'static str),
+    /// A part of a Unix path is a symbolic link, by which somebody else could choose whom this
+    /// layer gets to; or at the path is no socket, or one with a second name.
+    #[error("{0}: {1}")]
+    NotThere(String, &'static str),
     /// The system refused something else.
     #[error("{0}: {1}")]
     System(String, io::Error),
@@ -113,6 +118,15 @@ impl Target {
             Refusal::System(errno) => {
                 let error = io::Error::from_raw_os_error(errno);
                 match error.kind() {
+                    _ if errno == Errno::LOOP.raw_os_error() => {
+                        let why = "a part of this path is a symbolic link, and none is followed: \
+                                   write the path that it leads to";
+                        ConnectError::NotThere(line, why)
+                    }
+                    _ if errno == Errno::NOTSOCK.raw_os_error() => {
+                        let why = "what is at this path is no socket with this name alone";
+                        ConnectError::NotThere(line, why)
+                    }
                     io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
                         ConnectError::Refused(line)
                     }

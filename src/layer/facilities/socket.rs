@@ -8,8 +8,9 @@ use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use super::super::{Layer, LayerError, Shared, system};
 use crate::ipc::message::Companion;
 use crate::ipc::socket::{Acceptor, ConnectError, Stream, Target, blocking};
-use crate::policy::plan::{Audit, ListenAddress, ListenPlan};
+use crate::policy::plan::{Audit, ConnectAddress, ListenAddress, ListenPlan};
 use crate::report::Facility;
+use crate::wire::control::Service;
 
 /// Why a layer has no connection.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +104,11 @@ impl Layer {
             |layer| format!("[layer.{layer}] connect = {{ {name} = \"tcp:HOST:PORT\" }}"),
         )?;
         let layer = self.0.instance.layer.clone();
-        Ok(Target::new(found.number, found.plan.clone(), layer, Arc::clone(&self.0.broker)))
+        let service = match found.plan.address {
+            ConnectAddress::Unix(_) => Service::Paths,
+            ConnectAddress::Tcp { .. } | ConnectAddress::Udp { .. } => Service::Network,
+        };
+        Ok(Target::new(found.number, found.plan.clone(), layer, self.0.service(service)?))
     }
 
     fn listen_plan(&self, name: &str) -> Result<&ListenPlan, LayerError> {

@@ -117,10 +117,15 @@ impl Replies {
 
     /// Has [`Service::ready`](super::Service::ready) be called with `token` whenever `events` hold
     /// for `fd`, until it is closed.
-    #[allow(dead_code, reason = "for services that wait for more than their clients")]
     pub(crate) fn watch(&self, fd: impl AsFd, token: u32, events: EventFlags) -> io::Result<()> {
         let data = EventData::new_u64(OWN | u64::from(token));
         Ok(epoll::add(&self.epoll, fd, data, events)?)
+    }
+
+    /// Ends that, for a descriptor that goes to a client: closing it here isn't enough then.
+    pub(crate) fn unwatch(&self, fd: impl AsFd) {
+        // It is watched, or there is nothing to end.
+        let _ = epoll::delete(&self.epoll, fd);
     }
 
     /// Who a client is.

@@ -93,7 +93,7 @@ impl Supervisor<'_> {
     ) -> bool {
         let Some(audit) = &mut self.audit else { return true };
         let seat = &self.places[place].seat;
-        let mut entry = of_ask(ask, &self.plan, seat.layer, audit);
+        let mut entry = of_ask(ask, &self.plan, audit);
         entry.reporter = audit.who(&seat.instance);
         // What waits is bounded for each layer: connections under way.
         audit.asks.insert((place, request), entry).is_none()
@@ -136,7 +136,7 @@ fn of_refusal(refusal: Refusal) -> (Verdict, u32) {
     (if failed { Verdict::Failed } else { Verdict::Refused }, refusal.code())
 }
 
-fn of_ask(ask: &Ask, plan: &Plan, layer: usize, audit: &Audit) -> Entry {
+fn of_ask(ask: &Ask, plan: &Plan, audit: &Audit) -> Entry {
     let entry = Entry::new(Kind::Broker);
     match ask {
         Ask::Signal { grant, index, generation, signal } => {
@@ -151,20 +151,9 @@ fn of_ask(ask: &Ask, plan: &Plan, layer: usize, audit: &Audit) -> Entry {
                 ..entry
             }
         }
-        Ask::Open { file, how, path } => Entry {
-            facility: Facility::File,
-            edge: *file,
-            method: u32::from(*how),
-            detail: path.clone(),
-            ..entry
-        },
-        Ask::Connect { address } => {
-            let targets = plan.layers.get(layer).map(|layer| &layer.connect);
-            let target = targets.and_then(|all| all.get(usize::from(*address)));
-            let detail = target.map_or_else(Vec::new, |it| it.address.to_string().into_bytes());
-            Entry { facility: Facility::Connect, method: u32::from(*address), detail, ..entry }
-        }
         // Helpers are asked for these, and tell of them.
-        Ask::Acquire { .. } | Ask::MakeRoom { .. } => entry,
+        Ask::Acquire { .. } | Ask::MakeRoom { .. } | Ask::Open { .. } | Ask::Connect { .. } => {
+            entry
+        }
     }
 }

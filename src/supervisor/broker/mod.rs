@@ -1,23 +1,16 @@
 //! The broker: what the supervisor does for layers that ask.
 //!
 //! Who asks is known by the control socket that the request came on, and whether it may is looked
-//! up in the plan. Every request is answered at once, but for one that waits for a connection.
+//! up in the plan. Every request is answered at once.
 
-mod connect;
-mod open;
 mod queue;
 pub(super) mod signal;
-
-use std::os::fd::OwnedFd;
 
 use super::Supervisor;
 use super::child::Breach;
 use crate::mark::reached;
 use crate::wire::broker::{Answer, Ask};
 use crate::wire::control::ToLayer;
-
-pub use self::connect::Connector;
-pub use self::open::Opened;
 
 impl Supervisor<'_> {
     /// Does what the layer at `place` asks for, or refuses it.
@@ -30,29 +23,17 @@ impl Supervisor<'_> {
                 let answer = self.signal(place, *grant, (*index, *generation), *signal);
                 self.answer(place, request, answer);
             }
-            Ask::Open { file, how, path } => {
-                let (answer, fd) = self.opened(place, *file, *how, path);
-                self.answer_with(place, request, answer, fd.as_ref());
+            // Helpers are asked for these.
+            Ask::Acquire { .. } | Ask::MakeRoom { .. } | Ask::Open { .. } | Ask::Connect { .. } => {
+                self.breach(place, Breach::Protocol);
             }
-            Ask::Connect { address } => self.connect(place, request, *address),
-            // A helper is asked for these.
-            Ask::Acquire { .. } | Ask::MakeRoom { .. } => self.breach(place, Breach::Protocol),
         }
     }
 
-    /// The layer at `place` no longer waits for a connection.
-    pub(super) fn withdrawn(&mut self, place: usize, request: u64) {
-        self.withdraw_connection(place, request);
-    }
-
     fn answer(&mut self, place: usize, request: u64, answer: Answer) {
-        self.answer_with(place, request, answer, None);
-    }
-
-    fn answer_with(&mut self, place: usize, request: u64, answer: Answer, fd: Option<&OwnedFd>) {
         reached("supervisor.answer.before");
         self.note_answer(place, request, &answer);
-        self.tell(place, &ToLayer::Answer { request, answer }, fd);
+        self.tell(place, &ToLayer::Answer { request, answer }, None);
         reached("supervisor.answer.sent");
     }
 }

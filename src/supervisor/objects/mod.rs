@@ -1,7 +1,6 @@
 //! The descriptor table: the objects that were made before the first layer starts, kept until the
 //! last one has ended, handed out with no more rights than the policy grants.
 
-mod folder;
 pub mod queue;
 
 use std::collections::BTreeMap;
@@ -14,11 +13,8 @@ use crate::policy::plan::{FilePlan, FileRight, MapRight, Plan};
 use crate::prepare::{Descriptors, FifoAtPath};
 use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
-use self::folder::Folder;
 use self::queue::Queue;
 use crate::sys::process::landlock_abi;
-
-pub use self::folder::{Access, FolderError};
 
 /// What goes over to a layer: a message and the descriptor that goes with it.
 pub type Handed = (ToLayer, OwnedFd);
@@ -30,7 +26,6 @@ pub struct Objects {
     fifos: Vec<(Name, FifoAtPath)>,
     /// Descriptors that nobody else gets: they hold the locks on mapped files.
     _locks: Vec<OwnedFd>,
-    folders: Vec<Option<Folder>>,
 }
 
 /// A descriptor that layers share.
@@ -92,7 +87,6 @@ impl Objects {
                 Ok((plan.to.clone(), FifoAtPath::of_descriptors(plan, end()?, end()?)?))
             },
         )?;
-        let folder = |file: &FilePlan| Folder::make(&plan.name, file);
         let abi = landlock_abi();
         if !matches!(abi, Ok(3..))
             && let Some(file) = plan.files.iter().find(|file| lacks_truncate(file))
@@ -102,18 +96,7 @@ impl Objects {
             let (name, error) = (file.name.clone(), io::Error::other(text));
             return Err(ObjectError { kind: "file", name, error });
         }
-        Ok(Self {
-            queues,
-            shared,
-            fifos,
-            _locks: locks,
-            folders: each("file", &plan.files, |plan| &plan.name, folder)?,
-        })
-    }
-
-    /// The directory of the file grant `number`.
-    pub fn folder(&self, number: u16) -> Option<&Folder> {
-        self.folders.get(usize::from(number))?.as_ref()
+        Ok(Self { queues, shared, fifos, _locks: locks })
     }
 
     /// What `layer` holds from its start.

@@ -57,6 +57,8 @@ pub(crate) fn order() -> Order {
         identity,
         namespaces: spaces::wanted(!is_root()),
         grants: vec![],
+        ports: vec![],
+        sockets: false,
         keep: vec![0, 1, 2],
         grouped: Grouped::none(13),
         lingers: false,
@@ -64,7 +66,11 @@ pub(crate) fn order() -> Order {
 }
 
 pub(crate) fn grant(path: &std::path::Path, rights: &[FileRight]) -> Grant {
-    Grant { path: path.to_str().expect("a path in UTF-8").into(), rights: rights.into() }
+    Grant {
+        path: path.to_str().expect("a path in UTF-8").into(),
+        rights: rights.into(),
+        served: false,
+    }
 }
 
 /// A child that went, or failed to go, through the recipe.

@@ -1,13 +1,12 @@
 //! Sockets: a server on a TCP port and on a path, a client who fills the places of its source and
 //! has names looked up, and another on the path. No client is refused while the daemon lives, what
-//! waits stays queued, no place is lost, and no socket or resolver stays behind.
+//! waits stays queued, no place is lost, and no socket stays behind.
 
 #![allow(clippy::needless_pass_by_value)] // As the harness and errors are handed over.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -59,24 +58,28 @@ connect = { path = "unix:DIR/door", datagram = "udp:127.0.0.1:PORT" }
         ("supervisor", "socket.listen.handing-over", 2),
         ("supervisor", "socket.listen.revived", 1),
         ("supervisor", "socket.listen.revived", 2),
-        ("supervisor", "socket.connect.asked", 1),
-        ("supervisor", "socket.connect.asked", 2),
-        ("supervisor", "socket.connect.asked", 7),
-        ("supervisor", "socket.connect.trying", 1),
-        ("supervisor", "socket.connect.trying", 3),
-        ("supervisor", "socket.connect.under-way", 1),
-        ("supervisor", "socket.connect.under-way", 2),
-        ("supervisor", "socket.connect.under-way", 4),
-        ("supervisor", "socket.connect.done", 1),
-        ("supervisor", "socket.connect.done", 3),
-        ("supervisor", "socket.connect.told", 1),
-        ("supervisor", "socket.connect.told", 4),
-        ("supervisor", "socket.connect.withdrawn", 1),
-        ("supervisor", "socket.connect.withdrawn", 2),
-        ("supervisor", "socket.connect.forgotten", 1),
-        ("supervisor", "socket.resolve.started", 1),
-        ("supervisor", "socket.resolve.started", 2),
-        ("supervisor", "socket.resolve.answered", 1),
+        ("cofferdam-connector", "socket.connect.asked", 1),
+        ("cofferdam-connector", "socket.connect.asked", 2),
+        ("cofferdam-connector", "socket.connect.asked", 7),
+        ("cofferdam-connector", "socket.connect.trying", 1),
+        ("cofferdam-connector", "socket.connect.trying", 3),
+        ("cofferdam-connector", "socket.connect.under-way", 1),
+        ("cofferdam-connector", "socket.connect.under-way", 2),
+        ("cofferdam-connector", "socket.connect.under-way", 4),
+        ("cofferdam-connector", "socket.connect.done", 1),
+        ("cofferdam-connector", "socket.connect.done", 3),
+        ("cofferdam-connector", "socket.connect.told", 1),
+        ("cofferdam-connector", "socket.connect.told", 4),
+        ("cofferdam-connector", "socket.connect.withdrawn", 1),
+        ("cofferdam-connector", "socket.connect.withdrawn", 2),
+        ("cofferdam-connector", "socket.connect.forgotten", 1),
+        ("cofferdam-connector", "socket.resolve.started", 1),
+        ("cofferdam-connector", "socket.resolve.started", 2),
+        ("cofferdam-connector", "socket.resolve.answered", 1),
+        ("cofferdam-paths", "socket.connect.asked", 2),
+        ("cofferdam-paths", "socket.connect.pinned", 1),
+        ("cofferdam-paths", "socket.connect.done", 2),
+        ("cofferdam-paths", "socket.connect.told", 1),
         ("client", "socket.connect.answered", 1),
         ("client", "socket.connect.answered", 3),
         ("other", "socket.connect.answered", 1),
@@ -148,7 +151,7 @@ async fn serve(mut connection: Connection) {
 async fn client(layer: Layer) -> Outcome {
     let work = async {
         for round in 1_u64.. {
-            // A name is looked up by a process of its own, which takes its time.
+            // A name is looked up by a thread of the helper, which takes its time.
             let by_name = round % 8 == 1;
             if by_name {
                 let given_up = layer.connect("nobody");
@@ -313,12 +316,12 @@ fn check(story: &Story) -> Result<(), String> {
 /// Nobody takes so long to let go of a descriptor unless it holds on to it.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
-/// Nobody listens any more, and no resolver is at work.
+/// Nobody listens any more.
 fn nothing_is_left(story: &Story) -> Result<(), String> {
     let policy = std::fs::read_to_string(story.directory.join("policy.toml")).map_err(text)?;
     let listens = policy.split_once("\"tcp:").and_then(|(_, rest)| rest.split('"').next());
     let listens = listens.ok_or("no listener")?;
-    // A resolver that was being started when the supervisor died lets go when it is executed.
+    // A layer that was being started when the supervisor died lets go when it is executed.
     let end = Instant::now() + LETTING_GO;
     while TcpStream::connect(listens).is_ok() {
         if Instant::now() > end {
@@ -332,26 +335,7 @@ fn nothing_is_left(story: &Story) -> Result<(), String> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Those of cases beside this one end by themselves.
-    let mut resolvers = Vec::new();
-    for process in std::fs::read_dir("/proc").map_err(text)?.flatten() {
-        let line = process.path().join("cmdline");
-        if is_resolver(&line) {
-            resolvers.push(line);
-        }
-    }
-    let end = Instant::now() + Duration::from_secs(2);
-    while resolvers.iter().any(|line| is_resolver(line)) {
-        if Instant::now() > end {
-            return Err("a resolver is left over".into());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
     Ok(())
-}
-
-fn is_resolver(line: &Path) -> bool {
-    std::fs::read(line).is_ok_and(|line| line.starts_with(b"cofferdam-resolver:"))
 }
 
 fn text(error: impl ToString) -> String {

@@ -1,5 +1,5 @@
-//! A granted directory, pinned at the start: what the broker opens lies beneath this one, whatever
-//! its path names by then.
+//! A granted directory: what is opened here lies beneath the one that was there when the daemon
+//! began, whatever its path leads to by now.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,13 +7,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, statat};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, statat};
 use rustix::io::Errno;
 
-use crate::ident::Name;
 use crate::mark;
-use crate::policy::plan::{FilePlan, FileRight};
-use crate::sys::reopen;
+use crate::sys::reopen::Proc;
 
 /// Every name is looked up beneath the directory, through no link, and on its file system.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
@@ -24,7 +24,7 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
 /// Nothing waits, becomes a terminal, or is inherited.
 const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// What the broker makes belongs to the supervisor's user, and to nobody else.
+/// What is made here is nobody else's.
 const OWN: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// What a file that is made finds in its way: another, made and removed again and again.
@@ -33,16 +33,32 @@ const TRIES: usize = 8;
 /// A list of names has at most this many bytes.
 const MAX_LIST: usize = 1 << 20;
 
-/// A granted directory.
-pub struct Folder {
+/// How the name of a draft begins between its link and its rename; the daemon's name follows.
+const DRAFT: &str = ".cofferdam-draft-";
+
+/// A granted directory. Threads share it.
+#[derive(Debug)]
+pub(super) struct Folder {
     root: OwnedFd,
     /// What a draft is called between its link and its rename.
     draft: String,
+    /// One draft at a time has the name.
+    replacing: Mutex<()>,
+    maker: Arc<Maker>,
+}
+
+/// What all folders of a helper have in common.
+#[derive(Debug)]
+pub(super) struct Maker {
+    /// By which a descriptor is opened once more.
+    pub proc: Proc,
+    /// Whom all that is made is given to, where that isn't the helper's own user.
+    pub owner: Option<u32>,
 }
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug)]
-pub struct Access {
+pub(super) struct Access {
     /// `O_RDONLY`, `O_WRONLY` or `O_RDWR`, with or without `O_APPEND`; `None` opens nothing.
     pub flags: Option<OFlags>,
     /// Cut it to nothing first.
@@ -55,7 +71,7 @@ pub struct Access {
 
 /// Why something isn't done.
 #[derive(Debug)]
-pub enum FolderError {
+pub(super) enum FolderError {
     /// It is no regular file.
     NotRegular,
     /// The system refused.
@@ -75,30 +91,31 @@ impl From<io::Error> for FolderError {
 }
 
 impl Folder {
-    /// Pins the directory of a grant; `None` if it is no directory.
-    pub fn make(daemon: &Name, plan: &FilePlan) -> io::Result<Option<Self>> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
+    /// Opens the directory at `path`, if it is still the one with these numbers.
+    pub fn open_root(
+        path: &str,
+        (device, inode): (u64, u64),
+        daemon: &str,
+        maker: Arc<Maker>,
+    ) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let root = rustix::fs::openat2(CWD, &plan.path, flags, Mode::empty(), resolve)?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&root)?.st_mode) != FileType::Directory {
-            return Ok(None);
+        let root = rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?;
+        let stat = rustix::fs::fstat(&root)?;
+        if (stat.st_dev, stat.st_ino) != (device, inode) {
+            return Err(Errno::STALE.into());
         }
-        let folder = Self { root, draft: format!(".cofferdam-draft-{daemon}") };
-        if changes(plan) {
-            // What a supervisor left that was killed between link and rename.
-            folder.clear();
-        }
-        Ok(Some(folder))
+        Ok(Self { root, draft: format!("{DRAFT}{daemon}"), replacing: Mutex::default(), maker })
     }
 
     /// Opens, makes or cuts a regular file.
     pub fn open(&self, path: &[u8], access: Access) -> Result<Option<OwnedFd>, FolderError> {
         let pinned = self.pin(path, access.make)?;
         mark::reached("file.open.pinned");
-        let open = |flags| open_pinned(&pinned, flags, access.truncates);
+        let open = |flags| self.open_pinned(&pinned, flags, access.truncates);
         let file = access.flags.map(open).transpose()?;
         if access.cut {
-            let writing = open_pinned(&pinned, OFlags::WRONLY, true)?;
+            let writing = self.open_pinned(&pinned, OFlags::WRONLY, true)?;
             mark::reached("file.truncate.begun");
             rustix::fs::ftruncate(&writing, 0)?;
             mark::reached("file.truncate.cut");
@@ -116,9 +133,8 @@ impl Folder {
                     found => return regular(found?),
                 }
             }
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | ALWAYS;
-            match rustix::fs::openat2(&self.root, OsStr::from_bytes(path), flags, OWN, RESOLVE) {
-                Err(Errno::EXIST) if make != Some(true) => {}
+            match self.make(path) {
+                Err(FolderError::System(Errno::EXIST)) if make != Some(true) => {}
                 new => {
                     let new = new?;
                     mark::reached("file.create.made");
@@ -127,6 +143,38 @@ impl Folder {
             }
         }
         Err(Errno::AGAIN.into())
+    }
+
+    /// Makes an empty file that isn't there yet. Whoever sees it sees it with its owner.
+    fn make(&self, path: &[u8]) -> Result<OwnedFd, FolderError> {
+        if self.maker.owner.is_some() {
+            let (parent, name) = self.parent(path)?;
+            let flags = OFlags::TMPFILE | OFlags::WRONLY | ALWAYS;
+            match rustix::fs::openat2(&parent, ".", flags, OWN, RESOLVE) {
+                Ok(new) => {
+                    self.give(&new)?;
+                    self.link(&new, &parent, name)?;
+                    return Ok(new);
+                }
+                // A file system without nameless files.
+                Err(Errno::OPNOTSUPP | Errno::ISDIR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | ALWAYS;
+        let new = rustix::fs::openat2(&self.root, OsStr::from_bytes(path), flags, OWN, RESOLVE)?;
+        self.give(&new)?;
+        Ok(new)
+    }
+
+    /// Gives what was made here to whom it belongs. Its group stays where the directory gives it
+    /// its own (inode(7), set-group-ID).
+    fn give(&self, new: &OwnedFd) -> Result<(), Errno> {
+        let Some(owner) = self.maker.owner else { return Ok(()) };
+        let stat = rustix::fs::fstat(new)?;
+        let own = stat.st_gid == rustix::process::getegid().as_raw();
+        let group = own.then(|| Gid::from_raw(owner));
+        rustix::fs::fchown(new, Some(Uid::from_raw(owner)), group)
     }
 
     /// A file without a name, to take another's place.
@@ -139,28 +187,33 @@ impl Folder {
     /// takes. Who looks finds the one or the other, whole.
     pub fn replace(&self, draft: &OwnedFd, path: &[u8]) -> Result<(), FolderError> {
         let (parent, name) = self.parent(path)?;
-        match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {
-                match link(draft, &parent, name) {
-                    Ok(()) => {
-                        mark::reached("file.replace.made");
-                        return Ok(());
-                    }
-                    // Somebody was faster: then it is replaced.
-                    Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
+        let old = match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(old) if FileType::from_raw_mode(old.st_mode) != FileType::RegularFile => {
+                return Err(FolderError::NotRegular);
             }
-            Ok(old) if FileType::from_raw_mode(old.st_mode) == FileType::RegularFile => {
-                let mode =
-                    Mode::from_raw_mode(old.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
-                rustix::fs::fchmod(draft, mode)?;
-            }
-            Ok(_) => return Err(FolderError::NotRegular),
-            Err(errno) => return Err(errno.into()),
+            Err(errno) if errno != Errno::NOENT => return Err(errno.into()),
+            old => old.ok(),
+        };
+        if let Some(old) = old {
+            // As long as it is ours: only an owner may.
+            let mode = Mode::from_raw_mode(old.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+            rustix::fs::fchmod(draft, mode)?;
         }
+        self.give(draft)?;
+        if old.is_none() {
+            match self.link(draft, &parent, name) {
+                Ok(()) => {
+                    mark::reached("file.replace.made");
+                    return Ok(());
+                }
+                // Somebody was faster: then it is replaced.
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let _one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         self.clear();
-        link(draft, &self.root, OsStr::new(&self.draft))?;
+        self.link(draft, &self.root, OsStr::new(&self.draft))?;
         mark::reached("file.replace.linked");
         let renamed = rustix::fs::renameat(&self.root, &self.draft, &parent, name);
         if renamed.is_err() {
@@ -237,15 +290,31 @@ impl Folder {
         Ok((self.look(above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?, name))
     }
 
-    fn clear(&self) {
+    /// Opens a pinned file, and no other: by its descriptor, in which nobody can put another.
+    fn open_pinned(
+        &self,
+        pinned: &OwnedFd,
+        flags: OFlags,
+        truncates: bool,
+    ) -> Result<OwnedFd, FolderError> {
+        let (flags, proc) = (flags | ALWAYS, &self.maker.proc);
+        let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        if !writes || truncates {
+            return Ok(proc.reopen(pinned, flags)?);
+        }
+        Ok(proc.reopen_untruncatable(pinned, flags)?)
+    }
+
+    fn link(&self, file: &OwnedFd, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+        let (proc, path) = self.maker.proc.path_of(file);
+        rustix::fs::linkat(proc, path, parent, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// Removes what a life of the helper has left that was killed between link and rename.
+    pub fn clear(&self) {
         // Mostly there is nothing; what can't be removed makes the next link fail, with an errno.
         let _ = rustix::fs::unlinkat(&self.root, &self.draft, AtFlags::empty());
     }
-}
-
-/// Whether anybody may replace files in it.
-fn changes(plan: &FilePlan) -> bool {
-    plan.grant.values().any(|rights| rights.contains(&FileRight::Create))
 }
 
 fn regular(fd: OwnedFd) -> Result<OwnedFd, FolderError> {
@@ -254,19 +323,4 @@ fn regular(fd: OwnedFd) -> Result<OwnedFd, FolderError> {
         FileType::Directory => Err(Errno::ISDIR.into()),
         _ => Err(FolderError::NotRegular),
     }
-}
-
-/// Opens a pinned file, and no other: by its descriptor, in which nobody can put another.
-fn open_pinned(pinned: &OwnedFd, flags: OFlags, truncates: bool) -> Result<OwnedFd, FolderError> {
-    let flags = flags | ALWAYS;
-    let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
-    if !writes || truncates {
-        return Ok(reopen::reopen(pinned, flags)?);
-    }
-    Ok(reopen::reopen_untruncatable(pinned, flags)?)
-}
-
-fn link(draft: &OwnedFd, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    let path = reopen::path_of(draft);
-    rustix::fs::linkat(CWD, path, parent, name, AtFlags::SYMLINK_FOLLOW)
 }

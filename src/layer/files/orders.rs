@@ -1,0 +1,106 @@
+//! What the helper for files learns of the plan.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::confine::paths::Grant;
+use crate::ident::Name;
+use crate::policy::plan::{FilePlan, FileRight, LayerPlan, Plan, Program};
+
+/// Its settings.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    /// The daemon's name.
+    pub daemon: Name,
+    /// As root, the supervisor's user, to whom all that is made is given.
+    pub owner: Option<u32>,
+    /// The directories that it serves, by the grant's number in the plan.
+    pub served: BTreeMap<u16, Served>,
+}
+
+/// A directory that it serves.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Served {
+    /// What the policy says of it.
+    pub plan: FilePlan,
+    /// Its device and inode when the daemon began. Another that has its path later is not served.
+    pub numbers: (u64, u64),
+}
+
+impl Orders {
+    /// Looks at the plan's directories. What is none is for others to complain of.
+    pub fn of(plan: &Plan) -> Self {
+        let served = served(plan).filter_map(|(number, plan)| {
+            let numbers = numbers(&plan.path).ok().flatten()?;
+            Some((number, Served { plan: plan.clone(), numbers }))
+        });
+        let own = rustix::process::geteuid();
+        let owner = own.is_root().then_some(own.as_raw());
+        Self { daemon: plan.name.clone(), owner, served: served.collect() }
+    }
+
+    /// As it is handed over.
+    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_stdvec(self)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> io::Result<Self> {
+        postcard::from_bytes(bytes).map_err(io::Error::other)
+    }
+}
+
+/// Whether a layer asks the helper for anything.
+pub(crate) fn serves(plan: &Plan, layer: &LayerPlan) -> bool {
+    matches!(layer.program, Program::Run(_))
+        && plan.files.iter().any(|file| asks(file, &layer.name))
+}
+
+/// What the helper sees: the directories that it serves, each with what its clients may do there.
+pub(crate) fn view(plan: &Plan) -> Vec<Grant> {
+    let directory = |(_, file): &(u16, &FilePlan)| matches!(numbers(&file.path), Ok(Some(_)));
+    let grant = |(_, file): (u16, &FilePlan)| {
+        let clients = file.grant.iter().filter(|(layer, _)| asks(file, layer));
+        let mut rights: Vec<_> = clients.flat_map(|(_, rights)| rights.iter().copied()).collect();
+        // To append and to truncate is to write, for who opens.
+        let follows = |has, adds| rights.contains(&has).then_some(adds);
+        let write = follows(FileRight::Append, FileRight::Write)
+            .or(follows(FileRight::Truncate, FileRight::Write));
+        // What is put in place of a file removes it, and is removed if it can't be.
+        let remove = follows(FileRight::Create, FileRight::Remove);
+        // A file that is made without a name is open to write.
+        let fill = follows(FileRight::Create, FileRight::Write);
+        rights.extend(write.into_iter().chain(remove).chain(fill));
+        rights.sort_unstable();
+        rights.dedup();
+        Grant { path: file.path.clone(), rights, served: true }
+    };
+    served(plan).filter(directory).map(grant).collect()
+}
+
+fn served(plan: &Plan) -> impl Iterator<Item = (u16, &FilePlan)> {
+    (0..).zip(&plan.files).filter(|(_, file)| file.grant.keys().any(|layer| asks(file, layer)))
+}
+
+/// Whether `layer` has anything done there: all, or, where it sees the directory itself, what
+/// takes a draft.
+fn asks(file: &FilePlan, layer: &Name) -> bool {
+    file.is_brokered(layer) || file.grant.get(layer).is_some_and(|rights| replaces(rights))
+}
+
+/// Whether these rights are enough to replace files.
+pub(super) fn replaces(rights: &[FileRight]) -> bool {
+    [FileRight::Create, FileRight::Write, FileRight::Truncate].iter().all(|it| rights.contains(it))
+}
+
+/// Device and inode of a directory; `None` if it is something else.
+fn numbers(path: &str) -> io::Result<Option<(u64, u64)>> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let fd = rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?;
+    let stat = rustix::fs::fstat(fd)?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok(is_directory.then_some((stat.st_dev, stat.st_ino)))
+}
