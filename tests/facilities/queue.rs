@@ -135,8 +135,12 @@ fn drop_oldest() {
         for sender in ["queue_counts", "queue_counts_blocking"] {
             let queue = "depth = 2\npriorities = 2\non-full = \"drop-oldest\"";
             let mut daemon = Daemon::start("-", &policy(sender, reader, queue));
-            daemon.line("[queue.jobs] is full: 1 messages dropped so far");
             daemon.line("sent 6, dropped 4");
+            // The ledger's lines and the sender's come in any order.
+            let said = "[queue.jobs] is full: 1 messages dropped so far";
+            if daemon.count(said) == 0 {
+                daemon.line(said);
+            }
             let expected = ["s 1 urgent", "s 0 4", "s 0 5"];
             assert_eq!(read(&mut daemon, 3), expected, "{daemon}");
             ends_with(daemon, 3);
