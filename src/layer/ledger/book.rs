@@ -218,6 +218,14 @@ impl<J: Journal> Ledger<J> {
         self.unclaimed.remove(&(place, semaphore, fence));
     }
 
+    /// Whether a client of the life before has yet to speak of leases, and this request doesn't: it
+    /// may have given them back before it asked.
+    pub fn comes_early(&self, place: Place, number: u64) -> bool {
+        let mut of_it =
+            self.unclaimed.range((place, 0, 0)..=(place, u16::MAX, u64::MAX)).peekable();
+        of_it.peek().is_some() && !of_it.any(|(_, request)| *request == number)
+    }
+
     /// A client of the life before has spoken of all that it has and waits for: the rest of what it
     /// held it has given back, which nobody took in. Gives the leases that are over.
     pub fn resumed(&mut self, place: Place, now: Instant) -> (Vec<(u16, u64)>, Turn) {

@@ -75,7 +75,7 @@ pub(super) fn run(layer: &Layer) -> io::Result<()> {
     let said = vec![Said::default(); orders.semaphores.len()];
     let rooms = Rooms::new(&orders.queues, &layer.0.objects);
     let books = state.map_or(Books::None, Books::Closed);
-    serve(layer, Office { semaphores: orders.semaphores, books, said, rooms })
+    serve(layer, Office { semaphores: orders.semaphores, books, said, rooms, early: Vec::new() })
 }
 
 /// The ledger at work.
@@ -84,6 +84,9 @@ struct Office {
     books: Books,
     said: Vec<Said>,
     rooms: Rooms,
+    /// Requests of clients that have yet to say what they hold: who, the number, the semaphore and
+    /// the wait.
+    early: Vec<(ClientId, u64, (u16, u32))>,
 }
 
 /// The books of all semaphores.
@@ -152,6 +155,11 @@ impl Service for Office {
                 }
                 reached("ledger.client.resumed");
                 self.carry_out(&turn, replies);
+                for (id, request, ask) in
+                    self.early.extract_if(.., |it| it.0 == id).collect::<Vec<_>>()
+                {
+                    self.acquire(id, request, ask, replies);
+                }
             }
             (FromLayer::Resumed, _) => {}
             _ => return false,
@@ -161,6 +169,10 @@ impl Service for Office {
 
     fn withdrawn(&mut self, id: ClientId, request: u64, replies: &mut Replies) {
         reached("semaphore.withdraw.heard");
+        if self.early.extract_if(.., |it| (it.0, it.1) == (id, request)).next().is_some() {
+            let over = Answer::Refused(Refusal::Timeout);
+            return replies.answer(id, request, over, None);
+        }
         let Books::Open(ledger) = &mut self.books else { return };
         let turn = ledger.withdraw(id, request, Instant::now());
         reached("semaphore.withdraw.booked");
@@ -170,6 +182,7 @@ impl Service for Office {
     /// Its permits go on to the next holders, who learn of it.
     fn departed(&mut self, id: ClientId, replies: &mut Replies) {
         reached("semaphore.death.heard");
+        self.early.retain(|it| it.0 != id);
         let Books::Open(ledger) = &mut self.books else { return };
         let turn = ledger.died(id, Instant::now());
         reached("semaphore.death.booked");
@@ -207,6 +220,9 @@ impl Office {
         let (true, Books::Open(ledger)) = (granted, &mut self.books) else {
             return replies.answer(id, request, Answer::Refused(Refusal::NotGranted), None);
         };
+        if ledger.comes_early(id, request) {
+            return self.early.push((id, request, (semaphore, wait)));
+        }
         let wait = (wait != FOR_EVER).then(|| Duration::from_millis(wait.into()));
         let request = Request { place: id, number: request, semaphore, wait };
         let turn = ledger.acquire(request, Instant::now());

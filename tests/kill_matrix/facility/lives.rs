@@ -52,7 +52,8 @@ pub(crate) fn check_descriptors(story: &Story, layers: &[&str]) -> Result<(), St
         for (life, lines) in of(story, layer) {
             let held = numbers(&lines, "holds");
             let (Some(early), Some(late)) = (held.first(), held.last()) else { continue };
-            if *late > early + u64::from(story.victim.starts_with("cofferdam-")) {
+            // The socket to a helper may come after the layer's first words.
+            if *late > early + 1 {
                 return Err(format!("life {life} of {layer} had {early} descriptors, has {late}"));
             }
         }
