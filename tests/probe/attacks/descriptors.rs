@@ -136,9 +136,13 @@ pub(super) fn control_close(_: &Facts) -> Outcome {
     raw(libc::SYS_close, [CONTROL, 0, 0, 0, 0, 0]).map(|_| "closed".to_owned())
 }
 
-/// Never reads what it is told: the supervisor must not wait for it (C5).
+/// Never reads what it is told, for longer than anybody is patient with it: the supervisor must not
+/// wait for it (C5).
 pub(super) fn control_deaf(_: &Facts) -> Outcome {
-    Ok(linger(0))
+    for _ in 0..10 {
+        linger(0);
+    }
+    Ok("survived".to_owned())
 }
 
 /// Sends descriptors to the supervisor, which has asked for none (D1, D2).
