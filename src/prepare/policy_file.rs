@@ -1,7 +1,7 @@
 //! Reading a policy file that nobody else can change.
 //!
 //! Whoever can write the file, or rename something on the way to it, writes the policy; so each of
-//! them must be root or this user. The way is [walked](Walk), so what is checked is what is read.
+//! them must be root or this user. The way is walked (`walk`), so what is checked is what is read.
 
 use std::ffi::OsStr;
 use std::fs::File;

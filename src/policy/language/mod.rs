@@ -4,7 +4,7 @@
 //! The tables below this file are the one place where a key is spelled. The macro `table!` makes of
 //! each the type that holds what a policy says (`QueueText`), its reader, which tells what is out
 //! of range, and its defaults (`QueueText::depth`); `review::schema` and `review::reference` make
-//! of the same rows what editors and people read. `kinds` has the types of values, [`section`] the
+//! of the same rows what editors and people read. `kinds` has the types of values, `section` the
 //! reading of a table.
 
 mod audit;
