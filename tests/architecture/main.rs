@@ -49,7 +49,7 @@ const CIRCLES: [&[&str]; 4] = [
 
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now, and only ever goes down.
-const CORE: usize = 5_691;
+const CORE: usize = 4_879;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];
