@@ -34,7 +34,7 @@
 //!
 //! | floor | module | what is there |
 //! |---|---|---|
-//! | 5 | [`cli`] | the verbs of the command line |
+//! | 5 | [`cli`], [`daemon`] | the verbs of the command line; a daemon as its program writes it |
 //! | 4 | [`supervisor`], [`layer`] | who starts, joins and clears away; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`], `prepare` | the facilities by which layers communicate; the log of what they did; what is made before the first layer starts |
 //! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`review`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what people ask of a policy |
@@ -59,6 +59,8 @@ pub mod channel;
 pub mod cli;
 #[doc(hidden)]
 pub mod confine;
+#[doc(hidden)]
+pub mod daemon;
 pub mod ident;
 pub mod ipc;
 #[doc(hidden)]
@@ -90,6 +92,6 @@ pub mod users;
 pub mod wire;
 
 pub use confine::Receipt;
+pub use daemon::policy_file::{Defect, PolicyFileError};
+pub use daemon::{Daemon, Flags, Setup, SetupError};
 pub use layer::{Layer, LayerConnectError, LayerError};
-pub use supervisor::policy_file::{Defect, PolicyFileError};
-pub use supervisor::{Daemon, Flags, Setup, SetupError};

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::here;
 use super::read::Outside;
+use crate::daemon::policy_file::{self, PolicyFile, PolicyFileError};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
 use crate::policy::{self, Checked, Inputs};
-use crate::supervisor::policy_file::{self, PolicyFile, PolicyFileError};
 
 /// Arguments of `cofferdam check`.
 #[derive(Debug, clap::Args)]

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::daemon::flags::variable;
+use crate::daemon::policy_file;
 use crate::ident::Name;
 use crate::policy::places::Place;
 use crate::policy::plan::Plan;
@@ -14,8 +16,6 @@ use crate::policy::ways::{Fact, Step};
 use crate::policy::{self, Checked, Inputs};
 use crate::review::calls::{entry, expressions};
 use crate::review::tighten::{Cut, Tightened, tighten};
-use crate::supervisor::flags::variable;
-use crate::supervisor::policy_file;
 use crate::text::neutralise;
 
 /// How a verb reports.

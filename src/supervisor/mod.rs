@@ -9,15 +9,13 @@
 mod audit;
 mod broker;
 mod child;
-mod daemon;
 mod denials;
-pub mod flags;
 mod image;
-mod inherited;
+pub(crate) mod inherited;
 mod listen;
 mod lives;
 mod lockdown;
-mod log;
+pub(crate) mod log;
 mod objects;
 mod outbox;
 mod own;
@@ -27,21 +25,15 @@ mod pipes;
 pub mod registry;
 mod roster;
 mod services;
-mod setup;
 mod signals;
 mod spawn;
 mod stop;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-
-pub use crate::prepare::policy_file;
-pub use daemon::Daemon;
-pub use flags::Flags;
-pub use setup::{Setup, SetupError};
 
 use self::audit::{Audit, Begun};
 use self::broker::signal::Switchboard;
@@ -59,6 +51,7 @@ use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::policy::plan::Plan;
 use crate::prepare::{self, planner::Planned};
+use crate::users::Key;
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
 const SWEEP: Duration = Duration::from_millis(50);
@@ -74,9 +67,30 @@ pub enum Outcome {
     Refused,
 }
 
+/// What a daemon starts from.
+pub(crate) struct Start {
+    /// Its plan.
+    pub planned: Planned,
+    /// Bytes that every layer reads.
+    pub settings: Vec<u8>,
+    /// Sockets that were passed to this process.
+    pub inherited: Inherited,
+    /// Where the audit log is kept, if not where the policy says.
+    pub audit: Option<PathBuf>,
+    /// Whose users the layers shall be.
+    pub users: Option<Key>,
+    /// Whether whole receipts are shown.
+    pub receipts: bool,
+}
+
+/// Runs a daemon until every layer is down.
+pub(crate) fn run(start: Start, log: &mut Log) -> Result<Outcome, StartUp> {
+    Ok(Supervisor::new(start, log)?.run())
+}
+
 /// Why a daemon doesn't begin.
 #[derive(Debug, thiserror::Error)]
-enum StartUp {
+pub(crate) enum StartUp {
     /// A filter, a socket or a file.
     #[error(transparent)]
     Image(#[from] image::ImageError),
@@ -181,23 +195,17 @@ fn register(plan: &Plan, name: &str, begun: Option<&Begun>, log: &mut Log) -> Op
 }
 
 impl<'a> Supervisor<'a> {
-    /// Compiles the plan, binds its sockets and locks the supervisor up. `name` is what the policy
-    /// is called.
-    fn new(
-        planned: Planned,
-        settings: Vec<u8>,
-        flags: &Flags,
-        inherited: Inherited,
-        log: &'a mut Log,
-    ) -> Result<Self, StartUp> {
+    /// Compiles the plan, binds its sockets and locks the supervisor up.
+    fn new(start: Start, log: &'a mut Log) -> Result<Self, StartUp> {
+        let Start { planned, settings, inherited, audit, users, receipts } = start;
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
         let Planned { name, mut plan, id } = planned;
-        let begun = Begun::begin(&plan, flags.audit.as_deref())?;
+        let begun = Begun::begin(&plan, audit.as_deref())?;
         let stated = plan.clone();
         let own = Own::add(&mut plan, begun.as_ref().map(|begun| begun.directory.path()))?;
         lockdown::raise_descriptors(&plan).map_err(StartUp::Descriptors)?;
-        let ground = Ground::survey(&plan, &home_of(&name), flags.users.as_ref())?;
+        let ground = Ground::survey(&plan, &home_of(&name), users.as_ref())?;
         let note = ground.users.as_ref().and_then(|users| users.note.clone());
         let mut images = image::compile(&plan, id, settings, inherited, ground)?;
         for image in &mut images {
@@ -239,7 +247,7 @@ impl<'a> Supervisor<'a> {
             log,
             leftovers: Vec::new(),
             unexplained: Vec::new(),
-            receipts: false,
+            receipts,
             stopping: false,
             outcome: Outcome::Fine,
         })

@@ -26,14 +26,15 @@ const FLOORS: [(&str, u8); 19] = [
     ("prepare", 3),
     ("supervisor", 4),
     ("layer", 4),
+    ("daemon", 5),
     ("cli", 5),
 ];
 
 /// What the crate root re-exports, and from where: `crate::Daemon` is `crate::supervisor`.
 const ROOT: [(&str, &str); 5] = [
-    ("Daemon", "supervisor"),
-    ("Setup", "supervisor"),
-    ("Flags", "supervisor"),
+    ("Daemon", "daemon"),
+    ("Setup", "daemon"),
+    ("Flags", "daemon"),
     ("Layer", "layer"),
     ("LayerError", "layer"),
 ];
@@ -55,7 +56,7 @@ const CORE: usize = 4_879;
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];
 
 /// What a daemon runs on, and therefore holds nothing that only people need.
-const RUNS: [&str; 10] = [
+const RUNS: [&str; 11] = [
     "policy",
     "sys",
     "seal",
@@ -66,6 +67,7 @@ const RUNS: [&str; 10] = [
     "prepare",
     "layer",
     "supervisor",
+    "daemon",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

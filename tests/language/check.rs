@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use cofferdam::daemon::policy_file::{Defect, PolicyFileError, inspect, read};
 use cofferdam::policy::MAX_SIZE;
-use cofferdam::supervisor::policy_file::{Defect, PolicyFileError, inspect, read};
 
 const GOOD: &str = "cofferdam = 1\nname = \"a\"\n[layer.b]\nrun = \"b\"\n";
 const BAD: &str = "cofferdam = 1\nname = \"a\"\n[layer.b]\nrnu = \"b\"\n";

@@ -1,20 +1,25 @@
 //! A daemon as its program writes it: a policy, and a function for every layer.
 
+pub mod flags;
+mod setup;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::flags::{self, Flags};
-use super::inherited::Inherited;
-use super::log::Log;
-use super::setup::{Setup, SetupError};
-use super::{Outcome, Supervisor};
 use crate::layer::enter;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
 use crate::prepare::planner::{self, Refusal, Request, Text};
+use crate::supervisor::inherited::Inherited;
+use crate::supervisor::log::Log;
+use crate::supervisor::{self, Outcome, Start};
+
+pub use self::flags::Flags;
+pub use self::setup::{Setup, SetupError};
+pub use crate::prepare::policy_file;
 
 /// Exit code when the policy is invalid or the daemon gave up: a finding.
 const FINDING: u8 = 1;
@@ -223,10 +228,9 @@ impl Daemon {
         })
         .map_err(|error| Refusal::system(error.to_string()))?;
         log.print(&answer.notes);
-        let mut supervisor = Supervisor::new(answer.result?, settings, &flags, inherited, log)
-            .map_err(|error| Refusal::system(error.to_string()))?;
-        supervisor.receipts = flags.receipts;
-        Ok(supervisor.run())
+        let Flags { audit, users, receipts, .. } = flags;
+        let start = Start { planned: answer.result?, settings, inherited, audit, users, receipts };
+        supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }
 }
 
