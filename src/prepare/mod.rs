@@ -14,6 +14,7 @@ mod child;
 mod fifo;
 mod maker;
 mod mapped_file;
+pub(crate) mod own;
 pub(crate) mod planner;
 pub mod policy_file;
 mod queue;

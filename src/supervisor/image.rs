@@ -8,7 +8,6 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::inherited::{Inherited, InheritedError};
 use super::listen::{self, Listening};
-use super::own::Own;
 use super::spawn::StartError;
 use crate::confine::cgroup::{self, Group};
 use crate::confine::filter::{self, Action, Arch, Filter};
@@ -19,6 +18,7 @@ use crate::ipc::message::Side;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, ReportsSlice};
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
+use crate::prepare::own::Own;
 use crate::sys::reopen::{reopen, reopen_untruncatable};
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
 use crate::users::{Claim, Key, Users, UsersError};

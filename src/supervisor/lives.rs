@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::child::{Breach, Child, Stage};
 use super::outbox::{Outbox, Overrun};
-use super::own::Role;
 use super::pipes::Anew;
 use super::roster::{Decision, Ending};
 use super::spawn::StartError;
@@ -14,6 +13,7 @@ use crate::confine::Receipt;
 use crate::ident::Instance;
 use crate::mark;
 use crate::policy::plan::Program;
+use crate::prepare::own::Role;
 use crate::wire::control::{FromLayer, Object, ToLayer};
 
 /// How long a layer may take to confine itself. It takes milliseconds; on a machine that is

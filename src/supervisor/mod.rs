@@ -18,7 +18,6 @@ mod lockdown;
 pub(crate) mod log;
 mod objects;
 mod outbox;
-mod own;
 mod pace;
 mod peers;
 mod pipes;
@@ -43,13 +42,13 @@ use self::image::{Ground, Image};
 use self::inherited::Inherited;
 use self::log::Log;
 use self::objects::Objects;
-use self::own::Own;
 use self::pace::Pace;
 use self::registry::{Registered, Registry};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::policy::plan::Plan;
+use crate::prepare::own::{Own, OwnError};
 use crate::prepare::{self, planner::Planned};
 use crate::users::Key;
 
@@ -102,7 +101,7 @@ pub(crate) enum StartUp {
     Object(#[from] objects::ObjectError),
     /// A layer of the framework's own can't be had.
     #[error(transparent)]
-    Own(#[from] own::OwnError),
+    Own(#[from] OwnError),
     /// There can be no audit log.
     #[error(transparent)]
     Audit(#[from] audit::BeginError),

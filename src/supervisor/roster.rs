@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::own::Own;
 use crate::ident::Instance;
 use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
+use crate::prepare::own::Own;
 
 /// The first wait before a restart. Long enough that a layer that fails at once can't keep a
 /// processor busy with forking, short enough that a person doesn't notice a single crash.

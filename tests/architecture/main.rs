@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("ident", 0),
     ("text", 0),
     ("mark", 0),
@@ -23,7 +23,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("review", 2),
     ("ipc", 3),
     ("audit", 3),
-    ("prepare", 3),
+    ("prepare", 4),
     ("supervisor", 4),
     ("layer", 4),
     ("daemon", 5),

@@ -5,7 +5,7 @@ use std::io;
 use crate::channel::socketpair;
 use crate::ident::Instance;
 use crate::mark;
-use crate::supervisor::own::Role;
+use crate::prepare::own::Role;
 use crate::supervisor::{Life, Outcome, Supervisor};
 use crate::wire::control::ToLayer;
 use crate::wire::report::MAX_WITNESS;

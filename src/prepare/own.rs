@@ -1,5 +1,5 @@
 //! The framework's own layers, as data: what each is called, what it may do, which plans need it,
-//! and what the supervisor does differently for it. Nothing else in the supervisor knows a name.
+//! and what the supervisor does differently for it. The supervisor itself knows none of their names.
 
 use std::path::Path;
 use std::time::Duration;
