@@ -1,9 +1,8 @@
-//! A child that works for the supervisor before the first layer starts: it hands descriptors over,
-//! and ends.
+//! A child that works for the supervisor: it hands descriptors over, answers, and ends.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use caps::Capability;
 use rustix::io::Errno;
@@ -11,22 +10,33 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::confine::filter::{Action, Arch, compile_with};
 use crate::confine::identity;
+use crate::policy::syscall::{Implied, assemble, parse_item};
 use crate::sys::fork::fork;
+use crate::sys::memory;
 use crate::sys::pidfd::{self, Ended};
 
 /// The longest text of a failure, in bytes; a longer one is cut.
-const LONGEST: usize = 4096;
+const LONGEST: usize = 16 << 10;
 
-/// What the child says. Each is a datagram: this byte, then the text of a failure.
+/// The largest answer, in bytes: a plan of 1,024 layers with all their filters is some 40 MiB.
+const MOST: u64 = 64 << 20;
+
+/// What the child says. Each is a datagram: this byte, and a descriptor, the answer in sealed
+/// memory, or the text of a failure.
 const MADE: u8 = 1;
 const DONE: u8 = 2;
 const FAILED: u8 = 3;
 
+const EPERM: u16 = 1;
+
 /// Why a child's work came to nothing.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PrepareError {
+pub enum PrepareError {
     /// It could not do its work, as it says itself.
     #[error("{0}")]
     Failed(String),
@@ -42,11 +52,12 @@ pub(crate) enum PrepareError {
 }
 
 /// The child's way to hand something over.
-pub(super) struct Handover(OwnedFd);
+#[derive(Debug)]
+pub struct Handover(OwnedFd);
 
 impl Handover {
     /// Hands a descriptor over.
-    pub(super) fn give(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn give(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.send(&[MADE], Some(fd))
     }
 
@@ -61,9 +72,13 @@ impl Handover {
         Ok(())
     }
 
-    fn end(&self, result: Result<(), String>) -> io::Result<()> {
-        match result {
-            Ok(()) => self.send(&[DONE], None),
+    fn end<A: Serialize>(&self, result: Result<A, String>) -> io::Result<()> {
+        let answer = result.and_then(|answer| {
+            let bytes = postcard::to_stdvec(&answer).map_err(|error| error.to_string())?;
+            memory::sealed("cofferdam-answer", &bytes).map_err(|error| error.to_string())
+        });
+        match answer {
+            Ok(answer) => self.send(&[DONE], Some(answer.as_fd())),
             Err(text) => {
                 let mut message = vec![FAILED];
                 message.extend_from_slice(text.as_bytes());
@@ -74,13 +89,17 @@ impl Handover {
     }
 }
 
-/// Runs `work` in a child and takes the `expected` descriptors that it hands over. `what` is what
-/// it does, for messages: "makes the objects".
-pub(super) fn run(
+/// Runs `work` in a child, and takes its answer and the descriptors that it hands over, `most` at
+/// most. `what` is what it does, for messages: "makes the objects".
+///
+/// # Errors
+/// [`PrepareError::Garbled`] for more descriptors, and for an answer of more than 64 MiB or that
+/// isn't one to the last byte.
+pub fn run<A: Serialize + DeserializeOwned>(
     what: &'static str,
-    expected: usize,
-    work: impl FnOnce(&Handover) -> Result<(), String>,
-) -> Result<Vec<OwnedFd>, PrepareError> {
+    most: usize,
+    work: impl FnOnce(&Handover) -> Result<A, String>,
+) -> Result<(A, Vec<OwnedFd>), PrepareError> {
     let flags = SocketFlags::CLOEXEC;
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|errno| PrepareError::Fork(errno.into()))?;
@@ -91,30 +110,39 @@ pub(super) fn run(
     })
     .map_err(PrepareError::Fork)?;
     drop(handover);
-    let taken = take(&near, expected).map_err(|error| PrepareError::Garbled(what, error));
-    let ended = pidfd::wait(&child).map_err(|error| PrepareError::Garbled(what, error))?;
+    let garbled = |error| PrepareError::Garbled(what, error);
+    let taken = take(&near, most).map_err(garbled);
+    let ended = pidfd::wait(&child).map_err(garbled)?;
     match taken? {
-        Taken::All(fds) => Ok(fds),
+        Taken::All(answer, fds) => Ok((read(&answer).map_err(garbled)?, fds)),
         Taken::Failed(why) => Err(PrepareError::Failed(why)),
         Taken::Died => Err(PrepareError::Died(what, ended)),
     }
 }
 
+fn read<A: DeserializeOwned>(answer: &OwnedFd) -> io::Result<A> {
+    let bytes = memory::read_sealed(answer, MOST)?;
+    match postcard::take_from_bytes(&bytes) {
+        Ok((answer, [])) => Ok(answer),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// What came of listening to a child.
 enum Taken {
-    All(Vec<OwnedFd>),
+    All(OwnedFd, Vec<OwnedFd>),
     Failed(String),
     Died,
 }
 
-fn take(socket: &OwnedFd, expected: usize) -> io::Result<Taken> {
+fn take(socket: &OwnedFd, most: usize) -> io::Result<Taken> {
     let mut made = Vec::new();
     let mut text = [0; LONGEST];
     loop {
         let (length, fd) = receive(socket, &mut text)?;
         match (&text[..length], fd) {
-            ([MADE], Some(fd)) if made.len() < expected => made.push(fd),
-            ([DONE], None) if made.len() == expected => return Ok(Taken::All(made)),
+            ([MADE], Some(fd)) if made.len() < most => made.push(fd),
+            ([DONE], Some(answer)) => return Ok(Taken::All(answer, made)),
             ([FAILED, why @ ..], None) => {
                 return Ok(Taken::Failed(String::from_utf8_lossy(why).into_owned()));
             }
@@ -148,12 +176,17 @@ fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<(usize, Option<Owned
     }
 }
 
-/// Takes from this process, if it is root's, every capability but `kept`; no program that it
-/// executes gets one back.
-pub(super) fn keep_capabilities(kept: &[Capability]) -> io::Result<()> {
+/// Leaves this process `calls`, which are items as in a policy; all else answers `EPERM`. If it is
+/// root's, it also loses every capability but `capabilities`, and no program that it executes gets
+/// one back.
+pub(super) fn confine(capabilities: &[Capability], calls: &[&str]) -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
-        identity::keep_at_most(&kept.iter().copied().collect())?;
+        identity::keep_at_most(&capabilities.iter().copied().collect())?;
     }
     rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+    // What doesn't parse is a call that this architecture lacks.
+    let items: Vec<_> = calls.iter().filter_map(|text| parse_item(text).ok()).collect();
+    let plans = assemble(&items, &[], Implied::Run);
+    let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM));
+    filter.map_err(io::Error::other)?.load().map_err(io::Error::other)
 }

@@ -5,12 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use caps::Capability;
 
-use super::child::{self, PrepareError, keep_capabilities};
+use super::child::{self, PrepareError, confine};
 use super::{FifoAtPath, mapped_file, queue, region};
-use crate::confine::filter::supervisor::supervisor_filter;
 use crate::ident::Name;
 use crate::policy::plan::{FifoPlan, Plan};
-use crate::policy::syscall::by_name;
 
 /// What root's child keeps (capabilities(7)).
 const CAPABILITIES: [Capability; 6] = [
@@ -25,79 +23,30 @@ const CAPABILITIES: [Capability; 6] = [
     Capability::CAP_SYS_RESOURCE,
 ];
 
-/// What the child calls; all else answers `EPERM`.
+/// What the child calls.
 const CALLS: &[&str] = &[
+    "@core",
     // Files at the plan's paths.
-    "open",
-    "openat",
-    "openat2",
+    "@file-read",
+    "@file-write",
     "mknod",
     "mknodat",
-    "unlinkat",
     "fchmod",
     "fchown",
-    "flock",
-    "fallocate",
-    "ftruncate",
-    "pread64",
-    "pwrite64",
-    "read",
-    "write",
-    "lseek",
-    "fsync",
-    "stat",
-    "lstat",
-    "fstat",
-    "newfstatat",
-    "statx",
-    "fcntl",
-    "close",
-    "readlink",
-    "readlinkat",
-    // Memory files, queues, and the domain in which a file is opened that can't be truncated.
-    "memfd_create",
+    // Memory files and queues.
+    "@shared-memory",
     "mq_open",
     "mq_unlink",
     "mq_getsetattr",
-    "unshare",
+    "unshare(CLONE_NEWIPC)",
     "prlimit64",
     "getrlimit",
     "setrlimit",
+    // The thread in whose domain a file is opened that can't be truncated.
+    "@thread",
     "landlock_create_ruleset",
     "landlock_restrict_self",
-    "prctl",
-    "clone3",
-    "clone",
-    "rseq",
-    "set_robust_list",
-    "sched_getaffinity",
-    // The hand-over.
-    "sendmsg",
-    // Whatever a process does.
-    "brk",
-    "mmap",
-    "munmap",
-    "mremap",
-    "mprotect",
-    "madvise",
-    "getrandom",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "rt_sigreturn",
-    "sigaltstack",
-    "futex",
-    "geteuid",
-    "getuid",
-    "getpid",
-    "gettid",
-    "getppid",
-    "clock_gettime",
-    "nanosleep",
-    "clock_nanosleep",
-    "exit",
-    "exit_group",
-    "tgkill",
-    "restart_syscall",
+    "prctl(PR_SET_NO_NEW_PRIVS)",
 ];
 
 /// The descriptors that were made, in the order that [`make`] states.
@@ -115,8 +64,9 @@ pub(crate) fn make(plan: &Plan) -> Result<Descriptors, PrepareError> {
     if expected == 0 {
         return Ok(Vec::new().into_iter());
     }
-    let made = child::run("makes the daemon's objects", expected, |handover| {
-        confine().map_err(|error| format!("objects can't be made: confining: {error}"))?;
+    let ((), made) = child::run("makes the daemon's objects", expected, |handover| {
+        confine(&CAPABILITIES, CALLS)
+            .map_err(|error| format!("objects can't be made: confining: {error}"))?;
         let (fds, mut fifos) = all(plan)?;
         let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
         let mut fds = fds.iter().map(AsFd::as_fd).chain(fifos);
@@ -131,14 +81,6 @@ fn expected(plan: &Plan) -> usize {
     let queues: usize = all.queues.iter().map(|plan| 2 * usize::from(plan.lanes())).sum();
     let mapped_files: usize = all.mapped_files.iter().map(mapped_file::descriptors).sum();
     queues + mapped_files + 2 * all.regions.len() + 2 * all.fifos.len()
-}
-
-/// Takes from the child what making objects doesn't need.
-fn confine() -> io::Result<()> {
-    keep_capabilities(&CAPABILITIES)?;
-    let calls: Vec<u32> = CALLS.iter().filter_map(|name| by_name(name)).collect();
-    let filter = supervisor_filter(std::iter::empty(), &calls).map_err(io::Error::other)?;
-    filter.load().map_err(io::Error::other)
 }
 
 /// Makes everything; a failure names its place in the policy. FIFOs come apart, for somebody else

@@ -6,12 +6,13 @@
 //! descriptors over in the plan's order, and exits. It reads nothing but the plan and what lies at
 //! the plan's own paths, and no layer is there yet that could speak to it.
 //!
-//! Reading order: [`child`] is how such a process works and hands over; [`planner`] makes the plan
-//! and [`maker`] the objects; one file a facility makes its object and says which descriptors come
-//! of it.
+//! Reading order: [`child`] is how such a process works and hands over; [`planner`] makes the plan,
+//! [`log_directory`] looks where the audit log will be, and [`maker`] makes the objects; one file a
+//! facility makes its object and says which descriptors come of it.
 
 mod child;
 mod fifo;
+mod log_directory;
 mod maker;
 mod mapped_file;
 pub(crate) mod own;
@@ -23,4 +24,5 @@ pub(crate) mod walk;
 
 pub(crate) use child::PrepareError;
 pub(crate) use fifo::FifoAtPath;
+pub(crate) use log_directory::LogDirectory;
 pub(crate) use maker::{Descriptors, make};

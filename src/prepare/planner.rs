@@ -4,30 +4,22 @@
 //! of filters. They run here: in a process that may read files and write to what it holds, and
 //! that ends before there is a layer.
 
-use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use caps::Capability;
 
-use super::child::{self, PrepareError, keep_capabilities};
+use super::child::{self, PrepareError, confine};
 use super::policy_file::{self, PolicyFileError};
-use crate::confine::filter::{Action, Arch, compile_with};
 use crate::ident::PolicyId;
 use crate::policy::plan::{Plan, Program};
-use crate::policy::syscall::{Implied, assemble, parse_item};
 use crate::policy::{self, Checked, Inputs};
-use crate::sys::memory;
 
-/// What it does, for messages.
-const WHAT: &str = "reads the policy";
+/// Files to read at most with root's eyes.
+const CAPABILITIES: [Capability; 1] = [Capability::CAP_DAC_READ_SEARCH];
 
-/// The largest answer, in bytes: a plan of 1,024 layers with all their filters is some 40 MiB.
-const MOST: u64 = 64 << 20;
-
-/// What the child calls once it is confined; all else answers `EPERM`.
+/// What the child calls once it is confined.
 const CALLS: &[&str] = &[
     "@core",
     "openat(_, _, subset of O_CLOEXEC|O_DIRECTORY|O_LARGEFILE|O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_PATH)",
@@ -50,8 +42,6 @@ const CALLS: &[&str] = &[
     "sendmsg",
     "getpid",
 ];
-
-const EPERM: u16 = 1;
 
 /// What a policy is made a plan from.
 pub(crate) struct Request<'a> {
@@ -103,25 +93,13 @@ pub(crate) struct Refusal {
 }
 
 /// Reads, checks and plans in a child.
-///
-/// # Errors
-/// [`PrepareError::Garbled`] for an answer of more than 64 MiB, or that isn't one to the last
-/// byte.
 pub(crate) fn plan(request: &Request<'_>) -> Result<Answer, PrepareError> {
-    let answers = child::run(WHAT, 1, |handover| {
-        confine().map_err(|error| format!("no policy can be read: confining: {error}"))?;
-        let answer = postcard::to_stdvec(&answer(request)).map_err(|error| error.to_string())?;
-        memory::sealed("cofferdam-plan", &answer)
-            .and_then(|memory| handover.give(memory.as_fd()))
-            .map_err(|error| error.to_string())
+    let (answer, _) = child::run("reads the policy", 0, |_| {
+        confine(&CAPABILITIES, CALLS)
+            .map_err(|error| format!("no policy can be read: confining: {error}"))?;
+        Ok(answer(request))
     })?;
-    let garbled = |error| PrepareError::Garbled(WHAT, error);
-    let [answer] = &answers[..] else { return Err(garbled(io::ErrorKind::InvalidData.into())) };
-    let bytes = memory::read_sealed(answer, MOST).map_err(garbled)?;
-    match postcard::take_from_bytes(&bytes) {
-        Ok((answer, [])) => Ok(answer),
-        _ => Err(garbled(io::ErrorKind::InvalidData.into())),
-    }
+    Ok(answer)
 }
 
 /// The child's work.
@@ -207,13 +185,4 @@ fn unbound(plan: &Plan, functions: &[&str]) -> Vec<String> {
         format!("the program registers the function {name}, and no layer of the policy runs it")
     });
     missing.chain(unused).collect()
-}
-
-/// Leaves the child files to read, at most with root's eyes, and descriptors to write to.
-fn confine() -> io::Result<()> {
-    keep_capabilities(&[Capability::CAP_DAC_READ_SEARCH])?;
-    let items: Vec<_> = CALLS.iter().filter_map(|text| parse_item(text).ok()).collect();
-    let plans = assemble(&items, &[], Implied::Run);
-    let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM));
-    filter.map_err(io::Error::other)?.load().map_err(io::Error::other)
 }

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use self::audit::{Audit, Begun};
+use self::audit::Audit;
 use self::broker::signal::Switchboard;
 use self::child::Child;
 use self::denials::{Denials, Unexplained};
@@ -49,7 +49,7 @@ use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::policy::plan::Plan;
 use crate::prepare::own::{Own, OwnError};
-use crate::prepare::{self, planner::Planned};
+use crate::prepare::{self, LogDirectory, planner::Planned};
 use crate::users::Key;
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
@@ -102,9 +102,9 @@ pub(crate) enum StartUp {
     /// A layer of the framework's own can't be had.
     #[error(transparent)]
     Own(#[from] OwnError),
-    /// There can be no audit log.
+    /// The auditor can't be told what it must know.
     #[error(transparent)]
-    Audit(#[from] audit::BeginError),
+    Orders(#[from] audit::OrdersError),
     /// The ring for the supervisor's own acts can't be made.
     #[error("reports to the auditor: {0}")]
     Reports(std::io::Error),
@@ -182,8 +182,12 @@ fn home_of(name: &str) -> String {
 }
 
 /// Has the daemon be found. One that can't be runs all the same.
-fn register(plan: &Plan, name: &str, begun: Option<&Begun>, log: &mut Log) -> Option<Registered> {
-    let directory = begun.map(|begun| begun.directory.path());
+fn register(
+    plan: &Plan,
+    name: &str,
+    directory: Option<&Path>,
+    log: &mut Log,
+) -> Option<Registered> {
     match Registry::of_user()?.enter(&plan.name, Path::new(name), directory) {
         Ok(registered) => Some(registered),
         Err(error) => {
@@ -200,16 +204,17 @@ impl<'a> Supervisor<'a> {
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let denials = Denials::open();
         let Planned { name, mut plan, id } = planned;
-        let begun = Begun::begin(&plan, audit.as_deref())?;
+        let directory = LogDirectory::find(&plan, audit.as_deref())?;
+        let path = directory.as_ref().map(LogDirectory::path);
         let stated = plan.clone();
-        let own = Own::add(&mut plan, begun.as_ref().map(|begun| begun.directory.path()))?;
+        let own = Own::add(&mut plan, path)?;
         lockdown::raise_descriptors(&plan).map_err(StartUp::Descriptors)?;
         let ground = Ground::survey(&plan, &home_of(&name), users.as_ref())?;
         let note = ground.users.as_ref().and_then(|users| users.note.clone());
         let mut images = image::compile(&plan, id, settings, inherited, ground)?;
         for image in &mut images {
-            image.equip(&stated, |plan| match &begun {
-                Some(begun) => begun.orders(plan, id, &own),
+            image.equip(&stated, |plan| match &directory {
+                Some(directory) => audit::orders(directory, plan, id, &own),
                 None => Ok(Vec::new()),
             })?;
         }
@@ -224,8 +229,9 @@ impl<'a> Supervisor<'a> {
         if let Some(note) = note {
             log.say(&note);
         }
-        let registered = register(&plan, &name, begun.as_ref(), log);
-        let audit = begun.map(|begun| Audit::begin(&begun, &plan, &mut images)).transpose()?;
+        let registered = register(&plan, &name, path, log);
+        let audit =
+            directory.as_ref().map(|it| Audit::begin(it, &plan, &mut images)).transpose()?;
         lockdown::lock(&images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
         let place = |seat| Place { seat, life: Life::Waiting(now), pace: Pace::new(now) };

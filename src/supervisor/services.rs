@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::audit::{Audit, BeginError};
+use super::audit::{Audit, OrdersError};
 use super::child::{Breach, Child};
 use super::image::Image;
 use super::objects::{Handed, Objects};
@@ -29,7 +29,7 @@ impl Image {
     pub fn equip(
         &mut self,
         plan: &Plan,
-        auditor: impl FnOnce(&Plan) -> Result<Vec<u8>, BeginError>,
+        auditor: impl FnOnce(&Plan) -> Result<Vec<u8>, OrdersError>,
     ) -> Result<(), StartUp> {
         let Some(own) = self.own else { return Ok(()) };
         self.settings = match own.role {

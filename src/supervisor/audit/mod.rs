@@ -4,7 +4,6 @@
 mod acts;
 mod backlog;
 mod begin;
-mod directory;
 mod relay;
 
 use std::collections::BTreeMap;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::SealFlags;
 
 use self::backlog::{Backlog, Pushed};
-pub use self::begin::{BeginError, Begun};
+pub use self::begin::{OrdersError, orders};
 use super::image::Image;
 use super::roster::Ending;
 use super::{Life, Outcome, StartUp, Supervisor};
@@ -26,6 +25,7 @@ use crate::layer::auditor::HALT;
 use crate::layer::slice::ReportsSlice;
 use crate::policy;
 use crate::policy::plan::{LogFull, Plan, Program};
+use crate::prepare::LogDirectory;
 use crate::prepare::own::Role;
 use crate::report::{AT_COUNT, AT_STOP};
 use crate::ring::{self, Producer};
@@ -82,7 +82,11 @@ struct Held {
 
 impl Audit {
     /// Gives the log to the auditor, has the layers report, and makes the supervisor's own ring.
-    pub fn begin(begun: &Begun, plan: &Plan, images: &mut [Image]) -> Result<Self, StartUp> {
+    pub fn begin(
+        directory: &LogDirectory,
+        plan: &Plan,
+        images: &mut [Image],
+    ) -> Result<Self, StartUp> {
         let layers: Vec<Name> = plan.layers.iter().map(|layer| layer.name.clone()).collect();
         let captures = plan.channels.iter().any(|it| it.audit == policy::plan::Audit::Payload);
         let least = if captures { LEAST_FOR_PAYLOADS } else { 0 };
@@ -95,7 +99,7 @@ impl Audit {
         };
         for image in images {
             if image.own.is_some_and(|own| own.role == Role::Auditor) {
-                begun.directory.give_to(match image.identity(0) {
+                directory.give_to(match image.identity(0) {
                     Identity::Own { uid, .. } => Some(uid),
                     Identity::Mapped { .. } => None,
                 })?;

@@ -12,15 +12,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use caps::Capability;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchmod, fchown, fstat, mkdirat,
     openat,
 };
 use rustix::io::Errno;
 
-use super::begin::BeginError;
+use super::child::{self, PrepareError, confine};
+use super::walk::{Defect, Reached, Walk, WalkError};
 use crate::audit::Store;
-use crate::prepare::walk::{Reached, Walk};
+use crate::policy::plan::Plan;
 
 /// How long the auditor of a supervisor that was killed may take to write down what was left.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -32,19 +34,112 @@ const OWN: u32 = 0o700;
 /// directory nobody but root removes or renames what isn't its own.
 const GIVEN: u32 = 0o1770;
 
+/// What the child that looks at the directory keeps of root's capabilities: the way to it.
+const CAPABILITIES: [Capability; 2] =
+    [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH];
+
+/// What it calls.
+const CALLS: &[&str] = &["@core", "@file-read", "@shared-memory", "mkdirat", "flock"];
+
 /// A log's directory, open.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct LogDirectory {
     path: PathBuf,
+    identity: (u64, u64),
     fd: OwnedFd,
 }
 
-impl Directory {
+/// Why there is no directory for the log.
+#[derive(Debug, thiserror::Error)]
+enum DirectoryError {
+    /// The policy demands a log, and nobody says where.
+    #[error(
+        "the policy demands an audit log, and nobody says where: give `--audit DIR`, or \
+         `directory` in [audit]"
+    )]
+    Nowhere,
+    /// The directory can't be had.
+    #[error("the audit log's directory {0}: {1}")]
+    Directory(PathBuf, io::Error),
+    /// Somebody else may write there.
+    #[error(
+        "the audit log's directory {0} is writable to others (mode {1:o}): `chmod go-w {0}`, or \
+         give another one"
+    )]
+    Open(PathBuf, u32),
+    /// Somebody else could put another directory in its place.
+    #[error("the audit log's directory {0}: {1}")]
+    Unsafe(PathBuf, Defect),
+    /// It belongs to somebody else.
+    #[error(
+        "the audit log's directory {0} belongs to user {1}, who could alter it: if it is yours, \
+         look at what is in it and `chown -R` it to the user who runs the daemon"
+    )]
+    Foreign(PathBuf, u32),
+    /// Something in it may not be given to the auditor.
+    #[error(
+        "the audit log's directory {0} holds {1:?}, which {2}: no log has such a file; take it \
+         away, or give another directory"
+    )]
+    Strange(PathBuf, String, String),
+    /// It is used for something else.
+    #[error(
+        "the audit log's directory {0} holds {1:?}, which is no part of a log: give one that is \
+         empty, isn't there yet, or holds a log"
+    )]
+    Used(PathBuf, String),
+    /// A layer can reach it.
+    #[error(
+        "the audit log's directory {0} is within reach of [{1}]: give one that no layer is \
+         granted anything in, at or around"
+    )]
+    Reached(PathBuf, String),
+}
+
+impl From<WalkError> for DirectoryError {
+    fn from(WalkError { path, source }: WalkError) -> Self {
+        Self::Directory(path, source)
+    }
+}
+
+impl LogDirectory {
+    /// Has a child look at the log's directory, `asked` or else the policy's, which is made if it
+    /// isn't there. `None`: the daemon keeps no log.
+    pub(crate) fn find(plan: &Plan, asked: Option<&Path>) -> Result<Option<Self>, PrepareError> {
+        let stated = plan.audit.directory.as_deref().map(Path::new);
+        let Some(asked) = asked.or(stated) else {
+            let nowhere = PrepareError::Failed(DirectoryError::Nowhere.to_string());
+            return if plan.audit.demanded { Err(nowhere) } else { Ok(None) };
+        };
+        let what = "looks at the audit log's directory";
+        let ((path, identity), fds) = child::run(what, 1, |handover| {
+            let failed = |error: io::Error| DirectoryError::Directory(asked.into(), error);
+            confine(&CAPABILITIES, CALLS).map_err(|error| failed(error).to_string())?;
+            let found = Self::look(plan, asked).map_err(|error| error.to_string())?;
+            handover.give(found.fd.as_fd()).map_err(|error| failed(error).to_string())?;
+            // By its path the auditor's own policy grants it.
+            let no_text = || io::Error::new(io::ErrorKind::InvalidInput, "its path is no UTF-8");
+            let path = found.path.to_str().ok_or_else(|| failed(no_text()).to_string())?;
+            Ok((path.to_owned(), found.identity))
+        })?;
+        let fd = fds.into_iter().next();
+        let missing = || PrepareError::Garbled(what, io::ErrorKind::UnexpectedEof.into());
+        Ok(Some(Self { path: path.into(), identity, fd: fd.ok_or_else(missing)? }))
+    }
+
+    fn look(plan: &Plan, asked: &Path) -> Result<Self, DirectoryError> {
+        let found = Self::open(asked)?;
+        match plan.reaching(&found.path.display().to_string()).into_iter().next() {
+            Some(rule) => Err(DirectoryError::Reached(found.path, rule)),
+            None => Ok(found),
+        }
+    }
+
     /// Opens the directory, which is made if it isn't there, and looks whether anybody else could
     /// write in it or put another in its place, and whether all that is in it is of a log.
     ///
-    /// [`Directory::path`] has no symbolic links, for the auditor's own view follows none.
-    pub fn open(asked: &Path) -> Result<Self, BeginError> {
+    /// [`LogDirectory::path`] has no symbolic links, for the auditor's own view follows none.
+    fn open(asked: &Path) -> Result<Self, DirectoryError> {
         let mut walk = Walk::begin(asked)?;
         let (path, found) = match walk.go()? {
             Reached::Directory => (walk.here_path().to_owned(), openat_directory(&walk, ".")),
@@ -58,40 +153,43 @@ impl Directory {
             }
             Reached::File(name) => return Err(walk.failed(&name, Errno::NOTDIR.into()).into()),
             Reached::Other(path, _) => {
-                return Err(BeginError::Directory(path, Errno::NOTDIR.into()));
+                return Err(DirectoryError::Directory(path, Errno::NOTDIR.into()));
             }
         };
         // Of the directory itself more is known: see below.
         if let Some(defect) = walk.into_defects().into_iter().find(|it| it.path() != path) {
-            return Err(BeginError::Unsafe(path, defect));
+            return Err(DirectoryError::Unsafe(path, defect));
         }
-        let directory = match found {
-            Ok(fd) => Self { path, fd },
-            Err(error) => return Err(BeginError::Directory(path, error.into())),
-        };
-        directory.look()?;
+        let opened = found.and_then(|fd| Ok((fstat(&fd)?, fd)));
+        let (about, fd) =
+            opened.map_err(|errno| DirectoryError::Directory(path.clone(), errno.into()))?;
+        let directory = Self { path, identity: (about.st_dev, about.st_ino), fd };
+        directory.check(about.st_mode & 0o7777, about.st_uid)?;
         Ok(directory)
     }
 
     /// Its path, without symbolic links.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// What it is on this machine: device and inode.
-    pub fn identity(&self) -> io::Result<(u64, u64)> {
-        let about = fstat(&self.fd)?;
-        Ok((about.st_dev, about.st_ino))
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     /// Gives what is in the directory to the auditor's user, `uid`, and lets it write there.
     /// `None`: the auditor is the user of this process.
-    pub fn give_to(&self, uid: Option<u32>) -> Result<(), BeginError> {
-        let failed = |error: io::Error| BeginError::Directory(self.path.clone(), error);
+    pub(crate) fn give_to(&self, uid: Option<u32>) -> Result<(), PrepareError> {
+        self.give(uid).map_err(|error| PrepareError::Failed(error.to_string()))
+    }
+
+    fn give(&self, uid: Option<u32>) -> Result<(), DirectoryError> {
+        let failed = |error: io::Error| DirectoryError::Directory(self.path.clone(), error);
         let own = rustix::process::geteuid().as_raw();
         let about = fstat(&self.fd).map_err(|errno| failed(errno.into()))?;
         if about.st_uid != own && Some(about.st_uid) != uid {
-            return Err(BeginError::Foreign(self.path.clone(), about.st_uid));
+            return Err(DirectoryError::Foreign(self.path.clone(), about.st_uid));
         }
         // The auditor that had it, which may have had another number.
         let former = (about.st_mode & 0o7777 == GIVEN).then_some(about.st_gid);
@@ -103,7 +201,7 @@ impl Directory {
             let file = file.map_err(|errno| failed(errno.into()))?;
             let stat = fstat(&file).map_err(|errno| failed(errno.into()))?;
             match strange(&stat, &known) {
-                Some(what) => return Err(BeginError::Strange(self.path.clone(), name, what)),
+                Some(what) => return Err(DirectoryError::Strange(self.path.clone(), name, what)),
                 None => files.push(file),
             }
         }
@@ -119,18 +217,16 @@ impl Directory {
             .map_err(|errno| failed(errno.into()))
     }
 
-    fn look(&self) -> Result<(), BeginError> {
-        let failed = |error: io::Error| BeginError::Directory(self.path.clone(), error);
-        let about = fstat(&self.fd).map_err(|errno| failed(errno.into()))?;
-        let mode = about.st_mode & 0o7777;
+    fn check(&self, mode: u32, owner: u32) -> Result<(), DirectoryError> {
+        let failed = |error: io::Error| DirectoryError::Directory(self.path.clone(), error);
         // An ordinary user may be in the group; root has given it away itself.
-        let given = mode == GIVEN && about.st_uid == 0 && rustix::process::geteuid().is_root();
+        let given = mode == GIVEN && owner == 0 && rustix::process::geteuid().is_root();
         if mode & 0o022 != 0 && !given {
-            return Err(BeginError::Open(self.path.clone(), mode));
+            return Err(DirectoryError::Open(self.path.clone(), mode));
         }
         let names = self.names().map_err(failed)?;
         if let Some(name) = names.into_iter().find(|name| !is_of_a_log(name)) {
-            return Err(BeginError::Used(self.path.clone(), name));
+            return Err(DirectoryError::Used(self.path.clone(), name));
         }
         self.wait_until_free().map_err(failed)
     }
