@@ -215,6 +215,8 @@ impl<'a> Auditor<'a> {
                     return Err(Fault::Control(error));
                 }
             };
+            // Asked before the rings are looked at: what came before the stop is in them then.
+            let stops = self.layer.is_stopping();
             self.welcome();
             let moved = self.take_reports();
             self.settle()?;
@@ -223,7 +225,7 @@ impl<'a> Auditor<'a> {
                 continue;
             }
             let ends = self.trouble.is_none() || orphaned;
-            if self.layer.is_stopping() && ends {
+            if stops && ends {
                 return Ok(());
             }
             if orphaned && quiet.elapsed() > ORPHANED {

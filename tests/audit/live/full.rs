@@ -126,7 +126,7 @@ fn counted() {
     let log = daemon.directory().join("log");
     assert_sound(&log);
     let records = records(&log);
-    assert_eq!(exits(&records), [0, 1, 2]);
+    assert_eq!(exits(&records), [0, 1, 2], "{daemon}");
     assert_eq!(asked(&records, 2), said(&daemon, "knocked ", " times"), "{daemon}");
     let of_supervisor = |record: &&Record| {
         record.entry.kind == Kind::Loss && record.entry.reporter == Who::SUPERVISOR
@@ -147,7 +147,7 @@ fn waits() {
     assert_sound(&log);
     let records = records(&log);
     assert_eq!((asked(&records, 0), lost(&records)), (PELTED, 0), "{daemon}");
-    assert_eq!(exits(&records), [0, 1, 2]);
+    assert_eq!(exits(&records), [0, 1, 2], "{daemon}");
     assert_eq!(alarms(&records), [""; 0]);
 }
 
@@ -158,8 +158,8 @@ fn halts() {
     kill_process(auditor, Signal::CONT).unwrap();
     assert_eq!(daemon.end(), Some(3), "{daemon}");
     let records = records(&daemon.directory().join("log"));
-    assert!(lost(&records) > 0);
-    assert_eq!(exits(&records), [0, 1, 2]);
+    assert!(lost(&records) > 0, "{daemon}");
+    assert_eq!(exits(&records), [0, 1, 2], "{daemon}");
 }
 
 /// Says how often it has called, again and again, whatever becomes of the calls.
