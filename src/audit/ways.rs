@@ -162,7 +162,7 @@ impl Ways {
     pub fn take(&mut self, record: &Record) {
         // Numbers mean something else under another policy, and time begins anew with a machine.
         if matches!(record.entry.kind, Kind::Start | Kind::Policy) {
-            self.settle();
+            self.finish_open();
         }
         self.order.push(record);
         while let Some(seen) = self.order.pop(record.at.monotonic) {
@@ -172,12 +172,12 @@ impl Ways {
 
     /// Ends every way, and gives what was found.
     pub fn finish(mut self) -> Found {
-        self.settle();
+        self.finish_open();
         let Self { all, unsure, newest, slowest, .. } = self;
         Found { all, unsure, newest: newest.into_iter().rev().collect(), slowest }
     }
 
-    fn settle(&mut self) {
+    fn finish_open(&mut self) {
         while let Some(seen) = self.order.pop(u64::MAX) {
             self.see(&seen);
         }

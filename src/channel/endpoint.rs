@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use incoming::{Bytes, Incoming};
-pub use outgoing::Outgoing;
+pub use outgoing::OutboundMessage;
 pub use report::LinkTap;
 
 use self::incoming::Partial;

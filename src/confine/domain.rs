@@ -17,7 +17,7 @@ use landlock::{
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::order::Order;
-use super::paths::{Kind, Place};
+use super::paths::{Kind, ViewEntry};
 
 /// The first versions that know what a protection stands for.
 pub(super) const FILE_ABI: u32 = 1;
@@ -36,7 +36,7 @@ pub(super) fn handled(kernel: u32) -> u32 {
 
 /// Confines this thread to `places` and to the ports of `order`, with no signal or abstract socket
 /// out of the domain, as far as version `abi` goes, which the running kernel has or exceeds.
-pub(super) fn restrict(abi: u32, places: &[Place], order: &Order) -> io::Result<()> {
+pub(super) fn restrict(abi: u32, places: &[ViewEntry], order: &Order) -> io::Result<()> {
     let known = ABI::from(i32::try_from(abi).unwrap_or(i32::MAX));
     let mut rules = Vec::with_capacity(places.len());
     for place in places {
@@ -95,7 +95,7 @@ fn enforce(
 }
 
 /// The place as it is in the root of this process; `None` where there is nothing.
-fn open(place: &Place) -> io::Result<Option<(OwnedFd, bool)>> {
+fn open(place: &ViewEntry) -> io::Result<Option<(OwnedFd, bool)>> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = match rustix::fs::openat(CWD, &place.path, flags, Mode::empty()) {
         Ok(fd) => fd,

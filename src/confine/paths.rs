@@ -23,7 +23,7 @@ pub struct Grant {
 
 /// Something at its own path in the layer's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ViewEntry {
     /// Absolute path.
     pub path: String,
     /// Why it is there.
@@ -54,10 +54,10 @@ const DEVICES: [&str; 4] = ["/dev/full", "/dev/null", "/dev/urandom", "/dev/zero
 ///
 /// A grant at or beneath a system directory wins over it: mounts are nested, and Landlock adds up
 /// what the rules above a file allow.
-pub fn places(layer: &LayerPlan, grants: &[Grant]) -> Vec<Place> {
-    let mut places: Vec<Place> = grants
+pub fn view_entries(layer: &LayerPlan, grants: &[Grant]) -> Vec<ViewEntry> {
+    let mut places: Vec<ViewEntry> = grants
         .iter()
-        .map(|grant| Place {
+        .map(|grant| ViewEntry {
             path: grant.path.clone(),
             kind: if grant.served { Kind::Served } else { Kind::Granted },
             rights: grant.rights.clone(),
@@ -66,7 +66,7 @@ pub fn places(layer: &LayerPlan, grants: &[Grant]) -> Vec<Place> {
     if layer.view == View::System {
         let run = [FileRight::Read, FileRight::List, FileRight::Execute];
         let mut add = |path: &str, kind, rights: &[FileRight]| {
-            places.push(Place { path: path.to_owned(), kind, rights: rights.to_vec() });
+            places.push(ViewEntry { path: path.to_owned(), kind, rights: rights.to_vec() });
         };
         for path in View::SYSTEM {
             add(path, Kind::System, &run);
@@ -81,7 +81,7 @@ pub fn places(layer: &LayerPlan, grants: &[Grant]) -> Vec<Place> {
         && !places.iter().any(|place| covers(place, path))
     {
         let rights = vec![FileRight::Read, FileRight::Execute];
-        places.push(Place { path: path.clone(), kind: Kind::Granted, rights });
+        places.push(ViewEntry { path: path.clone(), kind: Kind::Granted, rights });
     }
     places.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| rank(a.kind).cmp(&rank(b.kind))));
     // Of two at one path the grant stays: it is what somebody wrote.
@@ -90,7 +90,7 @@ pub fn places(layer: &LayerPlan, grants: &[Grant]) -> Vec<Place> {
 }
 
 /// Whether the program at `path` can be executed thanks to `place`.
-fn covers(place: &Place, path: &str) -> bool {
+fn covers(place: &ViewEntry, path: &str) -> bool {
     let beneath = path.strip_prefix(place.path.as_str()).is_some_and(|rest| rest.starts_with('/'));
     (beneath || place.path == path) && place.rights.contains(&FileRight::Execute)
 }
@@ -103,7 +103,7 @@ const fn rank(kind: Kind) -> u8 {
     }
 }
 
-impl Place {
+impl ViewEntry {
     /// What its mount refuses.
     pub fn mount_flags(&self) -> MountFlags {
         let changes = |right: &FileRight| match right {
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_run_layer_sees_its_grants_alone() {
         let grants = [grant("/srv/site", &[FileRight::Read])];
-        let places = places(&layer(), &grants);
+        let places = view_entries(&layer(), &grants);
         assert_eq!(places.len(), 1);
         assert_eq!(places[0].path, "/srv/site");
         let flags = MountFlags { read_only: true, no_devices: true, no_exec: true };
@@ -173,7 +173,7 @@ mod tests {
         let grants =
             [grant("/usr/share/x", &rights), grant("/srv/a/b", &rights), grant("/srv/a", &rights)];
         let paths: Vec<String> =
-            places(&layer, &grants).into_iter().map(|place| place.path).collect();
+            view_entries(&layer, &grants).into_iter().map(|place| place.path).collect();
         let at = |path: &str| paths.iter().position(|other| other == path).expect(path);
         assert!(at("/srv/a") < at("/srv/a/b"));
         assert!(at("/usr") < at("/usr/share/x"));
@@ -183,8 +183,8 @@ mod tests {
     fn a_grant_of_a_system_directory_is_what_counts() {
         let mut layer = layer();
         layer.view = View::System;
-        let places = places(&layer, &[grant("/usr", &[FileRight::Read])]);
-        let usr: Vec<&Place> = places.iter().filter(|place| place.path == "/usr").collect();
+        let places = view_entries(&layer, &[grant("/usr", &[FileRight::Read])]);
+        let usr: Vec<&ViewEntry> = places.iter().filter(|place| place.path == "/usr").collect();
         assert_eq!(usr.len(), 1);
         assert!(usr[0].mount_flags().no_exec);
     }
@@ -194,16 +194,16 @@ mod tests {
         let mut layer = layer();
         layer.view = View::System;
         layer.program = Program::Exec(vec!["/opt/x/bin/tool".into()]);
-        let with = places(&layer, &[]);
+        let with = view_entries(&layer, &[]);
         assert!(with.iter().any(|place| place.path == "/opt/x/bin/tool"));
         layer.program = Program::Exec(vec!["/usr/bin/true".into()]);
-        assert!(!places(&layer, &[]).iter().any(|place| place.path == "/usr/bin/true"));
+        assert!(!view_entries(&layer, &[]).iter().any(|place| place.path == "/usr/bin/true"));
     }
 
     #[test]
     fn every_writing_right_makes_a_writable_mount() {
         for right in [FileRight::Write, FileRight::Truncate, FileRight::Create, FileRight::Remove] {
-            let places = places(&layer(), &[grant("/var/x", &[right])]);
+            let places = view_entries(&layer(), &[grant("/var/x", &[right])]);
             assert!(!places[0].mount_flags().read_only, "{right:?}");
         }
     }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn files_get_no_rights_of_directories() {
         let rights = [FileRight::Read, FileRight::List, FileRight::Create];
-        let place = &places(&layer(), &[grant("/var/x", &rights)])[0];
+        let place = &view_entries(&layer(), &[grant("/var/x", &rights)])[0];
         assert_eq!(place.access(ABI::V7, false), AccessFs::ReadFile);
         assert_eq!(
             place.access(ABI::V7, true),
@@ -223,7 +223,7 @@ mod tests {
     fn devices_can_be_opened_and_nothing_executed_from_them() {
         let mut layer = layer();
         layer.view = View::System;
-        let places = places(&layer, &[]);
+        let places = view_entries(&layer, &[]);
         let null = places.iter().find(|place| place.path == "/dev/null").expect("/dev/null");
         let flags = MountFlags { read_only: true, no_devices: false, no_exec: true };
         assert_eq!(null.mount_flags(), flags);

@@ -22,7 +22,7 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::error::ConfineError;
 use super::order::{Identity, Order};
-use super::paths::{Place, places};
+use super::paths::{ViewEntry, view_entries};
 use super::receipt::{Asked, Got, Receipt};
 use super::root::RootError;
 use super::spaces::FAMILY;
@@ -229,15 +229,15 @@ impl Recipe<'_> {
 
     /// An empty root with the grants in it. While we are root on the way there, so that the
     /// layer's own user needs no right to any directory above a grant.
-    fn root(&mut self) -> Result<Vec<Place>, ConfineError> {
-        let places = places(&self.order.layer, &self.order.grants);
+    fn root(&mut self) -> Result<Vec<ViewEntry>, ConfineError> {
+        let places = view_entries(&self.order.layer, &self.order.grants);
         if !self.order.namespaces.contains(Namespaces::MOUNT) {
             self.conclude(Protection::Root, Got::Missing(EPERM))?;
             return Ok(places);
         }
         match root::replace(&places) {
             Ok(()) => self.receipt.set(Protection::Root, Got::Enforced),
-            Err(error @ RootError::Place { .. }) => return Err(ConfineError::Path(error)),
+            Err(error @ RootError::ViewEntry { .. }) => return Err(ConfineError::Path(error)),
             Err(RootError::Root(what, cause)) => {
                 self.note(Protection::Root, what, Err::<(), _>(cause))?;
             }
@@ -330,7 +330,7 @@ impl Recipe<'_> {
 
     /// The paths again, by Landlock, which also knows ports, signals and abstract sockets. It
     /// forbids any later mount, so it comes after the root.
-    fn landlock(&mut self, places: &[Place]) -> Done {
+    fn landlock(&mut self, places: &[ViewEntry]) -> Done {
         const FAMILY: [(Protection, u32); 4] = [
             (Protection::LandlockFile, domain::FILE_ABI),
             (Protection::LandlockNet, domain::NET_ABI),

@@ -14,7 +14,7 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags,
 };
 
-use super::paths::{Kind, Place};
+use super::paths::{Kind, ViewEntry};
 use crate::sys::mount::{MountFlags, Reach, restrict};
 
 /// Why the root could not be made.
@@ -25,7 +25,7 @@ pub enum RootError {
     Root(&'static str, #[source] io::Error),
     /// A place could not be put into it.
     #[error("{path}: {what}: {source}")]
-    Place {
+    ViewEntry {
         /// The path that the policy grants.
         path: String,
         /// What was tried.
@@ -38,7 +38,7 @@ pub enum RootError {
 /// Makes `places` the whole file system of this process, which is in a mount namespace of its own.
 ///
 /// Afterwards the working directory is `/`.
-pub(super) fn replace(places: &[Place]) -> Result<(), RootError> {
+pub(super) fn replace(places: &[ViewEntry]) -> Result<(), RootError> {
     // What is made below is to have the modes that are said.
     let umask = rustix::process::umask(Mode::empty());
     let replaced = build_and_enter(places);
@@ -46,7 +46,7 @@ pub(super) fn replace(places: &[Place]) -> Result<(), RootError> {
     replaced
 }
 
-fn build_and_enter(places: &[Place]) -> Result<(), RootError> {
+fn build_and_enter(places: &[ViewEntry]) -> Result<(), RootError> {
     // Before the first mount, or it would show on the host where mounts are shared (threat E10).
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).map_err(at_root("making mounts private"))?;
@@ -91,9 +91,13 @@ fn tmpfs() -> rustix::io::Result<OwnedFd> {
 }
 
 /// Binds one place into the new root.
-fn put(root: &OwnedFd, place: &Place) -> Result<(), RootError> {
+fn put(root: &OwnedFd, place: &ViewEntry) -> Result<(), RootError> {
     let failed = |what| {
-        move |cause: io::Error| RootError::Place { path: place.path.clone(), what, source: cause }
+        move |cause: io::Error| RootError::ViewEntry {
+            path: place.path.clone(),
+            what,
+            source: cause,
+        }
     };
     let source = match open_source(place).map_err(failed("opening it"))? {
         Source::Absent => return Ok(()),
@@ -127,7 +131,7 @@ enum Source {
 
 /// Opens what is to be bound, pinned. A granted path has no symbolic link in it: whoever may
 /// change one of its directories could otherwise choose what the layer gets.
-fn open_source(place: &Place) -> io::Result<Source> {
+fn open_source(place: &ViewEntry) -> io::Result<Source> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = match place.kind {
         Kind::Granted | Kind::Served => ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
@@ -160,7 +164,7 @@ fn is_directory(source: &OwnedFd, kind: Kind) -> io::Result<bool> {
     }
 }
 
-fn link(root: &OwnedFd, place: &Place, target: &str) -> io::Result<()> {
+fn link(root: &OwnedFd, place: &ViewEntry, target: &str) -> io::Result<()> {
     // All of them lie in the root itself.
     let name = place.path.trim_start_matches('/');
     Ok(rustix::fs::symlinkat(target, root, name)?)

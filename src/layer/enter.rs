@@ -130,7 +130,7 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
             };
             let load = || {
                 #[cfg(target_env = "gnu")]
-                crate::sys::process::settle_malloc();
+                crate::sys::process::prepare_malloc();
                 slice.filter.load()
             };
             confine(&slice.order, inbox.as_fd(), hidden, load)

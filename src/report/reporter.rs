@@ -169,7 +169,7 @@ impl Reporter {
             if state.broken || !self.waits() {
                 return false;
             }
-            match state.producer.settle(&self.memory) {
+            match state.producer.arm_wakeup(&self.memory) {
                 Ok(true) => self.memory.wait(AT_PRODUCER_SLEEPS, 1, NAP),
                 Ok(false) => {}
                 Err(_) => state.broken = true,

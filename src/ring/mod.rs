@@ -65,14 +65,14 @@ pub fn format(cells: &impl Cells) -> bool {
     cells.load(AT_KIND) == KIND
 }
 
-/// A place in the ring: a position, and where that is.
+/// A cursor in the ring: a position, and where that is.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct Cursor {
     position: u64,
     index: usize,
 }
 
-impl Place {
+impl Cursor {
     fn at(position: u64, room: usize) -> Self {
         let index = usize::try_from(position % room.max(1) as u64).unwrap_or(0);
         Self { position, index }
@@ -89,7 +89,7 @@ impl Place {
 /// The end that writes.
 #[derive(Debug)]
 pub struct Producer {
-    written: Place,
+    written: Cursor,
     /// Up to where the consumer has read, as far as we know.
     read: u64,
     room: usize,
@@ -106,7 +106,7 @@ impl Producer {
         let written = if possible { written } else { read & !7 };
         cells.store_release(AT_WRITTEN, written);
         reached("region.send.resumed");
-        Self { written: Place::at(written, room), read: read & !7, room }
+        Self { written: Cursor::at(written, room), read: read & !7, room }
     }
 
     /// Writes a message, if there is room. It must fit ([`capacity`]).
@@ -174,7 +174,7 @@ impl Producer {
 
     /// Says that it is about to sleep while the word at [`AT_PRODUCER_SLEEPS`] is 1, and looks once
     /// more: false if the consumer has read meanwhile, and then that is taken back.
-    pub fn settle(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
+    pub fn arm_wakeup(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
         cells.store(AT_PRODUCER_SLEEPS, 1);
         cells.barrier();
         let before = self.read;
@@ -207,7 +207,7 @@ impl Producer {
 /// The end that reads.
 #[derive(Debug)]
 pub struct Consumer {
-    read: Place,
+    read: Cursor,
     /// Up to where the producer has written, as far as we know.
     written: u64,
     room: usize,
@@ -219,7 +219,7 @@ impl Consumer {
         let room = room(cells.size());
         let read = cells.load_acquire(AT_READ) & !7;
         reached("region.receive.resumed");
-        Self { read: Place::at(read, room), written: read, room }
+        Self { read: Cursor::at(read, room), written: read, room }
     }
 
     /// Takes the next message, if there is one, and gives its room back to the producer.
@@ -266,7 +266,7 @@ impl Consumer {
 
     /// Says that it is about to sleep while the word at [`AT_CONSUMER_SLEEPS`] is 1, and looks once
     /// more: false if the producer has written meanwhile, and then that is taken back.
-    pub fn settle(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
+    pub fn arm_wakeup(&mut self, cells: &impl Cells) -> Result<bool, Fault> {
         cells.store(AT_CONSUMER_SLEEPS, 1);
         cells.barrier();
         let looked = self.look(cells);
@@ -298,7 +298,7 @@ impl Consumer {
     pub fn skip(&mut self, cells: &impl Cells) -> Result<(), Fault> {
         self.written = self.read.position;
         self.look(cells)?;
-        self.read = Place::at(self.written, self.room);
+        self.read = Cursor::at(self.written, self.room);
         self.release(cells);
         Ok(())
     }

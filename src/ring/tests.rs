@@ -89,7 +89,7 @@ fn no_order_tears_a_message_or_loses_a_wake_up() {
         let mut consumer = Consumer::resume(&*cells);
         let mut message = Vec::new();
         while consumer.receive(&*cells, &mut message) != Ok(true) {
-            if consumer.settle(&*cells).unwrap() {
+            if consumer.arm_wakeup(&*cells).unwrap() {
                 cells.sleep(AT_CONSUMER_SLEEPS);
             }
         }
@@ -113,7 +113,7 @@ fn no_order_leaves_a_producer_asleep() {
             assert_eq!(message, b"12345678");
         });
         while producer.send(&*cells, b"abcdefgh") != Ok(true) {
-            if producer.settle(&*cells).unwrap() {
+            if producer.arm_wakeup(&*cells).unwrap() {
                 cells.sleep(AT_PRODUCER_SLEEPS);
             }
         }

@@ -60,14 +60,14 @@ pub fn reset_scheduling() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK, 0_u64, 0_u64, 0_u64) }.into())
 }
 
-/// Settles what glibc's malloc would ask of the system later, when several threads use it and a
+/// Asks beforehand what glibc's malloc would ask of the system later, when several threads use it and a
 /// filter kills whoever opens a file: how many processors there are, when the ninth thread
 /// allocates (`/sys/devices/system/cpu/online`), and how memory is committed, when a thread other
 /// than the first gives much back (`/proc/sys/vm/overcommit_memory`).
 ///
 /// Makes a thread for a moment; where none can be made, the layer has no use for this.
 #[cfg(target_env = "gnu")]
-pub fn settle_malloc() {
+pub fn prepare_malloc() {
     /// As many heaps as glibc makes before it asks.
     const HEAPS: libc::c_int = 8;
     /// Together more than twice the 128 KiB from which on memory is given back, each too small for

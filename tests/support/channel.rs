@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::channel::datagram::Buffer;
-use cofferdam::channel::endpoint::{Incoming, Outgoing};
+use cofferdam::channel::endpoint::{Incoming, OutboundMessage};
 use cofferdam::channel::introduce::Step;
 use cofferdam::channel::{Endpoint, Introducing, Rules, Side, socketpair};
 use cofferdam::confine::Confined;
@@ -199,7 +199,7 @@ impl Raw {
     fn put(&mut self, kind: Kind, method: u16, call: u32, body: &[u8], within: u32) -> bool {
         let (mut body, mut fds) = (body.to_vec(), Vec::new());
         let (body, fds) = (&mut body, &mut fds);
-        let mut out = Outgoing { kind, method, call, within, body, fds, descriptions: &[] };
+        let mut out = OutboundMessage { kind, method, call, within, body, fds, descriptions: &[] };
         self.endpoint.try_send(&mut out, false).unwrap_or(false)
     }
 

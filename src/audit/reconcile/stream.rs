@@ -1,4 +1,4 @@
-//! One stream's reports: those that wait for others, and the numbers that are settled.
+//! One stream's reports: those that wait for others, and the numbers that are done.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::audit::entry::Side;
 pub(super) struct State {
     pub(super) way: Way,
     pub(super) waiting: BTreeMap<u64, Half>,
-    /// What is settled: beginning and end of each run of numbers.
+    /// What is done: beginning and end of each run of numbers.
     pub(super) done: BTreeMap<u64, u64>,
     /// Since when there has been a hole in that.
     pub(super) hole_since: Option<u64>,
@@ -98,7 +98,7 @@ impl State {
             self.ended.get_or_insert(joined.since);
         }
         self.waiting.remove(&number);
-        self.settle(number);
+        self.mark_done(number);
     }
 
     /// The receiver refuses a record, and ends the link: what was sent behind it doesn't arrive.
@@ -130,7 +130,7 @@ impl State {
             Some(_) => drop(self.waiting.remove(&number)),
             None => {}
         }
-        self.settle(number);
+        self.mark_done(number);
     }
 
     /// How many messages the sender alone reported, too long ago. The last one may not have been
@@ -147,21 +147,21 @@ impl State {
         more: (&mut Queues, &mut Seen),
         teller: &mut Teller<'_, F>,
     ) -> usize {
-        let mut settled = self.judge(stream, (u64::MAX, 0), usize::MAX, more, teller);
+        let mut done = self.judge(stream, (u64::MAX, 0), usize::MAX, more, teller);
         // What stays in a queue is nobody's fault.
         for (number, half) in std::mem::take(&mut self.waiting) {
             teller.tell(Disagreement::of(Outcome::InFlight, stream, number, Some(half.record)));
-            self.settle(number);
-            settled += 1;
+            self.mark_done(number);
+            done += 1;
         }
         while self.done.len() > 1 {
             self.close_hole(stream, teller.counts, teller.each);
         }
-        settled
+        done
     }
 
     /// Judges the reports that waited longer than the grace, at most so many. Says how many are
-    /// settled.
+    /// done.
     pub(super) fn judge<F: FnMut(Disagreement)>(
         &mut self,
         stream: Stream,
@@ -181,7 +181,7 @@ impl State {
             .map(|(number, half)| (*number, *half))
             .take(most)
             .collect();
-        let mut settled = 0;
+        let mut done = 0;
         let forced = most < usize::MAX;
         let holds_all = self.holds_all();
         for (number, half) in old {
@@ -191,7 +191,7 @@ impl State {
                 self.take(stream, number, other, teller.counts, teller.each);
             }
             let Some(&half) = self.waiting.get(&number) else {
-                settled += 1;
+                done += 1;
                 continue;
             };
             let mut told = Disagreement::of(Outcome::Gap, stream, number, Some(half.record));
@@ -210,11 +210,11 @@ impl State {
             self.waiting.remove(&number);
             // Nothing follows what was refused, whatever number its sender gave it.
             if half.sides & SENDER != 0 || !half.refused || number < self.high[0] {
-                self.settle(number);
+                self.mark_done(number);
             }
-            settled += 1;
+            done += 1;
         }
-        settled
+        done
     }
 
     /// What a message is of which reports are missing; `None` while that is no fault.
@@ -289,7 +289,7 @@ impl State {
         self.done.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
     }
 
-    fn settle(&mut self, number: u64) {
+    fn mark_done(&mut self, number: u64) {
         let to = number.saturating_add(1);
         // Nearly always the next number of the one run there is.
         if let Some(mut last) = self.done.last_entry()
@@ -310,7 +310,7 @@ impl State {
         self.done.insert(from, to);
     }
 
-    /// Gives up on the lowest hole in what is settled: nobody reported those numbers.
+    /// Gives up on the lowest hole in what is done: nobody reported those numbers.
     pub(super) fn close_hole(
         &mut self,
         stream: Stream,

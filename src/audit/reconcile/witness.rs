@@ -13,7 +13,7 @@ use crate::audit::entry::{Record, Who};
 use crate::wire::report::link_of;
 
 /// A parked report: edge, sender, number and record.
-type Place = (u16, Who, u64, u64);
+type ReportKey = (u16, Who, u64, u64);
 
 /// What witnesses saw, and between whom.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Seen {
     /// The receivers of each sender on an edge, by links.
     peers: HashMap<(u16, Who, u64), Vec<Who>>,
     /// Reports without a stream, and whether their sender ended since.
-    parked: BTreeMap<Place, (Half, bool)>,
+    parked: BTreeMap<ReportKey, (Half, bool)>,
 }
 
 impl Seen {

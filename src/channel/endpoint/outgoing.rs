@@ -15,7 +15,7 @@ use crate::wire::limits::{BODY, PAYLOAD, SHARED_PAYLOAD};
 use crate::wire::record::{Descriptor, FRAME, Frame, HEADER, Head, Kind, Opening, WITHIN};
 
 /// A message to be sent. What is taken is moved out of `body` and `fds`.
-pub struct Outgoing<'a> {
+pub struct OutboundMessage<'a> {
     /// What it is: anything but a handshake or a batch.
     pub kind: Kind,
     /// The method's number.
@@ -46,7 +46,11 @@ impl Endpoint {
     /// `false`: there is no room now, and the message is left as it was. With `hold`, a small
     /// message may wait for [`Endpoint::flush`], to share a record with those that follow.
     /// What is held here is bounded by one record, one batch and one large message.
-    pub fn try_send(&mut self, out: &mut Outgoing<'_>, hold: bool) -> Result<bool, LinkError> {
+    pub fn try_send(
+        &mut self,
+        out: &mut OutboundMessage<'_>,
+        hold: bool,
+    ) -> Result<bool, LinkError> {
         let shares = out.body.len() <= SHARED_PAYLOAD && out.fds.is_empty();
         if self.unsent() || (hold && shares) {
             if shares && self.push_frame(out) {
@@ -131,12 +135,12 @@ impl Endpoint {
     }
 
     /// Appends a frame to the batch, if it has room.
-    fn push_frame(&mut self, out: &mut Outgoing<'_>) -> bool {
+    fn push_frame(&mut self, out: &mut OutboundMessage<'_>) -> bool {
         if self.batch.len().max(HEADER) + FRAME + WITHIN + out.body.len() > HEADER + BODY {
             return false;
         }
         self.batch.resize(self.batch.len().max(HEADER), 0);
-        let Outgoing { kind, method, call, within, .. } = *out;
+        let OutboundMessage { kind, method, call, within, .. } = *out;
         let frame = Frame { kind, method, call, within, payload: out.body };
         frame.encode(&mut self.batch);
         mark::reached("message.record.gathered");

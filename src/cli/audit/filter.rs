@@ -19,8 +19,8 @@ pub(in crate::cli) struct Wanted {
     #[arg(long, value_name = "LAYER", value_parser = Party::parse)]
     layer: Option<Party>,
     /// Only this facility, `channel.sign`, or this kind of facility, `channel`
-    #[arg(long, value_name = "KIND[.NAME]", value_parser = Place::parse)]
-    edge: Option<Place>,
+    #[arg(long, value_name = "KIND[.NAME]", value_parser = Subject::parse)]
+    edge: Option<Subject>,
     /// Only this method, act, signal or system call
     #[arg(long, value_name = "NAME")]
     method: Option<String>,
@@ -73,12 +73,12 @@ impl Party {
 
 /// A kind of facility, or one facility.
 #[derive(Clone, Debug)]
-struct Place {
+struct Subject {
     facility: Facility,
     name: Option<String>,
 }
 
-impl Place {
+impl Subject {
     fn parse(text: &str) -> Result<Self, String> {
         let (kind, name) = text.split_once('.').map_or((text, None), |(a, b)| (a, Some(b)));
         let facility = Facility::ALL.iter().find(|facility| facility.name() == kind);
@@ -190,7 +190,7 @@ impl Wanted {
             all.extend(["supervisor".to_owned(), "auditor".to_owned()]);
             return none("layer", &party.layer, all);
         }
-        if let Some(Place { facility, name: Some(name) }) = &self.edge
+        if let Some(Subject { facility, name: Some(name) }) = &self.edge
             && edge_number(tables, *facility, name).is_none()
         {
             let all = tables.edges(*facility).iter().map(|edge| edge.name.clone()).collect();

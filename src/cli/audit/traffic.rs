@@ -15,7 +15,7 @@ use crate::audit::runs;
 const MOST: usize = 4_096;
 /// An edge, by numbers. Addresses are numbered in their layer's own table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::cli) struct Place {
+pub(in crate::cli) struct EdgeId {
     /// The kind of facility.
     pub(in crate::cli) facility: Facility,
     /// Its number.
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Place {
     pub(in crate::cli) layer: u16,
 }
 
-impl Place {
+impl EdgeId {
     /// Where an entry's act took place; `None` if at no edge.
     pub(in crate::cli) fn of(entry: &Entry) -> Option<Self> {
         let anybody = Who::NOBODY.layer;
@@ -126,13 +126,13 @@ pub(in crate::cli) struct Edge {
 /// What went over all edges of one policy.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Traffic {
-    edges: BTreeMap<Place, Edge>,
+    edges: BTreeMap<EdgeId, Edge>,
     calls: Calls,
 }
 
 impl Traffic {
     /// What went over each edge.
-    pub(in crate::cli) fn edges(&self) -> &BTreeMap<Place, Edge> {
+    pub(in crate::cli) fn edges(&self) -> &BTreeMap<EdgeId, Edge> {
         &self.edges
     }
 
@@ -142,7 +142,7 @@ impl Traffic {
         if entry.kind == Kind::Exit {
             self.calls.push(entry, |_| {});
         }
-        let Some(place) = Place::of(entry) else { return };
+        let Some(place) = EdgeId::of(entry) else { return };
         if self.edges.len() >= MOST && !self.edges.contains_key(&place) {
             return;
         }
@@ -158,7 +158,7 @@ impl Traffic {
         }
     }
 
-    fn used(&mut self, place: Place, entry: &Entry) {
+    fn used(&mut self, place: EdgeId, entry: &Entry) {
         let edge = self.edges.entry(place).or_default();
         if place.facility != Facility::Channel {
             edge.all.add(entry, 1);

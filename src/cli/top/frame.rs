@@ -26,7 +26,7 @@ const LEAST: usize = 12;
 /// The picture, of at most so many columns and lines.
 pub(super) fn frame(view: &View, width: usize, height: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    let mut line = |look, text: String| lines.push(Line { text: cut(&text, width), look });
+    let mut line = |look, text: String| lines.push(Line { text: truncate(&text, width), look });
     let (daemon, policy) = view.title();
     let state = match (view.live, view.damaged) {
         (_, true) => "DAMAGED",
@@ -37,7 +37,7 @@ pub(super) fn frame(view: &View, width: usize, height: usize) -> Vec<Line> {
     let at = moment(view.moment());
     let right = at.get(11..19).unwrap_or(&at);
     let room = width.saturating_sub(right.len());
-    line(Look::Title, format!("{:room$}{right}", cut(&left, room)));
+    line(Look::Title, format!("{:room$}{right}", truncate(&left, room)));
 
     // Two heads, an empty line before each, the alarms and the last line.
     let alarms = view.alarms.len().clamp(1, if height < 2 * LEAST { 1 } else { 3 });
@@ -59,8 +59,8 @@ pub(super) fn frame(view: &View, width: usize, height: usize) -> Vec<Line> {
         let look = if seat.ended.is_some() { Look::Alarm } else { Look::Plain };
         let text = format!(
             "{:20} {:9} {since:>9} {:>5} {:>7} {:>6} {}",
-            cut(&seat.name, 20),
-            cut(state, 9),
+            truncate(&seat.name, 20),
+            truncate(state, 9),
             short(seat.lives),
             short(seat.refused),
             short(seat.denied),
@@ -94,7 +94,7 @@ pub(super) fn frame(view: &View, width: usize, height: usize) -> Vec<Line> {
         };
         let text = format!(
             "{:30} {:>8} {:>10} {:>8} {slow:>9} {:>9}",
-            cut(&row.name, 30),
+            truncate(&row.name, 30),
             rate(messages, span),
             if size > 0 { bytes(size) } else { String::new() },
             short(all.messages()),
@@ -127,7 +127,7 @@ pub(super) fn frame(view: &View, width: usize, height: usize) -> Vec<Line> {
 }
 
 /// The text in at most so many columns.
-fn cut(text: &str, width: usize) -> String {
+fn truncate(text: &str, width: usize) -> String {
     let mut room = width;
     let mut out = String::new();
     for c in text.chars() {

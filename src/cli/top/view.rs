@@ -11,7 +11,7 @@ use crate::cli::audit::names::{self, Names};
 use crate::cli::audit::report::{name_of, plan_of};
 use crate::cli::audit::tail::last_segment;
 use crate::cli::audit::time;
-use crate::cli::audit::traffic::{Edge, Place, Traffic};
+use crate::cli::audit::traffic::{Edge, EdgeId, Traffic};
 use crate::policy::plan::Plan;
 use crate::text::neutralise;
 
@@ -42,7 +42,7 @@ pub(super) struct Seat {
 }
 
 /// Messages and bytes of each edge.
-type Counts = BTreeMap<Place, (u64, u64)>;
+type Counts = BTreeMap<EdgeId, (u64, u64)>;
 
 /// An edge's numbers.
 #[derive(Clone, Debug)]
@@ -249,7 +249,7 @@ impl View {
     pub(super) fn rows(&self) -> Vec<Row> {
         let tables = self.names.at(u64::MAX);
         let mark = self.marks.front();
-        let row = |(place, edge): (&Place, &Edge)| {
+        let row = |(place, edge): (&EdgeId, &Edge)| {
             let all = (edge.all.messages(), edge.all.bytes());
             let (since, before) = mark.map_or((self.now, (0, 0)), |(at, counts)| {
                 (*at, counts.get(place).copied().unwrap_or_default())

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::brokered::{Brokered, BrokeredError};
 use self::direct::{Direct, DirectError};
-use self::opened::Place;
+use self::opened::OpenSlot;
 use super::broker::Broker;
 use crate::ident::Name;
 use crate::mark;
@@ -266,11 +266,11 @@ impl Directory {
     }
 
     /// A place among those that `max-open` allows.
-    fn place(&self) -> Result<Place, FileError> {
+    fn place(&self) -> Result<OpenSlot, FileError> {
         let most = self.plan.max_open.unwrap_or(u32::MAX);
         let (number, broker) = (self.asked.number, Arc::clone(&self.asked.broker));
         let limit = || FileError::Limit { file: self.plan.name.clone(), most };
-        Place::reserve(number, broker, most).ok_or_else(limit)
+        OpenSlot::reserve(number, broker, most).ok_or_else(limit)
     }
 
     /// Tells what will be refused, with the rule that refuses it. What enforces the rule is the

@@ -16,7 +16,7 @@ use crate::wire::control::FromLayer;
 #[derive(Debug)]
 pub struct Opened {
     file: File,
-    _place: Option<Place>,
+    _place: Option<OpenSlot>,
 }
 
 /// A place among those that `max-open` allows.
@@ -24,7 +24,7 @@ pub struct Opened {
 /// The helper counts as well, for a layer that doesn't; but its next life knows nothing of what is
 /// open from before, so this end keeps to the limit by itself.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct OpenSlot {
     number: u16,
     broker: Arc<Broker>,
     /// Whether the helper counts it too.
@@ -35,12 +35,12 @@ pub(super) struct Place {
 static TAKEN: Mutex<BTreeMap<u16, u32>> = Mutex::new(BTreeMap::new());
 
 impl Opened {
-    pub(super) fn new(file: File, place: Option<Place>) -> Self {
+    pub(super) fn new(file: File, place: Option<OpenSlot>) -> Self {
         Self { file, _place: place }
     }
 }
 
-impl Place {
+impl OpenSlot {
     /// Takes one of `most`; `None`: all are taken.
     pub(super) fn reserve(number: u16, broker: Arc<Broker>, most: u32) -> Option<Self> {
         let mut all = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenSlot {
     fn drop(&mut self) {
         if let Some(taken) =
             TAKEN.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.number)

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::check::parcel;
+use super::check::request;
 use super::error::{CallError, ChannelError, SendError};
-use super::state::{Parcel, Posting, State, Target};
+use super::state::{SendOperation, SendRequest, State, Target};
 use super::{Event, Message, PendingCall, ReplyStream};
 use crate::ident::Instance;
 use crate::ipc::companion::Ends;
@@ -66,9 +66,9 @@ impl Channel {
         for message in messages {
             let mut message = message.into();
             let (number, descriptions) = self.0.check(Kind::Message, method, &message)?;
-            let parcel = parcel(Kind::Message, number, &mut message, &descriptions);
-            let mut parcel = Parcel { hold: true, ..parcel };
-            let attempt = |state: &mut State| match state.try_post(&mut parcel) {
+            let request = request(Kind::Message, number, &mut message, &descriptions);
+            let mut request = SendRequest { hold: true, ..request };
+            let attempt = |state: &mut State| match state.try_post(&mut request) {
                 Ok(taken) => taken.then_some(Ok(())),
                 Err(error) => Some(Err(error)),
             };
@@ -121,13 +121,13 @@ impl Channel {
         time: Option<Duration>,
     ) -> Result<(), SendError> {
         let (number, descriptions) = self.0.check(Kind::Message, method, &message)?;
-        let parcel = parcel(Kind::Message, number, &mut message, &descriptions);
-        let mut posting = Posting::new(to.map_or(Target::Any, Target::Peer), parcel);
-        let attempt = |state: &mut State| posting.attempt(state);
+        let request = request(Kind::Message, number, &mut message, &descriptions);
+        let mut send = SendOperation::new(to.map_or(Target::Any, Target::Peer), request);
+        let attempt = |state: &mut State| send.attempt(state);
         match self.0.shared.block(deadline(time), attempt)? {
             Some(result) => result.map(drop),
             // What was taken can't be taken back: it goes with the channel's next verb.
-            None if posting.is_taken() => Ok(()),
+            None if send.is_taken() => Ok(()),
             None => Err(SendError::Timeout),
         }
     }

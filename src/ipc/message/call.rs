@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::check::parcel;
+use super::check::request;
 use super::error::CallError;
-use super::state::Parcel;
+use super::state::SendRequest;
 use super::{Channel, Message, PendingCall, ReplyStream};
 use crate::wire::record::Kind;
 
@@ -100,16 +100,16 @@ impl Call<'_> {
     pub async fn begin(self, message: impl Into<Message>) -> Result<PendingCall, CallError> {
         let mut message = message.into();
         let (number, descriptions) = self.channel.check_call(self.method, &message, false)?;
-        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        self.channel.place(Parcel { deadline: self.deadline, ..parcel }).await
+        let request = request(Kind::Request, number, &mut message, &descriptions);
+        self.channel.place(SendRequest { deadline: self.deadline, ..request }).await
     }
 
     /// Calls a method that answers by a stream. The deadline is that of the whole stream.
     pub async fn stream(self, message: impl Into<Message>) -> Result<ReplyStream, CallError> {
         let mut message = message.into();
         let (number, descriptions) = self.channel.check_call(self.method, &message, true)?;
-        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        let call = self.channel.place(Parcel { deadline: self.deadline, ..parcel }).await?;
+        let request = request(Kind::Request, number, &mut message, &descriptions);
+        let call = self.channel.place(SendRequest { deadline: self.deadline, ..request }).await?;
         Ok(ReplyStream::new(call))
     }
 
@@ -120,8 +120,8 @@ impl Call<'_> {
         streams: bool,
     ) -> Result<PendingCall, CallError> {
         let (number, descriptions) = self.channel.check_call(self.method, &message, streams)?;
-        let parcel = parcel(Kind::Request, number, &mut message, &descriptions);
-        self.channel.place_blocking(Parcel { deadline: self.deadline, ..parcel })
+        let request = request(Kind::Request, number, &mut message, &descriptions);
+        self.channel.place_blocking(SendRequest { deadline: self.deadline, ..request })
     }
 
     /// How often it is made at most.

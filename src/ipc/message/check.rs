@@ -1,7 +1,7 @@
 //! What of a message the policy must allow, before it is sent.
 
 use super::error::{Key, Violation};
-use super::state::Parcel;
+use super::state::SendRequest;
 use super::{Channel, Message};
 use crate::channel::Rules;
 use crate::channel::descriptor::describe_all;
@@ -84,11 +84,11 @@ pub(super) fn check_message(
 }
 
 /// A message that goes as soon as it can.
-pub(super) fn parcel<'a>(
+pub(super) fn request<'a>(
     kind: Kind,
     method: u16,
     message: &'a mut Message,
     descriptions: &'a [Descriptor],
-) -> Parcel<'a> {
-    Parcel { kind, method, message, descriptions, deadline: None, hold: false }
+) -> SendRequest<'a> {
+    SendRequest { kind, method, message, descriptions, deadline: None, hold: false }
 }

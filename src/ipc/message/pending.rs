@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::{CallError, ChannelError, SendError};
-use super::state::{EXPIRED, Parcel, State};
+use super::state::{EXPIRED, SendRequest, State};
 use super::wait::{Shared, Who};
 use super::{Channel, Message};
 
@@ -81,18 +81,24 @@ impl PendingCall {
 
 impl Channel {
     /// Hands a call to a link.
-    pub(super) async fn place(&self, mut parcel: Parcel<'_>) -> Result<PendingCall, CallError> {
-        let deadline = parcel.deadline;
-        let placed = |state: &mut State| state.place_call(&mut parcel);
+    pub(super) async fn place(
+        &self,
+        mut request: SendRequest<'_>,
+    ) -> Result<PendingCall, CallError> {
+        let deadline = request.deadline;
+        let placed = |state: &mut State| state.place_call(&mut request);
         let call = until(deadline, self.shared.wait(Who::Sender, placed)).await;
         let call = call.ok_or(NOT_EXECUTED)?.map_err(SendError::from)??;
         Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
     }
 
     /// The same in this thread.
-    pub(super) fn place_blocking(&self, mut parcel: Parcel<'_>) -> Result<PendingCall, CallError> {
-        let deadline = parcel.deadline;
-        let placed = |state: &mut State| state.place_call(&mut parcel);
+    pub(super) fn place_blocking(
+        &self,
+        mut request: SendRequest<'_>,
+    ) -> Result<PendingCall, CallError> {
+        let deadline = request.deadline;
+        let placed = |state: &mut State| state.place_call(&mut request);
         let call = self.shared.block(deadline, placed).map_err(SendError::from)?;
         let call = call.ok_or(NOT_EXECUTED)??;
         Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::Message;
 use super::caller::Caller;
-use super::check::{check_answer, check_message, parcel};
+use super::check::{check_answer, check_message, request};
 use super::error::{SendError, Violation};
-use super::state::{FORSAKEN, Parcel, Posted, Posting, State, Target};
+use super::state::{FORSAKEN, SendOperation, SendOutcome, SendRequest, State, Target};
 use super::wait::{Shared, Who};
 use crate::channel::Rules;
 use crate::ident::Instance;
@@ -174,17 +174,20 @@ impl Replier {
         message: &'a mut Message,
         descriptions: &'a [Descriptor],
         hold: bool,
-    ) -> impl FnMut(&mut State) -> Option<Result<Posted, SendError>> + 'a {
+    ) -> impl FnMut(&mut State) -> Option<Result<SendOutcome, SendError>> + 'a {
         let Caller { link, call, .. } = self.caller;
         let target = Target::Caller { link, call };
         let leave = hold && message.fds.is_empty() && message.body.len() <= SHARED_PAYLOAD;
-        let parcel = Parcel { hold, ..parcel(kind, self.method, message, descriptions) };
-        let mut posting =
-            if leave { Posting::leaving(target, parcel) } else { Posting::new(target, parcel) };
+        let request = SendRequest { hold, ..request(kind, self.method, message, descriptions) };
+        let mut send = if leave {
+            SendOperation::leaving(target, request)
+        } else {
+            SendOperation::new(target, request)
+        };
         let answered = &mut self.answered;
         move |state| {
-            let result = posting.attempt(state);
-            *answered |= kind != Kind::Item && posting.is_settled();
+            let result = send.attempt(state);
+            *answered |= kind != Kind::Item && send.is_decided();
             result
         }
     }
@@ -308,14 +311,14 @@ impl From<Delivery> for ControlFlow<()> {
 }
 
 /// Tells the driver what is left for it to do.
-fn delivered(shared: &Shared, posted: Posted) -> Delivery {
+fn delivered(shared: &Shared, posted: SendOutcome) -> Delivery {
     match posted {
-        Posted::Done => Delivery::Sent,
-        Posted::Held => {
+        SendOutcome::Done => Delivery::Sent,
+        SendOutcome::Held => {
             shared.wake_driver();
             Delivery::Sent
         }
-        Posted::Unwanted => {
+        SendOutcome::Unwanted => {
             shared.wake_driver();
             Delivery::NobodyWaits
         }

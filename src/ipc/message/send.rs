@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::check::parcel;
-use super::state::{Parcel, Posted, Posting, State, Target};
+use super::check::request;
+use super::state::{SendOperation, SendOutcome, SendRequest, State, Target};
 use super::wait::Who;
 use super::{Channel, ChannelError, Event, Message, SendError};
 use crate::ident::Instance;
@@ -37,8 +37,8 @@ impl Channel {
             Ok(checked) => checked,
             Err(violation) => return Err((violation.into(), message)),
         };
-        let mut parcel = parcel(Kind::Message, number, &mut message, &descriptions);
-        match self.shared.with(|state| state.try_post(&mut parcel)) {
+        let mut request = request(Kind::Message, number, &mut message, &descriptions);
+        match self.shared.with(|state| state.try_post(&mut request)) {
             Ok(true) => {
                 self.shared.wake_driver();
                 Ok(())
@@ -101,13 +101,18 @@ impl Channel {
         let driven = self.shared.driven();
         // What may stay in the link's small queue when the driver takes care of it.
         let leave = driven && message.fds.is_empty() && message.body.len() <= SHARED_PAYLOAD;
-        let parcel =
-            Parcel { hold: driven, ..parcel(Kind::Message, number, &mut message, &descriptions) };
+        let request = SendRequest {
+            hold: driven,
+            ..request(Kind::Message, number, &mut message, &descriptions)
+        };
         let target = to.map_or(Target::Any, Target::Peer);
-        let mut posting =
-            if leave { Posting::leaving(target, parcel) } else { Posting::new(target, parcel) };
-        let posted = self.shared.wait(Who::Sender, |state: &mut State| posting.attempt(state));
-        if posted.await?? == Posted::Held {
+        let mut send = if leave {
+            SendOperation::leaving(target, request)
+        } else {
+            SendOperation::new(target, request)
+        };
+        let posted = self.shared.wait(Who::Sender, |state: &mut State| send.attempt(state));
+        if posted.await?? == SendOutcome::Held {
             self.shared.wake_driver();
         }
         Ok(())

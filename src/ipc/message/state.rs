@@ -8,7 +8,7 @@ mod links;
 mod notice;
 mod outgoing;
 mod owing;
-mod posting;
+mod send_operation;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ pub(super) use self::inbox::Item;
 use self::inbox::{Inbox, Load};
 pub(super) use self::notice::Notice;
 use self::owing::{Owing, expired};
-pub(super) use self::posting::{Parcel, Posted, Posting, Target};
+pub(super) use self::send_operation::{SendOperation, SendOutcome, SendRequest, Target};
 use super::Method;
 use crate::channel::datagram::Buffer;
 use crate::channel::endpoint::LinkTap;

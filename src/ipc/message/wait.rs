@@ -161,7 +161,7 @@ impl Shared {
             let (result, pressed) = self.with(|state| {
                 let result = attempt(state);
                 if result.is_none() {
-                    state.settle();
+                    state.end_burst();
                     who.leave(state, cx.waker());
                 }
                 (result, state.pressed())

@@ -18,7 +18,7 @@ const LENGTH: usize = 2;
 const FRAME: usize = LENGTH + PAYLOAD + TAG;
 
 /// What the writer has sealed and the pipe has not taken yet: at most the handshake and a frame.
-pub(super) struct Outgoing {
+pub(super) struct FrameWriter {
     session: Session,
     tap: Option<StreamTap>,
     /// A frame was sealed. Before that there is only the handshake, which waits for it.
@@ -28,7 +28,7 @@ pub(super) struct Outgoing {
     end: usize,
 }
 
-impl Outgoing {
+impl FrameWriter {
     /// A stream that begins with this message, and whose frames are reported.
     pub(super) fn new(session: Session, hello: &[u8; MESSAGE], tap: Option<StreamTap>) -> Self {
         let mut bytes = vec![0; MESSAGE + FRAME].into_boxed_slice();
@@ -75,7 +75,7 @@ impl Outgoing {
 type Greet = Box<dyn FnOnce(&[u8; MESSAGE]) -> Result<Session, SealError> + Send>;
 
 /// What came from the writer and was not delivered yet: at most two frames.
-pub(super) struct Incoming {
+pub(super) struct FrameReader {
     phase: Phase,
     tap: Option<StreamTap>,
     bytes: Box<[u8]>,
@@ -103,7 +103,7 @@ pub(super) enum Found {
     End,
 }
 
-impl Incoming {
+impl FrameReader {
     /// A stream that begins with a message which `greet` takes up, and whose frames are reported.
     pub(super) fn new(greet: Greet, tap: Option<StreamTap>) -> Self {
         let bytes = vec![0; 2 * FRAME].into_boxed_slice();
@@ -214,7 +214,7 @@ mod tests {
     use crate::seal::{Identity, Introduction, OsChance, one_way};
     use std::sync::Arc;
 
-    fn pair() -> (Outgoing, Incoming) {
+    fn pair() -> (FrameWriter, FrameReader) {
         let [writer, reader] =
             [(); 2].map(|()| Arc::new(Identity::generate(&mut OsChance).unwrap()));
         let instance =
@@ -231,11 +231,11 @@ mod tests {
             one_way::begin(writer, &to, &introduction, Box::new(OsChance)).unwrap();
         let greet =
             move |hello: &[u8; MESSAGE]| one_way::accept(reader, &from, &introduction, hello);
-        (Outgoing::new(session, &hello, None), Incoming::new(Box::new(greet), None))
+        (FrameWriter::new(session, &hello, None), FrameReader::new(Box::new(greet), None))
     }
 
     /// Carries what is pending over, `step` bytes at a time, and takes what comes out.
-    fn carry(out: &mut Outgoing, incoming: &mut Incoming, step: usize) -> (Vec<u8>, Found) {
+    fn carry(out: &mut FrameWriter, incoming: &mut FrameReader, step: usize) -> (Vec<u8>, Found) {
         let (mut got, mut last) = (Vec::new(), Found::Nothing);
         while !out.pending().is_empty() {
             let count = step.min(out.pending().len()).min(incoming.space().len());

@@ -44,7 +44,7 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::frame::{Incoming, Outgoing};
+use self::frame::{FrameReader, FrameWriter};
 use self::pace::Pace;
 use self::report::StreamTap;
 use self::stream::About;
@@ -219,7 +219,7 @@ impl Pipe {
                 mark::reached("pipe.read.hello");
                 one_way::accept(identity, &key, &introduction, hello)
             };
-            Incoming::new(Box::new(greet), tap)
+            FrameReader::new(Box::new(greet), tap)
         });
         ReadStream::new(about, self.waiting(arrival.fd, Way::In), frames)
     }
@@ -236,7 +236,7 @@ impl Pipe {
             let (session, hello) = begun
                 .map_err(|error| PipeError::Seal { pipe: self.0.spec.plan.name.clone(), error })?;
             mark::reached("pipe.write.hello");
-            Some(Outgoing::new(session, &hello, tap))
+            Some(FrameWriter::new(session, &hello, tap))
         };
         Ok(WriteStream::new(about, self.waiting(arrival.fd, Way::Out), frames))
     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::error::PipeError;
-use super::frame::{Found, Incoming, Outgoing};
+use super::frame::{Found, FrameReader, FrameWriter};
 use super::pace::Pace;
 use super::wait::{Step, Waiting};
 use crate::ident::{Instance, Name};
@@ -34,7 +34,7 @@ pub struct ReadStream {
     about: About,
     waiting: Option<Waiting>,
     /// `None`: bytes come as they are.
-    frames: Option<Box<Incoming>>,
+    frames: Option<Box<FrameReader>>,
     /// It was read to its end, in order.
     ended: bool,
 }
@@ -47,13 +47,13 @@ pub struct ReadStream {
 pub struct WriteStream {
     about: About,
     waiting: Option<Waiting>,
-    frames: Option<Box<Outgoing>>,
+    frames: Option<Box<FrameWriter>>,
     /// The frame that closes it is sealed.
     closing: bool,
 }
 
 impl ReadStream {
-    pub(super) fn new(about: About, waiting: Waiting, frames: Option<Incoming>) -> Self {
+    pub(super) fn new(about: About, waiting: Waiting, frames: Option<FrameReader>) -> Self {
         Self { about, waiting: Some(waiting), frames: frames.map(Box::new), ended: false }
     }
 
@@ -175,7 +175,7 @@ impl ReadStream {
 }
 
 impl WriteStream {
-    pub(super) fn new(about: About, waiting: Waiting, frames: Option<Outgoing>) -> Self {
+    pub(super) fn new(about: About, waiting: Waiting, frames: Option<FrameWriter>) -> Self {
         Self { about, waiting: Some(waiting), frames: frames.map(Box::new), closing: false }
     }
 

@@ -126,7 +126,7 @@ impl<T: ?Sized> Subscriber<T> {
                 return;
             }
             // It can't fail: there is nothing to find wrong in settling.
-            let _ = pace.pause(&self.region, || settle(spot)).await;
+            let _ = pace.pause(&self.region, || arm_wakeup(spot)).await;
         }
     }
 
@@ -138,7 +138,7 @@ impl<T: ?Sized> Subscriber<T> {
             if self.refresh() {
                 return Ok(());
             }
-            patience.pause(|| settle(spot))?;
+            patience.pause(|| arm_wakeup(spot))?;
         }
     }
 }
@@ -152,7 +152,7 @@ fn spot(memory: &Mapping) -> Spot {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as the ends of a ring do")]
-fn settle(spot: Spot) -> Result<Option<Spot>, RegionError> {
+fn arm_wakeup(spot: Spot) -> Result<Option<Spot>, RegionError> {
     reached("region.read.sleeping");
     Ok(Some(spot))
 }

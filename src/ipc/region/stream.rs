@@ -57,7 +57,7 @@ impl RingProducer {
         let region = self.held.0.clone();
         let mut pace = Pace::default();
         while !self.try_send(message)? {
-            pace.pause(&region, || self.settle()).await?;
+            pace.pause(&region, || self.arm_wakeup()).await?;
         }
         Ok(())
     }
@@ -73,15 +73,15 @@ impl RingProducer {
         let region = self.held.0.clone();
         let mut patience = Patience::new(time, &region);
         while !self.try_send(message)? {
-            patience.pause(|| self.settle())?;
+            patience.pause(|| self.arm_wakeup())?;
         }
         Ok(())
     }
 
     /// Says that this end is about to sleep, and where; `None` if there is no need to.
-    fn settle(&mut self) -> Result<Option<Spot>, RegionError> {
-        let settled = self.end.settle(&self.held.0.0.memory);
-        let sleeps = settled.map_err(|fault| broken(&self.held, fault))?;
+    fn arm_wakeup(&mut self) -> Result<Option<Spot>, RegionError> {
+        let armed = self.end.arm_wakeup(&self.held.0.0.memory);
+        let sleeps = armed.map_err(|fault| broken(&self.held, fault))?;
         Ok(sleeps.then_some(Spot { at: ring::AT_PRODUCER_SLEEPS, expected: 1, is_sign: true }))
     }
 }
@@ -112,7 +112,7 @@ impl RingConsumer {
         let region = self.held.0.clone();
         let mut pace = Pace::default();
         while !self.try_recv(message)? {
-            pace.pause(&region, || self.settle()).await?;
+            pace.pause(&region, || self.arm_wakeup()).await?;
         }
         Ok(())
     }
@@ -126,7 +126,7 @@ impl RingConsumer {
         let region = self.held.0.clone();
         let mut patience = Patience::new(time, &region);
         while !self.try_recv(message)? {
-            patience.pause(|| self.settle())?;
+            patience.pause(|| self.arm_wakeup())?;
         }
         Ok(())
     }
@@ -138,9 +138,9 @@ impl RingConsumer {
     }
 
     /// Says that this end is about to sleep, and where; `None` if there is no need to.
-    fn settle(&mut self) -> Result<Option<Spot>, RegionError> {
-        let settled = self.end.settle(&self.held.0.0.memory);
-        let sleeps = settled.map_err(|fault| broken(&self.held, fault))?;
+    fn arm_wakeup(&mut self) -> Result<Option<Spot>, RegionError> {
+        let armed = self.end.arm_wakeup(&self.held.0.0.memory);
+        let sleeps = armed.map_err(|fault| broken(&self.held, fault))?;
         Ok(sleeps.then_some(Spot { at: ring::AT_CONSUMER_SLEEPS, expected: 1, is_sign: true }))
     }
 }

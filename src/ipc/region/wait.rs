@@ -39,11 +39,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Waits before the next look. `settle` says where to sleep, if that is still to be done.
+    /// Waits before the next look. `arm_wakeup` says where to sleep, if that is still to be done.
     pub(super) async fn pause(
         &mut self,
         region: &Region,
-        settle: impl FnOnce() -> Result<Option<Spot>, RegionError>,
+        arm_wakeup: impl FnOnce() -> Result<Option<Spot>, RegionError>,
     ) -> Result<(), RegionError> {
         if self.looks < LOOKS {
             self.looks += 1;
@@ -51,7 +51,7 @@ impl Pace {
             return Ok(());
         }
         if self.alarms < FALSE_ALARMS {
-            let Some(spot) = settle()? else { return Ok(()) };
+            let Some(spot) = arm_wakeup()? else { return Ok(()) };
             let _sign = Sign(region, spot);
             if watch::changed(region, spot).await {
                 self.alarms += 1;
@@ -85,10 +85,10 @@ impl<'a> Patience<'a> {
         Self { region, begin, until, looks: 0, is_idle: false }
     }
 
-    /// Waits before the next look. `settle` says where to sleep, if that is still to be done.
+    /// Waits before the next look. `arm_wakeup` says where to sleep, if that is still to be done.
     pub(super) fn pause(
         &mut self,
-        settle: impl FnOnce() -> Result<Option<Spot>, RegionError>,
+        arm_wakeup: impl FnOnce() -> Result<Option<Spot>, RegionError>,
     ) -> Result<(), RegionError> {
         self.looks += 1;
         if !self.looks.is_multiple_of(64) {
@@ -104,7 +104,7 @@ impl<'a> Patience<'a> {
             rustix::thread::sched_yield();
             return Ok(());
         }
-        self.sleep(left, settle)?;
+        self.sleep(left, arm_wakeup)?;
         // Whatever woke it, it looks once more before it sleeps.
         self.looks = 62;
         Ok(())
@@ -113,7 +113,7 @@ impl<'a> Patience<'a> {
     fn sleep(
         &mut self,
         left: Option<Duration>,
-        settle: impl FnOnce() -> Result<Option<Spot>, RegionError>,
+        arm_wakeup: impl FnOnce() -> Result<Option<Spot>, RegionError>,
     ) -> Result<(), RegionError> {
         let gone = RegionError::Stopping;
         let companion = match &self.region.0.companion {
@@ -132,7 +132,7 @@ impl<'a> Patience<'a> {
                 return Err(RegionError::Stopping);
             }
         }
-        let Some(spot) = settle()? else { return Ok(()) };
+        let Some(spot) = arm_wakeup()? else { return Ok(()) };
         let _sign = Sign(self.region, spot);
         if self.is_idle && idle(self.region, spot, companion, stop, left)? {
             return Ok(());

@@ -219,7 +219,7 @@ impl<'a> Auditor<'a> {
             let stops = self.layer.is_stopping();
             self.welcome();
             let moved = self.take_reports();
-            self.settle()?;
+            self.write_out()?;
             if moved {
                 quiet = Instant::now();
                 continue;
@@ -266,7 +266,7 @@ impl<'a> Auditor<'a> {
     }
 
     /// Writes what was taken, commits now and then, and has the reconciler look at what waits.
-    fn settle(&mut self) -> Result<(), LogError> {
+    fn write_out(&mut self) -> Result<(), LogError> {
         let at = Instant::now();
         if self.trouble.is_some() {
             self.tell_who_waits();
@@ -364,10 +364,10 @@ impl<'a> Auditor<'a> {
         if quiet < AWAKE || orphaned {
             return std::thread::sleep(NAP);
         }
-        let unsettled = self.log.committed() < self.log.size()
+        let pending = self.log.committed() < self.log.size()
             || self.reconciler.waiting() > 0
             || self.trouble.is_some();
-        let time = if unsettled { COMMIT } else { LONGEST };
+        let time = if pending { COMMIT } else { LONGEST };
         let mut waiting = false;
         for ring in &mut self.rings {
             waiting |= ring.arm();

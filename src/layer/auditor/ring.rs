@@ -74,7 +74,7 @@ impl Ring {
     /// Has the writer wake us from now on. True: something is there already.
     pub(super) fn arm(&mut self) -> bool {
         // A position that can't be is looked at when it is taken.
-        !self.mute && !self.consumer.settle(&self.memory).unwrap_or(false)
+        !self.mute && !self.consumer.arm_wakeup(&self.memory).unwrap_or(false)
     }
 
     /// The writer need not wake us any more.

@@ -22,11 +22,11 @@ pub struct Ledger<J> {
     journal: J,
     /// Leases of the life before that their holders have not spoken of yet: the number of the
     /// request that each answers, by place, semaphore and fence.
-    unclaimed: BTreeMap<(Place, u16, u64), u64>,
+    unclaimed: BTreeMap<(ClientIndex, u16, u64), u64>,
     /// Requests that wait: by who made them, under which number.
-    asks: BTreeMap<(Place, u64), Ticket>,
+    asks: BTreeMap<(ClientIndex, u64), Ticket>,
     /// How many leases of which semaphore somebody holds; no zeros.
-    holding: BTreeMap<(Place, u16), u32>,
+    holding: BTreeMap<(ClientIndex, u16), u32>,
     /// What ends when.
     ends: BTreeSet<(Instant, End)>,
     /// The next ticket.
@@ -34,7 +34,7 @@ pub struct Ledger<J> {
 }
 
 /// A client's place among the daemon's instances.
-pub type Place = u32;
+pub type ClientIndex = u32;
 
 /// Where every change is kept before anybody hears of it.
 pub trait Journal {
@@ -53,7 +53,7 @@ pub struct Lease {
     /// Names it.
     pub fence: u64,
     /// Who holds it.
-    pub place: Place,
+    pub place: ClientIndex,
     /// The number of the request that it answers.
     pub request: u64,
     /// When it runs out.
@@ -90,7 +90,7 @@ struct Book {
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
-    place: Place,
+    place: ClientIndex,
     until: Option<Instant>,
     /// The permit's last holder left it behind.
     abandoned: bool,
@@ -98,7 +98,7 @@ struct Held {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    place: Place,
+    place: ClientIndex,
     request: u64,
     until: Option<Instant>,
 }
@@ -130,7 +130,7 @@ pub struct Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired {
     /// Who held it.
-    pub place: Place,
+    pub place: ClientIndex,
     /// The semaphore's number.
     pub semaphore: u16,
     /// The lease.
@@ -141,7 +141,7 @@ pub struct Expired {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Who asked.
-    pub place: Place,
+    pub place: ClientIndex,
     /// Under which number.
     pub request: u64,
     /// What becomes of it.
@@ -170,7 +170,7 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// Who asks; the caller has seen that the policy lets it.
-    pub place: Place,
+    pub place: ClientIndex,
     /// The number that it gave the request.
     pub number: u64,
     /// The semaphore's number.
@@ -214,13 +214,13 @@ impl<J: Journal> Ledger<J> {
     }
 
     /// A holder of the life before says that it has this lease. One that it hasn't changes nothing.
-    pub fn claim(&mut self, place: Place, semaphore: u16, fence: u64) {
+    pub fn claim(&mut self, place: ClientIndex, semaphore: u16, fence: u64) {
         self.unclaimed.remove(&(place, semaphore, fence));
     }
 
     /// Whether a client of the life before has yet to speak of leases, and this request doesn't: it
     /// may have given them back before it asked.
-    pub fn comes_early(&self, place: Place, number: u64) -> bool {
+    pub fn comes_early(&self, place: ClientIndex, number: u64) -> bool {
         let mut of_it =
             self.unclaimed.range((place, 0, 0)..=(place, u16::MAX, u64::MAX)).peekable();
         of_it.peek().is_some() && !of_it.any(|(_, request)| *request == number)
@@ -228,7 +228,7 @@ impl<J: Journal> Ledger<J> {
 
     /// A client of the life before has spoken of all that it has and waits for: the rest of what it
     /// held it has given back, which nobody took in. Gives the leases that are over.
-    pub fn resumed(&mut self, place: Place, now: Instant) -> (Vec<(u16, u64)>, Turn) {
+    pub fn resumed(&mut self, place: ClientIndex, now: Instant) -> (Vec<(u16, u64)>, Turn) {
         let mut turn = self.tick(now);
         let of_it = (place, 0, 0)..=(place, u16::MAX, u64::MAX);
         let unclaimed: Vec<_> = self.unclaimed.range(of_it).map(|(key, _)| *key).collect();
@@ -274,7 +274,7 @@ impl<J: Journal> Ledger<J> {
     }
 
     /// The lease that the life before has given for this request, if the answer got lost.
-    fn answer_again(&mut self, place: Place, semaphore: u16, number: u64) -> Option<Verdict> {
+    fn answer_again(&mut self, place: ClientIndex, semaphore: u16, number: u64) -> Option<Verdict> {
         let mut of_it = self.unclaimed.range((place, semaphore, 0)..=(place, semaphore, u64::MAX));
         let (&key, _) = of_it.find(|(_, request)| **request == number)?;
         self.unclaimed.remove(&key);
@@ -288,7 +288,7 @@ impl<J: Journal> Ledger<J> {
     /// was changed.
     pub fn release(
         &mut self,
-        place: Place,
+        place: ClientIndex,
         semaphore: u16,
         fence: u64,
         now: Instant,
@@ -305,7 +305,7 @@ impl<J: Journal> Ledger<J> {
 
     /// A request need no longer wait: if it still does, its time has passed. Otherwise it has been
     /// answered already.
-    pub fn withdraw(&mut self, place: Place, request: u64, now: Instant) -> Turn {
+    pub fn withdraw(&mut self, place: ClientIndex, request: u64, now: Instant) -> Turn {
         let mut turn = self.tick(now);
         if let Some(&ticket) = self.asks.get(&(place, request)) {
             turn.replies.extend(self.turn_away(ticket, Refusal::Timeout));
@@ -314,7 +314,7 @@ impl<J: Journal> Ledger<J> {
     }
 
     /// Who sat there has died: what it held was left behind, and it waits for nothing.
-    pub fn died(&mut self, place: Place, now: Instant) -> Turn {
+    pub fn died(&mut self, place: ClientIndex, now: Instant) -> Turn {
         let mut turn = self.tick(now);
         let asks: Vec<Ticket> =
             self.asks.range((place, 0)..=(place, u64::MAX)).map(|(_, ticket)| *ticket).collect();
@@ -368,7 +368,7 @@ impl<J: Journal> Ledger<J> {
 
     /// Whether `place` may take a permit besides what it holds. Several of one semaphore are no
     /// matter of order.
-    fn is_in_order(&self, place: Place, semaphore: u16) -> bool {
+    fn is_in_order(&self, place: ClientIndex, semaphore: u16) -> bool {
         let order = |number: u16| self.books[usize::from(number)].order;
         let wanted = order(semaphore);
         self.holding
@@ -456,7 +456,7 @@ impl<J: Journal> Ledger<J> {
 
     /// Who asks for several at a time may get a higher one first: then it waits for no lower one,
     /// or two layers could wait for each other.
-    fn turn_away_what_is_out_of_order(&mut self, place: Place, turn: &mut Turn) {
+    fn turn_away_what_is_out_of_order(&mut self, place: ClientIndex, turn: &mut Turn) {
         let asks = self.asks.range((place, 0)..=(place, u64::MAX));
         let wrong: Vec<Ticket> = asks
             .map(|(_, ticket)| *ticket)

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::book::{Journal, Lease, Past, Place};
+use super::book::{ClientIndex, Journal, Lease, Past};
 use crate::mark::reached;
 use crate::policy::plan::SemaphorePlan;
 use crate::sys::mapping::{Mapping, WORD};
@@ -51,7 +51,7 @@ pub(super) struct State {
     memory: Mapping,
     books: Vec<Book>,
     /// Which life of a client sits at a place.
-    generations: BTreeMap<Place, u64>,
+    generations: BTreeMap<ClientIndex, u64>,
     clock: Clock,
 }
 
@@ -119,7 +119,7 @@ impl State {
     }
 
     /// This life of a client sits at a place.
-    pub(super) fn joined(&mut self, place: Place, generation: u64) {
+    pub(super) fn joined(&mut self, place: ClientIndex, generation: u64) {
         self.generations.insert(place, generation);
     }
 

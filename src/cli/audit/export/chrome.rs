@@ -24,7 +24,7 @@ const SLACK: u64 = 100_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 /// Where something stands: process and thread.
-type Place = (u32, u32);
+type Track = (u32, u32);
 /// A message: facility, edge, sender, receiver, number.
 type Message = (Facility, u16, Who, Who, u64);
 
@@ -34,14 +34,14 @@ pub(super) struct Trace<'a> {
     /// Processes by their layer's name.
     processes: HashMap<String, u32>,
     /// Threads by their instance's name.
-    threads: HashMap<String, Place>,
+    threads: HashMap<String, Track>,
     /// The same by number, which mean something else in other tables.
-    places: HashMap<(usize, Who), Place>,
+    places: HashMap<(usize, Who), Track>,
     clock: Clock,
-    halves: HashMap<Message, (Side, Place, u64)>,
+    halves: HashMap<Message, (Side, Track, u64)>,
     calls: Calls,
     /// Since when each instance has lived.
-    lives: HashMap<Place, u64>,
+    lives: HashMap<Track, u64>,
     /// Numbers arrows and spans.
     next: u64,
     last: u64,
@@ -103,7 +103,7 @@ impl<'a> Trace<'a> {
     /// Writes an event at a place and moment.
     fn event(
         &mut self,
-        (pid, tid): Place,
+        (pid, tid): Track,
         nanoseconds: Option<u64>,
         mut event: Value,
         out: &mut dyn Write,
@@ -131,7 +131,7 @@ impl<'a> Trace<'a> {
         index: u64,
         who: Who,
         out: &mut dyn Write,
-    ) -> io::Result<Place> {
+    ) -> io::Result<Track> {
         if let Some(place) = self.places.get(&(era, who)) {
             return Ok(*place);
         }
@@ -160,7 +160,7 @@ impl<'a> Trace<'a> {
     /// Writes a span.
     fn span(
         &mut self,
-        place: Place,
+        place: Track,
         (from, to): (u64, u64),
         (name, kind): (String, &str),
         args: &Value,
@@ -178,7 +178,7 @@ impl<'a> Trace<'a> {
     fn arrow(
         &mut self,
         (entry, said): (&Entry, &Said<'_>),
-        place: Place,
+        place: Track,
         at: u64,
         out: &mut dyn Write,
     ) -> io::Result<()> {

@@ -127,7 +127,7 @@ fn packet(record: &Record, said: &Said<'_>) -> (Vec<u8>, u32) {
     let name =
         |it: &Option<_>| it.as_ref().map(|it: &super::super::names::Instance| it.to_string());
     let (reporter, peer) = (name(&said.reporter), name(&said.peer));
-    let detail = said.detail.as_deref().map(|detail| cut(detail, DETAIL));
+    let detail = said.detail.as_deref().map(|detail| truncate(detail, DETAIL));
     let left_out = said.detail.as_deref().map_or(0, str::len) - detail.map_or(0, str::len);
     let batch: Vec<String> = said
         .batch
@@ -159,7 +159,7 @@ fn packet(record: &Record, said: &Said<'_>) -> (Vec<u8>, u32) {
     let mut list = Vec::new();
     for (what, text) in texts {
         let Some(text) = text else { continue };
-        let text = cut(text, DETAIL);
+        let text = truncate(text, DETAIL);
         list.push(what as u8);
         list.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
         list.extend_from_slice(text.as_bytes());
@@ -174,7 +174,7 @@ fn packet(record: &Record, said: &Said<'_>) -> (Vec<u8>, u32) {
 }
 
 /// The first bytes of a text, at most so many, ending with a whole character.
-fn cut(text: &str, most: usize) -> &str {
+fn truncate(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
@@ -190,7 +190,7 @@ fn comment(record: &Record, said: &Said<'_>) -> Option<String> {
             said.edge.as_deref(),
             said.method.as_deref(),
             said.meaning.as_deref(),
-            said.detail.as_deref().map(|detail| cut(detail, 1_024)),
+            said.detail.as_deref().map(|detail| truncate(detail, 1_024)),
         ];
         words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     })

@@ -11,7 +11,7 @@ use crate::audit::usage::Usage;
 use crate::audit::verify::{self, Verified};
 use crate::audit::ways::{Found, Ways};
 use crate::cli::audit::names::{self, Names};
-use crate::cli::audit::traffic::{Edge, Place, Traffic};
+use crate::cli::audit::traffic::{Edge, EdgeId, Traffic};
 use crate::policy::plan::Plan;
 
 /// The most lives that are shown, the newest ones.
@@ -115,7 +115,7 @@ pub(in crate::cli) fn plan_of(tables: &Tables) -> Option<Plan> {
 }
 
 /// What a place is called: `channel.sign`, `listen.front.https`, as in pictures of the policy.
-pub(in crate::cli) fn name_of(tables: &Tables, plan: Option<&Plan>, place: Place) -> String {
+pub(in crate::cli) fn name_of(tables: &Tables, plan: Option<&Plan>, place: EdgeId) -> String {
     let number = usize::from(place.edge);
     let layer = || plan.and_then(|plan| plan.layers.get(usize::from(place.layer)));
     let address = match place.facility {
@@ -243,7 +243,7 @@ impl<'a> Telling<'a> {
         // The receiver refuses what its peer sent.
         let by_receiver = entry.kind == Kind::Use && entry.side == Side::Receiver;
         let who = if by_receiver { said.peer.clone() } else { said.reporter.clone() };
-        let place = Place::of(entry);
+        let place = EdgeId::of(entry);
         let plan = self.era.as_ref().and_then(|(_, plan)| plan.as_ref());
         let tables = self.names.at(record.index);
         let edge = place.map_or_else(String::new, |place| name_of(tables, plan, place));

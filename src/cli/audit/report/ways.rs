@@ -9,7 +9,7 @@ use crate::audit::entry::{Entry, Facility, Kind, Who};
 use crate::audit::tables::Tables;
 use crate::audit::ways::{Step, Way, What};
 use crate::cli::audit::names;
-use crate::cli::audit::traffic::Place;
+use crate::cli::audit::traffic::EdgeId;
 use crate::policy::plan::Plan;
 
 /// All of them, beneath each other.
@@ -107,7 +107,7 @@ fn line(step: &Step, tables: &Tables, plan: Option<&Plan>) -> String {
         reporter: if step.from == Who::NOBODY { step.to } else { step.from },
         ..Entry::new(Kind::Use)
     };
-    let edge = Place::of(&place).map_or_else(String::new, |place| name_of(tables, plan, place));
+    let edge = EdgeId::of(&place).map_or_else(String::new, |place| name_of(tables, plan, place));
     // A file that is opened without the broker is opened for the same things.
     let asked = step.what == What::Asked || step.facility == Facility::File;
     let kind = if asked { Kind::Broker } else { Kind::Use };

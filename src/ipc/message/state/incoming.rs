@@ -119,7 +119,7 @@ impl Intake<'_> {
         if let Some(load) = self.inbox.withdraw(self.link, call) {
             // No handler has seen it, so none will answer it.
             *self.load -= load;
-            self.owing.settle(call);
+            self.owing.complete(call);
             self.notices.push_back(Notice::Refuse { method, call, reason: CANCELLED });
         }
         Ok(())

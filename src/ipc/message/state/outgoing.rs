@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::owing::Leave;
-use super::posting::Submitted;
-use super::{CANCELLED, Call, Link, Notice, Parcel, Phase, State};
-use crate::channel::endpoint::Outgoing;
+use super::send_operation::SubmitOutcome;
+use super::{CANCELLED, Call, Link, Notice, Phase, SendRequest, State};
+use crate::channel::endpoint::OutboundMessage;
 use crate::channel::{Endpoint, LinkError};
 use crate::ident::Instance;
 use crate::mark;
@@ -65,7 +65,7 @@ impl State {
     /// Sends what waits on every link: a task has come to its end, or the driver has its turn.
     pub(in crate::ipc::message) fn flush(&mut self) {
         self.nudged = false;
-        self.settle();
+        self.end_burst();
         let mut place = 0;
         while place < self.links.len() {
             match self.flush_link(place) {
@@ -78,7 +78,7 @@ impl State {
     }
 
     /// The task waits: the next message begins a new burst.
-    pub(in crate::ipc::message) fn settle(&mut self) {
+    pub(in crate::ipc::message) fn end_burst(&mut self) {
         for link in &mut self.links {
             link.warm = false;
         }
@@ -88,8 +88,8 @@ impl State {
     pub(in crate::ipc::message) fn submit(
         &mut self,
         to: Option<&Instance>,
-        parcel: &mut Parcel<'_>,
-    ) -> Submitted {
+        request: &mut SendRequest<'_>,
+    ) -> SubmitOutcome {
         let mut tried = 0_u128;
         loop {
             let count = self.links.len().min(128);
@@ -99,20 +99,20 @@ impl State {
                 .filter(|place| tried & (1 << place) == 0 && self.fit(*place, to))
                 .min_by_key(|place| self.links[*place].calls);
             let Some(place) = best else { break };
-            let call = if parcel.kind == Kind::Request { self.fresh_call() } else { 0 };
-            match self.hand(place, call, parcel) {
+            let call = if request.kind == Kind::Request { self.fresh_call() } else { 0 };
+            match self.hand(place, call, request) {
                 Ok(Some(ticket)) => {
                     self.turn = self.turn.wrapping_add(1);
                     let link = self.links[place].id;
                     if call != 0 {
                         mark::reached("message.call.submitted");
                         self.links[place].calls += 1;
-                        let method = parcel.method;
+                        let method = request.method;
                         let streams = self.rules.streams(method);
                         let window = streams.then(|| self.rules.window(method));
                         self.calls.insert(call, Call::new(link, ticket, method, window));
                     }
-                    return Submitted::Taken { link, ticket, call };
+                    return SubmitOutcome::Taken { link, ticket, call };
                 }
                 Ok(None) => tried |= 1 << place,
                 Err(LinkError::Closed) => self.links[place].mute = true,
@@ -123,48 +123,53 @@ impl State {
             }
         }
         let gone = to.is_some_and(|to| !self.links.iter().any(|link| link.instance == *to));
-        if gone { Submitted::Gone } else { Submitted::Full }
+        if gone { SubmitOutcome::Gone } else { SubmitOutcome::Full }
     }
 
     /// Hands an answer, or an item of a stream, to the link that the call came from.
-    pub(super) fn answer(&mut self, link: u64, call: u32, parcel: &mut Parcel<'_>) -> Submitted {
-        let Some(place) = self.place(link) else { return Submitted::Gone };
+    pub(super) fn answer(
+        &mut self,
+        link: u64,
+        call: u32,
+        request: &mut SendRequest<'_>,
+    ) -> SubmitOutcome {
+        let Some(place) = self.place(link) else { return SubmitOutcome::Gone };
         if self.links[place].mute {
-            return Submitted::Gone;
+            return SubmitOutcome::Gone;
         }
-        let last = parcel.kind != Kind::Item;
+        let last = request.kind != Kind::Item;
         match self.links[place].owing.leave(call, last) {
             Leave::Granted => {}
-            Leave::Gone => return Submitted::Gone,
-            Leave::Starved if self.is_clogged(place) => return Submitted::Clogged,
-            Leave::Starved => return Submitted::Full,
+            Leave::Gone => return SubmitOutcome::Gone,
+            Leave::Starved if self.is_clogged(place) => return SubmitOutcome::Clogged,
+            Leave::Starved => return SubmitOutcome::Full,
             Leave::Cancelled => {
                 if last {
-                    self.decline(link, parcel.method, call, CANCELLED);
+                    self.decline(link, request.method, call, CANCELLED);
                 }
-                return Submitted::Unwanted;
+                return SubmitOutcome::Unwanted;
             }
         }
-        match self.hand(place, call, parcel) {
+        match self.hand(place, call, request) {
             Ok(Some(ticket)) => {
                 let owing = &mut self.links[place].owing;
                 if last {
                     mark::reached("message.reply.submitted");
-                    owing.settle(call);
+                    owing.complete(call);
                 } else {
                     mark::reached("message.item.submitted");
                     owing.sent_item(call);
                 }
-                Submitted::Taken { link, ticket, call }
+                SubmitOutcome::Taken { link, ticket, call }
             }
-            Ok(None) => Submitted::Full,
+            Ok(None) => SubmitOutcome::Full,
             Err(error) => {
                 if error == LinkError::Closed {
                     self.links[place].mute = true;
                 } else {
                     self.end(place, &error);
                 }
-                Submitted::Gone
+                SubmitOutcome::Gone
             }
         }
     }
@@ -197,26 +202,26 @@ impl State {
         matches!(&self.links[place].phase, Phase::Open(end) if end.pressed())
     }
 
-    /// Gives a parcel to a link; its ticket if it was taken.
+    /// Gives a request to a link; its ticket if it was taken.
     pub(in crate::ipc::message) fn hand(
         &mut self,
         place: usize,
         call: u32,
-        parcel: &mut Parcel<'_>,
+        request: &mut SendRequest<'_>,
     ) -> Result<Option<u64>, LinkError> {
         let Link { phase: Phase::Open(endpoint), warm, .. } = &mut self.links[place] else {
             return Ok(None);
         };
-        let mut out = Outgoing {
-            kind: parcel.kind,
-            method: parcel.method,
+        let mut out = OutboundMessage {
+            kind: request.kind,
+            method: request.method,
             call,
-            within: parcel.deadline.map_or(0, within),
-            body: &mut parcel.message.body,
-            fds: &mut parcel.message.fds,
-            descriptions: parcel.descriptions,
+            within: request.deadline.map_or(0, within),
+            body: &mut request.message.body,
+            fds: &mut request.message.fds,
+            descriptions: request.descriptions,
         };
-        let taken = endpoint.try_send(&mut out, parcel.hold && *warm)?;
+        let taken = endpoint.try_send(&mut out, request.hold && *warm)?;
         *warm = true;
         self.asked = true;
         Ok(taken.then(|| endpoint.accepted()))
@@ -278,7 +283,7 @@ pub(super) fn send_small(
     body: &mut Vec<u8>,
 ) -> Result<bool, LinkError> {
     let fds = &mut Vec::new();
-    let mut out = Outgoing { kind, method, call, within: 0, body, fds, descriptions: &[] };
+    let mut out = OutboundMessage { kind, method, call, within: 0, body, fds, descriptions: &[] };
     endpoint.try_send(&mut out, false)
 }
 

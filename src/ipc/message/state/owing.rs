@@ -114,7 +114,7 @@ impl Owing {
     }
 
     /// A call is answered.
-    pub(super) fn settle(&mut self, call: u32) {
+    pub(super) fn complete(&mut self, call: u32) {
         self.calls.remove(&call);
     }
 
@@ -162,7 +162,7 @@ impl State {
     ) -> bool {
         mark::reached("message.refusal.submitted");
         let Some(place) = self.place(link) else { return false };
-        self.links[place].owing.settle(call);
+        self.links[place].owing.complete(call);
         self.notify(link, Notice::Refuse { method, call, reason })
     }
 

@@ -25,7 +25,7 @@ fn plan(permits: u32, lease: Option<u64>, order: Option<u32>) -> SemaphorePlan {
     }
 }
 
-fn ask(place: Place, number: u64, semaphore: u16, wait: Option<u64>) -> Request {
+fn ask(place: ClientIndex, number: u64, semaphore: u16, wait: Option<u64>) -> Request {
     Request { place, number, semaphore, wait: wait.map(Duration::from_millis) }
 }
 
@@ -153,11 +153,11 @@ fn who_got_the_higher_one_waits_for_no_lower_one() {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Acquire { place: Place, semaphore: u16, wait: Option<u64> },
-    Release { place: Place, which: usize },
-    Forge { place: Place, semaphore: u16, fence: u64 },
-    Withdraw { place: Place, which: usize },
-    Die { place: Place },
+    Acquire { place: ClientIndex, semaphore: u16, wait: Option<u64> },
+    Release { place: ClientIndex, which: usize },
+    Forge { place: ClientIndex, semaphore: u16, fence: u64 },
+    Withdraw { place: ClientIndex, which: usize },
+    Die { place: ClientIndex },
     Pass { millis: u64 },
 }
 
@@ -181,8 +181,8 @@ fn event() -> impl Strategy<Value = Event> {
 /// What an onlooker knows from requests and answers alone.
 struct Model {
     plans: Vec<SemaphorePlan>,
-    held: BTreeMap<(u16, u64), Place>,
-    asked: BTreeMap<(Place, u64), (u16, u64)>,
+    held: BTreeMap<(u16, u64), ClientIndex>,
+    asked: BTreeMap<(ClientIndex, u64), (u16, u64)>,
     highest: Vec<u64>,
     left_behind: Vec<u32>,
     asks: u64,
@@ -214,7 +214,7 @@ impl Model {
         }
     }
 
-    fn check_order(&self, place: Place, semaphore: u16) {
+    fn check_order(&self, place: ClientIndex, semaphore: u16) {
         let order = |number: u16| self.plans[usize::from(number)].order;
         for ((other, _), holder) in &self.held {
             if *holder == place && *other != semaphore {

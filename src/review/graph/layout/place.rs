@@ -25,7 +25,7 @@ pub(super) fn rows(cells: &[Cell], pieces: &[Piece], columns: &[Vec<usize>]) -> 
     let mut ys = vec![0.0; cells.len()];
     for column in columns {
         let wanted = vec![(0.0, 1.0); column.len()];
-        settle(column, &wanted, cells, &mut ys);
+        place_column(column, &wanted, cells, &mut ys);
     }
     for sweep in 0..SWEEPS {
         let side = |cell: usize, near: &[(usize, f64)], ys: &[f64]| {
@@ -49,7 +49,7 @@ pub(super) fn rows(cells: &[Cell], pieces: &[Piece], columns: &[Vec<usize>]) -> 
                     }
                 })
                 .collect();
-            settle(column, &wanted, cells, &mut ys);
+            place_column(column, &wanted, cells, &mut ys);
         }
     }
     let top = cells.iter().zip(&ys).map(|(cell, y)| y - cell.size.height / 2.0);
@@ -59,7 +59,7 @@ pub(super) fn rows(cells: &[Cell], pieces: &[Piece], columns: &[Vec<usize>]) -> 
 
 /// Puts a column's cells as near to the wanted places as their order and sizes allow: the exact
 /// least weighted squares, by pooling neighbours that push against each other.
-fn settle(column: &[usize], wanted: &[(f64, f64)], cells: &[Cell], ys: &mut [f64]) {
+fn place_column(column: &[usize], wanted: &[(f64, f64)], cells: &[Cell], ys: &mut [f64]) {
     let mut offsets = Vec::with_capacity(column.len());
     let mut offset = 0.0;
     for (at, &cell) in column.iter().enumerate() {
@@ -170,7 +170,7 @@ mod tests {
         let size = Size { width: 10.0, height: 20.0 };
         let cells = [Cell { column: 0, size, solid: true }; 3];
         let mut ys = [0.0; 3];
-        settle(&[0, 1, 2], &[(0.0, 1.0), (0.0, 1.0), (500.0, 1.0)], &cells, &mut ys);
+        place_column(&[0, 1, 2], &[(0.0, 1.0), (0.0, 1.0), (500.0, 1.0)], &cells, &mut ys);
         assert!(ys.iter().zip([-23.0, 23.0, 500.0]).all(|(y, at)| (y - at).abs() < 1e-9), "{ys:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::ident::Instance;
 use crate::wire::record::{Descriptor, Kind};
 
 /// A message, and what is to be said with it.
-pub(in crate::ipc::message) struct Parcel<'a> {
+pub(in crate::ipc::message) struct SendRequest<'a> {
     pub(in crate::ipc::message) kind: Kind,
     pub(in crate::ipc::message) method: u16,
     pub(in crate::ipc::message) message: &'a mut Message,
@@ -19,7 +19,7 @@ pub(in crate::ipc::message) struct Parcel<'a> {
     pub(in crate::ipc::message) hold: bool,
 }
 
-/// Whom a parcel is for.
+/// Whom a request is for.
 #[derive(Clone, Copy)]
 pub(in crate::ipc::message) enum Target<'a> {
     /// The peer that has least to do.
@@ -30,9 +30,9 @@ pub(in crate::ipc::message) enum Target<'a> {
     Caller { link: u64, call: u32 },
 }
 
-/// What became of a parcel that needs no more waiting.
+/// What became of a request that needs no more waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::ipc::message) enum Posted {
+pub(in crate::ipc::message) enum SendOutcome {
     /// The kernel has it, or a driver that knows.
     Done,
     /// It is in a link's small queue, and the driver must be told.
@@ -42,8 +42,8 @@ pub(in crate::ipc::message) enum Posted {
     Unwanted,
 }
 
-/// What became of a parcel.
-pub(in crate::ipc::message) enum Submitted {
+/// What became of a request.
+pub(in crate::ipc::message) enum SubmitOutcome {
     /// A link has it, under this ticket. The call's number is 0 for messages.
     Taken { link: u64, ticket: u64, call: u32 },
     /// No link has room, or there is none.
@@ -57,72 +57,74 @@ pub(in crate::ipc::message) enum Submitted {
     Clogged,
 }
 
-/// How a parcel is given to a link and followed.
-pub(in crate::ipc::message) struct Posting<'a> {
+/// How a request is given to a link and followed.
+pub(in crate::ipc::message) struct SendOperation<'a> {
     target: Target<'a>,
-    parcel: Parcel<'a>,
+    request: SendRequest<'a>,
     /// It may stay in the link's small queue: somebody drives.
     leave: bool,
     taken: Option<(u64, u64)>,
-    settled: bool,
+    decided: bool,
 }
 
-impl<'a> Posting<'a> {
-    pub(in crate::ipc::message) fn new(target: Target<'a>, parcel: Parcel<'a>) -> Self {
-        Self { target, parcel, leave: false, taken: None, settled: false }
+impl<'a> SendOperation<'a> {
+    pub(in crate::ipc::message) fn new(target: Target<'a>, request: SendRequest<'a>) -> Self {
+        Self { target, request, leave: false, taken: None, decided: false }
     }
 
     /// The same for a message that a driver takes care of, so that it need not be in the kernel.
-    pub(in crate::ipc::message) fn leaving(target: Target<'a>, parcel: Parcel<'a>) -> Self {
-        Self { leave: true, ..Self::new(target, parcel) }
+    pub(in crate::ipc::message) fn leaving(target: Target<'a>, request: SendRequest<'a>) -> Self {
+        Self { leave: true, ..Self::new(target, request) }
     }
 
     /// Goes on with it, until there is a result.
     pub(in crate::ipc::message) fn attempt(
         &mut self,
         state: &mut State,
-    ) -> Option<Result<Posted, SendError>> {
+    ) -> Option<Result<SendOutcome, SendError>> {
         let lost = || match self.target {
             // Who answers has done its part.
-            Target::Caller { .. } => Some(Ok(Posted::Unwanted)),
+            Target::Caller { .. } => Some(Ok(SendOutcome::Unwanted)),
             Target::Peer(peer) => Some(Err(SendError::NotDelivered(Some(peer.clone())))),
             Target::Any => Some(Err(SendError::NotDelivered(None))),
         };
         if self.taken.is_none() {
             let submitted = match self.target {
-                Target::Any => state.submit(None, &mut self.parcel),
-                Target::Peer(peer) => state.submit(Some(peer), &mut self.parcel),
-                Target::Caller { link, call, .. } => state.answer(link, call, &mut self.parcel),
+                Target::Any => state.submit(None, &mut self.request),
+                Target::Peer(peer) => state.submit(Some(peer), &mut self.request),
+                Target::Caller { link, call, .. } => state.answer(link, call, &mut self.request),
             };
-            self.settled = !matches!(submitted, Submitted::Full | Submitted::Clogged);
+            self.decided = !matches!(submitted, SubmitOutcome::Full | SubmitOutcome::Clogged);
             match submitted {
-                Submitted::Taken { link, ticket, .. } => self.taken = Some((link, ticket)),
-                Submitted::Full => return state.down().map(|down| Err(SendError::PeerDown(down))),
-                Submitted::Gone => return lost(),
-                Submitted::Unwanted => return Some(Ok(Posted::Unwanted)),
-                Submitted::Clogged => return Some(Err(SendError::Clogged)),
+                SubmitOutcome::Taken { link, ticket, .. } => self.taken = Some((link, ticket)),
+                SubmitOutcome::Full => {
+                    return state.down().map(|down| Err(SendError::PeerDown(down)));
+                }
+                SubmitOutcome::Gone => return lost(),
+                SubmitOutcome::Unwanted => return Some(Ok(SendOutcome::Unwanted)),
+                SubmitOutcome::Clogged => return Some(Err(SendError::Clogged)),
             }
         }
         let (link, ticket) = self.taken?;
         match state.sent(link, ticket) {
-            Some(true) => Some(Ok(Posted::Done)),
+            Some(true) => Some(Ok(SendOutcome::Done)),
             Some(false) if self.leave => {
                 let told = std::mem::replace(&mut state.nudged, true);
-                Some(Ok(if told { Posted::Done } else { Posted::Held }))
+                Some(Ok(if told { SendOutcome::Done } else { SendOutcome::Held }))
             }
             Some(false) => None,
             None => lost(),
         }
     }
 
-    /// Whether a link has the parcel, so that it can't be taken back.
+    /// Whether a link has the request, so that it can't be taken back.
     pub(in crate::ipc::message) fn is_taken(&self) -> bool {
         self.taken.is_some()
     }
 
     /// Whether there is nothing more to be done for whom it is for, come what may.
-    pub(in crate::ipc::message) fn is_settled(&self) -> bool {
-        self.settled
+    pub(in crate::ipc::message) fn is_decided(&self) -> bool {
+        self.decided
     }
 }
 
@@ -130,10 +132,10 @@ impl State {
     /// Places a call: its number, once a link has it. An error where none ever will.
     pub(in crate::ipc::message) fn place_call(
         &mut self,
-        parcel: &mut Parcel<'_>,
+        request: &mut SendRequest<'_>,
     ) -> Option<Result<u32, SendError>> {
-        match self.submit(None, parcel) {
-            Submitted::Taken { call, .. } => Some(Ok(call)),
+        match self.submit(None, request) {
+            SubmitOutcome::Taken { call, .. } => Some(Ok(call)),
             _ => self.down().map(|down| Err(SendError::PeerDown(down))),
         }
     }
@@ -141,9 +143,9 @@ impl State {
     /// Puts a message on its way if some link has room now. `Err` where none ever will.
     pub(in crate::ipc::message) fn try_post(
         &mut self,
-        parcel: &mut Parcel<'_>,
+        request: &mut SendRequest<'_>,
     ) -> Result<bool, SendError> {
-        if matches!(self.submit(None, parcel), Submitted::Taken { .. }) {
+        if matches!(self.submit(None, request), SubmitOutcome::Taken { .. }) {
             return Ok(true);
         }
         self.down().map_or(Ok(false), |down| Err(SendError::PeerDown(down)))
