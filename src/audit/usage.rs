@@ -9,7 +9,7 @@ use super::entry::{Entry, Facility, Kind, Record, Side, Verdict};
 use super::rules::Rules;
 use super::tables::Tables;
 use crate::ident::hex;
-use crate::policy::plan::{Audit, MapRight, Plan, Program};
+use crate::policy::plan::{Audit, ChannelPlan, MapRight, MethodPlan, Plan, Program};
 use crate::review::tighten::Cut;
 
 /// Why a log can't tell whether a grant is used.
@@ -232,7 +232,15 @@ fn mark(era: &Era, entry: &Entry, used: &mut BTreeSet<String>) {
         && entry.descriptors > 0
         && let Some(channel) = era.plan.channels.get(usize::from(entry.edge))
     {
-        add(&format!("channel.{}.fds", channel.name));
+        add(&carrier(channel, channel.methods.get(entry.method as usize)));
+    }
+}
+
+/// The rule by which messages of a method carry descriptors.
+fn carrier(channel: &ChannelPlan, method: Option<&MethodPlan>) -> String {
+    match method.filter(|method| method.fds.is_some()) {
+        Some(method) => format!("channel.{}.methods.{}.fds", channel.name, method.name),
+        None => format!("channel.{}.fds", channel.name),
     }
 }
 
@@ -279,8 +287,11 @@ fn grants(plan: &Plan) -> Vec<Grant> {
             None => rules.push(name.clone()),
         }
     }
-    let carrying = plan.channels.iter().filter(|channel| channel.fds.max > 0);
-    rules.extend(carrying.map(|channel| format!("channel.{}.fds", channel.name)));
+    for channel in &plan.channels {
+        rules.extend((channel.fds.max > 0).then(|| carrier(channel, None)));
+        let own = channel.methods.iter().filter(|it| it.fds.as_ref().is_some_and(|it| it.max > 0));
+        rules.extend(own.map(|method| carrier(channel, Some(method))));
+    }
     let regions = plan.facilities.regions.iter().map(|it| ("region", &it.name, &it.grant));
     let files = plan.facilities.mapped_files.iter().map(|it| ("mapped-file", &it.name, &it.grant));
     for (kind, name, grant) in regions.chain(files) {

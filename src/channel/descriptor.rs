@@ -25,12 +25,16 @@ pub fn describe_all(
         .collect()
 }
 
-/// Compares descriptors that came with what the sealed message says of them.
+/// Compares descriptors that came with what the sealed message says of them, and with what its
+/// method may carry.
 pub fn compare_all(
     plan: &DescriptorPlan,
     said: &[Descriptor],
     fds: &[OwnedFd],
 ) -> Result<(), PeerFault> {
+    if fds.len() > usize::from(plan.max) {
+        return Err(PeerFault::DescriptorsCut);
+    }
     for (place, (said, fd)) in said.iter().zip(fds).enumerate() {
         let found =
             describe(plan, fd.as_fd()).map_err(|fault| PeerFault::Descriptor { place, fault })?;

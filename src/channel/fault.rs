@@ -155,8 +155,8 @@ pub enum DescriptorFault {
     /// No kind that can ever be passed.
     #[error("it is {0}, which can't be passed")]
     Unfit(&'static str),
-    /// A kind that this channel's `fds.kinds` has not.
-    #[error("it is of kind {0:?}, which the channel's `fds.kinds` does not name")]
+    /// A kind that `fds.kinds` has not.
+    #[error("it is of kind {0:?}, which `fds.kinds` does not name")]
     Kind(DescriptorKind),
     /// Not the object, or not the rights, that the sealed message describes.
     #[error("it is not what the sealed message describes")]

@@ -44,7 +44,7 @@ pub fn socketpair(plan: &ChannelPlan) -> io::Result<(OwnedFd, OwnedFd)> {
     )?;
     for end in [&one, &other] {
         sockopt::set_socket_send_buffer_size(end, SEND_BUFFER)?;
-        if plan.fds.max == 0 {
+        if plan.most_fds() == 0 {
             sys::socket::refuse_descriptors(end)?;
         }
     }

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::plan::{Audit, AuditPlan, ChannelPlan, Direction, FilePlan, Plan, Rate, Transport};
+use super::plan::{
+    Audit, AuditPlan, ChannelPlan, DescriptorPlan, Direction, FilePlan, Plan, Rate, Transport,
+};
 use super::value::show_size;
 use crate::ident::hex;
 
@@ -60,8 +62,7 @@ fn channel(channel: &ChannelPlan, out: &mut Text) {
         out.line("methods", methods(channel));
     }
     if channel.fds.max > 0 {
-        let kinds = list(channel.fds.kinds.iter().map(|kind| kind.name()));
-        out.line("fds", inline([("max", channel.fds.max.to_string()), ("kinds", kinds)]));
+        out.line("fds", descriptors(&channel.fds));
     }
     audit(channel.audit, out);
     if channel.witness {
@@ -84,8 +85,18 @@ pub(crate) fn methods(channel: &ChannelPlan) -> String {
         let after = method.after.and_then(|place| channel.methods.get(usize::from(place)));
         keys.extend(after.map(|first| ("after", quote(first.name.as_str()))));
         keys.extend(method.stream.then(|| ("stream", "true".to_owned())));
+        keys.extend(method.fds.as_ref().map(|fds| ("fds", descriptors(fds))));
         (method.name.as_str(), inline(keys))
     }))
+}
+
+/// The value of `fds`.
+pub(crate) fn descriptors(fds: &DescriptorPlan) -> String {
+    let max = ("max", fds.max.to_string());
+    if fds.max == 0 {
+        return inline([max]);
+    }
+    inline([max, ("kinds", list(fds.kinds.iter().map(|kind| kind.name())))])
 }
 
 fn file(file: &FilePlan, out: &mut Text) {

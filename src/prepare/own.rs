@@ -248,7 +248,7 @@ fn copies(plan: &Plan, layer: &Name) -> u64 {
 fn fit_witness(layer: &mut LayerPlan, plan: &Plan) {
     for channel in plan.channels.iter().filter(|channel| channel.witness) {
         let links = copies(plan, &channel.from) * copies(plan, &channel.to);
-        layer.limits.files += links * 2 * (1 + u64::from(channel.fds.max));
+        layer.limits.files += links * 2 * (1 + u64::from(channel.most_fds()));
         layer.limits.memory += links * 2 * RECORD as u64;
     }
 }

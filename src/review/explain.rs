@@ -5,7 +5,9 @@ use super::recorded::recorded;
 use super::score::{self, Exposure, exposure, may};
 use super::settings;
 use crate::ident::Name;
-use crate::policy::plan::{ChannelPlan, Direction, LayerPlan, Plan, View};
+use crate::policy::plan::{
+    ChannelPlan, DescriptorPlan, Direction, LayerPlan, MethodPlan, Plan, View,
+};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{Group, all, groups, is_dangerous, name_of, parse_item};
 use crate::policy::ways::act::Act;
@@ -247,24 +249,29 @@ fn on_channel(channel: &ChannelPlan, me: &Name) -> Vec<String> {
     } else {
         (&channel.from, "answers", "sends to")
     };
-    let passes = match channel.fds.max {
-        0 => String::new(),
-        most => {
-            let kinds: Vec<&str> = channel.fds.kinds.iter().map(|kind| kind.name()).collect();
-            let kinds = format!("{} descriptor", kinds.join("/"));
-            format!(", with at most {}", counted(most.into(), &kinds))
-        }
+    let passes = |fds: &DescriptorPlan| {
+        let kinds: Vec<&str> = fds.kinds.iter().map(|kind| kind.name()).collect();
+        let most = counted(fds.max.into(), &format!("{} descriptor", kinds.join("/")));
+        if fds.max == 0 { String::new() } else { format!("with at most {most}") }
     };
+    let common = passes(&channel.fds);
+    let common = if common.is_empty() { common } else { format!(", {common}") };
     let name = &channel.name;
     if channel.methods.is_empty() {
-        return vec![format!("talks both ways with {other} on channel.{name}: anything{passes}")];
+        return vec![format!("talks both ways with {other} on channel.{name}: anything{common}")];
     }
+    let own = |method: &MethodPlan| match method.fds.as_ref().map(passes) {
+        None => method.name.to_string(),
+        Some(none) if none.is_empty() => format!("{} (no descriptor)", method.name),
+        Some(passes) => format!("{} ({passes})", method.name),
+    };
     let mut lines = Vec::new();
     for (does, direction) in [(forth, Direction::Forth), (back, Direction::Back)] {
         let methods = channel.methods.iter().filter(|it| it.direction == direction);
-        let methods: Vec<&str> = methods.map(|it| it.name.as_str()).collect();
+        let methods: Vec<String> = methods.map(own).collect();
+        let methods: Vec<&str> = methods.iter().map(String::as_str).collect();
         if !methods.is_empty() {
-            lines.push(format!("{does} {other} on channel.{name}: {}{passes}", and(&methods)));
+            lines.push(format!("{does} {other} on channel.{name}: {}{common}", and(&methods)));
         }
     }
     lines

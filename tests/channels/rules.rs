@@ -1,5 +1,6 @@
 //! The protocol of a channel's methods: direction, order, how often; held by the receiving end.
 
+use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,8 @@ use crate::support::channel::{End, LONG, pair, plan};
 use cofferdam::channel::fault::MethodRule;
 use cofferdam::channel::protocol::Progress;
 use cofferdam::channel::{LinkError, PeerFault, Side};
-use cofferdam::ipc::message::{Event, SendError, Violation};
-use cofferdam::policy::plan::ChannelPlan;
+use cofferdam::ipc::message::{CallError, Event, Message, SendError, Violation};
+use cofferdam::policy::plan::{ChannelPlan, DescriptorKind, DescriptorPlan};
 use cofferdam::wire::record::Kind;
 use serde_json::json;
 
@@ -24,6 +25,87 @@ fn ruled() -> ChannelPlan {
     methods[1]["once"] = json!(true);
     methods[2]["after"] = json!(HELLO);
     plan(&methods, 0, &[])
+}
+
+/// Three methods of a channel that carries files: `begin` as the channel says, `hello` none, and
+/// `sign` one stream socket.
+fn carrying_by_method() -> ChannelPlan {
+    let method = |name| json!({ "name": name, "max": 4096 });
+    let mut methods = json!([method("begin"), method("hello"), method("sign")]);
+    methods[1]["fds"] = json!({ "max": 0, "kinds": [] });
+    methods[2]["fds"] = json!({ "max": 1, "kinds": ["Stream"] });
+    plan(&methods, 2, &["FileRead"])
+}
+
+fn file() -> OwnedFd {
+    std::fs::File::open("/proc/self/exe").unwrap().into()
+}
+
+fn stream() -> OwnedFd {
+    std::os::unix::net::UnixStream::pair().unwrap().0.into()
+}
+
+#[test]
+fn a_method_carries_the_descriptors_that_it_names() {
+    let plan = carrying_by_method();
+    let (from, to) = pair(&plan);
+    let answers = thread::spawn(move || {
+        for _ in 0..2 {
+            let Event::Request { message, reply, .. } =
+                to.channel.blocking().recv(Some(LONG)).unwrap()
+            else {
+                panic!()
+            };
+            assert_eq!(message.fds.len(), 1);
+            reply.reply_blocking(Message::default()).unwrap();
+        }
+    });
+    let call = |method: &str, fds: Vec<OwnedFd>| {
+        let message = Message { body: vec![], fds };
+        from.channel.blocking().call(method).timeout(LONG).send(message)
+    };
+    for (method, fds, line) in [
+        ("hello", vec![file()], "`[channel.test] methods.hello.fds.max`"),
+        ("sign", vec![file()], "`[channel.test] methods.sign.fds.kinds`"),
+        ("sign", vec![stream(), stream()], "`[channel.test] methods.sign.fds.max`"),
+        ("begin", vec![stream()], "`[channel.test] fds.kinds`"),
+    ] {
+        let error = call(method, fds).unwrap_err().to_string();
+        assert!(error.contains(line), "{method}: {error}");
+    }
+    call("begin", vec![file()]).unwrap();
+    call("sign", vec![stream()]).unwrap();
+    answers.join().unwrap();
+}
+
+/// A peer that has torn off its own rules sends what another method would carry.
+#[test]
+fn a_descriptor_by_the_wrong_method_ends_the_link() {
+    let honest = carrying_by_method();
+    let mut lawless = honest.clone();
+    for method in &mut lawless.methods {
+        let kinds = vec![DescriptorKind::FileRead, DescriptorKind::Stream];
+        method.fds = Some(DescriptorPlan { max: 2, kinds });
+    }
+    for (method, fds) in [
+        ("hello", vec![file()]),
+        ("sign", vec![file()]),
+        ("sign", vec![stream(), stream()]),
+        ("begin", vec![stream()]),
+    ] {
+        let (from, to) = (End::new(&lawless, Side::From, 0, 1), End::new(&honest, Side::To, 0, 1));
+        from.join(&to, &honest);
+        let receiving = thread::spawn(move || to.channel.blocking().recv(Some(LONG)));
+        let message = Message { body: vec![], fds };
+        let sent = from.channel.blocking().call(method).timeout(LONG).send(message);
+        assert!(
+            !matches!(sent, Err(CallError::Policy(_))),
+            "{method}: it was to be sent: {sent:?}"
+        );
+        let refused = receiving.join().unwrap();
+        let told = format!("{refused:?}");
+        assert!(told.contains("Descriptor"), "{method}: {told}");
+    }
 }
 
 /// Whether a call of the method passes, at so many milliseconds.

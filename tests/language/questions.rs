@@ -104,6 +104,38 @@ fn one_changed_line_gives_it_the_key_and_diff_says_so() {
     assert_eq!(ask(&["diff", WEB, WEB]), (0, "the policies grant the same\n".to_owned()));
 }
 
+/// Descriptors by one method in place of all are less authority, and the other way round more.
+#[test]
+fn descriptors_by_method_are_compared_by_what_each_carries() {
+    let folder = TempDir::new().unwrap();
+    let policy = |name: &str, methods: &str, fds: &str| {
+        let text = format!(
+            "cofferdam = 1\nname = \"x\"\n\
+             [layer.a]\nrun = \"a\"\nsyscalls = [\"@core\"]\n\
+             [layer.b]\nrun = \"b\"\nsyscalls = [\"@core\"]\n\
+             [channel.c]\nfrom = \"a\"\nto = \"b\"\n{methods}\n{fds}"
+        );
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let carried = "{ max = 1, kinds = [\"stream\"] }";
+    let all = policy("all", "methods = [\"ask\", \"hand\"]", &format!("fds = {carried}"));
+    let one =
+        policy("one", &format!("methods = {{ ask = {{}}, hand = {{ fds = {carried} }} }}"), "");
+    let (code, text) = ask(&["diff", &all, &one]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("channel.c.ask: fds.stream from 1 to 0"), "{text}");
+    assert!(!text.contains("channel.c.hand"), "{text}");
+    assert_eq!(ask(&["diff", &one, &all]).0, 1);
+    assert_eq!(ask(&["check", &one]).0, 0);
+    assert_eq!(ask(&["can", &one, "a", "pass", "channel.c.fds.stream"]).0, 0);
+    assert_eq!(ask(&["can", &one, "a", "pass", "channel.c.fds.pipe-read"]).0, 1);
+    let (_, text) = ask(&["explain", &one]);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("ask and hand (with at most 1 stream descriptor)"), "{text}");
+}
+
 #[test]
 fn what_is_looser_is_gained_and_what_is_tighter_is_not() {
     let folder = TempDir::new().unwrap();

@@ -39,7 +39,7 @@ pub fn carrying(kinds: &[&str]) -> ChannelPlan {
 pub fn plan(methods: &serde_json::Value, fds: u8, kinds: &[&str]) -> ChannelPlan {
     let mut methods = methods.clone();
     for method in methods.as_array_mut().unwrap() {
-        let mut whole = json!({ "direction": "Forth", "rate": null, "once": false, "after": null, "stream": false });
+        let mut whole = json!({ "direction": "Forth", "rate": null, "once": false, "after": null, "stream": false, "fds": null });
         whole.as_object_mut().unwrap().append(method.as_object_mut().unwrap());
         *method = whole;
     }

@@ -75,7 +75,7 @@ impl Endpoint {
         buffer: &mut Buffer,
         sink: &mut dyn FnMut(Incoming<'_>) -> Result<(), PeerFault>,
     ) -> Result<bool, LinkError> {
-        let max_fds = self.rules.plan.fds.max;
+        let max_fds = self.rules.plan.most_fds();
         let due = self.session.next_receive();
         let refuse = |tap: &Option<Box<LinkTap>>, head: Option<&Head>, fault: &PeerFault| {
             if let Some(tap) = tap {
@@ -160,7 +160,7 @@ impl Endpoint {
         let Opening { call, total, within, descriptors, payload } = Opening::decode(head, body)?;
         let total = total.and_then(|total| usize::try_from(total).ok());
         self.check(head.kind, head.method, total.unwrap_or(payload.len()))?;
-        descriptor::compare_all(&self.rules.plan.fds, descriptors, &fds)?;
+        descriptor::compare_all(self.rules.plan.fds_of(head.method), descriptors, &fds)?;
         let Some(total) = total else {
             let body = Bytes::Borrowed(payload);
             let (kind, method) = (head.kind, head.method);

@@ -72,12 +72,17 @@ pub(super) fn check_message(
     if message.fds.is_empty() {
         return Ok(Vec::new());
     }
-    let (count, max) = (message.fds.len(), plan.fds.max);
+    let allowed = plan.fds_of(number);
+    let key = || {
+        let own = plan.methods.get(usize::from(number)).filter(|method| method.fds.is_some());
+        Key { channel: channel(), method: own.map(|method| method.name.clone()) }
+    };
+    let (count, max) = (message.fds.len(), allowed.max);
     if count > usize::from(max) {
-        return Err(Violation::DescriptorCount { channel: channel(), count, max });
+        return Err(Violation::DescriptorCount { key: key(), count, max });
     }
-    describe_all(&plan.fds, &message.fds).map_err(|(place, fault)| Violation::Descriptor {
-        channel: channel(),
+    describe_all(allowed, &message.fds).map_err(|(place, fault)| Violation::Descriptor {
+        key: key(),
         place,
         fault,
     })

@@ -43,11 +43,12 @@ pub enum Violation {
     },
     /// Too many descriptors.
     #[error(
-        "{count} descriptors are more than the {max} that `[channel.{channel}] fds.max` allows"
+        "{count} descriptors are more than the {max} that {} allows",
+        .key.fds("fds.max")
     )]
     DescriptorCount {
-        /// The channel.
-        channel: Name,
+        /// Where the policy says so.
+        key: Key,
         /// How many there are.
         count: usize,
         /// What the policy allows.
@@ -68,11 +69,11 @@ pub enum Violation {
         /// Whether it is answered by a stream.
         streams: bool,
     },
-    /// A descriptor that the channel doesn't carry.
-    #[error("descriptor {place}: {fault} (`[channel.{channel}]`)")]
+    /// A descriptor that the method doesn't carry.
+    #[error("descriptor {place}: {fault} ({})", .key.fds("fds.kinds"))]
     Descriptor {
-        /// The channel.
-        channel: Name,
+        /// Where the policy says what it carries.
+        key: Key,
         /// Which one, from 0.
         place: usize,
         /// What is wrong with it.
@@ -90,6 +91,14 @@ pub struct Key {
 }
 
 impl Key {
+    /// The line of the policy that says what descriptors are carried.
+    fn fds(&self, key: &str) -> String {
+        match &self.method {
+            Some(method) => format!("`[channel.{}] methods.{method}.{key}`", self.channel),
+            None => format!("`[channel.{}] {key}`", self.channel),
+        }
+    }
+
     /// The line of the policy that says something of its method.
     fn line(&self, says: &str) -> String {
         match &self.method {

@@ -4,7 +4,7 @@ use super::{Layers, danger, ends, name, order, rate};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, ChannelText, Document, MethodText};
+use crate::policy::document::{At, ChannelText, DescriptorsText, Document, MethodText};
 use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, MethodPlan};
 use crate::policy::value::show_size;
 
@@ -24,7 +24,7 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
     danger::because_has_words(channel.because.as_ref(), out);
     let max = channel.max();
     let methods = methods(channel, max, out);
-    let fds = descriptors(channel, out);
+    let fds = descriptors(&channel.fds, out);
     Some(ChannelPlan {
         name: own_name?,
         from: from?,
@@ -84,6 +84,7 @@ fn methods(channel: &ChannelText, max: u32, out: &mut Diagnostics) -> Vec<Method
                 once: method.once(),
                 after: None,
                 stream: method.stream(),
+                fds: method.fds.as_ref().map(|fds| descriptors(fds, out)),
             });
         }
     }
@@ -116,10 +117,10 @@ fn too_large(channel: &ChannelText, method: &MethodText, own: &At<u32>, out: &mu
     mistake.help("raise the channel's `max`, or lower the method's");
 }
 
-fn descriptors(channel: &ChannelText, out: &mut Diagnostics) -> DescriptorPlan {
-    let written = channel.fds.max.as_ref();
+fn descriptors(fds: &DescriptorsText, out: &mut Diagnostics) -> DescriptorPlan {
+    let written = fds.max.as_ref();
     let max = written.map_or(0, |max| max.value);
-    let kinds = channel.fds.kinds.as_ref();
+    let kinds = fds.kinds.as_ref();
     let none = kinds.is_none_or(|kinds| kinds.value.is_empty());
     if let (true, true, Some(written)) = (max > 0, none, written) {
         out.error(Code::DescriptorKinds, &written.span, "descriptors of no kind")

@@ -11,9 +11,9 @@ use super::code::Code;
 use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
-    At, AuditText, CeilingText, ChannelText, FifoText, FileText, LayerText, MapGrant,
-    MappedFileText, MethodText, NeverText, Pair, PipeText, QueueText, RegionText, RestartText,
-    SemaphoreText, SignalText, Written, level,
+    At, AuditText, CeilingText, ChannelText, DescriptorsText, FifoText, FileText, LayerText,
+    MapGrant, MappedFileText, MethodText, NeverText, Pair, PipeText, QueueText, RegionText,
+    RestartText, SemaphoreText, SignalText, Written, level,
 };
 use super::tree::{Node, Table, Value};
 pub(crate) use super::value::RateText;

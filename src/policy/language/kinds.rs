@@ -364,6 +364,18 @@ impl<T: Written> Takes for Inside<T> {
     }
 }
 
+/// The same, where it makes a difference whether it is written.
+pub(crate) struct Nested<T>(PhantomData<T>);
+
+impl<T: Written> Takes for Nested<T> {
+    type Text = Option<T>;
+    const KIND: Kind = Kind::Table(T::TABLE);
+
+    fn read(section: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
+        section.get(key).and_then(|value| Some(Section::open(value, T::TABLE, out)?.read(out)))
+    }
+}
+
 /// The names of a word's values.
 fn names<W: Words>() -> Vec<&'static str> {
     W::WORDS.iter().map(|(name, _)| *name).collect()

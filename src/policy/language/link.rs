@@ -1,8 +1,8 @@
 //! `[channel.NAME]` and `[file.NAME]`.
 
 use super::kinds::{
-    Any, Boolean, Inside, Integer, Layer, Level, Name, Path, Rate, Reason, Size, Text, Word,
-    WordList,
+    Any, Boolean, Inside, Integer, Layer, Level, Name, Nested, Path, Rate, Reason, Size, Text,
+    Word, WordList,
 };
 use super::section::{is_empty, not_twice, word};
 use super::{AUDIT, At, BECAUSE, Kind, Section, Takes, string, strings, table, wrong_type};
@@ -30,7 +30,7 @@ table! { named CHANNEL, ChannelText: "channel", "[channel.NAME]", "a channel";
         "Checked by the receiving endpoint. Who breaks the protocol is ended: it is taken as \
          compromised.";
     fds: Inside<DescriptorsText>, or "none";
-        "Descriptors that messages carry.";
+        "Descriptors that messages carry whose method doesn't say otherwise.";
         "SCM_RIGHTS; switched off in the kernel (SO_PASSRIGHTS) where none may be sent.";
     audit: Word<Audit> = Audit::Digest;
         "What the audit log keeps of each message: nothing, its hash, or all of it, sealed to \
@@ -61,6 +61,9 @@ table! { named METHOD, MethodText: "method", "methods = { NAME = { ... } }", "a 
     direction: Word<Direction> = Direction::Forth;
         "Who calls: `forth` is the channel's `from`; `back` is a one-way message of its `to`.";
         "The receiver.";
+    fds: Nested<DescriptorsText>, or "the channel's `fds`";
+        "Descriptors that its messages carry, request and answer alike, in place of the channel's.";
+        "Both endpoints; switched off in the kernel (SO_PASSRIGHTS) where no method has any.";
     stream: Boolean = false;
         "Whether one call is answered by any number of messages, up to an end, and not by one.";
         "The receiver; it also counts that no more come than it has asked for.";

@@ -20,7 +20,7 @@ pub struct ChannelPlan {
     /// The methods, sorted by name. A method's number on the wire is its place here.
     /// Empty: one unnamed method 0 in both directions.
     pub methods: Vec<MethodPlan>,
-    /// The descriptors that a message may carry.
+    /// The descriptors that a message may carry, where its method has no `fds` of its own.
     pub fds: DescriptorPlan,
     /// What the audit log keeps of its messages.
     pub audit: Audit,
@@ -49,6 +49,30 @@ impl ChannelPlan {
     /// witness that is started again is handed two descriptors for each at once, which must find
     /// room in its control socket.
     pub const MAX_WITNESSED: u64 = 64;
+
+    /// The descriptors that messages of a method may carry, requests and answers alike. 0 is the
+    /// method of a channel that names none.
+    pub fn fds_of(&self, method: u16) -> &DescriptorPlan {
+        let own = self.methods.get(usize::from(method)).and_then(|method| method.fds.as_ref());
+        own.unwrap_or(&self.fds)
+    }
+
+    /// How many descriptors any message may carry: 0 switches passing off in the kernel too.
+    pub fn most_fds(&self) -> u8 {
+        let methods = self.methods.iter().map(|method| method.fds.as_ref());
+        let all = methods.map(|own| own.unwrap_or(&self.fds).max);
+        all.max().unwrap_or(self.fds.max)
+    }
+
+    /// Which methods carry a kind of descriptor, `None` standing for all that have no `fds` of
+    /// their own, and how many at most.
+    pub fn carriers(&self, kind: DescriptorKind) -> Vec<(Option<&MethodPlan>, u8)> {
+        let carries = |fds: &DescriptorPlan| fds.kinds.contains(&kind).then_some(fds.max);
+        let rest = self.methods.is_empty() || self.methods.iter().any(|it| it.fds.is_none());
+        let rest = carries(&self.fds).filter(|_| rest).map(|max| (None, max));
+        let own = self.methods.iter().filter_map(|it| Some((Some(it), carries(it.fds.as_ref()?)?)));
+        rest.into_iter().chain(own).collect()
+    }
 }
 
 /// One method of a channel.
@@ -69,6 +93,8 @@ pub struct MethodPlan {
     pub after: Option<u16>,
     /// Whether a call is answered by a stream of messages instead of one.
     pub stream: bool,
+    /// The descriptors that its messages may carry; `None`: what the channel says.
+    pub fds: Option<DescriptorPlan>,
 }
 
 /// Who may call a method.
@@ -86,8 +112,7 @@ words!(Direction { Forth = "forth", Back = "back" });
 /// Which descriptors a message may carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescriptorPlan {
-    /// How many at most in one message, 0 to [`DescriptorPlan::MAX`]. 0 switches passing off in
-    /// the kernel too.
+    /// How many at most in one message, 0 to [`DescriptorPlan::MAX`].
     pub max: u8,
     /// Which kinds, sorted; not empty when `max` is above 0.
     pub kinds: Vec<DescriptorKind>,

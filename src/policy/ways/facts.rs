@@ -79,7 +79,9 @@ impl Bound {
                 ("once" | "witness" | "stream", "no") | ("deny", "none")
             )
             || matches!((self.name, self.amount), ("after", 1) | ("audit", 0));
-        self.amount != u128::MAX && !usual
+        // What a method can't carry.
+        let none = self.name.starts_with("fds.") && self.amount == 0;
+        self.amount != u128::MAX && !usual && !none
     }
 
     /// A bound that is a number.

@@ -230,5 +230,10 @@ fn method(method: &MethodPlan) -> String {
     if method.stream {
         text += ", stream";
     }
+    if let Some(fds) = &method.fds {
+        let carried = show::descriptors(fds);
+        text += ", fds: ";
+        text += if carried.is_empty() { "none" } else { &carried };
+    }
     text
 }

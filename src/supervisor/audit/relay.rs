@@ -33,7 +33,7 @@ impl Supervisor<'_> {
         far: &Instance,
     ) -> io::Result<[std::os::fd::OwnedFd; 2]> {
         let plan = &self.plan.channels[usize::from(channel)];
-        let fds = plan.fds.max;
+        let fds = plan.most_fds();
         let (near_end, near_inner) = socketpair(plan)?;
         let (far_end, far_inner) = socketpair(plan)?;
         for (near, far, inner) in [(near, far, near_inner), (far, near, far_inner)] {

@@ -3,8 +3,8 @@
 use super::{Bound, Fact, fact, time};
 use crate::ident::Name;
 use crate::policy::plan::{
-    ChannelPlan, Direction, FilePlan, MapRight, MethodPlan, OnFull, Plan, QueuePlan, SignalPlan,
-    Transport,
+    ChannelPlan, DescriptorKind, Direction, FilePlan, MapRight, MethodPlan, OnFull, Plan,
+    QueuePlan, SignalPlan, Transport,
 };
 use crate::policy::ways::act::Act;
 use crate::policy::ways::names;
@@ -118,16 +118,28 @@ fn channel(channel: &ChannelPlan, out: &mut Vec<Fact>) {
             out.push(fact(layer, act, object, rule.clone(), limits(channel, method)));
         }
     }
-    if channel.fds.max > 0 {
+    passing(channel, &object, out);
+}
+
+/// What is passed on a channel, by any of its methods. By which, their own facts say.
+fn passing(channel: &ChannelPlan, object: &str, out: &mut Vec<Fact>) {
+    let rule = |method: Option<&MethodPlan>| match method {
+        Some(method) => format!("{object}.methods.{}.fds", method.name),
+        None => format!("{object}.fds"),
+    };
+    let mut first = None;
+    for kind in DescriptorKind::ALL.iter().copied() {
+        let carriers = channel.carriers(kind);
+        let Some(&(by, _)) = carriers.first() else { continue };
+        let most = carriers.iter().map(|(_, max)| *max).max().unwrap_or(0);
+        first.get_or_insert_with(|| rule(by));
         for layer in [&channel.from, &channel.to] {
-            let rule = format!("{object}.fds");
-            out.push(fact(layer, Act::Pass, object.clone(), rule, []));
-            for &kind in &channel.fds.kinds {
-                let bounds = [Bound::count("max", channel.fds.max)];
-                let name = format!("{object}.fds.{}", kind.name());
-                out.push(fact(layer, Act::Pass, name, format!("{object}.fds"), bounds));
-            }
+            let name = format!("{object}.fds.{}", kind.name());
+            out.push(fact(layer, Act::Pass, name, rule(by), [Bound::count("max", most)]));
         }
+    }
+    for layer in [&channel.from, &channel.to] {
+        out.extend(first.clone().map(|rule| fact(layer, Act::Pass, object, rule, [])));
     }
 }
 
@@ -138,7 +150,8 @@ pub(crate) fn has(channel: &ChannelPlan, direction: Direction) -> bool {
 
 fn limits(channel: &ChannelPlan, method: &MethodPlan) -> Vec<Bound> {
     let after = method.after.and_then(|at| channel.methods.get(usize::from(at)));
-    vec![
+    let fds = method.fds.as_ref().unwrap_or(&channel.fds);
+    let mut bounds = vec![
         Bound::size("max", method.max.into()),
         Bound::rate(method.rate),
         Bound::flag("once", !method.once, yes_no(method.once)),
@@ -147,7 +160,25 @@ fn limits(channel: &ChannelPlan, method: &MethodPlan) -> Vec<Bound> {
             None => Bound::flag("after", true, "at any time"),
         },
         Bound::flag("stream", method.stream, yes_no(method.stream)),
-    ]
+    ];
+    bounds.extend(DescriptorKind::ALL.iter().map(|kind| {
+        let most = if fds.kinds.contains(kind) { fds.max } else { 0 };
+        Bound::count(descriptors(*kind), most)
+    }));
+    bounds
+}
+
+/// What the bound of a method on one kind of descriptors is called.
+const fn descriptors(kind: DescriptorKind) -> &'static str {
+    match kind {
+        DescriptorKind::FileRead => "fds.file-read",
+        DescriptorKind::FileWrite => "fds.file-write",
+        DescriptorKind::Stream => "fds.stream",
+        DescriptorKind::Datagram => "fds.datagram",
+        DescriptorKind::PipeRead => "fds.pipe-read",
+        DescriptorKind::PipeWrite => "fds.pipe-write",
+        DescriptorKind::SealedMemory => "fds.sealed-memory",
+    }
 }
 
 fn file(file: &FilePlan, out: &mut Vec<Fact>) {

@@ -7,10 +7,10 @@
 //! | send | `to` | back |
 //! | receive | `from` | back |
 
-use super::{Advice, Change, end, list};
+use super::{Advice, Change, end};
 use crate::ident::Name;
 use crate::policy::plan::{ChannelPlan, DescriptorKind, Direction, MethodPlan, Plan};
-use crate::policy::print::methods;
+use crate::policy::print::{descriptors, methods};
 use crate::policy::ways::act::Act;
 use crate::policy::ways::facts::has;
 
@@ -29,7 +29,7 @@ pub(super) fn advice(plan: &Plan, me: &Name, acts: &[Act], name: &str, sub: &[&s
     if acts == [Act::Pass] {
         return match pass(channel, me, is_end, sub) {
             Ok((key, line, new)) => {
-                let (change, changed) = made(key, line, new, !is_end || channel.fds.max > 0);
+                let (change, changed) = made(key, line, new, !is_end || channel.most_fds() > 0);
                 change.made(changed)
             }
             Err(words) => Advice::Words(words),
@@ -125,6 +125,7 @@ fn add_method(channel: &mut ChannelPlan, direction: Direction) {
         once: false,
         after: None,
         stream: false,
+        fds: None,
     };
     channel.methods.insert(at, method);
 }
@@ -136,7 +137,10 @@ fn pass(channel: &ChannelPlan, me: &Name, is_end: bool, sub: &[&str]) -> Result<
     let asked =
         sub.get(1).and_then(|word| DescriptorKind::ALL.iter().find(|it| it.name() == *word));
     let mut new = channel.clone();
-    let carries = channel.fds.max > 0 && asked.is_none_or(|kind| channel.fds.kinds.contains(kind));
+    let carries = match asked {
+        Some(kind) => !channel.carriers(*kind).is_empty(),
+        None => channel.most_fds() > 0,
+    };
     match (is_end, carries) {
         (false, true) => {
             new.from = me.clone();
@@ -151,8 +155,7 @@ fn pass(channel: &ChannelPlan, me: &Name, is_end: bool, sub: &[&str]) -> Result<
             new.fds.kinds.push(*asked.unwrap_or(&DescriptorKind::Stream));
             new.fds.kinds.sort_unstable();
             new.fds.max = new.fds.max.max(1);
-            let kinds = list(new.fds.kinds.iter().map(|kind| kind.name()));
-            Ok(("fds", format!("fds = {{ max = {}, kinds = {kinds} }}", new.fds.max), new))
+            Ok(("fds", format!("fds = {}", descriptors(&new.fds)), new))
         }
     }
 }
