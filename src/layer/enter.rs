@@ -90,7 +90,7 @@ fn enter(
     match slice.order.layer.program.clone() {
         Program::Exec(argv) => super::exec::run(&slice, &argv, inbox),
         Program::Run(name) => {
-            let own = if slice.own { own::function(&name) } else { None };
+            let own = if slice.part.own { own::function(&name) } else { None };
             let Some(function) = own.as_ref().or_else(|| functions.get(name.as_str())) else {
                 return Err((inbox, format!("the program has no function {name} any more")));
             };
@@ -112,7 +112,7 @@ fn finish(result: &LayerResult) -> ExitCode {
 
 fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (Inbox, String)> {
     // Before the filter is there: it allows no more memory of this kind.
-    let pages = slice.share.queues.iter().map(|_| SecretPage::new().map(|(page, _)| page));
+    let pages = slice.part.share.queues.iter().map(|_| SecretPage::new().map(|(page, _)| page));
     let pages = match pages.collect::<io::Result<Vec<_>>>() {
         Ok(pages) => pages,
         Err(error) => return Err((inbox, format!("no memory for a queue's keys: {error}"))),
@@ -131,7 +131,7 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
             let load = || {
                 #[cfg(target_env = "gnu")]
                 crate::sys::process::prepare_malloc();
-                slice.filter.load()
+                slice.part.filter.load()
             };
             confine(&slice.order, inbox.as_fd(), hidden, load)
                 .map(|(confined, receipt)| (identity, confined, receipt))
@@ -143,7 +143,7 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
     };
     // Before there is another thread, and before anybody may send one: a layer that isn't ready is
     // sent none, and all of its threads inherit the mask.
-    let mut signals = slice.share.signals_to(&slice.order.layer.name);
+    let mut signals = slice.part.share.signals_to(&slice.order.layer.name);
     if slice.order.lingers {
         signals.extend(u8::try_from(libc::SIGTERM));
     }
@@ -212,33 +212,33 @@ fn shared(
     let own = slice.order.instance;
     let mut channels = BTreeMap::new();
     let mut channel_names = BTreeMap::new();
-    for ChannelSlice { number, plan, side } in slice.channels {
+    for ChannelSlice { number, plan, side } in slice.part.channels {
         let name = plan.name.clone();
-        let spec = ChannelSpec { number, plan, policy: slice.policy, own: own.clone(), side };
+        let spec = ChannelSpec { number, plan, policy: slice.part.policy, own: own.clone(), side };
         channel_names.insert(number, name.clone());
         channels.insert(name, Channel::new(spec, Arc::clone(&identity), desk, confined));
     }
     let pipe = |pipe: &Numbered<PipePlan>| {
         let side = if pipe.plan.from == own.layer { Side::From } else { Side::To };
         let (number, plan) = (pipe.number, pipe.plan.clone());
-        let spec = PipeSpec { number, plan, policy: slice.policy, own: own.clone(), side };
+        let spec = PipeSpec { number, plan, policy: slice.part.policy, own: own.clone(), side };
         (number, Pipe::new(spec, Arc::clone(&identity), desk, confined))
     };
-    let pipes = slice.share.pipes.iter().map(pipe).collect();
+    let pipes = slice.part.share.pipes.iter().map(pipe).collect();
     let broker = Arc::new(Broker::new(inbox.socket()));
     let service = |service: Service| (service, Arc::new(Broker::of_service()));
-    let services: BTreeMap<_, _> = slice.services.into_iter().map(service).collect();
+    let services: BTreeMap<_, _> = slice.part.services.into_iter().map(service).collect();
     // One that has no such helper asks for nothing.
     let asked = services.get(&Service::Ledger).unwrap_or(&broker);
     let mut queues = BTreeMap::new();
-    for (Numbered { number, plan }, page) in slice.share.queues.iter().zip(pages) {
+    for (Numbered { number, plan }, page) in slice.part.share.queues.iter().zip(pages) {
         let (number, plan, own) = (*number, plan.clone(), own.clone());
-        let spec = QueueSpec { number, plan, policy: slice.policy, own };
+        let spec = QueueSpec { number, plan, policy: slice.part.policy, own };
         queues.insert(number, Queue::new(spec, page, Arc::clone(asked), desk, confined));
     }
     Shared {
         instance: own,
-        policy: slice.policy,
+        policy: slice.part.policy,
         receipt,
         settings: slice.settings,
         inbox,
@@ -249,10 +249,10 @@ fn shared(
         channels,
         channel_names,
         queues,
-        directories: slice.directories.into_iter().collect(),
+        directories: slice.part.directories.into_iter().collect(),
         listeners: Mutex::default(),
         files: Mutex::default(),
-        share: slice.share,
+        share: slice.part.share,
         objects: Objects::default(),
         pipes,
         inflow: Mutex::default(),
@@ -262,7 +262,7 @@ fn shared(
         stop: Stop::default(),
         desk: desk.clone(),
         firsts: Firsts::default(),
-        orders: slice.own.then(Orders::default),
+        orders: slice.part.own.then(Orders::default),
     }
 }
 

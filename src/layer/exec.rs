@@ -72,8 +72,8 @@ fn start(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Init, String> 
         argv: &argv,
         envp: &envp,
         fds: &fds,
-        filter: &slice.filter.lines(),
-        signals: &slice.share.signals_to(layer),
+        filter: &slice.part.filter.lines(),
+        signals: &slice.part.share.signals_to(layer),
     };
     let launched = bare.launch(&launch, || init_filter.load()).map_err(|error| error.to_string());
     // The program's alone from here on: an end that init kept would be one that never closes.

@@ -29,12 +29,24 @@ pub const MAX_SETTINGS: usize = 64 << 10;
 pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
 
 /// All that a layer learns before it is confined.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub struct Slice {
+    /// How to confine it; holds its instance and what its policy says of it.
+    pub order: Order,
+    /// How it reports to the auditor, if there is one.
+    pub reports: Option<ReportsSlice>,
+    /// What the daemon's program wants every layer to know; for one of the framework's own, what
+    /// it must know of the plan.
+    pub settings: Vec<u8>,
+    /// What is the same in all of its lives.
+    pub part: Part,
+}
+
+/// A layer's part of the plan. The supervisor has it as bytes, and looks at none of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Part {
     /// The digest of the whole plan.
     pub policy: PolicyId,
-    /// How to confine it; holds its instance and its part of the plan.
-    pub order: Order,
     /// The system-call filter.
     pub filter: Filter,
     /// Its channels, with their numbers.
@@ -47,10 +59,6 @@ pub struct Slice {
     pub own: bool,
     /// Helpers that do something for it.
     pub services: Vec<Service>,
-    /// How it reports to the auditor, if there is one.
-    pub reports: Option<ReportsSlice>,
-    /// What the daemon's program wants every layer to know.
-    pub settings: Vec<u8>,
 }
 
 /// One end of a channel.
@@ -77,10 +85,25 @@ pub struct ReportsSlice {
     pub payload_key: Option<[u8; 32]>,
 }
 
+impl Part {
+    /// As a part of the [`Slice`].
+    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_stdvec(self)
+    }
+}
+
 impl Slice {
-    /// Writes the slice into a new sealed memfd.
-    pub fn seal(&self) -> io::Result<OwnedFd> {
-        let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
+    /// Writes a slice into a new sealed memfd: [`Slice::part`] as [`Part::encode`] gives it, and
+    /// before it the others.
+    pub fn seal(
+        order: &Order,
+        reports: Option<&ReportsSlice>,
+        settings: &[u8],
+        part: &[u8],
+    ) -> io::Result<OwnedFd> {
+        let mut bytes =
+            postcard::to_stdvec(&(order, reports, settings)).map_err(io::Error::other)?;
+        bytes.extend_from_slice(part);
         if bytes.len() as u64 > MAX {
             return Err(io::Error::other(format!(
                 "a layer's part of the plan has {} bytes, more than {MAX}",

@@ -186,7 +186,33 @@ pub(super) fn confine(capabilities: &[Capability], calls: &[&str]) -> io::Result
     rustix::thread::set_no_new_privs(true)?;
     // What doesn't parse is a call that this architecture lacks.
     let items: Vec<_> = calls.iter().filter_map(|text| parse_item(text).ok()).collect();
-    let plans = assemble(&items, &[], Implied::Run);
+    let mut plans = assemble(&items, &[], Implied::Run);
+    for plan in &mut plans {
+        plan.otherwise.get_or_insert(EPERM);
+    }
     let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM));
     filter.map_err(io::Error::other)?.load().map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_none_is_refused() {
+        let read = |bytes: &[u8]| {
+            let memory = memory::sealed("test", bytes).unwrap();
+            read::<(u32, String)>(&memory).map_err(|error| error.kind())
+        };
+        let good = postcard::to_stdvec(&(7_u32, "seven")).unwrap();
+        assert_eq!(read(&good), Ok((7, "seven".to_owned())));
+        for bytes in [&good[..3], &[&good[..], &[0]].concat(), &[0xff; 8], &[]] {
+            assert_eq!(read(bytes), Err(io::ErrorKind::InvalidData), "{bytes:?}");
+        }
+        // Memory that its maker could still change.
+        let open = memory::create("test").unwrap();
+        rustix::io::write(&open, &good).unwrap();
+        let read = super::read::<(u32, String)>(&open).map_err(|error| error.kind());
+        assert_eq!(read, Err(io::ErrorKind::InvalidData));
+    }
 }

@@ -7,11 +7,14 @@
 //! the plan's own paths, and no layer is there yet that could speak to it.
 //!
 //! Reading order: [`child`] is how such a process works and hands over; [`planner`] makes the plan,
-//! [`log_directory`] looks where the audit log will be, and [`maker`] makes the objects; one file a
+//! [`log_directory`] looks where the audit log will be, [`assembler`] works out of both how every
+//! layer is started, with [`own`] and [`image`], and [`maker`] makes the objects; one file a
 //! facility makes its object and says which descriptors come of it.
 
+pub(crate) mod assembler;
 mod child;
 mod fifo;
+pub(crate) mod image;
 mod log_directory;
 mod maker;
 mod mapped_file;

@@ -1,13 +1,16 @@
 //! The framework's own layers, as data: what each is called, what it may do, which plans need it,
-//! and what the supervisor does differently for it. The supervisor itself knows none of their names.
+//! and what the supervisor does differently for it. The supervisor learns of the last alone
+//! ([`OwnImage`]), and knows none of their names.
 
 use std::path::Path;
-use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::confine::filter::Action;
 use crate::confine::paths::Grant;
 use crate::ident::Name;
-use crate::layer::{auditor, connector, files, ledger, witness};
+use crate::layer::auditor::{self, orders::Orders};
+use crate::layer::{connector, files, ledger, witness};
 use crate::policy::plan::{LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
 use crate::wire::control::{Service, host_part};
@@ -15,9 +18,9 @@ use crate::wire::limits::RECORD;
 
 /// A layer of the framework's own.
 #[expect(clippy::struct_excessive_bools, reason = "each says one thing that is special about it")]
-pub struct Own {
+pub(super) struct Own {
     /// What it does.
-    pub role: Role,
+    role: Role,
     /// What it is called, as a layer and as a function. No policy may use the name.
     name: &'static str,
     /// Its least policy: the name of the file, and its text.
@@ -27,36 +30,34 @@ pub struct Own {
     /// Makes its limits fit the plan.
     fit: fn(&mut LayerPlan, &Plan),
     /// Whether it does something for a layer, which then holds a socket to it.
-    pub serves: fn(&Plan, &LayerPlan) -> bool,
+    serves: fn(&Plan, &LayerPlan) -> bool,
     /// What it must know: its settings, from the plan.
-    pub settings: fn(&Plan) -> Result<Vec<u8>, postcard::Error>,
+    settings: fn(&Plan) -> Result<Vec<u8>, postcard::Error>,
     /// Bytes of memory that outlives it, for what its next life must know.
-    pub state: fn(&Plan) -> usize,
+    state: fn(&Plan) -> usize,
     /// Directories of the host that it sees for others.
     pub view: fn(&Plan) -> Vec<Grant>,
     /// Ports that it may connect to.
-    pub ports: fn(&Plan) -> Vec<u16>,
+    ports: fn(&Plan) -> Vec<u16>,
     /// Whether it is in the host's network namespace.
-    pub networked: bool,
+    networked: bool,
     /// Whether it may connect to Unix sockets of the host.
-    pub sockets: bool,
+    sockets: bool,
     /// A directory of the host on which it gets a handle: the part that it is told, and the path.
-    pub host: Option<(u32, &'static str)>,
+    host: Option<(u32, &'static str)>,
     /// What becomes of a call that its policy doesn't have.
     pub unlisted: Action,
-    /// The longest wait before a restart, if it isn't everybody's.
-    pub longest_wait: Option<Duration>,
     /// It ends once all those with a lower number have. The policy's layers have 0.
-    pub last: u8,
+    last: u8,
     /// It outlives the supervisor for a moment, to write down what the others did.
-    pub lingers: bool,
+    lingers: bool,
     /// Whether it reports to the auditor.
     pub reports: bool,
 }
 
 /// What one of the framework's own layers does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
     /// Writes the audit log. Nobody else begins before it has the log open.
     Auditor,
     /// Relays channels whose ends might both lie.
@@ -65,11 +66,31 @@ pub enum Role {
     Service(Service),
 }
 
-/// While it is away, whoever reports to it or asks it may have to wait.
-const LONGEST_FOR_NEEDED: Duration = Duration::from_millis(50);
+/// What the supervisor knows of one of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OwnImage {
+    /// What it does.
+    pub role: Role,
+    /// What it must know: its settings.
+    pub settings: Vec<u8>,
+    /// Bytes of memory that outlives it, for what its next life must know.
+    pub state: u64,
+    /// Ports that it may connect to.
+    pub ports: Vec<u16>,
+    /// Whether it is in the host's network namespace.
+    pub networked: bool,
+    /// Whether it may connect to Unix sockets of the host.
+    pub sockets: bool,
+    /// A directory of the host on which it gets a handle: the part that it is told, and the path.
+    pub host: Option<(u32, String)>,
+    /// It ends once all those with a lower number have. The policy's layers have 0.
+    pub last: u8,
+    /// It outlives the supervisor for a moment, to write down what the others did.
+    pub lingers: bool,
+}
 
 /// All there are. The auditor is the first, for its number in the log.
-pub static OWN: [Own; 6] = [
+static OWN: [Own; 6] = [
     Own {
         role: Role::Auditor,
         name: auditor::NAME,
@@ -78,7 +99,6 @@ pub static OWN: [Own; 6] = [
         fit: |layer, plan| {
             layer.limits.file_size = plan.audit.segment_bytes.saturating_mul(4).max(1 << 30);
         },
-        longest_wait: Some(LONGEST_FOR_NEEDED),
         last: 2,
         lingers: true,
         reports: false,
@@ -101,7 +121,6 @@ pub static OWN: [Own; 6] = [
         serves: asks_ledger,
         settings: |plan| ledger::Orders::of(plan).encode(),
         state: |plan| ledger::state_bytes(&plan.facilities.semaphores),
-        longest_wait: Some(LONGEST_FOR_NEEDED),
         ..Own::PLAIN
     },
     Own {
@@ -114,7 +133,6 @@ pub static OWN: [Own; 6] = [
         settings: |plan| files::Orders::of(plan).encode(),
         view: files::view,
         host: Some((host_part::PROC, "/proc")),
-        longest_wait: Some(LONGEST_FOR_NEEDED),
         ..Own::PLAIN
     },
     Own {
@@ -132,7 +150,6 @@ pub static OWN: [Own; 6] = [
         sockets: true,
         // The C library goes on without what it is refused.
         unlisted: Action::Errno(EPERM),
-        longest_wait: Some(LONGEST_FOR_NEEDED),
         ..Own::PLAIN
     },
     Own {
@@ -145,7 +162,6 @@ pub static OWN: [Own; 6] = [
         settings: |plan| connector::Orders::of(plan).encode(),
         host: Some((host_part::ROOT, "/")),
         sockets: true,
-        longest_wait: Some(LONGEST_FOR_NEEDED),
         ..Own::PLAIN
     },
 ];
@@ -167,19 +183,18 @@ impl Own {
         sockets: false,
         host: None,
         unlisted: Action::Kill,
-        longest_wait: None,
         last: 1,
         lingers: false,
         reports: true,
     };
 
     /// The one of that name.
-    pub fn find(name: &Name) -> Option<&'static Self> {
+    pub(super) fn find(name: &Name) -> Option<&'static Self> {
         OWN.iter().find(|own| *name == own.name)
     }
 
     /// The helpers that do something for a layer.
-    pub fn services(plan: &Plan, layer: &LayerPlan) -> Vec<Service> {
+    pub(super) fn services(plan: &Plan, layer: &LayerPlan) -> Vec<Service> {
         let service = |own: &Self| match own.role {
             Role::Service(service) if (own.serves)(plan, layer) => Some(service),
             _ => None,
@@ -189,7 +204,7 @@ impl Own {
 
     /// Adds to `plan` all that it needs, behind its own layers, and gives their names. `log` is
     /// where the audit log is, if there is one.
-    pub fn add(plan: &mut Plan, log: Option<&Path>) -> Result<Vec<Name>, OwnError> {
+    pub(super) fn add(plan: &mut Plan, log: Option<&Path>) -> Result<Vec<Name>, OwnError> {
         let needed = OWN.iter().filter(|own| (own.needed)(plan, log.is_some())).collect::<Vec<_>>();
         let layers = needed.iter().map(|own| own.plan(plan, log)).collect::<Result<Vec<_>, _>>()?;
         let mut names = Vec::new();
@@ -199,6 +214,30 @@ impl Own {
             plan.files.extend(own.files);
         }
         Ok(names)
+    }
+
+    /// What the supervisor must know of it. `auditor` is what the auditor must know, if there is a
+    /// log.
+    pub(super) fn image(
+        &self,
+        plan: &Plan,
+        auditor: Option<&Orders>,
+    ) -> Result<OwnImage, postcard::Error> {
+        let Self { role, networked, sockets, last, lingers, .. } = *self;
+        Ok(OwnImage {
+            role,
+            settings: match auditor.filter(|_| role == Role::Auditor) {
+                Some(orders) => orders.encode(),
+                None => (self.settings)(plan),
+            }?,
+            state: (self.state)(plan) as u64,
+            ports: (self.ports)(plan),
+            networked,
+            sockets,
+            host: self.host.map(|(part, path)| (part, path.to_owned())),
+            last,
+            lingers,
+        })
     }
 
     /// Its part of the plan: its policy as a plan, under its real name.
@@ -226,13 +265,7 @@ impl Own {
 /// A mistake of ours.
 #[derive(Debug, thiserror::Error)]
 #[error("the framework's own policy is wrong: {0}")]
-pub struct OwnError(String);
-
-impl From<postcard::Error> for OwnError {
-    fn from(error: postcard::Error) -> Self {
-        Self(error.to_string())
-    }
-}
+pub(super) struct OwnError(String);
 
 fn checked(name: &str, text: &str, inputs: &Inputs<'_>) -> Result<Plan, OwnError> {
     let checked = policy::check_with(name, text.as_bytes(), inputs);

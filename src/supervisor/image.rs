@@ -1,28 +1,25 @@
-//! What every life of a layer has in common, compiled before the first one begins.
+//! What every life of a layer has in common: what follows from the plan, and what is held for it.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::inherited::{Inherited, InheritedError};
 use super::listen::{self, Listening};
-use super::spawn::StartError;
+use super::start_error::StartError;
 use crate::confine::cgroup::{self, Group};
-use crate::confine::filter::{self, Action, Arch, Filter};
-use crate::confine::paths::Grant;
 use crate::confine::{Identity, spaces};
-use crate::ident::{Instance, Name, PolicyId};
-use crate::ipc::message::Side;
-use crate::layer::share::Share;
-use crate::layer::slice::{ChannelSlice, ReportsSlice};
-use crate::policy::plan::{FilePlan, FileRight, LayerPlan, ListenAddress, Plan, Program};
-use crate::prepare::own::Own;
+use crate::ident::{Instance, Name};
+use crate::layer::slice::ReportsSlice;
+use crate::policy::plan::{LayerPlan, ListenAddress, Plan};
+use crate::prepare::image::{Access, HeldFile, LayerImage};
+use crate::sys::memory;
+use crate::sys::pin::pin;
 use crate::sys::reopen::{reopen, reopen_untruncatable};
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
 use crate::users::{Claim, Key, Users, UsersError};
-use crate::wire::control::Service;
 
 /// What all layers of this daemon stand on.
 pub struct Ground {
@@ -43,39 +40,18 @@ pub struct Ground {
 /// A layer, ready to be started any number of times.
 pub struct Image {
     pub(super) ground: Rc<Ground>,
-    pub(super) policy: PolicyId,
-    pub(super) plan: LayerPlan,
-    pub(super) filter: Filter,
-    pub(super) channels: Vec<ChannelSlice>,
-    pub(super) share: Share,
-    pub(super) grants: Vec<Grant>,
-    pub(super) directories: Vec<(Name, String)>,
-    /// Ports that it may connect to.
-    pub(super) ports: Vec<u16>,
+    /// All that follows from the plan.
+    pub data: LayerImage,
+    /// What the daemon's program wants every layer to know.
     pub(super) settings: Rc<[u8]>,
-    /// What is special about it, if it is one of the framework's own.
-    pub own: Option<&'static Own>,
-    /// Helpers that do something for it.
-    pub services: Vec<Service>,
+    /// How it reports to the auditor.
+    pub(super) reports: Option<Rc<ReportsSlice>>,
     /// Memory that outlives it, for what its next life must know.
     pub state: Option<OwnedFd>,
-    /// How it reports to the auditor.
-    pub(super) reports: Option<ReportsSlice>,
     /// Its listening sockets.
     pub listeners: Vec<Listening>,
-    /// Files that are handed to it open.
-    pub files: Vec<HeldFile>,
     /// The user of each copy, if the policy leaves it open and the supervisor is root.
     users: Vec<u32>,
-}
-
-/// A single file that a layer gets as a descriptor.
-pub struct HeldFile {
-    /// The grant's name.
-    pub name: Name,
-    path: String,
-    flags: OFlags,
-    truncates: bool,
 }
 
 impl From<InheritedError> for ImageError {
@@ -87,14 +63,6 @@ impl From<InheritedError> for ImageError {
 /// Why the daemon can't begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The filter can't be compiled.
-    #[error("[layer.{layer}] syscalls: {error}")]
-    Filter {
-        /// The layer.
-        layer: Name,
-        /// What is wrong.
-        error: filter::FilterError,
-    },
     /// A socket can't be bound.
     #[error("[layer.{layer}] listen: {name} = \"{address}\": {error}{hint}")]
     Listen {
@@ -151,73 +119,37 @@ fn users_of(plan: &Plan, home: &str, told: Option<&Key>) -> Result<Users, ImageE
     Ok(Users::claim(&claim)?)
 }
 
-/// Compiles every layer and binds every socket that wasn't passed to this process.
-pub fn compile(
-    plan: &Plan,
-    policy: PolicyId,
+/// Makes every layer's image, and binds every socket that wasn't passed to this process.
+pub fn complete(
+    layers: Vec<LayerImage>,
+    reports: Option<ReportsSlice>,
     settings: Vec<u8>,
     mut inherited: Inherited,
     ground: Ground,
 ) -> Result<Vec<Image>, ImageError> {
-    let ground = Rc::new(ground);
-    let settings: Rc<[u8]> = settings.into();
+    let (ground, settings, reports) = (Rc::new(ground), Rc::from(settings), reports.map(Rc::new));
     let mut images = Vec::new();
-    for layer in &plan.layers {
-        let own = Own::find(&layer.name);
-        let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
-        let filter = filter::compile_with(&layer.syscalls, Arch::NATIVE, unlisted)
-            .map_err(|error| ImageError::Filter { layer: layer.name.clone(), error })?;
-        let mut image = Image {
+    for data in layers {
+        let plan = &data.plan;
+        let users = ground.users.as_ref();
+        let users = |copy| users?.of(&plan.name, copy);
+        let bytes = data.own.as_ref().map(|own| own.state).filter(|&bytes| bytes > 0);
+        let state = bytes.map(|bytes| memory::create_fixed("state", bytes));
+        let image = Image {
             ground: Rc::clone(&ground),
-            policy,
-            plan: with_init(layer),
-            filter,
-            channels: channels_of(plan, &layer.name),
-            share: Share::of(plan, &layer.name),
-            grants: Vec::new(),
-            directories: Vec::new(),
             settings: Rc::clone(&settings),
-            ports: Vec::new(),
-            own,
-            services: Own::services(plan, layer),
-            state: None,
-            reports: None,
-            listeners: listeners_of(layer, &mut inherited)?,
-            files: Vec::new(),
-            users: (0..layer.instances)
-                .filter_map(|copy| ground.users.as_ref()?.of(&layer.name, copy))
-                .collect(),
+            reports: reports.clone().filter(|_| data.reports),
+            state: state.transpose().map_err(|e| ImageError::System("a helper's memory", e))?,
+            listeners: listeners_of(plan, &mut inherited)?,
+            users: (0..plan.instances).filter_map(users).collect(),
+            data,
         };
-        for (file, rights) in plan.files_of(&layer.name) {
-            image.grant(file, rights)?;
-        }
+        // What can't be opened now is told before anything runs.
+        image.data.files.iter().try_for_each(|file| file.open().map(drop))?;
         images.push(image);
     }
     inherited.end()?;
     Ok(images)
-}
-
-/// The init of an `exec` layer is a task too, and the policy doesn't count it.
-fn with_init(layer: &LayerPlan) -> LayerPlan {
-    let mut plan = layer.clone();
-    if matches!(plan.program, Program::Exec(_)) {
-        plan.limits.tasks += 1;
-    }
-    plan
-}
-
-fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {
-    let side = |channel: &crate::policy::plan::ChannelPlan| match layer {
-        layer if *layer == channel.from => Some(Side::From),
-        layer if *layer == channel.to => Some(Side::To),
-        _ => None,
-    };
-    (0..)
-        .zip(&plan.channels)
-        .filter_map(|(number, channel)| {
-            Some(ChannelSlice { number, plan: channel.clone(), side: side(channel)? })
-        })
-        .collect()
 }
 
 fn listeners_of(
@@ -247,49 +179,9 @@ fn listeners_of(
 }
 
 impl Image {
-    /// Decides how the layer gets a file: a directory by path, a single file as a descriptor,
-    /// except that another program can only open paths.
-    fn grant(&mut self, file: &FilePlan, rights: &[FileRight]) -> Result<(), ImageError> {
-        let (name, path) = (file.name.clone(), file.path.clone());
-        let refuse = |error| StartError::File { name: name.clone(), path: path.clone(), error };
-        let (_, kind) = pin(&path).map_err(refuse)?;
-        let by_path = matches!(self.plan.program, Program::Exec(_));
-        match kind {
-            // The broker opens what lies beneath.
-            FileType::Directory if file.is_brokered(&self.plan.name) => {}
-            FileType::RegularFile if file.max_open.is_some() || !file.deny.is_empty() => {
-                let what = "`deny` and `max-open` are for directories, and this is a file";
-                return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
-            }
-            FileType::Directory | FileType::RegularFile
-                if by_path || kind == FileType::Directory =>
-            {
-                let rights = rights.to_vec();
-                self.grants.push(Grant { path: path.clone(), rights, served: false });
-                self.directories.push((name, path));
-            }
-            FileType::RegularFile => {
-                let Some(flags) = access(rights) else {
-                    let what = "one descriptor can't both read and append alone: grant the \
-                                directory that it lies in";
-                    return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
-                };
-                let truncates = rights.contains(&FileRight::Truncate);
-                let held = HeldFile { name, path, flags, truncates };
-                held.open()?;
-                self.files.push(held);
-            }
-            _ => {
-                let what = "it is neither a regular file nor a directory";
-                return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, what)).into());
-            }
-        }
-        Ok(())
-    }
-
     /// The user that copy `index` of this layer is.
     pub(super) fn identity(&self, index: u16) -> Identity {
-        match (&self.ground.ids, self.plan.uid) {
+        match (&self.ground.ids, self.data.plan.uid) {
             (Some(_), Some(uid)) => Identity::Mapped { uid, gid: uid },
             (Some(_), None) => {
                 let (uid, gid) = spaces::own_numbers();
@@ -307,12 +199,16 @@ impl Image {
     /// The namespaces that it gets.
     pub(super) fn namespaces(&self) -> Namespaces {
         let all = self.ground.namespaces;
-        if self.own.is_some_and(|own| own.networked) { all.without(Namespaces::NET) } else { all }
+        if self.data.own.as_ref().is_some_and(|own| own.networked) {
+            all.without(Namespaces::NET)
+        } else {
+            all
+        }
     }
 
     /// A fresh cgroup for `instance`, where there can be one.
     pub(super) fn group(&self, instance: &Instance) -> io::Result<Option<Group>> {
-        self.ground.groups.make(&instance.to_string().replace('/', "-"), &self.plan.limits)
+        self.ground.groups.make(&instance.to_string().replace('/', "-"), &self.data.plan.limits)
     }
 }
 
@@ -320,11 +216,17 @@ impl HeldFile {
     /// Opens the file anew: every life has its own position in it. Where the policy grants only to
     /// write, it can't be truncated by the descriptor.
     pub fn open(&self) -> Result<OwnedFd, StartError> {
-        let writes = self.flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+        let flags = match self.access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::WRONLY,
+            Access::ReadWrite => OFlags::RDWR,
+            Access::Append => OFlags::WRONLY | OFlags::APPEND,
+        };
+        let writes = self.access != Access::Read;
         // It is a regular file, but a lease on it would still be waited for (threat D13).
-        let flags = self.flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
         pin(&self.path)
-            .and_then(|(pinned, kind)| match kind {
+            .and_then(|(pinned, stat)| match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile if writes && !self.truncates => {
                     reopen_untruncatable(&pinned, flags)
                 }
@@ -340,38 +242,6 @@ impl HeldFile {
                 error,
             })
     }
-}
-
-/// A handle on what is at an absolute path, through no symbolic link, and what it is. It opens
-/// nothing yet: a FIFO or a device notices nothing of it.
-fn pin(path: &str) -> io::Result<(OwnedFd, FileType)> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let pinned = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve);
-    let pinned = pinned.map_err(|errno| {
-        if errno == rustix::io::Errno::LOOP {
-            let what = "a part of this path is a symbolic link; write the path that it leads to";
-            io::Error::new(io::ErrorKind::InvalidInput, what)
-        } else {
-            errno.into()
-        }
-    })?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&pinned)?.st_mode);
-    Ok((pinned, kind))
-}
-
-/// `None`: to read and to append alone can't be one descriptor, for memory that is mapped by one
-/// that reads and writes is written anywhere.
-fn access(rights: &[FileRight]) -> Option<OFlags> {
-    let writes = rights.iter().any(|r| matches!(r, FileRight::Write | FileRight::Truncate));
-    let appends = rights.contains(&FileRight::Append);
-    Some(match (rights.contains(&FileRight::Read), writes, appends) {
-        (true, true, _) => OFlags::RDWR,
-        (false, true, _) => OFlags::WRONLY,
-        (true, false, true) => return None,
-        (false, false, true) => OFlags::WRONLY | OFlags::APPEND,
-        (_, false, false) => OFlags::RDONLY,
-    })
 }
 
 #[cfg(test)]
@@ -392,7 +262,7 @@ mod tests {
         let held = HeldFile {
             name: Name::new("f").unwrap(),
             path: path.to_str().unwrap().to_owned(),
-            flags: OFlags::RDONLY,
+            access: Access::Read,
             truncates: false,
         };
         held.open().unwrap_err();

@@ -7,7 +7,7 @@ use super::child::{Breach, Child, Stage};
 use super::outbox::{Outbox, Overrun};
 use super::pipes::Anew;
 use super::roster::{Decision, Ending};
-use super::spawn::StartError;
+use super::start_error::StartError;
 use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
 use crate::ident::Instance;
@@ -200,13 +200,13 @@ impl Supervisor<'_> {
             let socket = listening.hand_over()?;
             messages.push((ToLayer::Listener(listening.name.clone()), socket));
         }
-        for file in &image.files {
+        for file in &image.data.files {
             messages.push((ToLayer::File(file.name.clone()), file.open()?));
         }
         let layer = &self.plan.layers[self.places[place].seat.layer].name;
         messages.extend(self.objects.of(layer)?);
         messages.extend(image.of_own(&self.objects)?);
-        if matches!(image.plan.program, Program::Run(_)) {
+        if matches!(image.data.plan.program, Program::Run(_)) {
             let counts = self.switchboard.open(place, layer, &self.plan.facilities)?;
             let (kind, number, part) = (Object::SignalCounts, 0, 0);
             messages.extend(counts.map(|fd| (ToLayer::Object { kind, number, part }, fd)));

@@ -26,6 +26,7 @@ mod roster;
 mod services;
 mod signals;
 mod spawn;
+mod start_error;
 mod stop;
 
 use std::collections::BTreeSet;
@@ -48,7 +49,7 @@ use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::policy::plan::Plan;
-use crate::prepare::own::{Own, OwnError};
+use crate::prepare::assembler::{self, Assembly, Request};
 use crate::prepare::{self, LogDirectory, planner::Planned};
 use crate::users::Key;
 
@@ -90,21 +91,15 @@ pub(crate) fn run(start: Start, log: &mut Log) -> Result<Outcome, StartUp> {
 /// Why a daemon doesn't begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartUp {
-    /// A filter, a socket or a file.
+    /// A socket or a file.
     #[error(transparent)]
     Image(#[from] image::ImageError),
-    /// The objects of the facilities can't be made.
+    /// A layer can't be assembled, or the objects of the facilities can't be made.
     #[error(transparent)]
     Prepare(#[from] prepare::PrepareError),
     /// An object of a facility can't be held.
     #[error(transparent)]
     Object(#[from] objects::ObjectError),
-    /// A layer of the framework's own can't be had.
-    #[error(transparent)]
-    Own(#[from] OwnError),
-    /// The auditor can't be told what it must know.
-    #[error(transparent)]
-    Orders(#[from] audit::OrdersError),
     /// The ring for the supervisor's own acts can't be made.
     #[error("reports to the auditor: {0}")]
     Reports(std::io::Error),
@@ -198,7 +193,7 @@ fn register(
 }
 
 impl<'a> Supervisor<'a> {
-    /// Compiles the plan, binds its sockets and locks the supervisor up.
+    /// Has the layers assembled, binds their sockets and locks the supervisor up.
     fn new(start: Start, log: &'a mut Log) -> Result<Self, StartUp> {
         let Start { planned, settings, inherited, audit, users, receipts } = start;
         let signals = Signals::new().map_err(StartUp::Signals)?;
@@ -206,23 +201,24 @@ impl<'a> Supervisor<'a> {
         let Planned { name, mut plan, id } = planned;
         let directory = LogDirectory::find(&plan, audit.as_deref())?;
         let path = directory.as_ref().map(LogDirectory::path);
-        let stated = plan.clone();
-        let own = Own::add(&mut plan, path)?;
-        lockdown::raise_descriptors(&plan).map_err(StartUp::Descriptors)?;
+        let assembly = assembler::assemble(&Request {
+            plan: &plan,
+            policy: id,
+            log: directory.as_ref().map(|it| (it.path(), it.identity())),
+            waiting: outbox::MOST_DESCRIPTORS,
+        })?;
+        let Assembly { images, reports, filter, descriptors } = assembly;
+        let stated = plan.layers.len();
+        plan.layers.extend(images.iter().skip(stated).map(|image| image.plan.clone()));
+        lockdown::raise_descriptors(descriptors).map_err(StartUp::Descriptors)?;
         let ground = Ground::survey(&plan, &home_of(&name), users.as_ref())?;
         let note = ground.users.as_ref().and_then(|users| users.note.clone());
-        let mut images = image::compile(&plan, id, settings, inherited, ground)?;
-        for image in &mut images {
-            image.equip(&stated, |plan| match &directory {
-                Some(directory) => audit::orders(directory, plan, id, &own),
-                None => Ok(Vec::new()),
-            })?;
-        }
-        let objects = Objects::new(&stated, prepare::make(&stated)?)?;
+        let images = image::complete(images, reports, settings, inherited, ground)?;
+        let objects = Objects::new(&plan, prepare::make(&plan)?)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
-            stated.layers.len(),
+            stated,
             plan.channels.len(),
             id.short()
         ));
@@ -230,9 +226,8 @@ impl<'a> Supervisor<'a> {
             log.say(&note);
         }
         let registered = register(&plan, &name, path, log);
-        let audit =
-            directory.as_ref().map(|it| Audit::begin(it, &plan, &mut images)).transpose()?;
-        lockdown::lock(&images).map_err(StartUp::Lockdown)?;
+        let audit = directory.as_ref().map(|it| Audit::begin(it, &images)).transpose()?;
+        lockdown::lock(&filter, &images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
         let place = |seat| Place { seat, life: Life::Waiting(now), pace: Pace::new(now) };
         let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use crate::ident::Instance;
 use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
-use crate::prepare::own::Own;
 
 /// The first wait before a restart. Long enough that a layer that fails at once can't keep a
 /// processor busy with forking, short enough that a person doesn't notice a single crash.
@@ -55,8 +54,6 @@ pub struct Seat {
     /// Whether a life of it was ever confined: then what keeps another from beginning is no fault of
     /// the policy's.
     pub has_run: bool,
-    /// What is special about it, if it is one of the framework's own.
-    pub own: Option<&'static Own>,
     restart: Restart,
     started: Option<Instant>,
     failures_in_a_row: u32,
@@ -96,15 +93,11 @@ impl Seat {
         Decision::RestartAt(now + self.wait())
     }
 
-    fn longest_wait(&self) -> Duration {
-        self.own.and_then(|own| own.longest_wait).unwrap_or(self.restart.backoff)
-    }
-
     /// Nothing after the first failure that follows a proven life, then doubling.
     fn wait(&self) -> Duration {
         match self.failures_in_a_row {
             0 => Duration::ZERO,
-            n => FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(self.longest_wait()),
+            n => FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(self.restart.backoff),
         }
     }
 }
@@ -113,12 +106,10 @@ impl Seat {
 pub fn seats(plan: &Plan) -> Vec<Seat> {
     let copies = |(layer, plan): (usize, &LayerPlan)| {
         let (name, restart) = (plan.name.clone(), plan.restart.clone());
-        let own = Own::find(&name);
         (0..plan.instances).map(move |index| Seat {
             layer,
             instance: Instance { layer: name.clone(), index, generation: 0 },
             has_run: false,
-            own,
             restart: restart.clone(),
             started: None,
             failures_in_a_row: 0,
@@ -138,7 +129,6 @@ mod tests {
             layer: 0,
             instance: Instance { layer: Name::new("a").unwrap(), index: 0, generation: 0 },
             has_run: false,
-            own: None,
             restart,
             started: None,
             failures_in_a_row: 0,

@@ -8,47 +8,21 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::audit::{Audit, OrdersError};
+use super::audit::Audit;
 use super::child::{Breach, Child};
 use super::image::Image;
 use super::objects::{Handed, Objects};
-use super::{Life, Place, StartUp, Supervisor};
+use super::{Life, Supervisor};
 use crate::mark;
-use crate::policy::plan::Plan;
-use crate::prepare::own::{OwnError, Role};
-use crate::sys::memory;
+use crate::prepare::image::LayerImage;
+use crate::prepare::own::{OwnImage, Role};
 use crate::sys::socket::refuse_descriptors;
 use crate::wire::control::{Object, Service, ToLayer};
 
 impl Image {
-    /// Gives one of the framework's own layers what it must know of `plan`, and its memory.
-    /// `auditor` gives what the auditor must know.
-    pub fn equip(
-        &mut self,
-        plan: &Plan,
-        auditor: impl FnOnce(&Plan) -> Result<Vec<u8>, OrdersError>,
-    ) -> Result<(), StartUp> {
-        let Some(own) = self.own else { return Ok(()) };
-        self.settings = match own.role {
-            Role::Auditor => auditor(plan)?,
-            _ => (own.settings)(plan).map_err(OwnError::from)?,
-        }
-        .into();
-        self.grants.extend((own.view)(plan));
-        self.ports = (own.ports)(plan);
-        let bytes = (own.state)(plan);
-        if bytes > 0 {
-            let memory = memory::create_sized("state", bytes as u64).map_err(StartUp::Reports)?;
-            let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-            rustix::fs::fcntl_add_seals(&memory, seals).map_err(|e| StartUp::Reports(e.into()))?;
-            self.state = Some(memory);
-        }
-        Ok(())
-    }
-
     /// What one of the framework's own layers holds from the start.
     pub fn of_own(&self, objects: &Objects) -> io::Result<Vec<Handed>> {
         let mut handed = Vec::new();
@@ -56,12 +30,13 @@ impl Image {
             let message = ToLayer::Object { kind: Object::State, number: 0, part: 0 };
             handed.push((message, state.try_clone()?));
         }
-        if let Some((part, path)) = self.own.and_then(|own| own.host) {
+        let own = self.data.own.as_ref();
+        if let Some(&(part, ref path)) = own.and_then(|own| own.host.as_ref()) {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = rustix::fs::open(path, flags, Mode::empty())?;
             handed.push((ToLayer::Object { kind: Object::Host, number: 0, part }, directory));
         }
-        if self.own.is_some_and(|own| own.role == Role::Service(Service::Ledger)) {
+        if own.is_some_and(|own| own.role == Role::Service(Service::Ledger)) {
             for (number, queue) in (0..).zip(&objects.queues) {
                 handed.extend(queue.ends(number)?);
             }
@@ -71,9 +46,19 @@ impl Image {
 }
 
 impl Supervisor<'_> {
+    /// The image of the layer at a place.
+    fn image_at(&self, place: usize) -> &LayerImage {
+        &self.images[self.places[place].seat.layer].data
+    }
+
+    /// What is special about a place, if it is of one of the framework's own layers.
+    fn own(&self, place: usize) -> Option<&OwnImage> {
+        self.image_at(place).own.as_ref()
+    }
+
     /// What a place does, if it is of one of the framework's own layers.
     pub(super) fn role(&self, place: usize) -> Option<Role> {
-        self.places[place].seat.own.map(|own| own.role)
+        self.own(place).map(|own| own.role)
     }
 
     /// The place of one of the framework's own layers, if the plan has it.
@@ -95,18 +80,17 @@ impl Supervisor<'_> {
     /// Whether somebody still runs who ends before a place: the policy's layers do before our own,
     /// and everybody does before the auditor. That waits for what was done too.
     pub(super) fn waits_for_others(&self, place: usize) -> bool {
-        let last = |place: &Place| place.seat.own.map_or(0, |own| own.last);
-        let own = last(&self.places[place]);
-        let runs = |place: &Place| matches!(place.life, Life::Running(_));
+        let last = |place| self.own(place).map_or(0, |own| own.last);
+        let own = last(place);
         let draining = || self.audit.as_ref().is_some_and(Audit::is_draining);
         self.is_auditor(place) && draining()
-            || self.places.iter().any(|place| last(place) < own && runs(place))
+            || (0..self.places.len()).any(|other| last(other) < own && self.runs(other))
     }
 
     /// Once nobody else is left or will come, our own layers have nothing more to do.
     pub(super) fn stop_with_nobody_to_serve(&mut self) {
-        let over = |it: &Place| it.seat.own.is_some() || matches!(it.life, Life::Down);
-        if !self.stopping && self.places.iter().all(over) {
+        let over = |it| self.own(it).is_some() || matches!(self.places[it].life, Life::Down);
+        if !self.stopping && (0..self.places.len()).all(over) {
             self.stop(self.outcome);
         }
     }
@@ -129,10 +113,9 @@ impl Supervisor<'_> {
     /// What the helper at one place does for the instance at another, if both run.
     fn service_between(&self, helper: usize, client: usize) -> Option<Service> {
         let Some(Role::Service(service)) = self.role(helper) else { return None };
-        let image = &self.images[self.places[client].seat.layer];
         (self.person(helper).is_some()
             && self.person(client).is_some()
-            && image.services.contains(&service))
+            && self.image_at(client).services.contains(&service))
         .then_some(service)
     }
 
@@ -154,7 +137,7 @@ impl Supervisor<'_> {
         if !gone.is_serving() {
             return;
         }
-        for service in self.images[self.places[place].seat.layer].services.clone() {
+        for service in self.image_at(place).services.clone() {
             let helper = self.place_of(Role::Service(service));
             if let Some(helper) = helper.filter(|&helper| self.person(helper).is_some()) {
                 self.tell(helper, &ToLayer::ClientGone { seat }, None);
@@ -165,8 +148,8 @@ impl Supervisor<'_> {
     /// Whether the instance at `place` is a helper of the one at `seat`.
     pub(super) fn has_client(&self, place: usize, seat: u32) -> bool {
         let Some(Role::Service(service)) = self.role(place) else { return false };
-        let client = usize::try_from(seat).ok().and_then(|seat| self.places.get(seat));
-        client.is_some_and(|it| self.images[it.seat.layer].services.contains(&service))
+        let client = usize::try_from(seat).ok().filter(|&seat| seat < self.places.len());
+        client.is_some_and(|client| self.image_at(client).services.contains(&service))
     }
 
     /// A client broke the rules of its socket to a helper. One that has ended meanwhile can't be

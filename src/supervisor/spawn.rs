@@ -4,7 +4,6 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -14,50 +13,14 @@ use super::image::Image;
 use super::log::Pipe;
 use super::outbox::Outbox;
 use super::pipes::Standard;
+use super::start_error::StartError;
 use crate::confine::cgroup::Group;
 use crate::confine::{Identity, Order, spaces};
 use crate::ident::Instance;
 use crate::layer::enter::TITLE;
-use crate::layer::slice::PIPE_FDS;
-use crate::layer::slice::Slice;
+use crate::layer::slice::{PIPE_FDS, Slice};
 use crate::policy::plan::Program;
-use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
-
-/// Why an instance can't be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A file that the policy grants can't be opened.
-    #[error("[file.{name}] {path}: {error}")]
-    File {
-        /// The grant's name.
-        name: crate::ident::Name,
-        /// Its path.
-        path: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A protection that the policy demands can't be had.
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-    /// Something else.
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
-
-impl StartError {
-    /// Whether another attempt will fail like this one, as far as the error tells: not where the
-    /// system lacked room, which it may have again.
-    pub fn lasts(&self) -> bool {
-        let error = match self {
-            Self::Spawn(SpawnError::Clone(error) | SpawnError::Child(_, error)) => error,
-            // What is granted was there, and pipes and groups could be made, when the plan was
-            // compiled or the policy was checked.
-            Self::File { .. } | Self::System(_) => return false,
-        };
-        let passing = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOSPC];
-        !passing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-    }
-}
+use crate::sys::spawn::{self, Namespaces, Spawn};
 
 impl Image {
     /// Starts `instance`. When this returns, its program has been executed, and nothing else has
@@ -74,19 +37,21 @@ impl Image {
         let pipes: Vec<&OwnedFd> = standard.input.iter().chain(&standard.output).collect();
         let group = self.group(&instance)?;
         let identity = self.identity(instance.index);
+        let own = self.data.own.as_ref();
         let order = Order {
             instance: instance.clone(),
-            layer: self.plan.clone(),
+            layer: self.data.plan.clone(),
             identity,
             namespaces: self.namespaces(),
-            grants: self.grants.clone(),
-            ports: self.ports.clone(),
-            sockets: self.own.is_some_and(|own| own.sockets),
+            grants: self.data.grants.clone(),
+            ports: own.map_or_else(Vec::new, |own| own.ports.clone()),
+            sockets: own.is_some_and(|own| own.sockets),
             keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),
-            lingers: self.own.is_some_and(|own| own.lingers),
+            lingers: own.is_some_and(|own| own.lingers),
             grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
-        let slice = self.slice(order).seal()?;
+        let settings = own.map_or(&*self.settings, |own| &own.settings);
+        let slice = Slice::seal(&order, self.reports.as_deref(), settings, &self.data.part)?;
         let (control, far_control) = control_pair()?;
         let (stdout, far_stdout) = log_pipe()?;
         let (stderr, far_stderr) = log_pipe()?;
@@ -99,7 +64,7 @@ impl Image {
         let argv = [title];
         // A foreign program gets its own from its init; ours is read before it is confined, so the
         // checker lets through only what no loader obeys.
-        let own = matches!(self.plan.program, Program::Run(_)).then_some(&self.plan.env);
+        let own = matches!(self.data.plan.program, Program::Run(_)).then_some(&self.data.plan.env);
         let envp = own.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
         let envp =
             envp.map(CString::new).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
@@ -141,24 +106,9 @@ impl Image {
     fn culprit(&self, identity: Identity, pid: i32) -> Culprit {
         match identity {
             // Nobody else's: the record of users has it.
-            Identity::Own { uid, .. } if self.plan.uid.is_none() => Culprit::User(uid),
+            Identity::Own { uid, .. } if self.data.plan.uid.is_none() => Culprit::User(uid),
             Identity::Own { uid, .. } => Culprit::Process { pid, uid },
             Identity::Mapped { .. } => Culprit::Process { pid, uid: spaces::own_numbers().0 },
-        }
-    }
-
-    fn slice(&self, order: Order) -> Slice {
-        Slice {
-            policy: self.policy,
-            order,
-            filter: self.filter.clone(),
-            channels: self.channels.clone(),
-            share: self.share.clone(),
-            directories: self.directories.clone(),
-            own: self.own.is_some(),
-            services: self.services.clone(),
-            reports: self.reports.clone(),
-            settings: self.settings.to_vec(),
         }
     }
 }

@@ -27,6 +27,13 @@ pub fn create_sized(name: &str, size: u64) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The same, and nobody changes its size: so it can be mapped for good.
+pub fn create_fixed(name: &str, size: u64) -> io::Result<OwnedFd> {
+    let fd = create_sized(name, size)?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
 /// What nobody can change any more.
 const SEALS: SealFlags =
     SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);

@@ -11,6 +11,7 @@
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
 //! | [`original`] | whether this process is a copy that fork has made |
+//! | [`pin`](mod@pin) | a handle on what is at a path, through no symbolic link |
 //! | [`reopen`] | opening a descriptor once more, also so that the file can't be truncated by it |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
@@ -46,6 +47,7 @@ pub mod mount;
 pub mod mqueue;
 pub mod original;
 pub mod pidfd;
+pub mod pin;
 pub mod probe;
 pub mod process;
 pub mod reopen;

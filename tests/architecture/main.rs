@@ -41,15 +41,13 @@ const ROOT: [(&str, &str); 5] = [
 
 /// Circles of imports that are still there, each to be opened by moving a type. None may grow, and
 /// none may be added.
-const CIRCLES: [&[&str]; 3] = [
-    &["layer/auditor/mod.rs", "layer/auditor/orders.rs", "layer/run.rs", "layer/witness.rs"],
+const CIRCLES: [&[&str]; 1] = [
     &["supervisor/child.rs", "supervisor/denials.rs"],
-    &["supervisor/image.rs", "supervisor/spawn.rs"],
 ];
 
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now, and only ever goes down.
-const CORE: usize = 4_879;
+const CORE: usize = 3_931;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];

@@ -31,7 +31,7 @@ use crate::sys::spawn::FilterLine;
 
 /// A compiled filter, ready to be loaded.
 ///
-/// It is made in the supervisor and travels to the layer in its slice of the plan.
+/// It is made before the first layer starts, and travels to the layer in its slice of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     program: Vec<Instruction>,

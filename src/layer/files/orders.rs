@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, Plan, Program};
+use crate::sys::pin::pin;
 
 /// Its settings.
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,10 +98,7 @@ pub(super) fn replaces(rights: &[FileRight]) -> bool {
 
 /// Device and inode of a directory; `None` if it is something else.
 fn numbers(path: &str) -> io::Result<Option<(u64, u64)>> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let fd = rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?;
-    let stat = rustix::fs::fstat(fd)?;
+    let (_, stat) = pin(path)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     Ok(is_directory.then_some((stat.st_dev, stat.st_ino)))
 }

@@ -3,7 +3,6 @@
 
 mod acts;
 mod backlog;
-mod begin;
 mod relay;
 
 use std::collections::BTreeMap;
@@ -11,10 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::SealFlags;
-
 use self::backlog::{Backlog, Pushed};
-pub use self::begin::{OrdersError, orders};
 use super::image::Image;
 use super::roster::Ending;
 use super::{Life, Outcome, StartUp, Supervisor};
@@ -22,9 +18,7 @@ use crate::audit::entry::{Entry, Who};
 use crate::confine::Identity;
 use crate::ident::{Instance, Name};
 use crate::layer::auditor::HALT;
-use crate::layer::slice::ReportsSlice;
-use crate::policy;
-use crate::policy::plan::{LogFull, Plan, Program};
+use crate::policy::plan::LogFull;
 use crate::prepare::LogDirectory;
 use crate::prepare::own::Role;
 use crate::report::{AT_COUNT, AT_STOP};
@@ -41,10 +35,6 @@ pub const FLUSH: Duration = Duration::from_millis(10);
 
 /// How long the auditor may take, once nobody else is left, for what still waits for room.
 const LAST_ACTS: Duration = Duration::from_secs(5);
-
-/// The least bytes of a ring that payloads go through: a record of the largest size, sealed, and
-/// what is said of it.
-const LEAST_FOR_PAYLOADS: u32 = 256 << 10;
 
 /// What the supervisor calls its own ring.
 const OWN_RING: u32 = 0;
@@ -81,39 +71,22 @@ struct Held {
 }
 
 impl Audit {
-    /// Gives the log to the auditor, has the layers report, and makes the supervisor's own ring.
-    pub fn begin(
-        directory: &LogDirectory,
-        plan: &Plan,
-        images: &mut [Image],
-    ) -> Result<Self, StartUp> {
-        let layers: Vec<Name> = plan.layers.iter().map(|layer| layer.name.clone()).collect();
-        let captures = plan.channels.iter().any(|it| it.audit == policy::plan::Audit::Payload);
-        let least = if captures { LEAST_FOR_PAYLOADS } else { 0 };
-        let bytes = plan.audit.ring_bytes.max(least);
-        let reports = ReportsSlice {
-            bytes,
-            on_full: plan.audit.on_full,
-            layers: layers.clone(),
-            payload_key: plan.audit.payload_key,
-        };
-        for image in images {
-            if image.own.is_some_and(|own| own.role == Role::Auditor) {
-                directory.give_to(match image.identity(0) {
-                    Identity::Own { uid, .. } => Some(uid),
-                    Identity::Mapped { .. } => None,
-                })?;
-            }
-            let reporting = image.own.is_none_or(|own| own.reports);
-            if reporting && matches!(image.plan.program, Program::Run(_)) {
-                image.reports = Some(reports.clone());
-            }
+    /// Gives the log to the auditor, and makes the supervisor's own ring.
+    pub fn begin(directory: &LogDirectory, images: &[Image]) -> Result<Self, StartUp> {
+        let role = |image: &Image| image.data.own.as_ref().map(|own| own.role);
+        for image in images.iter().filter(|image| role(image) == Some(Role::Auditor)) {
+            directory.give_to(match image.identity(0) {
+                Identity::Own { uid, .. } => Some(uid),
+                Identity::Mapped { .. } => None,
+            })?;
         }
-        Self::new(layers, bytes).map_err(StartUp::Reports)
+        let layers = images.iter().map(|image| image.data.plan.name.clone()).collect();
+        let bytes = images.iter().find_map(|image| Some(image.reports.as_ref()?.bytes));
+        Self::new(layers, bytes.unwrap_or(OWN)).map_err(StartUp::Reports)
     }
 
     fn new(layers: Vec<Name>, bytes: u32) -> io::Result<Self> {
-        let fd = make_ring(OWN)?;
+        let fd = memory::create_fixed("reports", OWN.into())?;
         let memory = Mapping::sealed(fd.as_fd(), OWN as usize, true)?;
         ring::format(&memory);
         let producer = Producer::resume(&memory);
@@ -136,7 +109,7 @@ impl Audit {
 
     /// Makes the ring for an instance that is about to start.
     pub fn ring(&mut self, reporter: &Instance) -> io::Result<OwnedFd> {
-        let fd = make_ring(self.bytes)?;
+        let fd = memory::create_fixed("reports", self.bytes.into())?;
         let far = fd.try_clone()?;
         let held = Held { reporter: Some(reporter.clone()), bytes: self.bytes, fd };
         self.rings.insert(self.next_ring, held);
@@ -198,12 +171,6 @@ impl Audit {
     pub fn nudge(&self) {
         self.producer.nudge(&self.memory);
     }
-}
-
-fn make_ring(bytes: u32) -> io::Result<OwnedFd> {
-    let fd = memory::create_sized("reports", bytes.into())?;
-    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(fd)
 }
 
 impl Supervisor<'_> {

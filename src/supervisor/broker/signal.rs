@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use rustix::fs::{Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::channel::protocol::Bucket;
@@ -51,13 +51,8 @@ impl Switchboard {
         if slots.is_empty() {
             return Ok(None);
         }
-        let memory = memory::create("cofferdam-signals")?;
         let bytes = WORD * slots.len();
-        rustix::fs::ftruncate(&memory, bytes as u64)?;
-        rustix::fs::fcntl_add_seals(
-            &memory,
-            SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
-        )?;
+        let memory = memory::create_fixed("signals", bytes as u64)?;
         let counted = Mapping::sealed(memory.as_fd(), bytes, true)?;
         let reading = reopen(&memory, OFlags::RDONLY)?;
         // So that nobody who holds the reading one opens it again for writing.

@@ -1,0 +1,355 @@
+//! The child that works out how every layer is started.
+//!
+//! Which of the framework's own layers a plan needs, what their policies grant them, and for every
+//! layer its filter, its part of the plan and the way to each of its files: all of it follows from
+//! the plan, and is the same in every life. It is compiled here, by a process that looks at the
+//! plan's paths and opens nothing.
+
+use std::path::Path;
+
+use caps::Capability;
+use serde::{Deserialize, Serialize};
+
+use super::child::{self, PrepareError, confine};
+use super::image::{Derivation, LayerImage};
+use super::own::Own;
+use crate::confine::filter::Filter;
+use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
+use crate::ident::{Name, PolicyId};
+use crate::layer::auditor::orders::Orders;
+use crate::layer::slice::ReportsSlice;
+use crate::policy::plan::{Audit, LayerPlan, Plan};
+use crate::seal::{Chance, OsChance};
+
+/// What it does, for messages.
+const WHAT: &str = "assembles the layers";
+
+/// Handles on files at most with root's eyes.
+const CAPABILITIES: [Capability; 1] = [Capability::CAP_DAC_READ_SEARCH];
+
+/// What the child calls once it is confined.
+const CALLS: &[&str] = &[
+    // Handles on what the plan names. None of them reads or writes.
+    "openat(_, _, & O_PATH == O_PATH)",
+    "fstat",
+    "lstat",
+    "newfstatat",
+    "readlink",
+    "close",
+    "fcntl(_, F_GETFD)",
+    // The answer.
+    "memfd_create(_, subset of MFD_CLOEXEC|MFD_ALLOW_SEALING|MFD_NOEXEC_SEAL)",
+    "write",
+    "fcntl(_, F_ADD_SEALS)",
+    "sendmsg",
+    // Whatever a process does.
+    "getrandom",
+    "geteuid",
+    "mmap(_, _, & PROT_EXEC == 0)",
+    "mprotect(_, _, & PROT_EXEC == 0)",
+    "munmap",
+    "mremap",
+    "brk",
+    "madvise(_, _, in {MADV_DONTNEED, MADV_FREE})",
+    "futex",
+    "clock_gettime",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sigaltstack",
+    "getpid",
+    "gettid",
+    "tgkill(_, _, SIGABRT)",
+    "restart_syscall",
+    "exit",
+    "exit_group",
+];
+
+/// Descriptors of the supervisor itself: policy, log, rings, listeners, objects.
+const OWN_DESCRIPTORS: u64 = 512;
+
+/// Descriptors that the supervisor holds for each running instance: its process, its sockets and
+/// pipes, its groups, its ring.
+const EACH: u64 = 16;
+
+/// The least bytes of a ring that payloads go through: a record of the largest size, sealed, and
+/// what is said of it.
+const LEAST_FOR_PAYLOADS: u32 = 256 << 10;
+
+/// What layers are made from.
+pub(crate) struct Request<'a> {
+    /// The plan as the policy states it.
+    pub plan: &'a Plan,
+    /// The plan's digest.
+    pub policy: PolicyId,
+    /// The audit log's directory, if there is one: its path without symbolic links, its device and
+    /// inode.
+    pub log: Option<(&'a Path, (u64, u64))>,
+    /// How many descriptors may wait with what an instance has still to be told.
+    pub waiting: u64,
+}
+
+/// All layers of a daemon, ready to be started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Assembly {
+    /// The plan's layers in its order, then those of the framework's own that it needs.
+    pub images: Vec<LayerImage>,
+    /// How layers report, if there is a log.
+    pub reports: Option<ReportsSlice>,
+    /// The supervisor's own filter, which allows what any layer is granted.
+    pub filter: Filter,
+    /// How many descriptors the supervisor may have to hold at a time.
+    pub descriptors: u64,
+}
+
+impl Assembly {
+    /// Whether it is one of that plan: each of its layers in its order, behind them only the
+    /// framework's own, and reports where there is a log.
+    fn is_of(&self, plan: &Plan, is_logged: bool) -> bool {
+        let Some((stated, own)) = self.images.split_at_checked(plan.layers.len()) else {
+            return false;
+        };
+        let is_own = |it: &LayerImage| {
+            it.own.is_some() && it.plan.name.as_str().starts_with(LayerPlan::RESERVED)
+        };
+        let is_it = |(image, layer): (&LayerImage, &LayerPlan)| {
+            image.plan.name == layer.name
+                && image.plan.instances == layer.instances
+                && image.own.is_none()
+        };
+        stated.iter().zip(&plan.layers).all(is_it)
+            && own.iter().all(is_own)
+            && self.reports.is_some() == is_logged
+    }
+}
+
+/// Assembles all layers of a plan in a child.
+///
+/// # Errors
+/// [`PrepareError::Garbled`] for an answer that is none, or isn't of this plan.
+pub(crate) fn assemble(request: &Request<'_>) -> Result<Assembly, PrepareError> {
+    let (assembly, _): (Assembly, _) = child::run(WHAT, 0, |_| {
+        confine(&CAPABILITIES, CALLS)
+            .map_err(|error| format!("the layers can't be assembled: confining: {error}"))?;
+        work(request)
+    })?;
+    if !assembly.is_of(request.plan, request.log.is_some()) {
+        let error = std::io::Error::other("it speaks of another plan");
+        return Err(PrepareError::Garbled(WHAT, error));
+    }
+    Ok(assembly)
+}
+
+/// The child's work. An error is for a person.
+fn work(request: &Request<'_>) -> Result<Assembly, String> {
+    let &Request { plan: stated, policy, log, waiting } = request;
+    let mut plan = stated.clone();
+    let own = Own::add(&mut plan, log.map(|(path, _)| path)).map_err(|error| error.to_string())?;
+    let auditor = log.map(|log| orders(stated, policy, log, own)).transpose()?;
+    let derivation = Derivation { stated, plan: &plan, policy, auditor: auditor.as_ref() };
+    let images = plan.layers.iter().map(|layer| derivation.image(layer));
+    let images = images.collect::<Result<Vec<_>, _>>()?;
+    let granted = plan.layers.iter().map(|layer| layer.syscalls.as_slice());
+    let filter = supervisor_filter(granted, &own_calls())
+        .map_err(|error| format!("the supervisor can't confine itself: {error}"))?;
+    let descriptors = descriptors(&plan, EACH + waiting);
+    Ok(Assembly { images, reports: log.map(|_| reports(&plan)), filter, descriptors })
+}
+
+/// What the auditor must know of a plan, to which layers of our `own` are added.
+fn orders(
+    plan: &Plan,
+    policy: PolicyId,
+    (directory, identity): (&Path, (u64, u64)),
+    own: Vec<Name>,
+) -> Result<Orders, String> {
+    let mut run = [0; 8];
+    OsChance.fill(&mut run).map_err(|error| error.to_string())?;
+    Ok(Orders {
+        directory: directory.display().to_string(),
+        identity,
+        run: u64::from_le_bytes(run),
+        policy,
+        plan: plan.clone(),
+        own,
+    })
+}
+
+/// How layers report: the log's numbers are those of the whole plan.
+fn reports(plan: &Plan) -> ReportsSlice {
+    let captures = plan.channels.iter().any(|it| it.audit == Audit::Payload);
+    let least = if captures { LEAST_FOR_PAYLOADS } else { 0 };
+    ReportsSlice {
+        bytes: plan.audit.ring_bytes.max(least),
+        on_full: plan.audit.on_full,
+        layers: plan.layers.iter().map(|layer| layer.name.clone()).collect(),
+        payload_key: plan.audit.payload_key,
+    }
+}
+
+/// How many descriptors the supervisor may need at a time, with so many for `each` instance. It is
+/// also the limit of what a user may have in flight in sockets (unix(7)), where no layer should come
+/// first: so it is above theirs.
+fn descriptors(plan: &Plan, each: u64) -> u64 {
+    let copies = |name: &Name| {
+        let found = plan.layers.iter().find(|layer| layer.name == *name);
+        found.map_or(0, |layer| u64::from(layer.instances))
+    };
+    let instances: u64 = plan.layers.iter().map(|layer| u64::from(layer.instances)).sum();
+    let links = plan.channels.iter().map(|it| copies(&it.from) * copies(&it.to)).sum::<u64>();
+    let largest = plan.layers.iter().map(|layer| layer.limits.files).max().unwrap_or(0);
+    // A message carries 253 descriptors (SCM_MAX_FD), and what is one of them too many is counted
+    // only once it is in flight.
+    OWN_DESCRIPTORS + instances * each + 2 * links + largest + 253
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::process::Command;
+
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+    use rustix::net::{AddressFamily, SocketType};
+
+    use super::*;
+    use crate::confine::filter::{Arch, Verdict};
+    use crate::policy::syscall::by_name;
+    use crate::policy::{Inputs, check_with};
+    use crate::sys::pin::pin;
+
+    fn plan() -> Plan {
+        let text = "cofferdam = 1\nname = \"x\"\n\
+                    [layer.a]\nrun = \"a\"\nsyscalls = [\"@core\"]\n\
+                    [layer.b]\nexec = [\"/b\"]\nsyscalls = [\"@core\", \"ptrace\"]\n\
+                    because = \"tests\"\ninstances = 3\n\
+                    [channel.c]\nfrom = \"a\"\nto = \"a2\"\n\
+                    [layer.a2]\nrun = \"a\"\nsyscalls = [\"@core\"]\n";
+        let inputs = Inputs { load: None, vars: &[], ceiling: None };
+        let checked = check_with("test.toml", text.as_bytes(), &inputs);
+        let complaint = checked.render(false);
+        checked.plan.unwrap_or_else(|| panic!("{complaint}"))
+    }
+
+    fn assembled(plan: &Plan, is_logged: bool) -> Assembly {
+        let log = is_logged.then_some((Path::new("/var/log"), (1, 2)));
+        let policy = plan.id().unwrap();
+        work(&Request { plan, policy, log, waiting: 10 }).unwrap()
+    }
+
+    #[test]
+    fn an_answer_for_another_plan_is_refused() {
+        let plan = plan();
+        assert!(assembled(&plan, true).is_of(&plan, true));
+        assert!(assembled(&plan, false).is_of(&plan, false));
+        assert!(!assembled(&plan, false).is_of(&plan, true));
+        let garbled: [fn(&mut Vec<LayerImage>); 7] = [
+            |images| images.truncate(2),
+            |images| images.clear(),
+            |images| images.swap(0, 1),
+            |images| images[0].plan.instances = 9,
+            |images| images[0].own = images[3].own.take(),
+            |images| images[3].own = None,
+            |images| images[3].plan.name = Name::new("b").unwrap(),
+        ];
+        for (number, garble) in garbled.into_iter().enumerate() {
+            let mut assembly = assembled(&plan, true);
+            garble(&mut assembly.images);
+            assert!(!assembly.is_of(&plan, true), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_a_layer_is_started_from_follows_from_the_plan() {
+        let plan = plan();
+        let assembly = assembled(&plan, true);
+        let [a, _, b, auditor] = &assembly.images[..] else { panic!("{assembly:?}") };
+        assert!(a.reports && !b.reports && !auditor.reports);
+        // Its init is a task too.
+        assert_eq!(b.plan.limits.tasks, plan.layers[2].limits.tasks + 1);
+        assert_eq!(a.plan.limits, plan.layers[0].limits);
+        let own = auditor.own.as_ref().unwrap();
+        assert!(own.lingers && own.last > 1 && !own.settings.is_empty());
+        let names: Vec<_> = assembly.reports.iter().flat_map(|it| &it.layers).collect();
+        assert_eq!(names, assembly.images.iter().map(|it| &it.plan.name).collect::<Vec<_>>());
+        // What any layer is granted, the supervisor's filter lets through.
+        let verdict =
+            |call| assembly.filter.evaluate(Arch::NATIVE.audit(), by_name(call).unwrap(), [0; 6]);
+        assert_eq!(verdict("ptrace"), Verdict::Allow);
+        assert_eq!(verdict("bpf"), Verdict::Errno(1));
+        // Of each of the five instances.
+        let policy = plan.id().unwrap();
+        let more = work(&Request { plan: &plan, policy, log: None, waiting: 11 }).unwrap();
+        assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 5);
+    }
+
+    /// Where the process that attacks finds a directory of its own.
+    const ATTACKER: &str = "COFFERDAM_TEST_ASSEMBLER";
+
+    type Attack = (&'static str, fn(&Path) -> io::Result<()>);
+
+    /// What the child doesn't need. Each succeeds for a process that isn't confined.
+    const ATTACKS: [Attack; 13] = [
+        ("write", |dir| open(dir, OFlags::WRONLY)),
+        ("read", |dir| open(dir, OFlags::RDONLY)),
+        ("append", |dir| open(dir, OFlags::WRONLY | OFlags::APPEND)),
+        ("openat2", |dir| {
+            let resolve = ResolveFlags::NO_SYMLINKS;
+            let opened = rustix::fs::openat2(CWD, dir, OFlags::RDONLY, Mode::empty(), resolve);
+            Ok(opened.map(drop)?)
+        }),
+        ("create", |dir| std::fs::write(dir.join("new"), "")),
+        ("remove", |dir| std::fs::remove_file(dir.join("old"))),
+        ("rename", |dir| std::fs::rename(dir.join("file"), dir.join("old"))),
+        ("mkdir", |dir| std::fs::create_dir(dir.join("deep"))),
+        ("chmod", |dir| Ok(rustix::fs::chmod(dir, Mode::RWXU)?)),
+        ("socket", |_| {
+            Ok(rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).map(drop)?)
+        }),
+        ("pipe", |_| Ok(rustix::pipe::pipe().map(drop)?)),
+        ("fork", |_| Command::new("/bin/true").status().map(drop)),
+        ("kill", |_| Ok(rustix::process::test_kill_process(rustix::process::getpid())?)),
+    ];
+
+    fn open(dir: &Path, flags: OFlags) -> io::Result<()> {
+        Ok(rustix::fs::open(dir.join("file"), flags, Mode::empty()).map(drop)?)
+    }
+
+    /// The directory as every attack finds it.
+    fn furnish(dir: &Path) {
+        let _ = std::fs::remove_dir(dir.join("deep"));
+        std::fs::write(dir.join("file"), "").unwrap();
+        std::fs::write(dir.join("old"), "").unwrap();
+    }
+
+    /// It confines itself for good, so it does that in a process of its own.
+    #[test]
+    fn the_child_can_do_nothing_but_look_and_answer() {
+        let Some(dir) = std::env::var_os(ATTACKER) else {
+            let dir = tempfile::tempdir().unwrap();
+            let name = "the_child_can_do_nothing_but_look_and_answer";
+            let attacker = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", &format!("prepare::assembler::tests::{name}"), "--nocapture"])
+                .env(ATTACKER, dir.path())
+                .output();
+            let output = attacker.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.contains("all refused"), "{said}");
+            return;
+        };
+        let dir = Path::new(&dir);
+        for (name, attack) in ATTACKS {
+            furnish(dir);
+            attack(dir).unwrap_or_else(|error| panic!("{name} works for nobody: {error}"));
+        }
+        furnish(dir);
+        confine(&CAPABILITIES, CALLS).unwrap();
+        for (name, attack) in ATTACKS {
+            let got = attack(dir).map_err(|error| error.raw_os_error());
+            assert_eq!(got, Err(Some(libc::EPERM)), "{name}");
+        }
+        pin(dir.join("file").to_str().unwrap()).unwrap();
+        assembled(&plan(), true);
+        eprintln!("all refused");
+        std::process::exit(0);
+    }
+}

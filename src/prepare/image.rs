@@ -1,0 +1,266 @@
+//! What every life of a layer has in common, as data: all that follows from the plan.
+
+use std::io;
+
+use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
+
+use super::own::{Own, OwnImage};
+use crate::confine::filter::{self, Action, Arch};
+use crate::confine::paths::Grant;
+use crate::ident::{Name, PolicyId};
+use crate::ipc::message::Side;
+use crate::layer::auditor::orders as auditor;
+use crate::layer::share::Share;
+use crate::layer::slice::{ChannelSlice, Part};
+use crate::policy::plan::{ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program};
+use crate::sys::pin::pin;
+use crate::wire::control::Service;
+
+/// A layer as it is started, any number of times.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LayerImage {
+    /// What confines it, beside the filter: of its system calls nothing is left here.
+    pub plan: LayerPlan,
+    /// Its [`Part`] of the plan, encoded. Only the layer reads it.
+    pub part: Vec<u8>,
+    /// Files and directories that it sees at their own paths.
+    pub grants: Vec<Grant>,
+    /// Files that are handed to it open.
+    pub files: Vec<HeldFile>,
+    /// Helpers that do something for it.
+    pub services: Vec<Service>,
+    /// Whether it reports to the auditor.
+    pub reports: bool,
+    /// What is special about it, if it is one of the framework's own.
+    pub own: Option<OwnImage>,
+}
+
+/// A single file that a layer gets as a descriptor, opened anew for every life.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HeldFile {
+    /// The grant's name.
+    pub name: Name,
+    /// Absolute, and nothing on it is a symbolic link.
+    pub path: String,
+    /// What can be done by the descriptor.
+    pub access: Access,
+    /// Whether the file can be truncated by it.
+    pub truncates: bool,
+}
+
+/// What can be done by a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Access {
+    /// Only reading, or less: looking at what it is.
+    Read,
+    /// Only writing, anywhere.
+    Write,
+    /// Both.
+    ReadWrite,
+    /// Only writing at the end.
+    Append,
+}
+
+impl Access {
+    /// `None`: to read and to append alone can't be one descriptor, for memory that is mapped by
+    /// one that reads and writes is written anywhere.
+    fn of(rights: &[FileRight]) -> Option<Self> {
+        let writes = rights.iter().any(|r| matches!(r, FileRight::Write | FileRight::Truncate));
+        let appends = rights.contains(&FileRight::Append);
+        Some(match (rights.contains(&FileRight::Read), writes, appends) {
+            (true, true, _) => Self::ReadWrite,
+            (false, true, _) => Self::Write,
+            (true, false, true) => return None,
+            (false, false, true) => Self::Append,
+            (_, false, false) => Self::Read,
+        })
+    }
+}
+
+/// What images are derived from.
+pub(super) struct Derivation<'a> {
+    /// The plan as the policy states it.
+    pub stated: &'a Plan,
+    /// The same with the framework's own layers.
+    pub plan: &'a Plan,
+    /// The plan's digest.
+    pub policy: PolicyId,
+    /// What the auditor must know; `None`: there is no log.
+    pub auditor: Option<&'a auditor::Orders>,
+}
+
+impl Derivation<'_> {
+    /// What one of the plan's layers comes to. An error is for a person.
+    pub(super) fn image(&self, layer: &LayerPlan) -> Result<LayerImage, String> {
+        let Self { stated, plan, policy, auditor } = *self;
+        let name = &layer.name;
+        let own = Own::find(name);
+        let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
+        let filter = filter::compile_with(&layer.syscalls, Arch::NATIVE, unlisted)
+            .map_err(|error| format!("[layer.{name}] syscalls: {error}"))?;
+        let mut files = Files::default();
+        for (file, rights) in plan.files_of(name) {
+            let granted = files.grant(layer, file, rights);
+            granted.map_err(|error| format!("[file.{}] {}: {error}", file.name, file.path))?;
+        }
+        files.grants.extend(own.into_iter().flat_map(|own| (own.view)(stated)));
+        let services = Own::services(stated, layer);
+        let part = Part {
+            policy,
+            filter,
+            channels: channels_of(plan, name),
+            directories: files.directories,
+            share: Share::of(plan, name),
+            own: own.is_some(),
+            services: services.clone(),
+        };
+        let reports = own.is_none_or(|own| own.reports);
+        let own = own.map(|own| own.image(stated, auditor)).transpose();
+        Ok(LayerImage {
+            plan: confined(layer),
+            part: part.encode().map_err(|error| error.to_string())?,
+            grants: files.grants,
+            files: files.held,
+            services,
+            reports: auditor.is_some() && reports && matches!(layer.program, Program::Run(_)),
+            own: own.map_err(|error| error.to_string())?,
+        })
+    }
+}
+
+/// The init of an `exec` layer is a task too, and the policy doesn't count it. The system calls are
+/// the filter's.
+fn confined(layer: &LayerPlan) -> LayerPlan {
+    let mut plan = LayerPlan { syscalls: Vec::new(), ..layer.clone() };
+    if matches!(plan.program, Program::Exec(_)) {
+        plan.limits.tasks += 1;
+    }
+    plan
+}
+
+fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {
+    let side = |channel: &ChannelPlan| match layer {
+        layer if *layer == channel.from => Some(Side::From),
+        layer if *layer == channel.to => Some(Side::To),
+        _ => None,
+    };
+    (0..)
+        .zip(&plan.channels)
+        .filter_map(|(number, channel)| {
+            Some(ChannelSlice { number, plan: channel.clone(), side: side(channel)? })
+        })
+        .collect()
+}
+
+/// How a layer gets its files.
+#[derive(Default)]
+struct Files {
+    grants: Vec<Grant>,
+    directories: Vec<(Name, String)>,
+    held: Vec<HeldFile>,
+}
+
+impl Files {
+    /// Decides how the layer gets a file: a directory by path, a single file as a descriptor,
+    /// except that another program can only open paths.
+    fn grant(
+        &mut self,
+        layer: &LayerPlan,
+        file: &FilePlan,
+        rights: &[FileRight],
+    ) -> io::Result<()> {
+        let (name, path) = (file.name.clone(), file.path.clone());
+        let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        let kind = FileType::from_raw_mode(pin(&path)?.1.st_mode);
+        let by_path = matches!(layer.program, Program::Exec(_));
+        match kind {
+            // The helper for files opens what lies beneath.
+            FileType::Directory if file.is_brokered(&layer.name) => {}
+            FileType::RegularFile if file.max_open.is_some() || !file.deny.is_empty() => {
+                return refuse("`deny` and `max-open` are for directories, and this is a file");
+            }
+            FileType::Directory | FileType::RegularFile
+                if by_path || kind == FileType::Directory =>
+            {
+                let rights = rights.to_vec();
+                self.grants.push(Grant { path: path.clone(), rights, served: false });
+                self.directories.push((name, path));
+            }
+            FileType::RegularFile => {
+                let Some(access) = Access::of(rights) else {
+                    return refuse(
+                        "one descriptor can't both read and append alone: grant the directory \
+                         that it lies in",
+                    );
+                };
+                let truncates = rights.contains(&FileRight::Truncate);
+                self.held.push(HeldFile { name, path, access, truncates });
+            }
+            _ => return refuse("it is neither a regular file nor a directory"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::policy::{Inputs, check_with};
+
+    /// How a layer gets the file of that name in `directory`.
+    fn granted(directory: &std::path::Path, program: &str, name: &str, rights: &str) -> String {
+        let path = directory.join(name);
+        let text = format!(
+            "cofferdam = 1\nname = \"x\"\n\
+             [layer.a]\n{program}\nsyscalls = [\"@core\"]\n\
+             [file.f]\npath = \"{}\"\ngrant = {{ a = [{rights}] }}\n",
+            path.display()
+        );
+        let inputs = Inputs { load: None, vars: &[], ceiling: None };
+        let checked = check_with("test.toml", text.as_bytes(), &inputs);
+        let complaint = checked.render(false);
+        let plan = checked.plan.unwrap_or_else(|| panic!("{complaint}"));
+        let mut files = Files::default();
+        let (file, rights) = plan.files_of(&plan.layers[0].name).next().unwrap();
+        match files.grant(&plan.layers[0], file, rights) {
+            Err(error) => error.to_string(),
+            Ok(()) => match (&files.grants[..], &files.held[..]) {
+                ([_], []) => "by path".to_owned(),
+                ([], [held]) => format!("{:?} {}", held.access, held.truncates),
+                ([], []) => "by the helper".to_owned(),
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+
+    #[test]
+    fn what_a_path_names_decides_how_a_layer_gets_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path();
+        std::fs::create_dir(dir.join("d")).unwrap();
+        std::fs::write(dir.join("f"), "").unwrap();
+        std::os::unix::fs::symlink("d", dir.join("link")).unwrap();
+        std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+        let cases = BTreeMap::from([
+            (("f", "\"read\""), "Read false"),
+            (("f", "\"read\", \"write\""), "ReadWrite false"),
+            (("f", "\"write\", \"truncate\""), "Write true"),
+            (("f", "\"append\""), "Append false"),
+            (("f", "\"read\", \"append\""), "one descriptor can't both read and append alone"),
+            (("d", "\"read\", \"list\""), "by path"),
+            (("d", "\"append\""), "by the helper"),
+            (("link", "\"read\""), "a part of this path is a symbolic link"),
+            (("link/x", "\"read\""), "a part of this path is a symbolic link"),
+            (("socket", "\"read\""), "it is neither a regular file nor a directory"),
+            (("none", "\"read\""), "No such file"),
+        ]);
+        for ((name, rights), how) in cases {
+            let got = granted(dir, "run = \"a\"", name, rights);
+            assert!(got.starts_with(how), "{name} {rights}: {got}");
+        }
+        assert_eq!(granted(dir, "exec = [\"/a\"]", "f", "\"read\""), "by path");
+    }
+}
