@@ -293,7 +293,7 @@ fn serve(mode: &str, size: usize, count: usize) {
             let channel = meet(mode, Side::To, socket).blocking();
             for _ in 0..ROUNDS * count {
                 if let Ok(Event::Request { message, reply, .. }) = channel.recv(None) {
-                    let _ = reply.reply_blocking(message);
+                    let _ = reply.blocking().reply(message);
                 }
             }
         }

@@ -101,7 +101,7 @@ fn server(layer: &Layer) -> Outcome {
     while !layer.is_stopping() {
         match channel.recv(None) {
             Ok(Event::Request { message, reply, .. }) => {
-                reply.reply_blocking(message).map_err(|e| e.to_string())?;
+                reply.blocking().reply(message).map_err(|e| e.to_string())?;
             }
             Ok(_) => {}
             Err(_) => return Ok(()),

@@ -57,7 +57,7 @@ fn echo(layer: &Layer) -> Outcome {
     let channel = layer.channel("ab").map_err(|error| error.to_string())?.blocking();
     while let Ok(event) = channel.recv(None) {
         if let Event::Request { message, reply, .. } = event {
-            let _ = reply.reply_blocking(message);
+            let _ = reply.blocking().reply(message);
         }
     }
     Ok(())

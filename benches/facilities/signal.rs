@@ -48,12 +48,12 @@ fn measure(layer: &Layer) -> Outcome {
     while let Err(SendError::PeerDead { .. }) = forth.send("USR1") {
         std::thread::yield_now();
     }
-    signals.recv_blocking(None).map_err(|e| text(&e))?;
+    signals.blocking().recv(None).map_err(|e| text(&e))?;
     for _ in 0..ROUNDS {
         let begin = Instant::now();
         for _ in 0..COUNT {
             forth.send("USR1").map_err(|e| text(&e))?;
-            signals.recv_blocking(None).map_err(|e| text(&e))?;
+            signals.blocking().recv(None).map_err(|e| text(&e))?;
         }
         result(begin.elapsed().as_nanos() as f64 / COUNT as f64);
     }
@@ -63,7 +63,7 @@ fn measure(layer: &Layer) -> Outcome {
 fn answer(layer: &Layer) -> Outcome {
     let back = layer.signal("back").map_err(|error| error.to_string())?.blocking();
     let mut signals = layer.signals().map_err(|error| error.to_string())?;
-    while signals.recv_blocking(None).is_ok() && back.send("USR1").is_ok() {}
+    while signals.blocking().recv(None).is_ok() && back.send("USR1").is_ok() {}
     Ok(())
 }
 

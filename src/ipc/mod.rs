@@ -1,5 +1,6 @@
 //! The facilities that a layer's code uses, one module each.
 
+mod blocking;
 pub mod broker;
 mod companion;
 pub(crate) mod control;
@@ -14,3 +15,5 @@ pub mod region;
 pub mod semaphore;
 pub mod signal;
 pub mod socket;
+
+pub use self::blocking::Blocking;

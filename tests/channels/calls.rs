@@ -33,7 +33,7 @@ async fn requested(end: &End) -> Replier {
 /// Answers one call on `to` with what it carried.
 fn answer(to: &End) {
     let (message, reply) = request(to);
-    reply.reply_blocking(message).unwrap();
+    reply.blocking().reply(message).unwrap();
 }
 
 /// Whether calls work between two ends as ever.
@@ -78,7 +78,7 @@ fn a_call_of_a_thread_can_be_given_up_and_its_handler_is_a_thread() {
         }
         reply
     });
-    pending.refuse_blocking("nobody listens").unwrap();
+    pending.blocking().refuse("nobody listens").unwrap();
     works(&from, &to);
 }
 
@@ -121,7 +121,7 @@ fn ten_thousand_calls_given_up_leave_no_call_behind_and_mix_up_no_answers() {
         loop {
             match server.blocking().recv(Some(LONG)).unwrap() {
                 Event::Request { message, reply, .. } => {
-                    let delivery = reply.reply_blocking(message).unwrap();
+                    let delivery = reply.blocking().reply(message).unwrap();
                     // Answered too late, which is told and no error.
                     assert!([Delivery::Sent, Delivery::NobodyWaits].contains(&delivery));
                 }
@@ -135,7 +135,7 @@ fn ten_thousand_calls_given_up_leave_no_call_behind_and_mix_up_no_answers() {
         let pending =
             caller.call("echo").deadline(Some(far())).begin(n.to_le_bytes().to_vec()).unwrap();
         if n % 3 == 0 {
-            assert_eq!(pending.answer_blocking(None).unwrap().body, n.to_le_bytes());
+            assert_eq!(pending.blocking().answer(None).unwrap().body, n.to_le_bytes());
         }
     }
     caller.send("note", vec![], Some(LONG)).unwrap();
@@ -158,7 +158,7 @@ fn a_caller_that_ends_is_one_that_gave_up() {
     assert!(waiting.join().unwrap().is_err());
     limited(reply.cancelled());
     assert!(reply.is_cancelled());
-    assert_eq!(reply.reply_blocking(vec![1]), Ok(Delivery::NobodyWaits));
+    assert_eq!(reply.blocking().reply(vec![1]), Ok(Delivery::NobodyWaits));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_call_whose_time_is_over_is_not_given_to_a_handler() {
     assert!(matches!(to.channel.try_recv(), Some(Event::Message { .. })));
     thread::sleep(Duration::from_millis(5));
     let (_, reply) = request(&to);
-    reply.reply_blocking(vec![6]).unwrap();
+    reply.blocking().reply(vec![6]).unwrap();
     let heard = raw.heard();
     assert_eq!((heard[0].kind, heard[0].call), (Kind::Refusal, 5));
     assert_eq!(heard[0].body, b"its deadline passed before it was begun");
@@ -276,7 +276,7 @@ fn an_unknown_call_that_is_given_up_harms_no_other() {
     assert_eq!(message.body, b"five");
     assert!(matches!(to.channel.blocking().recv(Some(LONG)), Ok(Event::Message { .. })));
     assert!(!reply.is_cancelled());
-    reply.reply_blocking(message).unwrap();
+    reply.blocking().reply(message).unwrap();
     let five = Heard { kind: Kind::Reply, method: ECHO, call: 5, body: b"five".to_vec() };
     assert_eq!(raw.heard(), [five]);
     // The same number is free again, and a cancel that comes after its answer is nobody's.

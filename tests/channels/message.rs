@@ -40,7 +40,7 @@ fn echo_thread(channel: Channel) -> (thread::JoinHandle<()>, Arc<AtomicBool>) {
         while !stopped.load(Ordering::Relaxed) {
             match channel.blocking().recv(Some(Duration::from_millis(50))) {
                 Ok(Event::Request { message, reply, .. }) => {
-                    let _ = reply.reply_blocking(message);
+                    let _ = reply.blocking().reply(message);
                 }
                 Ok(_) | Err(ChannelError::Timeout) => {}
                 Err(error) => panic!("{error}"),
@@ -420,7 +420,7 @@ fn calls_spread_over_peers_and_go_on_when_one_ends() {
                     if let Ok(Event::Request { reply, .. }) =
                         channel.blocking().recv(Some(Duration::from_millis(20)))
                     {
-                        let _ = reply.reply_blocking(vec![own as u8]);
+                        let _ = reply.blocking().reply(vec![own as u8]);
                     }
                 }
             });

@@ -57,7 +57,7 @@ fn a_method_carries_the_descriptors_that_it_names() {
                 panic!()
             };
             assert_eq!(message.fds.len(), 1);
-            reply.reply_blocking(Message::default()).unwrap();
+            reply.blocking().reply(Message::default()).unwrap();
         }
     });
     let call = |method: &str, fds: Vec<OwnedFd>| {

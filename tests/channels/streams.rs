@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::channel::{End, LONG, Raw, pair, plan, streaming};
 use cofferdam::channel::{LinkError, PeerFault, Side};
+use cofferdam::ipc::Blocking;
 use cofferdam::ipc::message::{
     CallError, Channel, Event, Replier, ReplyStream, SendError, StreamReplier, Violation,
 };
@@ -31,12 +32,12 @@ fn request(channel: &Channel) -> Replier {
     }
 }
 
-fn stream(channel: &Channel) -> StreamReplier {
-    request(channel).stream().unwrap()
+fn stream(channel: &Channel) -> Blocking<StreamReplier> {
+    request(channel).stream().unwrap().blocking()
 }
 
 /// A stream that was called for, and who answers it.
-fn begun(from: &End, to: &End) -> (ReplyStream, StreamReplier) {
+fn begun(from: &End, to: &End) -> (ReplyStream, Blocking<StreamReplier>) {
     thread::scope(|scope| {
         let answering = scope.spawn(|| stream(&to.channel));
         let reading = from.channel.blocking().call("tail").stream(vec![]).unwrap();
@@ -45,7 +46,7 @@ fn begun(from: &End, to: &End) -> (ReplyStream, StreamReplier) {
 }
 
 fn next(reading: &mut ReplyStream) -> Option<Result<Vec<u8>, CallError>> {
-    reading.next_blocking(Some(LONG)).map(|item| item.map(|message| message.body))
+    reading.blocking().next(Some(LONG)).map(|item| item.map(|message| message.body))
 }
 
 #[test]
@@ -54,11 +55,9 @@ fn all_items_come_in_order_and_then_the_end() {
     let producer = thread::spawn(move || {
         let mut replier = stream(&to.channel);
         for n in 0..20_000_u32 {
-            assert!(
-                replier.send_blocking(n.to_le_bytes().to_vec(), Some(LONG)).unwrap().is_continue()
-            );
+            assert!(replier.send(n.to_le_bytes().to_vec(), Some(LONG)).unwrap().is_continue());
         }
-        replier.end_blocking().unwrap();
+        replier.end().unwrap();
         to
     });
     let mut reading = from.channel.blocking().call("tail").stream(vec![]).unwrap();
@@ -120,12 +119,12 @@ fn a_slow_reader_stops_its_stream_and_nothing_else() {
     let server = thread::spawn(move || {
         let mut replier = stream(&to.channel);
         let streaming = thread::spawn(move || {
-            while replier.send_blocking(vec![7; 1024], Some(LONG)).unwrap().is_continue() {
+            while replier.send(vec![7; 1024], Some(LONG)).unwrap().is_continue() {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
         });
         for _ in 0..500 {
-            request(&to.channel).reply_blocking(vec![1]).unwrap();
+            request(&to.channel).blocking().reply(vec![1]).unwrap();
         }
         streaming.join().unwrap();
         to
@@ -155,7 +154,7 @@ fn a_dropped_stream_stops_its_producer_and_the_channel_goes_on() {
         let (mut reading, mut replier) = begun(&from, &to);
         let producer = thread::spawn(move || {
             let mut sent = 0;
-            while replier.send_blocking(vec![0; 64], Some(LONG)).unwrap().is_continue() {
+            while replier.send(vec![0; 64], Some(LONG)).unwrap().is_continue() {
                 sent += 1;
             }
             sent
@@ -165,7 +164,7 @@ fn a_dropped_stream_stops_its_producer_and_the_channel_goes_on() {
         assert!(producer.join().unwrap() >= 1);
     }
     let (mut reading, replier) = begun(&from, &to);
-    replier.end_blocking().unwrap();
+    replier.end().unwrap();
     assert_eq!(next(&mut reading), None);
 }
 
@@ -173,8 +172,8 @@ fn a_dropped_stream_stops_its_producer_and_the_channel_goes_on() {
 fn how_a_stream_ends_is_known() {
     let (from, to) = pair(&streaming(64));
     let (mut reading, mut replier) = begun(&from, &to);
-    assert!(replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue());
-    replier.fail_blocking("the disk is gone").unwrap();
+    assert!(replier.send(vec![1], Some(LONG)).unwrap().is_continue());
+    replier.fail("the disk is gone").unwrap();
     assert_eq!(next(&mut reading), Some(Ok(vec![1])));
     let end = next(&mut reading).unwrap().unwrap_err();
     assert!(matches!(&end, CallError::Refused { reason, .. } if reason == "the disk is gone"));
@@ -187,7 +186,7 @@ fn how_a_stream_ends_is_known() {
 
     let (mut reading, mut replier) = begun(&from, &to);
     for n in 0..3 {
-        assert!(replier.send_blocking(vec![n], Some(LONG)).unwrap().is_continue());
+        assert!(replier.send(vec![n], Some(LONG)).unwrap().is_continue());
     }
     std::mem::forget(replier);
     let peer = to.own.clone();
@@ -210,7 +209,7 @@ fn a_reader_that_ends_stops_the_producer() {
     drop(from);
     let end = Instant::now() + LONG;
     // Its end is no failure of who answers.
-    while replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue() {
+    while replier.send(vec![1], Some(LONG)).unwrap().is_continue() {
         assert!(Instant::now() < end, "nobody tells it");
     }
     limited(replier.cancelled());
@@ -222,7 +221,7 @@ fn a_stream_has_a_deadline_as_a_whole() {
     let server = thread::spawn(move || {
         let mut replier = stream(&to.channel);
         assert!(replier.time_left().is_some());
-        assert!(replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue());
+        assert!(replier.send(vec![1], Some(LONG)).unwrap().is_continue());
         limited(replier.cancelled());
         to
     });
@@ -286,7 +285,7 @@ fn a_serial_handler_never_waits_for_itself() {
         });
         let mut stopped = None;
         for _ in 0..5_000 {
-            if let Err(error) = replier.send_blocking(vec![2], Some(LONG)) {
+            if let Err(error) = replier.send(vec![2], Some(LONG)) {
                 stopped = Some(error);
                 break;
             }
@@ -298,11 +297,11 @@ fn a_serial_handler_never_waits_for_itself() {
                 let note = to.channel.blocking().recv(Some(LONG)).unwrap();
                 assert!(matches!(note, Event::Message { .. }), "{note:?}");
             }
-            assert!(replier.send_blocking(vec![2], Some(LONG)).unwrap().is_continue());
+            assert!(replier.send(vec![2], Some(LONG)).unwrap().is_continue());
         } else {
             assert_eq!(stopped, None);
         }
-        replier.end_blocking().unwrap();
+        replier.end().unwrap();
         let (items, error, _from) = reader.join().unwrap();
         assert_eq!(error, None);
         assert!(items >= 256, "{items}");
@@ -365,7 +364,7 @@ fn a_producer_that_streams_what_is_no_stream_is_ended() {
         let call = raw.heard()[0].call;
         assert!(raw.say(kind, ECHO, call, b""));
         assert_eq!(fault(&from), PeerFault::Direction(kind));
-        assert!(matches!(pending.answer_blocking(Some(LONG)), Err(CallError::Broke { .. })));
+        assert!(matches!(pending.blocking().answer(Some(LONG)), Err(CallError::Broke { .. })));
     }
     // The method is one that streams, and the call is not its.
     let from = End::new(&plan, Side::From, 0, 1);
@@ -402,9 +401,9 @@ fn a_reader_that_gives_credit_for_what_it_never_got_is_ended() {
     let mut raw = Raw::join(&to, Side::From, &plan, &plan);
     assert!(raw.say(Kind::Request, TAIL, 9, b""));
     let mut replier = stream(&to.channel);
-    assert!(replier.send_blocking(vec![1], Some(LONG)).unwrap().is_continue());
+    assert!(replier.send(vec![1], Some(LONG)).unwrap().is_continue());
     assert!(raw.say(Kind::Credit, TAIL, 9, &one));
-    assert!(replier.send_blocking(vec![2], Some(LONG)).unwrap().is_continue());
+    assert!(replier.send(vec![2], Some(LONG)).unwrap().is_continue());
     assert!(raw.say(Kind::Credit, TAIL, 9, &u32::MAX.to_le_bytes()));
     assert_eq!(fault(&to), PeerFault::Credit(9));
 
@@ -423,7 +422,7 @@ fn a_reader_that_gives_no_credit_holds_up_its_own_stream_only() {
     let mut replier = stream(&to.channel);
     let mut sent = 0;
     let full = loop {
-        match replier.send_blocking(vec![1], Some(Duration::from_millis(50))) {
+        match replier.send(vec![1], Some(Duration::from_millis(50))) {
             Ok(flow) => {
                 assert!(flow.is_continue());
                 sent += 1;
@@ -434,6 +433,6 @@ fn a_reader_that_gives_no_credit_holds_up_its_own_stream_only() {
     };
     assert_eq!((full, sent), (SendError::Timeout, WINDOW));
     assert!(raw.say(Kind::Request, ECHO, 10, b"beside"));
-    request(&to.channel).reply_blocking(vec![3]).unwrap();
+    request(&to.channel).blocking().reply(vec![3]).unwrap();
     assert!(raw.heard().iter().any(|heard| heard.call == 10 && heard.body == [3]));
 }

@@ -35,7 +35,7 @@ fn every_subscriber_gets_every_message_in_order() {
     for n in 0..100_u64 {
         assert_eq!(publisher.publish(&n.to_le_bytes()).unwrap(), 0);
         for subscriber in [&mut one, &mut two] {
-            let got = subscriber.next_blocking(Some(LONG)).unwrap();
+            let got = subscriber.blocking().next(Some(LONG)).unwrap();
             assert_eq!((got.number, got.missed, got.body), (n, 0, n.to_le_bytes().to_vec()));
         }
     }
@@ -52,12 +52,12 @@ fn the_slow_lose_the_oldest_and_know_how_many_and_hold_up_nobody() {
     let count = 3_000_u64;
     for n in 0..count {
         lost += publisher.publish(&[&n.to_le_bytes()[..], &[0; 500]].concat()).unwrap();
-        assert_eq!(quick.next_blocking(Some(LONG)).unwrap().number, n);
+        assert_eq!(quick.blocking().next(Some(LONG)).unwrap().number, n);
     }
     assert!(lost > 0, "the slow one was waited for");
     let (mut got, mut missed, mut last) = (0, 0, None);
     while last != Some(count - 1) {
-        let publication = slow.next_blocking(Some(LONG)).unwrap();
+        let publication = slow.blocking().next(Some(LONG)).unwrap();
         assert_eq!(publication.body[..8], publication.number.to_le_bytes());
         got += 1;
         missed += publication.missed;
@@ -84,10 +84,10 @@ fn who_comes_late_gets_the_last_value_where_it_is_retained() {
             let mut subscriber = subscriber(&end);
             if retain {
                 from.channel.try_recv();
-                let first = subscriber.next_blocking(Some(LONG)).unwrap();
+                let first = subscriber.blocking().next(Some(LONG)).unwrap();
                 assert_eq!((first.number, first.missed, first.body), (2, 0, vec![2]));
             } else {
-                let nothing = subscriber.next_blocking(Some(Duration::from_millis(20)));
+                let nothing = subscriber.blocking().next(Some(Duration::from_millis(20)));
                 assert_eq!(nothing.unwrap_err(), ChannelError::Timeout);
             }
             from.channel.departed(&end.own);
@@ -107,7 +107,7 @@ fn a_dead_subscriber_is_none_and_a_publishers_next_life_begins_anew() {
         let publisher = Publisher::new(std::slice::from_ref(&from.channel), "news", 4).unwrap();
         for n in 0..5 {
             publisher.publish(&[]).unwrap();
-            let got = subscriber.next_blocking(Some(LONG)).unwrap();
+            let got = subscriber.blocking().next(Some(LONG)).unwrap();
             assert_eq!((got.number, got.missed, got.from.generation), (n, 0, generation));
         }
         drop((publisher, from));
@@ -119,7 +119,7 @@ fn a_dead_subscriber_is_none_and_a_publishers_next_life_begins_anew() {
     for _ in 0..1_000 {
         publisher.publish(&[0; 4_000]).unwrap();
     }
-    publisher.flush_blocking(Some(LONG)).unwrap();
+    publisher.blocking().flush(Some(LONG)).unwrap();
 }
 
 #[test]
@@ -130,20 +130,20 @@ fn a_publisher_can_wait_instead_of_losing() {
     let reading = std::thread::spawn(move || {
         let mut subscriber = subscriber(&to);
         for n in 0..2_000 {
-            let got = subscriber.next_blocking(Some(LONG)).unwrap();
+            let got = subscriber.blocking().next(Some(LONG)).unwrap();
             assert_eq!((got.number, got.missed), (n, 0));
         }
         to
     });
     for _ in 0..2_000 {
         assert_eq!(publisher.publish(&[0; 1_000]).unwrap(), 0);
-        publisher.flush_blocking(Some(LONG)).unwrap();
+        publisher.blocking().flush(Some(LONG)).unwrap();
     }
     let to = reading.join().unwrap();
     // Nobody reads now.
     let full = loop {
         publisher.publish(&[0; 4_000]).unwrap();
-        match publisher.flush_blocking(Some(Duration::from_millis(20))) {
+        match publisher.blocking().flush(Some(Duration::from_millis(20))) {
             Ok(()) => {}
             Err(error) => break error,
         }

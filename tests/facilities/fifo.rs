@@ -73,7 +73,7 @@ fn lines_blocking(layer: Layer) -> Outcome {
     let mut fifo = layer.fifo("f").map_err(text)?;
     say("reading");
     loop {
-        match fifo.next_blocking() {
+        match fifo.blocking().next() {
             Ok(event) => tell(&event),
             Err(FifoError::Stopping) => return Ok(()),
             Err(error) => return Err(text(error)),

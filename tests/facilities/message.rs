@@ -153,7 +153,7 @@ fn deadline_teller(layer: Layer) -> Outcome {
                 let left = reply.time_left().ok_or("no deadline came along")?;
                 while !message.body.is_empty() && !reply.is_cancelled() {}
                 let left = u64::try_from(left.as_micros()).map_err(text)?;
-                reply.reply_blocking(left.to_le_bytes().to_vec()).map_err(text)?;
+                reply.blocking().reply(left.to_le_bytes().to_vec()).map_err(text)?;
             }
             Ok(_) => {}
             Err(ChannelError::Stopping) => return Ok(()),
@@ -189,7 +189,7 @@ fn memory() -> u64 {
 fn reads_slowly(layer: Layer) -> Outcome {
     let talk = layer.channel("talk").map_err(text)?.blocking();
     let mut stream = talk.call("tail").stream(vec![]).map_err(text)?;
-    stream.next_blocking(Some(LONG)).ok_or("no items")?.map_err(text)?;
+    stream.blocking().next(Some(LONG)).ok_or("no items")?.map_err(text)?;
     // Nobody reads for a while, and other calls go on.
     for n in 0..200_u8 {
         let answer = talk.call("echo").timeout(LONG).send(vec![n]).map_err(text)?;
@@ -199,7 +199,7 @@ fn reads_slowly(layer: Layer) -> Outcome {
     }
     let before = memory();
     let mut count = 1_u32;
-    while let Some(item) = stream.next_blocking(Some(LONG)) {
+    while let Some(item) = stream.blocking().next(Some(LONG)) {
         let body = item.map_err(text)?.body;
         if body[..4] != count.to_le_bytes() {
             return Err(format!("item {count} has {:?}", &body[..4]));
@@ -283,7 +283,7 @@ fn follower(layer: Layer) -> Outcome {
             };
         let mut count = 0_u64;
         loop {
-            match stream.next_blocking(Some(Duration::from_millis(100))) {
+            match stream.blocking().next(Some(Duration::from_millis(100))) {
                 Some(Ok(item)) => {
                     if count == 100 {
                         say(format!("follows {}", String::from_utf8_lossy(&item.body)));

@@ -288,7 +288,7 @@ fn sender(layer: Layer) -> Outcome {
     say("sends");
     for number in 0..COUNT {
         let message = [number.to_le_bytes().to_vec(), vec![number as u8; number as usize % 200]];
-        match producer.send_blocking(&message.concat(), None) {
+        match producer.blocking().send(&message.concat(), None) {
             Ok(()) => {}
             Err(RegionError::Stopping) => return Ok(()),
             Err(error) => return Err(text(error)),
@@ -305,7 +305,7 @@ fn receiver(layer: Layer) -> Outcome {
     let mut consumer = region.ring_consumer().map_err(text)?;
     let (mut message, mut last) = (Vec::new(), None);
     loop {
-        match consumer.recv_blocking(&mut message, None) {
+        match consumer.blocking().recv(&mut message, None) {
             Ok(()) => {}
             Err(RegionError::Stopping) => return Ok(()),
             Err(error) => return Err(text(error)),
@@ -481,9 +481,9 @@ fn wrong_use() {
     assert!(error.contains("this message has 5000 bytes, and the largest that fits"), "{error}");
     let mut message = Vec::new();
     let short = Some(Duration::from_millis(20));
-    assert!(matches!(consumer.recv_blocking(&mut message, short), Err(RegionError::Timeout)));
+    assert!(matches!(consumer.blocking().recv(&mut message, short), Err(RegionError::Timeout)));
     while producer.try_send(&[0; 100]).unwrap() {}
-    assert!(matches!(producer.send_blocking(&[0; 100], short), Err(RegionError::Timeout)));
+    assert!(matches!(producer.blocking().send(&[0; 100], short), Err(RegionError::Timeout)));
     // The other end writes what it likes.
     one.write_at(&u64::MAX.to_le_bytes(), 64).unwrap();
     while consumer.try_recv(&mut message).is_ok_and(|got| got) {}
@@ -504,12 +504,12 @@ fn woken() {
         let mut subscriber = reader.subscriber::<[u8]>();
         let mut last = None;
         while last != Some(49) {
-            let found = subscriber.changed_blocking(Some(Duration::from_secs(30))).unwrap();
+            let found = subscriber.blocking().changed(Some(Duration::from_secs(30))).unwrap();
             assert!(last.is_none_or(|last| found.value[0] > last));
             last = Some(found.value[0]);
         }
         let short = Some(Duration::from_millis(10));
-        assert!(matches!(subscriber.changed_blocking(short), Err(RegionError::Timeout)));
+        assert!(matches!(subscriber.blocking().changed(short), Err(RegionError::Timeout)));
     });
 
     let (ring, _, _) = pair(4096);
@@ -522,7 +522,7 @@ fn woken() {
                 if number % 100 == 0 {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                producer.send_blocking(&[number as u8; 600], None).unwrap();
+                producer.blocking().send(&[number as u8; 600], None).unwrap();
             }
         });
         let mut message = Vec::new();
@@ -530,7 +530,7 @@ fn woken() {
             if number % 333 == 0 {
                 std::thread::sleep(Duration::from_millis(3));
             }
-            consumer.recv_blocking(&mut message, None).unwrap();
+            consumer.blocking().recv(&mut message, None).unwrap();
             assert_eq!(message, vec![number as u8; 600]);
         }
     });
@@ -590,7 +590,7 @@ fn sleeping_task() {
 fn waiter(layer: Layer) -> Outcome {
     let mut subscriber = layer.region("scratch").map_err(text)?.subscriber::<[u8]>();
     say("waits");
-    match subscriber.changed_blocking(None) {
+    match subscriber.blocking().changed(None) {
         Err(RegionError::Stopping) => Ok(()),
         other => Err(format!("{other:?}")),
     }

@@ -123,7 +123,7 @@ fn everything(layer: Layer) -> Outcome {
     say(format!("passed {passed:?}"));
     let mut heard = BTreeMap::new();
     if let Ok(mut signals) = layer.signals() {
-        while let Ok(signal) = signals.recv_blocking(None) {
+        while let Ok(signal) = signals.blocking().recv(None) {
             *heard.entry((signal.name, signal.from.to_string())).or_insert(0) += signal.count;
         }
         say(format!("heard {heard:?}"));
@@ -177,7 +177,7 @@ fn listener_blocking(layer: Layer) -> Outcome {
     let mut signals = layer.signals().map_err(text)?;
     let mut patience = Some(Duration::from_millis(1));
     loop {
-        match signals.recv_blocking(patience.take()) {
+        match signals.blocking().recv(patience.take()) {
             Ok(signal) => say(format!("heard {} from {}", signal.name, signal.from)),
             Err(RecvError::Timeout) => {}
             Err(RecvError::Stopping) => return Ok(()),
@@ -226,17 +226,17 @@ async fn volley(layer: Layer) -> Outcome {
 /// Listens only once all is sent.
 fn late(layer: Layer) -> Outcome {
     let mut signals = layer.signals().map_err(text)?;
-    let first = signals.recv_blocking(None).map_err(text)?;
+    let first = signals.blocking().recv(None).map_err(text)?;
     if first.name != "HUP" {
         return Err(format!("{first:?}"));
     }
     let _all_sent = layer.semaphore("one").map_err(text)?.blocking().acquire().map_err(text)?;
     for _ in 0..2 {
-        let signal = signals.recv_blocking(None).map_err(text)?;
+        let signal = signals.blocking().recv(None).map_err(text)?;
         say(format!("{} {} {}", signal.name, signal.count, signal.grant));
     }
     layer.signal("heard").map_err(text)?.blocking().send("HUP").map_err(text)?;
-    let signal = signals.recv_blocking(None).map_err(text)?;
+    let signal = signals.blocking().recv(None).map_err(text)?;
     say(format!("{} {} {}", signal.name, signal.count, signal.grant));
     Ok(())
 }
@@ -516,7 +516,7 @@ fn prying(layer: Layer) -> Outcome {
         return Err(format!("{memories} memories"));
     }
     say("all refused");
-    let signal = signals.recv_blocking(None).map_err(text)?;
+    let signal = signals.blocking().recv(None).map_err(text)?;
     say(format!("{} {}", signal.name, signal.count));
     while !layer.is_stopping() && layer.attend().is_ok() {
         std::thread::sleep(Duration::from_millis(2));

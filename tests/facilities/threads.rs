@@ -172,7 +172,7 @@ fn wait_in(place: &str, layer: &Layer) -> Outcome {
         }
         "signal" => {
             let mut signals = layer.signals().map_err(text)?;
-            told(signals.recv_blocking(None), |it| matches!(it, RecvError::Stopping))
+            told(signals.blocking().recv(None), |it| matches!(it, RecvError::Stopping))
         }
         "socket" => match layer.blocking_acceptor("desk").map_err(text)?.accept() {
             Ok(None) => Ok(()),
@@ -194,12 +194,12 @@ fn wait_in(place: &str, layer: &Layer) -> Outcome {
         }
         "fifo" => {
             let mut fifo = layer.fifo(place).map_err(text)?;
-            told(fifo.next_blocking(), |it| matches!(it, FifoError::Stopping))
+            told(fifo.blocking().next(), |it| matches!(it, FifoError::Stopping))
         }
         _ => {
             let region = layer.region(place).map_err(text)?;
             let mut subscriber = region.subscriber::<[u8]>();
-            let object = subscriber.changed_blocking(None).map(|it| it.number);
+            let object = subscriber.blocking().changed(None).map(|it| it.number);
             told(object, |it| matches!(it, RegionError::Stopping))
         }
     };

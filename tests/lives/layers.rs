@@ -251,7 +251,7 @@ fn blocking_callee(layer: Layer) -> Outcome {
         match channel.recv(None) {
             Ok(Event::Request { reply, message, .. }) => {
                 let answer = [message.body, format!(" from {}", layer.instance()).into()].concat();
-                let _ = reply.reply_blocking(Message::from(answer));
+                let _ = reply.blocking().reply(Message::from(answer));
             }
             Ok(_) => {}
             Err(ChannelError::Stopping) => break,

@@ -40,6 +40,7 @@ use rustix::pipe::{SpliceFlags, tee};
 
 use self::lines::Lines;
 use crate::ident::Name;
+use crate::ipc::Blocking;
 use crate::ipc::message::Companion;
 use crate::ipc::pipe::pace::Pace;
 use crate::ipc::pipe::wait::{Step, Waiting, Way, rest};
@@ -158,10 +159,9 @@ impl FifoReader {
         event.map_err(|error| self.blame(error))
     }
 
-    /// The next line; blocks the thread until there is one, at most until the supervisor asks this
-    /// layer to finish.
-    pub fn next_blocking(&mut self) -> Result<Event, FifoError> {
-        self.block().map_err(|error| self.blame(error))
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&mut self) -> Blocking<&mut Self> {
+        Blocking(self)
     }
 
     fn block(&mut self) -> io::Result<Event> {
@@ -207,6 +207,14 @@ fn watch(reader: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
     epoll::add(&news, reader, epoll::EventData::new_u64(0), flags)?;
     Ok(news)
+}
+
+impl Blocking<&mut FifoReader> {
+    /// The next line, at most until the supervisor asks this layer to finish.
+    #[expect(clippy::should_implement_trait, reason = "it is `FifoReader::next` in this thread")]
+    pub fn next(&mut self) -> Result<Event, FifoError> {
+        self.0.block().map_err(|error| self.0.blame(error))
+    }
 }
 
 impl State {

@@ -153,12 +153,12 @@ impl Call<'_> {
     pub fn send(self, message: impl Into<Message>) -> Result<Message, CallError> {
         let message = message.into();
         for _ in 1..self.0.attempts() {
-            match self.begin(message.try_clone()?)?.answer_blocking(None) {
+            match self.begin(message.try_clone()?)?.blocking().answer(None) {
                 Err(error) if error.is_for_another_try() => {}
                 answer => return answer,
             }
         }
-        self.begin(message)?.answer_blocking(None)
+        self.begin(message)?.blocking().answer(None)
     }
 
     /// The same with a value as request and as answer, both by postcard.

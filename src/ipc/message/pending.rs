@@ -8,6 +8,7 @@ use super::error::{CallError, ChannelError, SendError};
 use super::state::{EXPIRED, SendRequest, State};
 use super::wait::{Shared, Who};
 use super::{Channel, Message};
+use crate::ipc::Blocking;
 
 /// A call that the peer has not answered yet. Dropping it gives the call up.
 #[must_use = "dropping it gives the call up"]
@@ -26,9 +27,9 @@ impl PendingCall {
         self.judge(answer.map_err(SendError::from)?)
     }
 
-    /// The same in this thread, at most for `time`.
-    pub fn answer_blocking(self, time: Option<Duration>) -> Result<Message, CallError> {
-        self.answer_until(time.and_then(|time| Instant::now().checked_add(time)))
+    /// The same verbs, blocking the thread.
+    pub fn blocking(self) -> Blocking<Self> {
+        Blocking(self)
     }
 
     /// Gives the call up. The peer's handler learns it; its answer is dropped.
@@ -53,7 +54,7 @@ impl PendingCall {
         }
     }
 
-    pub(super) fn item_blocking(
+    pub(super) fn block_for_item(
         &self,
         patience: Option<Instant>,
     ) -> Option<Result<Message, CallError>> {
@@ -102,6 +103,13 @@ impl Channel {
         let call = self.shared.block(deadline, placed).map_err(SendError::from)?;
         let call = call.ok_or(NOT_EXECUTED)??;
         Ok(PendingCall { shared: Arc::clone(&self.shared), call, deadline })
+    }
+}
+
+impl Blocking<PendingCall> {
+    /// Waits for the answer, at most for `time`, and not past the deadline.
+    pub fn answer(self, time: Option<Duration>) -> Result<Message, CallError> {
+        self.0.answer_until(time.and_then(|time| Instant::now().checked_add(time)))
     }
 }
 

@@ -15,6 +15,7 @@ use super::state::{FORSAKEN, SendOperation, SendOutcome, SendRequest, State, Tar
 use super::wait::{Shared, Who};
 use crate::channel::Rules;
 use crate::ident::Instance;
+use crate::ipc::Blocking;
 use crate::wire::limits::{REASON, SHARED_PAYLOAD};
 use crate::wire::record::{Descriptor, Kind};
 
@@ -121,17 +122,9 @@ impl Replier {
         self.answer(Kind::Refusal, &mut message, &[]).await
     }
 
-    /// [`Replier::reply`] in this thread.
-    pub fn reply_blocking(mut self, message: impl Into<Message>) -> Result<Delivery, SendError> {
-        let mut message = message.into();
-        let descriptions = self.check(&message, false)?;
-        self.answer_blocking(Kind::Reply, &mut message, &descriptions, None)
-    }
-
-    /// [`Replier::refuse`] in this thread.
-    pub fn refuse_blocking(mut self, reason: &str) -> Result<Delivery, SendError> {
-        let mut message = Message::from(bounded(reason).as_bytes());
-        self.answer_blocking(Kind::Refusal, &mut message, &[], None)
+    /// The same verbs, blocking the thread.
+    pub fn blocking(self) -> Blocking<Self> {
+        Blocking(self)
     }
 
     pub(super) fn check(
@@ -156,7 +149,7 @@ impl Replier {
         Ok(delivered(&shared, posted.await??))
     }
 
-    fn answer_blocking(
+    fn block(
         &mut self,
         kind: Kind,
         message: &mut Message,
@@ -254,27 +247,53 @@ impl StreamReplier {
         self.0.refuse(reason).await
     }
 
+    /// The same verbs, blocking the thread.
+    pub fn blocking(self) -> Blocking<Self> {
+        Blocking(self)
+    }
+}
+
+impl Blocking<Replier> {
+    /// [`Replier::reply`] in this thread.
+    pub fn reply(self, message: impl Into<Message>) -> Result<Delivery, SendError> {
+        let Self(mut replier) = self;
+        let mut message = message.into();
+        let descriptions = replier.check(&message, false)?;
+        replier.block(Kind::Reply, &mut message, &descriptions, None)
+    }
+
+    /// [`Replier::refuse`] in this thread.
+    pub fn refuse(self, reason: &str) -> Result<Delivery, SendError> {
+        let Self(mut replier) = self;
+        let mut message = Message::from(bounded(reason).as_bytes());
+        replier.block(Kind::Refusal, &mut message, &[], None)
+    }
+}
+
+impl Blocking<StreamReplier> {
     /// [`StreamReplier::send`] in this thread, at most for `time`; after [`SendError::Timeout`]
     /// the message may be on its way.
-    pub fn send_blocking(
+    pub fn send(
         &mut self,
         message: impl Into<Message>,
         time: Option<Duration>,
     ) -> Result<ControlFlow<()>, SendError> {
+        let Self(StreamReplier(replier)) = self;
         let mut message = message.into();
-        let descriptions = self.0.check(&message, true)?;
+        let descriptions = replier.check(&message, true)?;
         let end = time.and_then(|time| Instant::now().checked_add(time));
-        self.0.answer_blocking(Kind::Item, &mut message, &descriptions, end).map(Into::into)
+        replier.block(Kind::Item, &mut message, &descriptions, end).map(Into::into)
     }
 
     /// [`StreamReplier::end`] in this thread.
-    pub fn end_blocking(mut self) -> Result<Delivery, SendError> {
-        self.0.answer_blocking(Kind::End, &mut Message::default(), &[], None)
+    pub fn end(self) -> Result<Delivery, SendError> {
+        let Self(StreamReplier(mut replier)) = self;
+        replier.block(Kind::End, &mut Message::default(), &[], None)
     }
 
     /// [`StreamReplier::fail`] in this thread.
-    pub fn fail_blocking(self, reason: &str) -> Result<Delivery, SendError> {
-        self.0.refuse_blocking(reason)
+    pub fn fail(self, reason: &str) -> Result<Delivery, SendError> {
+        self.0.0.blocking().refuse(reason)
     }
 }
 

@@ -71,8 +71,8 @@ impl blocking::Channel {
             let answer = handler(request);
             let Some(reply) = reply else { continue };
             go_on(match checked(&reply, answer) {
-                Ok(message) => reply.reply_blocking(message),
-                Err(reason) => reply.refuse_blocking(&reason),
+                Ok(message) => reply.blocking().reply(message),
+                Err(reason) => reply.blocking().refuse(&reason),
             })?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::error::CallError;
 use super::{Message, PendingCall};
+use crate::ipc::Blocking;
 
 /// The messages that answer a call of a method with `stream = true`.
 ///
@@ -34,19 +35,27 @@ impl ReplyStream {
         item
     }
 
-    /// The same in this thread. After [`CallError::Timeout`] it can be asked again.
-    pub fn next_blocking(&mut self, time: Option<Duration>) -> Option<Result<Message, CallError>> {
-        if self.over {
-            return None;
-        }
-        let end = time.and_then(|time| Instant::now().checked_add(time));
-        let item = self.call.item_blocking(end);
-        self.over = !matches!(item, Some(Ok(_) | Err(CallError::Timeout)));
-        item
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&mut self) -> Blocking<&mut Self> {
+        Blocking(self)
     }
 
     /// Gives the rest up. The peer's handler learns it.
     pub fn cancel(self) {}
+}
+
+impl Blocking<&mut ReplyStream> {
+    /// The next message, at most after `time`. After [`CallError::Timeout`] it can be asked again.
+    pub fn next(&mut self, time: Option<Duration>) -> Option<Result<Message, CallError>> {
+        let Self(stream) = self;
+        if stream.over {
+            return None;
+        }
+        let end = time.and_then(|time| Instant::now().checked_add(time));
+        let item = stream.call.block_for_item(end);
+        stream.over = !matches!(item, Some(Ok(_) | Err(CallError::Timeout)));
+        item
+    }
 }
 
 impl fmt::Debug for ReplyStream {

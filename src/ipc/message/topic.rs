@@ -14,6 +14,7 @@ use super::state::State;
 use super::wait::Who;
 use super::{Channel, Event, Message};
 use crate::ident::Instance;
+use crate::ipc::Blocking;
 use crate::wire::record::Kind;
 
 /// Bytes of a number.
@@ -109,10 +110,17 @@ impl Publisher {
         Ok(())
     }
 
-    /// The same in this thread, at most for `time`.
-    pub fn flush_blocking(&self, time: Option<Duration>) -> Result<(), SendError> {
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&self) -> Blocking<&Self> {
+        Blocking(self)
+    }
+}
+
+impl Blocking<&Publisher> {
+    /// Waits until nothing waits here for a subscriber, at most for `time`.
+    pub fn flush(&self, time: Option<Duration>) -> Result<(), SendError> {
         let end = time.and_then(|time| Instant::now().checked_add(time));
-        for (channel, number) in &*self.channels {
+        for (channel, number) in &*self.0.channels {
             let done = |state: &mut State| state.has_published(*number).then_some(());
             channel.shared.block(end, done)?.ok_or(SendError::Timeout)?;
         }
@@ -137,14 +145,9 @@ impl Subscriber {
         }
     }
 
-    /// The same in this thread, at most for `time` after the last thing that came.
-    pub fn next_blocking(&mut self, time: Option<Duration>) -> Result<Publication, ChannelError> {
-        loop {
-            let event = self.channel.blocking().recv(time)?;
-            if let Ok(publication) = self.read(event) {
-                return Ok(publication);
-            }
-        }
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&mut self) -> Blocking<&mut Self> {
+        Blocking(self)
     }
 
     /// Reads an event of the channel. What is no message of the topic is given back.
@@ -164,6 +167,18 @@ impl Subscriber {
             _ => 0,
         };
         Ok(Publication { from, number, missed, body: message.body })
+    }
+}
+
+impl Blocking<&mut Subscriber> {
+    /// The next message, at most for `time` after the last thing that came.
+    pub fn next(&mut self, time: Option<Duration>) -> Result<Publication, ChannelError> {
+        loop {
+            let event = self.0.channel.blocking().recv(time)?;
+            if let Ok(publication) = self.0.read(event) {
+                return Ok(publication);
+            }
+        }
     }
 }
 

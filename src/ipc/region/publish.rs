@@ -12,6 +12,7 @@ use super::slots::{self, Reader};
 use super::wait::{Pace, Patience};
 use super::watch::Spot;
 use super::{Held, Part, Region, report};
+use crate::ipc::Blocking;
 use crate::mark::reached;
 use crate::report::Side;
 use crate::sys::mapping::Mapping;
@@ -130,7 +131,7 @@ impl<T: ?Sized> Subscriber<T> {
         }
     }
 
-    fn wait_blocking(&mut self, time: Option<Duration>) -> Result<(), RegionError> {
+    fn block(&mut self, time: Option<Duration>) -> Result<(), RegionError> {
         let region = self.region.clone();
         let mut patience = Patience::new(time, &region);
         loop {
@@ -157,6 +158,13 @@ fn arm_wakeup(spot: Spot) -> Result<Option<Spot>, RegionError> {
     Ok(Some(spot))
 }
 
+impl<T: ?Sized> Subscriber<T> {
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&mut self) -> Blocking<&mut Self> {
+        Blocking(self)
+    }
+}
+
 impl Subscriber<[u8]> {
     /// The newest whole object, or the last good one; `None` if there has been none yet. A call
     /// that finds nothing new takes a look at one word.
@@ -172,15 +180,6 @@ impl Subscriber<[u8]> {
     pub async fn changed(&mut self) -> Object<&[u8]> {
         self.wait().await;
         self.current()
-    }
-
-    /// The same, blocking the thread. `None` waits for ever.
-    pub fn changed_blocking(
-        &mut self,
-        time: Option<Duration>,
-    ) -> Result<Object<&[u8]>, RegionError> {
-        self.wait_blocking(time)?;
-        Ok(self.current())
     }
 
     fn current(&self) -> Object<&[u8]> {
@@ -207,12 +206,6 @@ impl<T: DeserializeOwned> Subscriber<T> {
         self.current()
     }
 
-    /// The same, blocking the thread. `None` waits for ever.
-    pub fn changed_blocking(&mut self, time: Option<Duration>) -> Result<Object<T>, RegionError> {
-        self.wait_blocking(time)?;
-        self.current()
-    }
-
     fn current(&self) -> Result<Object<T>, RegionError> {
         let unreadable = |error| RegionError::Unreadable {
             region: self.region.name().clone(),
@@ -224,6 +217,22 @@ impl<T: DeserializeOwned> Subscriber<T> {
             return Err(unreadable(postcard::Error::DeserializeBadEncoding));
         }
         Ok(Object { number: self.reader.number(), value })
+    }
+}
+
+impl<'a> Blocking<&'a mut Subscriber<[u8]>> {
+    /// Waits for another object, at most for `time`.
+    pub fn changed(self, time: Option<Duration>) -> Result<Object<&'a [u8]>, RegionError> {
+        self.0.block(time)?;
+        Ok(self.0.current())
+    }
+}
+
+impl<T: DeserializeOwned> Blocking<&mut Subscriber<T>> {
+    /// Waits for another object, at most for `time`.
+    pub fn changed(self, time: Option<Duration>) -> Result<Object<T>, RegionError> {
+        self.0.block(time)?;
+        self.0.current()
     }
 }
 

@@ -7,6 +7,7 @@ use super::report::Tally;
 use super::wait::{Pace, Patience};
 use super::watch::Spot;
 use super::{Held, Part, Region};
+use crate::ipc::Blocking;
 use crate::report::Side;
 use crate::ring::{self, Consumer, Fault, Producer};
 
@@ -62,20 +63,9 @@ impl RingProducer {
         Ok(())
     }
 
-    /// Sends a message, and blocks the thread until there is room. `None` waits for ever.
-    ///
-    /// Whether the other end lives can't be seen in shared memory: a time is how to learn it.
-    pub fn send_blocking(
-        &mut self,
-        message: &[u8],
-        time: Option<Duration>,
-    ) -> Result<(), RegionError> {
-        let region = self.held.0.clone();
-        let mut patience = Patience::new(time, &region);
-        while !self.try_send(message)? {
-            patience.pause(|| self.arm_wakeup())?;
-        }
-        Ok(())
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&mut self) -> Blocking<&mut Self> {
+        Blocking(self)
     }
 
     /// Says that this end is about to sleep, and where; `None` if there is no need to.
@@ -117,18 +107,9 @@ impl RingConsumer {
         Ok(())
     }
 
-    /// Takes the next message, and blocks the thread until there is one. `None` waits for ever.
-    pub fn recv_blocking(
-        &mut self,
-        message: &mut Vec<u8>,
-        time: Option<Duration>,
-    ) -> Result<(), RegionError> {
-        let region = self.held.0.clone();
-        let mut patience = Patience::new(time, &region);
-        while !self.try_recv(message)? {
-            patience.pause(|| self.arm_wakeup())?;
-        }
-        Ok(())
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&mut self) -> Blocking<&mut Self> {
+        Blocking(self)
     }
 
     /// Gives up all that is in the ring: the way on after [`RegionError::Broken`], once the
@@ -142,6 +123,36 @@ impl RingConsumer {
         let armed = self.end.arm_wakeup(&self.held.0.0.memory);
         let sleeps = armed.map_err(|fault| broken(&self.held, fault))?;
         Ok(sleeps.then_some(Spot { at: ring::AT_CONSUMER_SLEEPS, expected: 1, is_sign: true }))
+    }
+}
+
+impl Blocking<&mut RingProducer> {
+    /// Sends a message as soon as there is room, at most after `time`.
+    ///
+    /// Whether the other end lives can't be seen in shared memory: a time is how to learn it.
+    pub fn send(&mut self, message: &[u8], time: Option<Duration>) -> Result<(), RegionError> {
+        let region = self.0.held.0.clone();
+        let mut patience = Patience::new(time, &region);
+        while !self.0.try_send(message)? {
+            patience.pause(|| self.0.arm_wakeup())?;
+        }
+        Ok(())
+    }
+}
+
+impl Blocking<&mut RingConsumer> {
+    /// Takes the next message as soon as there is one, at most after `time`.
+    pub fn recv(
+        &mut self,
+        message: &mut Vec<u8>,
+        time: Option<Duration>,
+    ) -> Result<(), RegionError> {
+        let region = self.0.held.0.clone();
+        let mut patience = Patience::new(time, &region);
+        while !self.0.try_recv(message)? {
+            patience.pause(|| self.0.arm_wakeup())?;
+        }
+        Ok(())
     }
 }
 

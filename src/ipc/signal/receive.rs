@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::slots;
 use crate::ident::Name;
+use crate::ipc::Blocking;
 use crate::ipc::companion::{Companion, Ends, Waiter};
 use crate::mark::reached;
 use crate::policy::plan::SignalPlan;
@@ -195,9 +196,12 @@ impl Signals {
         }
     }
 
-    /// Receives the next signal and blocks the thread until it has come, at most for `time`; in a
-    /// layer that is asked to finish, [`RecvError::Stopping`] once none is left.
-    pub fn recv_blocking(&mut self, time: Option<Duration>) -> Result<Signal, RecvError> {
+    /// The same verbs, blocking the thread.
+    pub fn blocking(&mut self) -> Blocking<&mut Self> {
+        Blocking(self)
+    }
+
+    fn block(&mut self, time: Option<Duration>) -> Result<Signal, RecvError> {
         // A time limit that lies beyond what the clock can tell is none.
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
         let waiter = Waiter::new(Some(&self.companion), Ends::WithLayer)?;
@@ -217,6 +221,14 @@ impl Signals {
                 return Err(RecvError::Timeout);
             }
         }
+    }
+}
+
+impl Blocking<&mut Signals> {
+    /// Receives the next signal, at most for `time`; in a layer that is asked to finish,
+    /// [`RecvError::Stopping`] once none is left.
+    pub fn recv(&mut self, time: Option<Duration>) -> Result<Signal, RecvError> {
+        self.0.block(time)
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn listener(layer: Layer) -> Outcome {
     while !layer.is_stopping() {
         match channel.recv(None) {
             Ok(Event::Request { message, reply, .. }) => {
-                let _ = reply.reply_blocking(message);
+                let _ = reply.blocking().reply(message);
             }
             Ok(_) => {}
             Err(_) => break,

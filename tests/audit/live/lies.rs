@@ -114,7 +114,7 @@ pub(crate) fn silent(layer: Layer) -> Outcome {
         {
             // Where the ring is written up to is said to be its beginning, for ever.
             layer.desk().scribble(written, &[0; 8]);
-            let _ = reply.reply_blocking(message);
+            let _ = reply.blocking().reply(message);
             layer.desk().scribble(written, &[0; 8]);
             answered += 1;
             if answered == 10 {
@@ -142,7 +142,7 @@ pub(crate) fn scribbler(layer: Layer) -> Outcome {
         if let Ok(Event::Request { message, reply, .. }) =
             channel.recv(Some(Duration::from_millis(100)))
         {
-            let _ = reply.reply_blocking(message);
+            let _ = reply.blocking().reply(message);
         }
     }
     Ok(())
@@ -262,13 +262,13 @@ pub(crate) fn flooder(layer: Layer) -> Outcome {
             && let Ok(Event::Request { message, reply, .. }) =
                 channel.recv(Some(Duration::from_millis(1)))
         {
-            let _ = reply.reply_blocking(message);
+            let _ = reply.blocking().reply(message);
         }
     }
     say("flooded 300000");
     say("lied");
     let answer = |message: Message, reply: cofferdam::ipc::message::Replier| {
-        let _ = reply.reply_blocking(message);
+        let _ = reply.blocking().reply(message);
     };
     while !layer.is_stopping() {
         if let Ok(Event::Request { message, reply, .. }) =

@@ -30,7 +30,7 @@ pub(crate) fn counted(layer: Layer) -> Outcome {
     let mut orders = layer.fifo("orders").map_err(|e| text(&e))?;
     channel.wait_for_peer(None).map_err(|e| text(&e))?;
     say("ready");
-    let Event::Line(line) = orders.next_blocking().map_err(|e| text(&e))? else {
+    let Event::Line(line) = orders.blocking().next().map_err(|e| text(&e))? else {
         return Err("no line came".to_owned());
     };
     let calls: u32 = line.text().map_err(|e| text(&e))?.trim().parse().map_err(|_| "a number")?;

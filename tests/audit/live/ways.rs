@@ -144,7 +144,7 @@ fn use_all(layer: &Layer) -> Result<()> {
     take("objects")?;
     let mut ring = layer.region("ring")?.ring_producer()?;
     for n in 0..RING {
-        ring.send_blocking(&n.to_le_bytes(), PATIENCE)?;
+        ring.blocking().send(&n.to_le_bytes(), PATIENCE)?;
     }
     drop(ring);
     take("ring")?;
@@ -168,7 +168,7 @@ pub(crate) fn ways_b(layer: Layer) -> Outcome {
             let way = String::from_utf8_lossy(&message.body).into_owned();
             let said =
                 take(&layer, &way).map_or_else(|error| error.to_string(), |()| "taken".into());
-            let _ = reply.reply_blocking(Message::from(said.into_bytes()));
+            let _ = reply.blocking().reply(Message::from(said.into_bytes()));
         }
     }
     Ok(())
@@ -180,7 +180,7 @@ fn take(layer: &Layer, way: &str) -> Result<()> {
             let mut signals = layer.signals()?;
             let mut got = 0;
             while got < SIGNALS {
-                got += signals.recv_blocking(PATIENCE)?.count;
+                got += signals.blocking().recv(PATIENCE)?.count;
             }
         }
         "sockets" => {
@@ -207,7 +207,7 @@ fn take(layer: &Layer, way: &str) -> Result<()> {
         }
         "fifo" => {
             let mut commands = layer.fifo("commands")?;
-            let (line, other) = (commands.next_blocking()?, commands.next_blocking()?);
+            let (line, other) = (commands.blocking().next()?, commands.blocking().next()?);
             if (&line, &other)
                 != (&fifo::Event::Line(fifo::Line(LINE.to_vec())), &fifo::Event::TooLong)
             {
@@ -225,7 +225,7 @@ fn take(layer: &Layer, way: &str) -> Result<()> {
             let mut ring = layer.region("ring")?.ring_consumer()?;
             let mut message = Vec::new();
             for _ in 0..RING {
-                ring.recv_blocking(&mut message, PATIENCE)?;
+                ring.blocking().recv(&mut message, PATIENCE)?;
             }
         }
         "mapped file" => drop(layer.mapped_file("count")?.read()?),

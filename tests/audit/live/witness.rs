@@ -152,7 +152,7 @@ fn all_forms_caller(layer: Layer) -> Outcome {
     }
     let mut items = channel.call("tail").stream(vec![]).map_err(|e| e.to_string())?;
     let mut came = 0;
-    while let Some(item) = items.next_blocking(None) {
+    while let Some(item) = items.blocking().next(None) {
         item.map_err(|e| e.to_string())?;
         came += 1;
     }
@@ -182,14 +182,14 @@ fn all_forms_server(layer: Layer) -> Outcome {
         let Ok(event) = channel.recv(None) else { return Ok(()) };
         let Event::Request { method, mut message, reply, .. } = event else { continue };
         let done = if method == "tail" {
-            let mut items = reply.stream().map_err(|e| e.to_string())?;
+            let mut items = reply.stream().map_err(|e| e.to_string())?.blocking();
             for _ in 0..600 {
-                let sent = items.send_blocking(vec![1; 700], None).map_err(|e| e.to_string())?;
+                let sent = items.send(vec![1; 700], None).map_err(|e| e.to_string())?;
                 assert!(sent.is_continue());
             }
-            items.end_blocking()
+            items.end()
         } else if message.body == b"refuse" {
-            reply.refuse_blocking("no")
+            reply.blocking().refuse("no")
         } else if message.body == b"wait" {
             while !reply.is_cancelled() {
                 let _ = channel.recv(Some(Duration::from_millis(1)));
@@ -197,9 +197,9 @@ fn all_forms_server(layer: Layer) -> Outcome {
             Ok(Delivery::NobodyWaits)
         } else if let Some(fd) = message.fds.pop() {
             UnixStream::from(fd).write_all(b"taken").map_err(|e| e.to_string())?;
-            reply.reply_blocking(b"done".to_vec())
+            reply.blocking().reply(b"done".to_vec())
         } else {
-            reply.reply_blocking(message)
+            reply.blocking().reply(message)
         };
         done.map_err(|e| e.to_string())?;
     }
@@ -274,7 +274,7 @@ fn hiding_server(layer: Layer) -> Outcome {
         match channel.recv(None) {
             Ok(Event::Request { message, reply, .. }) => {
                 let hush = message.body == b"hush";
-                let _ = reply.reply_blocking(message);
+                let _ = reply.blocking().reply(message);
                 if hush {
                     layer.desk().fall_silent();
                 }
@@ -332,7 +332,7 @@ fn renewed(layer: Layer) -> Outcome {
     while !layer.is_stopping() {
         match channel.recv(None) {
             Ok(Event::Request { message, reply, .. }) => {
-                let _ = reply.reply_blocking(message);
+                let _ = reply.blocking().reply(message);
             }
             Ok(Event::PeerRestarted { old, new }) => say(&format!("renewed {old} {new}")),
             Ok(Event::PeerBroke { peer, why }) => say(&format!("{peer} broke: {why}")),
@@ -501,7 +501,7 @@ fn bursting(layer: Layer) -> Outcome {
     }
     while let Ok(event) = channel.recv(None) {
         if let Event::Request { message, reply, .. } = event {
-            let _ = reply.reply_blocking(message);
+            let _ = reply.blocking().reply(message);
         }
     }
     Ok(())

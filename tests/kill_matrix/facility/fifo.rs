@@ -104,7 +104,7 @@ async fn task(layer: Layer) -> Outcome {
 fn thread(layer: Layer) -> Outcome {
     let mut fifo = layer.fifo("b").map_err(text)?;
     for on in 1.. {
-        match fifo.next_blocking() {
+        match fifo.blocking().next() {
             Ok(event) => tell(&event, on),
             Err(FifoError::Stopping) => break,
             Err(error) => return Err(text(error)),

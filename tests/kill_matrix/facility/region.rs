@@ -134,7 +134,7 @@ fn w(layer: Layer) -> Outcome {
             sent += 1;
             say(format!("sending {}", life * LIFE + sent));
             let message = newest::body(sent, life, MESSAGE);
-            while let Err(error) = ring.send_blocking(&message, A_WHILE) {
+            while let Err(error) = ring.blocking().send(&message, A_WHILE) {
                 if is_over(&layer, &error)? {
                     return Ok(());
                 }
@@ -159,7 +159,7 @@ fn r(layer: Layer) -> Outcome {
     let mut ring = layer.region("ring").map_err(text)?.ring_consumer().map_err(text)?;
     let mut message = Vec::new();
     for got in 1.. {
-        while let Err(error) = ring.recv_blocking(&mut message, A_WHILE) {
+        while let Err(error) = ring.blocking().recv(&mut message, A_WHILE) {
             if is_over(&layer, &error)? {
                 return Ok(());
             }
@@ -169,7 +169,7 @@ fn r(layer: Layer) -> Outcome {
             None => say(format!("torn {got}")),
         }
         if got % 3 == 0 {
-            match objects.changed_blocking(Some(Duration::from_millis(1))) {
+            match objects.blocking().changed(Some(Duration::from_millis(1))) {
                 Ok(object) => {
                     newest::say_saw(object.number, object.value, OBJECT);
                     if object.number < seen {

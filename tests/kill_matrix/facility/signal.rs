@@ -178,7 +178,7 @@ fn c(layer: Layer) -> Outcome {
         became("few", 0, "HUP", few.send("HUP"))?;
         let end = loop {
             let now = now();
-            match signals.recv_blocking(Some(PAUSE)) {
+            match signals.blocking().recv(Some(PAUSE)) {
                 Ok(signal) => {
                     got(&signal);
                     heard += 1;
