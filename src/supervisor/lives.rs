@@ -244,7 +244,6 @@ impl Supervisor<'_> {
         let limit = self.limit_met(place, &child, ending);
         self.report(&child, ending, limit.as_ref());
         self.note_exit(&child.instance, ending, limit.as_ref().map_or("", |limit| limit.key));
-        self.forget_asks(place);
         self.leftovers.extend(child.cgroup.take());
         self.announce_departure(&child);
         mark::reached("supervisor.bury.announced");

@@ -63,20 +63,28 @@ impl Supervisor<'_> {
     fn meetings_of(&self, place: usize, which: impl Fn(&ChannelPlan) -> bool) -> Vec<Meeting> {
         let Some(own) = self.person(place) else { return Vec::new() };
         let mut meetings = Vec::new();
-        for (number, channel) in (0..).zip(&self.plan.channels).filter(|(_, it)| which(it)) {
-            let peer_layer = match &own.0.layer {
-                layer if *layer == channel.from => &channel.to,
-                layer if *layer == channel.to => &channel.from,
-                _ => continue,
-            };
+        for (channel, peer_layer, _) in self.channels_of(&own.0.layer) {
+            if !which(&self.plan.channels[usize::from(channel)]) {
+                continue;
+            }
             let peers = (0..self.places.len()).filter(|&other| other != place);
             meetings.extend(peers.filter_map(|other| {
-                let peer = self.person(other).filter(|(peer, _)| peer.layer == *peer_layer)?;
+                let peer = self.person(other).filter(|(peer, _)| peer.layer == peer_layer)?;
                 let people = [own.clone(), peer];
-                Some(Meeting { channel: number, places: [place, other], people })
+                Some(Meeting { channel, places: [place, other], people })
             }));
         }
         meetings
+    }
+
+    /// The channels of a layer, each with the layer at the other end and whether this one calls it.
+    fn channels_of(&self, layer: &Name) -> Vec<(u16, Name, bool)> {
+        let end = |(number, plan): (u16, &ChannelPlan)| match layer {
+            layer if *layer == plan.from => Some((number, plan.to.clone(), true)),
+            layer if *layer == plan.to => Some((number, plan.from.clone(), false)),
+            _ => None,
+        };
+        (0..).zip(&self.plan.channels).filter_map(end).collect()
     }
 
     /// The confined instance at `place` and its public key.
@@ -95,25 +103,22 @@ impl Supervisor<'_> {
         if !gone.is_serving() {
             return;
         }
-        for (channel, plan) in (0..).zip(self.plan.channels.clone()) {
-            let peer_layer = match &gone.instance.layer {
-                layer if *layer == plan.from => plan.to,
-                layer if *layer == plan.to => plan.from,
-                _ => continue,
-            };
-            if plan.witness {
+        for (channel, peer, _) in self.channels_of(&gone.instance.layer) {
+            let message = ToLayer::Departed { channel, peer: gone.instance.clone() };
+            if !self.plan.channels[usize::from(channel)].witness {
+                self.tell_copies(&peer, &message);
+            } else if let Some((witness, _)) = self.witness() {
                 // The ends learn it from the witness, behind all that is still on its way.
-                if let Some((place, _)) = self.witness() {
-                    let peer = gone.instance.clone();
-                    self.tell(place, &ToLayer::Departed { channel, peer }, None);
-                }
-                continue;
+                self.tell(witness, &message, None);
             }
-            for place in 0..self.places.len() {
-                if self.person(place).is_some_and(|(peer, _)| peer.layer == peer_layer) {
-                    let peer = gone.instance.clone();
-                    self.tell(place, &ToLayer::Departed { channel, peer }, None);
-                }
+        }
+    }
+
+    /// Tells every confined copy of a layer.
+    fn tell_copies(&mut self, layer: &Name, message: &ToLayer) {
+        for place in 0..self.places.len() {
+            if self.person(place).is_some_and(|(it, _)| it.layer == *layer) {
+                self.tell(place, message, None);
             }
         }
     }
@@ -128,16 +133,9 @@ impl Supervisor<'_> {
         if !self.is_down(&layer) {
             return;
         }
-        for (channel, plan) in (0..).zip(self.plan.channels.clone()) {
-            let peer = match &layer {
-                layer if *layer == plan.to => plan.from,
-                layer if *layer == plan.from && !self.stopping => plan.to,
-                _ => continue,
-            };
-            for other in 0..self.places.len() {
-                if self.person(other).is_some_and(|(it, _)| it.layer == peer) {
-                    self.tell(other, &ToLayer::PeerDown { channel }, None);
-                }
+        for (channel, peer, calls) in self.channels_of(&layer) {
+            if !(calls && self.stopping) {
+                self.tell_copies(&peer, &ToLayer::PeerDown { channel });
             }
         }
     }
@@ -145,12 +143,7 @@ impl Supervisor<'_> {
     /// Tells the layer at `place`, which is about to run, which of its peers it waits for in vain.
     pub(super) fn tell_who_is_down(&mut self, place: usize) {
         let layer = self.places[place].seat.instance.layer.clone();
-        for (channel, plan) in (0..).zip(self.plan.channels.clone()) {
-            let peer = match &layer {
-                layer if *layer == plan.from => plan.to,
-                layer if *layer == plan.to => plan.from,
-                _ => continue,
-            };
+        for (channel, peer, _) in self.channels_of(&layer) {
             if self.is_down(&peer) {
                 self.tell(place, &ToLayer::PeerDown { channel }, None);
             }

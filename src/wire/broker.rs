@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::report::Verdict;
+
 /// The longest path in a request, in bytes.
 pub const MAX_PATH: usize = 1024;
 
@@ -135,6 +137,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What it is in the audit log. A peer that is gone, a name that leads nowhere and the system's
+    /// own refusal are no matter of policy.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::PeerDead
+            | Self::Timeout
+            | Self::NotResolved
+            | Self::System(_)
+            | Self::Unanswered => Verdict::Failed,
+            _ => Verdict::Refused,
+        }
+    }
+
     /// Its number in the audit log: its place above, from 1.
     pub const fn code(self) -> u32 {
         match self {

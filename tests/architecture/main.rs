@@ -45,7 +45,7 @@ const CIRCLES: [&[&str]; 1] = [&["supervisor/child.rs", "supervisor/denials.rs"]
 
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now, and only ever goes down.
-const CORE: usize = 3_931;
+const CORE: usize = 3_867;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];

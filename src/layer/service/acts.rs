@@ -2,7 +2,7 @@
 
 use crate::policy::plan::Audit;
 use crate::report::{Desk, Facility, Facts, Side, Who};
-use crate::wire::broker::{Answer, Ask, Refusal};
+use crate::wire::broker::{Answer, Ask};
 use crate::wire::report::{Verdict, acts};
 
 /// What is known of an act before it is over.
@@ -50,7 +50,7 @@ impl Act {
                 facts.value = u32::from(*abandoned);
             }
             Answer::Refused(refusal) => {
-                facts.verdict = verdict_of(*refusal);
+                facts.verdict = refusal.verdict();
                 facts.value = refusal.code();
             }
         }
@@ -66,18 +66,5 @@ impl Act {
             return tap.report(&self.facts, message, &client);
         }
         tap.report(&self.facts, message, &[&client[..], &self.detail].concat());
-    }
-}
-
-/// A peer that is gone, a name that leads nowhere and the system's own refusal are no matter of
-/// policy.
-pub(super) fn verdict_of(refusal: Refusal) -> Verdict {
-    match refusal {
-        Refusal::PeerDead
-        | Refusal::Timeout
-        | Refusal::NotResolved
-        | Refusal::System(_)
-        | Refusal::Unanswered => Verdict::Failed,
-        _ => Verdict::Refused,
     }
 }

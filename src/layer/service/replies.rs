@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use super::acts::{Act, verdict_of};
+use super::acts::Act;
 use super::allowance::{Allowance, REFUSED, REQUEST};
 use crate::ident::Instance;
 use crate::report::{Desk, Facts, Verdict, Who};
@@ -97,7 +97,7 @@ impl Replies {
         act.answered(&answer);
         let message = about(&mut act.facts);
         act.report(&self.desk, client.who, message);
-        if matches!(answer, Answer::Refused(why) if verdict_of(why) == Verdict::Refused) {
+        if matches!(answer, Answer::Refused(why) if why.verdict() == Verdict::Refused) {
             client.allowance.take(REFUSED);
         }
         client.outbox.push_back((ToLayer::Answer { request, answer }, fd));

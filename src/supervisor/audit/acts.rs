@@ -1,13 +1,11 @@
 //! What the supervisor's acts look like in the log.
 
-use super::Audit;
 use crate::audit::entry::{Entry, Facility, Kind, Verdict, Who};
 use crate::confine::Receipt;
 use crate::ident::Instance;
-use crate::policy::plan::Plan;
 use crate::supervisor::Supervisor;
 use crate::supervisor::roster::Ending;
-use crate::wire::broker::{Answer, Ask, Refusal};
+use crate::wire::broker::Refusal;
 
 impl Supervisor<'_> {
     /// An instance was started.
@@ -83,77 +81,28 @@ impl Supervisor<'_> {
         });
     }
 
-    /// A layer asks for something. It is noted when it is answered. False: it has the number of
-    /// another request that waits.
-    pub(in crate::supervisor) fn note_ask(
+    /// The layer at `place` has asked for a signal to a copy and its generation.
+    pub(in crate::supervisor) fn note_signal(
         &mut self,
         place: usize,
-        request: u64,
-        ask: &Ask,
-    ) -> bool {
-        let Some(audit) = &mut self.audit else { return true };
-        let seat = &self.places[place].seat;
-        let mut entry = of_ask(ask, &self.plan, audit);
-        entry.reporter = audit.who(&seat.instance);
-        // What waits is bounded for each layer: connections under way.
-        audit.asks.insert((place, request), entry).is_none()
-    }
-
-    /// A request is answered.
-    pub(in crate::supervisor) fn note_answer(
-        &mut self,
-        place: usize,
-        request: u64,
-        answer: &Answer,
+        grant: u16,
+        (copy, generation): (u16, u64),
+        signal: u8,
+        result: Result<(), Refusal>,
     ) {
         let Some(audit) = &mut self.audit else { return };
-        let Some(mut entry) = audit.asks.remove(&(place, request)) else { return };
-        match answer {
-            Answer::Done | Answer::Dropped | Answer::Leased { .. } => {
-                entry.verdict = Verdict::Allowed;
-            }
-            Answer::Refused(refusal) => {
-                (entry.verdict, entry.value) = of_refusal(*refusal);
-            }
-        }
-        audit.note(&entry);
-    }
-
-    /// An instance has ended, and hears no answer any more.
-    pub(in crate::supervisor) fn forget_asks(&mut self, place: usize) {
-        if let Some(audit) = &mut self.audit {
-            audit.asks.retain(|(asker, _), _| *asker != place);
-        }
-    }
-}
-
-/// A refusal by the policy, or a failure: what it is in the log, and its number there, from 1.
-fn of_refusal(refusal: Refusal) -> (Verdict, u32) {
-    let failed = matches!(
-        refusal,
-        Refusal::PeerDead | Refusal::Timeout | Refusal::NotResolved | Refusal::System(_)
-    );
-    (if failed { Verdict::Failed } else { Verdict::Refused }, refusal.code())
-}
-
-fn of_ask(ask: &Ask, plan: &Plan, audit: &Audit) -> Entry {
-    let entry = Entry::new(Kind::Broker);
-    match ask {
-        Ask::Signal { grant, index, generation, signal } => {
-            let to = plan.facilities.signals.get(usize::from(*grant)).map(|plan| &plan.to);
-            let layer = to.and_then(|to| audit.layers.iter().position(|it| it == to));
-            let layer = layer.and_then(|layer| u16::try_from(layer).ok()).unwrap_or(u16::MAX);
-            Entry {
-                facility: Facility::Signal,
-                edge: *grant,
-                method: u32::from(*signal),
-                peer: Who { layer, copy: *index, generation: *generation },
-                ..entry
-            }
-        }
-        // Helpers are asked for these, and tell of them.
-        Ask::Acquire { .. } | Ask::MakeRoom { .. } | Ask::Open { .. } | Ask::Connect { .. } => {
-            entry
-        }
+        let to = self.plan.facilities.signals.get(usize::from(grant)).map(|plan| &plan.to);
+        let layer = to.and_then(|to| audit.layers.iter().position(|it| it == to));
+        let layer = layer.and_then(|layer| u16::try_from(layer).ok()).unwrap_or(u16::MAX);
+        audit.note(&Entry {
+            facility: Facility::Signal,
+            edge: grant,
+            method: u32::from(signal),
+            reporter: audit.who(&self.places[place].seat.instance),
+            peer: Who { layer, copy, generation },
+            verdict: result.map_or_else(Refusal::verdict, |()| Verdict::Allowed),
+            value: result.err().map_or(0, Refusal::code),
+            ..Entry::new(Kind::Broker)
+        });
     }
 }

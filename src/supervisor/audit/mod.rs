@@ -60,8 +60,6 @@ pub struct Audit {
     until: Option<Instant>,
     /// The auditor has still to be told something else first.
     pub(super) held: bool,
-    /// What layers have asked for, by place and request, until it is answered.
-    asks: BTreeMap<(usize, u64), Entry>,
 }
 
 struct Held {
@@ -103,7 +101,6 @@ impl Audit {
             losing: Vec::new(),
             until: None,
             held: false,
-            asks: BTreeMap::new(),
         })
     }
 

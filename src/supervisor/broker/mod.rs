@@ -15,24 +15,14 @@ use crate::wire::control::ToLayer;
 impl Supervisor<'_> {
     /// Does what the layer at `place` asks for, or refuses it.
     pub(super) fn asked(&mut self, place: usize, request: u64, ask: &Ask) {
-        if !self.note_ask(place, request, ask) {
+        // Helpers are asked for everything else.
+        let Ask::Signal { grant, index, generation, signal } = *ask else {
             return self.breach(place, Breach::Protocol);
-        }
-        match ask {
-            Ask::Signal { grant, index, generation, signal } => {
-                let answer = self.signal(place, *grant, (*index, *generation), *signal);
-                self.answer(place, request, answer);
-            }
-            // Helpers are asked for these.
-            Ask::Acquire { .. } | Ask::MakeRoom { .. } | Ask::Open { .. } | Ask::Connect { .. } => {
-                self.breach(place, Breach::Protocol);
-            }
-        }
-    }
-
-    fn answer(&mut self, place: usize, request: u64, answer: Answer) {
+        };
+        let result = self.signal(place, grant, (index, generation), signal);
         reached("supervisor.answer.before");
-        self.note_answer(place, request, &answer);
+        self.note_signal(place, grant, (index, generation), signal, result);
+        let answer = result.map_or_else(Answer::Refused, |()| Answer::Done);
         self.tell(place, &ToLayer::Answer { request, answer }, None);
         reached("supervisor.answer.sent");
     }

@@ -21,7 +21,7 @@ use crate::supervisor::{Life, Supervisor};
 use crate::sys::mapping::{Mapping, WORD};
 use crate::sys::reopen::reopen;
 use crate::sys::{memory, pidfd};
-use crate::wire::broker::{Answer, EVERY_COPY, Refusal};
+use crate::wire::broker::{EVERY_COPY, Refusal};
 
 /// How often signals were sent, and by whose leave how often they may be.
 #[derive(Debug, Default)]
@@ -87,19 +87,19 @@ impl Supervisor<'_> {
         grant: u16,
         whom: (u16, u64),
         signal: u8,
-    ) -> Answer {
+    ) -> Result<(), Refusal> {
         reached("signal.send.heard");
         let plan = self.plan.facilities.signals.get(usize::from(grant));
         let sender = &self.places[from].seat.instance.layer;
         let Some(plan) = plan.filter(|plan| plan.from == *sender && plan.send.contains(&signal))
         else {
-            return Answer::Refused(Refusal::NotGranted);
+            return Err(Refusal::NotGranted);
         };
         let (to, rate) = (plan.to.clone(), plan.rate);
         let targets: Vec<usize> =
             (0..self.places.len()).filter(|&place| self.is_meant(place, &to, whom)).collect();
         if targets.is_empty() {
-            return Answer::Refused(Refusal::PeerDead);
+            return Err(Refusal::PeerDead);
         }
         let now = Instant::now();
         if let Some(rate) = rate
@@ -110,22 +110,22 @@ impl Supervisor<'_> {
                 .or_insert_with(|| Bucket::full(rate, now))
                 .take(rate, now)
         {
-            return Answer::Refused(Refusal::Limit);
+            return Err(Refusal::Limit);
         }
         reached("signal.send.allowed");
-        let mut answer = Answer::Refused(Refusal::PeerDead);
+        let mut result = Err(Refusal::PeerDead);
         for place in targets {
             match self.ring(place, grant, signal) {
-                Ok(()) => answer = Answer::Done,
+                Ok(()) => result = Ok(()),
                 // It has ended, and nobody has its pidfd's place.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 Err(error) => {
                     let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                    return Answer::Refused(Refusal::System(errno.raw_os_error()));
+                    return Err(Refusal::System(errno.raw_os_error()));
                 }
             }
         }
-        answer
+        result
     }
 
     /// Whether the instance at `place` is confined, runs, and is the one that is asked for. One
