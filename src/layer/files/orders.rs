@@ -88,7 +88,7 @@ fn served(plan: &Plan) -> impl Iterator<Item = (u16, &FilePlan)> {
 /// Whether `layer` has anything done there: all, or, where it sees the directory itself, what
 /// takes a draft.
 fn asks(file: &FilePlan, layer: &Name) -> bool {
-    file.is_brokered(layer) || file.grant.get(layer).is_some_and(|rights| replaces(rights))
+    file.grant.get(layer).is_some_and(|rights| file.is_brokered(layer) || replaces(rights))
 }
 
 /// Whether these rights are enough to replace files.
