@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::layer::enter;
+use crate::layer::logger::log::Log;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
 use crate::prepare::planner::{self, Refusal, Request, Text};
 use crate::supervisor::inherited::Inherited;
-use crate::supervisor::log::Log;
 use crate::supervisor::{self, Outcome, Start};
 
 pub use self::flags::Flags;

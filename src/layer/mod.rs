@@ -11,6 +11,7 @@ mod firsts;
 pub(crate) mod inbox;
 mod lanes;
 pub(crate) mod ledger;
+pub(crate) mod logger;
 mod objects;
 mod order;
 mod own;

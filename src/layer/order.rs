@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use crate::ident::Instance;
+use crate::wire::life::{Culprit, End};
 
 /// One thing that it was told.
 #[derive(Debug)]
@@ -44,6 +45,28 @@ pub(crate) enum Order {
         /// Its place.
         seat: u32,
     },
+    /// For the writer of the log: a line.
+    Say {
+        /// Whether it stands for itself.
+        plain: bool,
+        /// The line.
+        text: String,
+    },
+    /// For the writer of the log: an instance's standard output or error.
+    Output {
+        /// Its place.
+        seat: u32,
+        /// Who it is.
+        instance: Instance,
+        /// What the kernel's log calls it.
+        culprit: Culprit,
+        /// It has ended, and this is the second of its two.
+        over: bool,
+        /// The reading end.
+        fd: OwnedFd,
+    },
+    /// For the writer of the log: an instance has ended.
+    Ended(Box<End>),
 }
 
 /// A ring that the supervisor has handed over.

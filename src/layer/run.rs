@@ -242,6 +242,13 @@ impl Shared {
             Heard::Message(ToLayer::ClientGone { seat }, None) => {
                 self.order(Order::ClientGone { seat })?;
             }
+            Heard::Message(ToLayer::Say { plain, text }, None) => {
+                self.order(Order::Say { plain, text })?;
+            }
+            Heard::Message(ToLayer::Output { seat, instance, culprit, over }, Some(fd)) => {
+                self.order(Order::Output { seat, instance, culprit, over, fd })?;
+            }
+            Heard::Message(ToLayer::Ended(end), None) => self.order(Order::Ended(end))?,
             Heard::Message(ToLayer::Service(service), Some(socket)) => {
                 let broker = self.services.get(&service);
                 broker

@@ -65,8 +65,9 @@ const CALLS: &[&str] = &[
     "exit_group",
 ];
 
-/// Descriptors of the supervisor itself: policy, log, rings, listeners, objects.
-const OWN_DESCRIPTORS: u64 = 512;
+/// Descriptors of the supervisor itself: policy, log, rings, listeners, objects, and what was printed
+/// and isn't written yet.
+const OWN_DESCRIPTORS: u64 = 768;
 
 /// Descriptors that the supervisor holds for each running instance: its process, its sockets and
 /// pipes, its groups, its ring.
@@ -262,8 +263,8 @@ mod tests {
     fn what_a_layer_is_started_from_follows_from_the_plan() {
         let plan = plan();
         let assembly = assembled(&plan, true);
-        let [a, _, b, auditor] = &assembly.images[..] else { panic!("{assembly:?}") };
-        assert!(a.reports && !b.reports && !auditor.reports);
+        let [a, _, b, auditor, writer] = &assembly.images[..] else { panic!("{assembly:?}") };
+        assert!(a.reports && !b.reports && !auditor.reports && writer.reports);
         // Its init is a task too.
         assert_eq!(b.plan.limits.tasks, plan.layers[2].limits.tasks + 1);
         assert_eq!(a.plan.limits, plan.layers[0].limits);
@@ -276,10 +277,10 @@ mod tests {
             |call| assembly.filter.evaluate(Arch::NATIVE.audit(), by_name(call).unwrap(), [0; 6]);
         assert_eq!(verdict("ptrace"), Verdict::Allow);
         assert_eq!(verdict("bpf"), Verdict::Errno(1));
-        // Of each of the five instances.
+        // Of each of the six instances, who writes the log among them.
         let policy = plan.id().unwrap();
         let more = work(&Request { plan: &plan, policy, log: None, waiting: 11 }).unwrap();
-        assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 5);
+        assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 6);
     }
 
     /// Where the process that attacks finds a directory of its own.

@@ -10,7 +10,7 @@ use crate::confine::filter::Action;
 use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::layer::auditor::{self, orders::Orders};
-use crate::layer::{connector, files, ledger, witness};
+use crate::layer::{connector, files, ledger, logger, witness};
 use crate::policy::plan::{LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
 use crate::wire::control::{Service, host_part};
@@ -62,6 +62,8 @@ pub(crate) enum Role {
     Auditor,
     /// Relays channels whose ends might both lie.
     Witness,
+    /// Writes the log on standard error. Nobody else begins before it does.
+    Log,
     /// Does something for other layers that ask it.
     Service(Service),
 }
@@ -90,7 +92,7 @@ pub(crate) struct OwnImage {
 }
 
 /// All there are. The auditor is the first, for its number in the log.
-static OWN: [Own; 6] = [
+static OWN: [Own; 7] = [
     Own {
         role: Role::Auditor,
         name: auditor::NAME,
@@ -102,6 +104,16 @@ static OWN: [Own; 6] = [
         last: 2,
         lingers: true,
         reports: false,
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Log,
+        name: logger::NAME,
+        policy: ("log.toml", include_str!("own/log.toml")),
+        needed: |_, _| true,
+        fit: fit_log,
+        last: 3,
+        lingers: true,
         ..Own::PLAIN
     },
     Own {
@@ -337,6 +349,13 @@ fn fit_paths(layer: &mut LayerPlan, plan: &Plan) {
     if rustix::process::geteuid().is_root() {
         layer.capabilities = vec![CAP_DAC_OVERRIDE];
     }
+}
+
+/// Two pipes for each instance, as long as a former life of it isn't cleared away too, and some for
+/// our own. Standard error may be a file of any size.
+fn fit_log(layer: &mut LayerPlan, plan: &Plan) {
+    layer.limits.files += fit_clients(layer, plan, |_, _| true) * 4;
+    layer.limits.file_size = u64::MAX;
 }
 
 /// What a helper owes to its clients: it may lack a protection that all of them may lack, and uses

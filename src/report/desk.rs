@@ -50,6 +50,13 @@ impl Desk {
         found.unwrap_or(Who::NOBODY)
     }
 
+    /// Has nobody wait for room; see [`Reporter::never_wait`].
+    pub fn never_wait(&self) {
+        if let Some(open) = &self.0 {
+            open.reporter.never_wait();
+        }
+    }
+
     /// Has a facility report, if there is a log and the policy doesn't say otherwise.
     pub fn tap(&self, facility: Facility, edge: u16, audit: Audit) -> Option<Tap> {
         let desk = self.0.as_ref().filter(|_| audit != Audit::None)?;

@@ -88,6 +88,11 @@ impl Reporter {
         room - ring::used(&self.memory) >= length.min(room / 2) || !self.waits()
     }
 
+    /// Nobody waits for room from now on; what finds none is counted.
+    pub fn never_wait(&self) {
+        self.memory.store(AT_STOP, 1);
+    }
+
     /// Whether who finds no room waits for some.
     fn waits(&self) -> bool {
         self.on_full != LogFull::Count && self.memory.load(AT_STOP) == 0

@@ -1,7 +1,9 @@
 //! One running instance, as the supervisor holds it: its process, its end of the control socket
-//! and what it prints.
+//! and where it prints.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Instant;
 
 use rustix::event::PollFlags;
@@ -9,14 +11,13 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal};
 
-use super::denials::Culprit;
-use super::log::{Log, Pipe, PipeState};
+use super::objects::Handed;
 use super::outbox::{OVERDUE, Outbox};
-use super::roster::Ending;
 use crate::confine::cgroup::Group;
 use crate::ident::Instance;
 use crate::sys::pidfd::{self, Ended};
-use crate::wire::control::{FromLayer, MAX_CONTROL};
+use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
+use crate::wire::life::{Culprit, Ending};
 
 /// A running instance.
 #[derive(Debug)]
@@ -27,14 +28,12 @@ pub struct Child {
     pub process: OwnedFd,
     /// Its number, for people to read. Nothing is done by it.
     pub pid: Pid,
-    /// How the kernel's log names it.
-    pub culprit: Culprit,
     /// The supervisor's end of the control socket.
     pub control: OwnedFd,
     /// What its control socket had no room for.
     pub outbox: Outbox,
-    /// Standard output and error.
-    pub output: Vec<Pipe>,
+    /// Where it prints.
+    pub printing: Rc<Printing>,
     /// Its cgroup.
     pub cgroup: Option<Group>,
     /// How far it has come.
@@ -50,6 +49,30 @@ pub struct Child {
     pub cut: bool,
     /// It broke the rules and is killed: what it has said since counts for nothing.
     pub breached: bool,
+}
+
+/// Where an instance prints.
+#[derive(Debug)]
+pub struct Printing {
+    /// Who it is.
+    pub instance: Instance,
+    /// How the kernel's log names it.
+    pub culprit: Culprit,
+    /// The reading ends of standard output and error.
+    pub output: [OwnedFd; 2],
+}
+
+impl Printing {
+    /// What the writer gets; `over`: the instance has ended, which is told by this.
+    pub fn handed(&self, seat: u32, over: bool) -> io::Result<Vec<Handed>> {
+        let Self { instance, culprit, output } = self;
+        let message = |over| {
+            let (instance, culprit) = (instance.clone(), *culprit);
+            ToLayer::Output { seat, instance, culprit, over }
+        };
+        let [stdout, stderr] = output;
+        Ok(vec![(message(false), stdout.try_clone()?), (message(over), stderr.try_clone()?)])
+    }
 }
 
 /// How far an instance has come.
@@ -157,15 +180,6 @@ impl Child {
                 Ending::Killed((*signal).into())
             }
             _ => ending,
-        }
-    }
-
-    /// Reads a turn's worth of what it prints.
-    pub fn read_output(&mut self, which: usize, log: &mut Log) {
-        if let Some(pipe) = self.output.get_mut(which)
-            && pipe.read(log) == PipeState::Ended
-        {
-            self.output.remove(which);
         }
     }
 }

@@ -12,9 +12,11 @@ use super::start_error::StartError;
 use crate::confine::cgroup::{self, Group};
 use crate::confine::{Identity, spaces};
 use crate::ident::{Instance, Name};
+use crate::layer::logger::kernel;
 use crate::layer::slice::ReportsSlice;
 use crate::policy::plan::{LayerPlan, ListenAddress, Plan};
 use crate::prepare::image::{Access, HeldFile, LayerImage};
+use crate::prepare::own::Role;
 use crate::sys::memory;
 use crate::sys::pin::pin;
 use crate::sys::reopen::{reopen, reopen_untruncatable};
@@ -48,6 +50,8 @@ pub struct Image {
     pub(super) reports: Option<Rc<ReportsSlice>>,
     /// Memory that outlives it, for what its next life must know.
     pub state: Option<OwnedFd>,
+    /// The kernel's log, for who reads it.
+    pub kernel_log: Option<OwnedFd>,
     /// Its listening sockets.
     pub listeners: Vec<Listening>,
     /// The user of each copy, if the policy leaves it open and the supervisor is root.
@@ -134,12 +138,14 @@ pub fn complete(
         let users = ground.users.as_ref();
         let users = |copy| users?.of(&plan.name, copy);
         let bytes = data.own.as_ref().map(|own| own.state).filter(|&bytes| bytes > 0);
+        let is_writer = data.own.as_ref().is_some_and(|own| own.role == Role::Log);
         let state = bytes.map(|bytes| memory::create_fixed("state", bytes));
         let image = Image {
             ground: Rc::clone(&ground),
             settings: Rc::clone(&settings),
             reports: reports.clone().filter(|_| data.reports),
             state: state.transpose().map_err(|e| ImageError::System("a helper's memory", e))?,
+            kernel_log: is_writer.then(kernel::open).flatten(),
             listeners: listeners_of(plan, &mut inherited)?,
             users: (0..plan.instances).filter_map(users).collect(),
             data,

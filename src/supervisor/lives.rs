@@ -1,12 +1,13 @@
 //! The lives of layers: starting, letting in, burying.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::child::{Breach, Child, Stage};
 use super::outbox::{Outbox, Overrun};
 use super::pipes::Anew;
-use super::roster::{Decision, Ending};
+use super::roster::Decision;
 use super::start_error::StartError;
 use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
@@ -15,18 +16,11 @@ use crate::mark;
 use crate::policy::plan::Program;
 use crate::prepare::own::Role;
 use crate::wire::control::{FromLayer, Object, ToLayer};
+use crate::wire::life::{End, Ending, LimitMet};
 
 /// How long a layer may take to confine itself. It takes milliseconds; on a machine that is
 /// starved of processor time it may take seconds.
 const CONFINING: Duration = Duration::from_secs(30);
-
-/// A limit of the policy that a layer came up against.
-struct LimitMet {
-    /// Its key.
-    key: &'static str,
-    /// What happened.
-    what: String,
-}
 
 /// Control messages heard from one layer in one turn, so that none holds up the others.
 const HEARD_IN_A_TURN: usize = 16;
@@ -48,7 +42,10 @@ impl Supervisor<'_> {
 
     /// Whether what is due at a place has to wait for what another does first.
     pub(super) fn must_wait(&self, place: usize) -> bool {
-        self.is_held(place) || self.waits_for_log(place) || self.waits_for_keys(place)
+        self.waits_for_writer(place)
+            || self.is_held(place)
+            || self.waits_for_log(place)
+            || self.waits_for_keys(place)
     }
 
     fn start(&mut self, place: usize, now: Instant) {
@@ -68,6 +65,9 @@ impl Supervisor<'_> {
                 self.places[place].life = Life::Running(Box::new(child));
                 self.hand_over_new_ring(&instance);
                 self.note_spawn(&instance);
+                if let Err(error) = self.hand_over_output(place) {
+                    self.log.say(&format!("what {instance} prints can't be written: {error}"));
+                }
             }
             Err(error) => {
                 self.log.say(&format!("{instance} can't be started: {error}"));
@@ -148,6 +148,11 @@ impl Supervisor<'_> {
                 {
                     self.log_says(halt, &text);
                 }
+                (Ok(Some(FromLayer::Printed { seat, generation })), Stage::Serving(_))
+                    if self.role(place) == Some(Role::Log) =>
+                {
+                    self.printed(place, seat, generation);
+                }
                 // Whatever a layer asks for here has been answered at once.
                 (Ok(Some(FromLayer::Withdraw { .. })), Stage::Serving(_)) => {}
                 (Ok(Some(_)), _) => return self.breach(place, Breach::Protocol),
@@ -215,14 +220,18 @@ impl Supervisor<'_> {
             mark::reached("supervisor.hand-over.object");
             self.tell(place, message, Some(fd));
         }
-        if self.role(place) == Some(Role::Auditor) {
-            self.hand_over_rings(place);
+        match self.role(place) {
+            Some(Role::Auditor) => self.hand_over_rings(place),
+            Some(Role::Log) => self.begin_writing(place)?,
+            _ => {}
         }
         mark::reached("supervisor.hand-over.done");
         self.introduce(place)?;
         self.join_services(place)?;
         self.join_pipes(place)?;
         self.tell_who_is_down(place);
+        // What it prints comes after the line that it is confined.
+        self.flush_log();
         self.tell(place, &ToLayer::Start, None);
         Ok(())
     }
@@ -236,14 +245,11 @@ impl Supervisor<'_> {
         else {
             return;
         };
-        for pipe in child.output.drain(..) {
-            pipe.drain(self.log);
-        }
         ending = child.program_ending(ending);
         mark::reached("supervisor.bury.reaped");
         let limit = self.limit_met(place, &child, ending);
-        self.report(&child, ending, limit.as_ref());
-        self.note_exit(&child.instance, ending, limit.as_ref().map_or("", |limit| limit.key));
+        self.note_exit(&child.instance, ending, limit.map_or("", LimitMet::key));
+        self.report(place, &child, ending, limit);
         self.leftovers.extend(child.cgroup.take());
         self.announce_departure(&child);
         mark::reached("supervisor.bury.announced");
@@ -306,46 +312,31 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Says how a layer ended.
-    fn report(&mut self, child: &Child, ending: Ending, limit: Option<&LimitMet>) {
-        let name = &child.instance;
-        let text = match (&child.last_words, ending) {
-            (Some(FromLayer::Failed(why)), _) => format!("{name} could not be confined: {why}"),
-            (None, Ending::Exited(code)) if !child.is_serving() => format!(
-                "{name} ended with exit code {code} before it was confined: every layer runs the \
-                 whole program again, whose `main` must come to `Daemon::main` before anything else"
-            ),
-            (_, Ending::Exited(code)) => format!("{name} ended with exit code {code}"),
-            (_, Ending::Killed(libc::SIGSYS)) => self.denied(child),
-            (_, Ending::Killed(signal)) => {
-                let signal = nix::sys::signal::Signal::try_from(signal)
-                    .map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned());
-                format!("{name} was killed by {signal}")
-            }
+    /// Has the writer of the log say how a layer ended, behind what it printed.
+    fn report(&mut self, place: usize, child: &Child, ending: Ending, limit: Option<LimitMet>) {
+        let Ok(seat) = u32::try_from(place) else { return };
+        let failure = match &child.last_words {
+            Some(FromLayer::Failed(why)) => Some(why.clone()),
+            _ => None,
         };
-        let why =
-            limit.map(|limit| format!(": {} ([layer.{}] {})", limit.what, name.layer, limit.key));
-        self.log.say(&format!("{text}{}", why.unwrap_or_default()));
+        let (instance, culprit) = (child.instance.clone(), child.printing.culprit);
+        let served = child.is_serving();
+        self.log.tell_end(End { seat, instance, culprit, ending, served, failure, limit });
+        self.keep_output(seat, Rc::clone(&child.printing));
     }
 
     /// Which of its limits ended a layer, as far as the signal or its control group tells.
     fn limit_met(&self, place: usize, child: &Child, ending: Ending) -> Option<LimitMet> {
         let limits = &self.plan.layers[self.places[place].seat.layer].limits;
         if ending == Ending::Killed(libc::SIGXFSZ) {
-            let what = format!("it wrote past the largest size of a file, {}", limits.file_size);
-            return Some(LimitMet { key: "limits.file-size", what: format!("{what} bytes") });
+            return Some(LimitMet::FileSize(limits.file_size));
         }
         let strikes = child.cgroup.as_ref().filter(|_| ending.is_failure())?.strikes();
         if ending == Ending::Killed(libc::SIGKILL) && strikes.memory > 0 {
-            let what =
-                format!("it used more than the {} bytes of memory that it has", limits.memory);
-            return Some(LimitMet { key: "limits.memory", what });
+            return Some(LimitMet::Memory(limits.memory));
         }
-        let what = format!(
-            "it was refused another task {} times, having the {} that it may",
-            strikes.tasks, limits.tasks
-        );
-        (strikes.tasks > 0).then_some(LimitMet { key: "limits.tasks", what })
+        let (refused, most) = (strikes.tasks, limits.tasks);
+        (refused > 0).then_some(LimitMet::Tasks { refused, most })
     }
 
     pub(super) fn breach(&mut self, place: usize, breach: Breach) {

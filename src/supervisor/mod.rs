@@ -9,13 +9,12 @@
 mod audit;
 mod broker;
 mod child;
-mod denials;
 mod image;
 pub(crate) mod inherited;
 mod listen;
 mod lives;
 mod lockdown;
-pub(crate) mod log;
+mod log;
 mod objects;
 mod outbox;
 mod pace;
@@ -29,25 +28,25 @@ mod spawn;
 mod start_error;
 mod stop;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use self::audit::Audit;
 use self::broker::signal::Switchboard;
-use self::child::Child;
-use self::denials::{Denials, Unexplained};
+use self::child::{Child, Printing};
 use self::image::{Ground, Image};
 use self::inherited::Inherited;
-use self::log::Log;
 use self::objects::Objects;
 use self::pace::Pace;
 use self::registry::{Registered, Registry};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
+use crate::layer::logger::log::Log;
 use crate::policy::plan::Plan;
 use crate::prepare::assembler::{self, Assembly, Request};
 use crate::prepare::{self, LogDirectory, planner::Planned};
@@ -128,14 +127,14 @@ struct Supervisor<'a> {
     switchboard: Switchboard,
     places: Vec<Place>,
     signals: Signals,
-    denials: Denials,
     /// `None`: the daemon keeps no audit log.
     audit: Option<Audit>,
     /// Where `cofferdam top` finds this daemon, as long as it runs.
     _registered: Option<Registered>,
     log: &'a mut Log,
+    /// What instances that have ended have printed, by place and generation, until it is written.
+    left: BTreeMap<(u32, u64), Rc<Printing>>,
     leftovers: Vec<Group>,
-    unexplained: Vec<Unexplained>,
     receipts: bool,
     stopping: bool,
     outcome: Outcome,
@@ -162,11 +161,8 @@ enum Life {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
-    KernelLog,
-    Stderr,
     Process(usize),
     Control(usize),
-    Output(usize, usize),
 }
 
 /// Where a policy lies: in its file, or in this program.
@@ -197,7 +193,6 @@ impl<'a> Supervisor<'a> {
     fn new(start: Start, log: &'a mut Log) -> Result<Self, StartUp> {
         let Start { planned, settings, inherited, audit, users, receipts } = start;
         let signals = Signals::new().map_err(StartUp::Signals)?;
-        let denials = Denials::open();
         let Planned { name, mut plan, id } = planned;
         let directory = LogDirectory::find(&plan, audit.as_deref())?;
         let path = directory.as_ref().map(LogDirectory::path);
@@ -241,12 +236,11 @@ impl<'a> Supervisor<'a> {
             switchboard: Switchboard::default(),
             places,
             signals,
-            denials,
             audit,
             _registered: registered,
             log,
+            left: BTreeMap::new(),
             leftovers: Vec::new(),
-            unexplained: Vec::new(),
             receipts,
             stopping: false,
             outcome: Outcome::Fine,
@@ -255,12 +249,13 @@ impl<'a> Supervisor<'a> {
 
     /// Runs until every layer is down.
     fn run(&mut self) -> Outcome {
+        self.log.flush();
         loop {
             self.start_what_is_due();
+            self.flush_log();
             self.stop_with_nobody_to_serve();
             self.stop_what_is_next();
             self.leftovers.retain_mut(|group| !group.remove());
-            self.explain_denials();
             if self.places.iter().all(|place| matches!(place.life, Life::Down)) {
                 break;
             }
@@ -270,7 +265,6 @@ impl<'a> Supervisor<'a> {
             self.flush_late_outboxes();
             self.kill_what_is_late();
             self.flush_notes();
-            self.log.flush();
         }
         self.finish()
     }
@@ -280,14 +274,6 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let mut sources = vec![Source::Signals];
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        if !self.log.is_empty() {
-            sources.push(Source::Stderr);
-            fds.push(PollFd::from_borrowed_fd(self.log.fd(), PollFlags::OUT));
-        }
-        if let Some(kernel_log) = self.denials.fd().filter(|_| self.audit.is_some()) {
-            sources.push(Source::KernelLog);
-            fds.push(PollFd::from_borrowed_fd(kernel_log, PollFlags::IN));
-        }
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
@@ -301,12 +287,6 @@ impl<'a> Supervisor<'a> {
             }
             sources.push(Source::Process(index));
             fds.push(PollFd::new(&child.process, PollFlags::IN));
-            if self.log.has_room() {
-                for (which, pipe) in child.output.iter().enumerate() {
-                    sources.push(Source::Output(index, which));
-                    fds.push(PollFd::new(pipe.fd(), PollFlags::IN));
-                }
-            }
         }
         let timeout = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
@@ -329,24 +309,16 @@ impl<'a> Supervisor<'a> {
             Life::Waiting(at) => (!self.must_wait(index)).then_some(*at),
             Life::Running(child) => child.deadline.into_iter().chain(child.outbox.deadline()).min(),
         };
-        let settled = self.leftovers.is_empty() && self.unexplained.is_empty();
-        let sweep = (!settled).then(|| Instant::now() + SWEEP);
+        let sweep = (!self.leftovers.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
         places.chain(sweep).chain(self.flushes_at()).chain(heard_at).min()
     }
 
     fn serve(&mut self, source: Source) {
         match source {
-            Source::Stderr => {} // flushed at the end of every turn
-            Source::KernelLog => self.note_refused(),
             Source::Signals => {
                 while let Some(order) = self.signals.next() {
                     self.obey(order);
-                }
-            }
-            Source::Output(place, which) => {
-                if let Life::Running(child) = &mut self.places[place].life {
-                    child.read_output(which, self.log);
                 }
             }
             Source::Control(place) => {

@@ -208,6 +208,9 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Stop => false,
         ToLayer::Departed { .. }
         | ToLayer::Pipe { .. }
+        | ToLayer::Say { .. }
+        | ToLayer::Output { .. }
+        | ToLayer::Ended(_)
         | ToLayer::Relay { .. }
         | ToLayer::Reports { .. }
         | ToLayer::Answer { .. } => true,

@@ -16,12 +16,13 @@ use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::child::Child;
-use super::roster::{Ending, FIRST_WAIT};
+use super::roster::FIRST_WAIT;
 use super::{Life, Supervisor};
 use crate::ident::Instance;
 use crate::mark;
 use crate::policy::plan::{PipePlan, Program, RestartOn};
 use crate::wire::control::ToLayer;
+use crate::wire::life::Ending;
 
 /// An end that waits for its instance.
 pub(super) struct WaitingEnd {

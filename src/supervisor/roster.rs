@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ident::Instance;
 use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
+use crate::wire::life::Ending;
 
 /// The first wait before a restart. Long enough that a layer that fails at once can't keep a
 /// processor busy with forking, short enough that a person doesn't notice a single crash.
@@ -14,25 +15,6 @@ pub const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// An instance that lived this long has shown that it works: its waits begin anew.
 pub const PROVEN_AFTER: Duration = Duration::from_secs(10);
-
-/// How an instance ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// It returned or exited with this code.
-    Exited(i32),
-    /// A signal killed it.
-    Killed(i32),
-}
-
-impl Ending {
-    /// What a life counts as that could not begin.
-    pub const UNBEGUN: Self = Self::Exited(70);
-
-    /// Whether this counts as a failure: anything but exit code 0.
-    pub fn is_failure(self) -> bool {
-        self != Self::Exited(0)
-    }
-}
 
 /// What follows an ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,6 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::audit::Audit;
 use super::child::{Breach, Child};
 use super::image::Image;
 use super::objects::{Handed, Objects};
@@ -29,6 +28,10 @@ impl Image {
         if let Some(state) = &self.state {
             let message = ToLayer::Object { kind: Object::State, number: 0, part: 0 };
             handed.push((message, state.try_clone()?));
+        }
+        if let Some(log) = &self.kernel_log {
+            let message = ToLayer::Object { kind: Object::KernelLog, number: 0, part: 0 };
+            handed.push((message, log.try_clone()?));
         }
         let own = self.data.own.as_ref();
         if let Some(&(part, ref path)) = own.and_then(|own| own.host.as_ref()) {
@@ -78,13 +81,22 @@ impl Supervisor<'_> {
     }
 
     /// Whether somebody still runs who ends before a place: the policy's layers do before our own,
-    /// and everybody does before the auditor. That waits for what was done too.
+    /// and everybody does before the auditor, but who writes the log. The auditor waits for what was
+    /// done too.
     pub(super) fn waits_for_others(&self, place: usize) -> bool {
         let last = |place| self.own(place).map_or(0, |own| own.last);
         let own = last(place);
-        let draining = || self.audit.as_ref().is_some_and(Audit::is_draining);
+        let writes = self.role(place) == Some(Role::Log);
+        let runs = |other: usize| match self.places[other].life {
+            Life::Running(_) => true,
+            // It waits for who writes down what it says.
+            Life::Waiting(_) => writes,
+            Life::Down => false,
+        };
+        let more = self.may_report_denials();
+        let draining = || self.audit.as_ref().is_some_and(|audit| audit.is_draining(more));
         self.is_auditor(place) && draining()
-            || (0..self.places.len()).any(|other| last(other) < own && self.runs(other))
+            || (0..self.places.len()).any(|other| last(other) < own && runs(other))
     }
 
     /// Once nobody else is left or will come, our own layers have nothing more to do.

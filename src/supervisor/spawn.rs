@@ -3,14 +3,13 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::child::{Child, Stage};
-use super::denials::Culprit;
+use super::child::{Child, Printing, Stage};
 use super::image::Image;
-use super::log::Pipe;
 use super::outbox::Outbox;
 use super::pipes::Standard;
 use super::start_error::StartError;
@@ -21,6 +20,7 @@ use crate::layer::enter::TITLE;
 use crate::layer::slice::{PIPE_FDS, Slice};
 use crate::policy::plan::Program;
 use crate::sys::spawn::{self, Namespaces, Spawn};
+use crate::wire::life::Culprit;
 
 impl Image {
     /// Starts `instance`. When this returns, its program has been executed, and nothing else has
@@ -83,15 +83,17 @@ impl Image {
             envp: &envp,
             ..Spawn::new(ground.program.as_fd(), &argv)
         })?;
-        let name = instance.to_string();
         Ok(Child {
-            culprit: self.culprit(identity, child.pid.as_raw_nonzero().get()),
+            printing: Rc::new(Printing {
+                culprit: self.culprit(identity, child.pid.as_raw_nonzero().get()),
+                instance: instance.clone(),
+                output: [stdout, stderr],
+            }),
             instance,
             process: child.pidfd,
             pid: child.pid,
             control,
             outbox: Outbox::default(),
-            output: vec![Pipe::new(stdout, &name), Pipe::new(stderr, &name)],
             cgroup: group,
             stage: Stage::Confining,
             deadline: None,

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::broker::{Answer, Ask};
+use super::life::{Culprit, End};
 use crate::ident::{Instance, Name};
 
 /// The most leases that one [`FromLayer::Holds`] names.
@@ -120,6 +121,27 @@ pub enum ToLayer {
     /// The socket to a helper that does something for this layer goes with it. One that comes again
     /// leads to the helper's next life.
     Service(Service),
+    /// For the writer of the log: a line.
+    Say {
+        /// Whether it stands for itself, without saying whose it is.
+        plain: bool,
+        /// The line. It may hold what layers wrote.
+        text: String,
+    },
+    /// For the writer of the log: the reading end of an instance's standard output or error goes
+    /// with it.
+    Output {
+        /// The instance's place.
+        seat: u32,
+        /// Who it is.
+        instance: Instance,
+        /// What the kernel's log calls it.
+        culprit: Culprit,
+        /// This is the second of the two, and the instance has ended: a former life was told how.
+        over: bool,
+    },
+    /// For the writer of the log: an instance has ended. What it printed before is in its pipes.
+    Ended(Box<End>),
     /// All that the layer holds from the start has been handed over: run.
     Start,
     /// Finish what is under way and return.
@@ -161,6 +183,10 @@ pub enum Object {
     State,
     /// For a helper: a handle on a directory of the host; see [`host_part`].
     Host,
+    /// For the writer of the log: standard error.
+    Stderr,
+    /// For the writer of the log: the kernel's log.
+    KernelLog,
 }
 
 /// What the part of an [`Object::Host`] says.
@@ -252,6 +278,14 @@ pub enum FromLayer {
         /// Which life of it.
         generation: u64,
     },
+    /// From the writer of the log: all that an instance printed which has ended is written, and what
+    /// it was denied is told.
+    Printed {
+        /// Its place.
+        seat: u32,
+        /// Which life of it.
+        generation: u64,
+    },
 }
 
 const READY: u8 = 1;
@@ -267,6 +301,7 @@ const LOG: u8 = 10;
 const HOLDS: u8 = 11;
 const RESUMED: u8 = 12;
 const BROKE: u8 = 13;
+const PRINTED: u8 = 14;
 
 impl FromLayer {
     /// The message's bytes.
@@ -295,6 +330,9 @@ impl FromLayer {
             Self::Resumed => vec![RESUMED],
             Self::Broke { seat, generation } => {
                 [&[BROKE][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
+            }
+            Self::Printed { seat, generation } => {
+                [&[PRINTED][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
             }
         }
     }
@@ -348,6 +386,10 @@ impl FromLayer {
                 seat: u32::from_le_bytes([*s0, *s1, *s2, *s3]),
                 generation: u64::from_le_bytes(generation.try_into().ok()?),
             }),
+            [PRINTED, s0, s1, s2, s3, generation @ ..] => Some(Self::Printed {
+                seat: u32::from_le_bytes([*s0, *s1, *s2, *s3]),
+                generation: u64::from_le_bytes(generation.try_into().ok()?),
+            }),
             [CLOSED, f0, f1] => Some(Self::Closed { file: u16::from_le_bytes([*f0, *f1]) }),
             [WITHDRAW, request @ ..] => {
                 Some(Self::Withdraw { request: u64::from_le_bytes(request.try_into().ok()?) })
@@ -387,6 +429,7 @@ mod tests {
             FromLayer::Holds(vec![(258, 1 << 40), (0, 1)]),
             FromLayer::Resumed,
             FromLayer::Broke { seat: 1 << 20, generation: 1 << 33 },
+            FromLayer::Printed { seat: 1 << 21, generation: 1 << 34 },
             FromLayer::Ask { request: 10, ask: Ask::MakeRoom { queue: 260, priority: 31 } },
             FromLayer::Release { semaphore: 259, fence: 1 << 40 },
             FromLayer::Withdraw { request: 1 << 30 },

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod control;
+pub mod life;
 pub mod limits;
 pub mod queue;
 pub mod record;

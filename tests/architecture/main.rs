@@ -41,11 +41,11 @@ const ROOT: [(&str, &str); 5] = [
 
 /// Circles of imports that are still there, each to be opened by moving a type. None may grow, and
 /// none may be added.
-const CIRCLES: [&[&str]; 1] = [&["supervisor/child.rs", "supervisor/denials.rs"]];
+const CIRCLES: [&[&str]; 0] = [];
 
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now, and only ever goes down.
-const CORE: usize = 3_867;
+const CORE: usize = 3_488;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];

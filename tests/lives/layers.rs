@@ -43,6 +43,10 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .blocking_layer("blocking_hopeful", blocking_hopeful)
             .blocking_layer("busy", busy)
             .blocking_layer("talkative", talkative)
+            .blocking_layer("counting", counting)
+            .blocking_layer("bursting", bursting)
+            .blocking_layer("ticking", ticking)
+            .blocking_layer("forbidden", forbidden)
             .blocking_layer("memory_hog", memory_hog)
             .blocking_layer("hoarder", hoarder)
             .layer("configured", configured)
@@ -60,6 +64,12 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             }
         }
         "talkative" => daemon.blocking_layer("talkative", talkative),
+        "counting" => daemon.blocking_layer("counting", counting),
+        "bursting" => daemon.blocking_layer("bursting", bursting),
+        "forbidden" => daemon.blocking_layer("forbidden", forbidden),
+        "stalled" => {
+            daemon.blocking_layer("talkative", talkative).blocking_layer("ticking", ticking)
+        }
         "memory_hog" => daemon.blocking_layer("memory_hog", memory_hog),
         "none" => daemon,
         "busy" => daemon.blocking_layer("busy", busy).layer("crasher", crasher),
@@ -340,6 +350,48 @@ fn talkative(layer: Layer) -> Outcome {
         std::thread::sleep(Duration::from_millis(5));
     }
     std::process::exit(0)
+}
+
+/// Prints numbers, and fails if it can't.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn counting(layer: Layer) -> Outcome {
+    let mut number = 0_u64;
+    while !layer.is_stopping() {
+        writeln!(std::io::stderr(), "{number}").map_err(|error| error.to_string())?;
+        number += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    writeln!(std::io::stderr(), "counted {number}").map_err(|error| error.to_string())
+}
+
+/// Prints a hundred lines and fails.
+fn bursting(_: Layer) -> Outcome {
+    for number in 0..100 {
+        say(number);
+    }
+    Err("as it always does".into())
+}
+
+/// Counts in a file, and prints nothing.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn ticking(layer: Layer) -> Outcome {
+    use std::io::{Seek, SeekFrom};
+    let mut file = layer.file("tick").map_err(|error| error.to_string())?;
+    let mut number = 0_u64;
+    while !layer.is_stopping() {
+        number += 1;
+        let bytes = [layer.instance().generation.to_le_bytes(), number.to_le_bytes()].concat();
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&bytes));
+        written.map_err(|error| error.to_string())?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Makes a system call that it isn't granted.
+fn forbidden(_: Layer) -> Outcome {
+    say("last words");
+    Err(format!("{:?}", rustix::process::getsid(None)))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the library gives it")]

@@ -22,6 +22,7 @@ mod readme;
 mod restarts;
 mod runtimes;
 mod talk;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let is = |layer: &str| {
         arguments.first().is_some_and(|name| name.starts_with(&format!("cofferdam-layer:{layer}/")))
     };
-    if is(program::ASTRAY) {
+    if is(program::ASTRAY) || !writer::prelude(&arguments[0]) {
         return ExitCode::SUCCESS;
     }
     if is(program::THREADED) || arguments.get(2).is_some_and(|name| name == program::THREADED) {
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         restarts::TESTS,
         runtimes::TESTS,
         talk::TESTS,
+        writer::TESTS,
     ];
     support::suite::run(support::suite::trials(&tests.concat()))
 }

@@ -137,7 +137,8 @@ fn held(daemon: &Daemon, name: &str, expected: Option<&Held>) -> Held {
         let (descriptors, memory) = daemon.weight();
         let held =
             Held { descriptors, memory, children: daemon.children(), groups: groups(name).len() };
-        let is_whole = held.children == usize::try_from(COPIES).expect("few") + 1;
+        // With their neighbour, and who writes the log.
+        let is_whole = held.children == usize::try_from(COPIES).expect("few") + 2;
         let is_settled = expected.is_none_or(|before| {
             (before.descriptors, before.groups) == (held.descriptors, held.groups)
         });

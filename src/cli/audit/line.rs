@@ -34,6 +34,10 @@ pub(in crate::cli) fn line(record: &Record, said: &Said<'_>) -> String {
     }
     let (reporter, peer) = (&said.reporter, &said.peer);
     match (said.side, reporter, peer) {
+        // Who told it says nothing of it.
+        (_, _, Some(denied)) if entry.kind == Kind::Denial => {
+            let _ = write!(out, " {denied}");
+        }
         (Some("receiver"), Some(to), Some(from)) => {
             let _ = write!(out, " {from} => {to}");
         }

@@ -7,7 +7,7 @@ use crate::audit::LogError;
 use crate::audit::entry::{self, Entry, Kind, Moment, Record, Side, Verdict, Who};
 use crate::audit::reconcile::gave_up;
 use crate::policy::plan::LogFull;
-use crate::wire::report::{Facility, Form, Report, What, link_of};
+use crate::wire::report::{Facility, Facts, Form, Report, What, link_of};
 
 /// Reports that are taken from one ring in one turn, so that no reporter holds up the others.
 const TURN: usize = 1024;
@@ -58,7 +58,10 @@ impl Auditor<'_> {
             _ if !self.is_of_its_side(place, &report) => {
                 return self.silence(place, "it reports from a side that isn't its own");
             }
-            _ => entry_of(self.rings[place].who, &report),
+            _ => {
+                let who = self.rings[place].who;
+                entry_of(who, &report, Some(who.layer) == self.orders.logger())
+            }
         };
         let ring = &self.rings[place];
         let (who, due, number) = (ring.who, ring.next, report.head.number);
@@ -86,15 +89,21 @@ impl Auditor<'_> {
     }
 
     /// Whether a report is one that its reporter can make: the witness reports as witness, of
-    /// channels that go through it and in its own life, a helper reports what others asked it for,
-    /// and nobody else does.
+    /// channels that go through it and in its own life, a helper reports what others asked it for, who
+    /// reads the kernel's log reports what that denied anybody, and nobody else does.
     fn is_of_its_side(&self, place: usize, report: &Report<'_>) -> bool {
         let who = self.rings[place].who;
         let facts = &report.head.facts;
         if self.orders.is_helper(who.layer) || facts.side == Side::Helper {
             let client = report.detail.first_chunk().and_then(Who::from_bytes);
+            if Some(who.layer) == self.orders.logger() {
+                return facts.side == Side::Helper
+                    && is_denial(facts)
+                    && client.is_some_and(|it| self.orders.is_layer(it.layer));
+            }
             return facts.side == Side::Helper
                 && self.orders.is_helper(who.layer)
+                && !matches!(facts.facility, Facility::Syscall | Facility::Landlock)
                 && client.is_some_and(|it| self.orders.is_of_plan(it.layer));
         }
         if Some(who.layer) != self.orders.witness() {
@@ -190,7 +199,7 @@ impl Auditor<'_> {
             self.take_last_words(gone, at);
         }
         entry.side = Side::Supervisor;
-        if entry.kind == Kind::Broker || entry.kind == Kind::Denial {
+        if entry.kind == Kind::Broker {
             entry.rule = self.rules.find(&entry);
         }
         self.write_down(place, entry, &[], at);
@@ -274,7 +283,17 @@ impl Auditor<'_> {
     }
 }
 
-fn entry_of(reporter: Who, report: &Report<'_>) -> Entry {
+/// Whether a report says that the kernel ended somebody for a system call, or that Landlock refused
+/// somebody something.
+fn is_denial(facts: &Facts) -> bool {
+    matches!(
+        (facts.facility, facts.verdict),
+        (Facility::Syscall, Verdict::Killed) | (Facility::Landlock, Verdict::Refused)
+    )
+}
+
+/// What a report says. `denies`: its reporter tells what the kernel denied others.
+fn entry_of(reporter: Who, report: &Report<'_>, denies: bool) -> Entry {
     let facts = &report.head.facts;
     let hash = match report.head.what {
         What::Message => *blake3::hash(report.message).as_bytes(),
@@ -284,11 +303,12 @@ fn entry_of(reporter: Who, report: &Report<'_>) -> Entry {
     // What a helper did for somebody is that one's act.
     let client = report.detail.split_first_chunk().filter(|_| facts.side == Side::Helper);
     let client = client.and_then(|(who, rest)| Some((Who::from_bytes(who)?, rest)));
-    let (kind, actor, detail) = match client {
-        Some((client, rest)) => (Kind::Broker, client, rest),
-        None => (Kind::Use, reporter, report.detail),
+    let (kind, actor, peer, detail) = match client {
+        Some((whom, rest)) if denies => (Kind::Denial, reporter, whom, rest),
+        Some((client, rest)) if facts.peer == Who::NOBODY => (Kind::Broker, client, reporter, rest),
+        Some((client, rest)) => (Kind::Broker, client, facts.peer, rest),
+        None => (Kind::Use, reporter, facts.peer, report.detail),
     };
-    let helper = kind == Kind::Broker && facts.peer == Who::NOBODY;
     Entry {
         kind,
         // Nobody but the supervisor speaks for the supervisor.
@@ -304,7 +324,7 @@ fn entry_of(reporter: Who, report: &Report<'_>) -> Entry {
         sequence: facts.sequence,
         length: facts.length,
         reporter: actor,
-        peer: if helper { reporter } else { facts.peer },
+        peer,
         value: facts.value,
         hash,
         detail: detail.to_vec(),

@@ -70,6 +70,16 @@ impl Orders {
         !self.is_of_plan(layer) && Some(layer) != self.witness() && layer < u16::MAX - 2
     }
 
+    /// The number of the layer that tells what the kernel denied others, if there is one.
+    pub(super) fn logger(&self) -> Option<u16> {
+        self.layer(crate::layer::logger::NAME)
+    }
+
+    /// Whether that is a layer, of the policy or our own.
+    pub(super) fn is_layer(&self, layer: u16) -> bool {
+        usize::from(layer) < self.plan.layers.len() + self.own.len()
+    }
+
     /// Whether that is one of the policy's layers.
     pub(super) fn is_of_plan(&self, layer: u16) -> bool {
         usize::from(layer) < self.plan.layers.len()

@@ -72,7 +72,7 @@ impl Logged {
                 let next = self.next.entry(entry.peer).or_default();
                 *next = next.saturating_add(1);
             }
-            Kind::Use | Kind::Loss if entry.side != Side::Supervisor => {
+            Kind::Use | Kind::Loss | Kind::Denial if entry.side != Side::Supervisor => {
                 let next = self.next.entry(entry.reporter).or_default();
                 *next = next.saturating_add(reports(entry));
             }

@@ -4,8 +4,8 @@ use crate::audit::entry::{Entry, Facility, Kind, Verdict, Who};
 use crate::confine::Receipt;
 use crate::ident::Instance;
 use crate::supervisor::Supervisor;
-use crate::supervisor::roster::Ending;
 use crate::wire::broker::Refusal;
+use crate::wire::life::Ending;
 
 impl Supervisor<'_> {
     /// An instance was started.
@@ -50,34 +50,6 @@ impl Supervisor<'_> {
             verdict: Verdict::Killed,
             detail: what.as_bytes().to_vec(),
             ..Entry::new(Kind::Alarm)
-        });
-    }
-
-    /// The kernel ended an instance for a system call.
-    pub(in crate::supervisor) fn note_denial(
-        &mut self,
-        instance: &Instance,
-        call: u32,
-        what: &str,
-    ) {
-        self.note(|audit| Entry {
-            peer: audit.who(instance),
-            facility: Facility::Syscall,
-            method: call,
-            verdict: Verdict::Killed,
-            detail: what.as_bytes().to_vec(),
-            ..Entry::new(Kind::Denial)
-        });
-    }
-
-    /// Landlock refused an instance something.
-    pub(in crate::supervisor) fn note_landlock(&mut self, instance: &Instance, what: &str) {
-        self.note(|audit| Entry {
-            peer: audit.who(instance),
-            facility: Facility::Landlock,
-            verdict: Verdict::Refused,
-            detail: what.as_bytes().to_vec(),
-            ..Entry::new(Kind::Denial)
         });
     }
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use self::backlog::{Backlog, Pushed};
 use super::image::Image;
-use super::roster::Ending;
 use super::{Life, Outcome, StartUp, Supervisor};
 use crate::audit::entry::{Entry, Who};
 use crate::confine::Identity;
@@ -26,6 +25,7 @@ use crate::ring::{self, Producer};
 use crate::sys::mapping::Mapping;
 use crate::sys::memory;
 use crate::wire::control::ToLayer;
+use crate::wire::life::Ending;
 
 /// Bytes of the ring for the supervisor's own acts.
 const OWN: u32 = 1 << 20;
@@ -150,9 +150,9 @@ impl Audit {
         !self.backlog.is_empty() && self.backlog.is_full_of(self.who(instance))
     }
 
-    /// Whether acts wait that the auditor still has the time to take.
-    pub(super) fn is_draining(&self) -> bool {
-        !self.backlog.is_empty() && self.until.is_none_or(|until| Instant::now() < until)
+    /// Whether acts wait that the auditor still has the time to take; `more` may come.
+    pub(super) fn is_draining(&self, more: bool) -> bool {
+        (more || !self.backlog.is_empty()) && self.until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Has an instance that waits for room in its ring wait no longer: it is asked to stop.
@@ -213,16 +213,16 @@ impl Supervisor<'_> {
 
     /// When to look for room again, if acts wait for some.
     pub(super) fn flushes_at(&self) -> Option<Instant> {
-        let waits = self.audit.as_ref().is_some_and(|audit| !audit.backlog.is_empty());
-        waits.then(|| Instant::now() + FLUSH)
+        let waits = |audit: &Audit| {
+            !audit.backlog.is_empty() || audit.until.is_some() && self.may_report_denials()
+        };
+        self.audit.as_ref().is_some_and(waits).then(|| Instant::now() + FLUSH)
     }
 
     /// From when the auditor is alone, its time to take what waits is bounded.
     fn begin_last_acts(&mut self) {
-        let stopping = self.stopping;
-        let others =
-            (0..self.places.len()).any(|place| !self.is_auditor(place) && self.runs(place));
-        if let Some(audit) = self.audit.as_mut().filter(|_| stopping && !others) {
+        let alone = self.stopping && !self.others_run();
+        if let Some(audit) = self.audit.as_mut().filter(|_| alone) {
             audit.until.get_or_insert_with(|| Instant::now() + LAST_ACTS);
         }
     }
@@ -230,6 +230,12 @@ impl Supervisor<'_> {
     /// Whether a place is the auditor's.
     pub(super) fn is_auditor(&self, place: usize) -> bool {
         self.role(place) == Some(Role::Auditor)
+    }
+
+    /// Whether anybody runs whose doings are still to be written down.
+    fn others_run(&self) -> bool {
+        let last = |place| matches!(self.role(place), Some(Role::Auditor | Role::Log));
+        (0..self.places.len()).any(|place| !last(place) && self.runs(place))
     }
 
     pub(super) fn runs(&self, place: usize) -> bool {
@@ -243,7 +249,7 @@ impl Supervisor<'_> {
             return false;
         };
         let in_time = audit.until.is_none_or(|until| Instant::now() < until);
-        let others = (0..self.places.len()).any(|at| at != place && self.runs(at));
+        let others = self.others_run();
         audit.open && in_time && (others || !audit.backlog.is_empty() || audit.rings.len() > 1)
     }
 
@@ -275,7 +281,8 @@ impl Supervisor<'_> {
 
     /// Whether a place must wait because the log isn't open yet.
     pub(super) fn waits_for_log(&self, place: usize) -> bool {
-        self.audit.as_ref().is_some_and(|audit| !audit.open) && !self.is_auditor(place)
+        let first = matches!(self.role(place), Some(Role::Auditor | Role::Log));
+        self.audit.as_ref().is_some_and(|audit| !audit.open) && !first
     }
 
     /// Gives the auditor every ring that it may have to read.

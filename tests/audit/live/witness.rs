@@ -312,7 +312,7 @@ fn killed_witness() {
     daemon.line("calls");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("renewed a/0.g1 a/0.g1"), rounds, "{daemon}");
-    assert_eq!(daemon.count("is confined"), 4 + rounds, "the ends live on: {daemon}");
+    assert_eq!(daemon.count("is confined"), 5 + rounds, "the ends live on: {daemon}");
     let log = daemon.directory().join("log");
     assert_sound(&log);
     assert!(assert_honest(&log) > 200);

@@ -12,19 +12,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{Duration, Instant};
 
-use super::Supervisor;
-use super::child::Child;
 use crate::confine::filter::Arch;
-use crate::ident::Instance;
-use crate::policy::syscall;
-
-/// How long the kernel's log may take to tell of a killed layer. It is written by a thread of the
-/// kernel, which drops what comes in bursts.
-const EXPLAINED_WITHIN: Duration = Duration::from_secs(1);
+use crate::wire::life::Culprit;
 
 /// One record of `/dev/kmsg` is at most this long, in bytes (`CONSOLE_EXT_LOG_MAX`).
 const RECORD: usize = 8192;
@@ -38,35 +30,18 @@ const KEPT: usize = 64;
 /// Domains that are remembered: the kernel says only once whose a domain is.
 const DOMAINS: usize = 1024;
 
-/// Whose doings are looked up.
-#[derive(Clone, Copy, Debug)]
-pub enum Culprit {
-    /// The process of this number and user. Other instances, and other programs, may be the same
-    /// user: an ordinary user's layers all are, and the copies of a layer with `uid`. What a
-    /// program does that such a layer has executed can't be told from what theirs does.
-    Process {
-        /// The process, by its number outside.
-        pid: i32,
-        /// The user, by its number outside.
-        uid: u32,
-    },
-    /// Any process of this user, which is one instance's alone.
-    User(u32),
-}
-
-impl Culprit {
-    /// Whether what the process `pid` of the user `uid` did was done by this one.
-    fn is(self, pid: i32, uid: u32) -> bool {
-        match self {
-            Self::Process { pid: own, uid: user } => (own, user) == (pid, uid),
-            Self::User(user) => user == uid,
-        }
-    }
+/// Opens the kernel's log at its end, if this process may. The position is kept with the descriptor,
+/// for all who are handed it.
+pub(crate) fn open() -> Option<OwnedFd> {
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok()?;
+    file.seek(SeekFrom::End(0)).ok()?;
+    Some(file.into())
 }
 
 /// The kernel's log, from the daemon's start on.
 #[derive(Debug)]
-pub struct Denials {
+pub(super) struct KernelLog {
     file: Option<File>,
     unclaimed: VecDeque<Denial>,
     /// What Landlock refused, of domains that nobody asked about yet.
@@ -77,7 +52,7 @@ pub struct Denials {
 
 /// What Landlock refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub(super) struct Refused {
     domain: u64,
     /// The rights that were missing, and of what, in the kernel's words.
     pub what: String,
@@ -93,7 +68,7 @@ struct Denial {
 
 /// What was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub(super) enum Call {
     /// The call of this number.
     Native(u32),
     /// One of another architecture (`AUDIT_ARCH_*`), where the number means something else.
@@ -105,27 +80,20 @@ pub enum Call {
     },
 }
 
-impl Denials {
-    /// Opens the log at its end, or gets along without.
-    pub fn open() -> Self {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok();
-        let file = file.and_then(|mut file| file.seek(SeekFrom::End(0)).is_ok().then_some(file));
-        Self {
-            file,
-            unclaimed: VecDeque::new(),
-            refused: VecDeque::new(),
-            domains: BTreeMap::new(),
-        }
+impl KernelLog {
+    /// Reads on in what [`open`] has opened, or gets along without.
+    pub(super) fn new(file: Option<OwnedFd>) -> Self {
+        let (unclaimed, refused) = (VecDeque::new(), VecDeque::new());
+        Self { file: file.map(File::from), unclaimed, refused, domains: BTreeMap::new() }
     }
 
     /// Whether the log can be read at all.
-    pub fn is_available(&self) -> bool {
+    pub(super) fn is_available(&self) -> bool {
         self.file.is_some()
     }
 
     /// Reads what the log has by now.
-    pub fn read(&mut self) {
+    pub(super) fn read(&mut self) {
         let mut record = [0; RECORD];
         for _ in 0..MOST {
             let Some(file) = self.file.as_mut() else { return };
@@ -154,12 +122,15 @@ impl Denials {
     }
 
     /// The log, to be watched for more.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// What Landlock refused so far to domains of which `known` says whose they are.
-    pub fn refused<T>(&mut self, known: impl Fn(i32, u32) -> Option<T>) -> Vec<(T, Refused)> {
+    pub(super) fn refused<T>(
+        &mut self,
+        known: impl Fn(i32, u32) -> Option<T>,
+    ) -> Vec<(T, Refused)> {
         let mut found = Vec::new();
         let domains = &self.domains;
         self.refused.retain(|refused| {
@@ -172,7 +143,7 @@ impl Denials {
     }
 
     /// The system call that `culprit` was killed for, once.
-    pub fn call_of(&mut self, culprit: Culprit) -> Option<Call> {
+    pub(super) fn call_of(&mut self, culprit: Culprit) -> Option<Call> {
         let is_it = |denial: &Denial| culprit.is(denial.pid, denial.uid);
         let place = self.unclaimed.iter().position(is_it)?;
         self.unclaimed.remove(place).map(|denial| denial.call)
@@ -220,95 +191,6 @@ fn parse(record: &[u8]) -> Option<Denial> {
     })
 }
 
-/// A layer that was killed for a system call, of which the kernel's log hasn't said yet.
-pub struct Unexplained {
-    instance: Instance,
-    culprit: Culprit,
-    until: Instant,
-}
-
-impl Supervisor<'_> {
-    /// Notes what Landlock refused layers, as far as the kernel's log tells.
-    pub(super) fn note_refused(&mut self) {
-        self.denials.read();
-        let whose = |pid, uid| {
-            let of = |child: &&Child| child.culprit.is(pid, uid);
-            self.places.iter().find_map(|place| match &place.life {
-                super::Life::Running(child) => Some(&**child).filter(of),
-                _ => None,
-            })
-        };
-        let whose = |pid, uid| whose(pid, uid).map(|child| child.instance.clone());
-        for (instance, refused) in self.denials.refused(whose) {
-            self.note_landlock(&instance, &refused.what);
-        }
-    }
-
-    /// Says that a layer was killed for a system call. Which one, the kernel's log tells in a
-    /// moment, if it can be read.
-    pub(super) fn denied(&mut self, child: &Child) -> String {
-        let hint = if self.denials.is_available() {
-            let until = Instant::now() + EXPLAINED_WITHIN;
-            let (instance, culprit) = (child.instance.clone(), child.culprit);
-            self.unexplained.push(Unexplained { instance, culprit, until });
-            ""
-        } else {
-            " (which one is in the kernel's log, and this user can't read it)"
-        };
-        format!(
-            "{} was killed by SIGSYS: it made a system call that `syscalls` in [layer.{}] does \
-             not grant{hint}",
-            child.instance, child.instance.layer
-        )
-    }
-
-    /// Says which system calls layers were killed for, and what would allow them.
-    pub(super) fn explain_denials(&mut self) {
-        if self.unexplained.is_empty() {
-            return;
-        }
-        self.denials.read();
-        let now = Instant::now();
-        let (denials, log) = (&mut self.denials, &mut self.log);
-        let mut explained = Vec::new();
-        self.unexplained.retain(|Unexplained { instance, culprit, until }| {
-            let number = match denials.call_of(*culprit) {
-                None => return *until > now,
-                Some(Call::Native(number)) => number,
-                Some(Call::Foreign { arch, number }) => {
-                    explained.push((instance.clone(), number, "of another architecture"));
-                    log.say(&format!(
-                        "{instance} made system call {number} of another architecture \
-                         ({arch:#x}), which no policy grants"
-                    ));
-                    return false;
-                }
-            };
-            let layer = &instance.layer;
-            explained.push((instance.clone(), number, syscall::name_of(number).unwrap_or("")));
-            let Some(call) = syscall::name_of(number) else {
-                log.say(&format!("{instance} made a system call of the unknown number {number}"));
-                return false;
-            };
-            let groups = syscall::offering(number);
-            let groups: String = groups
-                .iter()
-                .filter(|group| group.dangerous.is_none())
-                .flat_map(|group| [" or \"@", group.name.as_str(), "\""])
-                .collect();
-            log.say(&format!(
-                "{instance} made the system call {call} in a way that isn't granted: \"{call}\" in \
-                 `syscalls` of [layer.{layer}]{groups} would allow it, `refuse = {{ {call} = \
-                 \"EPERM\" }}` would refuse it without killing"
-            ));
-            false
-        });
-        for (instance, number, what) in explained {
-            self.note_denial(&instance, number, what);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,13 +210,13 @@ mod tests {
         assert_eq!(parse(b"6,1,1,-;something else pid=7677 uid=0 arch=c000003e syscall=1"), None);
         assert_eq!(parse(b"\xff"), None);
 
-        let mut denials = nothing();
-        denials.take(RECORD);
-        assert_eq!(denials.call_of(Culprit::Process { pid: 7678, uid: 0 }), None);
-        assert_eq!(denials.call_of(Culprit::Process { pid: 7677, uid: 1 }), None);
-        assert_eq!(denials.call_of(Culprit::User(1)), None);
-        assert_eq!(denials.call_of(Culprit::User(0)), Some(call));
-        assert_eq!(denials.call_of(Culprit::User(0)), None);
+        let mut log = KernelLog::new(None);
+        log.take(RECORD);
+        assert_eq!(log.call_of(Culprit::Process { pid: 7678, uid: 0 }), None);
+        assert_eq!(log.call_of(Culprit::Process { pid: 7677, uid: 1 }), None);
+        assert_eq!(log.call_of(Culprit::User(1)), None);
+        assert_eq!(log.call_of(Culprit::User(0)), Some(call));
+        assert_eq!(log.call_of(Culprit::User(0)), None);
     }
 
     /// Copies of a layer with `uid` are one user: what one is killed for isn't another's call.
@@ -344,22 +226,17 @@ mod tests {
             let text = std::str::from_utf8(RECORD).unwrap();
             text.replace("uid=0", "uid=970").replace("pid=7677", pid).replace("syscall=102", call)
         };
-        let mut denials = nothing();
-        denials.take(of("pid=11", "syscall=5").as_bytes());
-        denials.take(of("pid=12", "syscall=6").as_bytes());
+        let mut log = KernelLog::new(None);
+        log.take(of("pid=11", "syscall=5").as_bytes());
+        log.take(of("pid=12", "syscall=6").as_bytes());
         let call = |pid| Culprit::Process { pid, uid: 970 };
         let number = |call| match call {
             Some(Call::Native(number) | Call::Foreign { number, .. }) => number,
             None => 0,
         };
-        assert_eq!(number(denials.call_of(call(12))), 6);
-        assert_eq!(denials.call_of(call(12)), None);
-        assert_eq!(number(denials.call_of(call(11))), 5);
-    }
-
-    fn nothing() -> Denials {
-        let (refused, domains) = (VecDeque::new(), BTreeMap::new());
-        Denials { file: None, unclaimed: VecDeque::new(), refused, domains }
+        assert_eq!(number(log.call_of(call(12))), 6);
+        assert_eq!(log.call_of(call(12)), None);
+        assert_eq!(number(log.call_of(call(11))), 5);
     }
 
     #[test]
@@ -368,19 +245,19 @@ mod tests {
             blockers=fs.read_file path=\"/etc/x\" dev=\"vda\" ino=7\n";
         const DOMAIN: &[u8] = b"5,2,1,-;audit: type=1424 audit(1.2:30): domain=195ba459b \
             status=allocated mode=enforcing pid=286 uid=1000 exe=\"/a\" comm=\"a\"\n";
-        let mut denials = nothing();
+        let mut log = KernelLog::new(None);
         let known = |pid, uid| (pid == 286 && uid == 1000).then_some("a");
-        denials.take(REFUSED);
-        assert_eq!(denials.refused(known), [], "nobody knows whose domain it is");
-        denials.take(DOMAIN);
-        assert_eq!(denials.refused(|_, _| None::<&str>), [], "another's");
-        let told = denials.refused(known);
+        log.take(REFUSED);
+        assert_eq!(log.refused(known), [], "nobody knows whose domain it is");
+        log.take(DOMAIN);
+        assert_eq!(log.refused(|_, _| None::<&str>), [], "another's");
+        let told = log.refused(known);
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].0, "a");
         assert_eq!(told[0].1.what, "blockers=fs.read_file path=\"/etc/x\" dev=\"vda\" ino=7");
-        denials.take(REFUSED);
-        assert_eq!(denials.refused(known).len(), 1, "the domain is known from then on");
-        assert_eq!(denials.refused(known), []);
+        log.take(REFUSED);
+        assert_eq!(log.refused(known).len(), 1, "the domain is known from then on");
+        assert_eq!(log.refused(known), []);
     }
 
     #[test]

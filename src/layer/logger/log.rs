@@ -1,0 +1,183 @@
+//! What the supervisor has to say: to the writer of the log, or on standard error where there is
+//! none yet, or none any more.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+
+use super::ending::sentence;
+use super::lines::{Lines, MAX_LINE, loss};
+use super::stderr::Stderr;
+use crate::ident::Instance;
+use crate::wire::control::ToLayer;
+use crate::wire::life::End;
+
+/// How much waits to be said, in bytes. Beyond it lines are dropped and counted.
+const MOST: usize = 512 << 10;
+
+/// What waits beyond that of ends, without which their pipes stay open.
+const MOST_ENDS: usize = 2 * MOST;
+
+/// What an entry takes besides its text.
+const EACH: usize = 128;
+
+/// What the supervisor has to say. It never blocks: what isn't passed on at once waits, within
+/// bounds.
+#[derive(Debug)]
+pub struct Log {
+    /// What is said on standard error directly.
+    lines: Lines,
+    waiting: VecDeque<ToLayer>,
+    /// What waits, in bytes.
+    bytes: usize,
+    /// Lines that found no room since that was said last.
+    dropped: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let lines = Lines::new(Stderr::own());
+        Self { lines, waiting: VecDeque::new(), bytes: 0, dropped: 0 }
+    }
+}
+
+impl Log {
+    /// Lines of the supervisor's own. `text` may hold what layers wrote.
+    pub fn say(&mut self, text: &str) {
+        self.add_lines(text, false);
+    }
+
+    /// Lines that stand for themselves, such as a checker's drawing.
+    pub fn print(&mut self, text: &str) {
+        self.add_lines(text, true);
+    }
+
+    /// How an instance ended.
+    pub fn tell_end(&mut self, end: End) {
+        self.add(MOST_ENDS, ToLayer::Ended(Box::new(end)));
+    }
+
+    fn add_lines(&mut self, text: &str, plain: bool) {
+        for line in text.lines().flat_map(pieces) {
+            self.add(MOST, ToLayer::Say { plain, text: line.to_owned() });
+        }
+    }
+
+    fn add(&mut self, most: usize, message: ToLayer) {
+        let cost = cost(&message);
+        if self.bytes + cost > most {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes += cost;
+        self.waiting.push_back(message);
+    }
+
+    /// Takes what is to be said next.
+    pub fn next(&mut self) -> Option<ToLayer> {
+        let Some(next) = self.waiting.pop_front() else {
+            let text = (self.dropped > 0).then(|| loss(std::mem::take(&mut self.dropped)))?;
+            return Some(ToLayer::Say { plain: false, text });
+        };
+        self.bytes -= cost(&next);
+        Some(next)
+    }
+
+    /// Whether the end of an instance is still to be told.
+    pub fn will_tell_end(&self, instance: &Instance) -> bool {
+        let is_it =
+            |message: &ToLayer| matches!(message, ToLayer::Ended(it) if it.instance == *instance);
+        self.waiting.iter().any(is_it)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.dropped == 0 && self.lines.is_empty()
+    }
+
+    /// Writes what standard error takes without blocking.
+    pub fn flush(&mut self) {
+        loop {
+            self.lines.flush();
+            if !self.lines.is_empty() {
+                return;
+            }
+            match self.next() {
+                Some(ToLayer::Say { plain, text }) => self.lines.push_own(plain, &text),
+                Some(ToLayer::Ended(end)) => self.lines.say(&sentence(&end, "")),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// What standard error had no room for goes to the writer of the log, which writes from now on.
+    pub fn hand_over(&mut self) {
+        let rest = self.lines.take();
+        for line in rest.lines().flat_map(pieces).rev() {
+            let message = ToLayer::Say { plain: true, text: line.to_owned() };
+            self.bytes += cost(&message);
+            self.waiting.push_front(message);
+        }
+    }
+
+    /// Standard error, opened so that nobody has to wait for it.
+    pub fn stderr(&self) -> BorrowedFd<'_> {
+        self.lines.fd()
+    }
+}
+
+fn cost(message: &ToLayer) -> usize {
+    EACH + match message {
+        ToLayer::Say { text, .. } => text.len(),
+        ToLayer::Ended(end) => end.failure.as_ref().map_or(0, String::len),
+        _ => 0,
+    }
+}
+
+/// A line in pieces of which each fits into a message, the last first or last.
+fn pieces(line: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let mut pieces = Vec::new();
+    let mut rest = line;
+    loop {
+        let (piece, more) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
+        pieces.push(piece);
+        rest = more;
+        if rest.is_empty() {
+            return pieces.into_iter();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(text: &str) -> ToLayer {
+        ToLayer::Say { plain: false, text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_long_line_comes_in_pieces_that_fit() {
+        let mut log = Log::default();
+        log.say(&format!("{}é\nnext", "x".repeat(MAX_LINE - 1)));
+        log.say("");
+        let all: Vec<_> = std::iter::from_fn(|| log.next()).collect();
+        assert_eq!(all, [say(&"x".repeat(MAX_LINE - 1)), say("é"), say("next")]);
+        assert_eq!(log.bytes, 0);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_what_is_dropped_is_counted() {
+        let mut log = Log::default();
+        let mut said = 0;
+        while log.dropped < 7 {
+            log.say(&"x".repeat(100));
+            said += 1;
+        }
+        assert!(log.bytes <= MOST);
+        let all: Vec<_> = std::iter::from_fn(|| log.next()).collect();
+        assert_eq!(all.len(), said - 7 + 1);
+        assert_eq!(all.last(), Some(&say("7 lines were dropped: nobody reads standard error")));
+        assert!(log.is_empty());
+    }
+}

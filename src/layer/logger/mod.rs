@@ -1,0 +1,289 @@
+//! The writer of the log on standard error: a layer of the framework's own, to which all go that the
+//! supervisor says and that layers print.
+//!
+//! It holds the reading ends of the layers' standard output and error, standard error itself, and
+//! the kernel's log where the daemon may read that. Of the pipes the supervisor keeps a copy as long
+//! as an instance runs, and until this layer has said that all is written: so whoever prints notices
+//! nothing when this one is killed, and the next one reads on.
+//!
+//! Order is a promise. What an instance printed before it ended comes before the line that says so,
+//! and what it prints once it was let in comes after the line that says that: before it shows what
+//! it has read from a pipe, this layer takes up all that the supervisor has said by then, and where
+//! that is an end, it reads that instance's pipes to theirs.
+//!
+//! One thread, one loop. It never waits for standard error, so it always hears the supervisor.
+
+mod denied;
+mod ending;
+pub(crate) mod kernel;
+mod lines;
+pub(crate) mod log;
+mod output;
+mod stderr;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use self::denied::Denied;
+use self::ending::sentence;
+use self::kernel::KernelLog;
+use self::lines::Lines;
+use self::output::Pipe;
+use self::stderr::Stderr;
+use super::Layer;
+use super::order::{Order, Orders};
+use crate::ident::Instance;
+use crate::mark::reached;
+use crate::wire::control::{FromLayer, Object};
+use crate::wire::life::{Culprit, End, Ending};
+
+/// What this layer is called, as a layer and as a function. No policy may use the name.
+pub(crate) const NAME: &str = "cofferdam-log";
+
+/// How long standard error may take for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Writes until the supervisor says stop, or is gone.
+pub(super) fn run(layer: &Layer) -> io::Result<()> {
+    let mut logger = Logger::new(layer)?;
+    // Who waited for the audit log would no longer hear what there is to write.
+    layer.0.desk.never_wait();
+    if layer.instance().generation > 1 {
+        logger
+            .lines
+            .say("lines may be missing here: the writer of this log was ended and restarted");
+    }
+    let served = logger.serve();
+    // Whoever comes after this life might end of the same.
+    if let Err(error) = &served {
+        logger.lines.say(&format!("{} ends: {error}", layer.instance()));
+    }
+    logger.finish();
+    served
+}
+
+/// The writer at work.
+struct Logger<'a> {
+    layer: &'a Layer,
+    control: Arc<OwnedFd>,
+    lines: Lines,
+    outputs: BTreeMap<u64, Output>,
+    /// The number of the next output.
+    next: u64,
+    denied: Denied,
+    /// Instances of whom the supervisor is to be told that all is written.
+    printed: VecDeque<FromLayer>,
+}
+
+/// One layer's standard output or error.
+struct Output {
+    seat: u32,
+    instance: Instance,
+    culprit: Culprit,
+    pipe: Pipe,
+}
+
+/// What there is to do.
+#[derive(Default)]
+struct Ready {
+    control: bool,
+    outputs: Vec<u64>,
+}
+
+impl<'a> Logger<'a> {
+    fn new(layer: &'a Layer) -> io::Result<Self> {
+        let object = |kind| {
+            let object = layer.0.objects.get(kind, 0, 0);
+            object.map(|object| object.try_clone()).transpose()
+        };
+        let stderr = object(Object::Stderr)?.ok_or(io::ErrorKind::NotFound)?;
+        let kernel = KernelLog::new(object(Object::KernelLog)?);
+        Ok(Self {
+            layer,
+            control: layer.0.inbox.socket(),
+            lines: Lines::new(Stderr::handed(stderr)),
+            outputs: BTreeMap::new(),
+            next: 0,
+            denied: Denied::new(kernel, layer.0.desk.clone()),
+            printed: VecDeque::new(),
+        })
+    }
+
+    /// Writes until it is time to finish.
+    fn serve(&mut self) -> io::Result<()> {
+        let mut goes_on = self.hear()?;
+        reached("log.begun");
+        while goes_on {
+            goes_on = self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do, and does it. False: it is time to finish.
+    fn turn(&mut self) -> io::Result<bool> {
+        let ready = self.wait()?;
+        if ready.control && !self.hear()? {
+            return Ok(false);
+        }
+        for id in ready.outputs {
+            // Its instance's end may have been told meanwhile.
+            let Some(output) = self.outputs.get_mut(&id) else { continue };
+            output.pipe.read();
+            reached("log.output.read");
+            let goes_on = self.hear()?;
+            if let Some(output) = self.outputs.get_mut(&id) {
+                output.pipe.show(&mut self.lines);
+            }
+            if !goes_on {
+                return Ok(false);
+            }
+        }
+        self.look_up();
+        self.lines.flush();
+        self.tell_printed();
+        Ok(true)
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let room = if self.printed.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let mut fds = vec![PollFd::new(&self.control, PollFlags::IN | room)];
+        let mut ids = Vec::new();
+        if self.lines.has_room() {
+            for (id, output) in &self.outputs {
+                if let Some(fd) = output.pipe.fd() {
+                    ids.push(*id);
+                    fds.push(PollFd::new(fd, PollFlags::IN));
+                }
+            }
+        }
+        if !self.lines.is_empty() {
+            fds.push(PollFd::from_borrowed_fd(self.lines.fd(), PollFlags::OUT));
+        }
+        if let Some(kernel) = self.denied.fd() {
+            fds.push(PollFd::from_borrowed_fd(kernel, PollFlags::IN));
+        }
+        let due = self.denied.deadline();
+        let timeout = due.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(error) => return Err(error.into()),
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let outputs = ids.into_iter().zip(&fds[1..]).filter(|(_, fd)| is_ready(fd));
+        Ok(Ready { control: is_ready(&fds[0]), outputs: outputs.map(|(id, _)| id).collect() })
+    }
+
+    /// Takes up all that the supervisor has said. False: it said stop, or is gone.
+    fn hear(&mut self) -> io::Result<bool> {
+        let heard = self.layer.attend();
+        for order in self.layer.0.orders.iter().flat_map(Orders::take) {
+            self.obey(order);
+        }
+        match heard {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(false),
+            heard => heard.map(|()| !self.layer.0.stop.is_asked()),
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Say { plain, text } => self.lines.push_own(plain, &text),
+            Order::Output { seat, instance, culprit, over, fd } => {
+                let pipe = Pipe::new(fd, &instance.to_string());
+                let generation = instance.generation;
+                self.outputs.insert(self.next, Output { seat, instance, culprit, pipe });
+                self.next += 1;
+                if over {
+                    self.drain(seat, generation);
+                    self.printed.push_back(FromLayer::Printed { seat, generation });
+                }
+            }
+            Order::Ended(end) => self.ended(&end),
+            _ => {}
+        }
+    }
+
+    /// An instance has ended.
+    fn ended(&mut self, end: &End) {
+        // What it was refused is known by its name, as long as it has one here.
+        self.look_up();
+        self.drain(end.seat, end.instance.generation);
+        self.lines.say(&sentence(end, self.denied.hint()));
+        if end.ending != Ending::Killed(libc::SIGSYS) || !self.denied.explain(end) {
+            self.all_is_told(end);
+        }
+    }
+
+    fn all_is_told(&mut self, end: &End) {
+        let End { seat, instance, .. } = end;
+        let generation = instance.generation;
+        self.printed.push_back(FromLayer::Printed { seat: *seat, generation });
+    }
+
+    /// Shows all that an instance which has ended left in its pipes.
+    fn drain(&mut self, seat: u32, generation: u64) {
+        let of_it = |it: &mut Output| it.seat == seat && it.instance.generation == generation;
+        for (_, output) in self.outputs.extract_if(.., |_, output| of_it(output)) {
+            output.pipe.drain(&mut self.lines);
+        }
+    }
+
+    /// Tells what the kernel's log says by now.
+    fn look_up(&mut self) {
+        let outputs = &self.outputs;
+        let running = |pid, uid| {
+            let found = outputs.values().find(|output| output.culprit.is(pid, uid));
+            found.map(|output| output.instance.clone())
+        };
+        for end in self.denied.look(&mut self.lines, running) {
+            self.all_is_told(&end);
+        }
+    }
+
+    /// Tells the supervisor what it has room for.
+    fn tell_printed(&mut self) {
+        while let Some(printed) = self.printed.front() {
+            match self.layer.0.inbox.say(printed) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Said, or nobody is there any more, which the next turn sees.
+                _ => drop(self.printed.pop_front()),
+            }
+        }
+    }
+
+    /// Writes what is left: of layers whose supervisor is gone, what they have printed by now; and what
+    /// the kernel's log still has to say of those that have ended.
+    fn finish(&mut self) {
+        for output in std::mem::take(&mut self.outputs).into_values() {
+            output.pipe.drain(&mut self.lines);
+        }
+        let until = Instant::now() + LAST_LINES;
+        loop {
+            self.look_up();
+            self.lines.flush();
+            let left = until.saturating_duration_since(Instant::now());
+            let is_over = self.lines.is_empty() && self.denied.deadline().is_none();
+            if is_over || left.is_zero() {
+                return;
+            }
+            let mut fds = Vec::new();
+            if !self.lines.is_empty() {
+                fds.push(PollFd::from_borrowed_fd(self.lines.fd(), PollFlags::OUT));
+            }
+            let kernel = self.denied.fd();
+            fds.extend(kernel.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let left = Timespec::try_from(left).ok();
+            if poll(&mut fds, left.as_ref()).is_err_and(|errno| errno != Errno::INTR) {
+                return;
+            }
+        }
+    }
+}
