@@ -35,9 +35,9 @@
 //! | floor | module | what is there |
 //! |---|---|---|
 //! | 5 | [`cli`], [`daemon`] | the verbs of the command line; a daemon as its program writes it |
-//! | 4 | [`supervisor`], `prepare`, [`layer`] | who starts, joins and clears away; what is made before the first layer starts; what a layer's code sees |
+//! | 4 | [`supervisor`], [`prepare`], [`layer`] | who starts, joins and clears away; what is made before the first layer starts; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
-//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`review`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what people ask of a policy |
+//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`review`], [`registry`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what people ask of a policy; which daemons run |
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
 //! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
 //!
@@ -71,7 +71,10 @@ pub mod mark;
 #[cfg(not(feature = "testing"))]
 mod mark;
 pub mod policy;
-mod prepare;
+#[doc(hidden)]
+pub mod prepare;
+#[doc(hidden)]
+pub mod registry;
 #[doc(hidden)]
 pub mod report;
 #[doc(hidden)]

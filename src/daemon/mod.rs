@@ -14,7 +14,7 @@ use crate::layer::logger::log::Log;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
 use crate::prepare::planner::{self, Refusal, Request, Text};
-use crate::supervisor::inherited::Inherited;
+use crate::supervisor::inherited;
 use crate::supervisor::{self, Outcome, Start};
 
 pub use self::flags::Flags;
@@ -199,7 +199,7 @@ impl Daemon {
         if rustix::thread::gettid() != rustix::process::getpid() {
             return Err(Refusal::system(enter::NOT_MAIN.to_owned()));
         }
-        let inherited = Inherited::take().map_err(|error| Refusal::system(error.to_string()))?;
+        let passed = inherited::take().map_err(|error| Refusal::system(error.to_string()))?;
         let (mut flags, mut file) = (self.flags, None);
         let mut setup = match self.source {
             Source::Setup(setup) => setup().map_err(|error| Refusal::setup(&error))?,
@@ -229,7 +229,7 @@ impl Daemon {
         .map_err(|error| Refusal::system(error.to_string()))?;
         log.print(&answer.notes);
         let Flags { audit, users, receipts, .. } = flags;
-        let start = Start { planned: answer.result?, settings, inherited, audit, users, receipts };
+        let start = Start { planned: answer.result?, settings, passed, audit, users, receipts };
         supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }
 }

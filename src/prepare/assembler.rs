@@ -10,7 +10,7 @@ use std::path::Path;
 use caps::Capability;
 use serde::{Deserialize, Serialize};
 
-use super::child::{self, PrepareError, confine};
+use super::child::{self, Kind, PrepareError};
 use super::image::{Derivation, LayerImage};
 use super::own::Own;
 use crate::confine::filter::Filter;
@@ -21,49 +21,48 @@ use crate::layer::slice::ReportsSlice;
 use crate::policy::plan::{Audit, LayerPlan, Plan};
 use crate::seal::{Chance, OsChance};
 
-/// What it does, for messages.
-const WHAT: &str = "assembles the layers";
-
-/// Handles on files at most with root's eyes.
-const CAPABILITIES: [Capability; 1] = [Capability::CAP_DAC_READ_SEARCH];
-
-/// What the child calls once it is confined.
-const CALLS: &[&str] = &[
-    // Handles on what the plan names. None of them reads or writes.
-    "openat(_, _, & O_PATH == O_PATH)",
-    "fstat",
-    "lstat",
-    "newfstatat",
-    "readlink",
-    "close",
-    "fcntl(_, F_GETFD)",
-    // The answer.
-    "memfd_create(_, subset of MFD_CLOEXEC|MFD_ALLOW_SEALING|MFD_NOEXEC_SEAL)",
-    "write",
-    "fcntl(_, F_ADD_SEALS)",
-    "sendmsg",
-    // Whatever a process does.
-    "getrandom",
-    "geteuid",
-    "mmap(_, _, & PROT_EXEC == 0)",
-    "mprotect(_, _, & PROT_EXEC == 0)",
-    "munmap",
-    "mremap",
-    "brk",
-    "madvise(_, _, in {MADV_DONTNEED, MADV_FREE})",
-    "futex",
-    "clock_gettime",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "rt_sigreturn",
-    "sigaltstack",
-    "getpid",
-    "gettid",
-    "tgkill(_, _, SIGABRT)",
-    "restart_syscall",
-    "exit",
-    "exit_group",
-];
+/// It has handles on files, at most with root's eyes. None of them reads or writes.
+pub(super) const KIND: Kind = Kind {
+    does: "assembles the layers",
+    without: "the layers can't be assembled",
+    capabilities: &[Capability::CAP_DAC_READ_SEARCH],
+    calls: &[
+        // Handles on what the plan names. None of them reads or writes.
+        "openat(_, _, & O_PATH == O_PATH)",
+        "fstat",
+        "lstat",
+        "newfstatat",
+        "readlink",
+        "close",
+        "fcntl(_, F_GETFD)",
+        // The answer.
+        "memfd_create(_, subset of MFD_CLOEXEC|MFD_ALLOW_SEALING|MFD_NOEXEC_SEAL)",
+        "write",
+        "fcntl(_, F_ADD_SEALS)",
+        "sendmsg",
+        // Whatever a process does.
+        "getrandom",
+        "geteuid",
+        "mmap(_, _, & PROT_EXEC == 0)",
+        "mprotect(_, _, & PROT_EXEC == 0)",
+        "munmap",
+        "mremap",
+        "brk",
+        "madvise(_, _, in {MADV_DONTNEED, MADV_FREE})",
+        "futex",
+        "clock_gettime",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "rt_sigreturn",
+        "sigaltstack",
+        "getpid",
+        "gettid",
+        "tgkill(_, _, SIGABRT)",
+        "restart_syscall",
+        "exit",
+        "exit_group",
+    ],
+};
 
 /// Descriptors of the supervisor itself: policy, log, rings, listeners, objects, and what was printed
 /// and isn't written yet.
@@ -129,14 +128,10 @@ impl Assembly {
 /// # Errors
 /// [`PrepareError::Garbled`] for an answer that is none, or isn't of this plan.
 pub(crate) fn assemble(request: &Request<'_>) -> Result<Assembly, PrepareError> {
-    let (assembly, _): (Assembly, _) = child::run(WHAT, 0, |_| {
-        confine(&CAPABILITIES, CALLS)
-            .map_err(|error| format!("the layers can't be assembled: confining: {error}"))?;
-        work(request)
-    })?;
+    let (assembly, _): (Assembly, _) = child::run(&KIND, 0, |_| work(request))?;
     if !assembly.is_of(request.plan, request.log.is_some()) {
         let error = std::io::Error::other("it speaks of another plan");
-        return Err(PrepareError::Garbled(WHAT, error));
+        return Err(PrepareError::Garbled(KIND.does, error));
     }
     Ok(assembly)
 }
@@ -346,7 +341,7 @@ mod tests {
             attack(dir).unwrap_or_else(|error| panic!("{name} works for nobody: {error}"));
         }
         furnish(dir);
-        confine(&CAPABILITIES, CALLS).unwrap();
+        KIND.confine().unwrap();
         for (name, attack) in ATTACKS {
             let got = attack(dir).map_err(|error| error.raw_os_error());
             assert_eq!(got, Err(Some(libc::EPERM)), "{name}");

@@ -34,6 +34,19 @@ const FAILED: u8 = 3;
 
 const EPERM: u16 = 1;
 
+/// What a child is for, and what it may still do once it is confined.
+#[derive(Debug)]
+pub struct Kind {
+    /// What it does, for messages: "makes the daemon's objects".
+    pub does: &'static str,
+    /// What there isn't if it can't be confined: "objects can't be made".
+    pub without: &'static str,
+    /// What root's child keeps (capabilities(7)).
+    pub capabilities: &'static [Capability],
+    /// What it calls, as items of a policy's `syscalls`; all else answers `EPERM`.
+    pub calls: &'static [&'static str],
+}
+
 /// Why a child's work came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
@@ -89,14 +102,14 @@ impl Handover {
     }
 }
 
-/// Runs `work` in a child, and takes its answer and the descriptors that it hands over, `most` at
-/// most. `what` is what it does, for messages: "makes the objects".
+/// Runs `work` in a child, which is confined before, and takes its answer and the descriptors that
+/// it hands over, `most` at most.
 ///
 /// # Errors
 /// [`PrepareError::Garbled`] for more descriptors, and for an answer of more than 64 MiB or that
 /// isn't one to the last byte.
 pub fn run<A: Serialize + DeserializeOwned>(
-    what: &'static str,
+    kind: &Kind,
     most: usize,
     work: impl FnOnce(&Handover) -> Result<A, String>,
 ) -> Result<(A, Vec<OwnedFd>), PrepareError> {
@@ -105,18 +118,20 @@ pub fn run<A: Serialize + DeserializeOwned>(
         .map_err(|errno| PrepareError::Fork(errno.into()))?;
     let handover = Handover(far);
     let child = fork(|| {
-        let result = work(&handover);
+        let confined = kind.confine();
+        let confined = confined.map_err(|error| format!("{}: confining: {error}", kind.without));
+        let result = confined.and_then(|()| work(&handover));
         u8::from(handover.end(result).is_err())
     })
     .map_err(PrepareError::Fork)?;
     drop(handover);
-    let garbled = |error| PrepareError::Garbled(what, error);
+    let garbled = |error| PrepareError::Garbled(kind.does, error);
     let taken = take(&near, most).map_err(garbled);
     let ended = pidfd::wait(&child).map_err(garbled)?;
     match taken? {
         Taken::All(answer, fds) => Ok((read(&answer).map_err(garbled)?, fds)),
         Taken::Failed(why) => Err(PrepareError::Failed(why)),
-        Taken::Died => Err(PrepareError::Died(what, ended)),
+        Taken::Died => Err(PrepareError::Died(kind.does, ended)),
     }
 }
 
@@ -176,22 +191,23 @@ fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<(usize, Option<Owned
     }
 }
 
-/// Leaves this process `calls`, which are items as in a policy; all else answers `EPERM`. If it is
-/// root's, it also loses every capability but `capabilities`, and no program that it executes gets
-/// one back.
-pub(super) fn confine(capabilities: &[Capability], calls: &[&str]) -> io::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        identity::keep_at_most(&capabilities.iter().copied().collect())?;
+impl Kind {
+    /// Takes from this process all that it may not do. No program that it executes gets a
+    /// capability back.
+    pub(super) fn confine(&self) -> io::Result<()> {
+        if rustix::process::geteuid().is_root() {
+            identity::keep_at_most(&self.capabilities.iter().copied().collect())?;
+        }
+        rustix::thread::set_no_new_privs(true)?;
+        // What doesn't parse is a call that this architecture lacks.
+        let items: Vec<_> = self.calls.iter().filter_map(|text| parse_item(text).ok()).collect();
+        let mut plans = assemble(&items, &[], Implied::Run);
+        for plan in &mut plans {
+            plan.otherwise.get_or_insert(EPERM);
+        }
+        let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM));
+        filter.map_err(io::Error::other)?.load().map_err(io::Error::other)
     }
-    rustix::thread::set_no_new_privs(true)?;
-    // What doesn't parse is a call that this architecture lacks.
-    let items: Vec<_> = calls.iter().filter_map(|text| parse_item(text).ok()).collect();
-    let mut plans = assemble(&items, &[], Implied::Run);
-    for plan in &mut plans {
-        plan.otherwise.get_or_insert(EPERM);
-    }
-    let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM));
-    filter.map_err(io::Error::other)?.load().map_err(io::Error::other)
 }
 
 #[cfg(test)]

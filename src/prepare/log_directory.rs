@@ -19,7 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::child::{self, PrepareError, confine};
+use super::child::{self, Kind, PrepareError};
 use super::walk::{Defect, Reached, Walk, WalkError};
 use crate::audit::Store;
 use crate::policy::plan::Plan;
@@ -34,12 +34,13 @@ const OWN: u32 = 0o700;
 /// directory nobody but root removes or renames what isn't its own.
 const GIVEN: u32 = 0o1770;
 
-/// What the child that looks at the directory keeps of root's capabilities: the way to it.
-const CAPABILITIES: [Capability; 2] =
-    [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH];
-
-/// What it calls.
-const CALLS: &[&str] = &["@core", "@file-read", "@shared-memory", "mkdirat", "flock"];
+/// The child that looks at the directory: it keeps the way to it.
+pub(super) const KIND: Kind = Kind {
+    does: "looks at the audit log's directory",
+    without: "there can be no audit log",
+    capabilities: &[Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH],
+    calls: &["@core", "@file-read", "@shared-memory", "mkdirat", "flock"],
+};
 
 /// A log's directory, open.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(crate) struct LogDirectory {
 
 /// Why there is no directory for the log.
 #[derive(Debug, thiserror::Error)]
-enum DirectoryError {
+pub(super) enum DirectoryError {
     /// The policy demands a log, and nobody says where.
     #[error(
         "the policy demands an audit log, and nobody says where: give `--audit DIR`, or \
@@ -111,10 +112,8 @@ impl LogDirectory {
             let nowhere = PrepareError::Failed(DirectoryError::Nowhere.to_string());
             return if plan.audit.demanded { Err(nowhere) } else { Ok(None) };
         };
-        let what = "looks at the audit log's directory";
-        let ((path, identity), fds) = child::run(what, 1, |handover| {
+        let ((path, identity), fds) = child::run(&KIND, 1, |handover| {
             let failed = |error: io::Error| DirectoryError::Directory(asked.into(), error);
-            confine(&CAPABILITIES, CALLS).map_err(|error| failed(error).to_string())?;
             let found = Self::look(plan, asked).map_err(|error| error.to_string())?;
             handover.give(found.fd.as_fd()).map_err(|error| failed(error).to_string())?;
             // By its path the auditor's own policy grants it.
@@ -123,7 +122,7 @@ impl LogDirectory {
             Ok((path.to_owned(), found.identity))
         })?;
         let fd = fds.into_iter().next();
-        let missing = || PrepareError::Garbled(what, io::ErrorKind::UnexpectedEof.into());
+        let missing = || PrepareError::Garbled(KIND.does, io::ErrorKind::UnexpectedEof.into());
         Ok(Some(Self { path: path.into(), identity, fd: fd.ok_or_else(missing)? }))
     }
 
@@ -180,11 +179,7 @@ impl LogDirectory {
 
     /// Gives what is in the directory to the auditor's user, `uid`, and lets it write there.
     /// `None`: the auditor is the user of this process.
-    pub(crate) fn give_to(&self, uid: Option<u32>) -> Result<(), PrepareError> {
-        self.give(uid).map_err(|error| PrepareError::Failed(error.to_string()))
-    }
-
-    fn give(&self, uid: Option<u32>) -> Result<(), DirectoryError> {
+    pub(super) fn give_to(&self, uid: Option<u32>) -> Result<(), DirectoryError> {
         let failed = |error: io::Error| DirectoryError::Directory(self.path.clone(), error);
         let own = rustix::process::geteuid().as_raw();
         let about = fstat(&self.fd).map_err(|errno| failed(errno.into()))?;

@@ -1,111 +1,227 @@
-//! The child that makes the objects.
+//! The child that makes what layers hold from their start: users, listening sockets, objects.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use caps::Capability;
+use serde::{Deserialize, Serialize};
 
-use super::child::{self, PrepareError, confine};
-use super::{FifoAtPath, mapped_file, queue, region};
+use super::child::{self, Kind, PrepareError};
+use super::inherited::Passed;
+use super::objects::{self, Use};
+use super::{FifoAtPath, LogDirectory, listener};
 use crate::ident::Name;
-use crate::policy::plan::{FifoPlan, Plan};
+use crate::policy::plan::Plan;
+use crate::registry::Registry;
+use crate::report::AUDITOR;
+use crate::users::{Claim, Key, Users, UsersError};
 
-/// What root's child keeps (capabilities(7)).
-const CAPABILITIES: [Capability; 6] = [
-    // The way to a plan's path, and files and directories of other users there.
-    Capability::CAP_DAC_OVERRIDE,
-    Capability::CAP_DAC_READ_SEARCH,
-    // A FIFO's owner and mode.
-    Capability::CAP_CHOWN,
-    Capability::CAP_FOWNER,
-    // A namespace for message queues, and more bytes in them than an ordinary user has.
-    Capability::CAP_SYS_ADMIN,
-    Capability::CAP_SYS_RESOURCE,
-];
+/// It makes everything that a plan names by a path, an address or a number.
+pub(super) const KIND: Kind = Kind {
+    does: "makes the daemon's objects",
+    without: "objects can't be made",
+    capabilities: &[
+        // The way to a path, and files and directories of other users there.
+        Capability::CAP_DAC_OVERRIDE,
+        Capability::CAP_DAC_READ_SEARCH,
+        // Owner and mode of a FIFO, and of the audit log.
+        Capability::CAP_CHOWN,
+        Capability::CAP_FOWNER,
+        // Ports below 1024.
+        Capability::CAP_NET_BIND_SERVICE,
+        // A namespace for message queues, and more bytes in them than an ordinary user has.
+        Capability::CAP_SYS_ADMIN,
+        Capability::CAP_SYS_RESOURCE,
+    ],
+    calls: &[
+        "@core",
+        // Files at the plan's paths, the record of users, the registry.
+        "@file-read",
+        "@file-write",
+        "mknod",
+        "mknodat",
+        "fchmod",
+        "fchown",
+        "fchownat",
+        // Memory files and queues.
+        "@shared-memory",
+        "mq_open",
+        "mq_unlink",
+        "mq_getsetattr",
+        "unshare(CLONE_NEWIPC)",
+        "prlimit64(0)",
+        "getrlimit",
+        "setrlimit",
+        // Listening sockets; and whether somebody listens at a path.
+        "socket(in {AF_UNIX, AF_INET, AF_INET6})",
+        "bind",
+        "listen",
+        "connect",
+        "getsockname",
+        "getsockopt",
+        "setsockopt",
+        // The thread in whose domain a file is opened that can't be truncated.
+        "@thread",
+        "landlock_create_ruleset",
+        "landlock_restrict_self",
+        "prctl(PR_SET_NO_NEW_PRIVS)",
+    ],
+};
 
-/// What the child calls.
-const CALLS: &[&str] = &[
-    "@core",
-    // Files at the plan's paths.
-    "@file-read",
-    "@file-write",
-    "mknod",
-    "mknodat",
-    "fchmod",
-    "fchown",
-    // Memory files and queues.
-    "@shared-memory",
-    "mq_open",
-    "mq_unlink",
-    "mq_getsetattr",
-    "unshare(CLONE_NEWIPC)",
-    "prlimit64",
-    "getrlimit",
-    "setrlimit",
-    // The thread in whose domain a file is opened that can't be truncated.
-    "@thread",
-    "landlock_create_ruleset",
-    "landlock_restrict_self",
-    "prctl(PR_SET_NO_NEW_PRIVS)",
-];
+/// What is to be made.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The plan, with the framework's own layers.
+    pub plan: &'a Plan,
+    /// What the policy is called: its file's path, if it has one.
+    pub policy: &'a str,
+    /// Whose users the layers shall be, if the operator says so.
+    pub users: Option<&'a Key>,
+    /// Where the audit log is, if the daemon keeps one.
+    pub log: Option<&'a LogDirectory>,
+    /// Sockets that were passed to this process.
+    pub passed: Vec<Passed>,
+}
 
-/// The descriptors that were made, in the order that [`make`] states.
-pub(crate) type Descriptors = std::vec::IntoIter<OwnedFd>;
+/// What was made.
+pub(crate) struct Made {
+    /// The user of each copy of each layer whose policy names none, as root.
+    pub users: BTreeMap<(Name, u16), u32>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// The file by which the daemon is found, for its end, and the descriptor that locks it.
+    pub entered: Option<(PathBuf, OwnedFd)>,
+    /// The listening sockets of all layers, in the plan's order.
+    pub listeners: std::vec::IntoIter<OwnedFd>,
+    /// What layers get, and what is held as long as the daemon runs.
+    pub objects: Vec<(Use, OwnedFd)>,
+    /// The plan's FIFOs, in its order.
+    pub fifos: Vec<FifoAtPath>,
+}
 
-/// Makes every object of `plan`: of each queue the ends of its lanes, of each mapped file what
-/// [`mapped_file::make`] says, of each region the memory for writing and for reading, of each FIFO
-/// itself and its directory.
+/// What the child says of the descriptors that it hands over, in their order.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    users: BTreeMap<(Name, u16), u32>,
+    notes: Vec<String>,
+    listeners: usize,
+    entered: Option<OsString>,
+    objects: Vec<Use>,
+}
+
+/// Makes everything.
 ///
 /// # Errors
-/// Nothing is left behind at the plan's paths, except where the child was killed: what it leaves
-/// then is cleared away by the daemon's next start.
-pub(crate) fn make(plan: &Plan) -> Result<Descriptors, PrepareError> {
-    let expected = expected(plan);
-    if expected == 0 {
-        return Ok(Vec::new().into_iter());
-    }
-    let ((), made) = child::run("makes the daemon's objects", expected, |handover| {
-        confine(&CAPABILITIES, CALLS)
-            .map_err(|error| format!("objects can't be made: confining: {error}"))?;
-        let (fds, mut fifos) = all(plan)?;
+/// Nothing is left behind at the plan's paths but sockets, files and the audit log's directory,
+/// except where the child was killed: what it leaves then is cleared away by the daemon's next
+/// start.
+pub(crate) fn make(wanted: Wanted<'_>) -> Result<Made, PrepareError> {
+    let plan = wanted.plan;
+    let supervisor = std::process::id();
+    let listeners: usize = plan.layers.iter().map(|layer| layer.listen.len()).sum();
+    // Beside objects, the locks of the users and of the registry.
+    let most = listeners + objects::most(plan) + 2;
+    let (answer, fds) = child::run(&KIND, most, |handover| {
+        let (answer, fds, mut fifos) = work(wanted, supervisor)?;
         let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
         let mut fds = fds.iter().map(AsFd::as_fd).chain(fifos);
-        fds.try_for_each(|fd| handover.give(fd)).map_err(|error| error.to_string())
+        fds.try_for_each(|fd| handover.give(fd)).map_err(|error| error.to_string())?;
+        Ok(answer)
     })?;
-    Ok(made.into_iter())
+    sort(plan, answer, fds).map_err(|error| PrepareError::Garbled(KIND.does, error))
 }
 
-/// How many descriptors a plan needs.
-fn expected(plan: &Plan) -> usize {
-    let all = &plan.facilities;
-    let queues: usize = all.queues.iter().map(|plan| 2 * usize::from(plan.lanes())).sum();
-    let mapped_files: usize = all.mapped_files.iter().map(mapped_file::descriptors).sum();
-    queues + mapped_files + 2 * all.regions.len() + 2 * all.fifos.len()
+/// The child's work. FIFOs come apart, for somebody else sees them: dropped, they are removed
+/// again.
+fn work(
+    wanted: Wanted<'_>,
+    supervisor: u32,
+) -> Result<(Answer, Vec<OwnedFd>, Vec<FifoAtPath>), String> {
+    let Wanted { plan, policy, users, log, passed } = wanted;
+    let users = claim(plan, policy, users).map_err(|error| error.to_string())?;
+    let (users, mut notes, lock) = match users {
+        Some(users) => {
+            let (numbers, note, lock) = users.into_parts();
+            (numbers, Vec::from_iter(note), Some(lock))
+        }
+        None => (BTreeMap::new(), Vec::new(), None),
+    };
+    if let Some(log) = log {
+        let auditor = users.iter().find(|((layer, _), _)| *layer == AUDITOR);
+        log.give_to(auditor.map(|(_, uid)| *uid)).map_err(|error| error.to_string())?;
+    }
+    let mut fds = listener::all(plan, passed)?;
+    let listeners = fds.len();
+    let (made, fifos) = objects::make(plan)?;
+    let entered = enter(plan, policy, supervisor, log, &mut notes);
+    let entered = entered.map(|(path, lock)| {
+        fds.push(lock);
+        path.into_os_string()
+    });
+    let made = lock.map(|lock| (Use::Kept, lock)).into_iter().chain(made);
+    let (objects, made): (Vec<_>, Vec<_>) = made.unzip();
+    fds.extend(made);
+    Ok((Answer { users, notes, listeners, entered, objects }, fds, fifos))
 }
 
-/// Makes everything; a failure names its place in the policy. FIFOs come apart, for somebody else
-/// sees them: dropped, they are removed again.
-fn all(plan: &Plan) -> Result<(Vec<OwnedFd>, Vec<FifoAtPath>), String> {
-    let all = &plan.facilities;
-    let mut fds = Vec::new();
-    let lifted = queue::lift_limits(&all.queues);
-    for plan in &all.queues {
-        fds.extend(queue::make(plan).map_err(|error| blame("queue", &plan.name, &error))?);
+/// Says of each descriptor what it is.
+fn sort(plan: &Plan, answer: Answer, fds: Vec<OwnedFd>) -> io::Result<Made> {
+    let Answer { users, notes, listeners, entered, objects } = answer;
+    let fifos = &plan.facilities.fifos;
+    let told = [listeners, entered.iter().len(), objects.len(), 2 * fifos.len()];
+    if told.into_iter().try_fold(0, usize::checked_add) != Some(fds.len()) {
+        return Err(io::ErrorKind::InvalidData.into());
     }
-    drop(lifted);
-    for plan in &all.mapped_files {
-        let made = mapped_file::make(plan);
-        fds.extend(made.map_err(|error| blame("mapped-file", &plan.name, &error))?);
-    }
-    for plan in &all.regions {
-        fds.extend(region::make(plan).map_err(|error| blame("region", &plan.name, &error))?);
-    }
-    let make =
-        |plan: &FifoPlan| FifoAtPath::make(plan).map_err(|error| blame("fifo", &plan.name, &error));
-    let fifos = all.fifos.iter().map(make).collect::<Result<Vec<_>, _>>()?;
-    Ok((fds, fifos))
+    let mut fds = fds.into_iter();
+    let listeners: Vec<OwnedFd> = fds.by_ref().take(listeners).collect();
+    let entered = entered.and_then(|path| Some((path.into(), fds.next()?)));
+    let objects = objects.into_iter().map_while(|it| Some((it, fds.next()?))).collect();
+    let fifos = fifos.iter().map_while(|plan| Some((plan, fds.next()?, fds.next()?)));
+    let fifos =
+        fifos.map(|(plan, held, directory)| FifoAtPath::of_descriptors(plan, held, directory));
+    let fifos = fifos.collect::<Result<_, _>>()?;
+    Ok(Made { users, notes, entered, listeners: listeners.into_iter(), objects, fifos })
 }
 
-fn blame(kind: &str, name: &Name, error: &io::Error) -> String {
-    format!("[{kind}.{name}] {error}")
+/// Claims a user for every copy of every layer that the policy names none for. An ordinary user's
+/// layers are itself.
+fn claim(plan: &Plan, policy: &str, told: Option<&Key>) -> Result<Option<Users>, UsersError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let open = plan.layers.iter().filter(|layer| layer.uid.is_none());
+    let layers: Vec<_> = open.map(|layer| (&layer.name, layer.instances)).collect();
+    let fixed = plan.layers.iter().filter_map(|layer| Some((&layer.name, layer.uid?)));
+    let fixed: Vec<_> = fixed.collect();
+    let home = &home_of(policy);
+    let claim = Claim { daemon: &plan.name, home, told, layers: &layers, fixed: &fixed };
+    Users::claim(&claim).map(Some)
+}
+
+/// Where a policy lies: in its file, or in this program.
+fn home_of(policy: &str) -> String {
+    let file = std::fs::canonicalize(policy).ok().filter(|path| path.is_file());
+    let home = file.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
+    home.display().to_string()
+}
+
+/// Has the daemon be found. One that can't be runs all the same.
+fn enter(
+    plan: &Plan,
+    policy: &str,
+    supervisor: u32,
+    log: Option<&LogDirectory>,
+    notes: &mut Vec<String>,
+) -> Option<(PathBuf, OwnedFd)> {
+    let log = log.map(LogDirectory::path);
+    match Registry::of_user()?.enter(&plan.name, supervisor, Path::new(policy), log) {
+        Ok(entered) => Some((entered.path, entered.lock)),
+        Err(error) => {
+            notes.push(format!("`cofferdam top` won't find this daemon by its name: {error}"));
+            None
+        }
+    }
 }

@@ -18,11 +18,6 @@ use crate::sys::reopen::{reopen, reopen_untruncatable};
 /// How long the layers of a killed daemon may take to end.
 const FOLLOWING: Duration = Duration::from_secs(1);
 
-/// How many descriptors [`make`] gives.
-pub(super) fn descriptors(plan: &MappedFilePlan) -> usize {
-    if plan.is_written() { 3 } else { 1 }
-}
-
 /// Opens or makes the file. If a layer writes it: the file for writing, the file for reading, and
 /// the one that holds the lock; otherwise a sealed copy of what it holds now.
 pub(super) fn make(plan: &MappedFilePlan) -> io::Result<Vec<OwnedFd>> {

@@ -10,38 +10,40 @@ use serde::{Deserialize, Serialize};
 
 use caps::Capability;
 
-use super::child::{self, PrepareError, confine};
+use super::child::{self, Kind, PrepareError};
 use super::policy_file::{self, PolicyFileError};
 use crate::ident::PolicyId;
 use crate::policy::plan::{Plan, Program};
 use crate::policy::{self, Checked, Inputs};
 
-/// Files to read at most with root's eyes.
-const CAPABILITIES: [Capability; 1] = [Capability::CAP_DAC_READ_SEARCH];
-
-/// What the child calls once it is confined.
-const CALLS: &[&str] = &[
-    "@core",
-    "openat(_, _, subset of O_CLOEXEC|O_DIRECTORY|O_LARGEFILE|O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_PATH)",
-    "open(_, subset of O_CLOEXEC|O_DIRECTORY|O_LARGEFILE|O_NOFOLLOW|O_NONBLOCK)",
-    "stat",
-    "lstat",
-    "fstat",
-    "newfstatat",
-    "statx",
-    "readlink",
-    "readlinkat",
-    "getcwd",
-    "geteuid",
-    "getuid",
-    "lseek",
-    "pread64",
-    "memfd_create",
-    "ftruncate",
-    "fcntl",
-    "sendmsg",
-    "getpid",
-];
+/// It reads files, at most with root's eyes, and writes to descriptors.
+pub(super) const KIND: Kind = Kind {
+    does: "reads the policy",
+    without: "no policy can be read",
+    capabilities: &[Capability::CAP_DAC_READ_SEARCH],
+    calls: &[
+        "@core",
+        "openat(_, _, subset of O_CLOEXEC|O_DIRECTORY|O_LARGEFILE|O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_PATH)",
+        "open(_, subset of O_CLOEXEC|O_DIRECTORY|O_LARGEFILE|O_NOFOLLOW|O_NONBLOCK)",
+        "stat",
+        "lstat",
+        "fstat",
+        "newfstatat",
+        "statx",
+        "readlink",
+        "readlinkat",
+        "getcwd",
+        "geteuid",
+        "getuid",
+        "lseek",
+        "pread64",
+        "memfd_create",
+        "ftruncate",
+        "fcntl",
+        "sendmsg",
+        "getpid",
+    ],
+};
 
 /// What a policy is made a plan from.
 pub(crate) struct Request<'a> {
@@ -94,11 +96,7 @@ pub(crate) struct Refusal {
 
 /// Reads, checks and plans in a child.
 pub(crate) fn plan(request: &Request<'_>) -> Result<Answer, PrepareError> {
-    let (answer, _) = child::run("reads the policy", 0, |_| {
-        confine(&CAPABILITIES, CALLS)
-            .map_err(|error| format!("no policy can be read: confining: {error}"))?;
-        Ok(answer(request))
-    })?;
+    let (answer, _) = child::run(&KIND, 0, |_| Ok(answer(request)))?;
     Ok(answer)
 }
 

@@ -14,15 +14,12 @@ use crate::policy::plan::QueuePlan;
 use crate::sys::mqueue;
 use crate::wire::queue::SEALING;
 
-/// Makes the queues, without a name that others could use. For each: the sending end, then the
+/// Makes the queue of each lane, without a name that others could use: the sending end, then the
 /// receiving one.
-pub(super) fn make(plan: &QueuePlan) -> io::Result<Vec<OwnedFd>> {
+pub(super) fn make(plan: &QueuePlan) -> io::Result<Vec<[OwnedFd; 2]>> {
     let size = u64::from(plan.max) + SEALING as u64;
-    let mut ends = Vec::new();
-    for _ in 0..plan.lanes() {
-        ends.extend(lane(plan.depth.into(), size).map_err(|error| way_out(&error, plan))?);
-    }
-    Ok(ends)
+    let lane = |_| lane(plan.depth.into(), size).map_err(|error| way_out(&error, plan));
+    (0..plan.lanes()).map(lane).collect()
 }
 
 /// One of the kernel's queues, open in either direction.

@@ -6,22 +6,21 @@ use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::inherited::{Inherited, InheritedError};
-use super::listen::{self, Listening};
+use super::listen::Listening;
 use super::start_error::StartError;
 use crate::confine::cgroup::{self, Group};
 use crate::confine::{Identity, spaces};
-use crate::ident::{Instance, Name};
+use crate::ident::Instance;
 use crate::layer::logger::kernel;
 use crate::layer::slice::ReportsSlice;
-use crate::policy::plan::{LayerPlan, ListenAddress, Plan};
+use crate::policy::plan::Plan;
+use crate::prepare::Made;
 use crate::prepare::image::{Access, HeldFile, LayerImage};
 use crate::prepare::own::Role;
 use crate::sys::memory;
 use crate::sys::pin::pin;
 use crate::sys::reopen::{reopen, reopen_untruncatable};
 use crate::sys::spawn::{IdMap, Namespaces, pin_own_program};
-use crate::users::{Claim, Key, Users, UsersError};
 
 /// What all layers of this daemon stand on.
 pub struct Ground {
@@ -35,8 +34,6 @@ pub struct Ground {
     pub ids: Option<IdMap>,
     /// Where cgroups can be made.
     pub groups: cgroup::Hierarchies,
-    /// The users of the layers; `None` for an ordinary user, whose layers are itself.
-    pub(super) users: Option<Users>,
 }
 
 /// A layer, ready to be started any number of times.
@@ -58,47 +55,20 @@ pub struct Image {
     users: Vec<u32>,
 }
 
-impl From<InheritedError> for ImageError {
-    fn from(error: InheritedError) -> Self {
-        Self::Inherited(Box::new(error))
-    }
-}
-
 /// Why the daemon can't begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// A socket can't be bound.
-    #[error("[layer.{layer}] listen: {name} = \"{address}\": {error}{hint}")]
-    Listen {
-        /// The layer.
-        layer: Name,
-        /// The socket's name.
-        name: Name,
-        /// Where it should listen.
-        address: ListenAddress,
-        /// What the system said.
-        error: io::Error,
-        /// A way out.
-        hint: &'static str,
-    },
-    /// A socket that was passed isn't the policy's.
-    #[error(transparent)]
-    Inherited(Box<InheritedError>),
     /// A file isn't there or can't be granted.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The layers can't be users of their own.
-    #[error(transparent)]
-    Users(#[from] UsersError),
     /// Something else.
     #[error("{0}: {1}")]
     System(&'static str, #[source] io::Error),
 }
 
 impl Ground {
-    /// Looks at what there is. `home` is where the policy lies, `told` whose users the layers shall
-    /// be.
-    pub fn survey(plan: &Plan, home: &str, told: Option<&Key>) -> Result<Self, ImageError> {
+    /// Looks at what there is.
+    pub fn survey(plan: &Plan) -> Result<Self, ImageError> {
         let rootless = !rustix::process::geteuid().is_root();
         let program = pin_own_program().map_err(|e| ImageError::System("/proc/self/exe", e))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
@@ -108,35 +78,20 @@ impl Ground {
             namespaces: spaces::possible(rootless).namespaces,
             ids: rootless.then(spaces::own_ids),
             groups: cgroup::Hierarchies::find(plan.name.as_str()),
-            users: (!rootless).then(|| users_of(plan, home, told)).transpose()?,
         })
     }
 }
 
-/// Claims a user for every copy of every layer that the policy names none for.
-fn users_of(plan: &Plan, home: &str, told: Option<&Key>) -> Result<Users, ImageError> {
-    let open = plan.layers.iter().filter(|layer| layer.uid.is_none());
-    let layers: Vec<_> = open.map(|layer| (&layer.name, layer.instances)).collect();
-    let fixed = plan.layers.iter().filter_map(|layer| Some((&layer.name, layer.uid?)));
-    let fixed: Vec<_> = fixed.collect();
-    let claim = Claim { daemon: &plan.name, home, told, layers: &layers, fixed: &fixed };
-    Ok(Users::claim(&claim)?)
-}
-
-/// Makes every layer's image, and binds every socket that wasn't passed to this process.
+/// Makes every layer's image, without what is made by name: see [`Image::take`].
 pub fn complete(
     layers: Vec<LayerImage>,
     reports: Option<ReportsSlice>,
     settings: Vec<u8>,
-    mut inherited: Inherited,
     ground: Ground,
 ) -> Result<Vec<Image>, ImageError> {
     let (ground, settings, reports) = (Rc::new(ground), Rc::from(settings), reports.map(Rc::new));
     let mut images = Vec::new();
     for data in layers {
-        let plan = &data.plan;
-        let users = ground.users.as_ref();
-        let users = |copy| users?.of(&plan.name, copy);
         let bytes = data.own.as_ref().map(|own| own.state).filter(|&bytes| bytes > 0);
         let is_writer = data.own.as_ref().is_some_and(|own| own.role == Role::Log);
         let state = bytes.map(|bytes| memory::create_fixed("state", bytes));
@@ -146,45 +101,27 @@ pub fn complete(
             reports: reports.clone().filter(|_| data.reports),
             state: state.transpose().map_err(|e| ImageError::System("a helper's memory", e))?,
             kernel_log: is_writer.then(kernel::open).flatten(),
-            listeners: listeners_of(plan, &mut inherited)?,
-            users: (0..plan.instances).filter_map(users).collect(),
+            listeners: Vec::new(),
+            users: Vec::new(),
             data,
         };
         // What can't be opened now is told before anything runs.
         image.data.files.iter().try_for_each(|file| file.open().map(drop))?;
         images.push(image);
     }
-    inherited.end()?;
     Ok(images)
 }
 
-fn listeners_of(
-    layer: &LayerPlan,
-    inherited: &mut Inherited,
-) -> Result<Vec<Listening>, ImageError> {
-    let mut listeners = Vec::new();
-    for listen in &layer.listen {
-        let passed = inherited.find(&layer.name, listen)?;
-        let socket = passed.map_or_else(|| listen::bind(&listen.address), Ok);
-        let socket = socket.map_err(|error| ImageError::Listen {
-            layer: layer.name.clone(),
-            name: listen.name.clone(),
-            address: listen.address.clone(),
-            hint: match error.kind() {
-                io::ErrorKind::AddrInUse => "; `ss -ltnup` shows who has it",
-                io::ErrorKind::PermissionDenied => {
-                    "; ports below 1024 take root, and paths a directory that you may write to"
-                }
-                _ => "",
-            },
-            error,
-        })?;
-        listeners.push(Listening::new(listen, socket));
-    }
-    Ok(listeners)
-}
-
 impl Image {
+    /// Takes the layer's users and its listening sockets. All layers are asked, in the plan's order.
+    pub fn take(&mut self, made: &mut Made) {
+        let plan = &self.data.plan;
+        let copies = (0..plan.instances).map(|copy| (plan.name.clone(), copy));
+        self.users = copies.filter_map(|copy| made.users.remove(&copy)).collect();
+        let listeners = plan.listen.iter().zip(&mut made.listeners);
+        self.listeners = listeners.map(|(plan, socket)| Listening::new(plan, socket)).collect();
+    }
+
     /// The user that copy `index` of this layer is.
     pub(super) fn identity(&self, index: u16) -> Identity {
         match (&self.ground.ids, self.data.plan.uid) {
@@ -256,6 +193,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+    use crate::ident::Name;
 
     #[test]
     fn what_took_the_place_of_a_file_is_not_opened() {

@@ -210,7 +210,7 @@ impl Supervisor<'_> {
         }
         let layer = &self.plan.layers[self.places[place].seat.layer].name;
         messages.extend(self.objects.of(layer)?);
-        messages.extend(image.of_own(&self.objects)?);
+        messages.extend(image.of_own()?);
         if matches!(image.data.plan.program, Program::Run(_)) {
             let counts = self.switchboard.open(place, layer, &self.plan.facilities)?;
             let (kind, number, part) = (Object::SignalCounts, 0, 0);

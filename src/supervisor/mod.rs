@@ -20,7 +20,6 @@ mod outbox;
 mod pace;
 mod peers;
 mod pipes;
-pub mod registry;
 mod roster;
 mod services;
 mod signals;
@@ -29,7 +28,8 @@ mod start_error;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -39,17 +39,15 @@ use self::audit::Audit;
 use self::broker::signal::Switchboard;
 use self::child::{Child, Printing};
 use self::image::{Ground, Image};
-use self::inherited::Inherited;
 use self::objects::Objects;
 use self::pace::Pace;
-use self::registry::{Registered, Registry};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::layer::logger::log::Log;
 use crate::policy::plan::Plan;
 use crate::prepare::assembler::{self, Assembly, Request};
-use crate::prepare::{self, LogDirectory, planner::Planned};
+use crate::prepare::{self, LogDirectory, Passed, Wanted, planner::Planned};
 use crate::users::Key;
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
@@ -73,7 +71,7 @@ pub(crate) struct Start {
     /// Bytes that every layer reads.
     pub settings: Vec<u8>,
     /// Sockets that were passed to this process.
-    pub inherited: Inherited,
+    pub passed: Vec<Passed>,
     /// Where the audit log is kept, if not where the policy says.
     pub audit: Option<PathBuf>,
     /// Whose users the layers shall be.
@@ -165,37 +163,25 @@ enum Source {
     Control(usize),
 }
 
-/// Where a policy lies: in its file, or in this program.
-fn home_of(name: &str) -> String {
-    let file = std::fs::canonicalize(name).ok().filter(|path| path.is_file());
-    let home = file.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
-    home.display().to_string()
+/// The file by which `cofferdam top` finds this daemon, locked as long as it runs.
+struct Registered {
+    path: PathBuf,
+    _lock: OwnedFd,
 }
 
-/// Has the daemon be found. One that can't be runs all the same.
-fn register(
-    plan: &Plan,
-    name: &str,
-    directory: Option<&Path>,
-    log: &mut Log,
-) -> Option<Registered> {
-    match Registry::of_user()?.enter(&plan.name, Path::new(name), directory) {
-        Ok(registered) => Some(registered),
-        Err(error) => {
-            log.say(&format!("`cofferdam top` won't find this daemon by its name: {error}"));
-            None
-        }
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
 impl<'a> Supervisor<'a> {
-    /// Has the layers assembled, binds their sockets and locks the supervisor up.
+    /// Has the layers assembled and what they hold made, and locks the supervisor up.
     fn new(start: Start, log: &'a mut Log) -> Result<Self, StartUp> {
-        let Start { planned, settings, inherited, audit, users, receipts } = start;
+        let Start { planned, settings, passed, audit, users, receipts } = start;
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let Planned { name, mut plan, id } = planned;
         let directory = LogDirectory::find(&plan, audit.as_deref())?;
-        let path = directory.as_ref().map(LogDirectory::path);
         let assembly = assembler::assemble(&Request {
             plan: &plan,
             policy: id,
@@ -206,10 +192,16 @@ impl<'a> Supervisor<'a> {
         let stated = plan.layers.len();
         plan.layers.extend(images.iter().skip(stated).map(|image| image.plan.clone()));
         lockdown::raise_descriptors(descriptors).map_err(StartUp::Descriptors)?;
-        let ground = Ground::survey(&plan, &home_of(&name), users.as_ref())?;
-        let note = ground.users.as_ref().and_then(|users| users.note.clone());
-        let images = image::complete(images, reports, settings, inherited, ground)?;
-        let objects = Objects::new(&plan, prepare::make(&plan)?)?;
+        let ground = Ground::survey(&plan)?;
+        let mut images = image::complete(images, reports, settings, ground)?;
+        let (users, log_directory) = (users.as_ref(), directory.as_ref());
+        let wanted = Wanted { plan: &plan, policy: &name, users, log: log_directory, passed };
+        let mut made = prepare::make(wanted)?;
+        let registered = made.entered.take().map(|(path, lock)| Registered { path, _lock: lock });
+        for image in &mut images {
+            image.take(&mut made);
+        }
+        let objects = Objects::new(&plan, made.objects, made.fifos)?;
         log.say(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
@@ -217,11 +209,8 @@ impl<'a> Supervisor<'a> {
             plan.channels.len(),
             id.short()
         ));
-        if let Some(note) = note {
-            log.say(&note);
-        }
-        let registered = register(&plan, &name, path, log);
-        let audit = directory.as_ref().map(|it| Audit::begin(it, &images)).transpose()?;
+        made.notes.iter().for_each(|note| log.say(note));
+        let audit = directory.map(|_| Audit::begin(&images)).transpose()?;
         lockdown::lock(&filter, &images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
         let place = |seat| Place { seat, life: Life::Waiting(now), pace: Pace::new(now) };

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::child::{Breach, Child};
 use super::image::Image;
-use super::objects::{Handed, Objects};
+use super::objects::Handed;
 use super::{Life, Supervisor};
 use crate::mark;
 use crate::prepare::image::LayerImage;
@@ -23,7 +23,7 @@ use crate::wire::control::{Object, Service, ToLayer};
 
 impl Image {
     /// What one of the framework's own layers holds from the start.
-    pub fn of_own(&self, objects: &Objects) -> io::Result<Vec<Handed>> {
+    pub fn of_own(&self) -> io::Result<Vec<Handed>> {
         let mut handed = Vec::new();
         if let Some(state) = &self.state {
             let message = ToLayer::Object { kind: Object::State, number: 0, part: 0 };
@@ -38,11 +38,6 @@ impl Image {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = rustix::fs::open(path, flags, Mode::empty())?;
             handed.push((ToLayer::Object { kind: Object::Host, number: 0, part }, directory));
-        }
-        if own.is_some_and(|own| own.role == Role::Service(Service::Ledger)) {
-            for (number, queue) in (0..).zip(&objects.queues) {
-                handed.extend(queue.ends(number)?);
-            }
         }
         Ok(handed)
     }

@@ -25,6 +25,7 @@ mod store;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,7 @@ pub struct Users {
     numbers: BTreeMap<(Name, u16), u32>,
     /// What the operator should know of whose users they are.
     pub note: Option<String>,
-    _lock: File,
+    lock: File,
 }
 
 /// A daemon that wants users.
@@ -141,9 +142,9 @@ impl Users {
         Self::claim_in(Path::new(RECORD), Path::new(LOCKS), claim)
     }
 
-    /// The user of a copy of a layer, if the layer was claimed for.
-    pub fn of(&self, layer: &Name, copy: u16) -> Option<u32> {
-        self.numbers.get(&(layer.clone(), copy)).copied()
+    /// The user of each copy, [`Users::note`], and what locks them as long as anybody has it open.
+    pub fn into_parts(self) -> (BTreeMap<(Name, u16), u32>, Option<String>, OwnedFd) {
+        (self.numbers, self.note, self.lock.into())
     }
 
     fn claim_in(record: &Path, locks: &Path, claim: &Claim<'_>) -> Result<Self, UsersError> {
@@ -165,7 +166,7 @@ impl Users {
                 numbers = store.change(|record| give(record, &key, claim))?;
             }
             let note = note(&before, &key, claim);
-            return Ok(Self { numbers, note, _lock: lock });
+            return Ok(Self { numbers, note, lock });
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 21] = [
     ("ident", 0),
     ("text", 0),
     ("mark", 0),
@@ -21,6 +21,7 @@ const FLOORS: [(&str, u8); 20] = [
     ("channel", 2),
     ("report", 2),
     ("review", 2),
+    ("registry", 2),
     ("ipc", 3),
     ("audit", 3),
     ("prepare", 4),
@@ -45,7 +46,7 @@ const CIRCLES: [&[&str]; 0] = [];
 
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now, and only ever goes down.
-const CORE: usize = 3_488;
+const CORE: usize = 3_015;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::scene::{Scene, who};
 use cofferdam::audit::entry::{Entry, Facility, Form, Kind};
 use cofferdam::ident::Name;
-use cofferdam::supervisor::registry::Registry;
+use cofferdam::registry::Registry;
 
 crate::support::suite::tests! {
     one_picture_says_it_all,
@@ -90,7 +90,8 @@ fn a_daemon_is_found_by_its_name() {
     assert_eq!(said(&["--once"]).0, 1);
     let registry = Registry::at(runtime.join("cofferdam/daemons"));
     let enter = |name: &str, audit| {
-        registry.enter(&Name::new(name).unwrap(), Path::new("web.toml"), audit).unwrap()
+        let (name, pid) = (Name::new(name).unwrap(), std::process::id());
+        registry.enter(&name, pid, Path::new("web.toml"), audit).unwrap()
     };
     let web = enter("web", Some(log.as_path()));
     assert!(said(&["--once"]).1.starts_with("web  policy "));

@@ -11,6 +11,7 @@
 mod support;
 
 mod attacks;
+mod children;
 mod doctor;
 mod filter;
 mod filter_kernel;
@@ -31,11 +32,16 @@ fn main() -> ExitCode {
     if let Ok(name) = std::env::var(filter_kernel::CHILD) {
         filter_kernel::child(&name);
     }
+    if let Ok(kind) = std::env::var(children::KIND) {
+        children::main(&kind);
+        return ExitCode::SUCCESS;
+    }
     if let Ok(layer) = std::env::var(matrix::LAYER) {
         matrix::caged_process(&layer);
     }
     let tests = [
         attacks::TESTS,
+        children::TESTS,
         doctor::TESTS,
         filter::TESTS,
         filter_kernel::TESTS,

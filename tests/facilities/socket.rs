@@ -452,9 +452,20 @@ async fn layer_shut(layer: Layer) -> Outcome {
     Err("shut".into())
 }
 
+fn free_below_1024() -> Option<SocketAddr> {
+    let mut addresses = (600..1024).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok())
+}
+
 fn shut_down() {
     let address = free();
-    for door in [format!("tcp:{address}"), "unix:DIR/door".to_owned()] {
+    let mut doors =
+        vec![(format!("tcp:{address}"), address), ("unix:DIR/door".to_owned(), address)];
+    // One that takes a capability, which the supervisor no longer has by then.
+    if let Some(low) = free_below_1024() {
+        doors.push((format!("tcp:{low}"), low));
+    }
+    for (door, address) in doors {
         let more = format!("listen = {{ door = \"{door}\" }}\nrestart = {{ max = 1000 }}");
         let policy = layer("socket_shut", &more)
             .replace("[\"@core\"]", "[\"@core\", \"shutdown\"]\nbecause = \"it attacks\"");
@@ -471,6 +482,10 @@ fn shut_down() {
             stream.read_to_string(&mut answer).unwrap();
         } else {
             let mut stream = UnixStream::connect(kept.unwrap()).unwrap();
+            // Who has called listen(2): a child that did nothing else, and is gone.
+            let listener = rustix::net::sockopt::socket_peercred(&stream).unwrap().pid;
+            assert_ne!(listener, daemon.pid(), "{daemon}");
+            assert!(!crate::support::process::is_alive(listener), "{daemon}");
             stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
             stream.read_to_string(&mut answer).unwrap();
         }

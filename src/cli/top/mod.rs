@@ -13,7 +13,7 @@ use self::frame::{Line, frame};
 use self::terminal::{Input, Terminal};
 use self::view::View;
 use super::audit::{Failure, open, written};
-use crate::supervisor::registry::{Registry, Running};
+use crate::registry::{Registry, Running};
 use crate::text::neutralise;
 
 /// How often it is drawn anew.

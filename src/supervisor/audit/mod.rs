@@ -14,11 +14,9 @@ use self::backlog::{Backlog, Pushed};
 use super::image::Image;
 use super::{Life, Outcome, StartUp, Supervisor};
 use crate::audit::entry::{Entry, Who};
-use crate::confine::Identity;
 use crate::ident::{Instance, Name};
 use crate::layer::auditor::HALT;
 use crate::policy::plan::LogFull;
-use crate::prepare::LogDirectory;
 use crate::prepare::own::Role;
 use crate::report::{AT_COUNT, AT_STOP};
 use crate::ring::{self, Producer};
@@ -69,15 +67,8 @@ struct Held {
 }
 
 impl Audit {
-    /// Gives the log to the auditor, and makes the supervisor's own ring.
-    pub fn begin(directory: &LogDirectory, images: &[Image]) -> Result<Self, StartUp> {
-        let role = |image: &Image| image.data.own.as_ref().map(|own| own.role);
-        for image in images.iter().filter(|image| role(image) == Some(Role::Auditor)) {
-            directory.give_to(match image.identity(0) {
-                Identity::Own { uid, .. } => Some(uid),
-                Identity::Mapped { .. } => None,
-            })?;
-        }
+    /// Makes the supervisor's own ring, for a daemon of these layers.
+    pub fn begin(images: &[Image]) -> Result<Self, StartUp> {
         let layers = images.iter().map(|image| image.data.plan.name.clone()).collect();
         let bytes = images.iter().find_map(|image| Some(image.reports.as_ref()?.bytes));
         Self::new(layers, bytes.unwrap_or(OWN)).map_err(StartUp::Reports)

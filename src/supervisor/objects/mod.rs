@@ -3,18 +3,16 @@
 
 pub mod queue;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::ident::Name;
 use crate::mark::reached;
-use crate::policy::plan::{FilePlan, FileRight, MapRight, Plan};
-use crate::prepare::{Descriptors, FifoAtPath};
-use crate::wire::control::{Object, ToLayer, mapped_file_part};
+use crate::policy::plan::Plan;
+use crate::prepare::{FifoAtPath, Use};
+use crate::wire::control::{Object, ToLayer};
 
 use self::queue::Queue;
-use crate::sys::process::landlock_abi;
 
 /// What goes over to a layer: a message and the descriptor that goes with it.
 pub type Handed = (ToLayer, OwnedFd);
@@ -22,99 +20,56 @@ pub type Handed = (ToLayer, OwnedFd);
 /// Every object.
 pub struct Objects {
     pub queues: Vec<Queue>,
-    shared: Vec<Shared>,
+    /// What becomes of each descriptor.
+    table: Vec<(Use, OwnedFd)>,
+    /// Each with the layer that reads it.
     fifos: Vec<(Name, FifoAtPath)>,
-    /// Descriptors that nobody else gets: they hold the locks on mapped files.
-    _locks: Vec<OwnedFd>,
-}
-
-/// A descriptor that layers share.
-///
-/// Nothing in that is to anybody's harm: maps know neither the position nor the flags of an open
-/// file, and nobody locks it.
-struct Shared {
-    object: Object,
-    number: u16,
-    part: u32,
-    to: Vec<Name>,
-    fd: OwnedFd,
 }
 
 /// An object can't be had.
 #[derive(Debug, thiserror::Error)]
-#[error("[{kind}.{name}] {error}")]
+#[error("[queue.{name}] {error}")]
 pub struct ObjectError {
-    kind: &'static str,
     name: Name,
     error: io::Error,
 }
 
 impl Objects {
-    /// Takes the descriptors that were made for the plan, in the order that
-    /// [`make`](crate::prepare::make) gives them in.
-    pub fn new(plan: &Plan, mut made: Descriptors) -> Result<Self, ObjectError> {
+    /// Takes what was made for the plan.
+    pub fn new(
+        plan: &Plan,
+        table: Vec<(Use, OwnedFd)>,
+        fifos: Vec<FifoAtPath>,
+    ) -> Result<Self, ObjectError> {
         let all = &plan.facilities;
-        let queues =
-            each("queue", &all.queues, |plan| &plan.name, |plan| Queue::new(plan, &mut made))?;
-        let (mut shared, mut locks) = (Vec::new(), Vec::new());
-        for (number, plan) in (0..).zip(&all.mapped_files) {
-            let of = |right| holders(&plan.grant, right);
-            let mut share = |part, to, fd| {
-                shared.push(Shared { object: Object::MappedFile, number, part, to, fd });
-            };
-            let one = |made: &mut Descriptors| next("mapped-file", &plan.name, made);
-            if plan.is_written() {
-                share(mapped_file_part::LIVE, of(MapRight::ReadWrite), one(&mut made)?);
-                share(mapped_file_part::LIVE, of(MapRight::Read), one(&mut made)?);
-                locks.push(one(&mut made)?);
-            } else {
-                share(mapped_file_part::COPY, of(MapRight::Read), one(&mut made)?);
-            }
-        }
-        for (number, plan) in (0..).zip(&all.regions) {
-            for right in [MapRight::ReadWrite, MapRight::Read] {
-                let fd = next("region", &plan.name, &mut made)?;
-                let to = holders(&plan.grant, right);
-                shared.push(Shared { object: Object::Region, number, part: 0, to, fd });
-            }
-        }
-        let fifos = each(
-            "fifo",
-            &all.fifos,
-            |plan| &plan.name,
-            |plan| {
-                let mut end = || made.next().ok_or(io::ErrorKind::UnexpectedEof);
-                Ok((plan.to.clone(), FifoAtPath::of_descriptors(plan, end()?, end()?)?))
-            },
-        )?;
-        let abi = landlock_abi();
-        if !matches!(abi, Ok(3..))
-            && let Some(file) = plan.files.iter().find(|file| lacks_truncate(file))
-        {
-            let text = "to open for writing and not for truncating takes Linux 6.2 with Landlock; \
-                        grant `truncate` too";
-            let (name, error) = (file.name.clone(), io::Error::other(text));
-            return Err(ObjectError { kind: "file", name, error });
-        }
-        Ok(Self { queues, shared, fifos, _locks: locks })
+        let queue = |(number, plan)| {
+            let queue = ends(number, &table).and_then(|ends| Queue::new(plan, ends));
+            queue.map_err(|error| ObjectError { name: plan.name.clone(), error })
+        };
+        let queues = (0..).zip(&all.queues).map(queue).collect::<Result<_, _>>()?;
+        let readers = all.fifos.iter().map(|plan| plan.to.clone());
+        Ok(Self { queues, fifos: readers.zip(fifos).collect(), table })
     }
 
     /// What `layer` holds from its start.
     pub fn of(&self, layer: &Name) -> io::Result<Vec<Handed>> {
         let mut handed = Vec::new();
-        for (number, queue) in (0..).zip(&self.queues) {
-            handed.extend(queue.of(layer, number)?);
+        for (becomes, fd) in &self.table {
+            let Use::Handed(message, to) = becomes else { continue };
+            if !to.contains(layer) {
+                continue;
+            }
+            match message {
+                ToLayer::Object { kind: Object::Region, .. } => reached("region.grant.given"),
+                ToLayer::Object { kind: Object::MappedFile, .. } => {
+                    reached("mapped-file.grant.given");
+                }
+                _ => {}
+            }
+            handed.push((message.clone(), fd.try_clone()?));
         }
-        for Shared { object: kind, number, part, fd, .. } in
-            self.shared.iter().filter(|shared| shared.to.contains(layer))
-        {
-            reached(if *kind == Object::Region {
-                "region.grant.given"
-            } else {
-                "mapped-file.grant.given"
-            });
-            let message = ToLayer::Object { kind: *kind, number: *number, part: *part };
-            handed.push((message, fd.try_clone()?));
+        for (number, queue) in (0..).zip(&self.queues) {
+            handed.extend(queue.keys_of(layer, number)?);
         }
         for (number, (_, fifo)) in (0..).zip(&self.fifos).filter(|(_, (to, _))| to == layer) {
             for (part, fd) in (0..).zip(fifo.reader()?) {
@@ -125,33 +80,11 @@ impl Objects {
     }
 }
 
-/// Who has a right on mapped memory.
-fn holders(grant: &BTreeMap<Name, MapRight>, right: MapRight) -> Vec<Name> {
-    grant.iter().filter(|(_, has)| **has == right).map(|(layer, _)| layer.clone()).collect()
-}
-
-fn next(kind: &'static str, name: &Name, made: &mut Descriptors) -> Result<OwnedFd, ObjectError> {
-    let missing =
-        || ObjectError { kind, name: name.clone(), error: io::ErrorKind::UnexpectedEof.into() };
-    made.next().ok_or_else(missing)
-}
-
-/// Whether the broker opens it for somebody who may change it and not truncate it.
-fn lacks_truncate(file: &FilePlan) -> bool {
-    file.grant.iter().any(|(layer, rights)| {
-        let has = |right| rights.contains(&right);
-        file.is_brokered(layer)
-            && (has(FileRight::Write) || has(FileRight::Append))
-            && !has(FileRight::Truncate)
-    })
-}
-
-fn each<P, T>(
-    kind: &'static str,
-    plans: &[P],
-    name: impl Fn(&P) -> &Name,
-    mut make: impl FnMut(&P) -> io::Result<T>,
-) -> Result<Vec<T>, ObjectError> {
-    let blame = |plan: &P, error| ObjectError { kind, name: name(plan).clone(), error };
-    plans.iter().map(|plan| make(plan).map_err(|error| blame(plan, error))).collect()
+/// The receiving ends of a queue.
+fn ends(queue: u16, table: &[(Use, OwnedFd)]) -> io::Result<Vec<OwnedFd>> {
+    let is_end = |becomes: &Use| {
+        matches!(becomes, Use::Handed(ToLayer::Object { kind: Object::QueueReceive, number, .. }, _)
+            if *number == queue)
+    };
+    table.iter().filter(|(becomes, _)| is_end(becomes)).map(|(_, fd)| fd.try_clone()).collect()
 }

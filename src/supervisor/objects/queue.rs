@@ -14,7 +14,7 @@ use super::Handed;
 use crate::ident::Name;
 use crate::ipc::queue::MOST_EPOCHS;
 use crate::mark::reached;
-use crate::policy::plan::{OnFull, QueuePlan};
+use crate::policy::plan::QueuePlan;
 use crate::seal::secret::KEY;
 use crate::sys::reopen::reopen;
 use crate::sys::{memory, mqueue};
@@ -30,42 +30,15 @@ const SEALS: SealFlags =
 /// A message queue.
 pub struct Queue {
     plan: QueuePlan,
-    lanes: Vec<Lane>,
+    /// The receiving ends of its lanes.
+    ends: Vec<OwnedFd>,
     keys: Keys,
 }
 
-/// One of the kernel's queues, open in either direction.
-struct Lane {
-    sending: OwnedFd,
-    receiving: OwnedFd,
-}
-
 impl Queue {
-    /// Takes the ends that were made for it, and makes its first key.
-    pub fn new(plan: &QueuePlan, ends: &mut impl Iterator<Item = OwnedFd>) -> io::Result<Self> {
-        let lane = |(sending, receiving)| Lane { sending, receiving };
-        let lanes = (0..plan.lanes()).map_while(|_| ends.next().zip(ends.next()).map(lane));
-        let lanes = lanes.collect();
-        Ok(Self { plan: plan.clone(), lanes, keys: Keys::begin()? })
-    }
-
-    /// What `layer` holds from its start.
-    pub fn of(&self, layer: &Name, number: u16) -> io::Result<Vec<Handed>> {
-        let mut handed = Vec::new();
-        for (part, lane) in (0..).zip(&self.lanes) {
-            let mut hand = |kind, fd: &OwnedFd| {
-                handed.push((ToLayer::Object { kind, number, part }, fd.try_clone()?));
-                io::Result::Ok(())
-            };
-            if self.plan.send.contains(layer) {
-                hand(Object::QueueSend, &lane.sending)?;
-            }
-            if self.plan.receive.contains(layer) {
-                hand(Object::QueueReceive, &lane.receiving)?;
-            }
-        }
-        handed.extend(self.keys_of(layer, number)?);
-        Ok(handed)
+    /// Takes the receiving ends that were made for it, and makes its first key.
+    pub fn new(plan: &QueuePlan, ends: Vec<OwnedFd>) -> io::Result<Self> {
+        Ok(Self { plan: plan.clone(), ends, keys: Keys::begin()? })
     }
 
     /// The keys that `layer` needs: a receiver those of all messages that may be in the queue.
@@ -107,19 +80,9 @@ impl Queue {
         Ok(true)
     }
 
-    /// The receiving ends, by lane, for who makes room in it; none if nothing may go for newer.
-    pub fn ends(&self, number: u16) -> io::Result<Vec<Handed>> {
-        let lanes = (0..).zip(&self.lanes).filter(|_| self.plan.on_full == OnFull::DropOldest);
-        let end = |(part, lane): (u32, &Lane)| {
-            let message = ToLayer::Object { kind: Object::QueueReceive, number, part };
-            Ok((message, lane.receiving.try_clone()?))
-        };
-        lanes.map(end).collect()
-    }
-
     fn is_empty(&self) -> io::Result<bool> {
-        for lane in &self.lanes {
-            if mqueue::attributes(&lane.receiving)?.held > 0 {
+        for end in &self.ends {
+            if mqueue::attributes(end)?.held > 0 {
                 return Ok(false);
             }
         }
@@ -225,8 +188,9 @@ mod tests {
 
     #[test]
     fn a_queue_that_is_never_empty_keeps_every_key_that_it_may_need() {
-        use crate::policy::plan::Audit;
+        use crate::policy::plan::{Audit, OnFull};
         let name = |text| Name::new(text).unwrap();
+        let [sending, receiving] = lane(2, 8 + SEALING as u64);
         let mut queue = Queue::new(
             &QueuePlan {
                 name: name("jobs"),
@@ -238,12 +202,10 @@ mod tests {
                 on_full: OnFull::Reject,
                 audit: Audit::Digest,
             },
-            &mut lane(2, 8 + SEALING as u64).into_iter(),
+            vec![receiving.try_clone().unwrap()],
         )
         .unwrap();
-        let lane = &queue.lanes[0];
-        assert!(mqueue::send(&lane.sending, b"waits", 0).unwrap());
-        let receiving = lane.receiving.try_clone().unwrap();
+        assert!(mqueue::send(sending, b"waits", 0).unwrap());
         for count in 2..=MOST_EPOCHS {
             assert!(queue.rekey().unwrap());
             assert_eq!(queue.keys.count, count);

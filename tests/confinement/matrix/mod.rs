@@ -11,7 +11,7 @@
 
 mod cage;
 mod cases;
-mod raw;
+pub(crate) mod raw;
 mod trial;
 
 use std::process::Command;

@@ -6,6 +6,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,26 +37,16 @@ pub struct Running {
     pub started: u64,
 }
 
-/// A daemon's place in the registry, until this is dropped.
+/// A daemon's place in the registry. It holds as long as the lock is open, by whomever; closed by
+/// the kernel when the last of them ends, however it ends.
 #[derive(Debug)]
-pub struct Registered {
-    path: PathBuf,
-    /// Holds the lock. Closed by the kernel when the supervisor ends, however it ends.
-    _file: File,
-    name: String,
-}
-
-impl Registered {
+pub struct Entered {
     /// The name by which the daemon is found.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
+    pub name: String,
+    /// The file, to be removed at the end.
+    pub path: PathBuf,
+    /// Holds the lock.
+    pub lock: OwnedFd,
 }
 
 /// The daemons of this user on this machine.
@@ -78,14 +69,15 @@ impl Registry {
         Self(directory)
     }
 
-    /// Enters this process as the supervisor of a daemon, under its name or, if that runs already,
-    /// as `NAME-2` and so on.
+    /// Enters the process `pid` as the supervisor of a daemon, under its name or, if that runs
+    /// already, as `NAME-2` and so on.
     pub fn enter(
         &self,
         name: &Name,
+        pid: u32,
         policy: &Path,
         audit: Option<&Path>,
-    ) -> io::Result<Registered> {
+    ) -> io::Result<Entered> {
         DirBuilder::new().recursive(true).mode(0o755).create(&self.0)?;
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -95,7 +87,7 @@ impl Registry {
             let Some(mut file) = take(&path)? else { continue };
             let running = Running {
                 name: name.clone(),
-                pid: std::process::id(),
+                pid,
                 policy: whole(policy),
                 audit: audit.map(whole),
                 started,
@@ -104,7 +96,7 @@ impl Registry {
             text.push(b'\n');
             file.set_len(0)?;
             file.write_all(&text)?;
-            return Ok(Registered { path, _file: file, name });
+            return Ok(Entered { name, path, lock: file.into() });
         }
         Err(io::Error::other(format!("{MOST} daemons of the name {name} run already")))
     }
@@ -167,20 +159,21 @@ mod tests {
         let registry = Registry::at(folder.path().join("deep/daemons"));
         let name = Name::new("web").unwrap();
         assert_eq!(registry.running(), []);
-        let enter = || registry.enter(&name, Path::new("/etc/web.toml"), None).unwrap();
+        let enter = || registry.enter(&name, 17, Path::new("/etc/web.toml"), None).unwrap();
         let (first, second) = (enter(), enter());
-        assert_eq!((first.name(), second.name()), ("web", "web-2"));
+        assert_eq!((&*first.name, &*second.name), ("web", "web-2"));
         let names = || registry.running().into_iter().map(|it| it.name).collect::<Vec<_>>();
         assert_eq!(names(), ["web", "web-2"]);
-        assert_eq!(registry.running()[0].pid, std::process::id());
+        assert_eq!(registry.running()[0].pid, 17);
+        std::fs::remove_file(&first.path).unwrap();
         drop(first);
         assert_eq!(names(), ["web-2"]);
-        assert_eq!(enter().name(), "web");
+        assert_eq!(enter().name, "web");
         // One that was killed leaves its file, which nobody holds, and which is used again.
         let left = serde_json::to_vec(&registry.running()[0]).unwrap();
         std::fs::write(folder.path().join("deep/daemons/web.json"), left).unwrap();
         assert_eq!(names(), ["web-2"]);
-        assert_eq!(enter().name(), "web");
+        assert_eq!(enter().name, "web");
         std::fs::write(folder.path().join("deep/daemons/x.json"), "no").unwrap();
         assert_eq!(names(), ["web-2"]);
     }
