@@ -1,7 +1,7 @@
 //! The rules of a policy, numbered: which one allows or refuses what a record reports.
 //!
 //! A rule is a place in the policy, by its dotted path, as
-//! [`Places::nearest`](crate::policy::Places::nearest) finds it:
+//! [`SourceMap::nearest`](crate::policy::SourceMap::nearest) finds it:
 //! `channel.sign.methods.sign`, `queue.jobs.send.worker`. Its number is its place in
 //! [`Rules::names`], which [`Tables`](super::tables::Tables) keeps beside the records.
 

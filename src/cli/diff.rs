@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::read::{self, Format, Sound, at, wrap};
 use crate::ident::Name;
-use crate::policy::places::Place;
 use crate::policy::plan::Never;
+use crate::policy::source_map::Location;
 use crate::policy::ways::Act;
 use crate::review::diff::{Bypass, Change, ChangeKind, Diff, Gain, LogChange, Reached, diff};
 use crate::text::neutralise;
@@ -188,7 +188,7 @@ fn one(old: &Sound, new: &Sound, change: &Change, out: &mut String) {
 }
 
 /// The rule's place in the new policy or, where it is only there, in the old one.
-fn log_place(old: &Sound, new: &Sound, change: &LogChange) -> Option<Place> {
+fn log_place(old: &Sound, new: &Sound, change: &LogChange) -> Option<Location> {
     new.place(&change.rule).or_else(|| old.place(&change.rule))
 }
 

@@ -9,13 +9,13 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use crate::policy::Places;
+use crate::policy::SourceMap;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
 use crate::policy::plan::{FilePlan, FileRight, LayerPlan, Plan, Program};
 
 /// Everything that this machine can't give of a plan.
-pub(super) fn look(plan: &Plan, places: &Places, severity: Severity) -> Vec<Diagnostic> {
+pub(super) fn look(plan: &Plan, places: &SourceMap, severity: Severity) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut tell = |rule: &str, finding: Finding| {
         let mut one = places.about(rule, Code::NotHere, severity, finding.what);

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::daemon::flags::variable;
 use crate::daemon::policy_file;
 use crate::ident::Name;
-use crate::policy::places::Place;
 use crate::policy::plan::Plan;
+use crate::policy::source_map::Location;
 use crate::policy::syscall::{by_name, offering};
 use crate::policy::ways::{Fact, Step};
 use crate::policy::{self, Checked, Inputs};
@@ -92,7 +92,7 @@ impl Sound {
     }
 
     /// Where a rule stands, or the table that it would be in.
-    pub(super) fn place(&self, rule: &str) -> Option<Place> {
+    pub(super) fn place(&self, rule: &str) -> Option<Location> {
         let mut place = self.checked.places.nearest(rule)?;
         place.file = neutralise(place.file.as_bytes());
         place.text = neutralise(place.text.as_bytes());
@@ -100,7 +100,7 @@ impl Sound {
     }
 
     /// Where the rule of a fact stands: for a system call, the group or the item that grants it.
-    pub(super) fn place_of(&self, fact: &Fact) -> Option<Place> {
+    pub(super) fn place_of(&self, fact: &Fact) -> Option<Location> {
         let Some((number, forms)) = self.forms(fact) else {
             return self.place(&fact.rule);
         };
@@ -125,7 +125,7 @@ impl Sound {
     }
 
     /// A place for programs.
-    pub(super) fn place_json(place: Option<Place>) -> Value {
+    pub(super) fn place_json(place: Option<Location>) -> Value {
         place.map_or(
             Value::Null,
             |it| json!({ "file": it.file, "line": it.line, "column": it.column, "text": it.text }),
@@ -159,7 +159,7 @@ impl Sound {
 }
 
 /// `web.toml:64`.
-pub(super) fn at(place: &Place) -> String {
+pub(super) fn at(place: &Location) -> String {
     format!("{}:{}", place.file, place.line)
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::code::Code;
 
 /// A place in the policy's text, in bytes. The files that a policy includes follow it, each after
-/// a gap of one; [`Places`](super::Places) tells files and lines.
+/// a gap of one; [`SourceMap`](super::SourceMap) tells files and lines.
 pub type Span = Range<usize>;
 
 /// One mistake, or one warning.

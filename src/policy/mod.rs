@@ -15,10 +15,10 @@ pub mod check;
 pub mod code;
 pub mod diagnostic;
 pub mod language;
-pub mod places;
 pub mod plan;
 pub mod print;
 pub mod signal;
+pub mod source_map;
 pub mod syscall;
 pub mod ways;
 
@@ -36,7 +36,7 @@ pub(crate) mod value;
 
 pub use check::{Checked, check, check_with};
 pub use inputs::{Inputs, Load};
-pub use places::{Place, Places};
 pub use print::print;
 pub use source::MAX_SIZE;
+pub use source_map::{Location, SourceMap};
 pub use unbuilt::unbuilt;

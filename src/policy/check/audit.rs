@@ -3,8 +3,8 @@
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, AuditText, Document, LayerText};
-use crate::policy::places;
 use crate::policy::plan::{Audit, AuditPlan, ChannelPlan, Plan};
+use crate::policy::source_map;
 use crate::policy::tree::Table;
 use crate::policy::value::{self, show_duration, show_size};
 use crate::seal::{PublicKey, secret};
@@ -217,7 +217,7 @@ pub(super) fn reach(document: &Document, plan: &Plan, tree: &Table, out: &mut Di
         let message = "a layer could reach the audit log here";
         let mistake = out.error(Code::LogInReach, &directory.span, message);
         mistake.label("only the auditor writes here, and no layer reads");
-        if let Some(span) = places::span(tree, &rule) {
+        if let Some(span) = source_map::span(tree, &rule) {
             mistake.also(&span, "this reaches what is in it, or around it");
         }
         mistake.help("give the log a directory of its own");

@@ -29,8 +29,8 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 use super::document::{self, At, CeilingText, Document, Gathered};
 use super::inputs::Inputs;
 use super::nearest::nearest;
-use super::places::Places;
 use super::plan::{Facilities, Plan};
+use super::source_map::SourceMap;
 use super::tree::Table;
 use crate::ident::Name;
 
@@ -46,7 +46,7 @@ pub struct Checked {
     /// The policy's name in messages, usually its path.
     pub source_name: String,
     /// Where each rule stands.
-    pub places: Places,
+    pub places: SourceMap,
 }
 
 /// Checks a policy's bytes, whatever they are.
@@ -71,7 +71,7 @@ pub fn check_with(source_name: &str, bytes: &[u8], inputs: &Inputs<'_>) -> Check
     let plan = if worth_reading { plan(&gathered, ceiling.as_ref(), &mut out) } else { None };
     let plan = plan.filter(|_| !out.has_errors());
     let (diagnostics, more) = out.finish();
-    let places = Places { tree: Arc::new(gathered.tree), texts: Arc::new(gathered.texts) };
+    let places = SourceMap { tree: Arc::new(gathered.tree), texts: Arc::new(gathered.texts) };
     Checked { plan, diagnostics, more, source_name: source_name.to_owned(), places }
 }
 

@@ -7,8 +7,8 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Document, NeverText};
 use crate::policy::nearest::{nearest, one_of};
-use crate::policy::places;
 use crate::policy::plan::{Never, Plan};
+use crate::policy::source_map;
 use crate::policy::syscall;
 use crate::policy::tree::Table;
 use crate::policy::ways::{Act, Ways};
@@ -130,7 +130,7 @@ pub(super) fn hold(document: &Document, plan: &Plan, tree: &Table, out: &mut Dia
         let count = way.len();
         for (number, step) in way.iter().enumerate() {
             let told = format!("step {} of {count}: {step}", number + 1);
-            match places::span(tree, &step.rule) {
+            match source_map::span(tree, &step.rule) {
                 Some(span) => mistake.also(&span, told),
                 None => mistake.help(format!("{told}  ({})", step.rule)),
             };

@@ -9,14 +9,14 @@ use super::tree::{Node, Table, Value};
 
 /// Where the rules of a checked policy stand. Kept beside the plan, which holds no places.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub struct SourceMap {
     pub(super) tree: Arc<Table>,
     pub(crate) texts: Arc<Texts>,
 }
 
 /// One place in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// Its line, from 1.
     pub line: usize,
     /// Its column in characters, from 1.
@@ -27,18 +27,18 @@ pub struct Place {
     pub text: String,
 }
 
-impl Places {
+impl SourceMap {
     /// The place of a rule, by its dotted path: `layer.parser.syscalls`, `file.key.grant.keeper`,
     /// `channel.sign.methods.sign`, `never.0`.
     ///
     /// An item of a list goes by its number from 0 or, if it is a string, by what it says:
     /// `layer.parser.syscalls.@core`. `None` if the policy has no such line.
-    pub fn find(&self, path: &str) -> Option<Place> {
+    pub fn find(&self, path: &str) -> Option<Location> {
         self.place(&self.span(path)?)
     }
 
     /// The place of a rule or, where it isn't written, of the innermost table around it.
-    pub fn nearest(&self, path: &str) -> Option<Place> {
+    pub fn nearest(&self, path: &str) -> Option<Location> {
         self.place(&self.nearest_span(path)?)
     }
 
@@ -66,13 +66,13 @@ impl Places {
         }
     }
 
-    pub(super) fn place(&self, span: &Span) -> Option<Place> {
+    pub(super) fn place(&self, span: &Span) -> Option<Location> {
         let text = self.texts.at(span.start)?;
         let local = text.local(span);
         let (line, column) = text.position(local.start);
         let whole = text.text.get(line_of(&text.text, local.start)).unwrap_or_default();
         let shown = whole.trim().chars().flat_map(spelled).collect();
-        Some(Place { line, column, file: text.name.clone(), text: shown })
+        Some(Location { line, column, file: text.name.clone(), text: shown })
     }
 
     pub(super) fn span(&self, path: &str) -> Option<Span> {
