@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+
+use super::reopen::reopen;
 
 /// An empty file in memory that can be sealed and never executed (`memfd_create(2)`).
 pub fn create(name: &str) -> io::Result<OwnedFd> {
@@ -44,6 +46,37 @@ pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     file.write_all(bytes)?;
     rustix::fs::fcntl_add_seals(&file, SEALS)?;
     Ok(file.into())
+}
+
+/// Memory that `fill` has written and nobody writes any more, open for reading alone: its mode keeps
+/// it from being opened again.
+pub fn filled(name: &str, fill: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<OwnedFd> {
+    let memory = create(name)?;
+    fill(&memory)?;
+    rustix::fs::fcntl_add_seals(&memory, SEALS)?;
+    let reading = reopen(&memory, OFlags::RDONLY)?;
+    rustix::fs::fchmod(&memory, Mode::empty())?;
+    Ok(reading)
+}
+
+/// Has the kernel copy bytes from one file to another (`sendfile(2)`), from `offset` or where the
+/// file stands. They never are in this process.
+pub fn copy(
+    from: impl AsFd,
+    mut offset: Option<u64>,
+    to: &OwnedFd,
+    length: usize,
+) -> io::Result<()> {
+    let mut left = length;
+    while left > 0 {
+        match rustix::fs::sendfile(to, &from, offset.as_mut(), left) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(copied) => left = left.saturating_sub(copied),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// What a file in memory holds that carries every seal, and has at most `most` bytes.

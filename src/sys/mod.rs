@@ -46,6 +46,7 @@ pub mod memory;
 pub mod mount;
 pub mod mqueue;
 pub mod original;
+pub mod passing;
 pub mod pidfd;
 pub mod pin;
 pub mod probe;

@@ -1,19 +1,19 @@
 //! The clients of a helper: what each has asked, and what it is still to be told.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::acts::Act;
 use super::allowance::{Allowance, REFUSED, REQUEST};
 use crate::ident::Instance;
 use crate::report::{Desk, Facts, Verdict, Who};
+use crate::sys::passing;
 use crate::wire::broker::{Answer, Ask, Refusal};
 use crate::wire::control::{FromLayer, ToLayer};
 
@@ -279,13 +279,7 @@ impl Client {
 fn send(socket: &OwnedFd, message: &ToLayer, fd: Option<BorrowedFd<'_>>) -> Result<usize, Errno> {
     let mut room = [0; ANSWER];
     let bytes = postcard::to_slice(message, &mut room).map_err(|_| Errno::MSGSIZE)?;
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let Some(fd) = fd else { return rustix::net::send(socket, bytes, flags) };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd];
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
+    passing::send(socket, bytes, fd, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
 }
 
 /// Whether a request is one that only the supervisor answers.

@@ -6,9 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-
-use rustix::fs::{Mode, OFlags, SealFlags};
+use std::os::fd::OwnedFd;
 
 use super::Handed;
 use crate::ident::Name;
@@ -16,16 +14,12 @@ use crate::ipc::queue::MOST_EPOCHS;
 use crate::mark::reached;
 use crate::policy::plan::QueuePlan;
 use crate::seal::secret::KEY;
-use crate::sys::reopen::reopen;
 use crate::sys::{memory, mqueue};
 use crate::wire::control::{Object, ToLayer};
 
 /// Keys that stay when old ones are let go of, which is when they are as many as a member holds
 /// and no message is in the queue. A sender that is that many behind is lost.
 const KEPT_EPOCHS: usize = MOST_EPOCHS / 2;
-
-const SEALS: SealFlags =
-    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// A message queue.
 pub struct Queue {
@@ -119,7 +113,7 @@ impl Keys {
             io::Error::new(error.kind(), why)
         };
         let source = File::open(random).map_err(|error| none("can't open", &error))?;
-        let newest = sealed(|to| copy(&source, None, to, KEY))
+        let newest = memory::filled("cofferdam-key", |to| memory::copy(&source, None, to, KEY))
             .map_err(|error| none("can't copy from", &error))?;
         Ok(Self { epoch: 1, count: 1, all: newest.try_clone()?, newest, random: source })
     }
@@ -127,45 +121,24 @@ impl Keys {
     /// The next epoch, with the last `keep` keys of before.
     fn next(&self, keep: usize) -> io::Result<Self> {
         let epoch = self.epoch.checked_add(1).ok_or(io::ErrorKind::QuotaExceeded)?;
-        let newest = sealed(|to| copy(&self.random, None, to, KEY))?;
+        let newest =
+            memory::filled("cofferdam-key", |to| memory::copy(&self.random, None, to, KEY))?;
         reached("queue.rekey.made");
-        let all = sealed(|to| {
+        let all = memory::filled("cofferdam-key", |to| {
             let skipped = (self.count - keep) * KEY;
-            copy(&self.all, Some(skipped as u64), to, keep * KEY)?;
-            copy(&newest, Some(0), to, KEY)
+            memory::copy(&self.all, Some(skipped as u64), to, keep * KEY)?;
+            memory::copy(&newest, Some(0), to, KEY)
         })?;
         let random = self.random.try_clone()?;
         Ok(Self { epoch, count: keep + 1, all, newest, random })
     }
 }
 
-/// Memory that `fill` has written and nobody writes any more, open for reading.
-fn sealed(fill: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<OwnedFd> {
-    let memory = memory::create("cofferdam-key")?;
-    fill(&memory)?;
-    rustix::fs::fcntl_add_seals(&memory, SEALS)?;
-    let reading = reopen(&memory, OFlags::RDONLY)?;
-    rustix::fs::fchmod(&memory, Mode::empty())?;
-    Ok(reading)
-}
-
-/// Has the kernel copy bytes from one file to another. They never are in this process.
-fn copy(from: impl AsFd, place: Option<u64>, to: &OwnedFd, length: usize) -> io::Result<()> {
-    let (mut place, mut left) = (place, length);
-    while left > 0 {
-        match rustix::fs::sendfile(to, &from, place.as_mut(), left) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(copied) => left = left.saturating_sub(copied),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
+
+    use rustix::fs::SealFlags;
 
     use super::*;
     use crate::wire::queue::SEALING;
@@ -248,7 +221,8 @@ mod tests {
         for memory in [&last.all, &last.newest] {
             assert!(rustix::io::write(memory, b"x").is_err());
             assert!(rustix::fs::ftruncate(memory, 0).is_err());
-            assert!(rustix::fs::fcntl_get_seals(memory).unwrap().contains(SEALS));
+            let seals = rustix::fs::fcntl_get_seals(memory).unwrap();
+            assert!(seals.contains(SealFlags::SEAL | SealFlags::WRITE | SealFlags::SHRINK));
         }
     }
 }
