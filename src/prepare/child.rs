@@ -1,15 +1,11 @@
 //! A child that works for the supervisor: it hands descriptors over, answers, and ends.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use caps::Capability;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,8 +13,8 @@ use crate::confine::filter::{Action, Arch, compile_with};
 use crate::confine::identity;
 use crate::policy::syscall::{Implied, assemble, parse_item};
 use crate::sys::fork::fork;
-use crate::sys::memory;
 use crate::sys::pidfd::{self, Ended};
+use crate::sys::{memory, passing};
 
 /// The longest text of a failure, in bytes; a longer one is cut.
 const LONGEST: usize = 16 << 10;
@@ -75,13 +71,7 @@ impl Handover {
     }
 
     fn send(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-        if !fds.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-        }
-        sendmsg(&self.0, &[IoSlice::new(message)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        passing::send(&self.0, message, fd, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
@@ -168,26 +158,13 @@ fn take(socket: &OwnedFd, most: usize) -> io::Result<Taken> {
 }
 
 fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    // Room for two: with room for one, alignment would let a second one in unseen.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let length = loop {
-        let into = &mut [IoSliceMut::new(text)];
-        match recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+    loop {
+        match passing::receive(socket, text, RecvFlags::empty()) {
             Err(Errno::INTR) => {}
-            got => break got?.bytes,
+            Err(errno) => return Err(errno.into()),
+            Ok(got) if got.is_cut => return Err(io::ErrorKind::InvalidData.into()),
+            Ok(got) => return Ok((got.length, got.fd)),
         }
-    };
-    let mut fds = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    let fds: Vec<OwnedFd> = fds.by_ref().flatten().collect();
-    let mut fds = fds.into_iter();
-    let first = fds.next();
-    match fds.next() {
-        Some(_) => Err(io::ErrorKind::InvalidData.into()),
-        None => Ok((length, first)),
     }
 }
 

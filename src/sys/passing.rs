@@ -21,18 +21,19 @@ pub struct Datagram {
     pub is_cut: bool,
 }
 
-/// Sends a datagram, and a descriptor with it if there is one.
+/// Sends a datagram, and a descriptor with it if there is one. It is always `sendmsg(2)`, so a filter
+/// needs no other call for it.
 pub fn send(
     socket: impl AsFd,
     bytes: &[u8],
     fd: Option<BorrowedFd<'_>>,
     flags: SendFlags,
 ) -> Result<usize, Errno> {
-    let Some(fd) = fd else { return rustix::net::send(socket, bytes, flags) };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd];
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    if let Some(fd) = &fd {
+        ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
+    }
     sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
 }
 
