@@ -17,7 +17,7 @@ use crate::ident::Name;
 use crate::policy::plan::Plan;
 use crate::registry::Registry;
 use crate::report::AUDITOR;
-use crate::users::{Claim, Key, Users, UsersError};
+use crate::users::{Claim, Key, Users, UsersError, is_layers};
 
 /// It makes everything that a plan names by a path, an address or a number.
 pub(super) const KIND: Kind = Kind {
@@ -112,18 +112,35 @@ struct Answer {
     objects: Vec<Use>,
 }
 
+impl Answer {
+    /// Whether it is one of that plan: a socket for each `listen` and, as root, for each copy whose
+    /// policy names no user a number that no other user of the machine has.
+    fn is_of(&self, plan: &Plan, is_root: bool) -> bool {
+        let open = plan.layers.iter().filter(|layer| is_root && layer.uid.is_none());
+        let mut copies = open.flat_map(|it| (0..it.instances).map(|copy| (it.name.clone(), copy)));
+        self.listeners == listening(plan)
+            && copies.all(|copy| self.users.get(&copy).is_some_and(|uid| is_layers(*uid)))
+    }
+}
+
+/// How many sockets listen.
+fn listening(plan: &Plan) -> usize {
+    plan.layers.iter().map(|layer| layer.listen.len()).sum()
+}
+
 /// Makes everything.
 ///
 /// # Errors
+/// [`PrepareError::Garbled`] for an answer that isn't of this plan.
+///
 /// Nothing is left behind at the plan's paths but sockets, files and the audit log's directory,
 /// except where the child was killed: what it leaves then is cleared away by the daemon's next
 /// start.
 pub(crate) fn make(wanted: Wanted<'_>) -> Result<Made, PrepareError> {
     let plan = wanted.plan;
     let supervisor = std::process::id();
-    let listeners: usize = plan.layers.iter().map(|layer| layer.listen.len()).sum();
     // Beside objects, the locks of the users and of the registry.
-    let most = listeners + objects::most(plan) + 2;
+    let most = listening(plan) + objects::most(plan) + 2;
     let (answer, fds) = child::run(&KIND, most, |handover| {
         let (answer, fds, mut fifos) = work(wanted, supervisor)?;
         let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
@@ -169,6 +186,9 @@ fn work(
 
 /// Says of each descriptor what it is.
 fn sort(plan: &Plan, answer: Answer, fds: Vec<OwnedFd>) -> io::Result<Made> {
+    if !answer.is_of(plan, rustix::process::geteuid().is_root()) {
+        return Err(io::Error::other("it speaks of another plan"));
+    }
     let Answer { users, notes, listeners, entered, objects } = answer;
     let fifos = &plan.facilities.fifos;
     let told = [listeners, entered.iter().len(), objects.len(), 2 * fifos.len()];
@@ -222,6 +242,41 @@ fn enter(
         Err(error) => {
             notes.push(format!("`cofferdam top` won't find this daemon by its name: {error}"));
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Inputs, check_with};
+    use crate::users::FIRST;
+
+    #[test]
+    fn an_answer_for_another_plan_is_refused() {
+        let text = "cofferdam = 1\nname = \"x\"\n\
+                    [layer.a]\nrun = \"a\"\nsyscalls = [\"@core\"]\ninstances = 2\n\
+                    listen = { door = \"tcp:127.0.0.1:0\" }\n\
+                    [layer.b]\nrun = \"b\"\nsyscalls = [\"@core\"]\nuid = 7\n";
+        let inputs = Inputs { load: None, vars: &[], ceiling: None };
+        let checked = check_with("test.toml", text.as_bytes(), &inputs);
+        let complaint = checked.render(false);
+        let plan = checked.plan.unwrap_or_else(|| panic!("{complaint}"));
+        let a = |copy| (Name::new("a").unwrap(), copy);
+        let answer = |listeners, numbers: &[(u16, u32)]| Answer {
+            users: numbers.iter().map(|&(copy, uid)| (a(copy), uid)).collect(),
+            notes: Vec::new(),
+            listeners,
+            entered: None,
+            objects: Vec::new(),
+        };
+        let both = [(0, FIRST), (1, FIRST + 1)];
+        assert!(answer(1, &both).is_of(&plan, true));
+        assert!(answer(1, &[]).is_of(&plan, false));
+        for (listeners, numbers) in
+            [(0, &both[..]), (2, &both), (1, &both[..1]), (1, &[(0, FIRST), (1, 0)])]
+        {
+            assert!(!answer(listeners, numbers).is_of(&plan, true), "{listeners} {numbers:?}");
         }
     }
 }
