@@ -7,7 +7,7 @@ use cofferdam::Layer;
 use cofferdam::audit::entry::{Kind, Record};
 use cofferdam::ipc::message::{Event, Message};
 use cofferdam::policy::plan::Audit;
-use cofferdam::report::{Facility, Facts, Form, Side, Who};
+use cofferdam::report::{Facility, Facts, Form, Side, Verdict, Who};
 
 use super::layers::{policy, say, stay};
 use super::log::{alarms, assert_sound, lost, records};
@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("lies::a_ring_full_of_nonsense_is_read_no_more", nonsense),
     ("lies::a_flood_of_reports_harms_nobody_else", flood),
     ("lies::nobody_writes_its_own_obituary", obituary),
+    ("lies::nobody_tells_what_the_kernel_denied_another", denounced),
     ("lies::no_number_is_too_large_for_auditor_and_readers", boasts),
 ];
 
@@ -146,6 +147,28 @@ pub(crate) fn scribbler(layer: Layer) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn denounced() {
+    let mut daemon = Daemon::start("-", &policy("busy", "denouncer", "", ""));
+    daemon.line("lied");
+    let log = daemon.directory().join("log");
+    let text = "it reports from a side that isn't its own";
+    let found = || alarms(&records(&log)).iter().any(|alarm| alarm.contains(text));
+    crate::harness::eventually(text, found);
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_sound(&log);
+    assert!(records(&log).iter().all(|record| record.entry.kind != Kind::Denial));
+}
+
+/// Reports as the writer of the log does, that the kernel killed another for a system call.
+pub(crate) fn denouncer(layer: Layer) -> Outcome {
+    let tap = layer.desk().tap(Facility::Syscall, 0, Audit::Digest).ok_or("no log")?;
+    let another = Who { layer: 0, copy: 0, generation: 1 };
+    let facts = Facts { verdict: Verdict::Killed, method: 59, ..tap.facts(Side::Helper) };
+    tap.report(&facts, b"", &[&another.to_bytes()[..], b"execve"].concat());
+    say("lied");
+    super::layers::listener(layer)
 }
 
 fn boasts() {

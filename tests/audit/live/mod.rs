@@ -48,6 +48,7 @@ const LAYERS: &[Function] = &[
     ("scribbler", lies::scribbler),
     ("flooder", lies::flooder),
     ("boaster", lies::boaster),
+    ("denouncer", lies::denouncer),
     ("obituarist", lies::obituarist),
     ("early_obituarist", lies::early_obituarist),
     ("ways_a", ways::ways_a),
