@@ -60,10 +60,21 @@ pub(crate) enum Order {
         instance: Instance,
         /// What the kernel's log calls it.
         culprit: Culprit,
+        /// Whether it is confined, as was told.
+        served: bool,
         /// It has ended, and this is the second of its two.
         over: bool,
         /// The reading end.
         fd: OwnedFd,
+    },
+    /// For the writer of the log: an instance is confined.
+    Confined {
+        /// Who.
+        instance: Instance,
+        /// Its process.
+        pid: i32,
+        /// What the kernel enforces on it, in short.
+        summary: String,
     },
     /// For the writer of the log: an instance has ended.
     Ended(Box<End>),

@@ -245,8 +245,11 @@ impl Shared {
             Heard::Message(ToLayer::Say { plain, text }, None) => {
                 self.order(Order::Say { plain, text })?;
             }
-            Heard::Message(ToLayer::Output { seat, instance, culprit, over }, Some(fd)) => {
-                self.order(Order::Output { seat, instance, culprit, over, fd })?;
+            Heard::Message(ToLayer::Output { seat, instance, culprit, served, over }, Some(fd)) => {
+                self.order(Order::Output { seat, instance, culprit, served, over, fd })?;
+            }
+            Heard::Message(ToLayer::Confined { instance, pid, summary }, None) => {
+                self.order(Order::Confined { instance, pid, summary })?;
             }
             Heard::Message(ToLayer::Ended(end), None) => self.order(Order::Ended(end))?,
             Heard::Message(ToLayer::Service(service), Some(socket)) => {

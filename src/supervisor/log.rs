@@ -5,7 +5,6 @@
 //! in it is written: so nobody is told that nobody reads, and the writer's next life reads on.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use super::child::{Breach, Printing};
@@ -49,13 +48,13 @@ impl Supervisor<'_> {
 
     /// Gives the writer of the log, which is there now, all that it needs.
     pub(super) fn begin_writing(&mut self, writer: usize) -> io::Result<()> {
-        let stderr = self.log.stderr().as_fd().try_clone_to_owned()?;
+        let stderr = self.log.stderr().try_clone_to_owned()?;
         let message = ToLayer::Object { kind: Object::Stderr, number: 0, part: 0 };
         self.tell(writer, &message, Some(&stderr));
         self.log.hand_over();
         let log = &*self.log;
         let left = self.left.iter().map(|(&(seat, _), printing)| {
-            printing.handed(seat, !log.will_tell_end(&printing.instance))
+            printing.handed(seat, true, !log.will_tell_end(&printing.instance))
         });
         for (message, fd) in left.collect::<io::Result<Vec<_>>>()?.into_iter().flatten() {
             self.tell(writer, &message, Some(&fd));
@@ -71,7 +70,7 @@ impl Supervisor<'_> {
         let writer = self.place_of(Role::Log).filter(|&it| self.person(it).is_some());
         let (Some(writer), Ok(seat)) = (writer, u32::try_from(place)) else { return Ok(()) };
         let Life::Running(child) = &self.places[place].life else { return Ok(()) };
-        for (message, fd) in child.printing.handed(seat, false)? {
+        for (message, fd) in child.printing.handed(seat, child.is_serving(), false)? {
             self.tell(writer, &message, Some(&fd));
         }
         Ok(())

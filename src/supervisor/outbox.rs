@@ -209,6 +209,7 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Pipe { .. }
         | ToLayer::Say { .. }
         | ToLayer::Output { .. }
+        | ToLayer::Confined { .. }
         | ToLayer::Ended(_)
         | ToLayer::Relay { .. }
         | ToLayer::Reports { .. }

@@ -137,8 +137,19 @@ pub enum ToLayer {
         instance: Instance,
         /// What the kernel's log calls it.
         culprit: Culprit,
+        /// Whether it is confined, as was told.
+        served: bool,
         /// This is the second of the two, and the instance has ended: a former life was told how.
         over: bool,
+    },
+    /// For the writer of the log: an instance is confined. What it prints comes after this.
+    Confined {
+        /// Who.
+        instance: Instance,
+        /// Its process.
+        pid: i32,
+        /// What the kernel enforces on it, in short.
+        summary: String,
     },
     /// For the writer of the log: an instance has ended. What it printed before is in its pipes.
     Ended(Box<End>),

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
-use super::ending::sentence;
+use super::ending::{confined, sentence};
 use super::lines::{Lines, MAX_LINE, loss};
 use super::stderr::Stderr;
 use crate::ident::Instance;
@@ -49,6 +49,11 @@ impl Log {
     /// Lines that stand for themselves, such as a checker's drawing.
     pub fn print(&mut self, text: &str) {
         self.add_lines(text, true);
+    }
+
+    /// An instance is confined.
+    pub fn tell_confined(&mut self, instance: &Instance, pid: i32, summary: String) {
+        self.add(MOST, ToLayer::Confined { instance: instance.clone(), pid, summary });
     }
 
     /// How an instance ended.
@@ -103,6 +108,9 @@ impl Log {
             }
             match self.next() {
                 Some(ToLayer::Say { plain, text }) => self.lines.push_own(plain, &text),
+                Some(ToLayer::Confined { instance, pid, summary }) => {
+                    self.lines.say(&confined(&instance, pid, &summary));
+                }
                 Some(ToLayer::Ended(end)) => self.lines.say(&sentence(&end, "")),
                 Some(_) => {}
                 None => return,
@@ -128,7 +136,7 @@ impl Log {
 
 fn cost(message: &ToLayer) -> usize {
     EACH + match message {
-        ToLayer::Say { text, .. } => text.len(),
+        ToLayer::Say { text, .. } | ToLayer::Confined { summary: text, .. } => text.len(),
         ToLayer::Ended(end) => end.failure.as_ref().map_or(0, String::len),
         _ => 0,
     }

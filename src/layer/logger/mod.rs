@@ -9,7 +9,8 @@
 //! Order is a promise. What an instance printed before it ended comes before the line that says so,
 //! and what it prints once it was let in comes after the line that says that: before it shows what
 //! it has read from a pipe, this layer takes up all that the supervisor has said by then, and where
-//! that is an end, it reads that instance's pipes to theirs.
+//! that is an end, it reads that instance's pipes to theirs. And before it says what the supervisor
+//! does, it shows what others have printed by then, for that may have been the cause.
 //!
 //! One thread, one loop. It never waits for standard error, so it always hears the supervisor.
 
@@ -31,7 +32,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use self::denied::Denied;
-use self::ending::sentence;
+use self::ending::{confined, sentence};
 use self::kernel::KernelLog;
 use self::lines::Lines;
 use self::output::Pipe;
@@ -39,7 +40,6 @@ use self::stderr::Stderr;
 use super::Layer;
 use super::order::{Order, Orders};
 use crate::ident::Instance;
-use crate::mark::reached;
 use crate::wire::control::{FromLayer, Object};
 use crate::wire::life::{Culprit, End, Ending};
 
@@ -86,6 +86,8 @@ struct Output {
     seat: u32,
     instance: Instance,
     culprit: Culprit,
+    /// Whether it was said that it is confined.
+    served: bool,
     pipe: Pipe,
 }
 
@@ -118,7 +120,6 @@ impl<'a> Logger<'a> {
     /// Writes until it is time to finish.
     fn serve(&mut self) -> io::Result<()> {
         let mut goes_on = self.hear()?;
-        reached("log.begun");
         while goes_on {
             goes_on = self.turn()?;
         }
@@ -135,7 +136,6 @@ impl<'a> Logger<'a> {
             // Its instance's end may have been told meanwhile.
             let Some(output) = self.outputs.get_mut(&id) else { continue };
             output.pipe.read();
-            reached("log.output.read");
             let goes_on = self.hear()?;
             if let Some(output) = self.outputs.get_mut(&id) {
                 output.pipe.show(&mut self.lines);
@@ -195,11 +195,20 @@ impl<'a> Logger<'a> {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Say { plain, text } => self.lines.push_own(plain, &text),
-            Order::Output { seat, instance, culprit, over, fd } => {
+            Order::Say { plain, text } => {
+                self.catch_up();
+                self.lines.push_own(plain, &text);
+            }
+            Order::Confined { instance, pid, summary } => {
+                self.catch_up();
+                self.lines.say(&confined(&instance, pid, &summary));
+                let outputs = self.outputs.values_mut();
+                outputs.filter(|it| it.instance == instance).for_each(|it| it.served = true);
+            }
+            Order::Output { seat, instance, culprit, served, over, fd } => {
                 let pipe = Pipe::new(fd, &instance.to_string());
                 let generation = instance.generation;
-                self.outputs.insert(self.next, Output { seat, instance, culprit, pipe });
+                self.outputs.insert(self.next, Output { seat, instance, culprit, served, pipe });
                 self.next += 1;
                 if over {
                     self.drain(seat, generation);
@@ -211,8 +220,32 @@ impl<'a> Logger<'a> {
         }
     }
 
+    /// Shows what was printed by now: what the supervisor says next may be what came of it. Of whom it
+    /// isn't said yet that it is confined, that comes first.
+    fn catch_up(&mut self) {
+        if !self.lines.has_room() {
+            return;
+        }
+        let served = self.outputs.iter().filter(|(_, output)| output.served);
+        let all = served.filter_map(|(&id, output)| Some((id, output.pipe.fd()?)));
+        let (ids, fds): (Vec<_>, Vec<_>) = all.unzip();
+        let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
+        // What can't be looked at now comes later.
+        if poll(&mut fds, Some(&Timespec::default())).is_err() {
+            return;
+        }
+        let ready = ids.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        for id in ready.map(|(id, _)| id).collect::<Vec<_>>() {
+            if let Some(output) = self.outputs.get_mut(&id) {
+                output.pipe.read();
+                output.pipe.show(&mut self.lines);
+            }
+        }
+    }
+
     /// An instance has ended.
     fn ended(&mut self, end: &End) {
+        self.catch_up();
         // What it was refused is known by its name, as long as it has one here.
         self.look_up();
         self.drain(end.seat, end.instance.generation);
