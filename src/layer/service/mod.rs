@@ -121,10 +121,13 @@ impl<S: Service> Server<'_, S> {
                 match event.data.u64() {
                     CONTROL => {
                         self.layer.attend()?;
-                        if self.layer.is_stopping() {
+                        // Asked before orders are taken: what came before the stop is among them.
+                        let stops = self.layer.is_stopping();
+                        self.take_orders()?;
+                        if stops {
+                            self.replies.forget_all();
                             return Ok(());
                         }
-                        self.take_orders()?;
                     }
                     token => match (ClientId::try_from(token), event.flags) {
                         (Ok(id), flags) if flags.contains(EventFlags::OUT) => {

@@ -1,5 +1,6 @@
 //! The clients of a helper: what each has asked, and what it is still to be told.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -187,10 +188,17 @@ impl Replies {
         client.watch(&self.epoll, id);
     }
 
-    /// Takes a request up. False: it has the number of another one.
+    /// Takes a request up. False: it has the number of another one, of which the log still is to
+    /// be told.
     pub(super) fn take_up(&mut self, id: ClientId, request: u64, act: Act) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return true };
-        client.pending.insert(request, act).is_none()
+        match client.pending.entry(request) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(act);
+                true
+            }
+        }
     }
 
     /// Whether more requests of a client wait than are kept.
@@ -213,6 +221,13 @@ impl Replies {
         for mut act in client.pending.into_values() {
             act.answered(&Answer::Refused(Refusal::Unanswered));
             act.report(&self.desk, client.who, &[]);
+        }
+    }
+
+    /// Nobody is served any more.
+    pub(super) fn forget_all(&mut self) {
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.forget(id);
         }
     }
 

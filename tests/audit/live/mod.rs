@@ -6,6 +6,7 @@ mod directory;
 mod disk;
 mod facilities;
 mod full;
+mod hidden;
 mod kill;
 mod layers;
 mod lies;
@@ -28,6 +29,7 @@ pub(crate) const TESTS: &[&[Test]] = &[
     disk::TESTS,
     facilities::TESTS,
     full::TESTS,
+    hidden::TESTS,
     kill::TESTS,
     lies::TESTS,
     payload::TESTS,
@@ -58,6 +60,9 @@ const LAYERS: &[Function] = &[
     ("counted", strace::counted),
     ("pelter", full::pelter),
     ("knocker", full::knocker),
+    ("hider", hidden::hider),
+    ("holder", hidden::holder),
+    ("crowd", hidden::crowd),
 ];
 
 /// A daemon with the functions that the policy at `path` runs; with all of them in a layer.
