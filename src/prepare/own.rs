@@ -438,4 +438,19 @@ mod tests {
         let many = part(ledger, &plan(8, both)).unwrap();
         assert_eq!(many.layers[0].limits.files - few.layers[0].limits.files, 8);
     }
+    #[test]
+    fn helpers_serve_those_alone_who_may_ask_for_something() {
+        let facilities = "[semaphore.s]\npermits = 1\nholders = [\"b\"]\n\
+             [file.f]\npath = \"/usr/share\"\ngrant = { b = [\"read\"] }\nmax-open = 1\n";
+        let mut plan = plan(1, facilities);
+        Own::add(&mut plan, Some(Path::new("/var/log"))).unwrap();
+        for layer in &plan.layers {
+            let both = vec![Service::Ledger, Service::Files];
+            let expected = if layer.name == "b" { both } else { Vec::new() };
+            assert_eq!(Own::services(&plan, layer), expected, "{}", layer.name);
+        }
+        // The log is the auditor's alone.
+        let seen: Vec<_> = files::view(&plan).into_iter().map(|grant| grant.path).collect();
+        assert_eq!(seen, ["/usr/share"]);
+    }
 }

@@ -86,9 +86,12 @@ fn served(plan: &Plan) -> impl Iterator<Item = (u16, &FilePlan)> {
 }
 
 /// Whether `layer` has anything done there: all, or, where it sees the directory itself, what
-/// takes a draft.
+/// takes a draft. The framework's own do what they do by themselves: nobody but the auditor holds
+/// the log's directory.
 fn asks(file: &FilePlan, layer: &Name) -> bool {
-    file.grant.get(layer).is_some_and(|rights| file.is_brokered(layer) || replaces(rights))
+    let own = layer.as_str().starts_with(LayerPlan::RESERVED);
+    let rights = file.grant.get(layer).filter(|_| !own);
+    rights.is_some_and(|rights| file.is_brokered(layer) || replaces(rights))
 }
 
 /// Whether these rights are enough to replace files.
