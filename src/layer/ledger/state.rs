@@ -12,10 +12,13 @@
 //! there as a whole or not at all, whenever this process is killed: to lease, the other words are
 //! written first, of a permit that is free, where nobody looks at them; then the status; then the
 //! next fence, which a reader takes no smaller than that of any lease.
+//!
+//! What no ledger writes isn't taken up at all: then nobody knows who holds what, and to begin anew
+//! would give permits out twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -30,6 +33,9 @@ const KIND: u64 = u64::from_le_bytes(*b"cfd-led1");
 
 /// Words of a permit.
 const PERMIT: usize = 5;
+
+/// Fences are smaller: in the life of a machine nobody leases so often.
+const FENCES: u64 = 1 << 60;
 
 const FREE: u64 = 0;
 const LEFT: u64 = 1;
@@ -91,28 +97,56 @@ impl Clock {
         self.nanoseconds.saturating_add(number(after)).saturating_sub(number(before)).max(1)
     }
 
-    fn instant(self, nanoseconds: u64) -> Option<Instant> {
-        let after = nanoseconds.checked_sub(self.nanoseconds);
-        // What is over is over, however long.
-        self.instant.checked_add(Duration::from_nanos(after.unwrap_or(0)))
+    fn instant(self, nanoseconds: u64) -> Instant {
+        // What is over is over, however long; and no clock comes to what it can't tell.
+        let after = Duration::from_nanos(nanoseconds.saturating_sub(self.nanoseconds));
+        self.instant.checked_add(after).unwrap_or(self.instant)
     }
+}
+
+/// Where the permits of the semaphore at `at` stand.
+fn places(at: usize, permits: usize) -> impl Iterator<Item = usize> {
+    (0..permits).map(move |permit| at + (1 + permit * PERMIT) * WORD)
+}
+
+/// Looks whether a ledger can have written what stands at `at` of a semaphore: its fences are
+/// within their bound, and each names one lease.
+fn check(memory: &Mapping, at: usize, permits: usize) -> io::Result<()> {
+    let mut fences = BTreeSet::new();
+    for status in places(at, permits).map(|place| memory.load(place)) {
+        if status >> 2 >= FENCES || status & LEASED > 0 && !fences.insert(status >> 2) {
+            return Err(foreign("it has leases that no ledger gives"));
+        }
+    }
+    if memory.load(at) > FENCES {
+        return Err(foreign("it has leases that no ledger gives"));
+    }
+    Ok(())
+}
+
+fn foreign(why: &str) -> io::Error {
+    let why = format!("what the ledger must know of its life before can't be believed: {why}");
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 impl State {
     /// Maps the memory that the supervisor holds.
     pub(super) fn map(fd: &OwnedFd, plans: &[SemaphorePlan], clock: Clock) -> io::Result<Self> {
-        use std::os::fd::AsFd;
-        let memory = Mapping::sealed(fd.as_fd(), bytes(plans), true)?;
+        let size = bytes(plans);
+        let memory = Mapping::sealed(fd.as_fd(), size, true)?;
         match memory.load(0) {
-            0 => memory.store_release(0, KIND),
             KIND => {}
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no ledger")),
+            0 if (WORD..size).step_by(WORD).all(|at| memory.load(at) == 0) => {
+                memory.store_release(0, KIND);
+            }
+            _ => return Err(foreign("it does not say that it is a ledger's")),
         }
         let mut at = WORD;
         let mut books = Vec::new();
         for plan in plans {
             let (free, left, leased) = (Vec::new(), Vec::new(), BTreeMap::new());
             books.push(Book { at, free, left, leased });
+            check(&memory, at, permits(plan))?;
             at += (1 + permits(plan) * PERMIT) * WORD;
         }
         Ok(Self { memory, books, generations: BTreeMap::new(), clock })
@@ -130,7 +164,9 @@ impl State {
         for ((number, plan), book) in (0..).zip(plans).zip(books) {
             let mut past =
                 Past { fence: memory.load(book.at).max(1), abandoned: 0, held: Vec::new() };
-            for place in (0..permits(plan)).map(|permit| book.at + (1 + permit * PERMIT) * WORD) {
+            // Later than so no lease ends.
+            let last = |most| clock.instant.checked_add(most);
+            for place in places(book.at, permits(plan)) {
                 let status = memory.load_acquire(place);
                 let word = |nth| memory.load(place + nth * WORD);
                 let fence = status >> 2;
@@ -140,7 +176,7 @@ impl State {
                     fence,
                     place: u32::try_from(word(1)).unwrap_or(u32::MAX),
                     request: word(3),
-                    until: Some(word(4)).filter(|it| *it > 0).and_then(|it| clock.instant(it)),
+                    until: plan.lease.and_then(last).map(|last| clock.instant(word(4)).min(last)),
                     abandoned: status & LEFT > 0,
                 };
                 if status & LEASED > 0 && generations.get(&lease.place) == Some(&word(2)) {
@@ -196,3 +232,6 @@ impl Journal for State {
         if abandoned { book.left.push(place) } else { book.free.push(place) }
     }
 }
+
+#[cfg(test)]
+mod tests;
