@@ -114,7 +114,7 @@ fn rounds(layer: &Layer, mut round: impl FnMut(&Directory, u64) -> Outcome) -> O
         }
         round(&here, layer.instance().generation * LIFE + on)?;
         say(format!("on {on}"));
-        lives::tell_descriptors();
+        lives::tell_descriptors_beside_helpers(layer);
         std::thread::sleep(Duration::from_micros(500));
     }
     Ok(())

@@ -134,7 +134,7 @@ async fn a(layer: Layer) -> Outcome {
                 Err(error) => return Err(text(error)),
             }
             say(format!("on {number}"));
-            lives::tell_descriptors();
+            lives::tell_descriptors_beside_helpers(&layer);
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
@@ -188,11 +188,13 @@ fn r(layer: Layer) -> Outcome {
     let deaf = String::from_utf8_lossy(layer.settings()).contains("unknown-key");
     let deaf = deaf && layer.instance().generation == 1;
     loop {
-        // Where a case is about that, it learns of a new key by the first message that has it.
-        if !deaf || epoch > 1 {
+        // Where a case is about that, it learns of a new key by the first message that has it: until
+        // then it doesn't even ask whether to finish, which looks at the control socket too.
+        let hears = !deaf || epoch > 1;
+        if hears {
             layer.attend().map_err(text)?;
         }
-        let stopping = layer.is_stopping();
+        let stopping = hears && layer.is_stopping();
         let mut found = false;
         for (queue, name) in [(&jobs, "jobs"), (&drops, "drops")] {
             match queue.try_recv().map_err(text)? {

@@ -131,7 +131,7 @@ async fn a(layer: Layer) -> Outcome {
         withdraw(&rush, on).await?;
         on += 1;
         say(format!("on {on}"));
-        lives::tell_descriptors();
+        lives::tell_descriptors_beside_helpers(&layer);
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
@@ -185,7 +185,7 @@ fn b(layer: Layer) -> Outcome {
         }
         on += 1;
         say(format!("on {on}"));
-        lives::tell_descriptors();
+        lives::tell_descriptors_beside_helpers(&layer);
         std::thread::sleep(PAUSE);
         layer.attend().map_err(text)?;
     }
@@ -208,7 +208,7 @@ async fn c(layer: Layer) -> Outcome {
         is_over(lease, end);
         on += 1;
         say(format!("on {on}"));
-        lives::tell_descriptors();
+        lives::tell_descriptors_beside_helpers(&layer);
         if is_last {
             say("finds all");
             return Ok(());

@@ -183,7 +183,7 @@ async fn client(layer: Layer) -> Outcome {
                 let _ = stream.read(&mut [0; 1]).await;
             }
             say(format!("on {round}"));
-            lives::tell_descriptors();
+            lives::tell_descriptors_beside_helpers(&layer);
         }
     };
     tokio::select! {
@@ -244,7 +244,7 @@ fn other(layer: Layer) -> Outcome {
         let _ = socket.send(b"whatever");
         drop(socket);
         say(format!("on {round}"));
-        lives::tell_descriptors();
+        lives::tell_descriptors_beside_helpers(&layer);
         std::thread::sleep(Duration::from_micros(500));
     }
     Ok(())
