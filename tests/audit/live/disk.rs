@@ -1,33 +1,55 @@
 //! A disk that is full, and what the policy says to do then.
 
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
+use cofferdam::wire::control::FromLayer;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
+
 use super::Test;
+use super::kill::last;
 use super::layers::policy;
 use super::log::{assert_sound, count, lost, records};
-use crate::harness::{Daemon, eventually};
+use crate::harness::{Daemon, eventually, is_alive};
+use crate::support::suite::ignore;
 use cofferdam::audit::entry::{Form, Side};
 
 pub(crate) const TESTS: &[Test] = &[
     ("disk::a_full_disk_holds_the_layers_up", block),
     ("disk::a_full_disk_is_counted", counted),
     ("disk::a_full_disk_stops_the_daemon", halt),
+    ("disk::an_auditor_that_can_not_say_so_stops_the_daemon_by_its_end", unsaid),
 ];
 
 /// A small file system, taken away again at the end.
 struct Disk(std::path::PathBuf);
 
 impl Disk {
-    /// Mounts it where the log will be. `None` for an ordinary user, who can't.
-    fn mount(dir: &Path) -> Option<Self> {
+    /// Mounts it where the log will be.
+    fn mount(dir: &Path, size: &str) -> Self {
         let at = dir.join("log");
         std::fs::create_dir(&at).unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m,mode=700", "none"])
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "none"])
             .arg(&at)
             .status();
-        mounted.is_ok_and(|status| status.success()).then_some(Self(at))
+        assert!(mounted.unwrap().success(), "root mounts a disk");
+        Self(at)
+    }
+
+    /// Fills it up with a file.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    /// Removes that file.
+    fn clear(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
     }
 
     /// Gives it more room.
@@ -43,21 +65,26 @@ impl Drop for Disk {
     }
 }
 
-/// A busy daemon whose log gets into a disk that is soon full.
-fn start(on_full: &str) -> Option<(Daemon, Disk)> {
+/// A busy daemon whose log is on a disk of that size.
+fn start_on(on_full: &str, size: &str) -> (Daemon, Disk) {
     if !rustix::process::geteuid().is_root() {
-        return None;
+        ignore("only root may mount a small disk");
     }
     let mut disk = None;
     let policy = policy("busy", "listener", &format!("on-full = \"{on_full}\""), "");
-    let mut daemon = Daemon::start_with("-", &policy, |dir| disk = Disk::mount(dir));
-    let disk = disk.expect("root mounts a disk");
+    let daemon = Daemon::start_with("-", &policy, |dir| disk = Some(Disk::mount(dir, size)));
+    (daemon, disk.unwrap())
+}
+
+/// One that is soon full.
+fn start(on_full: &str) -> (Daemon, Disk) {
+    let (mut daemon, disk) = start_on(on_full, "1m");
     daemon.line("the audit log can't be written");
-    Some((daemon, disk))
+    (daemon, disk)
 }
 
 fn block() {
-    let Some((mut daemon, disk)) = start("block") else { return };
+    let (mut daemon, disk) = start("block");
     daemon.line("a/0.g1 waits until the audit log can be written");
     disk.grow();
     daemon.line("the audit log is written again");
@@ -71,7 +98,7 @@ fn block() {
 }
 
 fn counted() {
-    let Some((mut daemon, disk)) = start("count") else { return };
+    let (mut daemon, disk) = start("count");
     // The layers go on meanwhile.
     for _ in 0..50 {
         daemon.line("calls");
@@ -97,9 +124,42 @@ fn counted() {
 }
 
 fn halt() {
-    let Some((mut daemon, disk)) = start("halt") else { return };
-    eventually("the daemon ends", || true);
+    let (mut daemon, disk) = start("halt");
     drop(disk);
     assert_eq!(daemon.end(), Some(3), "{daemon}");
     assert_eq!(daemon.count("the daemon stops (`on-full`)"), 1, "{daemon}");
+}
+
+/// A layer's end of its control socket.
+fn control_of(layer: Pid) -> OwnedFd {
+    const CONTROL: i32 = 4;
+    let layer = pidfd_open(layer, PidfdFlags::empty()).unwrap();
+    pidfd_getfd(layer, CONTROL, PidfdGetfdFlags::empty()).unwrap()
+}
+
+/// Its supervisor hears nothing for a while, and has been told so much that there is no room left.
+fn unsaid() {
+    let (mut daemon, disk) = start_on("halt", "16m");
+    let auditor = last(&mut daemon, "cofferdam-auditor/0.g1");
+    daemon.line("made 100 calls");
+    daemon.signal(Signal::STOP);
+    let control = control_of(auditor);
+    let words = FromLayer::Log { halt: false, text: "so much to say".to_owned() }.encode();
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let full = loop {
+        if let Err(errno) = send(control.as_raw_fd(), &words, flags) {
+            break errno;
+        }
+    };
+    assert_eq!(full, Errno::EAGAIN);
+    drop(control);
+    disk.fill();
+    eventually("the auditor ends", || !is_alive(auditor));
+    daemon.signal(Signal::CONT);
+    daemon.line("the auditor has ended because the daemon must stop (`on-full`)");
+    disk.clear();
+    assert_eq!(daemon.end(), Some(3), "{daemon}");
+    assert_eq!(daemon.count("cofferdam-auditor/0.g1 ended with exit code 75"), 1, "{daemon}");
+    assert_eq!(daemon.count("the daemon stops (`on-full`)"), 0, "it was said: {daemon}");
+    assert_sound(&daemon.directory().join("log"));
 }
