@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use caps::Capability;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -108,10 +109,13 @@ pub fn run<A: Serialize + DeserializeOwned>(
         .map_err(|errno| PrepareError::Fork(errno.into()))?;
     let handover = Handover(far);
     let child = fork(|| {
+        raise_descriptors();
         let confined = kind.confine();
         let confined = confined.map_err(|error| format!("{}: confining: {error}", kind.without));
-        let result = confined.and_then(|()| work(&handover));
-        u8::from(handover.end(result).is_err())
+        let ended = handover.end(confined.and_then(|()| work(&handover))).or_else(|error| {
+            handover.end::<A>(Err(format!("{}: handing over: {error}", kind.without)))
+        });
+        u8::from(ended.is_err())
     })
     .map_err(PrepareError::Fork)?;
     drop(handover);
@@ -123,6 +127,15 @@ pub fn run<A: Serialize + DeserializeOwned>(
         Taken::Failed(why) => Err(PrepareError::Failed(why)),
         Taken::Died => Err(PrepareError::Died(kind.does, ended)),
     }
+}
+
+/// Has this process send as long as it can: what all processes of a user have in flight is held
+/// against the limit of who sends (unix(7), `ETOOMANYREFS`), and another daemon of that user may
+/// hoard.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // Up to its hard limit a process may always.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn read<A: DeserializeOwned>(answer: &OwnedFd) -> io::Result<A> {

@@ -34,18 +34,16 @@ const NEEDED: [Capability; 9] = [
     Capability::CAP_SYS_NICE,
 ];
 
-/// Raises the limit of open descriptors to `needed`, as far as the hard limit goes, and as root the
-/// hard limit too.
+/// Raises the limit of open descriptors to the hard limit, and as root to `needed` if that is more.
+/// What all processes of a user have in flight is held against it too (unix(7), `ETOOMANYREFS`),
+/// another daemon's among them.
 pub fn raise_descriptors(needed: u64) -> io::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if needed <= soft {
-        return Ok(());
-    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     // Root alone may, and not beyond fs.nr_open.
     if needed > hard && setrlimit(Resource::RLIMIT_NOFILE, needed, needed).is_ok() {
         return Ok(());
     }
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard)?)
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
 /// Drops what isn't needed and loads the supervisor's own filter.

@@ -31,7 +31,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("lives::a_terminal_that_takes_nothing_holds_nobody_up", stalled_terminal),
     ("lives::the_limit_that_killed_is_named", limit_is_named),
     ("lives::a_busy_layer_survives_what_crashes_beside_it", busy_beside_crashes),
-    ("lives::descriptors_in_flight_harm_no_neighbour", descriptors_in_flight),
 ];
 
 const ONE: &str = "syscalls = [\"@core\"]\nlimits = { memory = \"64MiB\" }";
@@ -279,28 +278,6 @@ fn busy_beside_crashes() {
     assert_eq!(daemon.count("busy/0.g1 is killed"), 0, "{daemon}");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
     assert_eq!(daemon.count("busy/0.g1 ended with exit code 0"), 1, "{daemon}");
-}
-
-/// The kernel counts the descriptors that are in flight by user, and an ordinary user's layers are
-/// one: what one of them hoards keeps nobody from being told what it must know.
-fn descriptors_in_flight() {
-    let policy = "[layer.hoarder]\nrun = \"hoarder\"\n\
-         syscalls = [\"@core\", \"socketpair\", \"sendmsg\"]\n\
-         because = \"it attacks\"\nlimits = { files = 1500 }\nrestart = { on = \"never\" }\n\
-         [layer.callee]\nrun = \"callee\"\nsyscalls = [\"@core\"]\nrestart = { max = 100 }\n\
-         [layer.caller]\nrun = \"caller\"\nsyscalls = [\"@core\"]\n\
-         [channel.talk]\nfrom = \"caller\"\nto = \"callee\"\nmethods = [\"echo\"]\n";
-    let mut daemon = Daemon::start("hoarder", policy);
-    daemon.line("hoarder/0.g1: in flight: ");
-    let mut pid = daemon.confined("callee/0.g1");
-    daemon.confined("caller/0.g1");
-    for generation in 2..=4 {
-        kill_process(pid, Signal::KILL).unwrap();
-        pid = daemon.confined(&format!("callee/0.g{generation}"));
-    }
-    assert_eq!(daemon.count("does not read"), 0, "{daemon}");
-    daemon.line("answer: hello from callee/0.g4");
-    assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 
 /// The supervisor may have no descriptors left, or no memory: that passes.

@@ -13,6 +13,7 @@ mod support;
 mod commands;
 mod containment;
 mod documented;
+mod in_flight;
 mod layers;
 mod lives;
 mod program;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         commands::TESTS,
         containment::TESTS,
         documented::TESTS,
+        in_flight::TESTS,
         lives::TESTS,
         program::TESTS,
         restarts::TESTS,
