@@ -453,4 +453,37 @@ mod tests {
         let seen: Vec<_> = files::view(&plan).into_iter().map(|grant| grant.path).collect();
         assert_eq!(seen, ["/usr/share"]);
     }
+
+    #[test]
+    fn a_helper_lacks_only_what_all_of_its_clients_may_lack() {
+        let addresses = "connect = { n = \"tcp:127.0.0.1:1\", p = \"unix:/run/door\" }";
+        let plan = |a: &str, b: &str| {
+            let layer = |name: &str, optional: &str| {
+                format!(
+                    "[layer.{name}]\nrun = \"{name}\"\nsyscalls = [\"@core\"]\n{addresses}\n\
+                     optional = [{optional}]\n"
+                )
+            };
+            let text = format!(
+                "cofferdam = 1\nname = \"x\"\n{}{}[layer.c]\nrun = \"c\"\nsyscalls = [\"@core\"]\n\
+                 [file.f]\npath = \"/usr/share\"\nmax-open = 1\n\
+                 grant = {{ a = [\"read\"], b = [\"read\"] }}\n",
+                layer("a", a),
+                layer("b", b)
+            );
+            let inputs = Inputs { load: None, vars: &[], ceiling: None };
+            checked("test.toml", &text, &inputs).unwrap_or_else(|e| panic!("{e}"))
+        };
+        for service in [Service::Files, Service::Network, Service::Paths] {
+            let lacks = |a, b| {
+                let helper = part(Role::Service(service), &plan(a, b)).unwrap();
+                helper.layers[0].optional.contains(&Protection::LandlockFile)
+            };
+            let landlock = "\"landlock.file\"";
+            assert!(lacks(landlock, landlock), "{service:?}");
+            assert!(!lacks(landlock, ""), "{service:?}");
+            assert!(!lacks("", landlock), "{service:?}");
+            assert!(!lacks("", ""), "{service:?}");
+        }
+    }
 }

@@ -16,9 +16,11 @@ mod fifo;
 mod file;
 mod file_helper;
 mod file_hostile;
+mod file_hung;
 mod file_replace;
 mod mapped_file;
 mod message;
+mod old_kernel;
 mod pipe;
 mod program;
 mod queue;
@@ -60,9 +62,11 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (file::TESTS, file::LAYERS),
     (file_helper::TESTS, file_helper::LAYERS),
     (file_hostile::TESTS, file_hostile::LAYERS),
+    (file_hung::TESTS, file_hung::LAYERS),
     (file_replace::TESTS, file_replace::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
+    (old_kernel::TESTS, old_kernel::LAYERS),
     (pipe::TESTS, pipe::LAYERS),
     (program::TESTS, program::LAYERS),
     (queue::TESTS, queue::LAYERS),

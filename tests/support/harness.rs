@@ -27,11 +27,22 @@ impl Daemon {
 
     /// The same, after `prepare` has put something into the directory.
     pub(crate) fn start_with(functions: &str, policy: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_by(functions, policy, prepare, |_| {})
+    }
+
+    /// The same, after `more` has changed how its process is started.
+    pub(crate) fn start_by(
+        functions: &str,
+        policy: &str,
+        prepare: impl FnOnce(&Path),
+        more: impl FnOnce(&mut Command),
+    ) -> Self {
         let directory = directory();
         prepare(directory.path());
         let path = write_policy(directory.path(), &whole(policy, directory.path()));
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--daemon", functions]).arg(path);
+        more(&mut command);
         Self::run(command, directory)
     }
 

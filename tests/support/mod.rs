@@ -7,6 +7,7 @@ pub(crate) mod channel;
 pub(crate) mod daemon;
 pub(crate) mod harness;
 pub(crate) mod host;
+pub(crate) mod hung;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod scene;
