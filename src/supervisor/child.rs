@@ -46,7 +46,7 @@ pub struct Child {
     /// same: nothing is heard from it any more.
     pub mute: bool,
     /// The other side of a pipe at its standard input or output has ended.
-    pub cut: bool,
+    pub severed: bool,
     /// It broke the rules and is killed: what it has said since counts for nothing.
     pub breached: bool,
 }
@@ -110,7 +110,7 @@ impl Child {
 
     /// Reads the next message, if there is one. Descriptors that come with it are refused by the
     /// kernel, or closed by it.
-    pub fn hear(&mut self) -> Result<Option<FromLayer>, Breach> {
+    pub fn receive(&mut self) -> Result<Option<FromLayer>, Breach> {
         let mut bytes = [0; MAX_CONTROL];
         let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
         let mut received = rustix::net::recv(&self.control, &mut bytes, flags);

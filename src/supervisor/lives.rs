@@ -1,4 +1,4 @@
-//! The lives of layers: starting, letting in, burying.
+//! The lives of layers: starting, admitting, reaping.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -22,8 +22,8 @@ use crate::wire::life::{End, Ending, LimitMet};
 /// starved of processor time it may take seconds.
 const CONFINING: Duration = Duration::from_secs(30);
 
-/// Control messages heard from one layer in one turn, so that none holds up the others.
-const HEARD_IN_A_TURN: usize = 16;
+/// Control messages handled of one layer in one turn, so that none holds up the others.
+const MESSAGES_IN_A_TURN: usize = 16;
 
 impl Supervisor<'_> {
     /// Starts every layer whose time has come.
@@ -98,21 +98,21 @@ impl Supervisor<'_> {
         self.places.iter().any(|place| place.seat.layer == layer && place.seat.has_run)
     }
 
-    /// Hears what a layer says of itself.
-    pub(super) fn hear(&mut self, place: usize) {
+    /// Handles what a layer says of itself.
+    pub(super) fn serve_control(&mut self, place: usize) {
         let layer = &self.plan.layers[self.places[place].seat.layer];
         let has_init = matches!(layer.program, Program::Exec(_));
-        for _ in 0..HEARD_IN_A_TURN {
+        for _ in 0..MESSAGES_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
             // Who doesn't read isn't listened to either. An init asks for nothing.
             if child.breached || child.mute || child.outbox.is_behind() {
                 return;
             }
-            if !(has_init || self.hears(place)) {
+            if !(has_init || self.takes_turn(place)) {
                 return;
             }
             let Life::Running(child) = &mut self.places[place].life else { return };
-            match (child.hear(), child.stage) {
+            match (child.receive(), child.stage) {
                 (Ok(None), _) => return,
                 (Ok(Some(FromLayer::Ready { key, receipt })), Stage::Confining) => {
                     match Receipt::from_bytes(&receipt) {
@@ -237,8 +237,8 @@ impl Supervisor<'_> {
     }
 
     /// Clears away a process that has ended, and decides what follows.
-    pub(super) fn bury(&mut self, place: usize) {
-        self.hear(place);
+    pub(super) fn reap(&mut self, place: usize) {
+        self.serve_control(place);
         let Life::Running(child) = &mut self.places[place].life else { return };
         let Some(mut ending) = child.ending() else { return };
         let Life::Running(mut child) = std::mem::replace(&mut self.places[place].life, Life::Down)
@@ -246,13 +246,13 @@ impl Supervisor<'_> {
             return;
         };
         ending = child.program_ending(ending);
-        mark::reached("supervisor.bury.reaped");
+        mark::reached("supervisor.reap.reaped");
         let limit = self.limit_met(place, &child, ending);
         self.note_exit(&child.instance, ending, limit.map_or("", LimitMet::key));
         self.report(place, &child, ending, limit);
         self.leftovers.extend(child.cgroup.take());
         self.announce_departure(&child);
-        mark::reached("supervisor.bury.announced");
+        mark::reached("supervisor.reap.announced");
         self.tell_helpers(place, &child);
         self.switchboard.close(place);
         if matches!(child.last_words, Some(FromLayer::Failed(_))) && !self.has_run(place) {

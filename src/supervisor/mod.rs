@@ -267,7 +267,7 @@ impl<'a> Supervisor<'a> {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
             let mut interest = child.interest();
-            if self.deaf_until(index, now).is_some() {
+            if self.throttled_until(index, now).is_some() {
                 interest.remove(PollFlags::IN);
             }
             if !interest.is_empty() {
@@ -288,8 +288,8 @@ impl<'a> Supervisor<'a> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let now = Instant::now();
-        let heard_at = (0..self.places.len()).filter_map(|place| match self.places[place].life {
-            Life::Running(_) => self.deaf_until(place, now),
+        let throttled = (0..self.places.len()).filter_map(|place| match self.places[place].life {
+            Life::Running(_) => self.throttled_until(place, now),
             _ => None,
         });
         let of_place = |(index, place): (usize, &Place)| match &place.life {
@@ -300,7 +300,7 @@ impl<'a> Supervisor<'a> {
         };
         let sweep = (!self.leftovers.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
-        places.chain(sweep).chain(self.flushes_at()).chain(heard_at).min()
+        places.chain(sweep).chain(self.flushes_at()).chain(throttled).min()
     }
 
     fn serve(&mut self, source: Source) {
@@ -312,9 +312,9 @@ impl<'a> Supervisor<'a> {
             }
             Source::Control(place) => {
                 self.flush_outbox(place);
-                self.hear(place);
+                self.serve_control(place);
             }
-            Source::Process(place) => self.bury(place),
+            Source::Process(place) => self.reap(place),
         }
     }
 

@@ -49,7 +49,7 @@ impl Pace {
 
 impl Supervisor<'_> {
     /// When the layer at `place` is listened to again, if it isn't now.
-    pub(super) fn deaf_until(&self, place: usize, now: Instant) -> Option<Instant> {
+    pub(super) fn throttled_until(&self, place: usize, now: Instant) -> Option<Instant> {
         if self.role(place).is_some() {
             return None;
         }
@@ -57,8 +57,8 @@ impl Supervisor<'_> {
         self.places[place].pace.ready_at(now).max(waits)
     }
 
-    /// Whether a layer may be heard once more.
-    pub(super) fn hears(&mut self, place: usize) -> bool {
+    /// Takes a turn for one more message of a layer, if there is one left.
+    pub(super) fn takes_turn(&mut self, place: usize) -> bool {
         let now = Instant::now();
         self.role(place).is_some()
             || (!self.waits_for_room(place) && self.places[place].pace.take(now))

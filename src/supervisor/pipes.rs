@@ -69,7 +69,7 @@ pub struct Standard {
     /// The writing end of a pipe.
     pub output: Option<OwnedFd>,
     /// Who has the other end of one of them has died before.
-    pub cut: bool,
+    pub severed: bool,
 }
 
 impl Supervisor<'_> {
@@ -87,7 +87,7 @@ impl Supervisor<'_> {
             let end = if let Some(found) = self.ends.iter().position(mine) {
                 mark::reached("pipe.start.taken");
                 let WaitingEnd { holder, end, .. } = self.ends.remove(found);
-                standard.cut |= self.children().all(|child| child.instance != holder);
+                standard.severed |= self.children().all(|child| child.instance != holder);
                 end
             } else {
                 let Ends { reader, writer } = Ends::make(plan)?;
@@ -179,7 +179,7 @@ impl Supervisor<'_> {
                         && (end.place == place && end.holder == child.instance
                             || end.place == other && end.holder == *gone)
                 });
-                child.cut |= !unmet;
+                child.severed |= !unmet;
             }
         }
         mark::reached("pipe.part.end");
@@ -209,7 +209,7 @@ impl Supervisor<'_> {
     /// other side of a pipe of its died, which is no failure of its own, and is coming back.
     pub(super) fn begins_anew(&self, place: usize, child: &Child, ending: Ending) -> Anew {
         let restart = &self.plan.layers[self.places[place].seat.layer].restart;
-        if !child.cut || restart.on == RestartOn::Never {
+        if !child.severed || restart.on == RestartOn::Never {
             return Anew::AsEver;
         }
         let partners = self.program_pipes(place);
@@ -231,7 +231,7 @@ impl Supervisor<'_> {
         let index = self.places[place].seat.instance.index;
         let left = |end: &WaitingEnd| end.holder.layer == *layer && end.holder.index == index;
         let finishes = |&(_, partner): &(u16, usize)| match &self.places[partner].life {
-            Life::Running(child) => child.cut,
+            Life::Running(child) => child.severed,
             _ => false,
         };
         !pipes.is_empty() && (self.ends.iter().any(left) || pipes.iter().any(finishes))
@@ -276,7 +276,7 @@ impl Supervisor<'_> {
     }
 }
 
-/// What follows the end of a program whose pipe was cut.
+/// What follows the end of a program whose pipe was severed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anew {
     /// What `restart` says.

@@ -99,7 +99,7 @@ impl Image {
             deadline: None,
             last_words: None,
             mute: false,
-            cut: standard.cut,
+            severed: standard.severed,
             breached: false,
         })
     }

@@ -204,7 +204,7 @@ impl Daemon {
         parents.keys().copied().filter(|&pid| is_below(pid)).collect()
     }
 
-    /// Its children, dead ones that nobody has buried too.
+    /// Its children, dead ones that nobody has reaped too.
     pub(crate) fn children(&self) -> usize {
         children_of(self.pid())
     }

@@ -139,17 +139,17 @@ fn search(leaves: &[Leaf]) -> Vec<Instruction> {
     {
         return code;
     }
-    let Some(cut) = cut(leaves) else {
+    let Some(middle) = middle(leaves) else {
         return leaves.first().map(|leaf| leaf.code.clone()).unwrap_or_default();
     };
-    let below = search(&leaves[..cut]);
-    let first = leaves[cut].first;
+    let below = search(&leaves[..middle]);
+    let first = leaves[middle].first;
     let mut code = match u8::try_from(below.len()) {
         Ok(skip) => vec![test(IF_AT_LEAST, first, skip, 0)],
         Err(_) => vec![test(IF_AT_LEAST, first, 0, 1), jump(below.len())],
     };
     code.extend(below);
-    code.extend(search(&leaves[cut..]));
+    code.extend(search(&leaves[middle..]));
     code
 }
 
@@ -157,7 +157,7 @@ fn search(leaves: &[Leaf]) -> Vec<Instruction> {
 const REACH: usize = 255;
 
 /// Where to cut leaves in two, so that both sides weigh about the same. `None` for a single one.
-fn cut(leaves: &[Leaf]) -> Option<usize> {
+fn middle(leaves: &[Leaf]) -> Option<usize> {
     let total: u32 = leaves.iter().map(|leaf| leaf.weight).sum();
     let mut before = 0;
     (1..leaves.len()).min_by_key(|&at| {
@@ -183,13 +183,13 @@ impl Near {
     }
 
     fn search(&mut self, leaves: &[Leaf]) -> Option<()> {
-        let Some(cut) = cut(leaves) else {
+        let Some(middle) = middle(leaves) else {
             self.code.extend(leaves.iter().flat_map(|leaf| &leaf.code));
             return Some(());
         };
         let at = self.code.len();
-        self.code.push(test(IF_AT_LEAST, leaves[cut].first, 0, 0));
-        for (side, above) in [(&leaves[..cut], false), (&leaves[cut..], true)] {
+        self.code.push(test(IF_AT_LEAST, leaves[middle].first, 0, 0));
+        for (side, above) in [(&leaves[..middle], false), (&leaves[middle..], true)] {
             if let [Leaf { code, .. }] = side
                 && let [answer] = code[..]
             {

@@ -109,7 +109,7 @@ impl ReadStream {
                     }
                     Some(0) => {
                         mark::reached("pipe.read.cut");
-                        return Err(self.about.cut(frames.partial()));
+                        return Err(self.about.truncated(frames.partial()));
                     }
                     Some(count) => {
                         mark::reached("pipe.read.taken");
@@ -348,7 +348,7 @@ impl About {
     }
 
     /// The end of a stream that was not closed.
-    fn cut(&self, bytes: usize) -> io::Error {
+    fn truncated(&self, bytes: usize) -> io::Error {
         match bytes {
             0 => self.died().into(),
             bytes => {

@@ -133,7 +133,7 @@ impl<S: Service> Server<'_, S> {
                         (Ok(id), flags) if flags.contains(EventFlags::OUT) => {
                             self.replies.flush(id);
                         }
-                        (Ok(id), _) => self.hear(id, TURN, false),
+                        (Ok(id), _) => self.read_client(id, TURN, false),
                         // Its upper half only says what it is.
                         (Err(_), _) => {
                             let token = u32::try_from(token & u64::from(u32::MAX));
@@ -197,7 +197,7 @@ impl<S: Service> Server<'_, S> {
                 }
                 Order::ClientGone { seat } => {
                     reached("service.client.gone");
-                    self.hear(seat, LAST_WORDS, true);
+                    self.read_client(seat, LAST_WORDS, true);
                     self.service.departed(seat, &mut self.replies);
                     self.replies.forget(seat);
                 }
@@ -208,7 +208,7 @@ impl<S: Service> Server<'_, S> {
     }
 
     /// Reads what a client says, at most so much.
-    fn hear(&mut self, id: ClientId, most: usize, gone: bool) {
+    fn read_client(&mut self, id: ClientId, most: usize, gone: bool) {
         for _ in 0..most {
             match self.replies.read(id, &mut self.room, gone) {
                 Read::Nothing => break,

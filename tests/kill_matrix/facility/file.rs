@@ -42,8 +42,8 @@ reader = ["read", "list"]
         ("supervisor", "supervisor.admit.confined", 3),
         ("supervisor", "supervisor.hand-over.object", 1),
         ("supervisor", "supervisor.hand-over.done", 3),
-        ("supervisor", "supervisor.bury.reaped", 1),
-        ("supervisor", "supervisor.bury.announced", 1),
+        ("supervisor", "supervisor.reap.reaped", 1),
+        ("supervisor", "supervisor.reap.announced", 1),
         ("cofferdam-files", "file.open.asked", 1),
         ("cofferdam-files", "file.open.asked", 9),
         ("cofferdam-files", "file.open.granted", 2),
@@ -199,10 +199,10 @@ fn logger(layer: Layer) -> Outcome {
 }
 
 fn reader(layer: Layer) -> Outcome {
-    // So that the supervisor has somebody to bury, before the case kills anybody.
-    let buried = String::from_utf8_lossy(layer.settings()).contains("bury");
+    // So that the supervisor has somebody to reap, before the case kills anybody.
+    let reaped = String::from_utf8_lossy(layer.settings()).contains("reap");
     rounds(&layer, |here, number| {
-        if buried && number == LIFE + 2 {
+        if reaped && number == LIFE + 2 {
             say("on 2");
             std::process::exit(0);
         }

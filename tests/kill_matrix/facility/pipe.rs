@@ -87,8 +87,8 @@ capacity = "4KiB"
         ("supervisor", "pipe.deliver.before", 2),
         ("supervisor", "pipe.deliver.told", 1),
         ("supervisor", "pipe.deliver.told", 2),
-        ("supervisor", "supervisor.bury.reaped", 1),
-        ("supervisor", "supervisor.bury.announced", 1),
+        ("supervisor", "supervisor.reap.reaped", 1),
+        ("supervisor", "supervisor.reap.announced", 1),
         ("supervisor", "pipe.part.begin", 1),
         ("supervisor", "pipe.part.begin", 2),
         ("supervisor", "pipe.part.end", 1),
@@ -180,7 +180,7 @@ async fn write(layer: &Layer, pipe: &str, done: &Done) -> Outcome {
     let own = layer.instance().generation;
     let case = String::from_utf8_lossy(layer.settings());
     // The first programs end by themselves, where a case is about it.
-    let mut short = pipe == "in" && own == 1 && (case.contains("bury") || case.contains("part"));
+    let mut short = pipe == "in" && own == 1 && (case.contains("reap") || case.contains("part"));
     let mut end = layer.pipe_writer(pipe).map_err(text)?;
     loop {
         let mut stream = end.next().await.map_err(text)?;

@@ -50,8 +50,8 @@ connect = { path = "unix:DIR/door", datagram = "udp:127.0.0.1:PORT" }
         ("supervisor", "supervisor.admit.confined", 3),
         ("supervisor", "supervisor.hand-over.object", 2),
         ("supervisor", "supervisor.hand-over.done", 3),
-        ("supervisor", "supervisor.bury.reaped", 1),
-        ("supervisor", "supervisor.bury.announced", 1),
+        ("supervisor", "supervisor.reap.reaped", 1),
+        ("supervisor", "supervisor.reap.announced", 1),
         ("supervisor", "socket.listen.bound", 1),
         ("supervisor", "socket.listen.bound", 2),
         ("supervisor", "socket.listen.handing-over", 1),
@@ -157,7 +157,7 @@ async fn client(layer: Layer) -> Outcome {
                 let given_up = layer.connect("nobody");
                 drop(tokio::time::timeout(Duration::ZERO, given_up).await);
             }
-            if is_about(&layer, "bury") || is_about(&layer, "forgotten") && round == 2 {
+            if is_about(&layer, "reap") || is_about(&layer, "forgotten") && round == 2 {
                 std::process::exit(0);
             }
             let names = ["number", "number", if by_name { "name" } else { "number" }];
