@@ -81,7 +81,7 @@ impl Supervisor<'_> {
     fn could_not_start(&mut self, place: usize, instance: &Instance, lasts: bool) {
         self.places[place].life = Life::Down;
         self.forget_ring(instance);
-        self.ends.retain(|end| end.holder != *instance);
+        self.pipes.ends.retain(|end| end.holder != *instance);
         if lasts && !self.has_run(place) {
             return self.stop(Outcome::Refused);
         }
@@ -250,7 +250,7 @@ impl Supervisor<'_> {
         let limit = self.limit_met(place, &child, ending);
         self.note_exit(&child.instance, ending, limit.map_or("", LimitMet::key));
         self.report(place, &child, ending, limit);
-        self.leftovers.extend(child.cgroup.take());
+        self.leftovers.groups.extend(child.cgroup.take());
         self.announce_departure(&child);
         mark::reached("supervisor.reap.announced");
         self.tell_helpers(place, &child);
@@ -301,7 +301,7 @@ impl Supervisor<'_> {
             Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
             // Nobody hears of it again, so the daemon's exit code does.
             Decision::LeaveDown if ending.is_failure() => self.outcome = outcome,
-            Decision::LeaveDown => drop(self.finished.insert(place)),
+            Decision::LeaveDown => drop(self.pipes.finished.insert(place)),
             Decision::StopDaemon => {
                 self.log.say(&format!(
                     "{instance} has failed too often: the daemon stops (`restart` in [layer.{}])",

@@ -53,7 +53,7 @@ impl Supervisor<'_> {
         self.tell(writer, &message, Some(&stderr));
         self.log.hand_over();
         let log = &*self.log;
-        let left = self.left.iter().map(|(&(seat, _), printing)| {
+        let left = self.leftovers.printing.iter().map(|(&(seat, _), printing)| {
             printing.handed(seat, true, !log.will_tell_end(&printing.instance))
         });
         for (message, fd) in left.collect::<io::Result<Vec<_>>>()?.into_iter().flatten() {
@@ -78,8 +78,8 @@ impl Supervisor<'_> {
 
     /// Keeps what an instance that has ended has printed, until it is written.
     pub(super) fn keep_output(&mut self, seat: u32, printing: Rc<Printing>) {
-        self.left.insert((seat, printing.instance.generation), printing);
-        if self.left.len() > MOST_LEFT + self.places.len()
+        self.leftovers.printing.insert((seat, printing.instance.generation), printing);
+        if self.leftovers.printing.len() > MOST_LEFT + self.places.len()
             && let Some(writer) = self.place_of(Role::Log).filter(|&it| self.runs(it))
         {
             self.breach(writer, Breach::Deaf);
@@ -88,13 +88,14 @@ impl Supervisor<'_> {
 
     /// All that an instance printed is written, says the writer of the log at `writer`.
     pub(super) fn printed(&mut self, writer: usize, seat: u32, generation: u64) {
-        if self.left.remove(&(seat, generation)).is_none() {
+        if self.leftovers.printing.remove(&(seat, generation)).is_none() {
             self.breach(writer, Breach::Protocol);
         }
     }
 
     /// Whether the writer of the log may still report what somebody was denied.
     pub(super) fn may_report_denials(&self) -> bool {
-        !self.left.is_empty() && self.place_of(Role::Log).is_some_and(|it| self.runs(it))
+        !self.leftovers.printing.is_empty()
+            && self.place_of(Role::Log).is_some_and(|it| self.runs(it))
     }
 }

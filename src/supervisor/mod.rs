@@ -41,6 +41,7 @@ use self::child::{Child, Printing};
 use self::image::{Ground, Image};
 use self::objects::Objects;
 use self::pace::Pace;
+use self::pipes::Pipes;
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
@@ -116,10 +117,7 @@ struct Supervisor<'a> {
     plan: Plan,
     images: Vec<Image>,
     objects: Objects,
-    /// Ends of programs' pipes that wait for the other side.
-    ends: Vec<pipes::WaitingEnd>,
-    /// Places of layers that have ended in order and were left down.
-    finished: BTreeSet<usize>,
+    pipes: Pipes,
     /// Queues whose senders get their new keys once the receivers have them.
     late_keys: BTreeSet<usize>,
     switchboard: Switchboard,
@@ -130,12 +128,25 @@ struct Supervisor<'a> {
     /// Where `cofferdam top` finds this daemon, as long as it runs.
     _registered: Option<Registered>,
     log: &'a mut Log,
-    /// What instances that have ended have printed, by place and generation, until it is written.
-    left: BTreeMap<(u32, u64), Rc<Printing>>,
-    leftovers: Vec<Group>,
+    leftovers: Leftovers,
     receipts: bool,
     stopping: bool,
     outcome: Outcome,
+}
+
+/// What is left of instances that have ended.
+#[derive(Default)]
+struct Leftovers {
+    /// What they printed, by place and generation, until it is written.
+    printing: BTreeMap<(u32, u64), Rc<Printing>>,
+    /// Their cgroups, until the kernel gives them back.
+    groups: Vec<Group>,
+}
+
+impl Leftovers {
+    fn sweep(&mut self) {
+        self.groups.retain_mut(|group| !group.remove());
+    }
 }
 
 /// A seat and who sits in it.
@@ -219,8 +230,7 @@ impl<'a> Supervisor<'a> {
             plan,
             images,
             objects,
-            ends: Vec::new(),
-            finished: BTreeSet::new(),
+            pipes: Pipes::default(),
             late_keys: BTreeSet::new(),
             switchboard: Switchboard::default(),
             places,
@@ -228,8 +238,7 @@ impl<'a> Supervisor<'a> {
             audit,
             _registered: registered,
             log,
-            left: BTreeMap::new(),
-            leftovers: Vec::new(),
+            leftovers: Leftovers::default(),
             receipts,
             stopping: false,
             outcome: Outcome::Fine,
@@ -244,7 +253,7 @@ impl<'a> Supervisor<'a> {
             self.flush_log();
             self.stop_with_nobody_to_serve();
             self.stop_what_is_next();
-            self.leftovers.retain_mut(|group| !group.remove());
+            self.leftovers.sweep();
             if self.places.iter().all(|place| matches!(place.life, Life::Down)) {
                 break;
             }
@@ -298,7 +307,7 @@ impl<'a> Supervisor<'a> {
             Life::Waiting(at) => (!self.must_wait(index)).then_some(*at),
             Life::Running(child) => child.deadline.into_iter().chain(child.outbox.deadline()).min(),
         };
-        let sweep = (!self.leftovers.is_empty()).then(|| Instant::now() + SWEEP);
+        let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
         places.chain(sweep).chain(self.flushes_at()).chain(throttled).min()
     }
@@ -340,10 +349,10 @@ impl<'a> Supervisor<'a> {
     fn finish(&mut self) -> Outcome {
         self.tell_missing_acts();
         let until = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < until && !(self.leftovers.is_empty() && self.log.is_empty()) {
-            self.leftovers.retain_mut(|group| !group.remove());
+        while Instant::now() < until && !(self.leftovers.groups.is_empty() && self.log.is_empty()) {
+            self.leftovers.sweep();
             self.log.flush();
-            if !(self.leftovers.is_empty() && self.log.is_empty()) {
+            if !(self.leftovers.groups.is_empty() && self.log.is_empty()) {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }

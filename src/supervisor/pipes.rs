@@ -8,6 +8,7 @@
 //!
 //! The supervisor keeps no end that somebody has, or there would never be an end of file.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -23,6 +24,15 @@ use crate::mark;
 use crate::policy::plan::{PipePlan, Program, RestartOn};
 use crate::wire::control::ToLayer;
 use crate::wire::life::Ending;
+
+/// The pipes of programs that aren't all where they belong.
+#[derive(Default)]
+pub(super) struct Pipes {
+    /// Ends that wait for the other side.
+    pub(super) ends: Vec<WaitingEnd>,
+    /// Places of layers that have ended in order and were left down.
+    pub(super) finished: BTreeSet<usize>,
+}
 
 /// An end that waits for its instance.
 pub(super) struct WaitingEnd {
@@ -84,9 +94,9 @@ impl Supervisor<'_> {
             let plan = &self.plan.facilities.pipes[usize::from(pipe)];
             let writes = plan.from == instance.layer;
             let mine = |end: &WaitingEnd| end.pipe == pipe && end.place == place;
-            let end = if let Some(found) = self.ends.iter().position(mine) {
+            let end = if let Some(found) = self.pipes.ends.iter().position(mine) {
                 mark::reached("pipe.start.taken");
-                let WaitingEnd { holder, end, .. } = self.ends.remove(found);
+                let WaitingEnd { holder, end, .. } = self.pipes.ends.remove(found);
                 standard.severed |= self.children().all(|child| child.instance != holder);
                 end
             } else {
@@ -96,7 +106,7 @@ impl Supervisor<'_> {
                 // Nobody comes any more: then this is end of file, or that nobody reads.
                 if !matches!(self.places[partner].life, Life::Down) {
                     let holder = instance.clone();
-                    self.ends.push(WaitingEnd { pipe, place: partner, holder, end: other });
+                    self.pipes.ends.push(WaitingEnd { pipe, place: partner, holder, end: other });
                 }
                 end
             };
@@ -137,7 +147,7 @@ impl Supervisor<'_> {
     /// Gives every end that waits for a layer of this library to it, if it is confined.
     fn deliver_ends(&mut self) {
         let mut kept = Vec::new();
-        for end in std::mem::take(&mut self.ends) {
+        for end in std::mem::take(&mut self.pipes.ends) {
             let layer = &self.plan.layers[self.places[end.place].seat.layer];
             let runs = matches!(layer.program, Program::Run(_));
             if !runs || self.person(end.place).is_none() || self.is_confining(&end.holder) {
@@ -152,7 +162,7 @@ impl Supervisor<'_> {
                 mark::reached("pipe.deliver.told");
             }
         }
-        self.ends = kept;
+        self.pipes.ends = kept;
     }
 
     /// What the end of the life at `place` means for the programs at the other ends of its pipes,
@@ -160,7 +170,7 @@ impl Supervisor<'_> {
     pub(super) fn part_pipes(&mut self, place: usize, gone: &Instance) {
         mark::reached("pipe.part.begin");
         match self.places[place].life {
-            Life::Down => self.ends.retain(|end| end.place != place),
+            Life::Down => self.pipes.ends.retain(|end| end.place != place),
             Life::Waiting(_) => self.revive_partners(place),
             Life::Running(_) => {}
         }
@@ -174,7 +184,7 @@ impl Supervisor<'_> {
                 }
                 let Life::Running(child) = &mut self.places[other].life else { continue };
                 // Ends that still wait show that these two never met.
-                let unmet = self.ends.iter().any(|end| {
+                let unmet = self.pipes.ends.iter().any(|end| {
                     end.pipe == pipe
                         && (end.place == place && end.holder == child.instance
                             || end.place == other && end.holder == *gone)
@@ -192,7 +202,7 @@ impl Supervisor<'_> {
         for other in 0..self.places.len() {
             let joined = self.program_pipes(other).iter().any(|&(_, partner)| partner == place);
             let restart = &self.plan.layers[self.places[other].seat.layer].restart;
-            if joined && restart.on != RestartOn::Never && self.finished.remove(&other) {
+            if joined && restart.on != RestartOn::Never && self.pipes.finished.remove(&other) {
                 self.places[other].life = Life::Waiting(Instant::now() + FIRST_WAIT);
             }
         }
@@ -234,7 +244,7 @@ impl Supervisor<'_> {
             Life::Running(child) => child.severed,
             _ => false,
         };
-        !pipes.is_empty() && (self.ends.iter().any(left) || pipes.iter().any(finishes))
+        !pipes.is_empty() && (self.pipes.ends.iter().any(left) || pipes.iter().any(finishes))
     }
 
     /// The pipes at the standard input and output of the program at `place`, each with the place of

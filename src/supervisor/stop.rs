@@ -17,7 +17,7 @@ impl Supervisor<'_> {
             self.outcome = outcome;
         }
         // Nobody comes for them any more.
-        self.ends.clear();
+        self.pipes.ends.clear();
         for place in 0..self.places.len() {
             if matches!(self.places[place].life, Life::Waiting(_)) && !self.is_wanted(place) {
                 self.places[place].life = Life::Down;
