@@ -46,7 +46,7 @@ const CIRCLES: [&[&str]; 0] = [];
 
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now, and only ever goes down.
-const CORE: usize = 2_998;
+const CORE: usize = 2_995;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];

@@ -66,8 +66,8 @@ fn leases_outlive_a_kill() {
     let fd = fresh(&plans);
     let mut state = life(&fd, &plans);
     assert_eq!(found(&mut state, &plans), [(1, 0, vec![]), (1, 0, vec![])]);
-    let until = Some(Instant::now() + Duration::from_secs(30));
-    let timed = Lease { until, ..lease(1, 2, 5) };
+    let end = Instant::now() + Duration::from_secs(30);
+    let timed = Lease { until: Some(end), ..lease(1, 2, 5) };
     for lease in [lease(0, 1, 3), lease(1, 1, 3), timed] {
         state.leased(&lease);
     }
@@ -81,7 +81,7 @@ fn leases_outlive_a_kill() {
     let held = past[1].held[0];
     assert_eq!((held.fence, held.place, held.request), (2, 5, 12));
     // It is told by another clock, whose two names were not taken at one instant.
-    let apart = until.unwrap().duration_since(held.until.unwrap());
+    let apart = end.duration_since(held.until.unwrap());
     assert!(apart < Duration::from_secs(1), "{apart:?}");
     // What is over now is over in the life after, and what was left behind goes first.
     state.over(0, 1, false);
@@ -197,7 +197,7 @@ fn no_lease_is_longer_than_the_policy_says() {
         scribble(&fd, &plans, &words);
     }
     let past = life(&fd, &plans).past(&plans);
-    let last = Instant::now() + Duration::from_secs(60);
+    let last = Instant::now() + Duration::from_mins(1);
     assert_eq!(past[0].held.len(), 3);
     assert!(past[0].held.iter().all(|lease| lease.until.is_some_and(|at| at <= last)));
 }
@@ -239,6 +239,6 @@ proptest! {
             given += turn.replies.iter().filter(leased).count() + turn.expired.len();
         }
         prop_assert!(given <= 3 + held, "{given} beside {held}");
-        ledger.tick(now + Duration::from_secs(3600));
+        ledger.tick(now + Duration::from_hours(1));
     }
 }
