@@ -2,9 +2,9 @@
 //!
 //! Reading order: [`plan`] is what comes out; `document` mirrors the text, and is private;
 //! [`check`](mod@check) makes the one from the other; [`diagnostic`] is how mistakes are told,
-//! [`code`] explains each kind, [`language`] says what each key is and what an unwritten one means. [`places`] finds a
-//! rule's line again, [`print`](mod@print) makes text of a plan, [`ways`] says who reaches what
-//! through whom. What only people ask is in the room `review`.
+//! [`code`] explains each kind, [`language`] says what each key is and what an unwritten one means.
+//! [`source_map`] finds a rule's line again, [`print`](mod@print) makes text of a plan, [`ways`] says
+//! who reaches what through whom. What only people ask is in the room `review`.
 //!
 //! What this floor does not do: open files (see `prepare::policy_file`), look at the machine,
 //! or know whether a path exists.

@@ -6,10 +6,10 @@
 //! children do it, hand over descriptors, say what each is, and exit. They read nothing but the
 //! plan and what lies at the plan's own paths.
 //!
-//! Reading order: [`child`] is how such a process is confined, works and hands over; [`planner`]
-//! makes the plan, [`log_directory`] looks where the audit log will be, [`assembler`] works out of
-//! both how every layer is started, with [`own`] and [`image`], and [`maker`] makes what layers hold
-//! from their start: [`listener`] and [`inherited`] are its sockets, [`objects`] what is behind
+//! Reading order: `child` is how such a process is confined, works and hands over; `planner`
+//! makes the plan, `log_directory` looks where the audit log will be, `assembler` works out of
+//! both how every layer is started, with `own` and `image`, and `maker` makes what layers hold
+//! from their start: `listener` and `inherited` are its sockets, `objects` what is behind
 //! facilities, one file a facility.
 
 pub(crate) mod assembler;

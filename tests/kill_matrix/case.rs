@@ -40,6 +40,8 @@ pub(crate) struct Story {
     pub directory: PathBuf,
     /// Every line of the daemon's log.
     pub lines: Vec<String>,
+    /// How many of them had come when the daemon was asked to stop; all, if it wasn't.
+    pub before_stop: usize,
     /// How long the slowest survivor took until it got on.
     pub longest: Duration,
     /// How many descriptors the supervisor held when all had got on, and nothing was under way;
@@ -117,11 +119,12 @@ impl Case {
             }
         }
         let longest = killed_at.elapsed();
-        let mut held = 0;
+        let (mut held, mut before_stop) = (0, usize::MAX);
         if self.victim != "supervisor" {
             end.comes();
             let pids: Vec<Pid> = run.pids.values().copied().collect();
             held = run.held();
+            before_stop = run.lines.len();
             kill_process(Pid::from_child(&run.child), Signal::TERM).map_err(|e| e.to_string())?;
             run.until("the daemon ends", |run| {
                 run.child.try_wait().is_ok_and(|end| end.is_some())
@@ -134,7 +137,9 @@ impl Case {
         run.drain();
         let lines = std::mem::take(&mut run.lines);
         let (was_there, directory) = (victim.is_some(), directory.to_owned());
-        let story = Story { victim: self.victim, was_there, directory, lines, longest, held };
+        let before_stop = before_stop.min(lines.len());
+        let victim = self.victim;
+        let story = Story { victim, was_there, directory, lines, before_stop, longest, held };
         let checked = (self.facility.check)(&story);
         run.lines.clone_from(&story.lines);
         checked.map(|()| story)

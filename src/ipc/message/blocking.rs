@@ -89,7 +89,7 @@ impl Channel {
 
     /// Receives the next event, or [`ChannelError::Timeout`]; in a layer that is asked to finish,
     /// [`ChannelError::Stopping`] once nothing is left to receive. Answer requests with
-    /// [`Replier::reply_blocking`](super::Replier::reply_blocking).
+    /// [`Replier::blocking`](super::Replier::blocking).
     pub fn recv(&self, time: Option<Duration>) -> Result<Event, ChannelError> {
         let item = self.0.shared.block_until(deadline(time), Ends::WithLayer, State::take)?;
         item.map(|item| self.0.event(item)).ok_or(ChannelError::Timeout)
@@ -177,7 +177,7 @@ impl Call<'_> {
         self.0.begin_blocking(message.into(), false)
     }
 
-    /// Calls a method that answers by a stream; see [`ReplyStream::next_blocking`]. The deadline
+    /// Calls a method that answers by a stream; see [`ReplyStream::blocking`]. The deadline
     /// is that of the whole stream.
     pub fn stream(self, message: impl Into<Message>) -> Result<ReplyStream, CallError> {
         self.0.begin_blocking(message.into(), true).map(ReplyStream::new)

@@ -272,8 +272,7 @@ fn check(story: &Story) -> Result<(), String> {
     lives::check_descriptors(story, &["server", "client", "other"])?;
     super::check_supervisor(story)?;
     // Who stops first cuts off the others.
-    let end = story.lines.iter().position(|line| line == "cofferdam: stopping");
-    let lines = &story.lines[..end.unwrap_or(story.lines.len())];
+    let lines = &story.lines[..story.before_stop];
     // A layer that shuts its own listener down refuses who comes, until its next life.
     let shut_down = story.lines.iter().any(|line| line.ends_with("mark socket.listen.revived"));
     let bad = |line: &&String| {
