@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::broker::{Answer, Ask};
 use super::life::{Culprit, End};
 use crate::ident::{Instance, Name};
+use crate::policy::plan::Protection;
 
 /// The most leases that one [`FromLayer::Holds`] names.
 pub const MAX_HOLDS: usize = 256;
@@ -21,8 +22,8 @@ const HOLD: usize = 10;
 /// The largest control message in either direction, in bytes.
 pub const MAX_CONTROL: usize = 4096;
 
-/// Room for a receipt in [`FromLayer::Ready`], in bytes.
-pub const RECEIPT_BYTES: usize = 128;
+/// A receipt in [`FromLayer::Ready`], in bytes: a head, and four for each protection.
+pub const RECEIPT_BYTES: usize = 16 + 4 * Protection::ALL.len();
 
 /// Longest text in [`FromLayer::Failed`] and [`FromLayer::Log`], in bytes; longer ones are cut.
 pub const MAX_FAILURE: usize = 1024;
