@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ident::Name;
 use crate::policy::plan::{
-    ConnectPlan, FifoPlan, FilePlan, ListenPlan, MappedFilePlan, PipePlan, Plan, QueuePlan,
-    RegionPlan, SemaphorePlan, SignalPlan,
+    ConnectPlan, Facilities, FifoPlan, FilePlan, ListenPlan, MappedFilePlan, PipePlan, Plan,
+    QueuePlan, RegionPlan, SemaphorePlan, SignalPlan,
 };
 
 /// A part of the plan, with its number there.
@@ -52,19 +52,21 @@ impl Share {
                 .map(|(number, plan)| Numbered { number, plan: plan.clone() })
                 .collect()
         }
-        let all = &plan.facilities;
+        // Taken apart, so that the compiler names this when there is one kind more.
+        let Facilities { signals, queues, pipes, fifos, semaphores, regions, mapped_files } =
+            &plan.facilities;
         let own = plan.layers.iter().find(|it| it.name == *layer);
         Self {
             listen: own.map(|it| it.listen.clone()).unwrap_or_default(),
             connect: own.map(|it| pick(&it.connect, |_| true)).unwrap_or_default(),
             files: pick(&plan.files, |it| it.grant.contains_key(layer)),
-            signals: pick(&all.signals, |it| it.from == *layer || it.to == *layer),
-            queues: pick(&all.queues, |it| it.send.contains(layer) || it.receive.contains(layer)),
-            pipes: pick(&all.pipes, |it| it.from == *layer || it.to == *layer),
-            fifos: pick(&all.fifos, |it| it.to == *layer),
-            semaphores: pick(&all.semaphores, |it| it.holders.contains(layer)),
-            regions: pick(&all.regions, |it| it.grant.contains_key(layer)),
-            mapped_files: pick(&all.mapped_files, |it| it.grant.contains_key(layer)),
+            signals: pick(signals, |it| it.from == *layer || it.to == *layer),
+            queues: pick(queues, |it| it.send.contains(layer) || it.receive.contains(layer)),
+            pipes: pick(pipes, |it| it.from == *layer || it.to == *layer),
+            fifos: pick(fifos, |it| it.to == *layer),
+            semaphores: pick(semaphores, |it| it.holders.contains(layer)),
+            regions: pick(regions, |it| it.grant.contains_key(layer)),
+            mapped_files: pick(mapped_files, |it| it.grant.contains_key(layer)),
         }
     }
 

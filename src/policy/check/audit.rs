@@ -51,15 +51,32 @@ pub(super) fn is_demanded(document: &Document) -> bool {
 
 /// What each facility says, in the order of their kinds.
 pub(super) fn levels(document: &Document) -> impl Iterator<Item = &At<Audit>> {
-    let channels = document.channels.iter().map(|it| &it.audit);
-    let files = document.files.iter().map(|it| &it.audit);
-    let signals = document.signals.iter().map(|it| &it.audit);
-    let queues = document.queues.iter().map(|it| &it.audit);
-    let pipes = document.pipes.iter().map(|it| &it.audit);
-    let fifos = document.fifos.iter().map(|it| &it.audit);
-    let semaphores = document.semaphores.iter().map(|it| &it.audit);
-    let regions = document.regions.iter().map(|it| &it.audit);
-    let mapped = document.mapped_files.iter().map(|it| &it.audit);
+    // Taken apart, so that the compiler names this when there is one kind more.
+    let Document {
+        vars: _,
+        name: _,
+        layers: _,
+        channels,
+        files,
+        signals,
+        queues,
+        pipes,
+        fifos,
+        semaphores,
+        regions,
+        mapped_files,
+        audit: _,
+        never: _,
+    } = document;
+    let channels = channels.iter().map(|it| &it.audit);
+    let files = files.iter().map(|it| &it.audit);
+    let signals = signals.iter().map(|it| &it.audit);
+    let queues = queues.iter().map(|it| &it.audit);
+    let pipes = pipes.iter().map(|it| &it.audit);
+    let fifos = fifos.iter().map(|it| &it.audit);
+    let semaphores = semaphores.iter().map(|it| &it.audit);
+    let regions = regions.iter().map(|it| &it.audit);
+    let mapped = mapped_files.iter().map(|it| &it.audit);
     let streams = queues.chain(pipes).chain(fifos);
     channels
         .chain(files)

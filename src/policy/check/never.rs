@@ -92,18 +92,35 @@ fn objects(document: &Document) -> Vec<String> {
     ) -> impl Iterator<Item = String> + 'd {
         names.map(move |name| format!("{kind}.{}", name.value))
     }
+    // Taken apart, so that the compiler names this when there is one kind more.
+    let Document {
+        vars: _,
+        name: _,
+        layers,
+        channels,
+        files,
+        signals,
+        queues,
+        pipes,
+        fifos,
+        semaphores,
+        regions,
+        mapped_files,
+        audit: _,
+        never: _,
+    } = document;
     let mut all = Vec::new();
-    all.extend(ids("layer", document.layers.iter().map(|it| &it.name)));
-    all.extend(ids("channel", document.channels.iter().map(|it| &it.name)));
-    all.extend(ids("file", document.files.iter().map(|it| &it.name)));
-    all.extend(ids("signal", document.signals.iter().map(|it| &it.name)));
-    all.extend(ids("queue", document.queues.iter().map(|it| &it.name)));
-    all.extend(ids("pipe", document.pipes.iter().map(|it| &it.name)));
-    all.extend(ids("fifo", document.fifos.iter().map(|it| &it.name)));
-    all.extend(ids("semaphore", document.semaphores.iter().map(|it| &it.name)));
-    all.extend(ids("region", document.regions.iter().map(|it| &it.name)));
-    all.extend(ids("mapped-file", document.mapped_files.iter().map(|it| &it.name)));
-    for layer in &document.layers {
+    all.extend(ids("layer", layers.iter().map(|it| &it.name)));
+    all.extend(ids("channel", channels.iter().map(|it| &it.name)));
+    all.extend(ids("file", files.iter().map(|it| &it.name)));
+    all.extend(ids("signal", signals.iter().map(|it| &it.name)));
+    all.extend(ids("queue", queues.iter().map(|it| &it.name)));
+    all.extend(ids("pipe", pipes.iter().map(|it| &it.name)));
+    all.extend(ids("fifo", fifos.iter().map(|it| &it.name)));
+    all.extend(ids("semaphore", semaphores.iter().map(|it| &it.name)));
+    all.extend(ids("region", regions.iter().map(|it| &it.name)));
+    all.extend(ids("mapped-file", mapped_files.iter().map(|it| &it.name)));
+    for layer in layers {
         let own = |kind, name: &At<String>| format!("{kind}.{}.{}", layer.name.value, name.value);
         all.extend(layer.listen.iter().map(|socket| own("listen", &socket.name)));
         all.extend(layer.connect.iter().map(|(name, _)| own("connect", name)));

@@ -1,6 +1,6 @@
 //! Which layers take part in which facilities.
 
-use super::{Audit, Plan, words};
+use super::{Audit, Facilities, Plan, words};
 use crate::ident::Name;
 
 /// That a layer takes part in a facility.
@@ -99,7 +99,9 @@ impl Plan {
     /// Every part of every layer in every facility, kind by kind, each kind sorted by name.
     pub fn parts(&self) -> Vec<Part<'_>> {
         use FacilityKind as Kind;
-        let all = &self.facilities;
+        // Taken apart, so that the compiler names this when there is one kind more.
+        let Facilities { signals, queues, pipes, fifos, semaphores, regions, mapped_files } =
+            &self.facilities;
         let mut found = Parts(Vec::new());
         for (place, it) in self.channels.iter().enumerate() {
             found.two(Kind::Channel, place, (&it.name, it.audit), &it.from, &it.to);
@@ -107,26 +109,26 @@ impl Plan {
         for (place, it) in self.files.iter().enumerate() {
             found.many(Kind::File, place, (&it.name, it.audit), End::Grant, it.grant.keys());
         }
-        for (place, it) in all.signals.iter().enumerate() {
+        for (place, it) in signals.iter().enumerate() {
             found.two(Kind::Signal, place, (&it.name, it.audit), &it.from, &it.to);
         }
-        for (place, it) in all.queues.iter().enumerate() {
+        for (place, it) in queues.iter().enumerate() {
             found.many(Kind::Queue, place, (&it.name, it.audit), End::Send, &it.send);
             found.many(Kind::Queue, place, (&it.name, it.audit), End::Receive, &it.receive);
         }
-        for (place, it) in all.pipes.iter().enumerate() {
+        for (place, it) in pipes.iter().enumerate() {
             found.two(Kind::Pipe, place, (&it.name, it.audit), &it.from, &it.to);
         }
-        for (place, it) in all.fifos.iter().enumerate() {
+        for (place, it) in fifos.iter().enumerate() {
             found.many(Kind::Fifo, place, (&it.name, it.audit), End::Only, [&it.to]);
         }
-        for (place, it) in all.semaphores.iter().enumerate() {
+        for (place, it) in semaphores.iter().enumerate() {
             found.many(Kind::Semaphore, place, (&it.name, it.audit), End::Holders, &it.holders);
         }
-        for (place, it) in all.regions.iter().enumerate() {
+        for (place, it) in regions.iter().enumerate() {
             found.many(Kind::Region, place, (&it.name, it.audit), End::Grant, it.grant.keys());
         }
-        for (place, it) in all.mapped_files.iter().enumerate() {
+        for (place, it) in mapped_files.iter().enumerate() {
             found.many(Kind::MappedFile, place, (&it.name, it.audit), End::Grant, it.grant.keys());
         }
         found.0

@@ -4,76 +4,36 @@ use std::collections::BTreeMap;
 
 use super::{REASON, Text, audit, duration, inline, list, quote, rate, size};
 use crate::ident::Name;
-use crate::policy::plan::{MapRight, OnFull, Plan, QueuePlan};
+use crate::policy::plan::{
+    Facilities, FifoPlan, MapRight, MappedFilePlan, OnFull, PipePlan, Plan, QueuePlan, RegionPlan,
+    SemaphorePlan, SignalPlan,
+};
 use crate::policy::signal::signal_name;
 
+/// Takes the plans apart, so that the compiler names this when there is something more to print.
 pub(super) fn print(plan: &Plan, out: &mut Text) {
-    let all = &plan.facilities;
-    for signal in &all.signals {
-        out.table("signal", signal.name.as_str());
-        out.line("from", quote(signal.from.as_str()));
-        out.line("to", quote(signal.to.as_str()));
-        out.line("send", list(signal.send.iter().filter_map(|number| signal_name(*number))));
-        if let Some(limit) = signal.rate {
-            out.line("rate", rate(limit));
-        }
-        audit(signal.audit, out);
-        out.line("because", quote(REASON));
+    let Facilities { signals, queues, pipes, fifos, semaphores, regions, mapped_files } =
+        &plan.facilities;
+    for it in signals {
+        signal(it, out);
     }
-    for one in &all.queues {
-        queue(one, out);
+    for it in queues {
+        queue(it, out);
     }
-    for pipe in &all.pipes {
-        out.table("pipe", pipe.name.as_str());
-        out.line("from", quote(pipe.from.as_str()));
-        out.line("to", quote(pipe.to.as_str()));
-        out.line("raw", pipe.raw);
-        out.line("capacity", size(pipe.capacity));
-        if let Some(limit) = pipe.rate {
-            out.line("rate", rate(limit));
-        }
-        audit(pipe.audit, out);
+    for it in pipes {
+        pipe(it, out);
     }
-    for fifo in &all.fifos {
-        out.table("fifo", fifo.name.as_str());
-        out.line("path", quote(&fifo.path));
-        out.line("to", quote(fifo.to.as_str()));
-        if let Some(owner) = fifo.owner {
-            out.line("owner", owner);
-        }
-        out.line("mode", quote(&format!("{:04o}", fifo.mode)));
-        out.line("max", size(fifo.max));
-        if let Some(limit) = fifo.rate {
-            out.line("rate", rate(limit));
-        }
-        audit(fifo.audit, out);
+    for it in fifos {
+        fifo(it, out);
     }
-    for semaphore in &all.semaphores {
-        out.table("semaphore", semaphore.name.as_str());
-        out.line("permits", semaphore.permits);
-        out.line("holders", names(&semaphore.holders));
-        if let Some(lease) = semaphore.lease {
-            out.line("lease", duration(lease));
-        }
-        if let Some(order) = semaphore.order {
-            out.line("order", order);
-        }
-        audit(semaphore.audit, out);
+    for it in semaphores {
+        semaphore(it, out);
     }
-    for region in &all.regions {
-        out.table("region", region.name.as_str());
-        out.line("size", size(region.size));
-        out.line("grant", maps(&region.grant));
-        audit(region.audit, out);
+    for it in regions {
+        region(it, out);
     }
-    for file in &all.mapped_files {
-        out.table("mapped-file", file.name.as_str());
-        out.line("path", quote(&file.path));
-        out.line("size", size(file.size));
-        out.line("durable", file.durable);
-        out.line("grant", maps(&file.grant));
-        audit(file.audit, out);
-        out.line("because", quote(REASON));
+    for it in mapped_files {
+        mapped_file(it, out);
     }
 }
 
@@ -87,14 +47,28 @@ pub(super) fn never(plan: &Plan, out: &mut Text) {
     }
 }
 
+fn signal(signal: &SignalPlan, out: &mut Text) {
+    let SignalPlan { name, from, to, send, rate, audit } = signal;
+    out.table("signal", name.as_str());
+    out.line("from", quote(from.as_str()));
+    out.line("to", quote(to.as_str()));
+    out.line("send", list(send.iter().filter_map(|number| signal_name(*number))));
+    if let Some(limit) = *rate {
+        out.line("rate", self::rate(limit));
+    }
+    self::audit(*audit, out);
+    out.line("because", quote(REASON));
+}
+
 fn queue(queue: &QueuePlan, out: &mut Text) {
-    out.table("queue", queue.name.as_str());
-    out.line("send", names(&queue.send));
-    out.line("receive", names(&queue.receive));
-    out.line("depth", queue.depth);
-    out.line("max", size(queue.max));
-    out.line("priorities", queue.priorities);
-    match queue.on_full {
+    let QueuePlan { name, send, receive, depth, max, priorities, on_full, audit } = queue;
+    out.table("queue", name.as_str());
+    out.line("send", names(send));
+    out.line("receive", names(receive));
+    out.line("depth", depth);
+    out.line("max", size(*max));
+    out.line("priorities", priorities);
+    match *on_full {
         OnFull::Block(wait) => {
             out.line("on-full", quote("block"));
             out.line("wait", duration(wait));
@@ -102,7 +76,69 @@ fn queue(queue: &QueuePlan, out: &mut Text) {
         OnFull::Reject => out.line("on-full", quote("reject")),
         OnFull::DropOldest => out.line("on-full", quote("drop-oldest")),
     }
-    audit(queue.audit, out);
+    self::audit(*audit, out);
+}
+
+fn pipe(pipe: &PipePlan, out: &mut Text) {
+    let PipePlan { name, from, to, raw, capacity, rate, audit } = pipe;
+    out.table("pipe", name.as_str());
+    out.line("from", quote(from.as_str()));
+    out.line("to", quote(to.as_str()));
+    out.line("raw", raw);
+    out.line("capacity", size(*capacity));
+    if let Some(limit) = *rate {
+        out.line("rate", self::rate(limit));
+    }
+    self::audit(*audit, out);
+}
+
+fn fifo(fifo: &FifoPlan, out: &mut Text) {
+    let FifoPlan { name, path, to, owner, mode, max, rate, audit } = fifo;
+    out.table("fifo", name.as_str());
+    out.line("path", quote(path));
+    out.line("to", quote(to.as_str()));
+    if let Some(owner) = owner {
+        out.line("owner", owner);
+    }
+    out.line("mode", quote(&format!("{mode:04o}")));
+    out.line("max", size(*max));
+    if let Some(limit) = *rate {
+        out.line("rate", self::rate(limit));
+    }
+    self::audit(*audit, out);
+}
+
+fn semaphore(semaphore: &SemaphorePlan, out: &mut Text) {
+    let SemaphorePlan { name, permits, holders, lease, order, audit } = semaphore;
+    out.table("semaphore", name.as_str());
+    out.line("permits", permits);
+    out.line("holders", names(holders));
+    if let Some(lease) = *lease {
+        out.line("lease", duration(lease));
+    }
+    if let Some(order) = order {
+        out.line("order", order);
+    }
+    self::audit(*audit, out);
+}
+
+fn region(region: &RegionPlan, out: &mut Text) {
+    let RegionPlan { name, size, grant, audit } = region;
+    out.table("region", name.as_str());
+    out.line("size", self::size(*size));
+    out.line("grant", maps(grant));
+    self::audit(*audit, out);
+}
+
+fn mapped_file(file: &MappedFilePlan, out: &mut Text) {
+    let MappedFilePlan { name, path, size, durable, grant, audit } = file;
+    out.table("mapped-file", name.as_str());
+    out.line("path", quote(path));
+    out.line("size", self::size(*size));
+    out.line("durable", durable);
+    out.line("grant", maps(grant));
+    self::audit(*audit, out);
+    out.line("because", quote(REASON));
 }
 
 fn names(names: &[Name]) -> String {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::quote::{path, percent, quote};
 use super::{Export, facilities};
 use crate::policy::plan::{
-    Compare, FileRight, GiveUp, LayerPlan, ListenAddress, Plan, Program, RestartOn, View,
+    Compare, FileRight, GiveUp, LayerPlan, Limits, ListenAddress, Plan, Program, RestartOn, View,
 };
 use crate::policy::syscall;
 
@@ -155,12 +155,13 @@ impl Unit {
     }
 
     fn limits(&mut self, layer: &LayerPlan) {
-        let limits = &layer.limits;
-        self.say("MemoryMax", &limits.memory.to_string());
-        self.say("TasksMax", &limits.tasks.to_string());
-        self.say("LimitNOFILE", &limits.files.to_string());
-        self.say("LimitFSIZE", &limits.file_size.to_string());
-        if let Some(percent) = limits.cpu {
+        // Taken apart, so that the compiler names this when there is one more.
+        let Limits { memory, files, tasks, cpu, file_size } = &layer.limits;
+        self.say("MemoryMax", &memory.to_string());
+        self.say("TasksMax", &tasks.to_string());
+        self.say("LimitNOFILE", &files.to_string());
+        self.say("LimitFSIZE", &file_size.to_string());
+        if let Some(percent) = cpu {
             self.say("CPUQuota", &format!("{percent}%"));
         }
     }

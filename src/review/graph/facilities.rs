@@ -31,7 +31,9 @@ impl Builder {
     }
 
     pub(super) fn facilities(&mut self, all: &Facilities) {
-        for signal in &all.signals {
+        // Taken apart, so that the compiler names this when there is one kind more.
+        let Facilities { signals, queues, pipes, fifos, semaphores, regions, mapped_files } = all;
+        for signal in signals {
             let mut lines = vec![
                 signal
                     .send
@@ -43,13 +45,13 @@ impl Builder {
             lines.extend(signal.rate.map(show::rate));
             self.flow(EdgeKind::Signal, "signal", (&signal.name, &signal.from, &signal.to), lines);
         }
-        for pipe in &all.pipes {
+        for pipe in pipes {
             let raw = if pipe.raw { "raw, " } else { "" };
             let mut lines = vec![format!("{raw}{}", show::size(pipe.capacity.into()))];
             lines.extend(pipe.rate.map(show::byte_rate));
             self.flow(EdgeKind::Pipe, "pipe", (&pipe.name, &pipe.from, &pipe.to), lines);
         }
-        for queue in &all.queues {
+        for queue in queues {
             let lines = vec![
                 format!("{} × {}", queue.depth, show::size(queue.max.into())),
                 show::count(queue.priorities, "priority", "priorities"),
@@ -63,7 +65,7 @@ impl Builder {
                 self.grant(Some(node), self.at(layer), Heads::End, "receive");
             }
         }
-        for fifo in &all.fifos {
+        for fifo in fifos {
             let mut lines = vec![
                 show::shorten(&fifo.path),
                 format!("mode {:04o}, ≤{}", fifo.mode, show::size(fifo.max.into())),
@@ -73,7 +75,7 @@ impl Builder {
             let node = self.node(key, NodeKind::Fifo, fifo.name.as_str(), lines);
             self.grant(Some(node), self.at(&fifo.to), Heads::End, "lines");
         }
-        for semaphore in &all.semaphores {
+        for semaphore in semaphores {
             let mut lines = vec![show::count(semaphore.permits, "permit", "permits")];
             lines.extend(semaphore.lease.map(|lease| format!("lease {}", show::duration(lease))));
             lines.extend(semaphore.order.map(|order| format!("order {order}")));
@@ -83,13 +85,13 @@ impl Builder {
                 self.grant(self.at(layer), Some(node), Heads::Neither, "lease");
             }
         }
-        for region in &all.regions {
+        for region in regions {
             let key = format!("region.{}", region.name);
             let lines = vec![show::size(region.size)];
             let node = self.node(key, NodeKind::Region, region.name.as_str(), lines);
             self.maps(node, &region.grant);
         }
-        for file in &all.mapped_files {
+        for file in mapped_files {
             let key = format!("mapped-file.{}", file.name);
             let durable = if file.durable { ", durable" } else { "" };
             let lines =

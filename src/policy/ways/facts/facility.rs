@@ -3,8 +3,9 @@
 use super::{Bound, Fact, fact, time};
 use crate::ident::Name;
 use crate::policy::plan::{
-    ChannelPlan, DescriptorKind, Direction, FilePlan, MapRight, MethodPlan, OnFull, Plan,
-    QueuePlan, SignalPlan, Transport,
+    ChannelPlan, DescriptorKind, Direction, Facilities, FifoPlan, FilePlan, MapRight,
+    MappedFilePlan, MethodPlan, OnFull, PipePlan, Plan, QueuePlan, RegionPlan, SemaphorePlan,
+    SignalPlan, Transport,
 };
 use crate::policy::ways::act::Act;
 use crate::policy::ways::names;
@@ -13,35 +14,41 @@ use crate::policy::ways::names;
 pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
     plan.channels.iter().for_each(|channel| self::channel(channel, out));
     plan.files.iter().for_each(|file| self::file(file, out));
-    let facilities = &plan.facilities;
-    facilities.signals.iter().for_each(|signal| self::signal(signal, out));
-    facilities.queues.iter().for_each(|queue| self::queue(queue, out));
-    for pipe in &facilities.pipes {
-        let object = format!("pipe.{}", pipe.name);
-        let audit = Bound::audit(pipe.audit);
+    // Everything is taken apart, so that the compiler names this when there is more.
+    let Facilities { signals, queues, pipes, fifos, semaphores, regions, mapped_files } =
+        &plan.facilities;
+    for signal in signals {
+        self::signal(signal, out);
+    }
+    for queue in queues {
+        self::queue(queue, out);
+    }
+    for PipePlan { name, from, to, raw: _, capacity, rate, audit } in pipes {
+        let object = format!("pipe.{name}");
+        let audit = Bound::audit(*audit);
         let bounds =
-            [Bound::size("capacity", pipe.capacity.into()), Bound::rate(pipe.rate), audit.clone()];
+            [Bound::size("capacity", (*capacity).into()), Bound::rate(*rate), audit.clone()];
         let rule = object.clone();
-        out.push(fact(&pipe.from, Act::Send, object.clone(), rule.clone(), bounds));
-        out.push(fact(&pipe.to, Act::Receive, object, rule, [audit]));
+        out.push(fact(from, Act::Send, object.clone(), rule.clone(), bounds));
+        out.push(fact(to, Act::Receive, object, rule, [audit]));
     }
-    for fifo in &facilities.fifos {
-        let object = format!("fifo.{}", fifo.name);
-        let owner = fifo.owner.map_or("the supervisor's user".to_owned(), |uid| uid.to_string());
-        let mode = format!("{:04o}", fifo.mode);
+    for FifoPlan { name, path, to, owner, mode, max, rate, audit } in fifos {
+        let object = format!("fifo.{name}");
+        let owner = owner.map_or("the supervisor's user".to_owned(), |uid| uid.to_string());
+        let text = format!("{mode:04o}");
         let bounds = [
-            Bound::flag("path", true, &fifo.path),
-            Bound { name: "mode", amount: (fifo.mode & 0o222).count_ones().into(), text: mode },
+            Bound::flag("path", true, path),
+            Bound { name: "mode", amount: (mode & 0o222).count_ones().into(), text },
             Bound::flag("owner", true, owner),
-            Bound::size("max", fifo.max.into()),
-            Bound::rate(fifo.rate),
-            Bound::audit(fifo.audit),
+            Bound::size("max", (*max).into()),
+            Bound::rate(*rate),
+            Bound::audit(*audit),
         ];
-        out.push(fact(&fifo.to, Act::Receive, object.clone(), object, bounds));
+        out.push(fact(to, Act::Receive, object.clone(), object, bounds));
     }
-    for semaphore in &facilities.semaphores {
-        let object = format!("semaphore.{}", semaphore.name);
-        let lease = match semaphore.lease {
+    for SemaphorePlan { name, permits, holders, lease, order: _, audit } in semaphores {
+        let object = format!("semaphore.{name}");
+        let lease = match *lease {
             Some(most) => Bound { name: "lease", amount: most.as_millis(), text: time(most) },
             None => Bound {
                 name: "lease",
@@ -49,31 +56,24 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
                 text: "until it is given back".to_owned(),
             },
         };
-        for layer in &semaphore.holders {
-            let bounds = [
-                Bound::count("permits", semaphore.permits),
-                lease.clone(),
-                Bound::audit(semaphore.audit),
-            ];
+        for layer in holders {
+            let bounds = [Bound::count("permits", *permits), lease.clone(), Bound::audit(*audit)];
             let rule = format!("{object}.holders");
             out.push(fact(layer, Act::Lease, object.clone(), rule, bounds));
         }
     }
-    for region in &facilities.regions {
-        let object = format!("region.{}", region.name);
-        for (layer, right) in &region.grant {
-            let bounds = [Bound::size("size", region.size), Bound::audit(region.audit)];
+    for RegionPlan { name, size, grant, audit } in regions {
+        let object = format!("region.{name}");
+        for (layer, right) in grant {
+            let bounds = [Bound::size("size", *size), Bound::audit(*audit)];
             mapped(layer, *right, &object, &bounds, out);
         }
     }
-    for file in &facilities.mapped_files {
-        let object = format!("mapped-file.{}", file.name);
-        let bounds = [
-            Bound::size("size", file.size),
-            Bound::flag("path", true, &file.path),
-            Bound::audit(file.audit),
-        ];
-        for (layer, right) in &file.grant {
+    for MappedFilePlan { name, path, size, durable: _, grant, audit } in mapped_files {
+        let object = format!("mapped-file.{name}");
+        let bounds =
+            [Bound::size("size", *size), Bound::flag("path", true, path), Bound::audit(*audit)];
+        for (layer, right) in grant {
             mapped(layer, *right, &object, &bounds, out);
         }
     }
@@ -203,45 +203,42 @@ fn file(file: &FilePlan, out: &mut Vec<Fact>) {
 }
 
 fn signal(signal: &SignalPlan, out: &mut Vec<Fact>) {
-    let object = format!("signal.{}", signal.name);
-    let bounds = || {
-        [
-            Bound::rate(signal.rate),
-            Bound::flag("to", true, signal.to.as_str()),
-            Bound::audit(signal.audit),
-        ]
-    };
-    out.push(fact(&signal.from, Act::Signal, object.clone(), object.clone(), bounds()));
-    for &number in &signal.send {
+    let SignalPlan { name, from, to, send, rate, audit } = signal;
+    let object = format!("signal.{name}");
+    let bounds =
+        || [Bound::rate(*rate), Bound::flag("to", true, to.as_str()), Bound::audit(*audit)];
+    out.push(fact(from, Act::Signal, object.clone(), object.clone(), bounds()));
+    for &number in send {
         let name = format!("{object}.{}", names::signal(number));
         let rule = format!("{object}.send");
-        out.push(fact(&signal.from, Act::Signal, name, rule, bounds()));
+        out.push(fact(from, Act::Signal, name, rule, bounds()));
     }
 }
 
 fn queue(queue: &QueuePlan, out: &mut Vec<Fact>) {
-    let object = format!("queue.{}", queue.name);
+    let QueuePlan { name, send, receive, depth, max, priorities, on_full, audit } = queue;
+    let object = format!("queue.{name}");
     let bounds = || {
         vec![
-            Bound::count("depth", queue.depth),
-            Bound::size("max", queue.max.into()),
-            Bound::count("priorities", queue.priorities),
+            Bound::count("depth", *depth),
+            Bound::size("max", (*max).into()),
+            Bound::count("priorities", *priorities),
             Bound::flag(
                 "on-full",
-                queue.on_full == OnFull::DropOldest,
-                match queue.on_full {
+                *on_full == OnFull::DropOldest,
+                match *on_full {
                     OnFull::Block(most) => format!("block for {}", time(most)),
                     OnFull::Reject => "reject".to_owned(),
                     OnFull::DropOldest => "drop-oldest".to_owned(),
                 },
             ),
-            Bound::audit(queue.audit),
+            Bound::audit(*audit),
         ]
     };
-    for layer in &queue.send {
+    for layer in send {
         out.push(fact(layer, Act::Send, object.clone(), format!("{object}.send"), bounds()));
     }
-    for layer in &queue.receive {
+    for layer in receive {
         out.push(fact(layer, Act::Receive, object.clone(), format!("{object}.receive"), bounds()));
     }
 }
