@@ -47,6 +47,8 @@ pub(crate) enum Order {
     },
     /// For the writer of the log: a line.
     Say {
+        /// When it was said: `CLOCK_MONOTONIC`, in nanoseconds.
+        at: u64,
         /// Whether it stands for itself.
         plain: bool,
         /// The line.
@@ -60,8 +62,6 @@ pub(crate) enum Order {
         instance: Instance,
         /// What the kernel's log calls it.
         culprit: Culprit,
-        /// Whether it is confined, as was told.
-        served: bool,
         /// It has ended, and this is the second of its two.
         over: bool,
         /// The reading end.
@@ -69,6 +69,8 @@ pub(crate) enum Order {
     },
     /// For the writer of the log: an instance is confined.
     Confined {
+        /// When, as above.
+        at: u64,
         /// Who.
         instance: Instance,
         /// Its process.
@@ -77,7 +79,12 @@ pub(crate) enum Order {
         summary: String,
     },
     /// For the writer of the log: an instance has ended.
-    Ended(Box<End>),
+    Ended {
+        /// When that was seen, as above.
+        at: u64,
+        /// How.
+        end: Box<End>,
+    },
 }
 
 /// A ring that the supervisor has handed over.

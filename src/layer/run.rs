@@ -242,16 +242,18 @@ impl Shared {
             Heard::Message(ToLayer::ClientGone { seat }, None) => {
                 self.order(Order::ClientGone { seat })?;
             }
-            Heard::Message(ToLayer::Say { plain, text }, None) => {
-                self.order(Order::Say { plain, text })?;
+            Heard::Message(ToLayer::Say { at, plain, text }, None) => {
+                self.order(Order::Say { at, plain, text })?;
             }
-            Heard::Message(ToLayer::Output { seat, instance, culprit, served, over }, Some(fd)) => {
-                self.order(Order::Output { seat, instance, culprit, served, over, fd })?;
+            Heard::Message(ToLayer::Output { seat, instance, culprit, over }, Some(fd)) => {
+                self.order(Order::Output { seat, instance, culprit, over, fd })?;
             }
-            Heard::Message(ToLayer::Confined { instance, pid, summary }, None) => {
-                self.order(Order::Confined { instance, pid, summary })?;
+            Heard::Message(ToLayer::Confined { at, instance, pid, summary }, None) => {
+                self.order(Order::Confined { at, instance, pid, summary })?;
             }
-            Heard::Message(ToLayer::Ended(end), None) => self.order(Order::Ended(end))?,
+            Heard::Message(ToLayer::Ended { at, end }, None) => {
+                self.order(Order::Ended { at, end })?;
+            }
             Heard::Message(ToLayer::Service(service), Some(socket)) => {
                 let broker = self.services.get(&service);
                 broker

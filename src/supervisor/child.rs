@@ -63,13 +63,12 @@ pub struct Printing {
 }
 
 impl Printing {
-    /// What the writer gets; `served`: the instance is confined, as was told; `over`: it has ended,
-    /// which is told by this.
-    pub fn handed(&self, seat: u32, served: bool, over: bool) -> io::Result<Vec<Handed>> {
+    /// What the writer gets; `over`: it has ended, which is told by this.
+    pub fn handed(&self, seat: u32, over: bool) -> io::Result<Vec<Handed>> {
         let Self { instance, culprit, output } = self;
         let message = |over| {
             let (instance, culprit) = (instance.clone(), *culprit);
-            ToLayer::Output { seat, instance, culprit, served, over }
+            ToLayer::Output { seat, instance, culprit, over }
         };
         let [stdout, stderr] = output;
         Ok(vec![(message(false), stdout.try_clone()?), (message(over), stderr.try_clone()?)])

@@ -54,7 +54,7 @@ impl Supervisor<'_> {
         self.log.hand_over();
         let log = &*self.log;
         let left = self.leftovers.printing.iter().map(|(&(seat, _), printing)| {
-            printing.handed(seat, true, !log.will_tell_end(&printing.instance))
+            printing.handed(seat, !log.will_tell_end(&printing.instance))
         });
         for (message, fd) in left.collect::<io::Result<Vec<_>>>()?.into_iter().flatten() {
             self.tell(writer, &message, Some(&fd));
@@ -70,7 +70,7 @@ impl Supervisor<'_> {
         let writer = self.place_of(Role::Log).filter(|&it| self.person(it).is_some());
         let (Some(writer), Ok(seat)) = (writer, u32::try_from(place)) else { return Ok(()) };
         let Life::Running(child) = &self.places[place].life else { return Ok(()) };
-        for (message, fd) in child.printing.handed(seat, child.is_serving(), false)? {
+        for (message, fd) in child.printing.handed(seat, false)? {
             self.tell(writer, &message, Some(&fd));
         }
         Ok(())

@@ -210,7 +210,7 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Say { .. }
         | ToLayer::Output { .. }
         | ToLayer::Confined { .. }
-        | ToLayer::Ended(_)
+        | ToLayer::Ended { .. }
         | ToLayer::Relay { .. }
         | ToLayer::Reports { .. }
         | ToLayer::Answer { .. } => true,

@@ -124,6 +124,8 @@ pub enum ToLayer {
     Service(Service),
     /// For the writer of the log: a line.
     Say {
+        /// When it was said: `CLOCK_MONOTONIC`, in nanoseconds.
+        at: u64,
         /// Whether it stands for itself, without saying whose it is.
         plain: bool,
         /// The line. It may hold what layers wrote.
@@ -138,13 +140,13 @@ pub enum ToLayer {
         instance: Instance,
         /// What the kernel's log calls it.
         culprit: Culprit,
-        /// Whether it is confined, as was told.
-        served: bool,
         /// This is the second of the two, and the instance has ended: a former life was told how.
         over: bool,
     },
     /// For the writer of the log: an instance is confined. What it prints comes after this.
     Confined {
+        /// When, as above.
+        at: u64,
         /// Who.
         instance: Instance,
         /// Its process.
@@ -153,7 +155,12 @@ pub enum ToLayer {
         summary: String,
     },
     /// For the writer of the log: an instance has ended. What it printed before is in its pipes.
-    Ended(Box<End>),
+    Ended {
+        /// When that was seen, as above.
+        at: u64,
+        /// How.
+        end: Box<End>,
+    },
     /// All that the layer holds from the start has been handed over: run.
     Start,
     /// Finish what is under way and return.

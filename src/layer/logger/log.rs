@@ -4,10 +4,13 @@
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
+use rustix::time::ClockId;
+
 use super::ending::{confined, sentence};
 use super::lines::{Lines, MAX_LINE, loss};
 use super::stderr::Stderr;
 use crate::ident::Instance;
+use crate::sys::clock::nanoseconds;
 use crate::wire::control::ToLayer;
 use crate::wire::life::End;
 
@@ -53,17 +56,17 @@ impl Log {
 
     /// An instance is confined.
     pub fn tell_confined(&mut self, instance: &Instance, pid: i32, summary: String) {
-        self.add(MOST, ToLayer::Confined { instance: instance.clone(), pid, summary });
+        self.add(MOST, ToLayer::Confined { at: now(), instance: instance.clone(), pid, summary });
     }
 
     /// How an instance ended.
     pub fn tell_end(&mut self, end: End) {
-        self.add(MOST_ENDS, ToLayer::Ended(Box::new(end)));
+        self.add(MOST_ENDS, ToLayer::Ended { at: now(), end: Box::new(end) });
     }
 
     fn add_lines(&mut self, text: &str, plain: bool) {
         for line in text.lines().flat_map(pieces) {
-            self.add(MOST, ToLayer::Say { plain, text: line.to_owned() });
+            self.add(MOST, ToLayer::Say { at: now(), plain, text: line.to_owned() });
         }
     }
 
@@ -81,7 +84,7 @@ impl Log {
     pub fn next(&mut self) -> Option<ToLayer> {
         let Some(next) = self.waiting.pop_front() else {
             let text = (self.dropped > 0).then(|| loss(std::mem::take(&mut self.dropped)))?;
-            return Some(ToLayer::Say { plain: false, text });
+            return Some(ToLayer::Say { at: now(), plain: false, text });
         };
         self.bytes -= cost(&next);
         Some(next)
@@ -89,8 +92,7 @@ impl Log {
 
     /// Whether the end of an instance is still to be told.
     pub fn will_tell_end(&self, instance: &Instance) -> bool {
-        let is_it =
-            |message: &ToLayer| matches!(message, ToLayer::Ended(it) if it.instance == *instance);
+        let is_it = |message: &ToLayer| matches!(message, ToLayer::Ended { end, .. } if end.instance == *instance);
         self.waiting.iter().any(is_it)
     }
 
@@ -107,11 +109,11 @@ impl Log {
                 return;
             }
             match self.next() {
-                Some(ToLayer::Say { plain, text }) => self.lines.push_own(plain, &text),
-                Some(ToLayer::Confined { instance, pid, summary }) => {
+                Some(ToLayer::Say { plain, text, .. }) => self.lines.push_own(plain, &text),
+                Some(ToLayer::Confined { instance, pid, summary, .. }) => {
                     self.lines.say(&confined(&instance, pid, &summary));
                 }
-                Some(ToLayer::Ended(end)) => self.lines.say(&sentence(&end, "")),
+                Some(ToLayer::Ended { end, .. }) => self.lines.say(&sentence(&end, "")),
                 Some(_) => {}
                 None => return,
             }
@@ -122,7 +124,7 @@ impl Log {
     pub fn hand_over(&mut self) {
         let rest = self.lines.take();
         for line in rest.lines().flat_map(pieces).rev() {
-            let message = ToLayer::Say { plain: true, text: line.to_owned() };
+            let message = ToLayer::Say { at: now(), plain: true, text: line.to_owned() };
             self.bytes += cost(&message);
             self.waiting.push_front(message);
         }
@@ -134,10 +136,14 @@ impl Log {
     }
 }
 
+fn now() -> u64 {
+    nanoseconds(ClockId::Monotonic)
+}
+
 fn cost(message: &ToLayer) -> usize {
     EACH + match message {
         ToLayer::Say { text, .. } | ToLayer::Confined { summary: text, .. } => text.len(),
-        ToLayer::Ended(end) => end.failure.as_ref().map_or(0, String::len),
+        ToLayer::Ended { end, .. } => end.failure.as_ref().map_or(0, String::len),
         _ => 0,
     }
 }
@@ -160,8 +166,13 @@ fn pieces(line: &str) -> impl DoubleEndedIterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn say(text: &str) -> ToLayer {
-        ToLayer::Say { plain: false, text: text.to_owned() }
+    /// The lines that are to be said.
+    fn all(log: &mut Log) -> Vec<String> {
+        let text = |message| match message {
+            ToLayer::Say { text, .. } => text,
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(|| log.next()).map(text).collect()
     }
 
     #[test]
@@ -169,8 +180,7 @@ mod tests {
         let mut log = Log::default();
         log.say(&format!("{}é\nnext", "x".repeat(MAX_LINE - 1)));
         log.say("");
-        let all: Vec<_> = std::iter::from_fn(|| log.next()).collect();
-        assert_eq!(all, [say(&"x".repeat(MAX_LINE - 1)), say("é"), say("next")]);
+        assert_eq!(all(&mut log), ["x".repeat(MAX_LINE - 1), "é".to_owned(), "next".to_owned()]);
         assert_eq!(log.bytes, 0);
     }
 
@@ -183,9 +193,10 @@ mod tests {
             said += 1;
         }
         assert!(log.bytes <= MOST);
-        let all: Vec<_> = std::iter::from_fn(|| log.next()).collect();
+        let all = all(&mut log);
         assert_eq!(all.len(), said - 7 + 1);
-        assert_eq!(all.last(), Some(&say("7 lines were dropped: nobody reads standard error")));
+        let told = "7 lines were dropped: nobody reads standard error";
+        assert_eq!(all.last().map(String::as_str), Some(told));
         assert!(log.is_empty());
     }
 }

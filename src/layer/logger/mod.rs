@@ -9,8 +9,9 @@
 //! Order is a promise. What an instance printed before it ended comes before the line that says so,
 //! and what it prints once it was let in comes after the line that says that: before it shows what
 //! it has read from a pipe, this layer takes up all that the supervisor has said by then, and where
-//! that is an end, it reads that instance's pipes to theirs. And before it says what the supervisor
-//! does, it shows what others have printed by then, for that may have been the cause.
+//! that is an end, it reads that instance's pipes to theirs. What the supervisor says carries the
+//! time: what had been read from a pipe before that is shown before it, for that may have been the
+//! cause. What hadn't is shown after it, for that may be what came of it.
 //!
 //! One thread, one loop. It never waits for standard error, so it always hears the supervisor.
 
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::time::ClockId;
 
 use self::denied::Denied;
 use self::ending::{confined, sentence};
@@ -40,6 +42,7 @@ use self::stderr::Stderr;
 use super::Layer;
 use super::order::{Order, Orders};
 use crate::ident::Instance;
+use crate::sys::clock::nanoseconds;
 use crate::wire::control::{FromLayer, Object};
 use crate::wire::life::{Culprit, End, Ending};
 
@@ -76,6 +79,9 @@ struct Logger<'a> {
     outputs: BTreeMap<u64, Output>,
     /// The number of the next output.
     next: u64,
+    /// What was read from one of them and isn't shown yet, and when: `CLOCK_MONOTONIC`, in
+    /// nanoseconds.
+    unshown: Option<(u64, u64)>,
     denied: Denied,
     /// Instances of whom the supervisor is to be told that all is written.
     printed: VecDeque<FromLayer>,
@@ -86,8 +92,6 @@ struct Output {
     seat: u32,
     instance: Instance,
     culprit: Culprit,
-    /// Whether it was said that it is confined.
-    served: bool,
     pipe: Pipe,
 }
 
@@ -112,6 +116,7 @@ impl<'a> Logger<'a> {
             lines: Lines::new(Stderr::handed(stderr)),
             outputs: BTreeMap::new(),
             next: 0,
+            unshown: None,
             denied: Denied::new(kernel, layer.0.desk.clone()),
             printed: VecDeque::new(),
         })
@@ -136,10 +141,9 @@ impl<'a> Logger<'a> {
             // Its instance's end may have been told meanwhile.
             let Some(output) = self.outputs.get_mut(&id) else { continue };
             output.pipe.read();
+            self.unshown = Some((id, nanoseconds(ClockId::Monotonic)));
             let goes_on = self.hear()?;
-            if let Some(output) = self.outputs.get_mut(&id) {
-                output.pipe.show(&mut self.lines);
-            }
+            self.show_what_was_read_before(u64::MAX);
             if !goes_on {
                 return Ok(false);
             }
@@ -195,57 +199,44 @@ impl<'a> Logger<'a> {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Say { plain, text } => {
-                self.catch_up();
+            Order::Say { at, plain, text } => {
+                self.show_what_was_read_before(at);
                 self.lines.push_own(plain, &text);
             }
-            Order::Confined { instance, pid, summary } => {
-                self.catch_up();
+            Order::Confined { at, instance, pid, summary } => {
+                self.show_what_was_read_before(at);
                 self.lines.say(&confined(&instance, pid, &summary));
-                let outputs = self.outputs.values_mut();
-                outputs.filter(|it| it.instance == instance).for_each(|it| it.served = true);
             }
-            Order::Output { seat, instance, culprit, served, over, fd } => {
+            Order::Output { seat, instance, culprit, over, fd } => {
                 let pipe = Pipe::new(fd, &instance.to_string());
                 let generation = instance.generation;
-                self.outputs.insert(self.next, Output { seat, instance, culprit, served, pipe });
+                self.outputs.insert(self.next, Output { seat, instance, culprit, pipe });
                 self.next += 1;
                 if over {
                     self.drain(seat, generation);
                     self.printed.push_back(FromLayer::Printed { seat, generation });
                 }
             }
-            Order::Ended(end) => self.ended(&end),
+            Order::Ended { at, end } => {
+                self.show_what_was_read_before(at);
+                self.ended(&end);
+            }
             _ => {}
         }
     }
 
-    /// Shows what was printed by now: what the supervisor says next may be what came of it. Of whom it
-    /// isn't said yet that it is confined, that comes first.
-    fn catch_up(&mut self) {
-        if !self.lines.has_room() {
-            return;
-        }
-        let served = self.outputs.iter().filter(|(_, output)| output.served);
-        let all = served.filter_map(|(&id, output)| Some((id, output.pipe.fd()?)));
-        let (ids, fds): (Vec<_>, Vec<_>) = all.unzip();
-        let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
-        // What can't be looked at now comes later.
-        if poll(&mut fds, Some(&Timespec::default())).is_err() {
-            return;
-        }
-        let ready = ids.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
-        for id in ready.map(|(id, _)| id).collect::<Vec<_>>() {
-            if let Some(output) = self.outputs.get_mut(&id) {
-                output.pipe.read();
-                output.pipe.show(&mut self.lines);
-            }
+    /// Shows what was read from a pipe before that moment: what the supervisor said then may be what
+    /// came of it.
+    fn show_what_was_read_before(&mut self, at: u64) {
+        if let Some((id, _)) = self.unshown.take_if(|(_, read_at)| *read_at < at)
+            && let Some(output) = self.outputs.get_mut(&id)
+        {
+            output.pipe.show(&mut self.lines);
         }
     }
 
     /// An instance has ended.
     fn ended(&mut self, end: &End) {
-        self.catch_up();
         // What it was refused is known by its name, as long as it has one here.
         self.look_up();
         self.drain(end.seat, end.instance.generation);
