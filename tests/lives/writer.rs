@@ -1,7 +1,8 @@
 //! The layer of the framework's own that writes the log: killed at any moment, kept waiting, hostile.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,9 +45,13 @@ pub(crate) fn prelude(title: &str) -> bool {
         () if names(ASTRAY) => return false,
         () => return true,
     };
-    // Later, and without any other program: by then it sees none.
-    let script = format!("i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done; printf '{says}' >&4");
-    let _child = Command::new("/bin/sh").args(["-c", &script]).spawn();
+    // Later, and without any other program: by then it sees none. Its own must be loaded before.
+    let wait = "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done";
+    let script = format!("printf r; exec >&-; {wait}; printf '{says}' >&4");
+    let mut shell = Command::new("/bin/sh");
+    if let Ok(child) = shell.args(["-c", &script]).stdout(Stdio::piped()).spawn() {
+        let _ = child.stdout.map(|mut ready| ready.read_exact(&mut [0]));
+    }
     true
 }
 
