@@ -160,7 +160,8 @@ fn killed_while_others_print() {
 
 fn in_order() {
     const LIVES: usize = 20;
-    let restart = format!("restart = {{ max = {}, within = \"1h\" }}", LIVES - 1);
+    let restart =
+        format!("restart = {{ max = {}, within = \"1h\", backoff = \"10ms\" }}", LIVES - 1);
     let policy = format!("[layer.a]\nrun = \"bursting\"\nsyscalls = [\"@core\"]\n{restart}");
     let mut daemon = Daemon::start("bursting", &policy);
     assert_eq!(daemon.end(), Some(1), "{daemon}");
