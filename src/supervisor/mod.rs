@@ -286,7 +286,9 @@ impl<'a> Supervisor<'a> {
             sources.push(Source::Process(index));
             fds.push(PollFd::new(&child.process, PollFlags::IN));
         }
-        let timeout = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        // By the same time as above: who is throttled there must be waited for here.
+        let timeout =
+            self.next_deadline(now).map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
             return Vec::new();
@@ -295,8 +297,8 @@ impl<'a> Supervisor<'a> {
         sources.into_iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|(s, _)| s).collect()
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let now = Instant::now();
+    /// When there is something to do whatever happens, as seen at `now`.
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let throttled = (0..self.places.len()).filter_map(|place| match self.places[place].life {
             Life::Running(_) => self.throttled_until(place, now),
             _ => None,
