@@ -67,17 +67,6 @@ pub(crate) enum Order {
         /// The reading end.
         fd: OwnedFd,
     },
-    /// For the writer of the log: an instance is confined.
-    Confined {
-        /// When, as above.
-        at: u64,
-        /// Who.
-        instance: Instance,
-        /// Its process.
-        pid: i32,
-        /// What the kernel enforces on it, in short.
-        summary: String,
-    },
     /// For the writer of the log: an instance has ended.
     Ended {
         /// When that was seen, as above.

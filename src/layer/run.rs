@@ -248,9 +248,6 @@ impl Shared {
             Heard::Message(ToLayer::Output { seat, instance, culprit, over }, Some(fd)) => {
                 self.order(Order::Output { seat, instance, culprit, over, fd })?;
             }
-            Heard::Message(ToLayer::Confined { at, instance, pid, summary }, None) => {
-                self.order(Order::Confined { at, instance, pid, summary })?;
-            }
             Heard::Message(ToLayer::Ended { at, end }, None) => {
                 self.order(Order::Ended { at, end })?;
             }

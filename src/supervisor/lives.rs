@@ -185,7 +185,7 @@ impl Supervisor<'_> {
         child.deadline = None;
         seat.has_run = true;
         let (instance, pid) = (child.instance.clone(), child.pid);
-        self.log.tell_confined(&instance, pid.as_raw_nonzero().get(), receipt.summary());
+        self.log.say(&format!("{instance} is confined, pid {pid}: {}", receipt.summary()));
         if self.receipts {
             self.log.print(&receipt.to_string());
         }

@@ -209,7 +209,6 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Pipe { .. }
         | ToLayer::Say { .. }
         | ToLayer::Output { .. }
-        | ToLayer::Confined { .. }
         | ToLayer::Ended { .. }
         | ToLayer::Relay { .. }
         | ToLayer::Reports { .. }

@@ -143,17 +143,6 @@ pub enum ToLayer {
         /// This is the second of the two, and the instance has ended: a former life was told how.
         over: bool,
     },
-    /// For the writer of the log: an instance is confined. What it prints comes after this.
-    Confined {
-        /// When, as above.
-        at: u64,
-        /// Who.
-        instance: Instance,
-        /// Its process.
-        pid: i32,
-        /// What the kernel enforces on it, in short.
-        summary: String,
-    },
     /// For the writer of the log: an instance has ended. What it printed before is in its pipes.
     Ended {
         /// When that was seen, as above.

@@ -1,12 +1,6 @@
-//! How an instance began and ended, in a sentence.
+//! How an instance ended, in a sentence.
 
-use crate::ident::Instance;
 use crate::wire::life::{End, Ending, LimitMet};
-
-/// Says that an instance is confined.
-pub(super) fn confined(instance: &Instance, pid: i32, summary: &str) -> String {
-    format!("{instance} is confined, pid {pid}: {summary}")
-}
 
 /// Says how an instance ended. `hint` is added where a system call was the reason.
 pub(super) fn sentence(end: &End, hint: &str) -> String {

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::time::ClockId;
 
-use super::ending::{confined, sentence};
+use super::ending::sentence;
 use super::lines::{Lines, MAX_LINE, loss};
 use super::stderr::Stderr;
 use crate::ident::Instance;
@@ -52,11 +52,6 @@ impl Log {
     /// Lines that stand for themselves, such as a checker's drawing.
     pub fn print(&mut self, text: &str) {
         self.add_lines(text, true);
-    }
-
-    /// An instance is confined.
-    pub fn tell_confined(&mut self, instance: &Instance, pid: i32, summary: String) {
-        self.add(MOST, ToLayer::Confined { at: now(), instance: instance.clone(), pid, summary });
     }
 
     /// How an instance ended.
@@ -110,9 +105,6 @@ impl Log {
             }
             match self.next() {
                 Some(ToLayer::Say { plain, text, .. }) => self.lines.push_own(plain, &text),
-                Some(ToLayer::Confined { instance, pid, summary, .. }) => {
-                    self.lines.say(&confined(&instance, pid, &summary));
-                }
                 Some(ToLayer::Ended { end, .. }) => self.lines.say(&sentence(&end, "")),
                 Some(_) => {}
                 None => return,
@@ -142,7 +134,7 @@ fn now() -> u64 {
 
 fn cost(message: &ToLayer) -> usize {
     EACH + match message {
-        ToLayer::Say { text, .. } | ToLayer::Confined { summary: text, .. } => text.len(),
+        ToLayer::Say { text, .. } => text.len(),
         ToLayer::Ended { end, .. } => end.failure.as_ref().map_or(0, String::len),
         _ => 0,
     }

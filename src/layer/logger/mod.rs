@@ -34,7 +34,7 @@ use rustix::io::Errno;
 use rustix::time::ClockId;
 
 use self::denied::Denied;
-use self::ending::{confined, sentence};
+use self::ending::sentence;
 use self::kernel::KernelLog;
 use self::lines::Lines;
 use self::output::Pipe;
@@ -202,10 +202,6 @@ impl<'a> Logger<'a> {
             Order::Say { at, plain, text } => {
                 self.show_what_was_read_before(at);
                 self.lines.push_own(plain, &text);
-            }
-            Order::Confined { at, instance, pid, summary } => {
-                self.show_what_was_read_before(at);
-                self.lines.say(&confined(&instance, pid, &summary));
             }
             Order::Output { seat, instance, culprit, over, fd } => {
                 let pipe = Pipe::new(fd, &instance.to_string());
