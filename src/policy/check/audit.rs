@@ -51,41 +51,7 @@ pub(super) fn is_demanded(document: &Document) -> bool {
 
 /// What each facility says, in the order of their kinds.
 pub(super) fn levels(document: &Document) -> impl Iterator<Item = &At<Audit>> {
-    // Taken apart, so that the compiler names this when there is one kind more.
-    let Document {
-        vars: _,
-        name: _,
-        layers: _,
-        channels,
-        files,
-        signals,
-        queues,
-        pipes,
-        fifos,
-        semaphores,
-        regions,
-        mapped_files,
-        audit: _,
-        never: _,
-    } = document;
-    let channels = channels.iter().map(|it| &it.audit);
-    let files = files.iter().map(|it| &it.audit);
-    let signals = signals.iter().map(|it| &it.audit);
-    let queues = queues.iter().map(|it| &it.audit);
-    let pipes = pipes.iter().map(|it| &it.audit);
-    let fifos = fifos.iter().map(|it| &it.audit);
-    let semaphores = semaphores.iter().map(|it| &it.audit);
-    let regions = regions.iter().map(|it| &it.audit);
-    let mapped = mapped_files.iter().map(|it| &it.audit);
-    let streams = queues.chain(pipes).chain(fifos);
-    channels
-        .chain(files)
-        .chain(signals)
-        .chain(streams)
-        .chain(semaphores)
-        .chain(regions)
-        .chain(mapped)
-        .flatten()
+    document.facilities().into_iter().filter_map(|facility| facility.audit)
 }
 
 /// A witness is there for the log: of a channel that isn't in it, it would see nothing to say.

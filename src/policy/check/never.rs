@@ -86,40 +86,11 @@ fn unknown(reach: &At<String>, known: &[String], out: &mut Diagnostics) {
 
 /// Everything that the policy defines and that can be reached.
 fn objects(document: &Document) -> Vec<String> {
-    fn ids<'d>(
-        kind: &'d str,
-        names: impl Iterator<Item = &'d At<String>> + 'd,
-    ) -> impl Iterator<Item = String> + 'd {
-        names.map(move |name| format!("{kind}.{}", name.value))
-    }
-    // Taken apart, so that the compiler names this when there is one kind more.
-    let Document {
-        vars: _,
-        name: _,
-        layers,
-        channels,
-        files,
-        signals,
-        queues,
-        pipes,
-        fifos,
-        semaphores,
-        regions,
-        mapped_files,
-        audit: _,
-        never: _,
-    } = document;
-    let mut all = Vec::new();
-    all.extend(ids("layer", layers.iter().map(|it| &it.name)));
-    all.extend(ids("channel", channels.iter().map(|it| &it.name)));
-    all.extend(ids("file", files.iter().map(|it| &it.name)));
-    all.extend(ids("signal", signals.iter().map(|it| &it.name)));
-    all.extend(ids("queue", queues.iter().map(|it| &it.name)));
-    all.extend(ids("pipe", pipes.iter().map(|it| &it.name)));
-    all.extend(ids("fifo", fifos.iter().map(|it| &it.name)));
-    all.extend(ids("semaphore", semaphores.iter().map(|it| &it.name)));
-    all.extend(ids("region", regions.iter().map(|it| &it.name)));
-    all.extend(ids("mapped-file", mapped_files.iter().map(|it| &it.name)));
+    let layers = &document.layers;
+    let mut all: Vec<String> =
+        layers.iter().map(|layer| format!("layer.{}", layer.name.value)).collect();
+    let facilities = document.facilities().into_iter();
+    all.extend(facilities.map(|it| format!("{}.{}", it.kind, it.name.value)));
     for layer in layers {
         let own = |kind, name: &At<String>| format!("{kind}.{}.{}", layer.name.value, name.value);
         all.extend(layer.listen.iter().map(|socket| own("listen", &socket.name)));

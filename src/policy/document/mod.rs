@@ -15,6 +15,7 @@ pub(crate) use super::language::{
     MapGrant, MappedFileText, MethodText, NeverText, Pair, PipeText, QueueText, RegionText,
     RestartText, SemaphoreText, SignalText, Written, level,
 };
+use super::plan::Audit;
 use super::tree::{Node, Table, Value};
 pub(crate) use super::value::RateText;
 
@@ -43,6 +44,61 @@ pub(crate) struct Document {
     pub(crate) audit: Option<AuditText>,
     /// What must never be possible.
     pub(crate) never: Vec<NeverText>,
+}
+
+/// A facility, as far as all kinds are alike.
+pub(crate) struct FacilityText<'d> {
+    /// Its kind, as in `channel.sign`.
+    pub(crate) kind: &'static str,
+    /// Its name.
+    pub(crate) name: &'d At<String>,
+    /// What the audit log keeps of it, if that is written.
+    pub(crate) audit: Option<&'d At<Audit>>,
+}
+
+impl Document {
+    /// Every facility, by kinds.
+    pub(crate) fn facilities(&self) -> Vec<FacilityText<'_>> {
+        // Taken apart, so that the compiler names this when there is one kind more.
+        let Self {
+            vars: _,
+            name: _,
+            layers: _,
+            channels,
+            files,
+            signals,
+            queues,
+            pipes,
+            fifos,
+            semaphores,
+            regions,
+            mapped_files,
+            audit: _,
+            never: _,
+        } = self;
+        let mut all = Vec::new();
+        macro_rules! add {
+            ($($kind:literal: $list:ident,)+) => {$(
+                all.extend($list.iter().map(|it| FacilityText {
+                    kind: $kind,
+                    name: &it.name,
+                    audit: it.audit.as_ref(),
+                }));
+            )+};
+        }
+        add! {
+            "channel": channels,
+            "file": files,
+            "signal": signals,
+            "queue": queues,
+            "pipe": pipes,
+            "fifo": fifos,
+            "semaphore": semaphores,
+            "region": regions,
+            "mapped-file": mapped_files,
+        }
+        all
+    }
 }
 
 /// The version of the language that this library reads.
