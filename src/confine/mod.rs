@@ -9,6 +9,7 @@
 //! | [`limits`] | resource limits of the process |
 //! | [`cgroup`] | limits by control group, made by the supervisor |
 //! | [`paths`] | what a layer sees of the file system, as data |
+//! | [`generated`] | small files that are written into it |
 //! | `root` | the empty root directory with that in it |
 //! | `identity` | user, groups, capabilities, securebits |
 //! | `domain` | Landlock |
@@ -17,6 +18,7 @@
 pub mod cgroup;
 mod domain;
 mod error;
+pub mod generated;
 pub(crate) mod identity;
 pub mod init;
 pub mod limits;

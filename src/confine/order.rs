@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Grouped;
-use super::paths::Grant;
+use super::paths::Contents;
 use crate::ident::Instance;
 use crate::policy::plan::LayerPlan;
 use crate::sys::spawn::Namespaces;
@@ -21,9 +21,8 @@ pub struct Order {
     pub identity: Identity,
     /// The namespaces that the clone made or joined.
     pub namespaces: Namespaces,
-    /// Files and directories to see at their own paths. A file that is handed over as a
-    /// descriptor isn't among them.
-    pub grants: Vec<Grant>,
+    /// What is in its root, besides what its view shows.
+    pub contents: Contents,
     /// Ports that it may connect to, in its network namespace.
     pub ports: Vec<u16>,
     /// Whether it may connect to Unix sockets that it finds by a path.
@@ -59,6 +58,12 @@ pub enum Identity {
 }
 
 impl Identity {
+    /// User and group as the layer finds them.
+    pub(super) fn numbers(self) -> (u32, u32) {
+        let (Self::Own { uid, gid } | Self::Mapped { uid, gid }) = self;
+        (uid, gid)
+    }
+
     /// Whether the user is root of the whole machine, to whom limits by user don't apply.
     pub(crate) fn is_root(self) -> bool {
         matches!(self, Self::Own { uid: 0, .. })

@@ -6,8 +6,19 @@
 use landlock::{ABI, Access, AccessFs, BitFlags};
 use serde::{Deserialize, Serialize};
 
+use super::generated::{Content, GeneratedFile};
 use crate::policy::plan::{FileRight, LayerPlan, Program, View};
 use crate::sys::mount::MountFlags;
+
+/// What is in a layer's root, besides what its view shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// Files and directories to see at their own paths. A file that is handed over as a
+    /// descriptor isn't among them.
+    pub grants: Vec<Grant>,
+    /// Files that are made for it.
+    pub generated: Vec<GeneratedFile>,
+}
 
 /// A file or directory that the policy grants, to be seen at its own path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +44,7 @@ pub struct ViewEntry {
 }
 
 /// Why something is in the layer's root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The policy grants it: it must exist, and be a regular file or a directory, and no component
     /// of its path may be a symbolic link.
@@ -44,6 +55,8 @@ pub enum Kind {
     System,
     /// A harmless device of `view = "system"`.
     Device,
+    /// A file with this content and these permission bits is made for it.
+    Generated(Content, u32),
 }
 
 /// The loader's cache, without which every library is searched for.
@@ -53,9 +66,10 @@ const DEVICES: [&str; 4] = ["/dev/full", "/dev/null", "/dev/urandom", "/dev/zero
 /// All that a layer sees, sorted by path, so that what lies within another place comes after it.
 ///
 /// A grant at or beneath a system directory wins over it: mounts are nested, and Landlock adds up
-/// what the rules above a file allow.
-pub fn view_entries(layer: &LayerPlan, grants: &[Grant]) -> Vec<ViewEntry> {
-    let mut places: Vec<ViewEntry> = grants
+/// what the rules above a file allow. A grant at or around a generated file takes its place.
+pub fn view_entries(layer: &LayerPlan, contents: &Contents) -> Vec<ViewEntry> {
+    let mut places: Vec<ViewEntry> = contents
+        .grants
         .iter()
         .map(|grant| ViewEntry {
             path: grant.path.clone(),
@@ -83,7 +97,14 @@ pub fn view_entries(layer: &LayerPlan, grants: &[Grant]) -> Vec<ViewEntry> {
         let rights = vec![FileRight::Read, FileRight::Execute];
         places.push(ViewEntry { path: path.clone(), kind: Kind::Granted, rights });
     }
-    places.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| rank(a.kind).cmp(&rank(b.kind))));
+    let made: Vec<ViewEntry> = contents
+        .generated
+        .iter()
+        .filter(|file| !places.iter().any(|place| place.is_around(&file.path)))
+        .map(ViewEntry::of_generated)
+        .collect();
+    places.extend(made);
+    places.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| rank(&a.kind).cmp(&rank(&b.kind))));
     // Of two at one path the grant stays: it is what somebody wrote.
     places.dedup_by(|later, first| later.path == first.path);
     places
@@ -91,19 +112,35 @@ pub fn view_entries(layer: &LayerPlan, grants: &[Grant]) -> Vec<ViewEntry> {
 
 /// Whether the program at `path` can be executed thanks to `place`.
 fn covers(place: &ViewEntry, path: &str) -> bool {
-    let beneath = path.strip_prefix(place.path.as_str()).is_some_and(|rest| rest.starts_with('/'));
-    (beneath || place.path == path) && place.rights.contains(&FileRight::Execute)
+    place.is_around(path) && place.rights.contains(&FileRight::Execute)
 }
 
-const fn rank(kind: Kind) -> u8 {
+const fn rank(kind: &Kind) -> u8 {
     match kind {
         Kind::Granted | Kind::Served => 0,
         Kind::System => 1,
         Kind::Device => 2,
+        Kind::Generated(..) => 3,
     }
 }
 
 impl ViewEntry {
+    fn of_generated(file: &GeneratedFile) -> Self {
+        let kind = Kind::Generated(file.content.clone(), file.mode);
+        Self { path: file.path.clone(), kind, rights: vec![FileRight::Read] }
+    }
+
+    /// Whether it is what is at `path`, or a directory above that.
+    fn is_around(&self, path: &str) -> bool {
+        let rest = path.strip_prefix(self.path.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether the host has it. What else there is stands in the layer's root alone.
+    pub fn is_of_host(&self) -> bool {
+        !matches!(self.kind, Kind::Generated(..))
+    }
+
     /// What its mount refuses.
     pub fn mount_flags(&self) -> MountFlags {
         let changes = |right: &FileRight| match right {
@@ -155,9 +192,33 @@ mod tests {
         Grant { path: path.into(), rights: rights.into(), served: false }
     }
 
+    fn granted(grants: &[Grant]) -> Contents {
+        Contents { grants: grants.to_vec(), ..Contents::default() }
+    }
+
+    #[test]
+    fn a_grant_takes_the_place_of_a_generated_file() {
+        let file = |path: &str| GeneratedFile {
+            path: path.into(),
+            mode: 0o444,
+            content: Content::Text("made".into()),
+        };
+        let made = |grants: &[Grant]| -> Vec<String> {
+            let generated = vec![file("/etc/hosts"), file("/etcetera")];
+            let contents = Contents { generated, ..granted(grants) };
+            let places = view_entries(&layer(), &contents).into_iter();
+            places.filter(|place| !place.is_of_host()).map(|place| place.path).collect()
+        };
+        assert_eq!(made(&[]), ["/etc/hosts", "/etcetera"]);
+        assert_eq!(made(&[grant("/etc/hosts", &[FileRight::Read])]), ["/etcetera"]);
+        // Or it would be written into the directory that is granted.
+        assert_eq!(made(&[grant("/etc", &[FileRight::List])]), ["/etcetera"]);
+        assert_eq!(made(&[grant("/etc/hosts/x", &[FileRight::Read])]).len(), 2);
+    }
+
     #[test]
     fn a_run_layer_sees_its_grants_alone() {
-        let grants = [grant("/srv/site", &[FileRight::Read])];
+        let grants = granted(&[grant("/srv/site", &[FileRight::Read])]);
         let places = view_entries(&layer(), &grants);
         assert_eq!(places.len(), 1);
         assert_eq!(places[0].path, "/srv/site");
@@ -170,8 +231,11 @@ mod tests {
         let mut layer = layer();
         layer.view = View::System;
         let rights = [FileRight::Read];
-        let grants =
-            [grant("/usr/share/x", &rights), grant("/srv/a/b", &rights), grant("/srv/a", &rights)];
+        let grants = granted(&[
+            grant("/usr/share/x", &rights),
+            grant("/srv/a/b", &rights),
+            grant("/srv/a", &rights),
+        ]);
         let paths: Vec<String> =
             view_entries(&layer, &grants).into_iter().map(|place| place.path).collect();
         let at = |path: &str| paths.iter().position(|other| other == path).expect(path);
@@ -183,7 +247,7 @@ mod tests {
     fn a_grant_of_a_system_directory_is_what_counts() {
         let mut layer = layer();
         layer.view = View::System;
-        let places = view_entries(&layer, &[grant("/usr", &[FileRight::Read])]);
+        let places = view_entries(&layer, &granted(&[grant("/usr", &[FileRight::Read])]));
         let usr: Vec<&ViewEntry> = places.iter().filter(|place| place.path == "/usr").collect();
         assert_eq!(usr.len(), 1);
         assert!(usr[0].mount_flags().no_exec);
@@ -194,16 +258,17 @@ mod tests {
         let mut layer = layer();
         layer.view = View::System;
         layer.program = Program::Exec(vec!["/opt/x/bin/tool".into()]);
-        let with = view_entries(&layer, &[]);
+        let nothing = Contents::default();
+        let with = view_entries(&layer, &nothing);
         assert!(with.iter().any(|place| place.path == "/opt/x/bin/tool"));
         layer.program = Program::Exec(vec!["/usr/bin/true".into()]);
-        assert!(!view_entries(&layer, &[]).iter().any(|place| place.path == "/usr/bin/true"));
+        assert!(!view_entries(&layer, &nothing).iter().any(|place| place.path == "/usr/bin/true"));
     }
 
     #[test]
     fn every_writing_right_makes_a_writable_mount() {
         for right in [FileRight::Write, FileRight::Truncate, FileRight::Create, FileRight::Remove] {
-            let places = view_entries(&layer(), &[grant("/var/x", &[right])]);
+            let places = view_entries(&layer(), &granted(&[grant("/var/x", &[right])]));
             assert!(!places[0].mount_flags().read_only, "{right:?}");
         }
     }
@@ -211,7 +276,7 @@ mod tests {
     #[test]
     fn files_get_no_rights_of_directories() {
         let rights = [FileRight::Read, FileRight::List, FileRight::Create];
-        let place = &view_entries(&layer(), &[grant("/var/x", &rights)])[0];
+        let place = &view_entries(&layer(), &granted(&[grant("/var/x", &rights)]))[0];
         assert_eq!(place.access(ABI::V7, false), AccessFs::ReadFile);
         assert_eq!(
             place.access(ABI::V7, true),
@@ -223,7 +288,7 @@ mod tests {
     fn devices_can_be_opened_and_nothing_executed_from_them() {
         let mut layer = layer();
         layer.view = View::System;
-        let places = view_entries(&layer, &[]);
+        let places = view_entries(&layer, &Contents::default());
         let null = places.iter().find(|place| place.path == "/dev/null").expect("/dev/null");
         let flags = MountFlags { read_only: true, no_devices: false, no_exec: true };
         assert_eq!(null.mount_flags(), flags);

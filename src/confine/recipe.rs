@@ -21,6 +21,7 @@ use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::error::ConfineError;
+use super::generated::Account;
 use super::order::{Identity, Order};
 use super::paths::{ViewEntry, view_entries};
 use super::receipt::{Asked, Got, Receipt};
@@ -55,9 +56,10 @@ pub fn prepare(order: &Order, control: BorrowedFd<'_>) -> Result<Bare, ConfineEr
     recipe.descriptors(control)?;
     recipe.start_state()?;
     recipe.session()?;
-    recipe.limits()?;
     recipe.namespaces()?;
     let places = recipe.root()?;
+    // Not before there is a root: the files that are written into it are none of the layer's.
+    recipe.limits()?;
     recipe.keyring()?;
     recipe.identity()?;
     recipe.not_dumpable()?;
@@ -230,18 +232,26 @@ impl Recipe<'_> {
     /// An empty root with the grants in it. While we are root on the way there, so that the
     /// layer's own user needs no right to any directory above a grant.
     fn root(&mut self) -> Result<Vec<ViewEntry>, ConfineError> {
-        let places = view_entries(&self.order.layer, &self.order.grants);
-        if !self.order.namespaces.contains(Namespaces::MOUNT) {
-            self.conclude(Protection::Root, Got::Missing(EPERM))?;
-            return Ok(places);
-        }
-        match root::replace(&places) {
-            Ok(()) => self.receipt.set(Protection::Root, Got::Enforced),
-            Err(error @ RootError::ViewEntry { .. }) => return Err(ConfineError::Path(error)),
-            Err(RootError::Root(what, cause)) => {
-                self.note(Protection::Root, what, Err::<(), _>(cause))?;
+        let Order { layer, identity, contents, .. } = self.order;
+        let mut places = view_entries(layer, contents);
+        if self.order.namespaces.contains(Namespaces::MOUNT) {
+            let (uid, gid) = identity.numbers();
+            let account = Account { name: &layer.name, uid, gid };
+            match root::replace(&places, &account) {
+                Ok(()) => {
+                    self.receipt.set(Protection::Root, Got::Enforced);
+                    return Ok(places);
+                }
+                Err(error @ RootError::ViewEntry { .. }) => return Err(ConfineError::Path(error)),
+                Err(RootError::Root(what, cause)) => {
+                    self.note(Protection::Root, what, Err::<(), _>(cause))?;
+                }
             }
+        } else {
+            self.conclude(Protection::Root, Got::Missing(EPERM))?;
         }
+        // What the host has at the other paths is not what was meant.
+        places.retain(ViewEntry::is_of_host);
         Ok(places)
     }
 

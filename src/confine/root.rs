@@ -3,7 +3,8 @@
 //! A small tmpfs becomes the root; every place is bound into it at its own path, with flags that
 //! hold for all mounts beneath; the old root goes; the new one becomes read-only.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -14,6 +15,7 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags,
 };
 
+use super::generated::Account;
 use super::paths::{Kind, ViewEntry};
 use crate::sys::mount::{MountFlags, Reach, restrict};
 
@@ -35,18 +37,19 @@ pub enum RootError {
     },
 }
 
-/// Makes `places` the whole file system of this process, which is in a mount namespace of its own.
+/// Makes `places` the whole file system of this process, which is in a mount namespace of its own
+/// and becomes `account`.
 ///
 /// Afterwards the working directory is `/`.
-pub(super) fn replace(places: &[ViewEntry]) -> Result<(), RootError> {
+pub(super) fn replace(places: &[ViewEntry], account: &Account<'_>) -> Result<(), RootError> {
     // What is made below is to have the modes that are said.
     let umask = rustix::process::umask(Mode::empty());
-    let replaced = build_and_enter(places);
+    let replaced = build_and_enter(places, account);
     rustix::process::umask(umask);
     replaced
 }
 
-fn build_and_enter(places: &[ViewEntry]) -> Result<(), RootError> {
+fn build_and_enter(places: &[ViewEntry], account: &Account<'_>) -> Result<(), RootError> {
     // Before the first mount, or it would show on the host where mounts are shared (threat E10).
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).map_err(at_root("making mounts private"))?;
@@ -59,7 +62,10 @@ fn build_and_enter(places: &[ViewEntry]) -> Result<(), RootError> {
         .map_err(at_root("mounting the tmpfs of the root"))?;
 
     for place in places {
-        put(&root, place)?;
+        match &place.kind {
+            Kind::Generated(content, mode) => write(&root, place, &content.text(account), *mode)?,
+            _ => put(&root, place)?,
+        }
     }
 
     // The new root is where the old one was, and the old one on top of it: pivot_root(2), "." and
@@ -74,10 +80,10 @@ fn build_and_enter(places: &[ViewEntry]) -> Result<(), RootError> {
     restrict(&root, Reach::Mount, sealed).map_err(at_root("making the root read-only"))
 }
 
-/// Room for mount points: directories and empty files have no pages.
+/// Room for mount points, which have no pages, and for the files that are generated.
 fn tmpfs() -> rustix::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in [("size", "64k"), ("nr_inodes", "2048"), ("mode", "0755")] {
+    for (key, value) in [("size", "1m"), ("nr_inodes", "2048"), ("mode", "0755")] {
         rustix::mount::fsconfig_set_string(&context, key, value)?;
     }
     rustix::mount::fsconfig_create(&context)?;
@@ -92,13 +98,7 @@ fn tmpfs() -> rustix::io::Result<OwnedFd> {
 
 /// Binds one place into the new root.
 fn put(root: &OwnedFd, place: &ViewEntry) -> Result<(), RootError> {
-    let failed = |what| {
-        move |cause: io::Error| RootError::ViewEntry {
-            path: place.path.clone(),
-            what,
-            source: cause,
-        }
-    };
+    let failed = |what| at_place(place, what);
     let source = match open_source(place).map_err(failed("opening it"))? {
         Source::Absent => return Ok(()),
         Source::Link(target) => {
@@ -106,7 +106,7 @@ fn put(root: &OwnedFd, place: &ViewEntry) -> Result<(), RootError> {
         }
         Source::Open(source) => source,
     };
-    let directory = is_directory(&source, place.kind).map_err(failed("looking at it"))?;
+    let directory = is_directory(&source, &place.kind).map_err(failed("looking at it"))?;
     let target = mount_point(root, Path::new(&place.path), directory)
         .map_err(failed("making a place for it in the layer's root"))?;
 
@@ -123,6 +123,33 @@ fn put(root: &OwnedFd, place: &ViewEntry) -> Result<(), RootError> {
         .map_err(|errno| failed("mounting it in the layer's root")(errno.into()))
 }
 
+/// Makes a file with this text. What is mounted already is left alone: a file in it would be one of
+/// the host's.
+fn write(root: &OwnedFd, place: &ViewEntry, text: &str, mode: u32) -> Result<(), RootError> {
+    let failed = |what| at_place(place, what);
+    let path = Path::new(&place.path);
+    let directory = path.parent().unwrap_or(path);
+    let create = |directory: BorrowedFd<'_>| -> io::Result<File> {
+        let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let within =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let name = path.file_name().ok_or(Errno::ISDIR)?;
+        let mode = Mode::from_raw_mode(mode);
+        Ok(rustix::fs::openat2(directory, name, how, mode, within)?.into())
+    };
+    let created = match directory.parent() {
+        None => create(root.as_fd()),
+        Some(_) => mount_point(root, directory, true).and_then(|created| {
+            if rustix::fs::fstat(&created)?.st_dev != rustix::fs::fstat(root)?.st_dev {
+                return Err(Errno::XDEV.into());
+            }
+            create(created.as_fd())
+        }),
+    };
+    let mut file = created.map_err(failed("making it in the layer's root"))?;
+    file.write_all(text.as_bytes()).map_err(failed("writing it"))
+}
+
 enum Source {
     Open(OwnedFd),
     Link(String),
@@ -135,7 +162,7 @@ fn open_source(place: &ViewEntry) -> io::Result<Source> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = match place.kind {
         Kind::Granted | Kind::Served => ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-        Kind::System | Kind::Device => ResolveFlags::NO_MAGICLINKS,
+        Kind::System | Kind::Device | Kind::Generated(..) => ResolveFlags::NO_MAGICLINKS,
     };
     let fd = match rustix::fs::openat2(CWD, &place.path, flags, Mode::empty(), resolve) {
         Ok(fd) => fd,
@@ -154,7 +181,7 @@ fn open_source(place: &ViewEntry) -> io::Result<Source> {
 }
 
 /// Whether it is a directory; an error if it is something that can't be granted.
-fn is_directory(source: &OwnedFd, kind: Kind) -> io::Result<bool> {
+fn is_directory(source: &OwnedFd, kind: &Kind) -> io::Result<bool> {
     let found = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode);
     match (found, kind) {
         (FileType::Directory, _) => Ok(true),
@@ -205,6 +232,10 @@ fn step_into(parent: BorrowedFd<'_>, name: &Path, directory: bool) -> io::Result
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)?)
+}
+
+fn at_place(place: &ViewEntry, what: &'static str) -> impl Fn(io::Error) -> RootError {
+    move |source| RootError::ViewEntry { path: place.path.clone(), what, source }
 }
 
 fn at_root<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> RootError {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::own::{Own, OwnImage};
 use crate::confine::filter::{self, Action, Arch};
-use crate::confine::paths::Grant;
+use crate::confine::generated;
+use crate::confine::paths::{Contents, Grant};
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::layer::auditor::orders as auditor;
@@ -24,8 +25,8 @@ pub(crate) struct LayerImage {
     pub plan: LayerPlan,
     /// Its [`Part`] of the plan, encoded. Only the layer reads it.
     pub part: Vec<u8>,
-    /// Files and directories that it sees at their own paths.
-    pub grants: Vec<Grant>,
+    /// What is in its root, besides what its view shows.
+    pub contents: Contents,
     /// Files that are handed to it open.
     pub files: Vec<HeldFile>,
     /// Helpers that do something for it.
@@ -120,7 +121,10 @@ impl Derivation<'_> {
         Ok(LayerImage {
             plan: confined(layer),
             part: part.encode().map_err(|error| error.to_string())?,
-            grants: files.grants,
+            contents: Contents {
+                grants: files.grants,
+                generated: generated::of_system(layer, &[]),
+            },
             files: files.held,
             services,
             reports: auditor.is_some() && reports && matches!(layer.program, Program::Run(_)),

@@ -43,7 +43,7 @@ impl Image {
             layer: self.data.plan.clone(),
             identity,
             namespaces: self.namespaces(),
-            grants: self.data.grants.clone(),
+            contents: self.data.contents.clone(),
             ports: own.map_or_else(Vec::new, |own| own.ports.clone()),
             sockets: own.is_some_and(|own| own.sockets),
             keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),

@@ -23,6 +23,7 @@ mod readme;
 mod restarts;
 mod runtimes;
 mod talk;
+mod view;
 mod writer;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         restarts::TESTS,
         runtimes::TESTS,
         talk::TESTS,
+        view::TESTS,
         writer::TESTS,
     ];
     support::suite::run(support::suite::trials(&tests.concat()))

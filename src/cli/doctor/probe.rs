@@ -13,6 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::confine::cgroup::{Group, Hierarchies};
+use crate::confine::paths::Contents;
 use crate::confine::spaces::{self, Possible};
 use crate::confine::{Got, Identity, Order, Receipt, confine};
 use crate::ident::{Instance, Name};
@@ -62,7 +63,7 @@ pub(super) fn examine() -> Result<Findings, ProbeError> {
             Identity::Own { uid: UID, gid: UID }
         },
         namespaces: spaces.namespaces,
-        grants: Vec::new(),
+        contents: Contents::default(),
         ports: Vec::new(),
         sockets: false,
         keep: vec![0, 1, 2],

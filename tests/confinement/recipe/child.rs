@@ -152,7 +152,7 @@ fn tasks() {
 }
 
 fn files(order: &Order) {
-    let base = order.grants.first().and_then(|grant| Path::new(&grant.path).parent());
+    let base = order.contents.grants.first().and_then(|grant| Path::new(&grant.path).parent());
     let base = base.expect("a grant").display();
     let try_it = |name: &str, result: io::Result<()>| {
         say(name, result.map_or_else(|error| error.kind().to_string(), |()| "ok".into()));

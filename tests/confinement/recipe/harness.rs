@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cofferdam::confine::cgroup::{Group, Grouped};
-use cofferdam::confine::paths::Grant;
+use cofferdam::confine::paths::{Contents, Grant};
 use cofferdam::confine::{Identity, Order, spaces};
 use cofferdam::ident::{Instance, Name};
 use cofferdam::policy::plan::{FileRight, LayerPlan, Program, View};
@@ -56,7 +56,7 @@ pub(crate) fn order() -> Order {
         layer: layer(),
         identity,
         namespaces: spaces::wanted(!is_root()),
-        grants: vec![],
+        contents: Contents::default(),
         ports: vec![],
         sockets: false,
         keep: vec![0, 1, 2],

@@ -205,7 +205,8 @@ fn with_files(files: &Files) -> cofferdam::confine::Order {
     let mut order = order();
     let read = [FileRight::Read];
     let write = [FileRight::Write, FileRight::Create];
-    order.grants = vec![grant(&files.path("read"), &read), grant(&files.path("write"), &write)];
+    order.contents.grants =
+        vec![grant(&files.path("read"), &read), grant(&files.path("write"), &write)];
     order
 }
 
@@ -272,7 +273,7 @@ fn refusal(order: &cofferdam::confine::Order) -> String {
 
 fn an_absent_grant_is_an_error() {
     let mut order = order();
-    order.grants = vec![grant("/nowhere/at/all".as_ref(), &[FileRight::Read])];
+    order.contents.grants = vec![grant("/nowhere/at/all".as_ref(), &[FileRight::Read])];
     // Even where the root is optional: a grant is no protection.
     order.layer.optional = vec![Protection::Root];
     let said = refusal(&order);
@@ -284,7 +285,7 @@ fn a_symbolic_link_is_not_followed() {
     std::os::unix::fs::symlink(files.path("other"), files.path("link")).expect("a link");
     for path in ["link", "link/file"] {
         let mut order = order();
-        order.grants = vec![grant(&files.path(path), &[FileRight::Read])];
+        order.contents.grants = vec![grant(&files.path(path), &[FileRight::Read])];
         let said = refusal(&order);
         assert!(said.contains("symbolic link"), "{said}");
     }
@@ -296,7 +297,7 @@ fn a_device_or_fifo_is_not_granted() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
     for path in [fifo, PathBuf::from("/dev/zero")] {
         let mut order = order();
-        order.grants = vec![grant(&path, &[FileRight::Read])];
+        order.contents.grants = vec![grant(&path, &[FileRight::Read])];
         let said = refusal(&order);
         assert!(said.contains("neither a regular file nor a directory"), "{said}");
     }
