@@ -21,7 +21,10 @@ pub struct Rules {
 }
 
 /// The rights that a deed on a file can take, the one first that says most about it.
-const RIGHTS: [FileRight; 8] = [
+const RIGHTS: [FileRight; 11] = [
+    FileRight::Move,
+    FileRight::Rmdir,
+    FileRight::Mkdir,
     FileRight::Remove,
     FileRight::Create,
     FileRight::Truncate,
@@ -147,7 +150,11 @@ impl Rules {
             // Whoever may write anywhere may write at the end.
             FileRight::Write => has(open::WRITE) || replaces || has(open::APPEND) && anywhere(),
             FileRight::Append => has(open::APPEND) && !anywhere(),
-            FileRight::Execute => false,
+            FileRight::Mkdir => has(open::MKDIR),
+            FileRight::Rmdir => has(open::RMDIR),
+            FileRight::Move => has(open::MOVE),
+            // Nobody but the kernel hears of these.
+            FileRight::Execute | FileRight::Symlink | FileRight::Socket | FileRight::Fifo => false,
         }
     }
 

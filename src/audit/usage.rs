@@ -262,7 +262,7 @@ fn grants(plan: &Plan) -> Vec<Grant> {
             [kind, name, ..] if silent.contains(&format!("{kind}.{name}")) => {
                 Some(Blind::NotAudited)
             }
-            ["file", .., "execute"] => Some(Blind::Kernel),
+            ["file", .., "execute" | "symlink" | "socket" | "fifo"] => Some(Blind::Kernel),
             ["file", _, "grant", layer, _] | ["layer", layer, ..] => {
                 foreign(layer).then_some(Blind::Foreign)
             }

@@ -178,7 +178,14 @@ fn wanted(rights: &[FileRight], is_directory: bool) -> u32 {
         }
         FileRight::Read | FileRight::List => 4,
         FileRight::Write | FileRight::Append | FileRight::Truncate => 2,
-        FileRight::Create | FileRight::Remove => 3,
+        FileRight::Create
+        | FileRight::Remove
+        | FileRight::Mkdir
+        | FileRight::Rmdir
+        | FileRight::Move
+        | FileRight::Symlink
+        | FileRight::Socket
+        | FileRight::Fifo => 3,
         FileRight::Execute => 1,
     });
     bits.fold(0, |all, one| all | one)

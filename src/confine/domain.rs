@@ -18,12 +18,15 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::order::Order;
 use super::paths::{Kind, ViewEntry};
+use crate::policy::plan::FileRight;
 
 /// The first versions that know what a protection stands for.
 pub(super) const FILE_ABI: u32 = 1;
 pub(super) const NET_ABI: u32 = 4;
 pub(super) const IOCTL_ABI: u32 = 5;
 pub(super) const SCOPE_ABI: u32 = 6;
+/// Lets a file get from one directory into another; before, nobody under Landlock may.
+const REFER_ABI: u32 = 2;
 /// Lets the kernel log what a program that is executed within is refused.
 const LOG_ABI: u32 = 7;
 /// The newest version whose rights this program knows.
@@ -32,6 +35,18 @@ const NEWEST: u32 = 10;
 /// The version up to which rights are handled on a kernel of version `kernel`.
 pub(super) fn handled(kernel: u32) -> u32 {
     kernel.min(NEWEST)
+}
+
+/// Whether version `abi` can give every right on `places` that is granted.
+pub(super) fn can_give(abi: u32, places: &[ViewEntry]) -> io::Result<()> {
+    match places.iter().find(|place| place.rights.contains(&FileRight::Move)) {
+        Some(place) if abi < REFER_ABI => Err(io::Error::other(format!(
+            "{}: the right to `move` takes Landlock of version {REFER_ABI} (Linux 5.19), and this \
+             kernel's is of version {abi}; take it out",
+            place.path
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Confines this thread to `places` and to the ports of `order`, with no signal or abstract socket
@@ -117,6 +132,20 @@ pub(super) fn into_io(error: RulesetError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moving_takes_a_version_that_knows_it() {
+        let place = |right| ViewEntry {
+            path: "/srv/a".to_owned(),
+            kind: Kind::Granted,
+            rights: vec![FileRight::Create, right],
+            no_links: false,
+        };
+        let said = can_give(1, &[place(FileRight::Read), place(FileRight::Move)]).unwrap_err();
+        assert!(said.to_string().contains("/srv/a: the right to `move` takes Landlock of version"));
+        can_give(2, &[place(FileRight::Move)]).unwrap();
+        can_give(1, &[place(FileRight::Remove)]).unwrap();
+    }
 
     #[test]
     fn no_version_is_claimed_that_is_not_known() {

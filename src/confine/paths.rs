@@ -30,6 +30,15 @@ pub struct Grant {
     /// It is a helper's, which opens it for others. Where it is gone the helper starts all the
     /// same, and what needs it is refused.
     pub served: bool,
+    /// No symbolic link beneath it is followed: another layer may have made it.
+    pub no_links: bool,
+}
+
+impl Grant {
+    /// A layer's own, in which it follows links.
+    pub fn new(path: impl Into<String>, rights: &[FileRight]) -> Self {
+        Self { path: path.into(), rights: rights.to_vec(), served: false, no_links: false }
+    }
 }
 
 /// Something at its own path in the layer's root.
@@ -41,6 +50,8 @@ pub struct ViewEntry {
     pub kind: Kind,
     /// What may be done with it.
     pub rights: Vec<FileRight>,
+    /// Whether no symbolic link beneath it is followed.
+    pub no_links: bool,
 }
 
 /// Why something is in the layer's root.
@@ -75,12 +86,14 @@ pub fn view_entries(layer: &LayerPlan, contents: &Contents) -> Vec<ViewEntry> {
             path: grant.path.clone(),
             kind: if grant.served { Kind::Served } else { Kind::Granted },
             rights: grant.rights.clone(),
+            no_links: grant.no_links,
         })
         .collect();
     if layer.view == View::System {
         let run = [FileRight::Read, FileRight::List, FileRight::Execute];
         let mut add = |path: &str, kind, rights: &[FileRight]| {
-            places.push(ViewEntry { path: path.to_owned(), kind, rights: rights.to_vec() });
+            let (path, rights) = (path.to_owned(), rights.to_vec());
+            places.push(ViewEntry { path, kind, rights, no_links: false });
         };
         for path in View::SYSTEM {
             add(path, Kind::System, &run);
@@ -95,7 +108,8 @@ pub fn view_entries(layer: &LayerPlan, contents: &Contents) -> Vec<ViewEntry> {
         && !places.iter().any(|place| covers(place, path))
     {
         let rights = vec![FileRight::Read, FileRight::Execute];
-        places.push(ViewEntry { path: path.clone(), kind: Kind::Granted, rights });
+        let (path, kind) = (path.clone(), Kind::Granted);
+        places.push(ViewEntry { path, kind, rights, no_links: false });
     }
     let made: Vec<ViewEntry> = contents
         .generated
@@ -127,7 +141,8 @@ const fn rank(kind: &Kind) -> u8 {
 impl ViewEntry {
     fn of_generated(file: &GeneratedFile) -> Self {
         let kind = Kind::Generated(file.content.clone(), file.mode);
-        Self { path: file.path.clone(), kind, rights: vec![FileRight::Read] }
+        let rights = vec![FileRight::Read];
+        Self { path: file.path.clone(), kind, rights, no_links: false }
     }
 
     /// Whether it is what is at `path`, or a directory above that.
@@ -143,13 +158,12 @@ impl ViewEntry {
 
     /// What its mount refuses.
     pub fn mount_flags(&self) -> MountFlags {
-        let changes = |right: &FileRight| match right {
-            FileRight::Write | FileRight::Truncate | FileRight::Create | FileRight::Remove => true,
-            FileRight::Read | FileRight::List | FileRight::Execute | FileRight::Append => false,
-        };
+        // What grants only to append is brokered.
+        let changes = |right: &FileRight| right.changes() && *right != FileRight::Append;
         MountFlags {
             // A device is written to through a read-only mount all the same.
             read_only: self.kind == Kind::Device || !self.rights.iter().any(changes),
+            no_links: self.no_links,
             no_devices: self.kind != Kind::Device,
             no_exec: !self.rights.contains(&FileRight::Execute),
         }
@@ -175,11 +189,17 @@ fn bits(right: FileRight) -> BitFlags<AccessFs> {
         FileRight::Write => AccessFs::WriteFile.into(),
         FileRight::Truncate => AccessFs::Truncate.into(),
         FileRight::Create => AccessFs::MakeReg.into(),
-        FileRight::Remove => AccessFs::RemoveFile | AccessFs::RemoveDir,
+        FileRight::Remove => AccessFs::RemoveFile.into(),
         FileRight::List => AccessFs::ReadDir.into(),
         FileRight::Execute => AccessFs::Execute.into(),
         // It has no such right: what grants it is brokered.
         FileRight::Append => BitFlags::empty(),
+        FileRight::Mkdir => AccessFs::MakeDir.into(),
+        FileRight::Rmdir => AccessFs::RemoveDir.into(),
+        FileRight::Move => AccessFs::Refer.into(),
+        FileRight::Symlink => AccessFs::MakeSym.into(),
+        FileRight::Socket => AccessFs::MakeSock.into(),
+        FileRight::Fifo => AccessFs::MakeFifo.into(),
     }
 }
 
@@ -189,7 +209,7 @@ mod tests {
     use crate::confine::receipt::tests::layer;
 
     fn grant(path: &str, rights: &[FileRight]) -> Grant {
-        Grant { path: path.into(), rights: rights.into(), served: false }
+        Grant::new(path, rights)
     }
 
     fn granted(grants: &[Grant]) -> Contents {
@@ -222,7 +242,8 @@ mod tests {
         let places = view_entries(&layer(), &grants);
         assert_eq!(places.len(), 1);
         assert_eq!(places[0].path, "/srv/site");
-        let flags = MountFlags { read_only: true, no_devices: true, no_exec: true };
+        let flags =
+            MountFlags { read_only: true, no_devices: true, no_exec: true, no_links: false };
         assert_eq!(places[0].mount_flags(), flags);
     }
 
@@ -267,10 +288,25 @@ mod tests {
 
     #[test]
     fn every_writing_right_makes_a_writable_mount() {
-        for right in [FileRight::Write, FileRight::Truncate, FileRight::Create, FileRight::Remove] {
+        let direct = FileRight::ALL.into_iter().filter(|right| *right != FileRight::Append);
+        for right in direct {
             let places = view_entries(&layer(), &granted(&[grant("/var/x", &[right])]));
-            assert!(!places[0].mount_flags().read_only, "{right:?}");
+            assert_eq!(places[0].mount_flags().read_only, !right.changes(), "{right:?}");
         }
+    }
+
+    #[test]
+    fn each_right_is_one_of_the_kernel_s() {
+        let mut all = BitFlags::empty();
+        for right in FileRight::ALL.into_iter().filter(|right| *right != FileRight::Append) {
+            let places = view_entries(&layer(), &granted(&[grant("/var/x", &[right])]));
+            let access = places[0].access(ABI::V7, true);
+            assert_eq!(access.len(), 1, "{right:?}");
+            assert!(!all.intersects(access), "{right:?}");
+            all |= access;
+        }
+        let devices = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+        assert_eq!(all, AccessFs::from_all(ABI::V7) & !devices);
     }
 
     #[test]
@@ -290,7 +326,8 @@ mod tests {
         layer.view = View::System;
         let places = view_entries(&layer, &Contents::default());
         let null = places.iter().find(|place| place.path == "/dev/null").expect("/dev/null");
-        let flags = MountFlags { read_only: true, no_devices: false, no_exec: true };
+        let flags =
+            MountFlags { read_only: true, no_devices: false, no_exec: true, no_links: false };
         assert_eq!(null.mount_flags(), flags);
     }
 }

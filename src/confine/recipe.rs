@@ -348,6 +348,11 @@ impl Recipe<'_> {
             (Protection::LandlockScope, domain::SCOPE_ABI),
         ];
         let kernel = process::landlock_abi();
+        if let Ok(kernel) = kernel {
+            // With less than its policy says the layer would fail later, and nobody knew why.
+            domain::can_give(domain::handled(kernel), places)
+                .map_err(step("granting what the policy says"))?;
+        }
         let done = match &kernel {
             Ok(kernel) => domain::restrict(domain::handled(*kernel), places, self.order),
             Err(error) => Err(same(error)),

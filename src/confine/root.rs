@@ -76,7 +76,8 @@ fn build_and_enter(places: &[ViewEntry], account: &Account<'_>) -> Result<(), Ro
     rustix::process::chdir("/").map_err(at_root("changing to the new root"))?;
 
     // Its directories exist now. One mount alone: what is bound into it has flags of its own.
-    let sealed = MountFlags { read_only: true, no_devices: true, no_exec: true };
+    let sealed =
+        MountFlags { read_only: true, no_devices: true, no_exec: true, ..MountFlags::default() };
     restrict(&root, Reach::Mount, sealed).map_err(at_root("making the root read-only"))
 }
 
@@ -173,6 +174,12 @@ fn open_source(place: &ViewEntry) -> io::Result<Source> {
         Err(errno) => return Err(errno.into()),
     };
     if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Symlink {
+        match place.kind {
+            // `NO_SYMLINKS` lets a handle on the link itself be opened.
+            Kind::Granted => return Err(Errno::LOOP.into()),
+            Kind::Served => return Ok(Source::Absent),
+            Kind::System | Kind::Device | Kind::Generated(..) => {}
+        }
         let target = rustix::fs::readlinkat(&fd, "", Vec::new())?;
         let target = target.into_string().map_err(|_| io::Error::from(Errno::ILSEQ))?;
         return Ok(Source::Link(target));

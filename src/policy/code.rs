@@ -104,6 +104,7 @@ codes! {
     UnusableFile = 174, "a file grant without the system calls to use it";
     UnusableCalls = 175, "system calls for files, and no file to use them on";
     NotHere = 176, "something that this machine doesn't have as the policy says";
+    LedAstray = 177, "a socket whose path a layer could lead elsewhere";
 
     // The other facilities.
     UnknownSignal = 180, "an unknown signal";

@@ -102,7 +102,8 @@ impl Derivation<'_> {
             .map_err(|error| format!("[layer.{name}] syscalls: {error}"))?;
         let mut files = Files::default();
         for (file, rights) in plan.files_of(name) {
-            let granted = files.grant(layer, file, rights);
+            let no_links = plan.is_misled(file, name);
+            let granted = files.grant(layer, file, rights, no_links);
             granted.map_err(|error| format!("[file.{}] {}: {error}", file.name, file.path))?;
         }
         files.grants.extend(own.into_iter().flat_map(|own| (own.view)(stated)));
@@ -173,6 +174,7 @@ impl Files {
         layer: &LayerPlan,
         file: &FilePlan,
         rights: &[FileRight],
+        no_links: bool,
     ) -> io::Result<()> {
         let (name, path) = (file.name.clone(), file.path.clone());
         let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -187,8 +189,7 @@ impl Files {
             FileType::Directory | FileType::RegularFile
                 if by_path || kind == FileType::Directory =>
             {
-                let rights = rights.to_vec();
-                self.grants.push(Grant { path: path.clone(), rights, served: false });
+                self.grants.push(Grant { no_links, ..Grant::new(&path, rights) });
                 self.directories.push((name, path));
             }
             FileType::RegularFile => {
@@ -229,7 +230,7 @@ mod tests {
         let plan = checked.plan.unwrap_or_else(|| panic!("{complaint}"));
         let mut files = Files::default();
         let (file, rights) = plan.files_of(&plan.layers[0].name).next().unwrap();
-        match files.grant(&plan.layers[0], file, rights) {
+        match files.grant(&plan.layers[0], file, rights, false) {
             Err(error) => error.to_string(),
             Ok(()) => match (&files.grants[..], &files.held[..]) {
                 ([_], []) => "by path".to_owned(),

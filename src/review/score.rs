@@ -27,7 +27,7 @@
 //! `identity`, `capabilities` and `no-new-privs` a quarter each, and every other one a twentieth.
 
 use super::calls::{Verdict, verdict};
-use crate::policy::plan::{LayerPlan, Program, Protection, View};
+use crate::policy::plan::{FileRight, LayerPlan, Program, Protection, View};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{all, by_name, groups, name_of};
 use crate::policy::ways::act::Act;
@@ -185,7 +185,9 @@ pub(super) fn may(layer: &LayerPlan, call: &str) -> bool {
 }
 
 fn changes(facts: &[Fact]) -> Item {
-    let acts = [Act::Write, Act::Truncate, Act::Create, Act::Remove];
+    let acts =
+        FileRight::ALL.into_iter().filter(|right| right.changes() && *right != FileRight::Append);
+    let acts: Vec<Act> = acts.map(Act::from).collect();
     let mut found = objects(facts, "file.", &acts);
     found.extend(objects(facts, "mapped-file.", &acts));
     counted("files that it changes", 700, 0.25, &found)

@@ -109,7 +109,11 @@ impl Files {
         };
         // `rw` has no place of its own for its `w`.
         let written = cut.path.strip_suffix(".write").filter(|_| parts[0] != "file");
-        let Some(place) = checked.places.find(written.unwrap_or(&cut.path)) else { return false };
+        let path = written.unwrap_or(&cut.path);
+        // A right may be one of those that `owner` stands for.
+        let owner = || checked.places.find(&format!("{}.owner", path.rsplit_once('.')?.0));
+        let place = checked.places.find(path).or_else(|| owner().filter(|_| parts[0] == "file"));
+        let Some(place) = place else { return false };
         let Some(document) = self.documents.get_mut(&place.file) else { return false };
         let done = edit::take(document, &parts);
         for document in self.documents.values_mut().filter(|_| done) {

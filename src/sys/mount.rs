@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// Attributes to set on mounts; what isn't set stays as it is, and nothing is ever cleared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an attribute of the kernel's")]
 pub struct MountFlags {
     /// Nothing can be written.
     pub read_only: bool,
@@ -12,6 +13,8 @@ pub struct MountFlags {
     pub no_devices: bool,
     /// Nothing can be executed.
     pub no_exec: bool,
+    /// No symbolic link is followed. Linux 5.14.
+    pub no_links: bool,
 }
 
 /// The kernel's `struct mount_attr`, first version.
@@ -28,6 +31,7 @@ const MOUNT_ATTR_RDONLY: u64 = 0x1;
 const MOUNT_ATTR_NOSUID: u64 = 0x2;
 const MOUNT_ATTR_NODEV: u64 = 0x4;
 const MOUNT_ATTR_NOEXEC: u64 = 0x8;
+const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// How far [`restrict`] reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +50,8 @@ pub fn restrict(mount: impl AsFd, reach: Reach, flags: MountFlags) -> io::Result
         set: MOUNT_ATTR_NOSUID
             | bit(flags.read_only, MOUNT_ATTR_RDONLY)
             | bit(flags.no_devices, MOUNT_ATTR_NODEV)
-            | bit(flags.no_exec, MOUNT_ATTR_NOEXEC),
+            | bit(flags.no_exec, MOUNT_ATTR_NOEXEC)
+            | bit(flags.no_links, MOUNT_ATTR_NOSYMFOLLOW),
         clear: 0,
         propagation: 0,
         user_namespace: 0,

@@ -75,7 +75,7 @@ pub mod open {
     pub const CREATE: u16 = 1 << 4;
     /// Made, and refused if it is there.
     pub const EXCLUSIVE: u16 = 1 << 5;
-    /// Not opened but removed.
+    /// Not opened but removed: a regular file.
     pub const REMOVE: u16 = 1 << 6;
     /// A nameless file on the same file system, to replace another with.
     pub const DRAFT: u16 = 1 << 7;
@@ -84,6 +84,33 @@ pub mod open {
     /// Not opened: what is there is written, name by name with a zero after each, into memory of
     /// which the descriptor comes. An empty path is the granted directory itself.
     pub const LIST: u16 = 1 << 9;
+    /// Not opened: a directory is made.
+    pub const MKDIR: u16 = 1 << 10;
+    /// Not opened: an empty directory is removed.
+    pub const RMDIR: u16 = 1 << 11;
+    /// Not opened but renamed: a regular file with [`CREATE`] and [`REMOVE`], a directory with
+    /// [`MKDIR`] and [`RMDIR`]. The path is the old one, a zero, and the new one.
+    pub const RENAME: u16 = 1 << 12;
+    /// It is renamed from one directory to another one.
+    pub const MOVE: u16 = 1 << 13;
+
+    /// What a request to rename a regular file within a directory has.
+    pub const RENAME_FILE: u16 = RENAME | CREATE | REMOVE;
+    /// The same of a directory.
+    pub const RENAME_DIRECTORY: u16 = RENAME | MKDIR | RMDIR;
+
+    /// The two paths of a request to rename, where both are there.
+    pub fn both(path: &[u8]) -> Option<(&[u8], &[u8])> {
+        let zero = path.iter().position(|byte| *byte == 0)?;
+        Some((&path[..zero], &path[zero + 1..]))
+    }
+
+    /// Whether two paths lie in different directories.
+    pub fn moves(from: &[u8], to: &[u8]) -> bool {
+        let above = |path: &[u8]| path.iter().rposition(|byte| *byte == b'/');
+        let parent = |path| above(path).map_or(0, |slash| slash);
+        from[..parent(from)] != to[..parent(to)]
+    }
 }
 
 /// What becomes of a request. A descriptor may come with it.

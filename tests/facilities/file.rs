@@ -14,6 +14,7 @@ use crate::{Function, Outcome, Runs, Test, say, text};
 pub(crate) const TESTS: &[Test] = &[
     ("file::each_right_gives_what_it_says_and_no_more", rights),
     ("file::a_direct_directory_has_the_same_methods", direct),
+    ("file::files_and_directories_are_renamed_and_moved", moves),
     ("file::an_appender_only_appends", appends),
     ("file::a_file_handed_over_is_not_truncated_without_the_right", handed),
     ("file::denied_names_and_other_kinds_are_refused", denies),
@@ -23,13 +24,15 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) const LAYERS: &[Function] = &[
     ("file_rights", Runs::Blocking(layer_rights)),
     ("file_direct", Runs::Blocking(layer_direct)),
+    ("file_renames", Runs::Blocking(layer_renames)),
     ("file_append", Runs::Blocking(layer_append)),
     ("file_handed", Runs::Blocking(layer_handed)),
     ("file_denied", Runs::Blocking(layer_denied)),
     ("file_max_open", Runs::Async(|layer| Box::pin(layer_max_open(layer)))),
 ];
 
-const RIGHTS: [&str; 7] = ["read", "write", "append", "truncate", "create", "remove", "list"];
+const RIGHTS: [&str; 9] =
+    ["read", "write", "append", "truncate", "create", "remove", "list", "mkdir", "rmdir"];
 
 /// A layer that runs `function`, once; more calls than the facility brings along, so that what
 /// stops it is the descriptor.
@@ -82,7 +85,9 @@ fn acts(directory: &Directory) -> Vec<&'static str> {
         word(directory.truncate("f")),
         word(directory.create_new("new")),
         word(directory.remove("f")),
-        word(directory.list("").map(|names| assert_eq!(names, ["f"]))),
+        word(directory.list("").map(|names| assert_eq!(names.len(), 2))),
+        word(directory.create_dir("made")),
+        word(directory.remove_dir("empty")),
     ]
 }
 
@@ -120,6 +125,7 @@ fn rights() {
         for right in RIGHTS.iter().chain(&["all"]) {
             fs::create_dir(directory.join(right)).unwrap();
             fs::write(directory.join(right).join("f"), "12345").unwrap();
+            fs::create_dir(directory.join(right).join("empty")).unwrap();
         }
         fs::create_dir(directory.join("all/sub")).unwrap();
         fs::set_permissions(directory.join("all/f"), fs::Permissions::from_mode(0o640)).unwrap();
@@ -140,19 +146,82 @@ fn rights() {
         assert_eq!(daemon.count(&line), 1, "{line}{daemon}");
         assert_eq!(daemon.count(&format!("{right}: replace not-granted")), 1, "{daemon}");
     }
-    assert_eq!(daemon.count("layer 'a' has no right to read: add `\"read\"`"), 6, "{daemon}");
+    assert_eq!(
+        daemon.count("layer 'a' has no right to read: add `\"read\"`"),
+        RIGHTS.len() - 1,
+        "{daemon}"
+    );
     assert_eq!(daemon.count("all: 2"), 1, "{daemon}");
     assert_eq!(read("write/f"), "ab345z");
     assert_eq!(read("append/f"), "12345z");
     assert_eq!(read("truncate/f"), "");
     assert_eq!(read("create/new"), "");
-    assert!(!directory.join("remove/f").exists());
+    assert!(!directory.join("remove/f").exists() && !directory.join("rmdir/empty").exists());
     assert_eq!((read("all/f").as_str(), read("all/sub/made").as_str()), ("other", "whole"));
     assert_eq!(read("all/sub/written"), "writt");
     let made = fs::metadata(directory.join("create/new")).unwrap();
-    assert_eq!((made.uid(), made.mode() & 0o777), (rustix::process::geteuid().as_raw(), 0o600));
+    let own = rustix::process::geteuid().as_raw();
+    assert_eq!((made.uid(), made.mode() & 0o777), (own, 0o600));
+    let made = fs::metadata(directory.join("mkdir/made")).unwrap();
+    assert_eq!((made.uid(), made.mode() & 0o777, made.is_dir()), (own, 0o700, true));
     assert_eq!(fs::metadata(directory.join("all/f")).unwrap().mode() & 0o777, 0o640);
     assert_eq!(daemon.end(), Some(0), "{daemon}");
+}
+
+/// Renames of files and directories, within a directory and from one into another.
+fn renames(directory: &Directory) -> String {
+    directory.create_dir("sub").unwrap();
+    for path in ["one", "two", "three"] {
+        directory.create_new(path).unwrap();
+    }
+    directory.create_dir("tree").unwrap();
+    [
+        directory.rename("one", "new"),
+        directory.rename("two", "sub/two"),
+        directory.rename_dir("tree", "branch"),
+        directory.rename_dir("branch", "sub/branch"),
+        directory.rename("three", "sub"),
+        directory.rename_dir("sub/none", "none"),
+    ]
+    .map(word)
+    .join(" ")
+}
+
+fn layer_renames(layer: Layer) -> Outcome {
+    for name in ["asked", "shown", "all", "still"] {
+        let directory = layer.directory(name).map_err(text)?;
+        say(format!("{name} {}: {}", directory.is_brokered(), renames(&directory)));
+    }
+    Ok(())
+}
+
+fn moves() {
+    let calls = "[\"@core\", \"@file-read\", \"@file-write\"]";
+    let policy = layer("file_renames").replace("[\"@core\", \"ftruncate\", \"pwrite64\"]", calls);
+    let policy = policy.replace("refuse", "env").replace("env = { fcntl = \"EPERM\" }\n", "");
+    let most = "\"read\", \"create\", \"remove\", \"mkdir\", \"rmdir\"";
+    let policy = policy
+        + &grant("asked", &format!("{most}, \"move\""), "max-open = 2")
+        + &grant("still", most, "max-open = 2")
+        + &grant("shown", "\"owner\"", "")
+        + &grant("all", "\"owner\"", "deny = [\"x\"]");
+    let mut daemon = Daemon::start_with("-", &policy, |directory| {
+        for name in ["asked", "shown", "all", "still"] {
+            fs::create_dir(directory.join(name)).unwrap();
+            let mode = fs::Permissions::from_mode(0o777);
+            fs::set_permissions(directory.join(name), mode).unwrap();
+        }
+    });
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    let done = "yes yes yes yes system system";
+    for line in [
+        format!("asked true: {done}"),
+        format!("shown false: {done}"),
+        format!("all true: {done}"),
+        "still true: yes not-granted yes not-granted system not-granted".to_owned(),
+    ] {
+        assert_eq!(daemon.count(&line), 1, "{line}{daemon}");
+    }
 }
 
 fn layer_direct(layer: Layer) -> Outcome {
@@ -269,6 +338,21 @@ fn layer_denied(layer: Layer) -> Outcome {
     say(format!("make: {}", word(folder.create("new.key"))));
     say(format!("replace: {}", word(folder.replace("new.key", b"x"))));
     say(format!("remove: {}", word(folder.remove("x.key"))));
+    say(format!("rename away: {}", word(folder.rename("x.key", "x"))));
+    say(format!("rename to: {}", word(folder.rename("f", "f.key"))));
+    say(format!("rename link: {}", word(folder.rename("link", "x"))));
+    say(format!("rename onto: {}", word(folder.rename("f", "fifo"))));
+    say(format!("rename out: {}", word(folder.rename("f", "../outside/f"))));
+    say(format!("rename beneath: {}", word(folder.rename("f", "away/g"))));
+    say(format!("mkdir beneath: {}", word(folder.create_dir("away/g"))));
+    say(format!("mkdir denied: {}", word(folder.create_dir("secret"))));
+    say(format!("rmdir link: {}", word(folder.remove_dir("away"))));
+    say(format!("rename a file: {}", word(folder.rename_dir("f", "g"))));
+    say(format!("rename a directory: {}", word(folder.rename("d", "g"))));
+    // What is denied in a directory is denied in it wherever it goes.
+    say(format!("carried: {}", word(folder.rename_dir("d", "e"))));
+    say(format!("in it: {}", word(folder.open_read("e/x.key"))));
+    say(format!("back: {}", word(folder.rename_dir("e", "d"))));
     say(format!("remove link: {}", word(folder.remove("link"))));
     say(format!("replace link: {}", word(folder.replace("link", b"x"))));
     let mut names = folder.list("").map_err(text)?;
@@ -279,8 +363,8 @@ fn layer_denied(layer: Layer) -> Outcome {
 }
 
 fn denies() {
-    let rights = "\"read\", \"write\", \"truncate\", \"create\", \"remove\", \"list\"";
-    let policy = layer("file_denied") + &grant("folder", rights, "deny = [\"*.key\", \"secret\"]");
+    let deny = "deny = [\"*.key\", \"secret\"]";
+    let policy = layer("file_denied") + &grant("folder", "\"owner\"", deny);
     let mut kept = None;
     let mut daemon = Daemon::start_with("-", &policy, |directory| {
         kept = Some(directory.to_owned());
@@ -331,6 +415,20 @@ fn denies() {
         "make: denied",
         "replace: denied",
         "remove: denied",
+        "rename away: denied",
+        "rename to: denied",
+        "rename link: not-regular",
+        "rename onto: not-regular",
+        "rename out: malformed",
+        "rename beneath: system",
+        "mkdir beneath: system",
+        "mkdir denied: denied",
+        "rmdir link: system",
+        "rename a file: system",
+        "rename a directory: system",
+        "carried: yes",
+        "in it: denied",
+        "back: yes",
         "remove link: not-regular",
         "replace link: not-regular",
         "deeper: [\"plain\"]",

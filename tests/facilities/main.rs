@@ -17,7 +17,9 @@ mod file;
 mod file_helper;
 mod file_hostile;
 mod file_hung;
+mod file_programs;
 mod file_replace;
+mod file_rights;
 mod mapped_file;
 mod message;
 mod old_kernel;
@@ -63,7 +65,9 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (file_helper::TESTS, file_helper::LAYERS),
     (file_hostile::TESTS, file_hostile::LAYERS),
     (file_hung::TESTS, file_hung::LAYERS),
+    (file_programs::TESTS, file_programs::LAYERS),
     (file_replace::TESTS, file_replace::LAYERS),
+    (file_rights::TESTS, file_rights::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
     (old_kernel::TESTS, old_kernel::LAYERS),

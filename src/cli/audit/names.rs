@@ -186,7 +186,7 @@ pub(in crate::cli) fn method(
 
 /// What a file was opened for, out of the bits in which a layer asks for it.
 fn act_on_file(bits: u32) -> String {
-    const BITS: [(u16, &str); 10] = [
+    const BITS: [(u16, &str); 14] = [
         (open::READ, "read"),
         (open::WRITE, "write"),
         (open::APPEND, "append"),
@@ -197,6 +197,10 @@ fn act_on_file(bits: u32) -> String {
         (open::DRAFT, "draft"),
         (open::REPLACE, "replace"),
         (open::LIST, "list"),
+        (open::MKDIR, "mkdir"),
+        (open::RMDIR, "rmdir"),
+        (open::RENAME, "rename"),
+        (open::MOVE, "move"),
     ];
     let all: Vec<_> =
         BITS.iter().filter(|(bit, _)| bits & u32::from(*bit) != 0).map(|(_, name)| *name).collect();

@@ -82,19 +82,50 @@ impl Direct {
         if metadata.is_file() { Ok(file) } else { Err(DirectError::NotRegular) }
     }
 
-    /// Removes a regular file or an empty directory.
+    /// Removes a regular file.
     pub(super) fn remove(&self, path: &Path) -> Result<(), DirectError> {
+        let (parent, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(&parent, name, AtFlags::empty())?)
+    }
+
+    /// Makes a directory.
+    pub(super) fn create_dir(&self, path: &Path) -> Result<(), DirectError> {
+        let (parent, name) = self.parent(path)?;
+        Ok(rustix::fs::mkdirat(&parent, name, Mode::RWXU)?)
+    }
+
+    /// Removes an empty directory.
+    pub(super) fn remove_dir(&self, path: &Path) -> Result<(), DirectError> {
+        let (parent, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Renames a directory, or what is none.
+    pub(super) fn rename(
+        &self,
+        from: &Path,
+        to: &Path,
+        directory: bool,
+    ) -> Result<(), DirectError> {
+        let (old_parent, old) = self.parent(from)?;
+        let (new_parent, new) = self.parent(to)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat2(&old_parent, old, flags, Mode::empty(), RESOLVE) {
+            Ok(_) if !directory => Err(Errno::ISDIR.into()),
+            Err(errno) if directory => Err(errno.into()),
+            _ => Ok(rustix::fs::renameat(&old_parent, old, &new_parent, new)?),
+        }
+    }
+
+    /// The directory in which `path` lies, and its last name.
+    fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), DirectError> {
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::openat2(&self.0, parent, flags, Mode::empty(), RESOLVE)?;
-        let name = path.file_name().ok_or(Errno::INVAL)?;
-        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?),
-            done => Ok(done?),
-        }
+        Ok((parent, path.file_name().ok_or(Errno::INVAL)?))
     }
 
     /// The names in a directory. Takes `getdents64` too.

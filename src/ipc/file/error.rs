@@ -97,17 +97,7 @@ impl FileError {
     }
 
     pub(super) fn not_granted(plan: &FilePlan, layer: &Name, right: FileRight) -> Self {
-        let right = match right {
-            FileRight::Read => "read",
-            FileRight::Write => "write",
-            FileRight::Truncate => "truncate",
-            FileRight::Create => "create",
-            FileRight::Remove => "remove",
-            FileRight::List => "list",
-            FileRight::Execute => "execute",
-            FileRight::Append => "append",
-        };
-        Self::NotGranted { file: plan.name.clone(), layer: layer.clone(), right }
+        Self::NotGranted { file: plan.name.clone(), layer: layer.clone(), right: right.name() }
     }
 }
 

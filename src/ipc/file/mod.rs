@@ -10,9 +10,10 @@ mod error;
 mod opened;
 mod report;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -214,17 +215,58 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes a regular file, or an empty directory.
-    pub fn remove(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
-        let path = path.as_ref();
-        self.expect(path, open::REMOVE)?;
+    /// Makes a directory: takes `mkdir`.
+    pub fn create_dir(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        self.change(path.as_ref(), open::MKDIR, Direct::create_dir)
+    }
+
+    /// Removes an empty directory: takes `rmdir`.
+    pub fn remove_dir(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        self.change(path.as_ref(), open::RMDIR, Direct::remove_dir)
+    }
+
+    /// Renames a regular file, in place of the one that has the new name: takes `create` and
+    /// `remove`, and `move` from one directory into another. Both paths together have at most
+    /// 1023 bytes.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), FileError> {
+        self.rename_as(open::RENAME_FILE, from.as_ref(), to.as_ref())
+    }
+
+    /// Renames a directory, in place of an empty one that has the new name: takes `mkdir` and
+    /// `rmdir`, and `move` from one directory into another.
+    pub fn rename_dir(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+    ) -> Result<(), FileError> {
+        self.rename_as(open::RENAME_DIRECTORY, from.as_ref(), to.as_ref())
+    }
+
+    fn rename_as(&self, how: u16, from: &Path, to: &Path) -> Result<(), FileError> {
+        let [old, new] = [from, to].map(|path| direct::bytes(path.as_os_str()));
+        let how = if open::moves(old, new) { how | open::MOVE } else { how };
+        let both = [old, b"\0", new].concat();
+        let rename = |direct: &Direct, _: &Path| direct.rename(from, to, how & open::MKDIR != 0);
+        self.change(Path::new(OsStr::from_bytes(&both)), how, rename)
+    }
+
+    /// An act that the helper does, or `direct`.
+    fn change(
+        &self,
+        path: &Path,
+        how: u16,
+        direct: impl FnOnce(&Direct, &Path) -> Result<(), DirectError>,
+    ) -> Result<(), FileError> {
+        self.expect(path, how)?;
         match &self.direct {
-            Some(direct) => self.directly(path, open::REMOVE, || direct.remove(path)),
-            None => self
-                .asked
-                .act(open::REMOVE, path)
-                .map_err(|error| self.refused(path, open::REMOVE, error)),
+            Some(own) => self.directly(path, how, || direct(own, path)),
+            None => self.asked.act(how, path).map_err(|error| self.refused(path, how, error)),
         }
+    }
+
+    /// Removes a regular file: takes `remove`.
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        self.change(path.as_ref(), open::REMOVE, Direct::remove)
     }
 
     /// The names in a directory, in no order; an empty path is this directory itself. What `deny`
@@ -243,11 +285,7 @@ impl Directory {
 
     /// An act that leaves nothing open.
     fn act(&self, path: &Path, how: u16) -> Result<(), FileError> {
-        self.expect(path, how)?;
-        match &self.direct {
-            Some(direct) => self.directly(path, how, || direct.open(path, how)).map(drop),
-            None => self.asked.act(how, path).map_err(|error| self.refused(path, how, error)),
-        }
+        self.change(path, how, |direct, path| direct.open(path, how).map(drop))
     }
 
     /// Does what the kernel allows or refuses.
@@ -286,9 +324,13 @@ impl Directory {
     fn expected(&self, path: &Path, how: u16) -> Result<(), FileError> {
         let name = direct::bytes(path.as_os_str());
         let whole = how == open::LIST && name.is_empty();
-        if !whole && !is_plain(name) {
+        let paths = match open::both(name).filter(|_| how & open::RENAME != 0) {
+            Some((from, to)) => vec![from, to],
+            None => vec![name],
+        };
+        if let Some(odd) = paths.iter().find(|path| !whole && !is_plain(path)) {
             let why = "a path is names joined by single slashes, without `.` and `..`";
-            return Err(self.malformed(path, why));
+            return Err(self.malformed(Path::new(OsStr::from_bytes(odd)), why));
         }
         if name.len() > MAX_PATH {
             return Err(self.malformed(path, "it is longer than 1024 bytes"));
@@ -304,18 +346,23 @@ impl Directory {
             (FileRight::Create, has(open::CREATE | open::REPLACE)),
             (FileRight::Remove, has(open::REMOVE)),
             (FileRight::List, has(open::LIST)),
+            (FileRight::Mkdir, has(open::MKDIR)),
+            (FileRight::Rmdir, has(open::RMDIR)),
+            (FileRight::Move, has(open::MOVE)),
         ];
         let needed: Vec<_> = needed.iter().filter(|(_, need)| *need).map(|(it, _)| *it).collect();
         if let Some(error) = FileError::missing(&self.plan, &self.layer, &needed) {
             return Err(error);
         }
-        match denied(&self.plan.deny, name) {
-            Some(pattern) => Err(self.denied(path, pattern)),
+        let hidden = paths.iter().find_map(|path| Some((path, denied(&self.plan.deny, path)?)));
+        match hidden {
+            Some((path, pattern)) => Err(self.denied(Path::new(OsStr::from_bytes(path)), pattern)),
             None => Ok(()),
         }
     }
 
     fn refused(&self, path: &Path, how: u16, error: BrokeredError) -> FileError {
+        let path = first(path);
         let file = self.plan.name.clone();
         match error {
             BrokeredError::System(error) => self.system(path, error),
@@ -334,6 +381,7 @@ impl Directory {
     }
 
     fn direct_error(&self, path: &Path, error: DirectError) -> FileError {
+        let path = first(path);
         match error {
             DirectError::System(error) => self.system(path, error),
             DirectError::NotRegular => {
@@ -356,12 +404,21 @@ impl Directory {
     }
 }
 
+/// The path of a request, or the old one of two.
+fn first(path: &Path) -> &Path {
+    let both = open::both(direct::bytes(path.as_os_str()));
+    both.map_or(path, |(from, _)| Path::new(OsStr::from_bytes(from)))
+}
+
 /// The right that an act is named after, for a refusal that nobody expected.
 fn right_of(how: u16) -> FileRight {
     match how {
         open::REMOVE => FileRight::Remove,
         open::LIST => FileRight::List,
-        open::CREATE | open::REPLACE | open::DRAFT => FileRight::Create,
+        how if how & open::MOVE != 0 => FileRight::Move,
+        how if how & open::MKDIR != 0 => FileRight::Mkdir,
+        open::RMDIR => FileRight::Rmdir,
+        open::CREATE | open::REPLACE | open::DRAFT | open::RENAME_FILE => FileRight::Create,
         how if how & open::READ != 0 => FileRight::Read,
         _ => FileRight::Write,
     }

@@ -10,7 +10,8 @@ use crate::report::{Facts, Side, Tap, Verdict};
 use crate::wire::broker::{MAX_PATH, Refusal, open};
 
 /// What changes something as soon as it is done, and so is reported before.
-const CHANGES: u16 = open::CREATE | open::TRUNCATE | open::REMOVE;
+const CHANGES: u16 =
+    open::CREATE | open::TRUNCATE | open::REMOVE | open::MKDIR | open::RMDIR | open::RENAME;
 
 /// Does what the kernel allows or refuses, and reports it; `how` has bits of [`open`].
 pub(super) fn directly<T>(

@@ -106,10 +106,7 @@ pub(crate) fn view(plan: &Plan) -> Vec<Grant> {
     let settings = std::fs::canonicalize("/etc/resolv.conf").ok();
     let elsewhere = settings.as_deref().and_then(Path::parent).and_then(Path::to_str);
     let elsewhere = elsewhere.filter(|path| !Path::new(path).starts_with("/etc") && *path != "/");
-    let grant = |path: &str| Grant {
-        path: path.to_owned(),
-        rights: vec![FileRight::Read, FileRight::List],
-        served: true,
-    };
+    let rights = [FileRight::Read, FileRight::List];
+    let grant = |path: &str| Grant { served: true, ..Grant::new(path, &rights) };
     ["/etc"].into_iter().chain(elsewhere).map(grant).collect()
 }

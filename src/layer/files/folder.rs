@@ -174,7 +174,8 @@ impl Folder {
         let stat = rustix::fs::fstat(new)?;
         let own = stat.st_gid == rustix::process::getegid().as_raw();
         let group = own.then(|| Gid::from_raw(owner));
-        rustix::fs::fchown(new, Some(Uid::from_raw(owner)), group)
+        // By an empty path: a directory is a handle alone.
+        rustix::fs::chownat(new, "", Some(Uid::from_raw(owner)), group, AtFlags::EMPTY_PATH)
     }
 
     /// A file without a name, to take another's place.
@@ -223,18 +224,47 @@ impl Folder {
         Ok(renamed?)
     }
 
-    /// Removes a regular file, or an empty directory.
+    /// Removes a regular file.
     pub fn remove(&self, path: &[u8]) -> Result<(), FolderError> {
         let (parent, name) = self.parent(path)?;
-        let what = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode;
+        expect(&parent, name, FileType::RegularFile)?;
         mark::reached("file.remove.found");
-        match FileType::from_raw_mode(what) {
-            FileType::RegularFile => rustix::fs::unlinkat(&parent, name, AtFlags::empty())?,
-            FileType::Directory => rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?,
-            _ => return Err(FolderError::NotRegular),
-        }
+        rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
         mark::reached("file.remove.removed");
         Ok(())
+    }
+
+    /// Makes a directory. As root it is the helper's for a moment.
+    pub fn make_directory(&self, path: &[u8]) -> Result<(), FolderError> {
+        let (parent, name) = self.parent(path)?;
+        rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let new = rustix::fs::openat2(&parent, name, flags, Mode::empty(), RESOLVE)?;
+        // Another that has its name by now keeps its owner.
+        if rustix::fs::fstat(&new)?.st_uid == rustix::process::geteuid().as_raw() {
+            self.give(&new)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_directory(&self, path: &[u8]) -> Result<(), FolderError> {
+        let (parent, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Renames a regular file, or a directory if that is said, in place of what has the new name:
+    /// a regular file, or an empty directory.
+    pub fn rename(&self, from: &[u8], to: &[u8], directory: bool) -> Result<(), FolderError> {
+        let kind = if directory { FileType::Directory } else { FileType::RegularFile };
+        let (old_parent, old) = self.parent(from)?;
+        let (new_parent, new) = self.parent(to)?;
+        expect(&old_parent, old, kind)?;
+        match expect(&new_parent, new, kind) {
+            Err(FolderError::System(Errno::NOENT)) => {}
+            found => found?,
+        }
+        Ok(rustix::fs::renameat(&old_parent, old, &new_parent, new)?)
     }
 
     /// The names in a directory but for those that `hidden` names, each with a zero after it, in
@@ -314,6 +344,17 @@ impl Folder {
     pub fn clear(&self) {
         // Mostly there is nothing; what can't be removed makes the next link fail, with an errno.
         let _ = rustix::fs::unlinkat(&self.root, &self.draft, AtFlags::empty());
+    }
+}
+
+/// Whether something of this kind has the name.
+fn expect(parent: &OwnedFd, name: &OsStr, kind: FileType) -> Result<(), FolderError> {
+    let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode;
+    match (FileType::from_raw_mode(found), kind) {
+        (found, kind) if found == kind => Ok(()),
+        (FileType::Directory, _) => Err(Errno::ISDIR.into()),
+        (_, FileType::Directory) => Err(Errno::NOTDIR.into()),
+        _ => Err(FolderError::NotRegular),
     }
 }
 

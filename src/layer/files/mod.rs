@@ -143,15 +143,23 @@ impl Files {
         if !(plan.is_brokered(&client.layer) || drafts && replaces(rights)) {
             return Err(Refusal::NotGranted);
         }
+        let paths = match open::both(&path) {
+            Some((from, to)) if how & open::RENAME != 0 => vec![from, to],
+            _ => vec![&path[..]],
+        };
         let whole = how == open::DRAFT || how == open::LIST && path.is_empty();
-        if !whole && !is_plain(&path) {
+        let moves = paths.get(1).is_some_and(|to| open::moves(paths[0], to));
+        let is_told =
+            moves == (how & open::MOVE != 0) && (paths.len() == 2) == (how & open::RENAME != 0);
+        if !is_told || !whole && !paths.iter().all(|path| is_plain(path)) {
             return Err(Refusal::Malformed);
         }
         if !needed(how, rights)?.iter().all(|right| rights.contains(right)) {
             return Err(Refusal::NotGranted);
         }
         let folder = directory.folder.as_ref().map_err(|errno| Refusal::System(*errno))?;
-        if folder.is_own(&path) || denied(&plan.deny, &path).is_some() {
+        let hides = |path: &&[u8]| folder.is_own(path) || denied(&plan.deny, path).is_some();
+        if paths.iter().any(hides) {
             return Err(Refusal::Denied);
         }
         mark::reached("file.open.granted");
@@ -288,6 +296,12 @@ impl Job {
         let Self { folder, served, how, path, rights, draft } = self;
         let done = match how {
             open::REMOVE => folder.remove(&path).map(|()| None),
+            open::MKDIR => folder.make_directory(&path).map(|()| None),
+            open::RMDIR => folder.remove_directory(&path).map(|()| None),
+            how if how & open::RENAME != 0 => match open::both(&path) {
+                Some((from, to)) => folder.rename(from, to, how & open::MKDIR != 0).map(|()| None),
+                None => return Err(Refusal::Malformed),
+            },
             open::LIST => {
                 folder.list(&path, |name| denied(&served.plan.deny, name).is_some()).map(Some)
             }

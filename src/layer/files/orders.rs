@@ -64,7 +64,8 @@ pub(crate) fn view(plan: &Plan) -> Vec<Grant> {
     let directory = |(_, file): &(u16, &FilePlan)| matches!(numbers(&file.path), Ok(Some(_)));
     let grant = |(_, file): (u16, &FilePlan)| {
         let clients = file.grant.iter().filter(|(layer, _)| asks(file, layer));
-        let mut rights: Vec<_> = clients.flat_map(|(_, rights)| rights.iter().copied()).collect();
+        let rights = clients.flat_map(|(_, rights)| rights.iter().copied());
+        let mut rights: Vec<_> = rights.filter(|right| !right.is_direct_only()).collect();
         // To append and to truncate is to write, for who opens.
         let follows = |has, adds| rights.contains(&has).then_some(adds);
         let write = follows(FileRight::Append, FileRight::Write)
@@ -72,11 +73,11 @@ pub(crate) fn view(plan: &Plan) -> Vec<Grant> {
         // What is put in place of a file removes it, and is removed if it can't be.
         let remove = follows(FileRight::Create, FileRight::Remove);
         // A file that is made without a name is open to write.
-        let fill = follows(FileRight::Create, FileRight::Write);
-        rights.extend(write.into_iter().chain(remove).chain(fill));
+        let draft = follows(FileRight::Create, FileRight::Write);
+        rights.extend(write.into_iter().chain(remove).chain(draft));
         rights.sort_unstable();
         rights.dedup();
-        Grant { path: file.path.clone(), rights, served: true }
+        Grant { served: true, ..Grant::new(&file.path, &rights) }
     };
     served(plan).filter(directory).map(grant).collect()
 }

@@ -15,11 +15,14 @@ pub(super) fn needed(how: u16, rights: &[FileRight]) -> Result<Vec<FileRight>, R
     let has = |bits| how & bits == bits;
     match how {
         open::REMOVE => return Ok(vec![FileRight::Remove]),
+        open::MKDIR => return Ok(vec![FileRight::Mkdir]),
+        open::RMDIR => return Ok(vec![FileRight::Rmdir]),
         open::LIST => return Ok(vec![FileRight::List]),
         // What is replaced is as good as cut and written anew.
         open::DRAFT | open::REPLACE => {
             return Ok(vec![FileRight::Create, FileRight::Write, FileRight::Truncate]);
         }
+        how if has(open::RENAME) => return renaming(how),
         0 => return Err(Refusal::Malformed),
         other if other & !OPENING != 0 => return Err(Refusal::Malformed),
         open::EXCLUSIVE => return Err(Refusal::Malformed),
@@ -50,6 +53,17 @@ pub(super) fn needed(how: u16, rights: &[FileRight]) -> Result<Vec<FileRight>, R
     Ok(needed)
 }
 
+/// The rights that it takes to rename.
+fn renaming(how: u16) -> Result<Vec<FileRight>, Refusal> {
+    let mut needed = match how & !open::MOVE {
+        open::RENAME_FILE => vec![FileRight::Create, FileRight::Remove],
+        open::RENAME_DIRECTORY => vec![FileRight::Mkdir, FileRight::Rmdir],
+        _ => return Err(Refusal::Malformed),
+    };
+    needed.extend((how & open::MOVE != 0).then_some(FileRight::Move));
+    Ok(needed)
+}
+
 /// How a file is opened for a request whose rights are granted.
 pub(super) fn access(how: u16, rights: &[FileRight]) -> Access {
     let has = |bits| how & bits == bits;
@@ -74,7 +88,7 @@ mod tests {
 
     #[test]
     fn each_act_takes_its_right_and_nonsense_is_refused() {
-        use FileRight::{Append, Create, Read, Remove, Truncate, Write};
+        use FileRight::{Append, Create, Mkdir, Move, Read, Remove, Rmdir, Truncate, Write};
         let rights = [Read, Append];
         assert_eq!(needed(open::READ, &rights).unwrap(), [Read]);
         assert_eq!(needed(open::APPEND, &rights).unwrap(), [Append]);
@@ -83,10 +97,18 @@ mod tests {
         assert_eq!(needed(open::REMOVE, &rights).unwrap(), [Remove]);
         let make = open::WRITE | open::CREATE | open::TRUNCATE;
         assert_eq!(needed(make, &rights).unwrap(), [Write, Truncate, Create]);
+        assert_eq!(needed(open::RENAME_FILE, &rights).unwrap(), [Create, Remove]);
+        let moved = open::RENAME_DIRECTORY | open::MOVE;
+        assert_eq!(needed(moved, &rights).unwrap(), [Mkdir, Rmdir, Move]);
         for how in [
             0,
-            1 << 10,
             1 << 15,
+            open::MOVE,
+            open::RENAME,
+            open::RENAME | open::CREATE,
+            open::RENAME_FILE | open::RENAME_DIRECTORY,
+            open::RENAME_FILE | open::READ,
+            open::MKDIR | open::CREATE,
             open::EXCLUSIVE,
             open::READ | open::EXCLUSIVE,
             open::REMOVE | open::READ,

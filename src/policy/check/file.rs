@@ -98,6 +98,10 @@ fn grants(
             continue;
         }
         let mut held: Vec<_> = rights.value.iter().map(|right| right.value).collect();
+        if file.is_brokered(&layer.value) {
+            // Told where the layer's calls are looked at; of `owner` it is understood.
+            held.retain(|right| !right.is_direct_only());
+        }
         held.sort_unstable();
         held.dedup();
         if let Ok(layer) = Name::new(&layer.value) {

@@ -15,6 +15,10 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let mut addresses = layer.listen.iter().flat_map(|it| &it.address).map(|it| &it.value);
     let datagrams = addresses.clone().any(is_datagram);
     let changes = |file| rights(file, me).any(|right| CHANGES.contains(&right));
+    let direct = |right| {
+        let opens = |file: &&FileText| !file.is_brokered(me);
+        document.files.iter().filter(opens).any(|file| rights(file, me).any(|held| held == right))
+    };
     let maps = |region: &RegionText| {
         region.grant.iter().flat_map(|grant| &grant.value).any(|(one, _)| one.value == me)
     };
@@ -29,6 +33,12 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         ("@socket-connect", !layer.connect.is_empty()),
         ("@thread", layer.exec.is_none() && layer.runtime() == Runtime::MultiThread),
         ("@file-durable", layer.exec.is_none() && document.files.iter().any(changes)),
+        ("@file-mkdir", direct(FileRight::Mkdir)),
+        ("@file-rmdir", direct(FileRight::Rmdir)),
+        ("@file-move", direct(FileRight::Move)),
+        ("@file-symlink", direct(FileRight::Symlink)),
+        ("@file-socket", direct(FileRight::Socket)),
+        ("@file-fifo", direct(FileRight::Fifo)),
     ];
     // The groups are part of this program, so each is there.
     groups

@@ -10,6 +10,29 @@ use crate::policy::plan::{FileRight, ListenAddress};
 pub(super) fn all(document: &Document, out: &mut Diagnostics) {
     one_grant_a_path(document, out);
     overlaps(&document.files, out);
+    led_astray(document, out);
+}
+
+/// A socket in a directory beneath a grant by which a layer could put a link in that directory's
+/// place: the supervisor, which binds the socket, may follow links, for `/var/run` is one.
+fn led_astray(document: &Document, out: &mut Diagnostics) {
+    let leads =
+        |right: &&At<FileRight>| matches!(right.value, FileRight::Symlink | FileRight::Move);
+    for address in document.layers.iter().flat_map(|it| &it.listen).flat_map(|it| &it.address) {
+        let ListenAddress::Unix(socket) = &address.value else { continue };
+        for file in &document.files {
+            let beneath = |path: &At<String>| above(socket).skip(1).any(|it| it == path.value);
+            let Some(path) = file.path.as_ref().filter(|path| beneath(path)) else { continue };
+            let grants = file.grant.iter().flat_map(|grant| &grant.value);
+            let mut rights = grants.flat_map(|(_, rights)| &rights.value);
+            let Some(right) = rights.find(leads) else { continue };
+            let message = format!("`unix:{}` could be led elsewhere", socket.escape_debug());
+            out.error(Code::LedAstray, &address.span, message)
+                .label(format!("the supervisor binds it beneath `{}`", path.value.escape_debug()))
+                .also(&right.span, "by this right a layer could put a link in its way")
+                .help("bind it elsewhere, or grant only directories that are not above it");
+        }
+    }
 }
 
 /// Two grants on one path: whoever reads one believes to know who may do what.

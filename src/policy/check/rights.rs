@@ -6,11 +6,13 @@
 //! | truncate | a call that cuts, or opens to cut |
 //! | create | a call that makes, or moves here |
 //! | remove | a call that removes, or moves away |
+//! | move | a right to make what is moved |
 //! | list | one that opens, and one that lists; to sync a directory takes the right too |
 //! | execute | one that starts programs, or maps code |
 //!
-//! A single file is opened by the supervisor. So is what lies beneath a grant with `deny`,
-//! `max-open` or `append`, which the kernel's own rules can't say.
+//! A single file is opened by the supervisor. What lies beneath a grant with `deny`, `max-open` or
+//! `append`, which the kernel's own rules can't say, is opened by a helper, which makes no links,
+//! sockets and FIFOs. The other rights on directories bring their calls along.
 
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
@@ -101,8 +103,8 @@ const CREATE: Need = Need {
 };
 
 const REMOVE: Need = Need {
-    words: "it takes `unlinkat`, `unlink`, `rmdir`, or a rename",
-    calls: &["unlinkat", "unlink", "rmdir", "rename", "renameat", "renameat2"],
+    words: "it takes `unlinkat`, `unlink`, or a rename",
+    calls: &["unlinkat", "unlink", "rename", "renameat", "renameat2"],
 };
 
 const LIST: Need = Need {
@@ -123,7 +125,17 @@ fn needs(right: FileRight, opened: Opened) -> &'static [Need] {
         (FileRight::Write, Opened::ByLayer) => &[OPEN_TO_WRITE, WRITE],
         (FileRight::Write | FileRight::Append, _) => &[WRITE],
         (FileRight::Execute, _) => &[EXECUTE],
-        (_, Opened::ByBroker) => &[],
+        // These bring their calls along.
+        (
+            FileRight::Mkdir
+            | FileRight::Rmdir
+            | FileRight::Move
+            | FileRight::Symlink
+            | FileRight::Socket
+            | FileRight::Fifo,
+            _,
+        )
+        | (_, Opened::ByBroker) => &[],
         (FileRight::Truncate, _) => &[TRUNCATE],
         (FileRight::Create, _) => &[CREATE],
         (FileRight::Remove, _) => &[REMOVE],
@@ -143,14 +155,12 @@ enum Opened {
 }
 
 impl Opened {
-    fn of(file: &FileText, rights: &[At<FileRight>]) -> Self {
-        let appends = rights.iter().any(|right| right.value == FileRight::Append);
-        if appends || !file.deny.is_empty() || file.max_open.is_some() {
+    fn of(file: &FileText, layer: &str) -> Self {
+        if file.is_brokered(layer) {
             return Self::ByBroker;
         }
         let mut rights = file.grant.iter().flat_map(|it| &it.value).flat_map(|(_, it)| &it.value);
-        let of_directory = [FileRight::Create, FileRight::Remove, FileRight::List];
-        if rights.any(|right| of_directory.contains(&right.value)) {
+        if rights.any(|right| right.value.is_of_directory()) {
             Self::ByLayer
         } else {
             Self::AtStart
@@ -167,9 +177,11 @@ pub(super) fn unusable(
 ) {
     let mut grants = file.grant.iter().flat_map(|grant| &grant.value);
     let Some((at, rights)) = grants.find(|(one, _)| one.value == layer.name.value) else { return };
+    let opened = Opened::of(file, &at.value);
+    without_effect(at, &rights.value, opened, out);
     let mut told = Vec::new();
     for right in &rights.value {
-        let needs = needs(right.value, Opened::of(file, &rights.value)).iter();
+        let needs = needs(right.value, opened).iter();
         let missing = needs.map(|need| need.words_if_missing(calls)).find_map(|it| it);
         // What several rights lack is told at the first.
         let Some(words) = missing.filter(|words| !told.contains(words)) else { continue };
@@ -179,6 +191,48 @@ pub(super) fn unusable(
             .label(words)
             .also(&layer.name.span, "this layer has none of them")
             .help("grant the call, or take the right out");
+    }
+}
+
+/// Tells the rights that nothing can be done by, whatever the layer calls.
+fn without_effect(
+    layer: &At<String>,
+    rights: &[At<FileRight>],
+    opened: Opened,
+    out: &mut Diagnostics,
+) {
+    // One of several that a word stands for is at the place of the others.
+    let stated = |right: &&At<FileRight>| {
+        rights.iter().filter(|other| other.span == right.span).count() == 1
+    };
+    let mut tell = |right: &At<FileRight>, why, help| {
+        let message = format!("layer `{}` can't use this right", layer.value.escape_debug());
+        out.warning(Code::UnusableFile, &right.span, message).label(why).help(help);
+    };
+    if matches!(opened, Opened::ByBroker)
+        && let Some(right) = rights.iter().find(|it| it.value.is_direct_only() && stated(it))
+    {
+        tell(
+            right,
+            "the helper that opens for it makes no links, sockets and FIFOs",
+            "take `deny`, `max-open` and `append` out, or `symlink`, `socket` and `fifo`",
+        );
+    }
+    let makes = [
+        FileRight::Create,
+        FileRight::Mkdir,
+        FileRight::Symlink,
+        FileRight::Socket,
+        FileRight::Fifo,
+    ];
+    if let Some(right) = rights.iter().find(|right| right.value == FileRight::Move)
+        && !rights.iter().any(|right| makes.contains(&right.value))
+    {
+        tell(
+            right,
+            "it may make nothing where it would move to",
+            "to move files takes `create` and `remove` too, directories `mkdir` and `rmdir`",
+        );
     }
 }
 

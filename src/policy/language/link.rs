@@ -9,7 +9,8 @@ use super::{AUDIT, At, BECAUSE, Kind, Section, Takes, string, strings, table, wr
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::{
-    Audit, ChannelPlan, DescriptorKind, DescriptorPlan, Direction, FileRight, Transport, Word as _,
+    Audit, ChannelPlan, DescriptorKind, DescriptorPlan, Direction, FileRight, Grantable, Transport,
+    Word as _,
 };
 use crate::policy::tree::{Node, Value};
 
@@ -90,10 +91,12 @@ table! { named FILE, FileText: "file", "[file.NAME]", "a file";
         "A single file is opened by the supervisor and passed as a descriptor; a directory is \
          mounted at its own path in the layer's root.";
     grant: Rights => "`grant = { LAYER = [\"read\"] }`, or take the file out";
-        "Rights by layer, as in `{ keeper = [\"read\"] }`.";
+        "Rights by layer, as in `{ keeper = [\"read\"] }`. `create` is of regular files, `remove` of \
+         all but directories; `move` is to rename or link from one directory to another, of what \
+         the layer may make and remove there; `owner` is all of them but `execute`.";
         "Landlock rules with exactly these rights; the mount is read-only unless one of them \
-         changes something. With `deny`, `max-open` or `append` the supervisor opens, by \
-         openat2(2), and passes the descriptor.";
+         changes something. With `deny`, `max-open` or `append` a helper opens, by openat2(2), and \
+         passes the descriptor.";
     deny: Any<Text>, or "none";
         "Names beneath a directory that nobody opens, with `*` for any text; letters of either \
          case are one.";
@@ -106,6 +109,17 @@ table! { named FILE, FileText: "file", "[file.NAME]", "a file";
 }
 
 impl FileText {
+    /// Whether a layer opens what lies beneath through a helper; see [`FilePlan::is_brokered`].
+    ///
+    /// [`FilePlan::is_brokered`]: crate::policy::plan::FilePlan::is_brokered
+    pub(crate) fn is_brokered(&self, layer: &str) -> bool {
+        let grants = self.grant.iter().flat_map(|grant| &grant.value);
+        let mut rights =
+            grants.filter(|(one, _)| one.value == layer).flat_map(|(_, rights)| &rights.value);
+        let appends = rights.any(|right| right.value == FileRight::Append);
+        appends || self.max_open.is_some() || !self.deny.is_empty()
+    }
+
     /// Whether a layer has any right on it.
     pub(crate) fn is_granted_to(&self, layer: &str) -> bool {
         self.grant.iter().flat_map(|grant| &grant.value).any(|(one, _)| one.value == layer)
@@ -152,7 +166,7 @@ pub(crate) struct Rights;
 
 impl Takes for Rights {
     type Text = Option<At<Vec<Grant>>>;
-    const KIND: Kind = Kind::Names(&Kind::List(&Word::<FileRight>::KIND, true));
+    const KIND: Kind = Kind::Names(&Kind::List(&Word::<Grantable>::KIND, true));
 
     fn read(file: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
         let node = file.get(key)?;
@@ -186,17 +200,39 @@ fn rights(
             .label("no rights")
             .help("name the rights, as in `[\"read\"]`, or take the layer out");
     }
-    let rights = list.value.iter().filter_map(|text| right(text, out)).collect();
+    let rights = list.value.iter().flat_map(|text| word_of_rights(text, out)).collect();
     Some(At { value: rights, span: list.span })
 }
 
-fn right(text: &At<String>, out: &mut Diagnostics) -> Option<At<FileRight>> {
-    let Some(rights) = spelled_out(&text.value) else {
-        return word(text, "`grant`", FileRight::WORDS, out);
+/// The rights of one word, all at its place.
+fn word_of_rights(text: &At<String>, out: &mut Diagnostics) -> Vec<At<FileRight>> {
+    let meant = spelled_out(&text.value).or_else(|| called_elsewhere(&text.value));
+    if let Some(rights) = meant {
+        let message = format!("`grant` does not take `{}`", text.value);
+        out.error(Code::UnknownWord, &text.span, message).help(format!("write {rights}"));
+        return Vec::new();
+    }
+    let rights = word(text, "`grant`", Grantable::WORDS, out).map(|word| word.value.rights());
+    let at = |value| At { value, span: text.span.clone() };
+    rights.into_iter().flatten().map(at).collect()
+}
+
+/// What the rights are called by other programs and by the kernel.
+fn called_elsewhere(word: &str) -> Option<String> {
+    let right = match word.to_ascii_lowercase().as_str() {
+        "delete" | "unlink" | "rm" => "remove",
+        "makedir" | "make-dir" | "make_dir" | "mkdirs" => "mkdir",
+        "removedir" | "remove-dir" | "remove_dir" => "rmdir",
+        "rename" | "mv" | "link" | "hardlink" | "refer" => "move",
+        "make-sym" | "make_sym" | "ln" => "symlink",
+        "make-sock" | "make_sock" | "bind" | "unix" => "socket",
+        "mkfifo" | "make-fifo" | "make_fifo" | "pipe" => "fifo",
+        "readdir" | "read-dir" | "ls" => "list",
+        "exec" | "run" => "execute",
+        "all" | "full" | "own" | "everything" => "owner",
+        _ => return None,
     };
-    let message = format!("`grant` does not take `{}`", text.value);
-    out.error(Code::UnknownWord, &text.span, message).help(format!("write {rights}"));
-    None
+    Some(format!("`\"{right}\"`"))
 }
 
 /// `"read", "write"` for `rw`, as people write rights elsewhere.

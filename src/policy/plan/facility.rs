@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Audit, Rate, words};
+use super::{Audit, Rate, Word, words};
 use crate::ident::Name;
 
 /// A file or directory, and who may do what with it.
@@ -38,7 +38,7 @@ pub enum FileRight {
     Truncate,
     /// Make regular files in a directory.
     Create,
-    /// Remove files and empty directories in a directory.
+    /// Remove what is no directory from a directory.
     Remove,
     /// List a directory.
     List,
@@ -46,9 +46,120 @@ pub enum FileRight {
     Execute,
     /// Write at the end, and nowhere else.
     Append,
+    /// Make directories in a directory.
+    Mkdir,
+    /// Remove empty directories from a directory.
+    Rmdir,
+    /// Rename and link from one directory to another, beneath one grant. What is made and removed
+    /// there takes its own rights.
+    Move,
+    /// Make symbolic links in a directory.
+    Symlink,
+    /// Make Unix sockets in a directory.
+    Socket,
+    /// Make FIFOs in a directory.
+    Fifo,
 }
 
-words!(FileRight { Read = "read", Write = "write", Truncate = "truncate", Create = "create", Remove = "remove", List = "list", Execute = "execute", Append = "append" });
+words!(FileRight {
+    Read = "read",
+    Write = "write",
+    Truncate = "truncate",
+    Create = "create",
+    Remove = "remove",
+    List = "list",
+    Execute = "execute",
+    Append = "append",
+    Mkdir = "mkdir",
+    Rmdir = "rmdir",
+    Move = "move",
+    Symlink = "symlink",
+    Socket = "socket",
+    Fifo = "fifo",
+});
+
+impl FileRight {
+    /// What an owner may do with its directory but for executing. To write anywhere is to append.
+    pub const OWNER: [Self; 12] = [
+        Self::Read,
+        Self::Write,
+        Self::Truncate,
+        Self::Create,
+        Self::Remove,
+        Self::List,
+        Self::Mkdir,
+        Self::Rmdir,
+        Self::Move,
+        Self::Symlink,
+        Self::Socket,
+        Self::Fifo,
+    ];
+
+    /// Whether it changes something.
+    pub const fn changes(self) -> bool {
+        !matches!(self, Self::Read | Self::List | Self::Execute)
+    }
+
+    /// Whether it is about a directory: no single file can be used by it.
+    pub const fn is_of_directory(self) -> bool {
+        match self {
+            Self::Read | Self::Write | Self::Truncate | Self::Execute | Self::Append => false,
+            Self::Create
+            | Self::Remove
+            | Self::List
+            | Self::Mkdir
+            | Self::Rmdir
+            | Self::Move
+            | Self::Symlink
+            | Self::Socket
+            | Self::Fifo => true,
+        }
+    }
+
+    /// Whether the helper for files, of whom a layer asks what is brokered, knows no such act.
+    pub const fn is_direct_only(self) -> bool {
+        matches!(self, Self::Symlink | Self::Socket | Self::Fifo)
+    }
+}
+
+/// What a policy calls a right on a file, or several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grantable {
+    /// One right.
+    One(FileRight),
+    /// [`FileRight::OWNER`].
+    Owner,
+}
+
+impl Grantable {
+    /// The rights that it stands for.
+    pub fn rights(self) -> Vec<FileRight> {
+        match self {
+            Self::One(right) => vec![right],
+            Self::Owner => FileRight::OWNER.to_vec(),
+        }
+    }
+}
+
+impl Word for Grantable {
+    const WORDS: &'static [(&'static str, Self)] = &{
+        const RIGHTS: usize = FileRight::ALL.len();
+        let mut words = [("owner", Self::Owner); RIGHTS + 1];
+        let mut at = 0;
+        while at < RIGHTS {
+            words[at] = (FileRight::ALL[at].name(), Self::One(FileRight::ALL[at]));
+            at += 1;
+        }
+        words
+    };
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::One(right) => right.name(),
+            Self::Owner => "owner",
+        }
+    }
+}
 
 impl FilePlan {
     /// Whether `layer` opens what lies beneath through the supervisor, and sees nothing of it

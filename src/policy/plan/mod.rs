@@ -27,6 +27,7 @@ pub use self::syscall::*;
 pub use self::word::Word;
 pub(crate) use self::word::words;
 use crate::ident::{Name, PolicyId};
+use crate::policy::beneath::touch;
 
 /// A whole daemon, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +84,18 @@ impl Plan {
     pub fn channel(&self, name: &str) -> Option<(u16, &ChannelPlan)> {
         let index = self.channels.iter().position(|channel| channel.name == name)?;
         Some((u16::try_from(index).ok()?, &self.channels[index]))
+    }
+
+    /// Whether other layers could choose, by a symbolic link, what `layer` opens beneath `file`:
+    /// they make links there or carry some about, and it makes none itself.
+    pub fn is_misled(&self, file: &FilePlan, layer: &Name) -> bool {
+        let places = [FileRight::Symlink, FileRight::Move];
+        let places = |rights: &[FileRight]| rights.iter().any(|right| places.contains(right));
+        let others = |other: &FilePlan| {
+            other.grant.iter().any(|(name, rights)| name != layer && places(rights))
+        };
+        let own = file.grant.get(layer).is_some_and(|it| it.contains(&FileRight::Symlink));
+        !own && self.files.iter().any(|other| touch(&other.path, &file.path) && others(other))
     }
 
     /// The files that `layer` holds rights on.

@@ -166,7 +166,10 @@ mod tests {
         ];
         for group in groups().iter().filter(|group| group.dangerous.is_none()) {
             for member in &group.members {
-                assert!(!forbidden.contains(&member.call.name), "@{}: {}", group.name, member.text);
+                // To make FIFOs is all that is left of the call.
+                let fifos = member.text.ends_with("& S_IFMT == S_IFIFO)");
+                let ends = forbidden.contains(&member.call.name) && !fifos;
+                assert!(!ends, "@{}: {}", group.name, member.text);
             }
         }
     }

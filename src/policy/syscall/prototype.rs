@@ -58,6 +58,7 @@ const TABLE: &[(&str, &str)] = &[
     ("fallocate", "iill"),
     ("fchmod", "ii"),
     ("fchmodat", "ipi"),
+    ("fchownat", "ipiii"),
     ("fcntl", "iiv"),
     ("flock", "ii"),
     ("ftruncate", "il"),
@@ -80,6 +81,9 @@ const TABLE: &[(&str, &str)] = &[
     ("membarrier", "iii"),
     ("memfd_create", "pi"),
     ("memfd_secret", "i"),
+    // A mode of a file is 16 bits wide; of those, no comparison looks past what it names.
+    ("mknod", "pvi"),
+    ("mknodat", "ipvi"),
     ("mlock2", "lli"),
     ("mlockall", "i"),
     ("mmap", "lllvil"),

@@ -15,7 +15,7 @@ pub enum Act {
     Truncate,
     /// Make files in a directory.
     Create,
-    /// Remove files from a directory.
+    /// Remove what is no directory from a directory.
     Remove,
     /// List a directory.
     List,
@@ -23,6 +23,18 @@ pub enum Act {
     Execute,
     /// Write at the end of a file.
     Append,
+    /// Make directories in a directory.
+    Mkdir,
+    /// Remove directories from a directory.
+    Rmdir,
+    /// Rename and link from one directory to another.
+    Move,
+    /// Make symbolic links in a directory.
+    Symlink,
+    /// Make Unix sockets in a directory.
+    Socket,
+    /// Make FIFOs in a directory.
+    Fifo,
     /// Call a channel's methods.
     Call,
     /// Answer a channel's calls.
@@ -49,7 +61,7 @@ pub enum Act {
 
 impl Act {
     /// Every act.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::Read,
         Self::Write,
         Self::Truncate,
@@ -58,6 +70,12 @@ impl Act {
         Self::List,
         Self::Execute,
         Self::Append,
+        Self::Mkdir,
+        Self::Rmdir,
+        Self::Move,
+        Self::Symlink,
+        Self::Socket,
+        Self::Fifo,
         Self::Call,
         Self::Answer,
         Self::Send,
@@ -82,6 +100,12 @@ impl Act {
             Self::List => "list",
             Self::Execute => "execute",
             Self::Append => "append",
+            Self::Mkdir => "mkdir",
+            Self::Rmdir => "rmdir",
+            Self::Move => "move",
+            Self::Symlink => "symlink",
+            Self::Socket => "socket",
+            Self::Fifo => "fifo",
             Self::Call => "call",
             Self::Answer => "answer",
             Self::Send => "send",
@@ -107,6 +131,12 @@ impl Act {
             Self::List => "lists",
             Self::Execute => "executes",
             Self::Append => "appends to",
+            Self::Mkdir => "makes directories in",
+            Self::Rmdir => "removes directories from",
+            Self::Move => "moves between directories of",
+            Self::Symlink => "makes symbolic links in",
+            Self::Socket => "makes sockets in",
+            Self::Fifo => "makes FIFOs in",
             Self::Call => "calls",
             Self::Answer => "answers",
             Self::Send => "sends to",
@@ -153,6 +183,12 @@ impl From<FileRight> for Act {
             FileRight::List => Self::List,
             FileRight::Execute => Self::Execute,
             FileRight::Append => Self::Append,
+            FileRight::Mkdir => Self::Mkdir,
+            FileRight::Rmdir => Self::Rmdir,
+            FileRight::Move => Self::Move,
+            FileRight::Symlink => Self::Symlink,
+            FileRight::Socket => Self::Socket,
+            FileRight::Fifo => Self::Fifo,
         }
     }
 }
@@ -170,6 +206,12 @@ pub(crate) const UMBRELLAS: [(&str, &[Act]); 4] = [
             Act::List,
             Act::Execute,
             Act::Append,
+            Act::Mkdir,
+            Act::Rmdir,
+            Act::Move,
+            Act::Symlink,
+            Act::Socket,
+            Act::Fifo,
         ],
     ),
     ("map", &[Act::Read, Act::Write]),
@@ -242,7 +284,7 @@ mod tests {
 
     #[test]
     fn words_mean_acts_where_they_make_sense() {
-        assert_eq!(meant("open", "file.key").len(), 8);
+        assert_eq!(meant("open", "file.key").len(), 14);
         assert_eq!(meant("read", "file.key"), [Act::Read]);
         assert_eq!(meant("open", "region.a"), []);
         assert_eq!(meant("map", "region.a"), [Act::Read, Act::Write]);

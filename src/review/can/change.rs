@@ -168,6 +168,12 @@ fn right(acts: &[Act]) -> Option<FileRight> {
         FileRight::Create,
         FileRight::Truncate,
         FileRight::Remove,
+        FileRight::Mkdir,
+        FileRight::Rmdir,
+        FileRight::Fifo,
+        FileRight::Socket,
+        FileRight::Move,
+        FileRight::Symlink,
         FileRight::Execute,
     ]
     .into_iter()

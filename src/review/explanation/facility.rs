@@ -138,6 +138,16 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         },
     ),
     (
+        Code::LedAstray,
+        Explanation {
+            why: "The supervisor binds the socket, and follows what its path says. A layer that may \
+                make links above it could have it bound in another directory.",
+            way_out: "Put the socket where no layer makes links or moves directories, or right into \
+                the granted directory, where a link in its place is refused.",
+            example: "listen = { door = \"unix:/run/front/door\" }",
+        },
+    ),
+    (
         Code::UnusableFile,
         Explanation {
             why: "The layer has a right on the file and no system call to use it with.",

@@ -177,9 +177,10 @@ impl Unit {
         }
         for (file, rights) in plan.files_of(&layer.name) {
             let has = |right| rights.contains(&right);
-            let changes =
-                [FileRight::Write, FileRight::Truncate, FileRight::Create, FileRight::Remove];
-            let mut changes = changes.into_iter().filter(|&right| has(right)).count();
+            let all = FileRight::ALL.iter().filter(|it| it.changes() && **it != FileRight::Append);
+            let all = all.count();
+            let changes = rights.iter().filter(|it| it.changes() && **it != FileRight::Append);
+            let mut changes = changes.count();
             if changes == 0 && has(FileRight::Append) {
                 changes = 1;
             }
@@ -188,7 +189,7 @@ impl Unit {
             if !has(FileRight::Execute) {
                 self.say("NoExecPaths", &path(&file.path));
             }
-            if (1..4).contains(&changes) {
+            if (1..all).contains(&changes) {
                 self.miss(format!(
                     "file {}: not every change of it is granted, the unit allows all",
                     file.name

@@ -6,7 +6,7 @@ use super::builder::Builder;
 use super::show;
 use super::{Edge, EdgeKind, Heads, NodeKind};
 use crate::ident::Name;
-use crate::policy::plan::{Facilities, FileRight, MapRight, Plan};
+use crate::policy::plan::{Facilities, MapRight, Plan};
 
 impl Builder {
     pub(super) fn files(&mut self, plan: &Plan) {
@@ -18,12 +18,8 @@ impl Builder {
             let key = format!("file.{}", file.name);
             let node = self.node(key, NodeKind::File, file.name.as_str(), lines);
             for (layer, rights) in &file.grant {
-                let reads = rights.iter().any(|right| {
-                    matches!(right, FileRight::Read | FileRight::List | FileRight::Execute)
-                });
-                let changes = rights.iter().any(|right| {
-                    !matches!(right, FileRight::Read | FileRight::List | FileRight::Execute)
-                });
+                let reads = rights.iter().any(|right| !right.changes());
+                let changes = rights.iter().any(|right| right.changes());
                 let heads = heads(changes, reads);
                 self.grant(self.at(layer), Some(node), heads, &show::rights(rights));
             }

@@ -2,6 +2,11 @@
 
 use toml_edit::{Array, Decor, DocumentMut, InlineTable, Item, RawString, Table, Value};
 
+use crate::policy::plan::{FileRight, Grantable};
+
+/// The word for several rights, of which one may go.
+const OWNER: &str = "owner";
+
 /// Takes out what stands at a path, and each table and list that is left empty around it. A string
 /// `rw` loses its `w` by the path of its key and `write`. `false` if there is nothing at the path.
 pub(super) fn take(document: &mut DocumentMut, path: &[&str]) -> bool {
@@ -86,8 +91,11 @@ fn from_value(value: &mut Value, path: &[&str]) -> Option<bool> {
             Some(empty && table.is_empty())
         }
         Value::Array(list) if rest.is_empty() => {
-            let at = list.iter().position(|item| item.as_str() == Some(head))?;
-            from_list(list, at);
+            let place = |list: &Array, word| list.iter().position(|it| it.as_str() == Some(word));
+            if place(list, head).is_none() {
+                spell_out(list, place(list, OWNER)?);
+            }
+            from_list(list, place(list, head)?);
             Some(list.is_empty())
         }
         Value::String(rights) if rest.is_empty() && *head == "write" && rights.value() == "rw" => {
@@ -97,6 +105,24 @@ fn from_value(value: &mut Value, path: &[&str]) -> Option<bool> {
             Some(false)
         }
         _ => None,
+    }
+}
+
+/// Puts the rights that `owner` stands for in its place, those that aren't there by themselves.
+fn spell_out(list: &mut Array, at: usize) {
+    let decor = list.get(at).map(|owner| owner.decor().clone());
+    list.remove(at);
+    let held: Vec<String> =
+        list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
+    let new = Grantable::Owner.rights().into_iter().map(FileRight::name);
+    let new = new.filter(|name| !held.iter().any(|held| held == name));
+    for (offset, name) in new.enumerate() {
+        let mut item = Value::from(name);
+        match decor.as_ref().filter(|_| offset == 0) {
+            Some(decor) => *item.decor_mut() = decor.clone(),
+            None => item.decor_mut().set_prefix(" "),
+        }
+        list.insert_formatted(at + offset, item);
     }
 }
 
@@ -172,4 +198,20 @@ fn next_table(table: &mut Table, position: isize) -> Option<&mut Table> {
 fn prepend(decor: &mut Decor, comments: &str) {
     let own = decor.prefix().and_then(RawString::as_str).unwrap_or_default();
     decor.set_prefix(format!("{comments}{own}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_taken_from_those_of_an_owner() {
+        let text = "[file.f]\npath = \"/srv\"\ngrant = { a = [\"execute\", \"owner\"] }\n";
+        let mut document: DocumentMut = text.parse().unwrap();
+        for right in FileRight::OWNER.into_iter().skip(2) {
+            assert!(take(&mut document, &["file", "f", "grant", "a", right.name()]), "{right:?}");
+        }
+        let left = text.replace("\"owner\"", "\"read\", \"write\"");
+        assert_eq!(document.to_string(), left);
+    }
 }

@@ -66,11 +66,7 @@ pub(crate) fn order() -> Order {
 }
 
 pub(crate) fn grant(path: &std::path::Path, rights: &[FileRight]) -> Grant {
-    Grant {
-        path: path.to_str().expect("a path in UTF-8").into(),
-        rights: rights.into(),
-        served: false,
-    }
+    Grant::new(path.to_str().expect("a path in UTF-8"), rights)
 }
 
 /// A child that went, or failed to go, through the recipe.

@@ -21,8 +21,16 @@ pub(super) fn spots(plan: &Plan) -> Vec<Spot<'_>> {
             FileRight::Create,
             FileRight::Truncate,
             FileRight::Remove,
+            // Whoever lists a directory learns of each name that comes and goes.
+            FileRight::Mkdir,
+            FileRight::Rmdir,
+            FileRight::Move,
+            FileRight::Symlink,
+            FileRight::Socket,
+            FileRight::Fifo,
         ];
-        let read = [FileRight::Read, FileRight::Execute, FileRight::List];
+        // Who makes a socket hears what is sent to it.
+        let read = [FileRight::Read, FileRight::Execute, FileRight::List, FileRight::Socket];
         let first = |rights: &[FileRight], of: &[FileRight]| {
             of.iter().copied().find(|right| rights.contains(right))
         };
