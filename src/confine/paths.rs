@@ -32,12 +32,23 @@ pub struct Grant {
     pub served: bool,
     /// No symbolic link beneath it is followed: another layer may have made it.
     pub no_links: bool,
+    /// It may be missing, and then isn't there.
+    pub optional: bool,
 }
 
 impl Grant {
-    /// A layer's own, in which it follows links.
+    /// A layer's own, which must be there, and in which it follows links.
     pub fn new(path: impl Into<String>, rights: &[FileRight]) -> Self {
-        Self { path: path.into(), rights: rights.to_vec(), served: false, no_links: false }
+        let (path, rights) = (path.into(), rights.to_vec());
+        Self { path, rights, served: false, no_links: false, optional: false }
+    }
+
+    fn kind(&self) -> Kind {
+        match (self.served, self.optional) {
+            (true, _) => Kind::Served,
+            (false, true) => Kind::Optional,
+            (false, false) => Kind::Granted,
+        }
     }
 }
 
@@ -60,7 +71,9 @@ pub enum Kind {
     /// The policy grants it: it must exist, and be a regular file or a directory, and no component
     /// of its path may be a symbolic link.
     Granted,
-    /// A helper opens it for others. The same, but it need not exist.
+    /// The same, but it need not exist.
+    Optional,
+    /// A helper opens it for others. It need not exist, and a link in its place is nothing.
     Served,
     /// `view = "system"` adds it where the machine has it; a symbolic link is copied as such.
     System,
@@ -84,7 +97,7 @@ pub fn view_entries(layer: &LayerPlan, contents: &Contents) -> Vec<ViewEntry> {
         .iter()
         .map(|grant| ViewEntry {
             path: grant.path.clone(),
-            kind: if grant.served { Kind::Served } else { Kind::Granted },
+            kind: grant.kind(),
             rights: grant.rights.clone(),
             no_links: grant.no_links,
         })
@@ -131,7 +144,7 @@ fn covers(place: &ViewEntry, path: &str) -> bool {
 
 const fn rank(kind: &Kind) -> u8 {
     match kind {
-        Kind::Granted | Kind::Served => 0,
+        Kind::Granted | Kind::Optional | Kind::Served => 0,
         Kind::System => 1,
         Kind::Device => 2,
         Kind::Generated(..) => 3,

@@ -162,7 +162,9 @@ enum Source {
 fn open_source(place: &ViewEntry) -> io::Result<Source> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = match place.kind {
-        Kind::Granted | Kind::Served => ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        Kind::Granted | Kind::Optional | Kind::Served => {
+            ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+        }
         Kind::System | Kind::Device | Kind::Generated(..) => ResolveFlags::NO_MAGICLINKS,
     };
     let fd = match rustix::fs::openat2(CWD, &place.path, flags, Mode::empty(), resolve) {
@@ -176,7 +178,7 @@ fn open_source(place: &ViewEntry) -> io::Result<Source> {
     if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Symlink {
         match place.kind {
             // `NO_SYMLINKS` lets a handle on the link itself be opened.
-            Kind::Granted => return Err(Errno::LOOP.into()),
+            Kind::Granted | Kind::Optional => return Err(Errno::LOOP.into()),
             Kind::Served => return Ok(Source::Absent),
             Kind::System | Kind::Device | Kind::Generated(..) => {}
         }

@@ -1,16 +1,19 @@
 //! What a layer takes to itself and then uses without a word: reported when it first does.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use super::Shared;
-use crate::policy::plan::{Audit, FileRight};
+use super::run::say;
+use crate::policy::plan::{Audit, FilePlan, FileRight};
 use crate::report::{Facility, Facts, Side};
 use crate::wire::broker::open;
 
-/// What has been reported so far, by kind and number.
+/// What has been reported so far, by kind and number, and of which files it was said that they
+/// have lost their name.
 #[derive(Debug, Default)]
-pub(crate) struct Firsts(Mutex<BTreeSet<(Facility, u16)>>);
+pub(crate) struct Firsts(Mutex<BTreeSet<(Facility, u16)>>, Mutex<BTreeSet<u16>>);
 
 impl Shared {
     /// Reports that this layer takes a descriptor, the first time that it does.
@@ -25,6 +28,23 @@ impl Shared {
         let mut reported = self.firsts.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.insert((facility, number)) {
             tap.report(&Facts { method, ..tap.facts(Side::None) }, &[], detail);
+        }
+    }
+}
+
+impl Shared {
+    /// Says once that a file has lost its name since it was opened.
+    pub(super) fn tell_replaced(&self, number: u16, plan: &FilePlan, file: &OwnedFd) {
+        if !rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink == 0) {
+            return;
+        }
+        let mut told = self.firsts.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(number) {
+            say(&format!(
+                "[file.{}] {}: it was replaced or removed since this layer started, which still \
+                 gets the old one; `follow = true` gives it the one that has the name",
+                plan.name, plan.path
+            ));
         }
     }
 }

@@ -172,17 +172,30 @@ impl Layer {
         })
     }
 
-    /// The file `name`, opened by the supervisor with the granted rights.
+    /// The file `name`, opened by the supervisor with the granted rights when the layer started.
+    /// All handles to it share one file position. If the file has lost its name since, to another
+    /// that was renamed into its place or to nothing, the log says so, once.
     ///
-    /// All handles to it share one file position.
+    /// One with `follow` or `optional` in the policy is opened anew, by a helper, each time: it is
+    /// the one that has the name then, with a position of its own.
     pub fn file(&self, name: &str) -> Result<File, LayerError> {
         let shared = &self.0;
+        let granted = shared.share.files.iter().find(|it| it.plan.name == *name);
+        if let Some(file) = granted.filter(|it| it.plan.is_opened_on_demand()) {
+            let (plan, layer) = (file.plan.clone(), shared.instance.layer.clone());
+            let broker = shared.service(Service::Files)?;
+            let opened = Directory::open_single(file.number, plan, layer, broker);
+            let opened = opened.map_err(|error| system("file", name, error.into()))?;
+            return Ok(OwnedFd::from(opened).into());
+        }
         let file = self.duplicate(&shared.files, "file", name, || self.file_line(name))?;
-        if let Some(file) = shared.share.files.iter().find(|it| it.plan.name == *name) {
-            let rights = file.plan.grant.get(&shared.instance.layer);
+        if let Some(granted) = granted {
+            let rights = granted.plan.grant.get(&shared.instance.layer);
             let how = firsts::opened(rights.map_or(&[], Vec::as_slice));
-            let place = (Facility::File, file.number);
-            shared.report_first(place, file.plan.audit, how.into(), file.plan.path.as_bytes());
+            let place = (Facility::File, granted.number);
+            let (audit, path) = (granted.plan.audit, &granted.plan.path);
+            shared.report_first(place, audit, how.into(), path.as_bytes());
+            shared.tell_replaced(granted.number, &granted.plan, &file);
         }
         Ok(file.into())
     }

@@ -113,6 +113,11 @@ fn file(file: &FilePlan, out: &mut Text) {
     if let Some(max) = file.max_open {
         out.line("max-open", max);
     }
+    for (key, yes) in [("optional", file.optional), ("follow", file.follow)] {
+        if yes {
+            out.line(key, yes);
+        }
+    }
     audit(file.audit, out);
     out.line("because", quote(REASON));
 }

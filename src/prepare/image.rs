@@ -178,9 +178,26 @@ impl Files {
     ) -> io::Result<()> {
         let (name, path) = (file.name.clone(), file.path.clone());
         let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        let kind = FileType::from_raw_mode(pin(&path)?.1.st_mode);
         let by_path = matches!(layer.program, Program::Exec(_));
+        let kind = match pin(&path) {
+            Ok((_, stat)) => FileType::from_raw_mode(stat.st_mode),
+            Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => {
+                // A life that finds it is shown it; a helper looks for it whenever it is asked.
+                if by_path || !file.is_brokered(&layer.name) {
+                    let grant = Grant { no_links, optional: true, ..Grant::new(&path, rights) };
+                    self.grants.push(grant);
+                    self.directories.push((name, path));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         match kind {
+            FileType::Directory if file.follow => {
+                return refuse(
+                    "`follow` is for a single file: a directory shows what is in it now",
+                );
+            }
             // The helper for files opens what lies beneath.
             FileType::Directory if file.is_brokered(&layer.name) => {}
             FileType::RegularFile if file.max_open.is_some() || !file.deny.is_empty() => {
@@ -189,7 +206,8 @@ impl Files {
             FileType::Directory | FileType::RegularFile
                 if by_path || kind == FileType::Directory =>
             {
-                self.grants.push(Grant { no_links, ..Grant::new(&path, rights) });
+                let optional = file.optional;
+                self.grants.push(Grant { no_links, optional, ..Grant::new(&path, rights) });
                 self.directories.push((name, path));
             }
             FileType::RegularFile => {
@@ -199,6 +217,9 @@ impl Files {
                          that it lies in",
                     );
                 };
+                if file.is_opened_on_demand() {
+                    return Ok(());
+                }
                 let truncates = rights.contains(&FileRight::Truncate);
                 self.held.push(HeldFile { name, path, access, truncates });
             }

@@ -14,6 +14,7 @@ mod support;
 
 mod fifo;
 mod file;
+mod file_follow;
 mod file_helper;
 mod file_hostile;
 mod file_hung;
@@ -62,6 +63,7 @@ pub(crate) enum Runs {
 const MODULES: &[(&[Test], &[Function])] = &[
     (fifo::TESTS, fifo::LAYERS),
     (file::TESTS, file::LAYERS),
+    (file_follow::TESTS, file_follow::LAYERS),
     (file_helper::TESTS, file_helper::LAYERS),
     (file_hostile::TESTS, file_hostile::LAYERS),
     (file_hung::TESTS, file_hung::LAYERS),

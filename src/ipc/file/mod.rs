@@ -119,6 +119,31 @@ impl Directory {
         Ok(Self { plan: Arc::new(plan), layer, asked, direct, tap })
     }
 
+    /// A single file that is opened anew whenever it is asked for, with the rights that are granted.
+    pub(crate) fn open_single(
+        number: u16,
+        plan: FilePlan,
+        layer: Name,
+        broker: Arc<Broker>,
+    ) -> Result<Opened, FileError> {
+        let (plan, asked) = (Arc::new(plan), Brokered { number, broker });
+        let single = Self { plan, layer, asked, direct: None, tap: None };
+        let holds = |right: &FileRight| single.rights().contains(right);
+        let writes = [FileRight::Write, FileRight::Truncate].iter().any(holds);
+        let mut how = 0;
+        for (bit, yes) in [
+            (open::READ, holds(&FileRight::Read)),
+            (open::WRITE, writes),
+            (open::APPEND, !writes && holds(&FileRight::Append)),
+        ] {
+            how |= if yes { bit } else { 0 };
+        }
+        let path = Path::new("");
+        let fd = single.asked.open(how, path);
+        let fd = fd.map_err(|error| single.refused(single.path(), how, error))?;
+        Ok(Opened::new(fd.into(), None))
+    }
+
     /// Its path, as the policy names it and as the layer sees it.
     pub fn path(&self) -> &Path {
         Path::new(&self.plan.path)

@@ -105,8 +105,13 @@ impl Files {
         let maker = Arc::new(Maker { proc, owner: orders.owner });
         let mut folders = BTreeMap::new();
         for (number, served) in orders.served {
-            let (path, daemon) = (&served.plan.path, orders.daemon.as_str());
-            let folder = Folder::open_root(path, served.numbers, daemon, Arc::clone(&maker));
+            let (path, daemon) = (&served.path, orders.daemon.as_str());
+            let open = |numbers| Folder::open_root(path, numbers, daemon, Arc::clone(&maker));
+            let Some(folder) = served.numbers.map(open) else {
+                let folder = Err(libc::ENOENT);
+                folders.insert(number, Directory { served: Arc::new(served), folder });
+                continue;
+            };
             let folder = folder.map_err(|error| {
                 say(&format!(
                     "[file.{}] {path}: nothing is opened there: {error}",
@@ -138,9 +143,19 @@ impl Files {
         let directory = self.folders.get(&number).ok_or(Refusal::NotGranted)?;
         let plan = &directory.served.plan;
         let rights = plan.grant.get(&client.layer).ok_or(Refusal::NotGranted)?;
+        let path = match &directory.served.name {
+            // All that can be asked of a single file.
+            Some(name) if path.is_empty() && opens(how) => name.as_bytes().to_vec(),
+            Some(_) => return Err(Refusal::System(libc::ENOTDIR)),
+            None if path.is_empty() && opens(how) && plan.is_opened_on_demand() => {
+                return Err(Refusal::System(libc::EISDIR));
+            }
+            None => path,
+        };
         // Who sees the directory itself only has drafts made for it.
         let drafts = how == open::DRAFT || how == open::REPLACE;
-        if !(plan.is_brokered(&client.layer) || drafts && replaces(rights)) {
+        let alone = directory.served.name.is_some();
+        if !(alone || plan.is_brokered(&client.layer) || drafts && replaces(rights)) {
             return Err(Refusal::NotGranted);
         }
         let paths = match open::both(&path) {
@@ -273,6 +288,14 @@ impl Service for Files {
         }
     }
 
+    /// A single file has no name in a request.
+    fn detail(&self, _: ClientId, ask: &Ask) -> Option<Vec<u8>> {
+        let Ask::Open { file, path, .. } = ask else { return None };
+        let served = &self.folders.get(file)?.served;
+        let name = served.name.as_ref().filter(|_| path.is_empty())?;
+        Some(name.as_bytes().to_vec())
+    }
+
     /// What was begun is done, and answered.
     fn withdrawn(&mut self, _: ClientId, _: u64, _: &mut Replies) {}
 
@@ -317,6 +340,11 @@ impl Job {
             FolderError::System(errno) => Refusal::System(errno.raw_os_error()),
         })
     }
+}
+
+/// Whether a request opens what is there, and makes and cuts nothing.
+const fn opens(how: u16) -> bool {
+    how != 0 && how & !(open::READ | open::WRITE | open::APPEND) == 0
 }
 
 /// Whether a request gives a descriptor that `max-open` counts.

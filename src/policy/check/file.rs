@@ -32,6 +32,8 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
         grant,
         deny: deny(file, layers, out),
         max_open: file.max_open.as_ref().map(|most| most.value),
+        optional: file.optional(),
+        follow: follow(file, layers, out),
         audit: level(file.audit.as_ref()),
     })
 }
@@ -78,6 +80,24 @@ fn deny(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Vec<Stri
     deny.sort();
     deny.dedup();
     deny
+}
+
+/// A file that is opened anew whenever it is asked for: a foreign program asks nobody.
+fn follow(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> bool {
+    let Some(follow) = file.follow.as_ref().filter(|yes| yes.value) else { return false };
+    for (layer, _) in file.grant.iter().flat_map(|grant| &grant.value) {
+        let Some(text) = layers.0.get(layer.value.as_str()) else { continue };
+        if let (Some(exec), None) = (&text.exec, &text.run) {
+            let message = "a foreign program can't follow a single file";
+            out.error(Code::ForeignEnd, &follow.span, message)
+                .label("it opens a path, where its view has the file of its start")
+                .also(&exec.span, "it runs a foreign program")
+                .help(
+                    "grant the directory that the file lies in, which shows what is renamed there",
+                );
+        }
+    }
+    true
 }
 
 fn grants(

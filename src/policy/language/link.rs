@@ -105,6 +105,16 @@ table! { named FILE, FileText: "file", "[file.NAME]", "a file";
         "Descriptors of it that a layer may hold from the broker at once.";
         "The supervisor counts; a layer that lies about what it has closed is bounded by \
          `limits.files`.";
+    optional: Boolean = false;
+        "Whether it may be missing. A layer that starts meanwhile goes without, and its next life \
+         looks again; a single file of a `run` layer is looked for whenever the layer asks for it. \
+         Without this a layer whose path is missing doesn't start.";
+        "The mount of a life, or the helper at each `layer.file`.";
+    follow: Boolean = false;
+        "Whether a `run` layer that asks for this single file gets the one that has the name by \
+         then, as certificates and secrets are renewed. Without this it gets the one of its start. \
+         Programs of `exec` layers open paths: grant them the directory.";
+        "A helper, which sees the directory that the file lies in, opens it at each `layer.file`.";
     + audit: Level = AUDIT, because: Reason = BECAUSE;
 }
 
@@ -117,7 +127,7 @@ impl FileText {
         let mut rights =
             grants.filter(|(one, _)| one.value == layer).flat_map(|(_, rights)| &rights.value);
         let appends = rights.any(|right| right.value == FileRight::Append);
-        appends || self.max_open.is_some() || !self.deny.is_empty()
+        appends || self.follow() || self.max_open.is_some() || !self.deny.is_empty()
     }
 
     /// Whether a layer has any right on it.

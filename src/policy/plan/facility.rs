@@ -23,6 +23,10 @@ pub struct FilePlan {
     pub deny: Vec<String>,
     /// How many descriptors of it a layer may hold from the broker at once; `None` is no limit.
     pub max_open: Option<u32>,
+    /// Whether it may be missing.
+    pub optional: bool,
+    /// Whether it is a single file that a layer gets as it is whenever it asks.
+    pub follow: bool,
     /// What the audit log keeps of it: nothing, or digests.
     pub audit: Audit,
 }
@@ -162,12 +166,17 @@ impl Word for Grantable {
 }
 
 impl FilePlan {
-    /// Whether `layer` opens what lies beneath through the supervisor, and sees nothing of it
-    /// itself: the kernel has no other guard of names that are denied, of a number of
-    /// descriptors, or of a right to append.
+    /// Whether `layer` opens what lies beneath through a helper, and sees nothing of it itself:
+    /// the kernel has no other guard of names that are denied, of a number of descriptors, or of a
+    /// right to append, and knows no file by its name.
     pub fn is_brokered(&self, layer: &Name) -> bool {
         let appends = self.grant.get(layer).is_some_and(|it| it.contains(&FileRight::Append));
-        appends || self.max_open.is_some() || !self.deny.is_empty()
+        appends || self.follow || self.max_open.is_some() || !self.deny.is_empty()
+    }
+
+    /// Whether a single file is opened for a `run` layer whenever it asks, and not at its start.
+    pub const fn is_opened_on_demand(&self) -> bool {
+        self.follow || self.optional
     }
 }
 

@@ -76,7 +76,7 @@ impl Bound {
         let usual = matches!(self.name, "transport" | "owner" | "payloads")
             || matches!(
                 (self.name, self.text.as_str()),
-                ("once" | "witness" | "stream", "no") | ("deny", "none")
+                ("once" | "witness" | "stream" | "follow" | "optional", "no") | ("deny", "none")
             )
             || matches!((self.name, self.amount), ("after", 1) | ("audit", 0));
         // What a method can't carry.

@@ -185,9 +185,14 @@ impl Unit {
                 changes = 1;
             }
             let bind = if changes == 0 { "BindReadOnlyPaths" } else { "BindPaths" };
-            self.say(bind, &path(&file.path));
+            let missing = if file.optional { "-" } else { "" };
+            let place = format!("{missing}{}", path(&file.path));
+            self.say(bind, &place);
             if !has(FileRight::Execute) {
-                self.say("NoExecPaths", &path(&file.path));
+                self.say("NoExecPaths", &place);
+            }
+            if file.follow {
+                self.miss(format!("file {}: follow", file.name));
             }
             if (1..all).contains(&changes) {
                 self.miss(format!(

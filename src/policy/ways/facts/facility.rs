@@ -195,6 +195,9 @@ fn file(file: &FilePlan, out: &mut Vec<Fact>) {
             let denied = file.deny.join(", ");
             let hides = !file.deny.is_empty();
             bounds.push(Bound::flag("deny", !hides, if hides { denied } else { "none".into() }));
+            for (name, yes) in [("follow", file.follow), ("optional", file.optional)] {
+                bounds.push(Bound::flag(name, yes, if yes { "yes" } else { "no" }));
+            }
             bounds.push(Bound::audit(file.audit));
             let rule = format!("{object}.grant.{layer}");
             out.push(fact(layer, right.into(), object.clone(), rule, bounds));
