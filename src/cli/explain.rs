@@ -13,7 +13,7 @@ use crate::policy::code::Code;
 use crate::policy::plan::{CallRule, Compare, LayerPlan, Width};
 use crate::policy::syscall::{UNFILTERED, all, name_of};
 use crate::policy::ways::Ways;
-use crate::review::calls::{Refusal, Verdict, entry, expressions, verdict};
+use crate::review::calls::{Verdict, entry, expressions, verdict};
 use crate::review::explain::powers;
 use crate::review::{Account, Explanation, Exposure, explain, explanation};
 use crate::text::neutralise;
@@ -248,7 +248,7 @@ fn layer_json(policy: &Sound, layer: &LayerPlan, account: &Account) -> Value {
         "may": subjects,
         "through": through.collect::<Vec<_>>(),
         "syscalls": (0..last.max(NUMBERS)).map(|it| call_json(layer, it)).collect::<Vec<_>>(),
-        "unlisted": Refusal::Kill.to_string(),
+        "unlisted": verdict(layer, last.max(NUMBERS)).to_string(),
     })
 }
 

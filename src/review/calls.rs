@@ -52,13 +52,18 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What a layer's filter answers to the call of this number. What no rule names ends the process.
+/// What a layer's filter answers to the call of this number. What no rule names ends the process,
+/// and a number without a name is no call.
 pub fn verdict(layer: &LayerPlan, number: u32) -> Verdict {
     match entry(layer, number) {
         Some(entry) => entry_verdict(entry),
+        None if name_of(number).is_none() => Verdict::Refused(Refusal::Errno(ENOSYS)),
         None => Verdict::Refused(Refusal::Kill),
     }
 }
+
+/// errno(3).
+const ENOSYS: u16 = 38;
 
 /// The rules on a call of this number.
 pub fn entry(layer: &LayerPlan, number: u32) -> Option<&SyscallPlan> {

@@ -7,7 +7,7 @@ use cofferdam::confine::filter::{Arch, Filter, Verdict, compile};
 use cofferdam::policy::check;
 use cofferdam::policy::plan::{CallRule, Compare, Plan, Program};
 use cofferdam::policy::syscall::meaning::holds;
-use cofferdam::policy::syscall::{Item, all, by_name, errno, groups, parse_item};
+use cofferdam::policy::syscall::{Item, all, by_name, errno, groups, name_of, parse_item};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree;
@@ -122,7 +122,11 @@ impl Text {
         if self.granted.get(&number).is_some_and(|rules| rules.iter().any(passes)) {
             Verdict::Allow
         } else {
-            self.refused.get(&number).map_or(Verdict::Kill, |errno| Verdict::Errno(*errno))
+            let unlisted = match name_of(number) {
+                Some(_) => Verdict::Kill,
+                None => Verdict::Errno(errno("ENOSYS").unwrap()),
+            };
+            self.refused.get(&number).map_or(unlisted, |errno| Verdict::Errno(*errno))
         }
     }
 

@@ -2,15 +2,20 @@
 //!
 //! ```text
 //! foreign architecture?  kill
-//! x32 number?            kill          (x86-64 only)
+//! x32 number?            kill          (elsewhere such a number is none)
 //! binary search over the numbers, each leaf one of
 //!     answer                           for the whole call, or a run of numbers answered alike
 //!     rules                            tried in turn; then the answer where none holds
 //! ```
 //!
+//! A number that this program has no name for answers `ENOSYS`, as from a kernel that lacks the
+//! call: a library newer than this program then does without it.
+//!
 //! The kernel finds out at load time which numbers a filter allows whatever the arguments, and
 //! never runs it for those again (its bitmap cache, `seccomp_cache_prepare`). So the search tree
 //! is balanced for the calls that do run it: those with conditions, and those that answer errors.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::emit::{aim, answer, jump, load, test};
 use super::evaluate::{ARCH, IF_AT_LEAST, IF_EQUAL, NUMBER};
@@ -31,12 +36,10 @@ pub(super) fn link(
     arch: Arch,
     unlisted: Action,
 ) -> Result<Vec<Instruction>, FilterError> {
-    let leaves = leaves(plans, unlisted)?;
+    let leaves = leaves(plans, arch, unlisted)?;
     let mut program =
         vec![load(ARCH), test(IF_EQUAL, arch.audit(), 1, 0), answer(Action::Kill), load(NUMBER)];
-    if arch == Arch::X86_64 {
-        program.extend([test(IF_AT_LEAST, X32, 0, 1), answer(Action::Kill)]);
-    }
+    program.extend([test(IF_AT_LEAST, X32, 0, 1), answer(Action::Kill)]);
     program.extend(search(&leaves));
     Ok(program)
 }
@@ -52,31 +55,25 @@ struct Leaf {
 }
 
 /// Cuts the numbers into leaves.
-fn leaves(plans: &[SyscallPlan], unlisted: Action) -> Result<Vec<Leaf>, FilterError> {
-    let mut sorted: Vec<&SyscallPlan> = plans.iter().collect();
-    sorted.sort_by_key(|plan| plan.number);
-    let mut leaves = vec![Leaf::of(0, unlisted)];
-    let mut next = 0;
-    for plan in sorted {
-        match plan.number {
-            number if number > LAST_NUMBER => return Err(FilterError::Number(number)),
-            number if number < next => return Err(FilterError::Twice(number)),
-            number => next = number + 1,
+fn leaves(plans: &[SyscallPlan], arch: Arch, unlisted: Action) -> Result<Vec<Leaf>, FilterError> {
+    let mut planned = BTreeMap::new();
+    for plan in plans {
+        if plan.number > LAST_NUMBER {
+            return Err(FilterError::Number(plan.number));
         }
-        leaves.push(Leaf::planned(plan)?);
-        leaves.push(Leaf::of(next, unlisted));
-    }
-    // Of two leaves for the same first number the later one counts; equal neighbours are one.
-    let mut merged: Vec<Leaf> = Vec::with_capacity(leaves.len());
-    for leaf in leaves {
-        if merged.last().is_some_and(|last| last.first == leaf.first) {
-            merged.pop();
-        }
-        if merged.last().is_none_or(|last| last.code != leaf.code) {
-            merged.push(leaf);
+        if planned.insert(plan.number, Leaf::planned(plan)?).is_some() {
+            return Err(FilterError::Twice(plan.number));
         }
     }
-    Ok(merged)
+    // The answer changes at the ends of what is known, and after each planned number.
+    let mut firsts: BTreeSet<u32> = planned.keys().map(|number| number + 1).collect();
+    firsts.extend(arch.edges());
+    let between = |&first: &u32| (first, Leaf::of(first, arch.unplanned(first, unlisted)));
+    let mut leaves: BTreeMap<u32, Leaf> = firsts.iter().map(between).collect();
+    leaves.extend(planned);
+    let mut leaves: Vec<Leaf> = leaves.into_values().collect();
+    leaves.dedup_by(|leaf, before| leaf.code == before.code);
+    Ok(leaves)
 }
 
 impl Leaf {

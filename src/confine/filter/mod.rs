@@ -7,7 +7,8 @@
 //!
 //! Every filter first kills calls of a foreign architecture (`int 0x80` on x86-64, threat A1) and
 //! of the x32 interface (A2), then finds the call's number by binary search. What is not listed
-//! ends the process: never only the thread, which would leave its locks held (A9).
+//! ends the process: never only the thread, which would leave its locks held (A9). A number that is
+//! younger than this program, or has never had a call, answers `ENOSYS` (A10).
 //!
 //! Two numbers pass every filter by the kernel's design, whatever it says: `uretprobe` (335) and
 //! `uprobe` (336) of x86-64. Outside the kernel's own trampolines they do nothing (A7).
@@ -71,7 +72,35 @@ impl Arch {
             Self::Aarch64 => 0xc000_00b7,
         }
     }
+
+    /// Whether this program knows a call of this number.
+    fn knows(self, number: u32) -> bool {
+        let number = number as usize;
+        match self {
+            Self::X86_64 => syscalls::x86_64::Sysno::new(number).is_some(),
+            Self::Aarch64 => syscalls::aarch64::Sysno::new(number).is_some(),
+        }
+    }
+
+    /// The numbers from which on calls are known, or aren't: 0, and where that changes.
+    fn edges(self) -> Vec<u32> {
+        let last = match self {
+            Self::X86_64 => syscalls::x86_64::Sysno::last().id(),
+            Self::Aarch64 => syscalls::aarch64::Sysno::last().id(),
+        };
+        let last = u32::try_from(last).unwrap_or(0);
+        let changes = |&number: &u32| number == 0 || self.knows(number) != self.knows(number - 1);
+        (0..=last + 1).filter(changes).collect()
+    }
+
+    /// The answer to a number that no plan entry names.
+    fn unplanned(self, number: u32, unlisted: Action) -> Action {
+        if self.knows(number) { unlisted } else { Action::Errno(ENOSYS) }
+    }
 }
+
+/// errno(3), of the kernel's interface on every architecture.
+const ENOSYS: u16 = 38;
 
 /// What a filter answers to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +143,13 @@ pub enum FilterError {
     Disagrees(u32),
 }
 
-/// Compiles a layer's filter: what is not listed ends the process.
+/// Compiles a layer's filter: a call that is not listed ends the process, and one that is unknown
+/// here answers `ENOSYS`.
 pub fn compile(plans: &[SyscallPlan], arch: Arch) -> Result<Filter, FilterError> {
     compile_with(plans, arch, Action::Kill)
 }
 
-/// Compiles a filter with this answer to calls that are not listed.
+/// Compiles a filter with this answer to calls that are known and not listed.
 ///
 /// The result is checked against the plan before it is returned; see [`FilterError::Disagrees`].
 pub fn compile_with(
@@ -197,7 +227,8 @@ fn verify(filter: &Filter, plan: &SyscallPlan, arch: Arch) -> Result<(), FilterE
     Ok(())
 }
 
-/// Checks the answer to the numbers next to planned ones, and to the first and the last.
+/// Checks the answer to the numbers next to planned ones, at the ends of what is known, and to the
+/// first and the last.
 fn verify_gaps(
     filter: &Filter,
     plans: &[SyscallPlan],
@@ -207,10 +238,15 @@ fn verify_gaps(
     let planned: BTreeSet<u32> = plans.iter().map(|plan| plan.number).collect();
     planned
         .iter()
-        .flat_map(|&number| [number.saturating_sub(1), number + 1])
+        .copied()
+        .chain(arch.edges())
+        .flat_map(|number| [number.saturating_sub(1), number, number + 1])
         .chain([0, link::LAST_NUMBER])
         .filter(|number| *number <= link::LAST_NUMBER && !planned.contains(number))
-        .find(|&number| filter.evaluate(arch.audit(), number, [0; 6]) != Verdict::from(unlisted))
+        .find(|&number| {
+            let answer = filter.evaluate(arch.audit(), number, [0; 6]);
+            answer != Verdict::from(arch.unplanned(number, unlisted))
+        })
         .map_or(Ok(()), |number| Err(FilterError::Disagrees(number)))
 }
 

@@ -3,7 +3,7 @@
 //! Filters stack and are inherited: what the supervisor may not do, no layer ever may. So this
 //! filter allows the calls that the supervisor, the start of its children and the recipe make,
 //! and whatever a layer is granted; conditions are the business of the layers' own filters. All
-//! else answers `EPERM`, for a supervisor that lives on with an error is better than one that dies
+//! else that is known answers `EPERM`, for a supervisor that lives on with an error is better than one that dies
 //! with every layer.
 
 use std::collections::BTreeMap;
