@@ -29,7 +29,9 @@ const MADE: u8 = 1;
 const DONE: u8 = 2;
 const FAILED: u8 = 3;
 
+/// errno(3).
 const EPERM: u16 = 1;
+const ENOSYS: u16 = 38;
 
 /// What a child is for, and what it may still do once it is confined.
 #[derive(Debug)]
@@ -192,8 +194,10 @@ impl Kind {
         // What doesn't parse is a call that this architecture lacks.
         let items: Vec<_> = self.calls.iter().filter_map(|text| parse_item(text).ok()).collect();
         let mut plans = assemble(&items, &[], Implied::Run);
+        // It has work to do, and no backtrace to print: what it isn't here for is an error, but for
+        // what a C library is to fall back from.
         for plan in &mut plans {
-            plan.otherwise.get_or_insert(EPERM);
+            plan.otherwise = plan.otherwise.filter(|&errno| errno == ENOSYS).or(Some(EPERM));
         }
         let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM));
         filter.map_err(io::Error::other)?.load().map_err(io::Error::other)

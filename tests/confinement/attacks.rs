@@ -30,7 +30,19 @@ crate::support::suite::tests! {
 const AT_ONCE: usize = 40;
 
 /// A filter that grants nothing that an attack begins with.
-const FILTER: Behind<'_> = Behind::Filter { granted: &[], refused: &[] };
+const FILTER: Behind<'_> = Behind::Filter { granted: &[], refused: BACKTRACE };
+
+/// What `@core` answers, for a panic's backtrace asks for it.
+const BACKTRACE: &[(&str, &str)] = &[
+    ("getcwd", "ENOENT"),
+    ("newfstatat", "ENOENT"),
+    ("open", "ENOENT"),
+    ("openat", "ENOENT"),
+    ("readlink", "ENOENT"),
+    ("readlinkat", "ENOENT"),
+    ("stat", "ENOENT"),
+    ("statx", "ENOSYS"),
+];
 
 fn every_attack_works_where_nobody_stops_it() {
     let host = Host::open();
@@ -145,7 +157,14 @@ fn web_layer_holds(target: &str, granted: &[&str]) {
         .into_iter()
         .filter(|(instance, _)| !instance.starts_with(target))
         .collect();
-        attack(&policy, target, some, Behind::Filter { granted, refused: &[] }, &neighbours, &host);
+        attack(
+            &policy,
+            target,
+            some,
+            Behind::Filter { granted, refused: BACKTRACE },
+            &neighbours,
+            &host,
+        );
     }
     host.assert_untouched();
 }
@@ -210,10 +229,27 @@ fn neighbours_are_well(daemon: &Daemon, neighbours: &[(&str, &[&str])]) {
 
 fn a_program_in_an_exec_layer_holds() {
     let host = Host::open();
-    // What the loader of C programs needs, every exec layer has; paths decide there.
-    let granted = &["open", "openat", "newfstatat", "dup"];
-    // And these are answered, for C programs go on without them.
-    let refused = &[("ioctl", "ENOTTY"), ("socket", "EACCES"), ("prlimit64", "EPERM")];
+    // What C programs and shells need, every exec layer has; paths, its pid namespace and its own
+    // limits decide there.
+    let granted =
+        &["open", "openat", "newfstatat", "dup", "kill", "tgkill", "prlimit64", "setuid", "setgid"];
+    // And these are answered, for such programs go on without them.
+    let refused = &[
+        ("fcntl", "EINVAL"),
+        ("io_uring_setup", "ENOSYS"),
+        ("ioctl", "ENOTTY"),
+        ("kcmp", "ENOSYS"),
+        ("memfd_create", "ENOSYS"),
+        ("openat2", "ENOSYS"),
+        ("pidfd_open", "ENOSYS"),
+        ("prctl", "EINVAL"),
+        ("sched_setaffinity", "EPERM"),
+        ("sched_setscheduler", "EPERM"),
+        ("setgroups", "EPERM"),
+        ("setpriority", "EPERM"),
+        ("setresuid", "EPERM"),
+        ("socket", "EACCES"),
+    ];
     exec_layers_hold(&rows(), "\"@core\"", Behind::Filter { granted, refused }, &host);
 }
 

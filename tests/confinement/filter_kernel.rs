@@ -57,7 +57,7 @@ const CHILDREN: &[(&str, fn())] = &[
     }),
     ("denied", || {
         filter(&["@core"], &[]).load().unwrap();
-        call("getcwd", [0; 6]);
+        call("getsid", [0; 6]);
     }),
     ("errno", || {
         filter(&["@core"], &[("openat", "ENOENT")]).load().unwrap();
@@ -115,7 +115,7 @@ const CHILDREN: &[(&str, fn())] = &[
         let (start, started) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             started.recv().unwrap();
-            call("getcwd", [0; 6]);
+            call("getsid", [0; 6]);
         });
         filter(&["@core"], &[]).load().unwrap();
         start.send(()).unwrap();

@@ -91,7 +91,9 @@ impl Text {
         let mut text = Self { granted: BTreeMap::new(), refused: BTreeMap::new() };
         let mut items = wish.syscalls.clone();
         if wish.exec {
-            items.extend(["@loader".into(), "execveat(15, _, _, _, AT_EMPTY_PATH)".into()]);
+            let implied = ["@foreign", "@loader", "@signal-inside"].map(str::to_owned);
+            items
+                .extend(implied.into_iter().chain(["execveat(15, _, _, _, AT_EMPTY_PATH)".into()]));
         }
         for item in &items {
             match parse_item(item).unwrap() {

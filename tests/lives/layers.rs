@@ -31,6 +31,8 @@ pub(crate) fn daemon(name: &str) -> Daemon {
         "" => crate::readme::layers(daemon)
             .layer("sleeper", sleeper)
             .layer("failing", failing)
+            .blocking_layer("panicking", panicking)
+            .layer("panicking_later", panicking_later)
             .layer("finishing", finishing)
             .layer("stubborn", stubborn)
             .layer("reader", reader)
@@ -66,6 +68,8 @@ pub(crate) fn daemon(name: &str) -> Daemon {
         "talkative" => daemon.blocking_layer("talkative", talkative),
         "counting" => daemon.blocking_layer("counting", counting),
         "bursting" => daemon.blocking_layer("bursting", bursting),
+        "panicking" => daemon.blocking_layer("panicking", panicking),
+        "panicking_later" => daemon.layer("panicking_later", panicking_later),
         "forbidden" => daemon.blocking_layer("forbidden", forbidden),
         "stalled" => {
             daemon.blocking_layer("talkative", talkative).blocking_layer("ticking", ticking)
@@ -105,6 +109,17 @@ async fn sleeper(layer: Layer) -> Outcome {
     layer.stopping().await;
     say("woken");
     Ok(())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn panicking(_: Layer) -> Outcome {
+    panic!("words that a panic says");
+}
+
+/// Not in the layer's first thread.
+async fn panicking_later(_: Layer) -> Outcome {
+    let thread = tokio::task::spawn_blocking(|| panic!("words that a panic says"));
+    thread.await.map_err(|error| error.to_string())
 }
 
 async fn failing(_: Layer) -> Outcome {

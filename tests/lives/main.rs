@@ -13,9 +13,11 @@ mod support;
 mod commands;
 mod containment;
 mod documented;
+mod foreign;
 mod in_flight;
 mod layers;
 mod lives;
+mod panics;
 mod program;
 // Word for word as in README.md.
 #[allow(clippy::needless_pass_by_value)]
@@ -54,8 +56,10 @@ fn main() -> ExitCode {
         commands::TESTS,
         containment::TESTS,
         documented::TESTS,
+        foreign::TESTS,
         in_flight::TESTS,
         lives::TESTS,
+        panics::TESTS,
         program::TESTS,
         restarts::TESTS,
         runtimes::TESTS,

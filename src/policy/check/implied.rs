@@ -1,10 +1,11 @@
-//! The system calls that a facility can't be used without, and that it therefore brings along.
+//! The system calls that a facility can't be used without, and that it therefore brings along; and
+//! those that are harmless in what a layer is.
 
 use crate::policy::document::{At, Document, FileText, LayerText, RegionText};
-use crate::policy::plan::{FileRight, ListenAddress, Runtime};
+use crate::policy::plan::{FileRight, ListenAddress, Protection, Runtime};
 use crate::policy::syscall::{self, Item};
 
-/// What the facilities of `layer` grant it besides its own `syscalls`.
+/// What `layer` and its facilities grant it besides its own `syscalls`.
 pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let me = layer.name.value.as_str();
     let is = |end: &Option<At<String>>| end.as_ref().is_some_and(|end| end.value == me);
@@ -39,6 +40,7 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         ("@file-symlink", direct(FileRight::Symlink)),
         ("@file-socket", direct(FileRight::Socket)),
         ("@file-fifo", direct(FileRight::Fifo)),
+        ("@signal-inside", layer.exec.is_some() && has_own_pids(layer)),
     ];
     // The groups are part of this program, so each is there.
     groups
@@ -54,6 +56,14 @@ pub(super) fn appends(layer: &LayerText, document: &Document) -> bool {
         let holds = |wanted| rights(file, &layer.name.value).any(|right| right == wanted);
         holds(FileRight::Append) && !holds(FileRight::Write)
     })
+}
+
+/// Whether the layer sees no process but its own, or doesn't start.
+fn has_own_pids(layer: &LayerText) -> bool {
+    let pids = Protection::NamespacePid.name();
+    let covers =
+        |name: &str| pids == name || pids.strip_prefix(name).is_some_and(|it| it.starts_with('.'));
+    !layer.optional.iter().any(|it| covers(&it.value))
 }
 
 const CHANGES: [FileRight; 2] = [FileRight::Write, FileRight::Append];

@@ -34,7 +34,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     }
 }
 
-/// Whether naming the group adds nothing to the plan.
+/// Whether naming the group adds nothing to the plan but answers, which can be named after it.
 fn is_granted(group: &Group, whole: &[SyscallPlan]) -> bool {
     let find = |number| whole.iter().find(|plan| plan.number == number);
     group.members.iter().all(|member| {
@@ -45,7 +45,7 @@ fn is_granted(group: &Group, whole: &[SyscallPlan]) -> bool {
     }) && group
         .refuse
         .iter()
-        .all(|(number, errno)| find(*number).is_some_and(|plan| plan.otherwise == Some(*errno)))
+        .all(|(number, _)| find(*number).is_some_and(|plan| plan.otherwise.is_some()))
 }
 
 /// The call expression of one rule.

@@ -18,8 +18,10 @@ use crate::policy::plan::{CallRule, Compare, Condition, SyscallPlan, Width};
 /// - The parent-death signal of a [`Implied::Run`] layer is what ends it with its supervisor, so no
 ///   grant of `prctl` lets it take that back. The program of an `exec` layer has an init above it
 ///   that keeps its own.
-/// - [`Implied::Exec`] adds what starting a program needs: group `@loader` and the `execveat` of
-///   [`EXEC_FD`].
+/// - [`Implied::Exec`] adds what a program needs to start and takes for granted: the groups
+///   `@loader` and `@foreign`, and the `execveat` of [`EXEC_FD`].
+/// - Of two groups that refuse a call the later one counts, and what a layer's policy says counts
+///   before all of them.
 pub fn assemble(grants: &[Item], refusals: &[(u32, u16)], implied: Implied) -> Vec<SyscallPlan> {
     let mut calls = Assembly::default();
     for item in grants {
@@ -29,7 +31,7 @@ pub fn assemble(grants: &[Item], refusals: &[(u32, u16)], implied: Implied) -> V
         }
     }
     if implied == Implied::Exec {
-        for group in groups().iter().filter(|group| group.name == "loader") {
+        for group in groups().iter().filter(|it| matches!(it.name.as_str(), "loader" | "foreign")) {
             calls.group(group);
         }
         if let Some(number) = names::by_name("execveat") {

@@ -20,6 +20,22 @@ pub(super) fn find(name: &str) -> Option<(i64, Sort)> {
     }
 }
 
+/// The constants whose names begin in one of these ways, with values and sorts. A beginning with `-`
+/// leaves a name out.
+pub(super) fn beginning(
+    beginnings: &'static [&'static str],
+) -> impl Iterator<Item = (&'static str, i64, Sort)> {
+    let all = || {
+        let flags = FLAGS.iter().map(|&(name, value)| (name, value, Sort::Flag));
+        flags.chain(NUMBERS.iter().map(|&(name, value)| (name, value, Sort::Number)))
+    };
+    let is_left_out = |name: &str| {
+        beginnings.iter().any(|it| it.strip_prefix('-').is_some_and(|out| out == name))
+    };
+    let begins = move |it: &'static &str| all().filter(move |(name, ..)| name.starts_with(it));
+    beginnings.iter().flat_map(begins).filter(move |(name, ..)| !is_left_out(name))
+}
+
 /// Every constant's name.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FLAGS.iter().chain(NUMBERS).map(|&(name, _)| name)
@@ -103,7 +119,8 @@ const NUMBERS: &[(&str, i64)] = constants! {
     PR_SET_SECUREBITS PR_SET_TIMERSLACK PR_GET_TIMERSLACK PR_SET_MM PR_SET_CHILD_SUBREAPER
     PR_GET_CHILD_SUBREAPER PR_SET_NO_NEW_PRIVS PR_GET_NO_NEW_PRIVS PR_GET_TID_ADDRESS
     PR_SET_THP_DISABLE PR_GET_THP_DISABLE PR_CAP_AMBIENT PR_SET_VMA PR_SET_VMA_ANON_NAME
-    PR_SET_MDWE PR_GET_MDWE PR_SET_PTRACER PR_SET_KEEPCAPS PR_GET_KEEPCAPS
+    PR_SET_MDWE PR_GET_MDWE PR_SET_PTRACER PR_SET_KEEPCAPS PR_GET_KEEPCAPS PR_MCE_KILL
+    PR_GET_TSC PR_SET_TSC PR_GET_UNALIGN
     // madvise(2), fadvise(2)
     MADV_NORMAL MADV_RANDOM MADV_SEQUENTIAL MADV_WILLNEED MADV_DONTNEED MADV_FREE MADV_REMOVE
     MADV_DONTFORK MADV_DOFORK MADV_HWPOISON MADV_MERGEABLE MADV_UNMERGEABLE MADV_HUGEPAGE
@@ -168,6 +185,13 @@ const NUMBERS: &[(&str, i64)] = constants! {
     ARCH_GET_GS = 0x1004,
     ARCH_CET_STATUS = 0x3001,
     ARCH_SHSTK_STATUS = 0x5005,
+    // ioctl_tty(2): _IOR('T', 0x2a, struct termios2)
+    TCGETS2 = 0x802c_542a,
+    // madvise(2): huge pages at once, since Linux 6.1; guard pages that are no mappings of their
+    // own, since 6.13
+    MADV_COLLAPSE = 25,
+    MADV_GUARD_INSTALL = 102,
+    MADV_GUARD_REMOVE = 103,
     // membarrier(2)
     MEMBARRIER_CMD_QUERY = 0,
     MEMBARRIER_CMD_PRIVATE_EXPEDITED = 8,

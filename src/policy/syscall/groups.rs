@@ -3,7 +3,7 @@
 //! They are data, in `policies/groups/syscalls.toml`, which is part of the program. Every group has a
 //! title, plain members, and `noted` members: those that carry power, each with what it gives and
 //! why it is there. A member is a call expression; one that the running architecture lacks is
-//! left out.
+//! left out, and so is a refusal of such a call.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -100,12 +100,15 @@ fn group(name: String, text: Text) -> Result<Group, String> {
             Err(error) => return Err(format!("@{name}: {member}: {error}")),
         }
     }
-    let refuse = text
-        .refuse
-        .iter()
-        .map(|(call, error)| Some((names::by_name(call)?, names::errno(error)?)))
-        .collect::<Option<_>>()
-        .ok_or_else(|| format!("@{name}: refuse"))?;
+    let mut refuse = Vec::new();
+    for (call, error) in &text.refuse {
+        let errno = names::errno(error).ok_or_else(|| format!("@{name}: refuse: {error}"))?;
+        match names::by_name(call) {
+            Some(number) => refuse.push((number, errno)),
+            None if names::exists_elsewhere(call) => {}
+            None => return Err(format!("@{name}: refuse: {call}")),
+        }
+    }
     Ok(Group { name, title: text.title, dangerous: text.dangerous, members, refuse })
 }
 
