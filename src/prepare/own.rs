@@ -112,6 +112,7 @@ static OWN: [Own; 7] = [
         policy: ("log.toml", include_str!("own/log.toml")),
         needed: |_, _| true,
         fit: fit_log,
+        settings: |plan| logger::orders::Orders::of(plan).encode(),
         last: 3,
         lingers: true,
         ..Own::PLAIN

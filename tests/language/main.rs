@@ -19,4 +19,5 @@ mod policies;
 mod policy;
 mod properties;
 mod questions;
+mod refused;
 mod schema;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::kernel::{Call, KernelLog};
 use super::lines::Lines;
+use super::orders::Orders;
+use super::told::sentence;
 use crate::ident::Instance;
 use crate::policy::plan::Audit;
 use crate::policy::syscall;
@@ -19,6 +21,7 @@ const EXPLAINED_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Denied {
     log: KernelLog,
     desk: Desk,
+    orders: Orders,
     unexplained: Vec<Unexplained>,
 }
 
@@ -30,8 +33,8 @@ struct Unexplained {
 
 impl Denied {
     /// None yet.
-    pub(super) fn new(log: KernelLog, desk: Desk) -> Self {
-        Self { log, desk, unexplained: Vec::new() }
+    pub(super) fn new(log: KernelLog, desk: Desk, orders: Orders) -> Self {
+        Self { log, desk, orders, unexplained: Vec::new() }
     }
 
     /// What a line says of a denial whose system call nobody can tell.
@@ -97,28 +100,13 @@ impl Denied {
 
     /// Says which system call an instance was killed for, and what would allow it.
     fn tell(&self, instance: &Instance, call: Call, lines: &mut Lines) {
-        let layer = &instance.layer;
         let (number, what) = match call {
             Call::Foreign { number, .. } => (number, "of another architecture"),
             Call::Native(number) => (number, syscall::name_of(number).unwrap_or("")),
         };
         let facts = Facts { verdict: Verdict::Killed, method: number, ..facts(Facility::Syscall) };
         self.report(facts, instance, what);
-        lines.say(&match (call, syscall::name_of(number)) {
-            (Call::Foreign { arch, .. }, _) => format!(
-                "{instance} made system call {number} of another architecture ({arch:#x}), which \
-                 no policy grants"
-            ),
-            (Call::Native(_), None) => {
-                format!("{instance} made a system call of the unknown number {number}")
-            }
-            (Call::Native(_), Some(call)) => format!(
-                "{instance} made the system call {call} in a way that isn't granted: \"{call}\" in \
-                 `syscalls` of [layer.{layer}]{} would allow it, `refuse = {{ {call} = \
-                 \"EPERM\" }}` would refuse it without killing",
-                groups(number)
-            ),
-        });
+        lines.say(&sentence(instance, call, &self.orders));
     }
 
     /// Whether there is an audit log.
@@ -136,14 +124,4 @@ impl Denied {
 
 fn facts(facility: Facility) -> Facts {
     Facts::new(facility, 0, Side::Helper)
-}
-
-/// The groups that have a call, for a line.
-fn groups(number: u32) -> String {
-    let groups = syscall::offering(number);
-    groups
-        .iter()
-        .filter(|group| group.dangerous.is_none())
-        .flat_map(|group| [" or \"@", group.name.as_str(), "\""])
-        .collect()
 }

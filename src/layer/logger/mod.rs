@@ -20,8 +20,10 @@ mod ending;
 pub(crate) mod kernel;
 mod lines;
 pub(crate) mod log;
+pub(crate) mod orders;
 mod output;
 mod stderr;
+mod told;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -37,6 +39,7 @@ use self::denied::Denied;
 use self::ending::sentence;
 use self::kernel::KernelLog;
 use self::lines::Lines;
+use self::orders::Orders as Known;
 use self::output::Pipe;
 use self::stderr::Stderr;
 use super::Layer;
@@ -117,7 +120,7 @@ impl<'a> Logger<'a> {
             outputs: BTreeMap::new(),
             next: 0,
             unshown: None,
-            denied: Denied::new(kernel, layer.0.desk.clone()),
+            denied: Denied::new(kernel, layer.0.desk.clone(), Known::decode(layer.settings())?),
             printed: VecDeque::new(),
         })
     }

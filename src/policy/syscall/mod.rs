@@ -4,7 +4,8 @@
 //! conditions (`"ioctl(_, FIONREAD)"`; the grammar is in [`call`]). Items become plan entries in
 //! [`assemble`]; `confine::filter` makes the kernel's filter of those.
 //!
-//! Reading order: [`groups`](groups()) and their text, [`call`], [`assemble`], [`meaning`].
+//! Reading order: [`groups`](groups()) and their text, [`call`], [`assemble`], [`meaning`]; then
+//! [`refused`], which explains a call that no filter let through.
 
 mod assemble;
 pub mod call;
@@ -15,6 +16,7 @@ pub mod meaning;
 mod names;
 mod number;
 mod prototype;
+pub mod refused;
 mod scan;
 
 pub use assemble::{assemble, init_plan, is_dangerous, keep_append};
@@ -52,7 +54,7 @@ pub enum Item {
 pub enum Implied {
     /// A function of the daemon's own program: nothing.
     Run,
-    /// Another program: what the loader and libraries need, and its `execveat`.
+    /// Another program: what the loader and libraries need or try, and its `execveat`.
     Exec,
 }
 
