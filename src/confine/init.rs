@@ -7,12 +7,13 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::WaitOptions;
+use rustix::process::{Pid, WaitOptions};
 
 use super::error::ConfineError;
 use super::receipt::{Asked, Got, Receipt};
@@ -39,6 +40,9 @@ const FORWARDED: [i32; 7] = [
 /// nothing else uses; a program that may send it to its init can stop itself anyway.
 pub const STOP_PROGRAM: i32 = 64;
 
+/// As many as one that sends them without end gets looked at before anything else is.
+const SIGNALS_IN_A_TURN: usize = 64;
+
 /// The program of an `exec` layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
@@ -51,10 +55,22 @@ pub struct Launch<'a> {
     pub envp: &'a [CString],
     /// Its descriptors 0, 1, 2, ...; fewer than [`EXEC_FD`].
     pub fds: &'a [BorrowedFd<'a>],
+    /// Its other descriptors, by number; each below [`EXEC_FD`].
+    pub others: &'a [(RawFd, BorrowedFd<'a>)],
     /// Its filter. It must allow `execveat(EXEC_FD, _, _, _, AT_EMPTY_PATH)`.
     pub filter: &'a [FilterLine],
+    /// Whether the filter leaves calls to init; see [`Spawn::is_observed`].
+    pub is_observed: bool,
     /// Signals by number that the policy lets other layers send to it.
     pub signals: &'a [u8],
+}
+
+/// An init whose program is still to be started. Signals wait for it.
+#[derive(Debug)]
+#[must_use = "no program runs yet"]
+pub struct Ready {
+    receipt: Receipt,
+    signals: SignalFd,
 }
 
 /// An init whose program runs.
@@ -62,21 +78,13 @@ pub struct Launch<'a> {
 #[must_use = "without its init the program has nobody to reap and report"]
 pub struct Init {
     program: Child,
-    receipt: Receipt,
     signals: SignalFd,
     granted: Vec<u8>,
 }
 
 impl Bare {
-    /// Starts the program and then loads init's own filter (`load`): what makes processes is needed
-    /// no more.
-    ///
-    /// The receipt is compared with the plan before the program starts.
-    pub fn launch<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
-        mut self,
-        launch: &Launch<'_>,
-        load: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Init, ConfineError> {
+    /// Becomes the init of a program. The receipt is compared with the plan before there is one.
+    pub fn into_init(mut self) -> Result<Ready, ConfineError> {
         // A filter that can't be loaded is a spawn that fails: so if there is a program at all,
         // this is true.
         self.receipt.set(Protection::Seccomp, Got::Enforced);
@@ -84,18 +92,37 @@ impl Bare {
 
         // Before there is anybody who could send one: a blocked signal waits for us even as
         // process 1, which would lose it otherwise.
-        let taken = SigSet::all()
-            .thread_block()
-            .and_then(|()| SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC));
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let taken =
+            SigSet::all().thread_block().and_then(|()| SignalFd::with_flags(&SigSet::all(), flags));
         let signals = taken.map_err(|errno| ConfineError::Step {
             step: "blocking init's signals",
             source: errno.into(),
         })?;
+        Ok(Ready { receipt: self.receipt, signals })
+    }
+}
+
+impl Ready {
+    /// What is in force for this process, and will be for the program, its filter included.
+    pub const fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// Starts the program and then loads init's own filter (`load`): what makes processes is needed
+    /// no more.
+    pub fn launch<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        self,
+        launch: &Launch<'_>,
+        load: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Init, ConfineError> {
         let program = spawn::spawn(&Spawn {
             envp: launch.envp,
             fds: launch.fds,
+            others: launch.others,
             program_at: Some(EXEC_FD),
             filter: Some(launch.filter),
+            is_observed: launch.is_observed,
             ..Spawn::new(launch.program, launch.argv)
         })?;
         let loaded = load().map_err(|error| io::Error::other(error.into()));
@@ -104,30 +131,46 @@ impl Bare {
         {
             return Err(ConfineError::Filter(error));
         }
-        Ok(Init { program, receipt: self.receipt, signals, granted: launch.signals.to_vec() })
+        Ok(Init { program, signals: self.signals, granted: launch.signals.to_vec() })
     }
 }
 
 impl Init {
-    /// What is in force, for both init and program.
-    pub const fn receipt(&self) -> &Receipt {
-        &self.receipt
+    /// The program's number.
+    pub const fn program(&self) -> Pid {
+        self.program.pid
+    }
+
+    /// Where the calls come that the program's filter leaves to init, once.
+    pub fn take_listener(&mut self) -> Option<OwnedFd> {
+        self.program.listener.take()
     }
 
     /// Reaps whatever ends and passes signals on, until the program itself has ended.
     ///
     /// Its children may still run: they end with this process, as all of a pid namespace do with
     /// process 1.
-    pub fn run(self) -> io::Result<Ended> {
+    pub fn run(&self) -> io::Result<Ended> {
         loop {
-            if let Some(ended) = self.reap()? {
+            if let Some(ended) = self.attend()? {
                 return Ok(ended);
             }
-            // SIGCHLD is not for the program, and so are most others.
-            if let Ok(Some(taken)) = self.signals.read_signal() {
-                self.forward(taken.ssi_signo);
+            match poll(&mut [PollFd::new(self, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    /// Reaps what has ended and passes on the signals that have come, without waiting; how the
+    /// program ended, if it has.
+    pub fn attend(&self) -> io::Result<Option<Ended>> {
+        for _ in 0..SIGNALS_IN_A_TURN {
+            // SIGCHLD is not for the program, and so are most others.
+            let Ok(Some(taken)) = self.signals.read_signal() else { break };
+            self.forward(taken.ssi_signo);
+        }
+        self.reap()
     }
 
     /// Reaps everything that has ended; how the program did, if it is among it.
@@ -164,5 +207,12 @@ impl Init {
         reached("signal.init.forward");
         // It may have ended a moment ago: then it is reaped next.
         let _ = pidfd::signal_number(&self.program.pidfd, passed_on);
+    }
+}
+
+/// Readable when there is something to [`attend`](Init::attend) to.
+impl AsFd for Init {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
     }
 }

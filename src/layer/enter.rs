@@ -14,7 +14,7 @@ use super::firsts::Firsts;
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::order::Orders;
-use super::run::{Function, LayerResult, say};
+use super::run::{Function, LayerResult, SETUP_FAILED, say};
 use super::share::Numbered;
 use super::slice::{ChannelSlice, ReportsSlice, Slice};
 use super::{Layer, Shared, Stop, own};
@@ -49,9 +49,6 @@ pub(crate) const NOT_MAIN: &str = "`Daemon::main` was called on another thread t
     must be the program's `main` that makes it. A test starts the daemon as a program of its own \
     (`std::process::Command`), or has `harness = false` and a `main` that is the daemon when a \
     layer's name comes as `argv[0]`";
-
-/// A layer that could not be confined or set up exits with this.
-const SETUP_FAILED: u8 = 70;
 
 /// Whether this process was started by a supervisor to become a layer.
 pub(crate) fn is_layer() -> bool {

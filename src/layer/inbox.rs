@@ -1,7 +1,7 @@
 //! The layer's end of the control socket.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,12 @@ impl Inbox {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self(Arc::new(socket)))
+    }
+
+    /// The same at a number above this one, in place of the former.
+    pub fn above(&self, number: RawFd) -> io::Result<Self> {
+        let above = rustix::io::fcntl_dupfd_cloexec(&*self.0, number + 1)?;
+        Ok(Self(Arc::new(above)))
     }
 
     /// Reads the next message without waiting.

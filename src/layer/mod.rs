@@ -4,7 +4,7 @@ mod attendant;
 pub(crate) mod auditor;
 pub(crate) mod connector;
 pub(crate) mod enter;
-mod exec;
+pub(crate) mod exec;
 mod facilities;
 pub(crate) mod files;
 mod firsts;

@@ -105,6 +105,9 @@ fn runtime(threads: Option<u16>) -> io::Result<tokio::runtime::Runtime> {
     }
 }
 
+/// A layer that could not be confined or set up exits with this.
+pub(super) const SETUP_FAILED: u8 = 70;
+
 /// Says a line in the log, which stamps it with the instance's name.
 pub(super) fn say(line: &str) {
     let _ = rustix::io::write(io::stderr(), format!("{line}\n").as_bytes());

@@ -11,7 +11,7 @@ use caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Kind, PrepareError};
-use super::image::{Derivation, LayerImage};
+use super::image::{self, Derivation, LayerImage};
 use super::own::Own;
 use crate::confine::filter::Filter;
 use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
@@ -19,6 +19,7 @@ use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::orders::Orders;
 use crate::layer::slice::ReportsSlice;
 use crate::policy::plan::{Audit, LayerPlan, Plan};
+use crate::policy::syscall::init_plan;
 use crate::seal::{Chance, OsChance};
 
 /// It has handles on files, at most with root's eyes. None of them reads or writes.
@@ -145,7 +146,9 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
     let derivation = Derivation { stated, plan: &plan, policy, auditor: auditor.as_ref() };
     let images = plan.layers.iter().map(|layer| derivation.image(layer));
     let images = images.collect::<Result<Vec<_>, _>>()?;
+    let init = init_plan(plan.layers.iter().any(|layer| !image::observed(layer).is_empty()));
     let granted = plan.layers.iter().map(|layer| layer.syscalls.as_slice());
+    let granted = granted.chain([init.as_slice()]);
     let filter = supervisor_filter(granted, &own_calls())
         .map_err(|error| format!("the supervisor can't confine itself: {error}"))?;
     let descriptors = descriptors(&plan, EACH + waiting);

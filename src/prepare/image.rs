@@ -6,15 +6,17 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use super::own::{Own, OwnImage};
-use crate::confine::filter::{self, Action, Arch};
+use crate::confine::filter::{self, Action, Answers, Arch};
 use crate::confine::generated;
 use crate::confine::paths::{Contents, Grant};
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::layer::auditor::orders as auditor;
+use crate::layer::exec::placeholders;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
 use crate::policy::plan::{ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program};
+use crate::policy::syscall::by_name;
 use crate::sys::pin::pin;
 use crate::wire::control::Service;
 
@@ -98,7 +100,8 @@ impl Derivation<'_> {
         let name = &layer.name;
         let own = Own::find(name);
         let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
-        let filter = filter::compile_with(&layer.syscalls, Arch::NATIVE, unlisted)
+        let answers = Answers { unlisted, observed: &observed(layer) };
+        let filter = filter::compile_observed(&layer.syscalls, Arch::NATIVE, answers)
             .map_err(|error| format!("[layer.{name}] syscalls: {error}"))?;
         let mut files = Files::default();
         for (file, rights) in plan.files_of(name) {
@@ -124,7 +127,7 @@ impl Derivation<'_> {
             part: part.encode().map_err(|error| error.to_string())?,
             contents: Contents {
                 grants: files.grants,
-                generated: generated::of_system(layer, &[]),
+                generated: generated::of_system(layer, &placeholders(&layer.connect)),
             },
             files: files.held,
             services,
@@ -142,6 +145,19 @@ fn confined(layer: &LayerPlan) -> LayerPlan {
         plan.limits.tasks += 1;
     }
     plan
+}
+
+/// The calls of a layer, by number, that its init answers: those by which a program could do with the
+/// host's sockets what nobody granted.
+pub(super) fn observed(layer: &LayerPlan) -> Vec<u32> {
+    let has_sockets = !layer.listen.is_empty() || !layer.connect.is_empty();
+    if !has_sockets || matches!(layer.program, Program::Run(_)) {
+        return Vec::new();
+    }
+    let granted = |number: &u32| {
+        layer.syscalls.iter().any(|call| call.number == *number && !call.allow.is_empty())
+    };
+    ["bind", "listen", "connect"].into_iter().filter_map(by_name).filter(granted).collect()
 }
 
 fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {

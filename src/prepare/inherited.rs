@@ -188,6 +188,7 @@ fn is_at(found: &ListenAddress, wanted: &ListenAddress) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::plan::Pass;
     use crate::prepare::listener::bind;
 
     fn passed(name: &str, address: &str) -> (Found, ListenPlan) {
@@ -196,6 +197,7 @@ mod tests {
         let plan = ListenPlan {
             name: Name::new("door").unwrap(),
             address: address.clone(),
+            pass: Pass::Name,
             rate: None,
             per_source: None,
         };

@@ -8,17 +8,15 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, sockopt};
 
-use crate::ident::Name;
 use crate::mark;
-use crate::policy::plan::{ListenAddress, ListenPlan};
+use crate::policy::plan::{ListenAddress, ListenPlan, Pass};
 use crate::prepare::listener::{BACKLOG, bind_again};
 
 /// A socket that a layer's copies and lives share.
 #[derive(Debug)]
 pub struct Listening {
-    /// Its name in the policy.
-    pub name: Name,
-    address: ListenAddress,
+    /// What the policy says of it.
+    pub plan: ListenPlan,
     /// For TCP, where it is bound: the policy may leave the port to the kernel.
     bound: Option<SocketAddr>,
     socket: OwnedFd,
@@ -28,7 +26,7 @@ impl Listening {
     /// Holds a socket that was bound for the plan, or passed to this process.
     pub fn new(plan: &ListenPlan, socket: OwnedFd) -> Self {
         let bound = bound(&socket);
-        Self { name: plan.name.clone(), address: plan.address.clone(), bound, socket }
+        Self { plan: plan.clone(), bound, socket }
     }
 
     /// A descriptor for another life, which finds the socket as the first one did, whatever a
@@ -36,7 +34,7 @@ impl Listening {
     pub fn hand_over(&mut self) -> io::Result<OwnedFd> {
         mark::reached("socket.listen.handing-over");
         if self.was_shut_down() {
-            match &self.address {
+            match &self.plan.address {
                 ListenAddress::Tcp(_) => self.listen_again()?,
                 // Nobody answers on the path any more, so this takes its place.
                 ListenAddress::Unix(path) => self.socket = bind_again(path)?,
@@ -44,11 +42,14 @@ impl Listening {
             }
             mark::reached("socket.listen.revived");
         }
-        rustix::io::ioctl_fionbio(&self.socket, true)?;
+        // Whether a foreign program's blocks is between it and its init.
+        if self.plan.pass == Pass::Name {
+            rustix::io::ioctl_fionbio(&self.socket, true)?;
+        }
         for timeout in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
             sockopt::set_socket_timeout(&self.socket, timeout, None)?;
         }
-        if !matches!(self.address, ListenAddress::Unix(_)) {
+        if !matches!(self.plan.address, ListenAddress::Unix(_)) {
             // What is accepted inherits it, and would lose its last bytes.
             sockopt::set_socket_linger(&self.socket, None)?;
         }
@@ -71,7 +72,7 @@ impl Listening {
 
     /// Whether somebody has shut it down (shutdown(2)).
     fn was_shut_down(&self) -> bool {
-        match &self.address {
+        match &self.plan.address {
             ListenAddress::Tcp(_) => !sockopt::socket_acceptconn(&self.socket).unwrap_or(true),
             // It goes on saying that it listens, and refuses whoever comes.
             ListenAddress::Unix(_) => {
@@ -95,10 +96,11 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::ident::Name;
 
     fn holding(address: ListenAddress, socket: impl Into<OwnedFd>) -> Listening {
         let name = Name::new("door").unwrap();
-        let plan = ListenPlan { name, address, rate: None, per_source: None };
+        let plan = ListenPlan { name, address, pass: Pass::Name, rate: None, per_source: None };
         Listening::new(&plan, socket.into())
     }
 

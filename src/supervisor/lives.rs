@@ -203,7 +203,7 @@ impl Supervisor<'_> {
         let mut messages = Vec::new();
         for listening in &mut image.listeners {
             let socket = listening.hand_over()?;
-            messages.push((ToLayer::Listener(listening.name.clone()), socket));
+            messages.push((ToLayer::Listener(listening.plan.name.clone()), socket));
         }
         for file in &image.data.files {
             messages.push((ToLayer::File(file.name.clone()), file.open()?));

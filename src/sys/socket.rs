@@ -1,4 +1,4 @@
-//! Two things about sockets that no safe wrapper has.
+//! What no safe wrapper has about sockets.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -28,6 +28,41 @@ pub fn refuse_descriptors(socket: impl AsFd) -> io::Result<bool> {
         error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(false),
         error => Err(error),
     }
+}
+
+/// Gives one socket the value that another has of an option, for options of at most 16 bytes without
+/// pointers: numbers, and times.
+pub fn carry_option(from: impl AsFd, to: impl AsFd, level: i32, option: i32) -> io::Result<()> {
+    let mut value = [0_u64; 2];
+    let mut length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes at most `length` bytes into `value`, and says how many.
+    check(unsafe {
+        let from = from.as_fd().as_raw_fd();
+        libc::getsockopt(from, level, option, (&raw mut value).cast(), &raw mut length)
+    })?;
+    // SAFETY: the kernel reads `length` bytes of `value`, which is no more than it has.
+    check(unsafe {
+        let to = to.as_fd().as_raw_fd();
+        libc::setsockopt(to, level, option, (&raw const value).cast(), length)
+    })
+}
+
+/// Names the network namespace that a socket was made in (`SO_NETNS_COOKIE`, Linux 5.14). No two
+/// have the same name as long as the machine runs.
+pub fn network_of(socket: impl AsFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes at most `length` bytes into `cookie`.
+    check(unsafe {
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_NETNS_COOKIE);
+        let socket = socket.as_fd().as_raw_fd();
+        libc::getsockopt(socket, level, option, (&raw mut cookie).cast(), &raw mut length)
+    })?;
+    Ok(cookie)
+}
+
+fn check(answer: libc::c_int) -> io::Result<()> {
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Registers a nonblocking descriptor with the running tokio runtime, for both directions.

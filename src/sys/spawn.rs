@@ -14,6 +14,7 @@
 //! are as before.
 
 mod child;
+mod places;
 
 use std::ffi::{CStr, CString, c_char};
 use std::io;
@@ -23,6 +24,7 @@ use std::ptr;
 use rustix::process::{DumpableBehavior, Pid};
 use serde::{Deserialize, Serialize};
 
+use self::places::Places;
 use super::clone::{Stack, clone3_vfork};
 
 /// A program to run, and all that it gets.
@@ -37,8 +39,10 @@ pub struct Spawn<'a> {
     pub argv: &'a [CString],
     /// The whole environment, `NAME=value`. Nothing of ours is inherited.
     pub envp: &'a [CString],
-    /// What descriptors 0, 1, 2, ... are in the child. It has no others.
+    /// What descriptors 0, 1, 2, ... are in the child.
     pub fds: &'a [BorrowedFd<'a>],
+    /// Its other descriptors, by number: all above those of `fds`. There are no more.
+    pub others: &'a [(RawFd, BorrowedFd<'a>)],
     /// New namespaces.
     pub namespaces: Namespaces,
     /// A network namespace to enter instead of a new one.
@@ -52,6 +56,10 @@ pub struct Spawn<'a> {
     pub tasks: &'a [BorrowedFd<'a>],
     /// A system-call filter to load as the last act before the exec, which it must allow.
     pub filter: Option<&'a [FilterLine]>,
+    /// Whether the filter leaves calls to who holds [`Child::listener`]. Then the caller has nothing
+    /// open from 3 to the program's number: the child has the caller's table of descriptors until
+    /// its exec. No call up to the exec may be one of those, for the caller sleeps meanwhile.
+    pub is_observed: bool,
 }
 
 impl<'a> Spawn<'a> {
@@ -63,12 +71,14 @@ impl<'a> Spawn<'a> {
             argv,
             envp: &[],
             fds: &[],
+            others: &[],
             namespaces: Namespaces::NONE,
             network: None,
             ids: None,
             cgroup: None,
             tasks: &[],
             filter: None,
+            is_observed: false,
         }
     }
 }
@@ -83,6 +93,8 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// Its number, for log lines only.
     pub pid: Pid,
+    /// Where its filter's questions come, if it is observed; see [`notify`](crate::sys::notify).
+    pub listener: Option<OwnedFd>,
 }
 
 /// A set of namespaces that a clone makes anew.
@@ -214,9 +226,9 @@ pub fn rehearse(namespaces: Namespaces, ids: Option<&IdMap>) -> Result<(), Spawn
 fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
     let argv = pointers(order.argv);
     let envp = pointers(order.envp);
-    let fds = raw(order.fds);
     let tasks = raw(order.tasks);
-    let mut moved = vec![-1; fds.len()];
+    let mut places = Places::of(order);
+    let table = order.is_observed.then(|| places.lend()).transpose().map_err(SpawnError::Clone)?;
     let mut stack = Stack::new();
     let mut pidfd: RawFd = -1;
 
@@ -225,12 +237,14 @@ fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, Sp
         program_at: order.program_at,
         argv: &argv,
         envp: &envp,
-        fds: &fds,
-        moved: &mut moved,
+        places: &mut places.0,
+        shares_table: order.is_observed,
         tasks: &tasks,
         network: order.network.map(|fd| fd.as_raw_fd()),
         maps: order.ids.map(|ids| (ids.uid.as_bytes(), ids.gid.as_bytes())),
         filter: order.filter,
+        moved_program: None,
+        listener: None,
         fault: None,
     };
     let mut request = clone_args(order, &mut pidfd);
@@ -244,6 +258,13 @@ fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, Sp
         unsafe { clone3_vfork(&mut request, &mut stack, child::enter, (&raw mut brief).cast()) };
     drop(signals);
     drop(dumpable);
+    let (fault, moved_program, listener) = (brief.fault, brief.moved_program, brief.listener);
+    // SAFETY: the child has loaded its filter with a listener into the table that it shared with us,
+    // and nobody else knows of that descriptor.
+    let listener = listener.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    if let Some(table) = table {
+        table.take_back(&places, moved_program).map_err(SpawnError::Clone)?;
+    }
 
     // Only a positive number is a pid; the crate's type panics on a negative one.
     let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
@@ -253,12 +274,12 @@ fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, Sp
     // SAFETY: the clone succeeded with CLONE_PIDFD, so the kernel made this descriptor for us,
     // and nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    if let Some((step, errno)) = brief.fault {
+    if let Some((step, errno)) = fault {
         // It has exited, or is about to with nothing left to do: no wait worth the name.
         let _ = super::pidfd::wait(&pidfd);
         return Err(SpawnError::Child(step, io::Error::from_raw_os_error(errno)));
     }
-    Ok(Child { pidfd, pid })
+    Ok(Child { pidfd, pid, listener })
 }
 
 fn clone_args(order: &Spawn<'_>, pidfd: &mut RawFd) -> libc::clone_args {
@@ -266,6 +287,9 @@ fn clone_args(order: &Spawn<'_>, pidfd: &mut RawFd) -> libc::clone_args {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let base = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD).cast_unsigned();
     let mut flags = u64::from(base | order.namespaces.0);
+    if order.is_observed {
+        flags |= u64::from(libc::CLONE_FILES.cast_unsigned());
+    }
     let mut cgroup = 0;
     if let Some(fd) = order.cgroup {
         flags |= CLONE_INTO_CGROUP;

@@ -59,7 +59,8 @@ fn every_number_is_answered_as_planned() {
         plan(&["@core", "@net-stream"], &[("openat", "ENOENT"), ("ioctl", "ENOTTY")], Implied::Run),
         plan(&["@file-write", "@thread"], &[], Implied::Exec),
         plan(&every, &[], Implied::Exec),
-        init_plan(),
+        init_plan(false),
+        init_plan(true),
     ];
     for plan in &plans {
         for arch in [Arch::X86_64, Arch::Aarch64] {

@@ -21,6 +21,8 @@ mod file_hung;
 mod file_programs;
 mod file_replace;
 mod file_rights;
+mod foreign;
+mod foreign_hostile;
 mod mapped_file;
 mod message;
 mod old_kernel;
@@ -70,6 +72,8 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (file_programs::TESTS, file_programs::LAYERS),
     (file_replace::TESTS, file_replace::LAYERS),
     (file_rights::TESTS, file_rights::LAYERS),
+    (foreign::TESTS, foreign::LAYERS),
+    (foreign_hostile::TESTS, foreign_hostile::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
     (old_kernel::TESTS, old_kernel::LAYERS),
@@ -91,6 +95,11 @@ fn main() -> ExitCode {
     let is_layer = arguments.first().is_some_and(|name| name.starts_with("cofferdam-"));
     if is_layer || arguments.get(1).is_some_and(|word| word == "--daemon") {
         return daemon(arguments.get(3).map(String::as_str)).main();
+    }
+    // The program of an `exec` layer.
+    if arguments.get(1).is_some_and(|word| word == "--foreign") {
+        foreign::program(&arguments[2..]);
+        return ExitCode::SUCCESS;
     }
     let tests = MODULES.iter().flat_map(|(tests, _)| tests.iter().copied());
     support::suite::run(support::suite::trials(&tests.collect::<Vec<_>>()))

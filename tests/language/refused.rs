@@ -207,7 +207,7 @@ fn the_narrowest_text_of_real_calls() {
     );
     assert_eq!(
         item("socket", &[2, 1, 0]),
-        text("socket(AF_INET, SOCK_STREAM, 0)", "net-connect", false)
+        text("socket(AF_INET, SOCK_STREAM, 0)", "net-connect socket-dial", false)
     );
     // Five groups have the call, and none this form of it.
     assert_eq!(

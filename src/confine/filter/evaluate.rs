@@ -13,6 +13,8 @@ pub enum Verdict {
     Allow,
     /// It returns this error.
     Errno(u16),
+    /// Who observes the process answers.
+    Notify,
     /// The process ends.
     Kill,
     /// Another answer of the kernel's list, as `SECCOMP_RET_*`.
@@ -26,6 +28,7 @@ impl From<Action> for Verdict {
         match action {
             Action::Allow => Self::Allow,
             Action::Errno(number) => Self::Errno(number),
+            Action::Notify => Self::Notify,
             Action::Kill => Self::Kill,
         }
     }
@@ -52,6 +55,8 @@ pub(super) const RETURN: u16 = 0x06;
 pub(super) const RET_KILL: u32 = 0x8000_0000;
 /// `SECCOMP_RET_ERRNO`; the error is in the low 16 bits.
 pub(super) const RET_ERRNO: u32 = 0x0005_0000;
+/// `SECCOMP_RET_USER_NOTIF`.
+pub(super) const RET_NOTIFY: u32 = 0x7fc0_0000;
 /// `SECCOMP_RET_ALLOW`.
 pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 
@@ -126,6 +131,7 @@ fn verdict(answer: u32) -> Verdict {
         (RET_ALLOW, _) => Verdict::Allow,
         // The kernel caps errors at MAX_ERRNO.
         (RET_ERRNO, errno) => Verdict::Errno(u16::try_from(errno.min(4095)).unwrap_or(4095)),
+        (RET_NOTIFY, _) => Verdict::Notify,
         (RET_KILL, _) => Verdict::Kill,
         _ => Verdict::Other(answer),
     }
@@ -165,6 +171,7 @@ mod tests {
         assert_eq!(verdict(RET_ERRNO | 2), Verdict::Errno(2));
         assert_eq!(verdict(RET_ERRNO | 0xffff), Verdict::Errno(4095));
         assert_eq!(verdict(0), Verdict::Other(0));
+        assert_eq!(verdict(RET_NOTIFY), Verdict::Notify);
         assert_eq!(verdict(RET_KILL), Verdict::Kill);
     }
 }

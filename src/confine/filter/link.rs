@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::emit::{aim, answer, jump, load, test};
 use super::evaluate::{ARCH, IF_AT_LEAST, IF_EQUAL, NUMBER};
 use super::rules::Body;
-use super::{Action, Arch, FilterError, Instruction};
+use super::{Action, Answers, Arch, FilterError, Instruction};
 use crate::policy::plan::{Compare, Condition, SyscallPlan};
 use crate::policy::syscall::meaning::bits;
 
@@ -34,9 +34,9 @@ pub(super) const LAST_NUMBER: u32 = X32 - 1;
 pub(super) fn link(
     plans: &[SyscallPlan],
     arch: Arch,
-    unlisted: Action,
+    answers: Answers<'_>,
 ) -> Result<Vec<Instruction>, FilterError> {
-    let leaves = leaves(plans, arch, unlisted)?;
+    let leaves = leaves(plans, arch, answers)?;
     let mut program =
         vec![load(ARCH), test(IF_EQUAL, arch.audit(), 1, 0), answer(Action::Kill), load(NUMBER)];
     program.extend([test(IF_AT_LEAST, X32, 0, 1), answer(Action::Kill)]);
@@ -55,20 +55,25 @@ struct Leaf {
 }
 
 /// Cuts the numbers into leaves.
-fn leaves(plans: &[SyscallPlan], arch: Arch, unlisted: Action) -> Result<Vec<Leaf>, FilterError> {
+fn leaves(
+    plans: &[SyscallPlan],
+    arch: Arch,
+    answers: Answers<'_>,
+) -> Result<Vec<Leaf>, FilterError> {
     let mut planned = BTreeMap::new();
     for plan in plans {
         if plan.number > LAST_NUMBER {
             return Err(FilterError::Number(plan.number));
         }
-        if planned.insert(plan.number, Leaf::planned(plan)?).is_some() {
+        if planned.insert(plan.number, Leaf::planned(plan, answers.granted(plan.number))?).is_some()
+        {
             return Err(FilterError::Twice(plan.number));
         }
     }
     // The answer changes at the ends of what is known, and after each planned number.
     let mut firsts: BTreeSet<u32> = planned.keys().map(|number| number + 1).collect();
     firsts.extend(arch.edges());
-    let between = |&first: &u32| (first, Leaf::of(first, arch.unplanned(first, unlisted)));
+    let between = |&first: &u32| (first, Leaf::of(first, arch.unplanned(first, answers.unlisted)));
     let mut leaves: BTreeMap<u32, Leaf> = firsts.iter().map(between).collect();
     leaves.extend(planned);
     let mut leaves: Vec<Leaf> = leaves.into_values().collect();
@@ -79,11 +84,11 @@ fn leaves(plans: &[SyscallPlan], arch: Arch, unlisted: Action) -> Result<Vec<Lea
 impl Leaf {
     fn of(first: u32, action: Action) -> Self {
         // Allowed calls don't run the filter, and killed ones run it once.
-        let weight = if matches!(action, Action::Errno(_)) { 16 } else { 1 };
+        let weight = if matches!(action, Action::Errno(_) | Action::Notify) { 16 } else { 1 };
         Self { first, code: vec![answer(action)], weight }
     }
 
-    fn planned(plan: &SyscallPlan) -> Result<Self, FilterError> {
+    fn planned(plan: &SyscallPlan, granted: Action) -> Result<Self, FilterError> {
         let refused = match plan.otherwise {
             None => Action::Kill,
             Some(errno @ 1..=4095) => Action::Errno(errno),
@@ -96,13 +101,14 @@ impl Leaf {
             return Ok(Self::of(plan.number, refused));
         }
         if plan.allow.iter().any(|rule| rule.0.is_empty()) {
-            return Ok(Self::of(plan.number, Action::Allow));
+            return Ok(Self::of(plan.number, granted));
         }
         // Every condition takes a comparison, so such a rule has no chance.
         if plan.allow.iter().any(|rule| rule.0.len() > REACH) {
             return Err(FilterError::Rule(plan.number));
         }
-        let code = Body::write(&plan.allow, refused).ok_or(FilterError::Rule(plan.number))?;
+        let code =
+            Body::write(&plan.allow, granted, refused).ok_or(FilterError::Rule(plan.number))?;
         Ok(Self { first: plan.number, code, weight: 16 })
     }
 }

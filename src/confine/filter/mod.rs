@@ -109,6 +109,9 @@ pub enum Action {
     Allow,
     /// It is not, and returns this error.
     Errno(u16),
+    /// It waits until who observes the process has answered it (`seccomp_unotify(2)`); where nobody
+    /// does, it fails with `ENOSYS`.
+    Notify,
     /// The process ends with `SIGSYS`.
     Kill,
 }
@@ -143,28 +146,54 @@ pub enum FilterError {
     Disagrees(u32),
 }
 
+/// What a filter answers besides the errnos that its plan states.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers<'a> {
+    /// To calls that are not listed.
+    pub unlisted: Action,
+    /// These calls, by number, are left to who observes the process, where they are granted.
+    pub observed: &'a [u32],
+}
+
+impl Answers<'_> {
+    /// The answer to a call where a rule holds.
+    fn granted(&self, number: u32) -> Action {
+        if self.observed.contains(&number) { Action::Notify } else { Action::Allow }
+    }
+}
+
 /// Compiles a layer's filter: a call that is not listed ends the process, and one that is unknown
 /// here answers `ENOSYS`.
 pub fn compile(plans: &[SyscallPlan], arch: Arch) -> Result<Filter, FilterError> {
     compile_with(plans, arch, Action::Kill)
 }
 
-/// Compiles a filter with this answer to calls that are known and not listed.
-///
-/// The result is checked against the plan before it is returned; see [`FilterError::Disagrees`].
+/// Compiles a filter with this answer to calls that are known and not listed; nobody observes the
+/// process.
 pub fn compile_with(
     plans: &[SyscallPlan],
     arch: Arch,
     unlisted: Action,
 ) -> Result<Filter, FilterError> {
-    let filter = Filter { program: link::link(plans, arch, unlisted)? };
+    compile_observed(plans, arch, Answers { unlisted, observed: &[] })
+}
+
+/// Compiles a filter that leaves some calls to an observer.
+///
+/// The result is checked against the plan before it is returned; see [`FilterError::Disagrees`].
+pub fn compile_observed(
+    plans: &[SyscallPlan],
+    arch: Arch,
+    answers: Answers<'_>,
+) -> Result<Filter, FilterError> {
+    let filter = Filter { program: link::link(plans, arch, answers)? };
     if filter.len() > Filter::MAX {
         return Err(FilterError::TooLong(filter.len()));
     }
     for plan in plans {
-        verify(&filter, plan, arch)?;
+        verify(&filter, plan, arch, answers.granted(plan.number))?;
     }
-    verify_gaps(&filter, plans, arch, unlisted)?;
+    verify_gaps(&filter, plans, arch, answers.unlisted)?;
     Ok(filter)
 }
 
@@ -192,6 +221,11 @@ impl Filter {
         evaluate::run(&self.program, arch, number, &arguments)
     }
 
+    /// Whether it leaves some call to who observes the process.
+    pub fn is_observed(&self) -> bool {
+        self.program.contains(&emit::answer(Action::Notify))
+    }
+
     /// The instructions as the kernel's `struct sock_filter`, for a child that loads them itself.
     pub fn lines(&self) -> Vec<FilterLine> {
         let line = |&Instruction { code, jt, jf, k }| FilterLine { code, jt, jf, k };
@@ -216,10 +250,15 @@ pub struct LoadError(#[source] seccompiler::Error);
 
 /// Runs the filter on calls around every value that an entry's conditions name, and compares the
 /// answers with what the entry means.
-fn verify(filter: &Filter, plan: &SyscallPlan, arch: Arch) -> Result<(), FilterError> {
+fn verify(
+    filter: &Filter,
+    plan: &SyscallPlan,
+    arch: Arch,
+    granted: Action,
+) -> Result<(), FilterError> {
     let refused = plan.otherwise.map_or(Action::Kill, Action::Errno);
     for arguments in probes(plan) {
-        let expected = if permits(plan, &arguments) { Action::Allow } else { refused };
+        let expected = if permits(plan, &arguments) { granted } else { refused };
         if filter.evaluate(arch.audit(), plan.number, arguments) != Verdict::from(expected) {
             return Err(FilterError::Disagrees(plan.number));
         }

@@ -4,7 +4,7 @@
 //! condition, condition, ...    untrue: on to the next rule; all true: to the last line
 //! ...
 //! answer where none holds
-//! answer ALLOW
+//! answer where one does
 //! ```
 
 use super::emit::{aim, answer, load, test};
@@ -13,7 +13,6 @@ use super::{Action, Instruction};
 use crate::policy::plan::{CallRule, Compare, Condition, Width};
 
 /// The rules of one call, being written.
-#[derive(Default)]
 pub(super) struct Body {
     code: Vec<Instruction>,
     /// The word of `seccomp_data` that the accumulator is known to hold.
@@ -22,6 +21,8 @@ pub(super) struct Body {
     allowing: Vec<(usize, bool)>,
     /// Whether rules share neither answer nor conditions, for what they share would be too far.
     long: bool,
+    /// What is answered where a rule holds.
+    granted: Action,
 }
 
 /// Where a comparison leads.
@@ -36,18 +37,24 @@ enum To {
 }
 
 impl Body {
-    /// Writes rules and the answer where none holds. `None` if some jump is too far.
-    pub(super) fn write(rules: &[CallRule], refused: Action) -> Option<Vec<Instruction>> {
+    /// Writes rules, the answer where one holds and the one where none does. `None` if some jump is
+    /// too far.
+    pub(super) fn write(
+        rules: &[CallRule],
+        granted: Action,
+        refused: Action,
+    ) -> Option<Vec<Instruction>> {
         let rules: Vec<&[Condition]> = rules.iter().map(|rule| rule.0.as_slice()).collect();
         let written = |long| {
-            let mut body = Self { long, ..Self::default() };
+            let (code, allowing) = (Vec::new(), Vec::new());
+            let mut body = Self { code, holds: None, allowing, long, granted };
             body.any(&rules)?;
             body.code.push(answer(refused));
             for (at, if_true) in std::mem::take(&mut body.allowing) {
                 aim(&mut body.code, at, if_true)?;
             }
             if !long {
-                body.code.push(answer(Action::Allow));
+                body.code.push(answer(granted));
             }
             Some(body.code)
         };
@@ -60,7 +67,7 @@ impl Body {
         let share = !self.long;
         for alike in rules.chunk_by(|a, b| share && a.first() == b.first()) {
             let Some(first) = alike[0].first() else {
-                self.code.push(answer(Action::Allow));
+                self.code.push(answer(self.granted));
                 return Some(());
             };
             let rest: Vec<&[Condition]> = alike.iter().map(|rule| &rule[1..]).collect();
@@ -72,7 +79,7 @@ impl Body {
                 self.any(&rest)?;
                 after.push(self.holds);
             } else if self.long {
-                self.code.push(answer(Action::Allow));
+                self.code.push(answer(self.granted));
             }
             for (at, if_true) in failing {
                 aim(&mut self.code, at, if_true)?;
@@ -97,7 +104,7 @@ impl Body {
         let mut skipped = false;
         let mut steps = steps(condition).into_iter().peekable();
         if steps.peek().is_none() && last && !self.long {
-            self.code.push(answer(Action::Allow));
+            self.code.push(answer(self.granted));
         }
         while let Some(step) = steps.next() {
             self.look(&step);

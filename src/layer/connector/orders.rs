@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::confine::paths::Grant;
 use crate::ident::Name;
-use crate::policy::plan::{ConnectAddress, FileRight, LayerPlan, Plan, Program};
+use crate::policy::plan::{ConnectAddress, FileRight, LayerPlan, Plan};
 use crate::wire::broker::Ask;
 
 /// DNS, also over TCP, for answers that don't fit a datagram (RFC 7766).
@@ -60,8 +60,7 @@ pub(crate) fn serves_paths(_: &Plan, layer: &LayerPlan) -> bool {
 }
 
 fn asks(layer: &LayerPlan, is_it: impl Fn(&ConnectAddress) -> bool) -> bool {
-    matches!(layer.program, Program::Run(_))
-        && layer.connect.iter().any(|target| is_it(&target.address))
+    layer.connect.iter().any(|target| is_it(&target.address))
 }
 
 /// The names that have to be looked up, each once.

@@ -2,7 +2,7 @@
 //! those that are harmless in what a layer is.
 
 use crate::policy::document::{At, Document, FileText, LayerText, RegionText};
-use crate::policy::plan::{FileRight, ListenAddress, Protection, Runtime};
+use crate::policy::plan::{ConnectAddress, FileRight, ListenAddress, Protection, Runtime};
 use crate::policy::syscall::{self, Item};
 
 /// What `layer` and its facilities grant it besides its own `syscalls`.
@@ -12,9 +12,15 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let among = |list: &Option<At<Vec<At<String>>>>| {
         list.iter().flat_map(|list| &list.value).any(|one| one.value == me)
     };
+    let is_path = |address: &ListenAddress| matches!(address, ListenAddress::Unix(_));
     let is_datagram = |address: &ListenAddress| matches!(address, ListenAddress::Udp(_));
     let mut addresses = layer.listen.iter().flat_map(|it| &it.address).map(|it| &it.value);
     let datagrams = addresses.clone().any(is_datagram);
+    let is_foreign = layer.exec.is_some();
+    let mut bound = layer.listen.iter().filter(|it| is_foreign && it.is_bound());
+    let binds_path = bound.clone().flat_map(|it| &it.address).any(|it| is_path(&it.value));
+    let mut dialled = layer.connect.iter().filter(|_| is_foreign).map(|(_, it)| &it.value);
+    let dials_path = dialled.clone().any(|it| matches!(it, ConnectAddress::Unix(_)));
     let changes = |file| rights(file, me).any(|right| CHANGES.contains(&right));
     let direct = |right| {
         let opens = |file: &&FileText| !file.is_brokered(me);
@@ -32,6 +38,9 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         ("@socket-accept", addresses.any(|address| !is_datagram(address))),
         ("@socket-datagram", datagrams),
         ("@socket-connect", !layer.connect.is_empty()),
+        ("@socket-bind", bound.next().is_some()),
+        ("@socket-dial", dialled.any(|it| !matches!(it, ConnectAddress::Unix(_)))),
+        ("@socket-path", binds_path || dials_path),
         ("@thread", layer.exec.is_none() && layer.runtime() == Runtime::MultiThread),
         ("@file-durable", layer.exec.is_none() && document.files.iter().any(changes)),
         ("@file-mkdir", direct(FileRight::Mkdir)),

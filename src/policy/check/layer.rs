@@ -2,24 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::{danger, ends, implied, name, program, rate, syscalls};
+use super::{danger, implied, name, program, socket, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, Document, LayerText, RestartText};
 use crate::policy::nearest::nearest;
-use crate::policy::plan::{
-    ConnectPlan, LayerPlan, Limits, ListenAddress, ListenPlan, Program, Protection, Restart,
-    RestartOn, View,
-};
+use crate::policy::plan::{LayerPlan, Limits, Program, Protection, Restart, RestartOn, View};
 
 /// The init of an `exec` layer and the loader have this many open at times.
 const EXEC_FILES: u64 = 32;
-/// As many as the supervisor could ever want to hold open.
-const MAX_SOCKETS: usize = 256;
 
 pub(super) fn all(document: &Document, out: &mut Diagnostics) -> Vec<LayerPlan> {
-    one_address_each(&document.layers, out);
+    socket::one_address_each(&document.layers, out);
     one_user_each(&document.layers, out);
     document.layers.iter().filter_map(|layer| one(layer, document, out)).collect()
 }
@@ -55,8 +50,8 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
             implied::appends(layer, document),
             out,
         ),
-        listen: listen(layer, out),
-        connect: connect(layer, out),
+        listen: socket::listen(layer, out),
+        connect: socket::connect(layer, out),
         stdin: standard(layer, layer.stdin.as_ref(), Way::In, document, out),
         stdout: standard(layer, layer.stdout.as_ref(), Way::Out, document, out),
         threads: program::threads(layer, limits.tasks, out),
@@ -73,59 +68,6 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         program: program?,
     };
     Some(plan)
-}
-
-fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan> {
-    if let (Some(exec), Some(first)) = (&layer.exec, layer.listen.first()) {
-        out.error(
-            Code::NotBuiltYet,
-            &first.name.span,
-            "sockets of an `exec` layer are not built yet",
-        )
-        .label("nothing would hand the socket over")
-        .also(&exec.span, "it runs a foreign program")
-        .help("for now, only `run` layers listen");
-    }
-    let mut sockets = Vec::new();
-    for text in &layer.listen {
-        let rate = rate::messages(text.rate.as_ref(), out);
-        let per_source = text.per_source.as_ref().map(|most| most.value);
-        let limit = text.rate.as_ref().map(|rate| &rate.span);
-        let limit = limit.or(text.per_source.as_ref().map(|it| &it.span));
-        let Some(address) = &text.address else { continue };
-        if let (ListenAddress::Udp(_), Some(limit)) = (&address.value, limit) {
-            out.error(Code::Contradiction, limit, "a limit on connections, which UDP has not")
-                .label("this has no effect")
-                .also(&address.span, "datagrams come here")
-                .help("take the limit out");
-        }
-        if let Some(name) = name(&text.name, "a socket", out) {
-            let address = address.value.clone();
-            sockets.push(ListenPlan { name, address, rate, per_source });
-        }
-    }
-    sockets.sort_by(|a, b| a.name.cmp(&b.name));
-    sockets
-}
-
-fn connect(layer: &LayerText, out: &mut Diagnostics) -> Vec<ConnectPlan> {
-    if let (Some(exec), Some((first, _))) = (&layer.exec, layer.connect.first()) {
-        ends::foreign(&first.span, &exec.span, "sockets of the broker", out);
-    }
-    let mut sockets = Vec::new();
-    for (text, address) in &layer.connect {
-        if let Some(twin) = layer.listen.iter().find(|other| other.name.value == text.value) {
-            let message = format!("two sockets are called `{}`", text.value.escape_debug());
-            out.error(Code::GrantTwice, &text.span, message)
-                .label("the layer asks for its sockets by name")
-                .also(&twin.name.span, "a listening one");
-        }
-        if let Some(name) = name(text, "a socket", out) {
-            sockets.push(ConnectPlan { name, address: address.value.clone() });
-        }
-    }
-    sockets.sort_by(|a, b| a.name.cmp(&b.name));
-    sockets
 }
 
 /// Which standard stream.
@@ -181,13 +123,15 @@ fn standard(
 }
 
 fn limits(layer: &LayerText, out: &mut Diagnostics) -> Limits {
+    // Its init holds each socket, and the program may.
+    let least = EXEC_FILES + 2 * layer.listen.len() as u64;
     if let (Some(exec), Some(files)) = (&layer.exec, &layer.limits.files)
-        && files.value < EXEC_FILES
+        && files.value < least
     {
         out.error(Code::OutOfRange, &files.span, "too few files for a foreign program")
-            .label(format!("starting it takes up to {EXEC_FILES}"))
+            .label(format!("starting it takes up to {least}"))
             .also(&exec.span, "it runs a foreign program")
-            .help(format!("write at least {EXEC_FILES}"));
+            .help(format!("write at least {least}"));
     }
     (&layer.limits).into()
 }
@@ -250,46 +194,6 @@ fn optional(layer: &LayerText, out: &mut Diagnostics) -> Vec<Protection> {
     found.sort_unstable();
     found.dedup();
     found
-}
-
-/// Two sockets on one address: the second `bind` would fail.
-fn one_address_each(layers: &[LayerText], out: &mut Diagnostics) {
-    let count: usize = layers.iter().map(|layer| layer.listen.len()).sum();
-    let last = layers.iter().flat_map(|layer| &layer.listen).next_back();
-    if let (true, Some(last)) = (count > MAX_SOCKETS, last) {
-        let message = format!("{count} listening sockets");
-        out.error(Code::OutOfRange, &last.name.span, message)
-            .label(format!("a policy has at most {MAX_SOCKETS}"));
-        return;
-    }
-    let mut taken: Vec<&At<ListenAddress>> = Vec::new();
-    for address in layers.iter().flat_map(|layer| &layer.listen).flat_map(|it| &it.address) {
-        match taken.iter().find(|other| overlap(&other.value, &address.value)) {
-            Some(other) => {
-                out.error(Code::AddressTaken, &address.span, "two sockets listen on one address")
-                    .label("taken already")
-                    .also(&other.span, "by this one")
-                    .help("one socket can be read by all instances of its layer");
-            }
-            None => taken.push(address),
-        }
-    }
-}
-
-/// Whether binding both fails: same port, and the same host or one of them "any host".
-fn overlap(a: &ListenAddress, b: &ListenAddress) -> bool {
-    match (a, b) {
-        (ListenAddress::Tcp(a), ListenAddress::Tcp(b))
-        | (ListenAddress::Udp(a), ListenAddress::Udp(b)) => {
-            let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-            // Port 0 is a fresh one for each.
-            a.port() == b.port()
-                && a.port() != 0
-                && (a.ip() == b.ip() || any && a.is_ipv4() == b.is_ipv4())
-        }
-        (ListenAddress::Unix(a), ListenAddress::Unix(b)) => a == b,
-        _ => false,
-    }
 }
 
 /// Two layers with one user could end and trace each other.

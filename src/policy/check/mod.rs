@@ -17,6 +17,7 @@ mod permits;
 mod program;
 mod rate;
 mod rights;
+mod socket;
 mod stream;
 mod syscalls;
 mod useless;

@@ -11,7 +11,8 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, Restart, RestartOn, Runtime, View,
+    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, Pass, PassWord, Restart, RestartOn,
+    Runtime, View,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -97,11 +98,22 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
 }
 
 table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a listening socket";
-    "A listening socket with limits. Without limits the address alone will do.";
+    "A listening socket with limits, or passed in another way than the usual one. Without these the \
+     address alone will do.";
 
     address: Address => "`address = \"tcp:127.0.0.1:80\"`";
         "`tcp:127.0.0.1:8443`, `udp:[::1]:53` or `unix:/run/a.sock`. Names are not looked up.";
         "bind(2) and listen(2) by the supervisor.";
+    pass: Word<PassWord>, or "`\"bind\"` for `exec`; a `run` layer asks by name";
+        "How the program of an `exec` layer comes by it: it binds a socket of its own to this \
+         address (`bind`), or finds the socket from descriptor 3 on, in the order of names \
+         (`listen-fds`: `LISTEN_FDS`, sd_listen_fds(3)), or is started for each connection, which \
+         is its standard input and output (`inetd`).";
+        "`bind`: the program's bind(2) is answered by its init, which puts the socket in place of \
+         the program's (seccomp_unotify(2)).";
+    fd: Integer<u8, { Pass::FIRST_FD as u64 }, { Pass::LAST_FD as u64 }>, or "none";
+        "The descriptor at which the program of an `exec` layer finds it, in place of `pass`.";
+        "dup3(2) before the exec.";
     rate: Rate, or "no limit";
         "Connections accepted in a while; more wait.";
         "The layer, by the library: it guards the layer from outside.";
@@ -109,6 +121,13 @@ table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a l
         "Connections that one source has open at once in a copy of the layer; more are closed. \
          A source is an IPv4 address, an IPv6 network of 64 bits, or a user of this machine.";
         "The layer, by the library: it guards the layer from outside.";
+}
+
+impl ListenText {
+    /// Whether the program of an `exec` layer binds its own.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.fd.is_none() && self.pass.as_ref().is_none_or(|pass| pass.value == PassWord::Bind)
+    }
 }
 
 table! { LIMITS, LimitsText: "limits", "limits = { ... }", "`limits`";
@@ -222,7 +241,7 @@ impl Takes for Sockets {
             } else {
                 let text = string(node, &name.value, out);
                 let address = text.and_then(|text| address(&text, value::address, out));
-                ListenText { name, address, rate: None, per_source: None }
+                ListenText { name, address, pass: None, fd: None, rate: None, per_source: None }
             };
             sockets.extend(socket.address.is_some().then_some(socket));
         }

@@ -24,7 +24,7 @@ pub(crate) use facility::{
     SignalText,
 };
 pub(crate) use kinds::{Plain, Takes};
-pub(crate) use layer::{LayerText, LimitsText, RestartText};
+pub(crate) use layer::{LayerText, LimitsText, ListenText, RestartText};
 pub(crate) use link::{ChannelText, DescriptorsText, FileText, MethodText};
 pub(crate) use section::{MAX_ENTRIES, Section, integer_of, string, strings, wrong_type};
 pub(crate) use top::{CEILING_FILE, CeilingText, NeverText, POLICY, never};

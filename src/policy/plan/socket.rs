@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::words;
 use crate::ident::Name;
 
 /// A socket that the supervisor binds and keeps across restarts.
@@ -13,10 +14,79 @@ pub struct ListenPlan {
     pub name: Name,
     /// Where it listens.
     pub address: ListenAddress,
+    /// How the layer comes by it.
+    pub pass: Pass,
     /// How many connections it accepts in a while; `None` is no limit.
     pub rate: Option<Rate>,
     /// How many connections one source address may have open at once; `None` is no limit.
     pub per_source: Option<u32>,
+}
+
+/// How a layer comes by a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pass {
+    /// The function of a `run` layer asks for it by its name.
+    Name,
+    /// The program of an `exec` layer binds a socket of its own to the address, and finds this one
+    /// in its place.
+    Bind,
+    /// The program finds it as service managers pass sockets (`sd_listen_fds(3)`).
+    ListenFds,
+    /// The program finds it at this number.
+    Fd(u8),
+    /// The program is started for each connection, which is its standard input and output.
+    Inetd,
+}
+
+/// The ways of [`Pass`] that policies name by a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassWord {
+    /// [`Pass::Bind`].
+    Bind,
+    /// [`Pass::ListenFds`].
+    ListenFds,
+    /// [`Pass::Inetd`].
+    Inetd,
+}
+
+words!(PassWord { Bind = "bind", ListenFds = "listen-fds", Inetd = "inetd" });
+
+impl Pass {
+    /// The first number that `sd_listen_fds(3)` gives.
+    pub const FIRST_FD: u8 = 3;
+    /// The last number at which a program finds a socket; the next is where its init opens it.
+    pub const LAST_FD: u8 = 14;
+
+    /// The word for it, if it has one.
+    pub const fn word(self) -> Option<PassWord> {
+        match self {
+            Self::Bind => Some(PassWord::Bind),
+            Self::ListenFds => Some(PassWord::ListenFds),
+            Self::Inetd => Some(PassWord::Inetd),
+            Self::Name | Self::Fd(_) => None,
+        }
+    }
+}
+
+impl From<PassWord> for Pass {
+    fn from(word: PassWord) -> Self {
+        match word {
+            PassWord::Bind => Self::Bind,
+            PassWord::ListenFds => Self::ListenFds,
+            PassWord::Inetd => Self::Inetd,
+        }
+    }
+}
+
+impl std::fmt::Display for Pass {
+    /// As people are told of it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self, self.word()) {
+            (_, Some(word)) => f.write_str(word.name()),
+            (Self::Fd(number), _) => write!(f, "fd {number}"),
+            _ => f.write_str("name"),
+        }
+    }
 }
 
 /// An address that the supervisor connects to; the layer gets the connected socket.

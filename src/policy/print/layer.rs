@@ -3,7 +3,7 @@
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, LayerPlan, Limits, ListenPlan, Program, Protection, Restart, RestartOn,
+    Amount, LayerPlan, Limits, ListenPlan, Pass, Program, Protection, Restart, RestartOn,
 };
 
 /// Takes the plan apart, so that the compiler names this when there is something more to print.
@@ -73,12 +73,16 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
 }
 
 fn listen(socket: &ListenPlan) -> String {
-    let ListenPlan { name: _, address, rate, per_source } = socket;
+    let ListenPlan { name: _, address, pass, rate, per_source } = socket;
     let address = quote(&address.to_string());
-    if rate.is_none() && per_source.is_none() {
+    if *pass == Pass::Name && rate.is_none() && per_source.is_none() {
         return address;
     }
     let mut keys = vec![("address", address)];
+    keys.extend(pass.word().map(|word| ("pass", quote(word.name()))));
+    if let Pass::Fd(number) = pass {
+        keys.push(("fd", number.to_string()));
+    }
     keys.extend(rate.map(|limit| ("rate", self::rate(limit))));
     keys.extend(per_source.map(|most| ("per-source", most.to_string())));
     inline(keys)

@@ -3,9 +3,10 @@
 //! It runs in its parent's memory while the parent's thread sleeps, so: raw system calls only,
 //! nothing allocates, takes a lock, panics or unwinds. Loops go over iterators, not indices.
 
-use std::ffi::{CStr, c_char, c_long, c_void};
+use std::ffi::{CStr, c_char, c_long, c_ulong, c_void};
 use std::os::fd::RawFd;
 
+use super::places::Place;
 use super::{FilterLine, SignalSet, Step};
 
 /// All that the child needs, prepared by its parent.
@@ -16,14 +17,19 @@ pub(super) struct Brief<'a> {
     /// Ends with a null, as does `envp`.
     pub(super) argv: &'a [*const c_char],
     pub(super) envp: &'a [*const c_char],
-    pub(super) fds: &'a [RawFd],
-    /// Room for as many numbers as `fds` has.
-    pub(super) moved: &'a mut [RawFd],
+    /// By rising number. Out: the sources, as they were moved.
+    pub(super) places: &'a mut [Place],
+    /// Whether its table of descriptors is its parent's until the exec.
+    pub(super) shares_table: bool,
     pub(super) tasks: &'a [RawFd],
     pub(super) network: Option<RawFd>,
     /// `uid_map` and `gid_map`.
     pub(super) maps: Option<(&'a [u8], &'a [u8])>,
     pub(super) filter: Option<&'a [FilterLine]>,
+    /// Out: the program, as it was moved.
+    pub(super) moved_program: Option<RawFd>,
+    /// Out: the filter's listener, where the table is shared.
+    pub(super) listener: Option<RawFd>,
     /// Out: what failed, and the errno.
     pub(super) fault: Option<(Step, i32)>,
 }
@@ -88,7 +94,7 @@ fn run(brief: &mut Brief<'_>) -> Result<(), Fault> {
 
     unblock_signals()?;
     if let Some(filter) = brief.filter {
-        load(filter)?;
+        brief.listener = load(filter, brief.shares_table)?;
     }
 
     // SAFETY: both vectors end with a null and their strings live in the parent's memory, which
@@ -171,35 +177,44 @@ fn default_dispositions() -> Result<(), Fault> {
     Ok(())
 }
 
-/// Puts the descriptors at 0, 1, 2, ... and the program where it should be, and closes all others.
+/// Puts the descriptors in their places and the program where it should be, and sees to it that no
+/// other one is open after the exec.
 ///
 /// Everything first moves above the places, for a source may have the number of another's place.
 /// Returns the program's new number.
 fn arrange_descriptors(brief: &mut Brief<'_>, program: RawFd) -> Result<RawFd, Fault> {
-    let places = RawFd::try_from(brief.fds.len()).unwrap_or(RawFd::MAX);
-    let program_at = brief.program_at.unwrap_or(places).max(places);
+    let free = brief.places.last().map_or(0, |place| place.at.saturating_add(1));
+    let program_at = brief.program_at.unwrap_or(free).max(free);
     let above = program_at.saturating_add(1);
-    for (moved, fd) in brief.moved.iter_mut().zip(brief.fds) {
-        *moved = duplicate_above(*fd, above)?;
+    for place in brief.places.iter_mut() {
+        place.source = duplicate_above(place.source, above)?;
     }
     let program = duplicate_above(program, above)?;
+    brief.moved_program = Some(program);
 
-    for (place, moved) in (0..).zip(brief.moved.iter()) {
-        put(*moved, place, 0)?;
+    let shared = brief.shares_table;
+    let mut next = 0;
+    for place in brief.places.iter() {
+        if place.at > next {
+            close_range(next, place.at - 1, shared)?;
+        }
+        put(place.source, place.at, 0)?;
+        next = place.at.saturating_add(1);
     }
     put(program, program_at, libc::O_CLOEXEC)?;
-    if program_at > places {
-        close_range(places, program_at - 1)?;
+    if program_at > next {
+        close_range(next, program_at - 1, shared)?;
     }
-    close_range(above, RawFd::MAX)?;
+    close_range(above, RawFd::MAX, shared)?;
     Ok(program_at)
 }
 
-/// The descriptors are our copies: without `CLONE_FILES` none of the
-/// parent's closes.
-fn close_range(first: RawFd, last: RawFd) -> Result<(), Fault> {
+/// The descriptors are our copies: without `CLONE_FILES` none of the parent's closes. With it the
+/// exec closes them, in a table that is ours alone by then.
+fn close_range(first: RawFd, last: RawFd, shared: bool) -> Result<(), Fault> {
+    let flags = if shared { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
     // SAFETY: takes numbers.
-    call(Step::Descriptors, unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+    call(Step::Descriptors, unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
         .map(drop)
 }
 
@@ -231,15 +246,24 @@ fn unblock_signals() -> Result<(), Fault> {
     .map(drop)
 }
 
-fn load(filter: &[FilterLine]) -> Result<(), Fault> {
+/// Loads the filter; with a listener where the table of descriptors is shared, for the parent to
+/// find it there.
+fn load(filter: &[FilterLine], listens: bool) -> Result<Option<RawFd>, Fault> {
     let len = u16::try_from(filter.len()).map_err(|_| (Step::Filter, libc::EINVAL))?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
+    let flags = if listens { LISTENING } else { 0 };
     // SAFETY: the kernel reads `len` instructions, which is what the slice has, and checks them.
-    call(Step::Filter, unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
-    })
-    .map(drop)
+    let loaded = call(Step::Filter, unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    })?;
+    let listener = RawFd::try_from(loaded).map_err(|_| (Step::Filter, libc::EBADF))?;
+    Ok(listens.then_some(listener))
 }
+
+/// A call whose notification was taken waits for its answer, whatever signal comes meanwhile but one
+/// that kills: so none is answered twice.
+const LISTENING: c_ulong =
+    libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 
 fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Fault> {
     // SAFETY: the path is terminated.

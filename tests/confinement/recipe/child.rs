@@ -59,10 +59,12 @@ fn init(order: &Order, argv: &[String], control: BorrowedFd<'_>) {
             argv: &argv,
             envp: &strings(env),
             fds: &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            others: &[],
             filter: &super::faults::refusing(libc::SYS_swapon, &[]),
+            is_observed: false,
             signals: &[],
         };
-        bare.launch(&launch, load_filter)
+        bare.into_init()?.launch(&launch, load_filter)
     });
     match launched {
         Err(error) => say("refused", error),

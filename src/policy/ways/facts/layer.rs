@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Bound, Fact, fact};
-use crate::policy::plan::{LayerPlan, Plan};
+use crate::policy::plan::{LayerPlan, Pass, Plan};
 use crate::policy::syscall::name_of;
 use crate::policy::ways::act::Act;
 use crate::policy::ways::names;
@@ -25,11 +25,14 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
             let object = format!("listen.{name}.{}", listen.name);
             let open = listen.per_source.map_or(u128::MAX, u128::from);
             let text = listen.per_source.map_or("any number".to_owned(), |most| most.to_string());
-            let bounds = [
+            let mut bounds = vec![
                 Bound::flag("address", true, listen.address.to_string()),
                 Bound::rate(listen.rate),
                 Bound { name: "per-source", amount: open, text },
             ];
+            if listen.pass != Pass::Name {
+                bounds.push(Bound::flag("pass", true, listen.pass.to_string()));
+            }
             let rule = rule(&format!("listen.{}", listen.name));
             out.push(fact(name, Act::Accept, object, rule, bounds));
         }

@@ -1,0 +1,221 @@
+//! Answering the calls that the program's filter leaves to its init.
+//!
+//! What a call's pointers lead to is read once, for another thread of the program may change it at
+//! any time; a socket is looked at by a copy of its descriptor, which stays the same socket whatever
+//! the program puts at its number meanwhile. No call waits here: one whose answer comes later is
+//! answered later. And a program whose init is gone is gone itself.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::address::{Address, MOST};
+use super::asked::{Asked, Said};
+use super::bind::Doors;
+use super::dial::Dialer;
+use crate::confine::init::Init;
+use crate::ident::Name;
+use crate::layer::inbox::{Heard, Inbox};
+use crate::policy::syscall::by_name;
+use crate::sys::notify::{Listener, Notification, Reply};
+use crate::sys::pidfd::Ended;
+use crate::sys::socket::network_of;
+use crate::wire::control::{Service, ToLayer};
+
+/// What init does for the program while it runs.
+pub(super) struct Observer<'a> {
+    init: &'a Init,
+    inbox: &'a Inbox,
+    listener: Listener,
+    doors: Doors,
+    dialer: Dialer,
+    numbers: Numbers,
+    /// The layer's own network namespace.
+    network: u64,
+    said: Said,
+}
+
+/// The numbers of the calls that are answered here.
+struct Numbers {
+    bind: Option<u32>,
+    listen: Option<u32>,
+    connect: Option<u32>,
+}
+
+/// What init waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Signals, and with them the ends of processes.
+    Signals,
+    /// What the supervisor says.
+    Supervisor,
+    /// Calls of the program.
+    Calls,
+    /// What a helper answers.
+    Helper(Service),
+}
+
+impl<'a> Observer<'a> {
+    pub fn new(
+        init: &'a Init,
+        inbox: &'a Inbox,
+        listener: OwnedFd,
+        (doors, dialer): (Doors, Dialer),
+        layer: &Name,
+        network: u64,
+    ) -> Self {
+        let [bind, listen, connect] = ["bind", "listen", "connect"].map(by_name);
+        Self {
+            init,
+            inbox,
+            listener: Listener::new(listener),
+            doors,
+            dialer,
+            numbers: Numbers { bind, listen, connect },
+            network,
+            said: Said::new(layer),
+        }
+    }
+
+    /// Answers until the program has ended.
+    pub fn run(mut self) -> io::Result<Ended> {
+        // Once nobody is left whose calls could come, a poll would not wait.
+        let mut listens = true;
+        loop {
+            if let Some(ended) = self.init.attend()? {
+                return Ok(ended);
+            }
+            for (source, found) in self.wait(listens)? {
+                match source {
+                    Source::Signals => {}
+                    Source::Supervisor => self.hear()?,
+                    Source::Calls if found.contains(PollFlags::IN) => self.take()?,
+                    Source::Calls => listens = false,
+                    Source::Helper(service) => self.dialer.hear(service, &self.listener),
+                }
+            }
+        }
+    }
+
+    /// Waits until something happens: what, and how it is.
+    fn wait(&self, listens: bool) -> io::Result<Vec<(Source, PollFlags)>> {
+        let mut sources = vec![Source::Signals, Source::Supervisor];
+        let mut polled =
+            vec![PollFd::new(self.init, PollFlags::IN), PollFd::new(self.inbox, PollFlags::IN)];
+        if listens {
+            sources.push(Source::Calls);
+            polled.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
+        for (service, line) in self.dialer.lines() {
+            sources.push(Source::Helper(service));
+            polled.push(PollFd::from_borrowed_fd(line, PollFlags::IN));
+        }
+        match poll(&mut polled, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let found = sources.into_iter().zip(polled.iter().map(PollFd::revents));
+        Ok(found.filter(|(_, found)| !found.is_empty()).collect())
+    }
+
+    /// Hears what the supervisor says. Its end is ours: then there is nothing to do any more.
+    fn hear(&mut self) -> io::Result<()> {
+        match self.inbox.look()? {
+            Heard::HungUp => Err(io::Error::other("the supervisor is gone")),
+            Heard::Message(ToLayer::Service(service), Some(line)) => {
+                self.dialer.renew(service, line);
+                Ok(())
+            }
+            Heard::Nothing | Heard::Message(..) => Ok(()),
+        }
+    }
+
+    /// Takes one call and answers it.
+    fn take(&mut self) -> io::Result<()> {
+        let Some(call) = self.listener.receive()? else { return Ok(()) };
+        match self.decide(&call) {
+            Ok(Some(reply)) => self.listener.answer(&call, reply),
+            Ok(None) => Ok(()),
+            Err(errno) => self.listener.answer(&call, Reply::Refused(errno.raw_os_error())),
+        }
+    }
+
+    /// The answer to a call; `None`: it comes later.
+    fn decide(&mut self, call: &Notification) -> Result<Option<Reply>, Errno> {
+        let number = Some(call.number);
+        if number == self.numbers.bind {
+            let (asked, address) = (self.asked(call)?, self.address(call)?);
+            self.doors.bind(&self.listener, &asked, &address, &mut self.said).map(Some)
+        } else if number == self.numbers.listen {
+            listen(&self.asked(call)?).map(Some)
+        } else if number == self.numbers.connect {
+            let (asked, address) = (self.asked(call)?, self.address(call)?);
+            self.dialer.begin(&asked, &address, &mut self.said).map(|()| None)
+        } else {
+            Err(Errno::ACCESS)
+        }
+    }
+
+    /// The socket that a call names first.
+    fn asked<'b>(&self, call: &'b Notification) -> Result<Asked<'b>, Errno> {
+        let number = low(call.arguments[0]);
+        let socket = call.descriptor(number).map_err(|error| errno(&error))?;
+        if !self.listener.is_waiting(call) {
+            return Err(Errno::NOENT);
+        }
+        let network = network_of(&socket).map_err(|error| errno(&error))?;
+        let is_own = network == self.network;
+        if !is_own {
+            // Should the program close it now, the last to close it is init, which must not wait for
+            // its peer.
+            let _ = rustix::net::sockopt::set_socket_linger(&socket, None);
+        }
+        Ok(Asked { call, number, socket, is_own })
+    }
+
+    /// The address that a call's second and third argument lead to.
+    fn address(&self, call: &Notification) -> Result<Address, Errno> {
+        let length = usize::try_from(low(call.arguments[2])).map_err(|_| Errno::INVAL)?;
+        let mut bytes = [0; MOST];
+        let wanted = bytes.get_mut(..length).ok_or(Errno::INVAL)?;
+        let read = call.read(call.arguments[1], wanted).map_err(|error| errno(&error))?;
+        if !self.listener.is_waiting(call) {
+            return Err(Errno::NOENT);
+        }
+        if read < length {
+            return Err(Errno::FAULT);
+        }
+        Address::parse(&bytes[..length]).ok_or(Errno::INVAL)
+    }
+}
+
+/// `listen(2)`. A socket that was handed over listens already, or never will: the kernel would give
+/// it a port of the host otherwise.
+fn listen(asked: &Asked<'_>) -> Result<Reply, Errno> {
+    if !asked.is_own {
+        let listens = rustix::net::sockopt::socket_acceptconn(&asked.socket)?;
+        return if listens { Ok(Reply::Done) } else { Err(Errno::ACCESS) };
+    }
+    rustix::net::listen(&asked.socket, low(asked.call.arguments[1]))?;
+    Ok(Reply::Done)
+}
+
+/// An argument that the kernel takes as `int`.
+fn low(argument: u64) -> i32 {
+    #[allow(clippy::cast_possible_truncation, reason = "the kernel looks at no more")]
+    let low = argument as i32;
+    low
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::PERM)
+}
+
+/// The layer's own network namespace, by a socket that is made in it.
+pub(super) fn own_network() -> io::Result<u64> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let flags = SocketFlags::CLOEXEC;
+    network_of(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
