@@ -35,15 +35,20 @@ pub struct Possible {
     pub refused: Vec<(Protection, i32)>,
 }
 
-/// Tries each namespace in a child that does nothing else. Takes about a millisecond.
+/// Tries all of them in a child that does nothing else, and only where that fails each by itself:
+/// every child costs some hundred microseconds, most of them for the network.
 ///
 /// For an ordinary user each is tried together with a user namespace, without which it can't be.
 pub fn possible(rootless: bool) -> Possible {
     let ids = rootless.then(own_ids);
     let base = if rootless { Namespaces::USER } else { Namespaces::NONE };
+    let all = wanted(rootless);
+    if spawn::rehearse(all, ids.as_ref()).is_ok() {
+        return Possible { namespaces: all, refused: Vec::new() };
+    }
     let mut found = Possible { namespaces: Namespaces::NONE, refused: Vec::new() };
     for (protection, one) in FAMILY {
-        if !wanted(rootless).contains(one) {
+        if !all.contains(one) {
             continue;
         }
         match spawn::rehearse(base.with(one), ids.as_ref()) {

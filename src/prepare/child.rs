@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::confine::filter::{Action, Arch, compile_with};
 use crate::confine::identity;
-use crate::policy::syscall::{Implied, assemble, parse_item};
+use crate::policy::syscall::{Implied, assemble, groups, parse_item};
 use crate::sys::fork::fork;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::{memory, passing};
@@ -110,6 +110,8 @@ pub fn run<A: Serialize + DeserializeOwned>(
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|errno| PrepareError::Fork(errno.into()))?;
     let handover = Handover(far);
+    // Read here, so that not every child reads them anew.
+    groups();
     let child = fork(|| {
         raise_descriptors();
         let confined = kind.confine();
