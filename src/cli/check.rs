@@ -106,6 +106,7 @@ impl Report {
         if let Some(plan) = &checked.plan {
             let severity = if args.here { Severity::Warning } else { Severity::Note };
             checked.diagnostics.extend(here::look(plan, &checked.places, severity));
+            checked.diagnostics.extend(here::kept(plan, &checked.places));
         }
         Self::Checked(Box::new(checked))
     }

@@ -22,7 +22,7 @@ pub(super) fn look(plan: &Plan, places: &SourceMap, severity: Severity) -> Vec<D
         one.help(finding.help);
         found.push(one);
     };
-    for file in &plan.files {
+    for file in plan.files.iter().filter(|file| !may_lack(file)) {
         let rule = format!("file.{}.path", file.name);
         match what_is_at(&file.path) {
             Err(finding) => tell(&rule, finding),
@@ -48,6 +48,42 @@ pub(super) fn look(plan: &Plan, places: &SourceMap, severity: Severity) -> Vec<D
         }
     }
     found
+}
+
+/// Single files that a foreign program keeps when they are replaced, which nobody else could tell:
+/// its view has the file of its start, and no call of its own goes past that. Notes.
+pub(super) fn kept(plan: &Plan, places: &SourceMap) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for file in &plan.files {
+        let Ok(Some(stat)) = what_is_at(&file.path) else { continue };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            continue;
+        }
+        for layer in &plan.layers {
+            let rights = file.grant.get(&layer.name).map_or(&[][..], Vec::as_slice);
+            // What it executes it has read by then.
+            let reads = rights.contains(&FileRight::Read) && !rights.contains(&FileRight::Execute);
+            if !reads || !matches!(layer.program, Program::Exec(_)) {
+                continue;
+            }
+            let what = format!(
+                "layer `{}` sees `{}` as it is when it starts, even if another file is renamed there",
+                layer.name,
+                file.path.escape_debug()
+            );
+            let rule = format!("file.{}.path", file.name);
+            let mut note = places.about(&rule, Code::KeptFile, Severity::Note, what);
+            note.help("if it is renewed that way, grant the directory that it lies in");
+            found.push(note);
+        }
+    }
+    found
+}
+
+/// Whether nothing is there, and nothing has to be.
+fn may_lack(file: &FilePlan) -> bool {
+    let nothing = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    file.optional && std::fs::symlink_metadata(&file.path).is_err_and(nothing)
 }
 
 /// One thing that isn't as the policy has it.

@@ -105,6 +105,7 @@ codes! {
     UnusableCalls = 175, "system calls for files, and no file to use them on";
     NotHere = 176, "something that this machine doesn't have as the policy says";
     LedAstray = 177, "a socket whose path a layer could lead elsewhere";
+    KeptFile = 178, "a single file that a program keeps when it is replaced";
 
     // The other facilities.
     UnknownSignal = 180, "an unknown signal";

@@ -35,6 +35,9 @@ methods = { key = { max = "64B" }, sign = { max = "4KiB" } }
 path = "/var/lib/all"
 grant = { a = ["read", "write", "create"], b = ["read", "append"] }
 because = "a test"
+[file.tree]
+path = "/var/lib/tree"
+grant = { b = ["create", "remove", "move", "mkdir"] }
 [signal.reload]
 from = "a"
 to = "b"
@@ -108,6 +111,7 @@ fn records_find_their_rule() {
     let method = |method, entry| Entry { method, ..entry };
     let batch = |edge| Entry { form: Form::Batch, ..used(Facility::Channel, edge, 2) };
     let how = |layer, bits: u16| asked(Facility::File, layer, u32::from(bits));
+    let tree = |bits| Entry { edge: 1, ..how(b, bits) };
     let cases = [
         (used(Facility::Channel, 0, a), "channel.plain"),
         (method(1, used(Facility::Channel, 0, a)), ""),
@@ -141,6 +145,11 @@ fn records_find_their_rule() {
         (how(b, open::APPEND), "file.key.grant.b.append"),
         (how(b, open::READ | open::WRITE), ""),
         (how(a, open::DRAFT), ""),
+        (tree(open::MKDIR), "file.tree.grant.b.mkdir"),
+        (tree(open::RMDIR), ""),
+        (tree(open::RENAME_FILE), "file.tree.grant.b.remove"),
+        (tree(open::RENAME_FILE | open::MOVE), "file.tree.grant.b.move"),
+        (tree(open::RENAME_DIRECTORY), ""),
         (how(a, 0), ""),
         (entry(Kind::Exit, Facility::None, 0, a), ""),
     ];

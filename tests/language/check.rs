@@ -299,6 +299,9 @@ fn what_this_machine_does_not_have_is_told() {
     symlink(at("real"), at("link")).unwrap();
     fs::create_dir(at("closed")).unwrap();
     mode(Path::new(&at("closed")), 0o700);
+    for name in ["single", "other"] {
+        fs::write(at(name), "").unwrap();
+    }
     nix::unistd::mkfifo(Path::new(&at("fifo")), nix::sys::stat::Mode::S_IRUSR).unwrap();
     let file = |name: &str, path: &str, rights: &str| {
         format!("[file.{name}]\npath = \"{path}\"\ngrant = {{ b = [{rights}] }}\n")
@@ -313,6 +316,9 @@ fn what_this_machine_does_not_have_is_told() {
         file("link", &at("link/x"), "\"read\""),
         file("fifo", &at("fifo"), "\"read\""),
         file("closed", &at("closed"), all),
+        file("may-lack", &at("absent"), "\"read\"") + "optional = true\n",
+        file("renewed", &at("single"), "\"read\"").replace("b =", "c ="),
+        file("held", &at("other"), "\"read\""),
         "[layer.c]\nexec = [\"/usr/bin/nothing-of-the-kind\"]\nsyscalls = [\"@core\"]\n".to_owned(),
     ]
     .concat();
@@ -322,6 +328,9 @@ fn what_this_machine_does_not_have_is_told() {
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(told.contains("note[E0176]") && !told.contains("warning["), "{told}");
+    let kept = format!("note[E0178]: layer `c` sees `{}` as it is when it starts", at("single"));
+    assert!(told.contains(&kept) && told.matches("E0178").count() == 1, "{told}");
+    assert!(!told.contains("absent"), "{told}");
 
     let output = check(&["--here", "--deny-warnings", &path]);
     assert_eq!(output.status.code(), Some(1));

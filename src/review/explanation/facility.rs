@@ -138,6 +138,19 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         },
     ),
     (
+        Code::KeptFile,
+        Explanation {
+            why: "A single file is shown to a foreign program as the file that is there when its \
+                layer starts. Programs that renew certificates and secrets write another file and \
+                rename it: the layer goes on with the old one until it starts again.",
+            way_out: "Nothing, if it is written in place or not at all. Otherwise grant the \
+                directory that it lies in. A `run` layer has `follow = true`.",
+            example: "[file.tls]\n\
+                      path = \"/etc/server/tls\"\n\
+                      grant = { server = [\"read\"] }",
+        },
+    ),
+    (
         Code::LedAstray,
         Explanation {
             why: "The supervisor binds the socket, and follows what its path says. A layer that may \
