@@ -91,7 +91,8 @@ impl Text {
         let mut text = Self { granted: BTreeMap::new(), refused: BTreeMap::new() };
         let mut items = wish.syscalls.clone();
         if wish.exec {
-            let implied = ["@foreign", "@loader", "@signal-inside"].map(str::to_owned);
+            let implied =
+                ["@foreign", "@loader", "@same-user", "@signal-inside"].map(str::to_owned);
             items
                 .extend(implied.into_iter().chain(["execveat(15, _, _, _, AT_EMPTY_PATH)".into()]));
         }
