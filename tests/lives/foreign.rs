@@ -220,7 +220,7 @@ fn node() {
     let script = "setTimeout(() => console.log('later', require('os').cpus().length >= 0), 10);\
                   const c = require('child_process').execFile('/bin/echo', ['child'], (e, o) => \
                   console.log(e || o.trim()));";
-    let calls = ["@process", "@thread", "@exec", "@memory-exec"];
+    let calls = ["@process", "@thread", "@exec"];
     let more = "execmem = true\n";
     let said = runs(Daemon::command_line(&policy(&["/usr/bin/node", "-e", script], &calls, more)));
     let mut said = said;
@@ -231,7 +231,7 @@ fn node() {
 fn java() {
     need("java");
     // It starts itself once more, with its libraries in the environment.
-    let calls = ["@process", "@thread", "@exec", "@memory-exec"];
+    let calls = ["@process", "@thread", "@exec"];
     let program = std::fs::canonicalize("/usr/bin/java").unwrap();
     let home = program.ancestors().nth(2).unwrap().display();
     // Without /proc its libraries aren't found by where it lies.

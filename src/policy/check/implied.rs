@@ -50,6 +50,7 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         ("@file-socket", direct(FileRight::Socket)),
         ("@file-fifo", direct(FileRight::Fifo)),
         ("@same-user", layer.exec.is_some()),
+        ("@execmem", layer.execmem()),
         ("@signal-inside", layer.exec.is_some() && has_own_pids(layer)),
     ];
     // The groups are part of this program, so each is there.

@@ -85,8 +85,8 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
         "All five capability sets, and locked securebits (capabilities(7)).";
     execmem: Boolean = false;
         "Whether memory that was written may be made executable, as just-in-time compilers \
-         do. Needs a `because`.";
-        "Turns off PR_SET_MDWE.";
+         do. Brings `@execmem` along. Needs a `because`.";
+        "Turns off PR_SET_MDWE; mmap(2) and mprotect(2) with PROT_EXEC.";
     // The largest number means "unchanged" to setresuid(2).
     uid: Integer<u32, 0, 4_294_967_294>, or "one of its own for each instance";
         "Its user and group, by number; not from 1879048192 to 2147352574, which are those of \

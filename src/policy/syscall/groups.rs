@@ -183,7 +183,7 @@ mod tests {
             let number = names::by_name(call).unwrap();
             offering(number).iter().map(|group| group.name.as_str()).collect::<Vec<_>>()
         };
-        assert_eq!(names("mprotect"), ["core", "loader", "memory-exec"]);
+        assert_eq!(names("mprotect"), ["core", "loader", "execmem", "memory-exec"]);
         assert_eq!(names("ptrace"), ["debug"]);
         assert!(names("get_mempolicy").is_empty());
     }
