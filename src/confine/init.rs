@@ -46,8 +46,8 @@ const SIGNALS_IN_A_TURN: usize = 64;
 /// The program of an `exec` layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
-    /// The program, pinned by the supervisor. Not a script: its interpreter would have to open it
-    /// again by a descriptor that the exec has closed, and says "no such file".
+    /// The program, pinned. Not a script: its interpreter would have to open it again by a
+    /// descriptor that the exec has closed, and says "no such file".
     pub program: BorrowedFd<'a>,
     /// Its arguments, the first its path.
     pub argv: &'a [CString],

@@ -16,6 +16,7 @@ mod objects;
 mod order;
 mod own;
 mod run;
+pub(crate) mod script;
 mod service;
 pub(crate) mod share;
 pub(crate) mod slice;

@@ -10,7 +10,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("commands::receipts_are_shown_whole", receipts),
     ("commands::exit_codes_are_told", exit_codes),
     ("commands::a_program_that_is_not_there_is_named", not_there),
-    ("commands::a_script_is_refused_with_the_way_out", script),
+    ("commands::a_script_runs_by_its_interpreter", script),
+    ("commands::a_script_that_can_not_run_says_why", bad_script),
+    ("commands::a_program_that_can_not_run_says_why", bad_program),
     ("commands::sigterm_reaches_the_program", sigterm),
     ("commands::what_a_program_started_ends_with_it", children),
     ("commands::a_run_layer_has_no_function_here", no_function),
@@ -71,19 +73,53 @@ fn not_there() {
     );
 }
 
+/// A daemon of one layer that runs what is in a file of this text and these permission bits.
+fn file(text: &[u8], bits: u32, more: &str) -> Daemon {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = crate::harness::directory();
+    let path = directory.path().join("program");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(bits)).unwrap();
+    let policy = format!(
+        "cofferdam = 1\nname = \"test\"\n[layer.a]\nexec = [\"{}\", \"one two\", \"\"]\n\
+         syscalls = [\"@core\"]\nrestart = {{ on = \"never\" }}\n{more}",
+        path.display()
+    );
+    let policy_path = crate::support::process::write_policy(directory.path(), &policy);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+    command.arg("run").arg(policy_path);
+    Daemon::run(command, directory)
+}
+
 fn script() {
-    // Some system program that is a script.
-    let is_script = |path: &std::path::Path| {
-        std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"#!/bin/sh"))
-    };
-    let programs = std::fs::read_dir("/usr/bin").unwrap().map(|entry| entry.unwrap().path());
-    let mut programs = programs.filter(|path| std::fs::symlink_metadata(path).unwrap().is_file());
-    let path = programs.find(|path| is_script(path)).expect("a shell script in /usr/bin");
-    let policy = format!("[layer.a]\nexec = [\"{}\"]\nsyscalls = [\"@core\"]", path.display());
-    let mut daemon = Daemon::command_line(&policy);
+    let mut daemon = file(b"#!/bin/sh -u\necho \"$0\" got \"$1\" and $#\n", 0o755, "");
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("/program got one two and 2"), 1, "{daemon}");
+    let mut daemon = file(b"#!/usr/bin/perl\nprint \"perl runs $ARGV[0]\\n\";\n", 0o755, "");
+    assert_eq!(daemon.end(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("a/0.g1: perl runs one two"), 1, "{daemon}");
+}
+
+fn bad_script() {
+    for (text, mode, why) in [
+        (&b"#!/no/such/interpreter\n"[..], 0o755, "its interpreter /no/such/interpreter: No such"),
+        (b"#!perl\n", 0o755, "it is a script for `perl`, which is no absolute path"),
+        (b"#!/bin/sh\n", 0o644, "it isn't executable; `chmod a+x` it"),
+        (b"echo no line\n", 0o755, "neither a program for this machine nor a script"),
+    ] {
+        let mut daemon = file(text, mode, "");
+        assert_eq!(daemon.end(), Some(3), "{daemon}");
+        assert_eq!(daemon.count(why), 1, "{why}: {daemon}");
+        assert_eq!(daemon.count("[layer.a] exec: "), 1, "{daemon}");
+    }
+}
+
+fn bad_program() {
+    // Its loader isn't in an empty view.
+    let program = std::fs::read("/usr/bin/true").unwrap();
+    let mut daemon = file(&program, 0o755, "view = \"empty\"");
     assert_eq!(daemon.end(), Some(3), "{daemon}");
-    assert_eq!(daemon.count("it is a script"), 1, "{daemon}");
-    assert_eq!(daemon.count("write `exec = [\"/bin/sh\", "), 1, "{daemon}");
+    assert_eq!(daemon.count("what loads its libraries isn't in the layer's view"), 1, "{daemon}");
 }
 
 fn sigterm() {

@@ -19,11 +19,10 @@ mod places;
 pub(crate) use self::dial::placeholders;
 
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitCode;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use self::bind::Doors;
@@ -33,14 +32,16 @@ use self::observer::{Observer, own_network};
 use self::places::Places;
 use super::inbox::Inbox;
 use super::run::{SETUP_FAILED, say};
+use super::script::Command;
 use super::slice::{PIPE_FDS, Slice};
 use crate::confine::filter::{self, Arch, Filter};
 use crate::confine::init::{Init, Launch, Ready};
-use crate::confine::{Got, prepare};
+use crate::confine::{ConfineError, Got, prepare};
 use crate::policy::plan::{Pass, Protection};
 use crate::policy::syscall::{EXEC_FD, init_plan};
 use crate::sys::inherit::inherited;
 use crate::sys::pidfd::Ended;
+use crate::sys::spawn::{SpawnError, Step};
 use crate::wire::control::FromLayer;
 
 /// Confines this process, runs the program beneath it, and tells the supervisor how it ended.
@@ -149,14 +150,8 @@ impl Begun {
         let path = argv.first().map_or("", String::as_str);
         let layer = &slice.order.layer.name;
         let blame = |error: String| format!("[layer.{layer}] exec: {path}: {error}");
-        let program = open(path).map_err(|error| blame(missing(&error)))?;
-        if let Some(interpreter) = interpreter(path) {
-            return Err(blame(format!(
-                "it is a script, which starts by another program; write \
-                 `exec = [\"{interpreter}\", \"{path}\", ...]`"
-            )));
-        }
-        let argv = strings(argv.iter().cloned())?;
+        let Command { program, argv } = Command::find(argv).map_err(blame)?;
+        let argv = strings(argv.into_iter())?;
         let init = bare.into_init().map_err(|error| error.to_string())?;
         let ports_are_kept = init.receipt().got(Protection::LandlockNet) == Got::Enforced;
         Ok(Self { init, filter, program, argv, pipes, ports_are_kept, reserved })
@@ -193,7 +188,10 @@ impl Begun {
             signals: &slice.part.share.signals_to(&order.layer.name),
         };
         drop(reserved);
-        let init = init.launch(&launch, || filter.load()).map_err(|error| error.to_string())?;
+        let init = init.launch(&launch, || filter.load()).map_err(|error| {
+            let path = argv.first().map(|path| path.to_string_lossy()).unwrap_or_default();
+            format!("[layer.{}] exec: {path}: {}", order.layer.name, not_started(&error))
+        })?;
         places.told_right(init.program())?;
         // The program's alone from here on: an end that init kept would be one that never closes.
         drop((pipes, places));
@@ -227,29 +225,25 @@ fn pipes(slice: &Slice) -> io::Result<[Option<OwnedFd>; 2]> {
     Ok([input, take(layer.stdout.is_some())?])
 }
 
-fn open(path: &str) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// Why a program isn't there, with what a person may not know of a layer's view.
-fn missing(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::NotFound {
-        format!(
-            "{error}; the layer sees the system's programs (`view = \"system\"`) and what a \
-             [file.*] grants it"
-        )
-    } else {
-        error.to_string()
+/// Why a program that is there could not be started.
+fn not_started(error: &ConfineError) -> String {
+    let ConfineError::Spawn(SpawnError::Child(Step::Exec, cause)) = error else {
+        return error.to_string();
+    };
+    match cause.raw_os_error() {
+        Some(libc::ENOENT) => format!(
+            "{error}: what loads its libraries isn't in the layer's view (`readelf -l` shows its \
+             path); `view = \"system\"` has the system's"
+        ),
+        Some(libc::ENOEXEC) => format!(
+            "{error}: it is neither a program for this machine nor a script, whose first line \
+             begins with `#!`"
+        ),
+        Some(libc::EACCES) => {
+            format!("{error}: the layer's user may not execute it; `chmod a+x` it")
+        }
+        _ => error.to_string(),
     }
-}
-
-/// The program that a script names in its first line. The kernel can't start a script by a
-/// descriptor that the exec closes (execveat(2), BUGS).
-fn interpreter(path: &str) -> Option<String> {
-    let mut start = [0; 256];
-    let length = std::fs::File::open(path).and_then(|mut file| file.read(&mut start)).ok()?;
-    let line = start[..length].strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    Some(String::from_utf8_lossy(line).split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 fn strings(texts: impl Iterator<Item = String>) -> Result<Vec<CString>, String> {
