@@ -6,13 +6,15 @@
 
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::layer::script::{Interpreter, first_line};
 use crate::policy::SourceMap;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
-use crate::policy::plan::{FilePlan, FileRight, LayerPlan, Plan, Program};
+use crate::policy::plan::{DirectoryKind, FilePlan, FileRight, LayerPlan, Plan, Program};
+use crate::users::access::{Who, is_by_path, lacking};
 
 /// Everything that this machine can't give of a plan.
 pub(super) fn look(plan: &Plan, places: &SourceMap, severity: Severity) -> Vec<Diagnostic> {
@@ -30,7 +32,7 @@ pub(super) fn look(plan: &Plan, places: &SourceMap, severity: Severity) -> Vec<D
                 if let Some(finding) = unfit(file, &stat) {
                     tell(&rule, finding);
                 }
-                for layer in plan.layers.iter().filter(|layer| by_path(file, layer, &stat)) {
+                for layer in plan.layers.iter().filter(|layer| is_by_path(file, layer, &stat)) {
                     if let Some(finding) = out_of_reach(file, layer, &stat) {
                         tell(&format!("file.{}.grant.{}", file.name, layer.name), finding);
                     }
@@ -45,6 +47,11 @@ pub(super) fn look(plan: &Plan, places: &SourceMap, severity: Severity) -> Vec<D
             && let Some(finding) = no_program(program)
         {
             tell(&format!("layer.{}.exec", layer.name), finding);
+        }
+        for directory in layer.directories.iter().filter(|it| it.kind.is_kept()) {
+            if let Some(finding) = no_parent(&directory.path) {
+                tell(&format!("layer.{}.{}", layer.name, directory.kind.name()), finding);
+            }
         }
     }
     found
@@ -149,53 +156,39 @@ fn unfit(file: &FilePlan, stat: &Stat) -> Option<Finding> {
     ))
 }
 
-/// Whether the layer itself opens it, as its own user; otherwise it gets descriptors.
-fn by_path(file: &FilePlan, layer: &LayerPlan, stat: &Stat) -> bool {
-    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let is_foreign = matches!(layer.program, Program::Exec(_));
-    file.grant.contains_key(&layer.name)
-        && !(is_directory && file.is_brokered(&layer.name))
-        && (is_directory || is_foreign)
-}
-
 /// Why owner and mode keep the layer's user from what the policy grants it.
 fn out_of_reach(file: &FilePlan, layer: &LayerPlan, stat: &Stat) -> Option<Finding> {
     let rights = file.grant.get(&layer.name)?;
-    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let wanted = wanted(rights, is_directory);
     let root = rustix::process::geteuid().is_root();
-    let (has, who) = match layer.uid {
+    let (who, shown) = match layer.uid {
         // Outside of its namespace an ordinary user's layer is that user.
-        _ if !root => (own_access(&file.path), "this user".to_owned()),
-        Some(uid) if uid == stat.st_uid => ((stat.st_mode >> 6) & 7, format!("user {uid}")),
-        Some(uid) if uid == stat.st_gid => ((stat.st_mode >> 3) & 7, format!("group {uid}")),
-        Some(uid) => (stat.st_mode & 7, format!("user {uid}")),
+        _ if !root => (Who::Me, "this user".to_owned()),
+        Some(uid) => {
+            let gid = layer.group.unwrap_or(uid);
+            (Who::User { uid, gid }, format!("user {uid}"))
+        }
         None if crate::users::is_layers(stat.st_uid) => return None,
-        None => (stat.st_mode & 7, "a user of its own".to_owned()),
+        None => (Who::Nobody, "a user of its own".to_owned()),
     };
-    let lacks = wanted & !has;
-    if lacks == 0 {
+    let verbs = lacking(rights, &file.path, stat, who);
+    if verbs.is_empty() {
         return None;
     }
-    let verbs: Vec<&str> =
-        [(4, "read"), (2, "write"), (1, if is_directory { "enter" } else { "execute" })]
-            .into_iter()
-            .filter(|(bit, _)| lacks & bit != 0)
-            .map(|(_, verb)| verb)
-            .collect();
     let path = file.path.escape_debug();
     let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
     let help = match layer.uid {
         _ if !root => "start the daemon as root or as its owner, or change its mode".to_owned(),
         Some(uid) => format!("`chown {uid}` it, or change its mode"),
-        None if owner == 0 => {
-            "change its mode, or give it to a user and the layer `uid = N`".to_owned()
-        }
+        None if owner == 0 => format!(
+            "change its mode, give it to a user and the layer `uid = N`, or have the layer own a \
+             directory by `{}`",
+            DirectoryKind::State.name()
+        ),
         None => format!("change its mode, or say `uid = {owner}` in [layer.{}]", layer.name),
     };
     Some(Finding::new(
         format!(
-            "layer `{}` is {who}, which can't {} `{path}` (owner {owner}, mode {mode:04o})",
+            "layer `{}` is {shown}, which can't {} `{path}` (owner {owner}, mode {mode:04o})",
             layer.name,
             verbs.join(" and ")
         ),
@@ -203,40 +196,7 @@ fn out_of_reach(file: &FilePlan, layer: &LayerPlan, stat: &Stat) -> Option<Findi
     ))
 }
 
-/// The permission bits that the rights take, as in one digit of a mode.
-fn wanted(rights: &[FileRight], is_directory: bool) -> u32 {
-    let bits = rights.iter().map(|right| match right {
-        // Of what lies beneath a directory, its own mode says nothing but whether one may enter.
-        FileRight::Read | FileRight::Write | FileRight::Append | FileRight::Truncate
-            if is_directory =>
-        {
-            1
-        }
-        FileRight::Read | FileRight::List => 4,
-        FileRight::Write | FileRight::Append | FileRight::Truncate => 2,
-        FileRight::Create
-        | FileRight::Remove
-        | FileRight::Mkdir
-        | FileRight::Rmdir
-        | FileRight::Move
-        | FileRight::Symlink
-        | FileRight::Socket
-        | FileRight::Fifo => 3,
-        FileRight::Execute => 1,
-    });
-    bits.fold(0, |all, one| all | one)
-}
-
-/// What this user may do, as one digit of a mode.
-fn own_access(path: &str) -> u32 {
-    let may = |access| rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS).is_ok();
-    [(4, Access::READ_OK), (2, Access::WRITE_OK), (1, Access::EXEC_OK)]
-        .into_iter()
-        .filter(|(_, access)| may(*access))
-        .fold(0, |all, (bit, _)| all | bit)
-}
-
-/// Why a program can't be executed.
+/// Why a program can't be executed, or does something else than elsewhere.
 fn no_program(path: &str) -> Option<Finding> {
     let shown = path.escape_debug();
     match rustix::fs::stat(path) {
@@ -250,20 +210,43 @@ fn no_program(path: &str) -> Option<Finding> {
         Ok(stat) if stat.st_mode & 0o111 == 0 => {
             Some(Finding::new(format!("`{shown}` isn't executable"), "`chmod a+x` it"))
         }
-        _ => None,
+        Ok(stat) if stat.st_mode & 0o6000 != 0 => Some(Finding::new(
+            format!("`{shown}` is set-user-id or set-group-id, and a layer gains nothing by it"),
+            "it runs as the layer's user; what it needs more, grant by `uid` or `capabilities`",
+        )),
+        _ => no_interpreter(path),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rights_take_permissions() {
-        assert_eq!(wanted(&[FileRight::Read], false), 4);
-        assert_eq!(wanted(&[FileRight::Read], true), 1);
-        assert_eq!(wanted(&[FileRight::Read, FileRight::Create], true), 3);
-        assert_eq!(wanted(&[FileRight::List], true), 4);
-        assert_eq!(wanted(&[FileRight::Write, FileRight::Truncate], false), 2);
+/// Why a script's interpreter can't be executed.
+fn no_interpreter(path: &str) -> Option<Finding> {
+    let shown = path.escape_debug();
+    match Interpreter::named(&first_line(path)?) {
+        Err(why) => Some(Finding::new(
+            format!("`{shown}` can't be started: {why}"),
+            "or run the interpreter, with the script as its argument",
+        )),
+        Ok(interpreter) => match rustix::fs::stat(&interpreter.path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Some(Finding::new(
+                format!(
+                    "`{shown}` is a script for `{}`, and nothing is there on this machine",
+                    interpreter.path.escape_debug()
+                ),
+                "install it, or change the script's first line",
+            )),
+            _ => None,
+        },
     }
+}
+
+/// Why a layer's directory can't be made.
+fn no_parent(path: &str) -> Option<Finding> {
+    let parent = Path::new(path).parent()?;
+    let is_missing = matches!(rustix::fs::stat(parent), Err(Errno::NOENT | Errno::NOTDIR));
+    is_missing.then(|| {
+        Finding::new(
+            format!("`{}` can't be made: its parent isn't there", path.escape_debug()),
+            format!("`mkdir -p {}`", parent.display()),
+        )
+    })
 }

@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
-    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
-    Scope,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
+    RulesetStatus, Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
@@ -53,16 +53,17 @@ pub(super) fn can_give(abi: u32, places: &[ViewEntry]) -> io::Result<()> {
 /// out of the domain, as far as version `abi` goes, which the running kernel has or exceeds.
 pub(super) fn restrict(abi: u32, places: &[ViewEntry], order: &Order) -> io::Result<()> {
     let known = ABI::from(i32::try_from(abi).unwrap_or(i32::MAX));
-    let mut rules = Vec::with_capacity(places.len());
+    let mut ruleset = begin(abi, known, order).map_err(into_io)?;
     for place in places {
-        if let Some((fd, directory)) = open(place)? {
-            let access = place.access(known, directory);
-            if !access.is_empty() {
-                rules.push(PathBeneath::new(fd, access));
-            }
+        let Some((fd, directory)) = open(place)? else { continue };
+        let access = place.access(known, directory);
+        if !access.is_empty() {
+            // The descriptor is closed with the rule: there may be more places than a layer may
+            // have files.
+            ruleset = ruleset.add_rule(PathBeneath::new(fd, access)).map_err(into_io)?;
         }
     }
-    let status = enforce(abi, known, rules, order).map_err(into_io)?;
+    let status = enforce(ruleset, abi, known, order).map_err(into_io)?;
     // Its word for "nothing is enforced" is no error.
     if status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs {
         Ok(())
@@ -71,12 +72,8 @@ pub(super) fn restrict(abi: u32, places: &[ViewEntry], order: &Order) -> io::Res
     }
 }
 
-fn enforce(
-    abi: u32,
-    known: ABI,
-    rules: Vec<PathBeneath<OwnedFd>>,
-    order: &Order,
-) -> Result<RestrictionStatus, RulesetError> {
+/// Rules that refuse everything.
+fn begin(abi: u32, known: ABI, order: &Order) -> Result<RulesetCreated, RulesetError> {
     // Sockets of the host lie in no place of its own, so no rule could name them.
     let sockets = if order.sockets { AccessFs::ResolveUnix.into() } else { BitFlags::empty() };
     let handled = AccessFs::from_all(known) & !sockets;
@@ -89,10 +86,15 @@ fn enforce(
     if abi >= SCOPE_ABI {
         ruleset = ruleset.scope(Scope::from_all(known))?;
     }
-    let mut ruleset = ruleset.create()?;
-    for rule in rules {
-        ruleset = ruleset.add_rule(rule)?;
-    }
+    ruleset.create()
+}
+
+fn enforce(
+    mut ruleset: RulesetCreated,
+    abi: u32,
+    known: ABI,
+    order: &Order,
+) -> Result<RestrictionStatus, RulesetError> {
     let by_net = AccessNet::from_all(known);
     for port in order.ports.iter().filter(|_| abi >= NET_ABI) {
         let connect = AccessNet::ConnectTcp | AccessNet::ConnectSendUdp;
@@ -114,7 +116,9 @@ fn open(place: &ViewEntry) -> io::Result<Option<(OwnedFd, bool)>> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = match rustix::fs::openat(CWD, &place.path, flags, Mode::empty()) {
         Ok(fd) => fd,
-        Err(rustix::io::Errno::NOENT) if place.kind != Kind::Granted => return Ok(None),
+        Err(rustix::io::Errno::NOENT) if !matches!(place.kind, Kind::Granted(_) | Kind::Owned) => {
+            return Ok(None);
+        }
         Err(errno) => return Err(errno.into()),
     };
     match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
@@ -137,7 +141,7 @@ mod tests {
     fn moving_takes_a_version_that_knows_it() {
         let place = |right| ViewEntry {
             path: "/srv/a".to_owned(),
-            kind: Kind::Granted,
+            kind: Kind::Granted("/srv/a".to_owned()),
             rights: vec![FileRight::Create, right],
             no_links: false,
         };

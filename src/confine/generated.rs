@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::ident::Name;
-use crate::policy::plan::{LayerPlan, Program, View};
+use crate::policy::plan::{LayerPlan, Program};
 
 /// A file that no file system but the layer's root has. The layer can read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub(super) struct Account<'a> {
 ///
 /// `hosts` are names besides, each with its address.
 pub fn of_system(layer: &LayerPlan, hosts: &[(IpAddr, String)]) -> Vec<GeneratedFile> {
-    if !matches!(layer.program, Program::Exec(_)) || layer.view != View::System {
+    if !matches!(layer.program, Program::Exec(_)) || !layer.view.has_system() {
         return Vec::new();
     }
     let file = |path: &str, content| GeneratedFile { path: path.to_owned(), mode: 0o444, content };
@@ -113,6 +113,7 @@ const NO_LOGIN: &str = "/usr/sbin/nologin";
 mod tests {
     use super::*;
     use crate::confine::receipt::tests::layer;
+    use crate::policy::plan::View;
 
     fn text(content: &Content, name: &str, uid: u32) -> String {
         let name = Name::new(name).unwrap();
@@ -145,7 +146,7 @@ mod tests {
         let mut layer = layer();
         assert_eq!(of_system(&layer, &[]), []);
         layer.program = Program::Exec(vec!["/usr/bin/id".into()]);
-        layer.view = View::System;
+        layer.view = View::system();
         let address = IpAddr::from([192, 0, 2, 7]);
         let files = of_system(&layer, &[(address, "db.example.org".into())]);
         let hosts = files.iter().find(|file| file.path == "/etc/hosts").unwrap();

@@ -7,23 +7,25 @@ use landlock::{ABI, Access, AccessFs, BitFlags};
 use serde::{Deserialize, Serialize};
 
 use super::generated::{Content, GeneratedFile};
-use crate::policy::plan::{FileRight, LayerPlan, Program, View};
+use crate::policy::plan::{DirectoryPlan, FileRight, LayerPlan, Program, View, ViewPart};
 use crate::sys::mount::MountFlags;
 
 /// What is in a layer's root, besides what its view shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
-    /// Files and directories to see at their own paths. A file that is handed over as a
-    /// descriptor isn't among them.
+    /// Files and directories of the host. A file that is handed over as a descriptor isn't among
+    /// them.
     pub grants: Vec<Grant>,
     /// Files that are made for it.
     pub generated: Vec<GeneratedFile>,
 }
 
-/// A file or directory that the policy grants, to be seen at its own path.
+/// A file or directory that the policy grants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Absolute, as the plan has it.
+    /// Where it is on the host. Absolute, as the plan has it.
+    pub source: String,
+    /// Where the layer sees it, most often the same.
     pub path: String,
     /// What may be done with it, or with all beneath it.
     pub rights: Vec<FileRight>,
@@ -37,25 +39,28 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// A layer's own, which must be there, and in which it follows links.
+    /// A layer's own, which it sees where it is, which must be there, and in which it follows
+    /// links.
     pub fn new(path: impl Into<String>, rights: &[FileRight]) -> Self {
         let (path, rights) = (path.into(), rights.to_vec());
-        Self { path, rights, served: false, no_links: false, optional: false }
+        let source = path.clone();
+        Self { source, path, rights, served: false, no_links: false, optional: false }
     }
 
     fn kind(&self) -> Kind {
+        let source = self.source.clone();
         match (self.served, self.optional) {
-            (true, _) => Kind::Served,
-            (false, true) => Kind::Optional,
-            (false, false) => Kind::Granted,
+            (true, _) => Kind::Served(source),
+            (false, true) => Kind::Optional(source),
+            (false, false) => Kind::Granted(source),
         }
     }
 }
 
-/// Something at its own path in the layer's root.
+/// Something in the layer's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewEntry {
-    /// Absolute path.
+    /// Absolute path, as the layer sees it.
     pub path: String,
     /// Why it is there.
     pub kind: Kind,
@@ -65,64 +70,64 @@ pub struct ViewEntry {
     pub no_links: bool,
 }
 
-/// Why something is in the layer's root.
+/// Why something is in the layer's root, and what is put there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The policy grants it: it must exist, and be a regular file or a directory, and no component
-    /// of its path may be a symbolic link.
-    Granted,
+    /// The policy grants what is at this path of the host: it must exist, and be a regular file or
+    /// a directory, and no component of the path may be a symbolic link.
+    Granted(String),
     /// The same, but it need not exist.
-    Optional,
+    Optional(String),
     /// A helper opens it for others. It need not exist, and a link in its place is nothing.
-    Served,
+    Served(String),
     /// `view = "system"` adds it where the machine has it; a symbolic link is copied as such.
     System,
+    /// Another part of the view adds it where the machine has it; a link is followed, and what it
+    /// leads to is seen in its place.
+    Followed,
     /// A harmless device of `view = "system"`.
     Device,
     /// A file with this content and these permission bits is made for it.
     Generated(Content, u32),
+    /// A symbolic link to there is made.
+    Link(&'static str),
+    /// A file system in memory, of so many bytes.
+    InMemory(u64),
+    /// The same, private to the layer's user.
+    Private(u64),
+    /// A directory of the host that belongs to the layer's user, at its own path.
+    Owned,
+    /// The processes of its pid namespace.
+    Proc,
 }
 
-/// The loader's cache, without which every library is searched for.
-const LOADER_CACHE: &str = "/etc/ld.so.cache";
-const DEVICES: [&str; 4] = ["/dev/full", "/dev/null", "/dev/urandom", "/dev/zero"];
+const DEVICES: [&str; 5] = ["/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"];
+
+/// What shells and programs call the descriptors that they hold, where there is a `/proc`.
+const LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+];
+
+const READ: [FileRight; 2] = [FileRight::Read, FileRight::List];
+const RUN: [FileRight; 3] = [FileRight::Read, FileRight::List, FileRight::Execute];
 
 /// All that a layer sees, sorted by path, so that what lies within another place comes after it.
 ///
 /// A grant at or beneath a system directory wins over it: mounts are nested, and Landlock adds up
 /// what the rules above a file allow. A grant at or around a generated file takes its place.
 pub fn view_entries(layer: &LayerPlan, contents: &Contents) -> Vec<ViewEntry> {
-    let mut places: Vec<ViewEntry> = contents
-        .grants
-        .iter()
-        .map(|grant| ViewEntry {
-            path: grant.path.clone(),
-            kind: grant.kind(),
-            rights: grant.rights.clone(),
-            no_links: grant.no_links,
-        })
-        .collect();
-    if layer.view == View::System {
-        let run = [FileRight::Read, FileRight::List, FileRight::Execute];
-        let mut add = |path: &str, kind, rights: &[FileRight]| {
-            let (path, rights) = (path.to_owned(), rights.to_vec());
-            places.push(ViewEntry { path, kind, rights, no_links: false });
-        };
-        for path in View::SYSTEM {
-            add(path, Kind::System, &run);
-        }
-        add(LOADER_CACHE, Kind::System, &[FileRight::Read]);
-        for path in DEVICES {
-            add(path, Kind::Device, &[FileRight::Read, FileRight::Write]);
-        }
-    }
+    let mut places: Vec<ViewEntry> = contents.grants.iter().map(ViewEntry::of_grant).collect();
+    places.extend(layer.directories.iter().map(ViewEntry::of_directory));
+    places.extend(of_view(&layer.view));
     if let Program::Exec(argv) = &layer.program
         && let Some(path) = argv.first()
         && !places.iter().any(|place| covers(place, path))
     {
-        let rights = vec![FileRight::Read, FileRight::Execute];
-        let (path, kind) = (path.clone(), Kind::Granted);
-        places.push(ViewEntry { path, kind, rights, no_links: false });
+        let rights = [FileRight::Read, FileRight::Execute];
+        places.push(ViewEntry::of_grant(&Grant::new(path, &rights)));
     }
     let made: Vec<ViewEntry> = contents
         .generated
@@ -137,6 +142,43 @@ pub fn view_entries(layer: &LayerPlan, contents: &Contents) -> Vec<ViewEntry> {
     places
 }
 
+/// What the parts of a view show.
+fn of_view(view: &View) -> Vec<ViewEntry> {
+    let entry = |path: &str, kind, rights: &[FileRight]| ViewEntry {
+        path: path.to_owned(),
+        kind,
+        rights: rights.to_vec(),
+        no_links: false,
+    };
+    let mut places = Vec::new();
+    for part in view.parts() {
+        match part {
+            ViewPart::System => {
+                places.extend(part.paths().iter().map(|path| {
+                    let is_code = !path.starts_with("/etc/");
+                    entry(path, Kind::System, if is_code { &RUN } else { &READ })
+                }));
+                let device =
+                    |path: &&str| entry(path, Kind::Device, &[FileRight::Read, FileRight::Write]);
+                places.extend(DEVICES.iter().map(device));
+            }
+            ViewPart::Tls | ViewPart::Zone | ViewPart::Resolve | ViewPart::Locale => {
+                let seen =
+                    |path: &&&str| !places.iter().any(|place: &ViewEntry| place.is_around(path));
+                let more: Vec<_> = part.paths().iter().filter(seen).collect();
+                places.extend(more.into_iter().map(|path| entry(path, Kind::Followed, &READ)));
+            }
+            ViewPart::Proc => {
+                places.push(entry("/proc", Kind::Proc, &READ));
+                places.extend(LINKS.map(|(path, to)| entry(path, Kind::Link(to), &[])));
+            }
+            ViewPart::Tmp(size) => places.push(entry("/tmp", Kind::InMemory(*size), &[])),
+            ViewPart::Shm(size) => places.push(entry("/dev/shm", Kind::InMemory(*size), &[])),
+        }
+    }
+    places
+}
+
 /// Whether the program at `path` can be executed thanks to `place`.
 fn covers(place: &ViewEntry, path: &str) -> bool {
     place.is_around(path) && place.rights.contains(&FileRight::Execute)
@@ -144,14 +186,26 @@ fn covers(place: &ViewEntry, path: &str) -> bool {
 
 const fn rank(kind: &Kind) -> u8 {
     match kind {
-        Kind::Granted | Kind::Optional | Kind::Served => 0,
-        Kind::System => 1,
-        Kind::Device => 2,
-        Kind::Generated(..) => 3,
+        Kind::Granted(_) | Kind::Optional(_) | Kind::Served(_) | Kind::Owned | Kind::Private(_) => {
+            0
+        }
+        Kind::System | Kind::Followed => 1,
+        Kind::Device | Kind::InMemory(_) | Kind::Proc => 2,
+        Kind::Generated(..) | Kind::Link(_) => 3,
     }
 }
 
 impl ViewEntry {
+    fn of_grant(grant: &Grant) -> Self {
+        let (path, rights) = (grant.path.clone(), grant.rights.clone());
+        Self { path, kind: grant.kind(), rights, no_links: grant.no_links }
+    }
+
+    fn of_directory(directory: &DirectoryPlan) -> Self {
+        let kind = directory.size.map_or(Kind::Owned, Kind::Private);
+        Self { path: directory.path.clone(), kind, rights: Vec::new(), no_links: false }
+    }
+
     fn of_generated(file: &GeneratedFile) -> Self {
         let kind = Kind::Generated(file.content.clone(), file.mode);
         let rights = vec![FileRight::Read];
@@ -164,9 +218,20 @@ impl ViewEntry {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Whether the host has it. What else there is stands in the layer's root alone.
+    /// Whether the host has it at this very path. What else there is stands in the layer's root
+    /// alone.
     pub fn is_of_host(&self) -> bool {
-        !matches!(self.kind, Kind::Generated(..))
+        match &self.kind {
+            Kind::Granted(source) | Kind::Optional(source) | Kind::Served(source) => {
+                *source == self.path
+            }
+            Kind::System | Kind::Followed | Kind::Device | Kind::Owned => true,
+            Kind::Generated(..)
+            | Kind::Link(_)
+            | Kind::InMemory(_)
+            | Kind::Private(_)
+            | Kind::Proc => false,
+        }
     }
 
     /// What its mount refuses.
@@ -175,7 +240,11 @@ impl ViewEntry {
         let changes = |right: &FileRight| right.changes() && *right != FileRight::Append;
         MountFlags {
             // A device is written to through a read-only mount all the same.
-            read_only: self.kind == Kind::Device || !self.rights.iter().any(changes),
+            read_only: match self.kind {
+                Kind::Device => true,
+                Kind::InMemory(_) | Kind::Private(_) | Kind::Owned => false,
+                _ => !self.rights.iter().any(changes),
+            },
             no_links: self.no_links,
             no_devices: self.kind != Kind::Device,
             no_exec: !self.rights.contains(&FileRight::Execute),
@@ -187,13 +256,23 @@ impl ViewEntry {
     pub fn access(&self, abi: ABI, directory: bool) -> BitFlags<AccessFs> {
         let mut access =
             self.rights.iter().fold(BitFlags::empty(), |all, right| all | bits(*right));
-        if self.kind == Kind::Served && self.rights.contains(&FileRight::Create) {
+        match self.kind {
             // A draft is put in place of a file in another directory of the same grant.
-            access |= AccessFs::Refer;
+            Kind::Served(_) if self.rights.contains(&FileRight::Create) => {
+                access |= AccessFs::Refer;
+            }
+            Kind::InMemory(_) | Kind::Private(_) | Kind::Owned => access = of_owner(abi),
+            _ => {}
         }
         let known = if directory { AccessFs::from_all(abi) } else { AccessFs::from_file(abi) };
         access & known
     }
+}
+
+/// All that an owner may do with files of his own: not run them, and make no devices.
+fn of_owner(abi: ABI) -> BitFlags<AccessFs> {
+    let never = AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+    AccessFs::from_all(abi) & !never
 }
 
 fn bits(right: FileRight) -> BitFlags<AccessFs> {
@@ -263,7 +342,7 @@ mod tests {
     #[test]
     fn what_lies_within_comes_after() {
         let mut layer = layer();
-        layer.view = View::System;
+        layer.view = View::system();
         let rights = [FileRight::Read];
         let grants = granted(&[
             grant("/usr/share/x", &rights),
@@ -280,7 +359,7 @@ mod tests {
     #[test]
     fn a_grant_of_a_system_directory_is_what_counts() {
         let mut layer = layer();
-        layer.view = View::System;
+        layer.view = View::system();
         let places = view_entries(&layer, &granted(&[grant("/usr", &[FileRight::Read])]));
         let usr: Vec<&ViewEntry> = places.iter().filter(|place| place.path == "/usr").collect();
         assert_eq!(usr.len(), 1);
@@ -290,7 +369,7 @@ mod tests {
     #[test]
     fn a_program_outside_of_the_view_is_added() {
         let mut layer = layer();
-        layer.view = View::System;
+        layer.view = View::system();
         layer.program = Program::Exec(vec!["/opt/x/bin/tool".into()]);
         let nothing = Contents::default();
         let with = view_entries(&layer, &nothing);
@@ -336,11 +415,32 @@ mod tests {
     #[test]
     fn devices_can_be_opened_and_nothing_executed_from_them() {
         let mut layer = layer();
-        layer.view = View::System;
+        layer.view = View::system();
         let places = view_entries(&layer, &Contents::default());
         let null = places.iter().find(|place| place.path == "/dev/null").expect("/dev/null");
         let flags =
             MountFlags { read_only: true, no_devices: false, no_exec: true, no_links: false };
         assert_eq!(null.mount_flags(), flags);
+    }
+
+    #[test]
+    fn parts_of_a_view_are_read_and_what_is_in_memory_is_its_own() {
+        let mut layer = layer();
+        layer.view = View::of([ViewPart::Zone, ViewPart::Tmp(4096), ViewPart::Proc]);
+        let places = view_entries(&layer, &Contents::default());
+        let at = |path: &str| places.iter().find(|place| place.path == path).expect(path);
+        assert!(at("/etc/localtime").mount_flags().read_only);
+        assert_eq!(at("/etc/localtime").access(ABI::V7, false), AccessFs::ReadFile);
+        assert!(at("/proc").mount_flags().read_only);
+        let tmp = at("/tmp").access(ABI::V7, true);
+        assert!(tmp.contains(AccessFs::MakeDir | AccessFs::MakeSock | AccessFs::Refer));
+        assert!(!tmp.intersects(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock));
+        // Nothing that only the layer's own root has is the host's.
+        let host: Vec<_> = places.iter().filter(|place| place.is_of_host()).collect();
+        assert!(host.iter().all(|place| place.kind == Kind::Followed), "{host:?}");
+        // Where programs are seen, what lies among them needs no place of its own.
+        layer.view = View::of([ViewPart::System, ViewPart::Zone]);
+        let places = view_entries(&layer, &Contents::default());
+        assert!(!places.iter().any(|place| place.path == "/usr/share/zoneinfo"));
     }
 }

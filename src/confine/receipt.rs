@@ -326,7 +326,10 @@ pub(crate) mod tests {
             limits: Limits::default(),
             restart: Restart::default(),
             optional: vec![],
-            view: View::Empty,
+            view: View::default(),
+            directories: Vec::new(),
+            cwd: "/".to_owned(),
+            umask: LayerPlan::DEFAULT_UMASK,
             env: BTreeMap::new(),
             threads: None,
             vars: BTreeMap::new(),
@@ -334,6 +337,7 @@ pub(crate) mod tests {
             capabilities: vec![],
             execmem: false,
             uid: None,
+            group: None,
         }
     }
 

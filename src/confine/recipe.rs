@@ -23,7 +23,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use super::error::ConfineError;
 use super::generated::Account;
 use super::order::{Identity, Order};
-use super::paths::{ViewEntry, view_entries};
+use super::paths::{Kind, ViewEntry, view_entries};
 use super::receipt::{Asked, Got, Receipt};
 use super::root::RootError;
 use super::spaces::FAMILY;
@@ -68,6 +68,7 @@ pub fn prepare(order: &Order, control: BorrowedFd<'_>) -> Result<Bare, ConfineEr
     recipe.no_new_privs()?;
     recipe.write_execute()?;
     recipe.landlock(&places)?;
+    recipe.begin()?;
     Ok(Bare { receipt: recipe.receipt, layer: order.layer.clone() })
 }
 
@@ -145,7 +146,7 @@ impl Recipe<'_> {
         SigSet::empty().thread_set_mask().map_err(step("unblocking signals"))?;
         process::reset_personality().map_err(step("resetting the personality"))?;
         // Files that it makes are its own affair.
-        rustix::process::umask(Mode::from_raw_mode(0o077));
+        rustix::process::umask(Mode::from_raw_mode(self.order.layer.umask.into()));
         // Raising it back takes CAP_SYS_NICE on the host. Who can't keeps a lower priority, which
         // harms nobody else.
         let _ = rustix::process::setpriority_process(None, 0);
@@ -234,6 +235,9 @@ impl Recipe<'_> {
     fn root(&mut self) -> Result<Vec<ViewEntry>, ConfineError> {
         let Order { layer, identity, contents, .. } = self.order;
         let mut places = view_entries(layer, contents);
+        // Otherwise it would show everybody's.
+        let is_apart = self.order.namespaces.contains(Namespaces::PID);
+        places.retain(|place| is_apart || place.kind != Kind::Proc);
         if self.order.namespaces.contains(Namespaces::MOUNT) {
             let (uid, gid) = identity.numbers();
             let account = Account { name: &layer.name, uid, gid };
@@ -371,6 +375,12 @@ impl Recipe<'_> {
             self.receipt.note_landlock(abi, kernel);
         }
         Ok(())
+    }
+
+    /// Where it begins, as its own user: what that may not enter it doesn't.
+    fn begin(&self) -> Done {
+        let cwd = self.order.layer.cwd.as_str();
+        rustix::process::chdir(cwd).map_err(step("entering its `cwd`"))
     }
 
     /// Writes down how a step went, and stops where a demanded protection failed.

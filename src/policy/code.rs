@@ -115,7 +115,7 @@ codes! {
     LockOrder = 184, "semaphores whose order can't be told";
     OneSided = 185, "shared memory that is not shared";
     UnknownPipe = 186, "a pipe that is not defined";
-    BadMode = 187, "a mode that can't be given to a fifo";
+    BadMode = 187, "a mode that can't be given";
     PermitAndCall = 188, "a permit and a call that can wait for each other";
 
     // The whole.
@@ -128,6 +128,9 @@ codes! {
     BadKey = 195, "a public key that can't be used";
     SealsNothing = 196, "a key to which nothing is sealed";
     LogInReach = 197, "an audit log within a layer's reach";
+
+    // What foreign programs see.
+    HostProc = 201, "a grant of the host's processes";
 }
 
 impl Code {

@@ -102,6 +102,9 @@ pub(crate) fn descriptors(fds: &DescriptorPlan) -> String {
 fn file(file: &FilePlan, out: &mut Text) {
     out.table("file", file.name.as_str());
     out.line("path", quote(&file.path));
+    if let Some(at) = &file.at {
+        out.line("at", quote(at));
+    }
     let grant = file.grant.iter().map(|(layer, rights)| {
         let rights = rights.iter().map(|right| right.name().to_owned());
         (layer.as_str(), list(rights))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::nearest::nearest;
-use super::plan::{ConnectAddress, ListenAddress};
+use super::plan::{ConnectAddress, ListenAddress, ViewPart};
 
 /// The longest path that `open(2)` takes, without its final NUL.
 const PATH_MAX: usize = 4095;
@@ -39,6 +39,48 @@ pub(crate) fn show_size(size: u64) -> String {
         .find(fits)
         .map_or_else(|| format!("{size}B"), |(unit, factor)| format!("{}{unit}", size / factor))
 }
+
+/// A part of a view: `tls`, `tmp=16MiB`.
+pub(crate) fn view_part(text: &str) -> Result<ViewPart, String> {
+    let (word, size) = match text.split_once('=') {
+        Some((word, size)) => (word, Some(self::size(size)?)),
+        None => (text, None),
+    };
+    if let Some(part) = ViewPart::named(word, size) {
+        return match part.size() {
+            Some(size) if !(LEAST_IN_MEMORY..=MOST_IN_MEMORY).contains(&size) => Err(format!(
+                "its size is from {} to {}",
+                show_size(LEAST_IN_MEMORY),
+                show_size(MOST_IN_MEMORY)
+            )),
+            _ => Ok(part),
+        };
+    }
+    let known = ViewPart::WORDS.iter().find(|(name, _)| *name == word);
+    Err(match known {
+        Some((_, true)) => format!("it takes a size, as in `{word}=16MiB`"),
+        Some((_, false)) => format!("`{word}` takes no size"),
+        None => {
+            let names = ViewPart::WORDS.iter().map(|(name, _)| *name);
+            match nearest(word, names.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the parts of a view are {}", list(names)),
+            }
+        }
+    })
+}
+
+/// A part of a view as a policy writes it.
+pub(crate) fn show_view_part(part: ViewPart) -> String {
+    match part.size() {
+        Some(size) => format!("{}={}", part.name(), show_size(size)),
+        None => part.name().to_owned(),
+    }
+}
+
+/// A file system in memory has a page at least, and no machine has more.
+const LEAST_IN_MEMORY: u64 = 4 << 10;
+const MOST_IN_MEMORY: u64 = 1 << 40;
 
 /// A duration: `5s`, `250ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

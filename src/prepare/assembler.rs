@@ -199,7 +199,8 @@ fn descriptors(plan: &Plan, each: u64) -> u64 {
     let largest = plan.layers.iter().map(|layer| layer.limits.files).max().unwrap_or(0);
     // A message carries 253 descriptors (SCM_MAX_FD), and what is one of them too many is counted
     // only once it is in flight.
-    OWN_DESCRIPTORS + instances * each + 2 * links + largest + 253
+    let directories = plan.layers.iter().map(|layer| layer.directories.len() as u64).sum::<u64>();
+    OWN_DESCRIPTORS + instances * each + 2 * links + directories + largest + 253
 }
 
 #[cfg(test)]

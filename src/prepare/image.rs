@@ -200,9 +200,7 @@ impl Files {
             Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => {
                 // A life that finds it is shown it; a helper looks for it whenever it is asked.
                 if by_path || !file.is_brokered(&layer.name) {
-                    let grant = Grant { no_links, optional: true, ..Grant::new(&path, rights) };
-                    self.grants.push(grant);
-                    self.directories.push((name, path));
+                    self.show(file, rights, no_links);
                 }
                 return Ok(());
             }
@@ -222,9 +220,7 @@ impl Files {
             FileType::Directory | FileType::RegularFile
                 if by_path || kind == FileType::Directory =>
             {
-                let optional = file.optional;
-                self.grants.push(Grant { no_links, optional, ..Grant::new(&path, rights) });
-                self.directories.push((name, path));
+                self.show(file, rights, no_links);
             }
             FileType::RegularFile => {
                 let Some(access) = Access::of(rights) else {
@@ -242,6 +238,14 @@ impl Files {
             _ => return refuse("it is neither a regular file nor a directory"),
         }
         Ok(())
+    }
+
+    /// Has the layer see it, where the policy says.
+    fn show(&mut self, file: &FilePlan, rights: &[FileRight], no_links: bool) {
+        let path = file.seen_at().to_owned();
+        self.directories.push((file.name.clone(), path.clone()));
+        let optional = file.optional;
+        self.grants.push(Grant { path, no_links, optional, ..Grant::new(&file.path, rights) });
     }
 }
 

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::child::{self, Kind, PrepareError};
 use super::inherited::Passed;
 use super::objects::{self, Use};
-use super::{FifoAtPath, LogDirectory, listener};
+use super::{FifoAtPath, LogDirectory, directory, listener};
 use crate::ident::Name;
 use crate::policy::plan::Plan;
 use crate::registry::Registry;
 use crate::report::AUDITOR;
+use crate::sys::pin::pin;
+use crate::users::access::{Who, is_by_path, lacking};
 use crate::users::{Claim, Key, Users, UsersError, is_layers};
 
 /// It makes everything that a plan names by a path, an address or a number.
@@ -139,8 +141,8 @@ fn listening(plan: &Plan) -> usize {
 pub(crate) fn make(wanted: Wanted<'_>) -> Result<Made, PrepareError> {
     let plan = wanted.plan;
     let supervisor = std::process::id();
-    // Beside objects, the locks of the users and of the registry.
-    let most = listening(plan) + objects::most(plan) + 2;
+    // Beside objects, the locks of directories, of the users and of the registry.
+    let most = listening(plan) + objects::most(plan) + directory::most(plan) + 2;
     let (answer, fds) = child::run(&KIND, most, |handover| {
         let (answer, fds, mut fifos) = work(wanted, supervisor)?;
         let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
@@ -170,6 +172,8 @@ fn work(
         let auditor = users.iter().find(|((layer, _), _)| *layer == AUDITOR);
         log.give_to(auditor.map(|(_, uid)| *uid)).map_err(|error| error.to_string())?;
     }
+    let directories = directory::all(plan, &users)?;
+    notes.extend(out_of_reach(plan, &users));
     let mut fds = listener::all(plan, passed)?;
     let listeners = fds.len();
     let (made, fifos) = objects::make(plan)?;
@@ -178,7 +182,8 @@ fn work(
         fds.push(lock);
         path.into_os_string()
     });
-    let made = lock.map(|lock| (Use::Kept, lock)).into_iter().chain(made);
+    let kept = lock.into_iter().chain(directories).map(|lock| (Use::Kept, lock));
+    let made = kept.chain(made);
     let (objects, made): (Vec<_>, Vec<_>) = made.unzip();
     fds.extend(made);
     Ok((Answer { users, notes, listeners, entered, objects }, fds, fifos))
@@ -212,6 +217,9 @@ fn claim(plan: &Plan, policy: &str, told: Option<&Key>) -> Result<Option<Users>,
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
+    if let Some((layer, group)) = groups_of_layers(plan).next() {
+        return Err(UsersError::Group { layer: layer.clone(), group });
+    }
     let open = plan.layers.iter().filter(|layer| layer.uid.is_none());
     let layers: Vec<_> = open.map(|layer| (&layer.name, layer.instances)).collect();
     let fixed = plan.layers.iter().filter_map(|layer| Some((&layer.name, layer.uid?)));
@@ -219,6 +227,48 @@ fn claim(plan: &Plan, policy: &str, told: Option<&Key>) -> Result<Option<Users>,
     let home = &home_of(policy);
     let claim = Claim { daemon: &plan.name, home, told, layers: &layers, fixed: &fixed };
     Users::claim(&claim).map(Some)
+}
+
+/// What the policy grants to a layer and owner and mode keep its user from: the program would find
+/// it out by itself, and say less.
+fn out_of_reach(plan: &Plan, users: &BTreeMap<(Name, u16), u32>) -> Vec<String> {
+    const DAC_OVERRIDE: u8 = 1;
+    let mut notes = Vec::new();
+    for file in &plan.files {
+        let Ok((_, stat)) = pin(&file.path) else { continue };
+        for layer in plan.layers.iter().filter(|layer| is_by_path(file, layer, &stat)) {
+            let Some(rights) = file.grant.get(&layer.name) else { continue };
+            let uid = layer.uid.or_else(|| users.get(&(layer.name.clone(), 0)).copied());
+            let who = match uid.filter(|_| rustix::process::geteuid().is_root()) {
+                Some(uid) => Who::User { uid, gid: layer.group.unwrap_or(uid) },
+                None => Who::Me,
+            };
+            let verbs = lacking(rights, &file.path, &stat, who);
+            if verbs.is_empty() || layer.capabilities.contains(&DAC_OVERRIDE) {
+                continue;
+            }
+            let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+            let remedy = match who {
+                Who::User { uid, .. } => format!("`chown {uid}` it, or change its mode"),
+                _ => "change its mode".to_owned(),
+            };
+            notes.push(format!(
+                "[file.{}] layer {} can't {} {} (owner {owner}, mode {mode:04o}), whatever its \
+                 policy says: {remedy}",
+                file.name,
+                layer.name,
+                verbs.join(" and "),
+                file.path
+            ));
+        }
+    }
+    notes
+}
+
+/// Groups by number that are those of layers.
+fn groups_of_layers(plan: &Plan) -> impl Iterator<Item = (&Name, u32)> {
+    let groups = plan.layers.iter().filter_map(|layer| Some((&layer.name, layer.group?)));
+    groups.filter(|(_, group)| is_layers(*group))
 }
 
 /// Where a policy lies: in its file, or in this program.

@@ -9,11 +9,12 @@
 //! Reading order: `child` is how such a process is confined, works and hands over; `planner`
 //! makes the plan, `log_directory` looks where the audit log will be, `assembler` works out of
 //! both how every layer is started, with `own` and `image`, and `maker` makes what layers hold
-//! from their start: `listener` and `inherited` are its sockets, `objects` what is behind
-//! facilities, one file a facility.
+//! from their start: `listener` and `inherited` are its sockets, `directory` what belongs to layers,
+//! `objects` what is behind facilities, one file a facility.
 
 pub(crate) mod assembler;
 pub mod child;
+mod directory;
 mod fifo;
 pub(crate) mod image;
 mod inherited;
@@ -27,6 +28,7 @@ pub(crate) mod planner;
 pub mod policy_file;
 mod queue;
 mod region;
+mod tree;
 pub(crate) mod walk;
 
 pub(crate) use child::PrepareError;

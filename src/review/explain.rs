@@ -5,11 +5,10 @@ use super::recorded::recorded;
 use super::score::{self, Exposure, exposure, may};
 use super::settings;
 use crate::ident::Name;
-use crate::policy::plan::{
-    ChannelPlan, DescriptorPlan, Direction, LayerPlan, MethodPlan, Plan, View,
-};
+use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, LayerPlan, MethodPlan, Plan};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{Group, all, groups, is_dangerous, name_of, parse_item};
+use crate::policy::value::show_size;
 use crate::policy::ways::act::Act;
 use crate::policy::ways::facts::{Bound, Fact};
 use crate::policy::ways::names::counted;
@@ -156,8 +155,15 @@ pub fn powers(layer: &LayerPlan) -> Vec<(&'static str, &'static str)> {
 fn files(layer: &LayerPlan, facts: &[Fact]) -> Vec<String> {
     let mut lines = of_kind(facts, "file.");
     lines.extend(of_kind(facts, "mapped-file."));
-    if layer.view == View::System {
-        lines.push("reads the system's programs and libraries".to_owned());
+    for it in &layer.directories {
+        let kept = if it.kind.is_kept() { "kept" } else { "gone with it" };
+        let (kind, path) = (it.kind.name(), settings::directory(it));
+        lines.push(format!("owns its {kind} ({path}; {kept})"));
+    }
+    for part in layer.view.parts() {
+        let verb = if part.size().is_some() { "writes" } else { "reads" };
+        let most = part.size().map(|size| format!(" (at most {})", show_size(size)));
+        lines.push(format!("{verb} {}{}", part.meaning(), most.unwrap_or_default()));
     }
     if lines.is_empty() {
         lines.push("none".to_owned());

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::policy::language::{Default, Kind, TABLES};
+use crate::policy::plan::ViewPart;
 use crate::policy::value::{show_duration, show_size};
 
 /// The reference: a table for each kind of table.
@@ -61,6 +62,12 @@ pub(super) fn kind(kind: &Kind) -> String {
         Kind::Signal => "signals".to_owned(),
         Kind::Capability => "capabilities".to_owned(),
         Kind::Protection => "protections".to_owned(),
+        Kind::ViewPart => {
+            let part = |(word, is_sized): &(&str, bool)| {
+                format!("`\"{word}{}\"`", if *is_sized { "=SIZE" } else { "" })
+            };
+            ViewPart::WORDS.iter().map(part).collect::<Vec<_>>().join(", ")
+        }
         Kind::Object => "an object".to_owned(),
         Kind::Word(words) => {
             words().iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")

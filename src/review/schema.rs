@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::reference::kind as in_words;
 use crate::policy::language::{Default, Key, Kind, TABLES, Table};
-use crate::policy::plan::Protection;
+use crate::policy::plan::{Protection, ViewPart};
 use crate::policy::syscall;
 
 const NAME: &str = "^[a-z][a-z0-9_-]{0,47}$";
@@ -130,6 +130,15 @@ fn value_schema(kind: &Kind) -> Value {
             let names = Protection::ALL.into_iter().map(Protection::name);
             let families = ["cgroup", "landlock", "namespace"];
             words(families.into_iter().chain(names))
+        }
+        Kind::ViewPart => {
+            let (sized, plain): (Vec<_>, Vec<_>) =
+                ViewPart::WORDS.into_iter().partition(|(_, is_sized)| *is_sized);
+            let either = |words: &[(&str, bool)]| {
+                words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join("|")
+            };
+            let (plain, sized) = (either(&plain), either(&sized));
+            pattern(&format!("^({plain})$|^({sized})=[0-9]+ *{UNITS}$"), kind)
         }
         Kind::Object => pattern(r"^[a-z-]+(\.[A-Za-z0-9_-]+){1,2}$", kind),
         Kind::Word(list) => words(list().into_iter()),

@@ -18,7 +18,7 @@
 //! | new programs | 500 | 1 if it may execute files, 0.5 if only its own program |
 //! | other layers | 400 | a quarter for each that it may move by itself |
 //! | files that it reads | 300 | an eighth for each grant |
-//! | the system's files | 300 | 1 if it sees them |
+//! | the system's files | 300 | 1 if it sees programs, 0.25 if other parts |
 //! | strangers | 300 | 1 if it reads what comes from outside: a listening socket, a FIFO, or a socket in a message |
 //! | connections to outside | 200 | half for each |
 //! | limits | 200 | a quarter each: over 1 GiB, 4096 descriptors, 64 tasks, no processor limit |
@@ -27,7 +27,7 @@
 //! `identity`, `capabilities` and `no-new-privs` a quarter each, and every other one a twentieth.
 
 use super::calls::{Verdict, verdict};
-use crate::policy::plan::{FileRight, LayerPlan, Program, Protection, View};
+use crate::policy::plan::{FileRight, LayerPlan, Program, Protection, ViewPart};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{all, by_name, groups, name_of};
 use crate::policy::ways::act::Act;
@@ -228,10 +228,17 @@ fn reads(facts: &[Fact]) -> Item {
 }
 
 fn view(layer: &LayerPlan) -> Item {
-    match layer.view {
-        View::Empty => item("the system's files", 300, 0.0, "it sees none"),
-        View::System => item("the system's files", 300, 1.0, "it sees programs and libraries"),
-    }
+    let of_machine = |part: &&ViewPart| !part.paths().is_empty();
+    let names: Vec<_> =
+        layer.view.parts().iter().filter(of_machine).map(|part| part.meaning()).collect();
+    // Programs and libraries are tools for whoever takes it over; the other parts are data.
+    let share = match (layer.view.has_system(), names.len()) {
+        (true, _) => 1.0,
+        (false, 0) => 0.0,
+        (false, _) => 0.25,
+    };
+    let text = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    item("the system's files", 300, share, format!("it sees {text}"))
 }
 
 fn strangers(facts: &[Fact]) -> Item {

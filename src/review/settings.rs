@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::ident::hex;
 use crate::policy::plan::{
-    Amount, AuditPlan, LayerPlan, Limits, LogFull, Program, Protection, View,
+    Amount, AuditPlan, DirectoryKind, DirectoryPlan, LayerPlan, Limits, LogFull, Program,
+    Protection, View, ViewPart,
 };
 use crate::policy::value::{show_duration, show_size};
 use crate::policy::ways::facts::Bound;
@@ -48,10 +49,14 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         grace,
         optional,
         view,
+        directories,
+        // Where it begins is no authority.
+        cwd: _,
+        umask,
         execmem,
         uid,
+        group,
     } = layer;
-    let sees = *view == View::System;
     let (key, program) = self::program(program);
     let mut all = vec![
         setting("program", key, Bound::flag("program", true, program)),
@@ -61,7 +66,6 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         all.push(setting(key, &format!("limits.{key}"), limit(key, amount)));
     }
     all.extend([
-        setting("view", "view", Bound::flag("view", sees, view.name())),
         setting("execmem", "execmem", Bound::flag("execmem", *execmem, yes(*execmem))),
         setting("uid", "uid", self::uid(*uid)),
         setting(
@@ -70,6 +74,13 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
             Bound { name: "grace", amount: grace.as_millis(), text: show_duration(*grace) },
         ),
     ]);
+    all.extend(self::directories(directories).map(|(key, bound)| setting(key, key, bound)));
+    // Whom its files are open to.
+    let open = u128::from(!umask & 0o777);
+    let mask = Bound { name: "umask", amount: open, text: format!("{umask:04o}") };
+    all.push(setting("umask", "umask", mask));
+    all.push(setting("group", "group", self::group(*group)));
+    all.extend(self::view(view).map(|(name, bound)| setting(&name, "view", bound)));
     for protection in Protection::ALL {
         let optional = optional.contains(&protection);
         let text = if optional { "optional" } else { "demanded" };
@@ -136,6 +147,39 @@ fn limit(key: &'static str, amount: Option<Amount>) -> Bound {
             Bound { name: key, amount: share.into(), text: format!("{share}%") }
         }
     }
+}
+
+/// Each kind of directory of its own, and which it has.
+fn directories(held: &[DirectoryPlan]) -> impl Iterator<Item = (&'static str, Bound)> {
+    DirectoryKind::ALL.into_iter().map(|kind| {
+        let found = held.iter().find(|it| it.kind == kind);
+        let text = found.map_or("none".to_owned(), directory);
+        (kind.name(), Bound::flag(kind.name(), found.is_some(), text))
+    })
+}
+
+/// A directory of a layer's own: `/run/x, at most 16MiB`.
+pub(super) fn directory(it: &DirectoryPlan) -> String {
+    let most = it.size.map(|size| format!(", at most {}", show_size(size)));
+    format!("{}{}", it.path, most.unwrap_or_default())
+}
+
+/// Root's group is more than another one, and that is more than one of its own.
+fn group(group: Option<u32>) -> Bound {
+    Bound { name: "group", ..uid(group) }
+}
+
+/// Each part of a view that there is, by `view.` and its word, and how much of it the layer has.
+fn view(view: &View) -> impl Iterator<Item = (String, Bound)> {
+    ViewPart::WORDS.iter().map(|&(word, is_sized)| {
+        let part = view.parts().iter().find(|part| part.name() == word);
+        let bound = match (is_sized, part.and_then(|part| part.size())) {
+            (true, None) => Bound { name: word, amount: 0, text: "none".to_owned() },
+            (true, Some(size)) => Bound::size(word, size),
+            (false, _) => Bound::flag(word, part.is_some(), yes(part.is_some())),
+        };
+        (format!("view.{word}"), bound)
+    })
 }
 
 /// Root is more than another user's uid, and that is more than one of its own.

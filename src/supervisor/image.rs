@@ -124,19 +124,15 @@ impl Image {
 
     /// The user that copy `index` of this layer is.
     pub(super) fn identity(&self, index: u16) -> Identity {
-        match (&self.ground.ids, self.data.plan.uid) {
-            (Some(_), Some(uid)) => Identity::Mapped { uid, gid: uid },
-            (Some(_), None) => {
-                let (uid, gid) = spaces::own_numbers();
-                Identity::Mapped { uid, gid }
-            }
-            (None, Some(uid)) => Identity::Own { uid, gid: uid },
-            // A seat for each copy, and a user for each seat.
-            (None, None) => {
-                let uid = self.users[usize::from(index)];
-                Identity::Own { uid, gid: uid }
-            }
+        let (uid, group) = (self.data.plan.uid, self.data.plan.group);
+        if self.ground.ids.is_some() {
+            let (own, own_group) = spaces::own_numbers();
+            let gid = group.or(uid).unwrap_or(own_group);
+            return Identity::Mapped { uid: uid.unwrap_or(own), gid };
         }
+        // A seat for each copy, and a user for each seat.
+        let uid = uid.unwrap_or_else(|| self.users[usize::from(index)]);
+        Identity::Own { uid, gid: group.unwrap_or(uid) }
     }
 
     /// The namespaces that it gets.

@@ -7,6 +7,7 @@
 //!
 //! | module | what is here |
 //! |---|---|
+//! | [`access`] | what owner and mode of a file keep a layer's user from |
 //! | `key` | by what a daemon is known: `web`, or `web+2` |
 //! | `record` | the record as text, and how a number is found |
 //! | `store` | the record on the disk |
@@ -18,6 +19,7 @@
 //! first still runs. A policy that isn't any more where it was has moved, and keeps its users.
 //! `--users NAME` says it outright.
 
+pub mod access;
 mod key;
 mod record;
 mod store;
@@ -107,6 +109,17 @@ pub enum UsersError {
     /// No number is left.
     #[error("all numbers of users from {FIRST} to {last} are given", last = END - 1)]
     Spent,
+    /// A group that the policy fixes has one of those numbers.
+    #[error(
+        "[layer.{layer}] group = {group}: it is another layer's; take a number that isn't from \
+         {FIRST} to {last}", last = END - 1
+    )]
+    Group {
+        /// The layer.
+        layer: Name,
+        /// The number.
+        group: u32,
+    },
     /// A number that the policy fixes is one of those.
     #[error(
         "[layer.{layer}] uid = {uid}: {whose}; leave `uid` out, or take a number that isn't from \

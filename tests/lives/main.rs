@@ -12,6 +12,7 @@ mod support;
 
 mod commands;
 mod containment;
+mod directories;
 mod documented;
 mod foreign;
 mod in_flight;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     let tests = [
         commands::TESTS,
         containment::TESTS,
+        directories::TESTS,
         documented::TESTS,
         foreign::TESTS,
         in_flight::TESTS,

@@ -130,7 +130,10 @@ fn layer() -> io::Result<LayerPlan> {
         limits: Limits { cpu: Some(100), ..Limits::default() },
         restart: Restart::default(),
         optional: Protection::ALL.to_vec(),
-        view: View::Empty,
+        view: View::default(),
+        directories: Vec::new(),
+        cwd: "/".to_owned(),
+        umask: LayerPlan::DEFAULT_UMASK,
         env: BTreeMap::new(),
         threads: None,
         vars: BTreeMap::new(),
@@ -138,6 +141,7 @@ fn layer() -> io::Result<LayerPlan> {
         capabilities: Vec::new(),
         execmem: false,
         uid: None,
+        group: None,
     })
 }
 

@@ -5,7 +5,7 @@
 //! (`audit`). In `paths`, `exec`,
 //! `listen` and `connect` a `*` stands for any text.
 
-use super::audit;
+use super::{audit, directory};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, CeilingText, Document, LayerText};
@@ -23,7 +23,7 @@ pub(super) fn hold(document: &Document, ceiling: &CeilingText, out: &mut Diagnos
     let files = document.files.iter().filter_map(|file| file.path.as_ref());
     let fifos = document.fifos.iter().filter_map(|fifo| fifo.path.as_ref());
     let mapped = document.mapped_files.iter().filter_map(|file| file.path.as_ref());
-    for path in files.chain(fifos).chain(mapped) {
+    for path in files.chain(fifos).chain(mapped).chain(directory::kept(document)) {
         matches(&path.value, &path.span, &ceiling.paths, out);
     }
     recorded(document, ceiling, out);

@@ -56,6 +56,9 @@ pub(super) fn layer(layer: &LayerText, out: &mut Diagnostics) {
     if let Some(uid) = layer.uid.as_ref().filter(|uid| uid.value == 0) {
         needs_reason(&uid.span, "running as root", "root owns most files of the system", out);
     }
+    if let Some(group) = layer.group.as_ref().filter(|group| group.value == 0) {
+        needs_reason(&group.span, "the group of root", "it reads and writes files of root", out);
+    }
 }
 
 /// Demands a reason for a file that is more than a file.

@@ -22,13 +22,16 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
     let own_name = name(&file.name, "a file", out);
     if let Some(path) = &file.path {
         plain_path(path, out);
+        host_proc(path, out);
     }
+    seen_at(file, out);
     danger::because_has_words(file.because.as_ref(), out);
     danger::file(file, out);
     let grant = grants(file, layers, out);
     Some(FilePlan {
         name: own_name?,
         path: file.path.as_ref()?.value.clone(),
+        at: file.at.as_ref().map(|at| at.value.clone()).filter(|at| !file.is_at(at)),
         grant,
         deny: deny(file, layers, out),
         max_open: file.max_open.as_ref().map(|most| most.value),
@@ -36,6 +39,38 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
         follow: follow(file, layers, out),
         audit: level(file.audit.as_ref()),
     })
+}
+
+/// Tells a grant of the host's `/proc`, which is rarely what was meant.
+fn host_proc(path: &At<String>, out: &mut Diagnostics) {
+    if path.value == "/proc" || path.value.starts_with("/proc/") {
+        let message = format!("`{}` shows the host's processes", path.value.escape_debug());
+        out.warning(Code::HostProc, &path.span, message).label("not the layer's own").help(
+            "take the grant out, and add `proc` to the view: `view = [\"system\", \"proc\"]`",
+        );
+    }
+}
+
+/// Tells a place where it can't be seen.
+fn seen_at(file: &FileText, out: &mut Diagnostics) {
+    let Some(at) = &file.at else { return };
+    plain_path(at, out);
+    if at.value == "/" {
+        out.error(Code::BadPath, &at.span, "nothing can be seen in place of the root")
+            .label("the root is the layer's own")
+            .help("name a directory in it, as in `at = \"/data\"`");
+    }
+    let rights = file.grant.iter().flat_map(|grant| &grant.value).flat_map(|(_, it)| &it.value);
+    let append = rights.into_iter().find(|right| right.value == FileRight::Append);
+    let brokered = file.deny.first().map(|first| &first.span);
+    let brokered = brokered.or(file.max_open.as_ref().map(|max| &max.span));
+    let follow = file.follow.as_ref().filter(|yes| yes.value).map(|yes| &yes.span);
+    if let Some(brokered) = brokered.or(append.map(|right| &right.span)).or(follow) {
+        out.error(Code::Contradiction, &at.span, "a place for what no layer sees")
+            .label("this has no effect")
+            .also(brokered, "with this the supervisor opens what lies beneath")
+            .help("take `at` out");
+    }
 }
 
 /// Tells a path that is not absolute and plain.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{danger, implied, name, program, socket, syscalls};
+use super::{danger, directory, implied, name, program, socket, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
@@ -34,8 +34,8 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
     reserved(&layer.name, out);
     let program = program::program(layer, out);
     let system = match program {
-        Some(Program::Exec(_)) => View::System,
-        _ => View::Empty,
+        Some(Program::Exec(_)) => View::system(),
+        _ => View::default(),
     };
     danger::because_has_words(layer.because.as_ref(), out);
     danger::layer(layer, out);
@@ -60,11 +60,15 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         limits,
         restart: restart(&layer.restart, out),
         optional: optional(layer, out),
-        view: layer.view.as_ref().map_or(system, |view| view.value),
+        view: layer.view.as_ref().map_or(system, |view| view.value.clone()),
+        directories: directory::all(layer, out),
+        cwd: directory::begin(layer, out),
+        umask: directory::umask(layer, out),
         env: program::environment(layer, out),
         capabilities: program::capabilities(layer, out),
         execmem: layer.execmem(),
         uid: layer.uid.as_ref().map(|uid| uid.value),
+        group: layer.group.as_ref().map(|group| group.value),
         program: program?,
     };
     Some(plan)

@@ -5,6 +5,7 @@ mod broker;
 mod ceiling;
 mod channel;
 mod danger;
+mod directory;
 mod ends;
 mod file;
 mod implied;
@@ -150,6 +151,7 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     let facilities = facilities(document, &layers, out);
     let never = never::all(document, &layers, out);
     paths::all(document, out);
+    directory::apart(document, out);
     order::calls(document, out);
     useless::nobody_opens(document, out);
     let audit = audit::plan(document, out);

@@ -11,6 +11,7 @@ pub(super) fn all(document: &Document, out: &mut Diagnostics) {
     one_grant_a_path(document, out);
     overlaps(&document.files, out);
     led_astray(document, out);
+    one_thing_a_place(&document.files, out);
 }
 
 /// A socket in a directory beneath a grant by which a layer could put a link in that directory's
@@ -31,6 +32,27 @@ fn led_astray(document: &Document, out: &mut Diagnostics) {
                 .label(format!("the supervisor binds it beneath `{}`", path.value.escape_debug()))
                 .also(&right.span, "by this right a layer could put a link in its way")
                 .help("bind it elsewhere, or grant only directories that are not above it");
+        }
+    }
+}
+
+/// Two files that one layer sees at one place: one of them would hide the other.
+fn one_thing_a_place(files: &[FileText], out: &mut Diagnostics) {
+    for (number, file) in files.iter().enumerate() {
+        let Some(at) = &file.at else { continue };
+        for (other, twin) in files.iter().enumerate() {
+            let Some(place) = twin.at.as_ref().or(twin.path.as_ref()) else { continue };
+            // Two that both say it are told once, at the later.
+            let is_told = other == number || (twin.at.is_some() && other > number);
+            let mut layers = file.grant.iter().flat_map(|grant| &grant.value);
+            let is_seen_by_one = layers.any(|(layer, _)| twin.is_granted_to(&layer.value));
+            if !is_told && place.value == at.value && is_seen_by_one {
+                let message = format!("two files are seen at `{}`", at.value.escape_debug());
+                out.error(Code::PathTwice, &at.span, message)
+                    .label("here again")
+                    .also(&place.span, "first here")
+                    .help("give each a place of its own");
+            }
         }
     }
 }

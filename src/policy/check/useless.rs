@@ -1,6 +1,6 @@
 //! Grants that give nothing: warnings, for a policy may well be half written.
 
-use super::rights;
+use super::{directory, rights};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{Document, LayerText};
@@ -26,7 +26,9 @@ pub(super) fn all(document: &Document, plan: &Plan, out: &mut Diagnostics) {
         for file in &document.files {
             rights::unusable(layer, &calls, file, out);
         }
-        if !document.files.iter().any(|file| file.is_granted_to(&layer.name.value)) {
+        if !document.files.iter().any(|file| file.is_granted_to(&layer.name.value))
+            && !directory::has_any(layer)
+        {
             no_file(layer, out);
         }
     }
@@ -48,7 +50,8 @@ fn idle(layer: &LayerText, parts: &[Part<'_>], out: &mut Diagnostics) {
         || !layer.connect.is_empty()
         || parts.iter().any(|part| part.layer.as_str() == me)
         || layer.syscalls.iter().any(|item| item.value != "@core")
-        || !layer.capabilities.is_empty();
+        || !layer.capabilities.is_empty()
+        || directory::has_any(layer);
     if !busy {
         let message = format!("layer `{}` can do nothing", me.escape_debug());
         out.warning(Code::Idle, &layer.name.span, message)

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use super::directory::Directory;
 use super::kinds::{
-    Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Name, Pairs, Pipe, Protection,
-    Rate, Reason, Size, Text, Time, Word,
+    Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Mode, Name, Pairs, Path, Pipe,
+    Protection, Rate, Reason, Size, Text, Time, Word,
 };
+use super::view::Seen;
 use super::{At, BECAUSE, Kind, Section, Takes, string, table, unwritten};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
     ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, Pass, PassWord, Restart, RestartOn,
-    Runtime, View,
+    Runtime,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -56,10 +58,37 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
         "Protections without which it may run where the kernel can't give them. A family's name \
          (`cgroup`) stands for all of it. Nothing else is ever left out.";
         "The receipt says what is missing; `cofferdam doctor` says so before.";
-    view: Word<View>, or "`\"empty\"` for `run`, `\"system\"` for `exec`";
-        "What it sees of the file system besides its grants: nothing, or the system's programs \
-         and libraries, read-only.";
-        "Mount namespace with a root of its own, pivot_root(2), and Landlock.";
+    view: Seen, or "`\"empty\"` for `run`, `\"system\"` for `exec`";
+        "What it sees of the file system besides its grants: nothing, or parts, as in \
+         `[\"system\", \"tls\", \"tmp=16MiB\"]`. What is of the machine is read-only. `system` is \
+         programs, libraries, harmless devices, and for an `exec` layer an `/etc/passwd` with its \
+         own user and an `/etc/hosts`; `tls` certificates of authorities; `zone` time zones; \
+         `resolve` names of services; `locale` languages; `proc` a `/proc` of its own processes; \
+         `tmp` and `shm` a `/tmp` and a `/dev/shm` of its own, in memory that counts as the \
+         layer's.";
+        "Mount namespace with a root of its own, pivot_root(2), and Landlock. Own file systems are \
+         tmpfs(5) and proc(5), without devices, set-user-id bits and programs.";
+    state: Directory, or "none";
+        "A directory that belongs to it, as in `\"/var/lib/name\"`: made if it isn't there, owned \
+         by the layer's user in this life and the next ones, private to it, and kept. There the \
+         layer may do all that an owner may, but run programs.";
+        "Made, and given to the layer's user, before the first layer starts; mounted without \
+         devices, set-user-id bits and programs; Landlock.";
+    cache: Directory, or "none";
+        "The same for what it can make again, as in `\"/var/cache/name\"`. Whoever looks after the \
+         machine may clear it away while the daemon is down.";
+        "As `state`.";
+    logs: Directory, or "none";
+        "The same for what people are to read, as in `\"/var/log/name\"`."; "As `state`.";
+    runtime_directory: Directory, or "none";
+        "A directory in memory for what is of one life, as in `\"/run/name\"`. Nobody else sees it, \
+         and it ends with the layer. Its bytes count in `limits.memory`.";
+        "tmpfs(5) in the layer's root.";
+    cwd: Path, or "`\"/\"`"; "Its working directory when it starts, as it sees it."; "chdir(2).";
+    umask: Mode, or "`\"0077\"`";
+        "Permissions that files which it makes don't get, in octal. Others read none of them \
+         otherwise.";
+        "umask(2).";
     env: Pairs<Text>, or "empty";
         "Its environment; nothing is inherited. Of a `run` layer only names that no loader, \
          allocator or C library obeys: `RUST_LOG`, `RUST_BACKTRACE`, `RUST_LIB_BACKTRACE`, \
@@ -94,6 +123,10 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
          capabilities, and takes a cgroup, or `optional = [\"cgroup.tasks\"]`, for the \
          kernel holds root to no other limit on tasks.";
         "setresuid(2); an ordinary user's daemon has the number within a user namespace.";
+    group: Integer<u32, 0, 4_294_967_294>, or "of the number of its user";
+        "Its group by number, which files that it makes belong to; not from 1879048192 to \
+         2147352574. 0 needs a `because`.";
+        "setresgid(2); an ordinary user's daemon has the number within a user namespace.";
     + because: Reason = BECAUSE;
 }
 

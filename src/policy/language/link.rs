@@ -90,6 +90,10 @@ table! { named FILE, FileText: "file", "[file.NAME]", "a file";
         "Absolute path, without `.`, `..`, doubled or final slashes.";
         "A single file is opened by the supervisor and passed as a descriptor; a directory is \
          mounted at its own path in the layer's root.";
+    at: Path, or "the same as `path`";
+        "Where layers see what is at `path`, if elsewhere. Only of what they reach by a path: not \
+         what is passed as a descriptor, nor with `deny`, `max-open` or `append`.";
+        "The place of its mount in the layer's root.";
     grant: Rights => "`grant = { LAYER = [\"read\"] }`, or take the file out";
         "Rights by layer, as in `{ keeper = [\"read\"] }`. `create` is of regular files, `remove` of \
          all but directories; `move` is to rename or link from one directory to another, of what \
@@ -128,6 +132,11 @@ impl FileText {
             grants.filter(|(one, _)| one.value == layer).flat_map(|(_, rights)| &rights.value);
         let appends = rights.any(|right| right.value == FileRight::Append);
         appends || self.follow() || self.max_open.is_some() || !self.deny.is_empty()
+    }
+
+    /// Whether it is at this path of the host.
+    pub(crate) fn is_at(&self, path: &str) -> bool {
+        self.path.as_ref().is_some_and(|own| own.value == path)
     }
 
     /// Whether a layer has any right on it.

@@ -8,17 +8,20 @@
 //! reading of a table.
 
 mod audit;
+mod directory;
 mod facility;
 mod kinds;
 mod layer;
 mod link;
 mod section;
 mod top;
+mod view;
 
 use super::diagnostic::{Diagnostics, Span};
 use super::plan::Audit;
 
 pub(crate) use audit::AuditText;
+pub(crate) use directory::DirectoryText;
 pub(crate) use facility::{
     FifoText, MapGrant, MappedFileText, PipeText, QueueText, RegionText, SEALING, SemaphoreText,
     SignalText,
@@ -121,6 +124,8 @@ pub enum Kind {
     Capability,
     /// A protection that may be missing.
     Protection,
+    /// A part of a view: `tls`, `tmp=16MiB`.
+    ViewPart,
     /// An object of the policy: `file.key`.
     Object,
     /// One of these words.
@@ -142,7 +147,7 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 19] = [
+pub const TABLES: [&Table; 20] = [
     &top::POLICY,
     &layer::LAYER,
     &layer::LISTEN,
@@ -159,6 +164,7 @@ pub const TABLES: [&Table; 19] = [
     &facility::SEMAPHORE,
     &facility::REGION,
     &facility::MAPPED_FILE,
+    &directory::DIRECTORY,
     &audit::AUDIT,
     &top::NEVER,
     &top::CEILING,
@@ -384,6 +390,9 @@ mod tests {
         let text = match table {
             "layer" => format!("{layer}{line}\n"),
             "limits" | "restart" => inside(layer, table),
+            "directory" => {
+                format!("{layer}runtime-directory = {{ {line}, path = \"/run/x\" }}\n")
+            }
             "channel" => format!("{channel}{line}\n"),
             "method" => inside(channel, "methods.m"),
             "queue" => format!("[queue.x]\nsend = [\"a\"]\nreceive = [\"b\"]\n{line}\n"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectAddress, ListenAddress, Plan, View, words};
+use super::{ConnectAddress, ListenAddress, Plan, words};
 use crate::policy::beneath::touch;
 
 /// How the daemon's audit log is kept. It holds for a log that only the command line asks for too.
@@ -79,11 +79,12 @@ impl Plan {
         };
         for layer in &self.layers {
             let rule = |key: &str| format!("layer.{}{key}", layer.name);
-            if layer.view == View::System {
-                // One line is enough, and it may be that of an unwritten default.
-                if let Some(path) = View::SYSTEM.iter().find(|path| touch(path, directory)) {
-                    add(path, rule(""));
-                }
+            // One line is enough, and it may be that of an unwritten default.
+            if let Some(path) = layer.view.paths().find(|path| touch(path, directory)) {
+                add(path, rule(""));
+            }
+            for it in layer.directories.iter().filter(|it| it.kind.is_kept()) {
+                add(&it.path, rule(&format!(".{}", it.kind.name())));
             }
             for socket in &layer.listen {
                 if let ListenAddress::Unix(path) = &socket.address {

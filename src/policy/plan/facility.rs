@@ -17,6 +17,8 @@ pub struct FilePlan {
     /// Absolute path, without `.`, `..` or doubled slashes. A directory grants what lies beneath
     /// it, on its file system and below.
     pub path: String,
+    /// Where layers see it, if elsewhere.
+    pub at: Option<String>,
     /// Rights by layer, sorted by layer.
     pub grant: BTreeMap<Name, Vec<FileRight>>,
     /// Names beneath a directory that nobody opens through the broker, as patterns with `*`.
@@ -166,6 +168,11 @@ impl Word for Grantable {
 }
 
 impl FilePlan {
+    /// Where layers see it by a path.
+    pub fn seen_at(&self) -> &str {
+        self.at.as_deref().unwrap_or(&self.path)
+    }
+
     /// Whether `layer` opens what lies beneath through a helper, and sees nothing of it itself:
     /// the kernel has no other guard of names that are denied, of a number of descriptors, or of a
     /// right to append, and knows no file by its name.

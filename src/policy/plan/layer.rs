@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectPlan, ListenPlan, Protection, SyscallPlan, words};
+use super::{ConnectPlan, DirectoryPlan, ListenPlan, Protection, SyscallPlan, View, words};
 use crate::ident::Name;
 
 /// One layer: what runs, and what it may do.
@@ -36,6 +36,12 @@ pub struct LayerPlan {
     pub optional: Vec<Protection>,
     /// What of the host's file system it sees besides its file grants.
     pub view: View,
+    /// Directories that belong to it, sorted by kind, at most one of each.
+    pub directories: Vec<DirectoryPlan>,
+    /// Where it begins: its working directory, as it sees it.
+    pub cwd: String,
+    /// Permission bits that its files don't get (`umask(2)`).
+    pub umask: u16,
     /// Its environment; nothing else is ever in it.
     pub env: BTreeMap<String, String>,
     /// Worker threads of a `run` layer's async runtime; `None` is one that runs in the layer's
@@ -52,6 +58,8 @@ pub struct LayerPlan {
     pub execmem: bool,
     /// User and group, when the policy fixes them; otherwise every instance gets its own.
     pub uid: Option<u32>,
+    /// Its group, when it isn't of its user's number.
+    pub group: Option<u32>,
 }
 
 impl LayerPlan {
@@ -59,6 +67,8 @@ impl LayerPlan {
     pub const MAX_INSTANCES: u16 = 64;
     /// The `grace` of a layer whose policy says nothing of it.
     pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+    /// The `umask` of a layer whose policy says nothing of it: nobody else reads its files.
+    pub const DEFAULT_UMASK: u16 = 0o077;
     /// The most worker threads of one instance.
     pub const MAX_THREADS: u16 = 256;
     /// How the names of the framework's own layers begin, and no policy's: the auditor's, and the
@@ -85,24 +95,6 @@ pub enum Runtime {
 }
 
 words!(Runtime { SingleThread = "single-thread", MultiThread = "multi-thread" });
-
-/// What of the file system a layer sees besides its grants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum View {
-    /// An empty root. The default for `run` layers.
-    Empty,
-    /// An empty root with the system's programs and libraries in it, read-only: `/usr`, `/lib*`,
-    /// `/bin`, `/sbin`, `/etc/ld.so.cache`, and `/dev/{null,zero,full,urandom}`. The default for
-    /// `exec` layers.
-    System,
-}
-
-words!(View { Empty = "empty", System = "system" });
-
-impl View {
-    /// The directories of [`View::System`]; on a machine with merged `/usr` most are links.
-    pub const SYSTEM: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
-}
 
 /// Resource limits of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

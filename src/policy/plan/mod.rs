@@ -6,24 +6,28 @@
 
 mod audit;
 mod channel;
+mod directory;
 mod facility;
 mod layer;
 mod members;
 mod protection;
 mod socket;
 mod syscall;
+mod view;
 mod word;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::audit::*;
 pub use self::channel::*;
+pub use self::directory::{DirectoryKind, DirectoryPlan};
 pub use self::facility::*;
 pub use self::layer::*;
 pub use self::members::{End, FacilityKind, Part};
 pub use self::protection::Protection;
 pub use self::socket::*;
 pub use self::syscall::*;
+pub use self::view::{View, ViewPart};
 pub use self::word::Word;
 pub(crate) use self::word::words;
 use crate::ident::{Name, PolicyId};

@@ -3,8 +3,10 @@
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, LayerPlan, Limits, ListenPlan, Pass, Program, Protection, Restart, RestartOn,
+    Amount, DirectoryPlan, LayerPlan, Limits, ListenPlan, Pass, Program, Protection, Restart,
+    RestartOn, View,
 };
+use crate::policy::value::show_view_part;
 
 /// Takes the plan apart, so that the compiler names this when there is something more to print.
 pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
@@ -21,6 +23,9 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         restart,
         optional,
         view,
+        directories,
+        cwd,
+        umask,
         env,
         threads,
         vars,
@@ -28,6 +33,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         capabilities,
         execmem,
         uid,
+        group,
     } = layer;
     out.table("layer", name.as_str());
     match program {
@@ -51,7 +57,13 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     out.line("limits", self::limits(limits));
     out.line("restart", self::restart(restart));
     out.line("optional", list(optional.iter().copied().map(Protection::name)));
-    out.line("view", quote(view.name()));
+    out.line("view", self::view(view));
+    for DirectoryPlan { kind, path, size } in directories {
+        let sized = size.map(|size| inline([("path", quote(path)), ("size", self::size(size))]));
+        out.line(kind.name(), sized.unwrap_or_else(|| quote(path)));
+    }
+    out.line("cwd", quote(cwd));
+    out.line("umask", quote(&format!("{umask:04o}")));
     if !env.is_empty() {
         out.line("env", inline(env.iter().map(|(key, value)| (key.as_str(), quote(value)))));
     }
@@ -69,7 +81,17 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     if let Some(uid) = uid {
         out.line("uid", uid);
     }
+    if let Some(group) = group {
+        out.line("group", group);
+    }
     out.line("because", quote(REASON));
+}
+
+fn view(view: &View) -> String {
+    if view.is_empty() {
+        return quote("empty");
+    }
+    list(view.parts().iter().map(|part| show_view_part(*part)))
 }
 
 fn listen(socket: &ListenPlan) -> String {

@@ -78,7 +78,7 @@ impl Bound {
                 (self.name, self.text.as_str()),
                 ("once" | "witness" | "stream" | "follow" | "optional", "no") | ("deny", "none")
             )
-            || matches!((self.name, self.amount), ("after", 1) | ("audit", 0));
+            || matches!((self.name, self.amount), ("after", 1) | ("audit" | "at", 0));
         // What a method can't carry.
         let none = self.name.starts_with("fds.") && self.amount == 0;
         self.amount != u128::MAX && !usual && !none

@@ -169,6 +169,17 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         },
     ),
     (
+        Code::HostProc,
+        Explanation {
+            why: "A grant shows what is at the path on the host. Of `/proc` that is every process \
+                  of the machine with its arguments, and none of it by the numbers that the layer \
+                  knows.",
+            way_out: "Have the layer see its own processes, and of the machine what programs \
+                commonly read.",
+            example: "view = [\"system\", \"proc\"]",
+        },
+    ),
+    (
         Code::UnusableCalls,
         Explanation {
             why: "The layer may open paths and has none: its root is empty.",
@@ -244,9 +255,10 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
     (
         Code::BadMode,
         Explanation {
-            why: "Of a fifo's mode only the bits of who may write count. Who could read it would \
-                take lines away from the layer.",
-            way_out: "Write 0600, 0620 or 0622.",
+            why: "Of a fifo's mode only the bits of who may write count: who could read it would \
+                take lines away from the layer. A `umask` is of permissions for owner, group and \
+                others.",
+            way_out: "Write 0600, 0620 or 0622; as `umask` 0077, 0027 or 0022.",
             example: "mode = \"0622\"",
         },
     ),

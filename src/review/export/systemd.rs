@@ -1,12 +1,14 @@
 //! Units of systemd: a service for each layer, and a socket unit where it listens
 //! (systemd.exec(5), systemd.resource-control(5), systemd.socket(5)).
 
+mod view;
+
 use std::fmt::Write;
 
 use super::quote::{path, percent, quote};
 use super::{Export, facilities};
 use crate::policy::plan::{
-    Compare, FileRight, GiveUp, LayerPlan, Limits, ListenAddress, Plan, Program, RestartOn, View,
+    Compare, FileRight, GiveUp, LayerPlan, Limits, ListenAddress, Plan, Program, RestartOn,
 };
 use crate::policy::syscall;
 
@@ -47,9 +49,6 @@ UMask=0077
 LimitCORE=0
 SystemCallArchitectures=native
 ";
-
-/// What a layer with `view = "system"` sees.
-const SYSTEM: &str = "/usr -/bin -/sbin -/lib -/lib32 -/lib64 -/etc/ld.so.cache";
 
 /// The units of one layer, as one text: each begins with a comment that says its file's name.
 ///
@@ -168,13 +167,8 @@ impl Unit {
 
     fn files(&mut self, plan: &Plan, layer: &LayerPlan) {
         self.say("TemporaryFileSystem", "/:ro");
-        if layer.view == View::System {
-            self.say("BindReadOnlyPaths", SYSTEM);
-        } else if let (Program::Exec(words), View::Empty) = (&layer.program, layer.view)
-            && let Some(program) = words.first()
-        {
-            self.say("BindReadOnlyPaths", &path(program));
-        }
+        self.view(layer);
+        self.directories(layer);
         for (file, rights) in plan.files_of(&layer.name) {
             let has = |right| rights.contains(&right);
             let all = FileRight::ALL.iter().filter(|it| it.changes() && **it != FileRight::Append);
@@ -186,10 +180,10 @@ impl Unit {
             }
             let bind = if changes == 0 { "BindReadOnlyPaths" } else { "BindPaths" };
             let missing = if file.optional { "-" } else { "" };
-            let place = format!("{missing}{}", path(&file.path));
-            self.say(bind, &place);
+            let seen = file.at.as_deref().map(|at| format!(":{}", path(at))).unwrap_or_default();
+            self.say(bind, &format!("{missing}{}{seen}", path(&file.path)));
             if !has(FileRight::Execute) {
-                self.say("NoExecPaths", &place);
+                self.say("NoExecPaths", &format!("{missing}{}", path(file.seen_at())));
             }
             if file.follow {
                 self.miss(format!("file {}: follow", file.name));

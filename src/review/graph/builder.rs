@@ -6,7 +6,7 @@ use super::show;
 use super::{Edge, EdgeKind, Graph, Heads, Node, NodeKind};
 use crate::ident::Name;
 use crate::policy::plan::{
-    ChannelPlan, Direction, LayerPlan, MethodPlan, Plan, Program, Transport, View,
+    ChannelPlan, Direction, LayerPlan, MethodPlan, Plan, Program, Transport,
 };
 use crate::policy::syscall;
 use crate::text::neutralise;
@@ -134,13 +134,17 @@ impl Builder {
             Program::Run(name) => format!("runs the function {name}"),
             Program::Exec(words) => format!("runs {}", neutralise(words.join(" ").as_bytes())),
         };
-        let view = match layer.view {
-            View::Empty => "sees nothing of the file system but its grants",
-            View::System => "sees the system's programs and libraries",
+        let seen: Vec<_> = layer.view.parts().iter().map(|part| part.meaning()).collect();
+        let view = match seen.as_slice() {
+            [] => "sees nothing of the file system but its grants".to_owned(),
+            parts => format!("sees {}", parts.join(", ")),
         };
+        let owned: Vec<_> =
+            layer.directories.iter().map(|it| neutralise(it.path.as_bytes())).collect();
+        let owned = if owned.is_empty() { "nothing".to_owned() } else { owned.join(" ") };
         let optional: Vec<_> = layer.optional.iter().map(|item| item.name()).collect();
         node.tip = format!(
-            "layer.{}, exposure {exposure:.1} of 10\n{program}, {} at once\n{view}\n\
+            "layer.{}, exposure {exposure:.1} of 10\n{program}, {} at once\n{view}\nowns {owned}\n\
              at most {memory} of memory, {} descriptors, {} tasks\nmay run without: {}\n\
              system calls: {}",
             layer.name,

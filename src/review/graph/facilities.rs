@@ -12,6 +12,7 @@ impl Builder {
     pub(super) fn files(&mut self, plan: &Plan) {
         for file in &plan.files {
             let mut lines = vec![show::shorten(&file.path)];
+            lines.extend(file.at.iter().map(|at| format!("seen at {}", show::shorten(at))));
             if !file.deny.is_empty() {
                 lines.push(show::shorten(&format!("not {}", file.deny.join(" "))));
             }

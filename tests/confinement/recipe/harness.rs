@@ -34,7 +34,7 @@ pub(crate) fn layer() -> LayerPlan {
         "limits": {"memory": 268435456, "files": 64, "tasks": 16, "cpu": null, "file_size": 65536}, "restart": {"on": "Never", "max": 0,
         "within": {"secs": 1, "nanos": 0}, "then": "StopDaemon",
         "backoff": {"secs": 5, "nanos": 0}}, "optional": [],
-        "view": "Empty", "env": {}, "threads": null, "vars": {},
+        "view": {"parts": []}, "directories": [], "cwd": "/", "umask": 63, "group": null, "env": {}, "threads": null, "vars": {},
         "grace": {"secs": 10, "nanos": 0}, "capabilities": [], "execmem": false, "uid": null
     }"#;
     serde_json::from_str(text).expect("a plan's layer")
@@ -140,7 +140,7 @@ pub(crate) fn exec_order(script: &str) -> Order {
     let mut order = order();
     let argv = ["/bin/sh", "-c", script].map(str::to_owned);
     order.layer.program = Program::Exec(argv.to_vec());
-    order.layer.view = View::System;
+    order.layer.view = View::system();
     order.layer.env = BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]);
     order.layer.limits.files = 128;
     order.keep = vec![0, 1, 2, 5];

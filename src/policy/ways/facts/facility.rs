@@ -189,6 +189,7 @@ fn file(file: &FilePlan, out: &mut Vec<Fact>) {
         for &right in rights {
             let mut bounds = vec![
                 Bound::flag("path", true, &file.path),
+                Bound::flag("at", file.at.is_some(), file.seen_at()),
                 Bound { name: "max-open", amount: most, text: text.clone() },
             ];
             // Named, not counted: a fact about each pattern would be one about its absence.
