@@ -5,7 +5,9 @@ use super::recorded::recorded;
 use super::score::{self, Exposure, exposure, may};
 use super::settings;
 use crate::ident::Name;
-use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, LayerPlan, MethodPlan, Plan};
+use crate::policy::plan::{
+    ChannelPlan, DescriptorPlan, Direction, LayerPlan, MethodPlan, Plan, Program,
+};
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{Group, all, groups, is_dangerous, name_of, parse_item};
 use crate::policy::value::show_size;
@@ -207,8 +209,15 @@ pub(crate) fn words(bounds: &[Bound]) -> String {
 fn network(layer: &LayerPlan, facts: &[Fact]) -> Vec<String> {
     let mut lines = of_kind(facts, "listen.");
     lines.extend(of_kind(facts, "connect."));
-    let makes = may(layer, "socket");
-    lines.push(if makes { "makes sockets of its own" } else { "makes no socket" }.to_owned());
+    let is_answered = matches!(layer.program, Program::Exec(_)) && !lines.is_empty();
+    let makes = match (may(layer, "socket"), is_answered) {
+        (true, true) => {
+            "makes sockets of its own, which its init binds and connects to these alone"
+        }
+        (true, false) => "makes sockets of its own",
+        (false, _) => "makes no socket",
+    };
+    lines.push(makes.to_owned());
     lines
 }
 

@@ -1,7 +1,7 @@
 //! The compiled system-call filter against what its plan means, without a kernel.
 
 use cofferdam::confine::filter::{
-    Action, Arch, Filter, FilterError, Verdict, compile, compile_with,
+    Action, Answers, Arch, Filter, FilterError, Verdict, compile, compile_observed, compile_with,
 };
 use cofferdam::policy::plan::{CallRule, Compare, Condition, SyscallPlan, Width};
 use cofferdam::policy::syscall::meaning::permits;
@@ -13,6 +13,7 @@ use proptest::prelude::*;
 crate::support::suite::tests! {
     every_number_is_answered_as_planned,
     x32_is_killed_even_where_the_rest_is_an_error,
+    what_is_observed_is_left_to_the_observer_where_it_is_granted,
     plans_that_cant_be_translated_are_refused,
     a_call_may_have_hundreds_of_alternatives,
     a_filter_survives_the_way_to_its_layer,
@@ -84,6 +85,27 @@ fn every_number_is_answered_as_planned() {
             assert_eq!(filter.evaluate(arch.audit(), u32::MAX, [0; 6]), Verdict::Kill);
         }
     }
+}
+
+fn what_is_observed_is_left_to_the_observer_where_it_is_granted() {
+    let items = ["@core", "bind", "socket(AF_INET, SOCK_STREAM)", "socket(AF_INET6)"];
+    let plan = plan(&items, &[("socket", "EACCES")], Implied::Exec);
+    let observed = ["bind", "listen", "socket"].map(number);
+    let answers = Answers { unlisted: Action::Kill, observed: &observed };
+    let filter = compile_observed(&plan, Arch::NATIVE, answers).unwrap();
+    assert!(filter.is_observed() && !compile(&plan, Arch::NATIVE).unwrap().is_observed());
+    let answer = |call: &str, arguments: [u64; 2]| {
+        let [first, second] = arguments;
+        filter.evaluate(Arch::NATIVE.audit(), number(call), [first, second, 0, 0, 0, 0])
+    };
+    assert_eq!(answer("bind", [3, 0]), Verdict::Notify);
+    // It isn't granted.
+    assert_eq!(answer("listen", [3, 0]), Verdict::Kill);
+    // Granted with conditions.
+    assert_eq!(answer("socket", [2, 1]), Verdict::Notify);
+    assert_eq!(answer("socket", [10, 2]), Verdict::Notify);
+    assert_eq!(answer("socket", [2, 2]), Verdict::Errno(13));
+    assert_eq!(answer("read", [0, 0]), Verdict::Allow);
 }
 
 fn x32_is_killed_even_where_the_rest_is_an_error() {

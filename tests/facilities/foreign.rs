@@ -1,5 +1,5 @@
 //! Sockets of foreign programs: this very program, run by `exec` in a layer that knows nothing of
-//! cofferdam, and a few real ones.
+//! cofferdam. Real ones are in `foreign_servers`.
 
 #![allow(unsafe_code, reason = "what a foreign program does are raw system calls")]
 
@@ -8,7 +8,6 @@ use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 
 use cofferdam::sys::inherit::inherited;
 use rustix::io::Errno;
@@ -27,7 +26,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("foreign::a_program_connects_where_the_policy_says", connects),
     ("foreign::a_helper_that_ends_is_asked_again", helper_ends),
     ("foreign::names_are_looked_up_outside_of_the_layer", names),
-    ("foreign::python_serves_files", python),
 ];
 
 pub(crate) const LAYERS: &[Function] = &[];
@@ -85,7 +83,7 @@ pub(crate) fn errno<T>(result: Result<T, Errno>) -> String {
 }
 
 /// What the other end says until it closes.
-fn heard(stream: &mut impl Read) -> String {
+pub(crate) fn heard(stream: &mut impl Read) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
@@ -168,11 +166,17 @@ fn binds() {
     let six = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
     let more = format!(
         "listen = {{ four = \"tcp:{four}\", six = \"tcp:{six}\", data = \"udp:{data}\", \
-         path = \"unix:DIR/door\" }}"
+         path = \"unix:DIR/door\" }}\n\
+         [file.own]\npath = \"DIR/own\"\ngrant = {{ a = [\"owner\"] }}"
     );
     let ports = [four, six, data].map(|address| address.port().to_string());
     let [one, two, three] = &ports;
-    let mut daemon = Daemon::start("-", &layer("binds", &[one, two, three, "DIR/door"], &more));
+    let arguments = [one, two, three, "DIR/door", "DIR/own/door"];
+    let mut daemon = Daemon::start_with("-", &layer("binds", &arguments, &more), |directory| {
+        std::fs::create_dir(directory.join("own")).unwrap();
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(directory.join("own"), everybody).unwrap();
+    });
     daemon.line("undeclared: PermissionDenied, elsewhere: AddrNotAvailable, again: InvalidInput");
     daemon.line("four: done, done, waits; six: done, done; data: done; path: done, done");
     daemon.line(&format!("its own name is {four}"));
@@ -180,6 +184,8 @@ fn binds() {
     assert_eq!(heard(&mut TcpStream::connect(six).unwrap()), "six", "{daemon}");
     let path = daemon.directory().join("door");
     assert_eq!(heard(&mut UnixStream::connect(path).unwrap()), "path", "{daemon}");
+    let own = daemon.directory().join("own/door");
+    assert_eq!(heard(&mut UnixStream::connect(own).unwrap()), "own", "{daemon}");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"ping", data).unwrap();
     let mut bytes = [0; 16];
@@ -224,10 +230,15 @@ fn inside_binds(arguments: &[String]) {
          data: {data_bound}; path: {path_bound}, {path_listens}"
     ));
     let name: SocketAddr = rustix::net::getsockname(&four).unwrap().try_into().unwrap();
+    // One that nobody declared, in a directory where it may.
+    let own = socket(AddressFamily::UNIX, SocketType::STREAM, PLAIN);
+    bind(&own, &SocketAddrUnix::new(arguments[4].as_str()).unwrap()).unwrap();
+    listen(&own, 16).unwrap();
     say(format!("its own name is {name}"));
     welcome(&four, "four");
     welcome(&six, "six");
     welcome(&path, "path");
+    welcome(&own, "own");
     let data = UdpSocket::from(data);
     let (_, from) = data.recv_from(&mut [0; 16]).unwrap();
     data.send_to(b"data", from).unwrap();
@@ -429,43 +440,6 @@ fn inside_again(arguments: &[String]) {
         assert_eq!(ping(TcpStream::connect(("127.0.0.1", port)).unwrap()), "ping");
         say("connected");
     }
-}
-
-/// Whether a program is there; where the gate runs it must be, for `.ci/run` installs it.
-pub(crate) fn has(path: &str) -> bool {
-    let there = Path::new(path).exists();
-    assert!(there || std::env::var_os("CI").is_none(), "{path} is missing: .ci/run installs it");
-    there
-}
-
-/// A server that binds to any address, of both families at once.
-fn python() {
-    if !has("/usr/bin/python3") {
-        return;
-    }
-    let address = free();
-    let policy = format!(
-        "[layer.web]\nexec = [\"/usr/bin/python3\", \"-m\", \"http.server\", \"{}\", \
-         \"--directory\", \"DIR/www\"]\n\
-         syscalls = [\"@core\", \"@net-stream\", \"@file-read\", \"@thread\"]\n\
-         listen = {{ http = \"tcp:{address}\" }}\n\
-         [file.www]\npath = \"DIR/www\"\ngrant = {{ web = [\"read\", \"list\"] }}\n",
-        address.port()
-    );
-    let mut daemon = Daemon::start_with("-", &policy, |directory| {
-        std::fs::create_dir(directory.join("www")).unwrap();
-        std::fs::write(directory.join("www/page"), "a page").unwrap();
-        for path in ["www", "www/page"] {
-            let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(directory.join(path), all).unwrap();
-        }
-    });
-    daemon.confined("web/0.g1");
-    // The socket is there before the program is.
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /page HTTP/1.0\r\n\r\n").unwrap();
-    assert!(heard(&mut stream).ends_with("\r\n\r\na page"), "{daemon}");
-    assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 
 fn names() {

@@ -23,6 +23,7 @@ mod file_replace;
 mod file_rights;
 mod foreign;
 mod foreign_hostile;
+mod foreign_servers;
 mod mapped_file;
 mod message;
 mod old_kernel;
@@ -74,6 +75,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (file_rights::TESTS, file_rights::LAYERS),
     (foreign::TESTS, foreign::LAYERS),
     (foreign_hostile::TESTS, foreign_hostile::LAYERS),
+    (foreign_servers::TESTS, foreign_servers::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
     (old_kernel::TESTS, old_kernel::LAYERS),

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::address::{Address, MOST};
+use super::address::{Address, Kind, MOST};
 use super::asked::{Asked, Said};
 use super::bind::Doors;
 use super::dial::Dialer;
@@ -191,12 +191,15 @@ impl<'a> Observer<'a> {
     }
 }
 
-/// `listen(2)`. A socket that was handed over listens already, or never will: the kernel would give
-/// it a port of the host otherwise.
+/// `listen(2)`. A socket that was handed over listens already, or never will, and of the program's own
+/// only one with a path may: the kernel gives a port to any other that has none, and where no network
+/// namespace could be had, it would be one of the host.
 fn listen(asked: &Asked<'_>) -> Result<Reply, Errno> {
-    if !asked.is_own {
-        let listens = rustix::net::sockopt::socket_acceptconn(&asked.socket)?;
-        return if listens { Ok(Reply::Done) } else { Err(Errno::ACCESS) };
+    if rustix::net::sockopt::socket_acceptconn(&asked.socket)? {
+        return Ok(Reply::Done);
+    }
+    if !(asked.is_own && Kind::of(&asked.socket)? == Kind::Path) {
+        return Err(Errno::ACCESS);
     }
     rustix::net::listen(&asked.socket, low(asked.call.arguments[1]))?;
     Ok(Reply::Done)

@@ -141,7 +141,7 @@ table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a l
         "How the program of an `exec` layer comes by it: it binds a socket of its own to this \
          address (`bind`), or finds the socket from descriptor 3 on, in the order of names \
          (`listen-fds`: `LISTEN_FDS`, sd_listen_fds(3)), or is started for each connection, which \
-         is its standard input and output (`inetd`).";
+         is its standard input and output (`inetd`, which is not built yet).";
         "`bind`: the program's bind(2) is answered by its init, which puts the socket in place of \
          the program's (seccomp_unotify(2)).";
     fd: Integer<u8, { Pass::FIRST_FD as u64 }, { Pass::LAST_FD as u64 }>, or "none";

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::quote::{path, percent, quote};
 use super::{Export, facilities};
 use crate::policy::plan::{
-    Compare, FileRight, GiveUp, LayerPlan, Limits, ListenAddress, Plan, Program, RestartOn,
+    Compare, FileRight, GiveUp, LayerPlan, Limits, ListenAddress, Pass, Plan, Program, RestartOn,
 };
 use crate::policy::syscall;
 
@@ -314,6 +314,12 @@ impl Unit {
             }
             self.say("FileDescriptorName", listen.name.as_str());
             self.say("Service", &format!("{daemon}-{layer}.service"));
+            if matches!(listen.pass, Pass::Bind | Pass::Fd(_)) {
+                self.miss(format!(
+                    "listen {}: the program finds it by `LISTEN_FDS` alone, and can't bind it",
+                    listen.name
+                ));
+            }
             if listen.rate.is_some() || listen.per_source.is_some() {
                 self.miss(format!("listen {}: rate and per-source", listen.name));
             }
