@@ -13,6 +13,7 @@ mod explain;
 mod export;
 mod graph;
 mod here;
+mod learn;
 mod read;
 mod run;
 mod schema;
@@ -37,6 +38,8 @@ struct Arguments {
 enum Verb {
     /// Confine and supervise the programs of a policy's `exec` layers
     Run(run::Args),
+    /// Write a policy for a program from what it does, or find what a policy lacks
+    Learn(learn::Args),
     /// Check policies: every mistake of each, or one line that says what it holds
     Check(check::Args),
     /// Tell what each layer may do if it is wholly compromised, and how exposed that makes it
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
     }
     match Arguments::parse().verb {
         Verb::Run(args) => run::run(&args),
+        Verb::Learn(args) => learn::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Can(args) => can::run(&args),

@@ -3,7 +3,7 @@
 //! [`can`](mod@can), [`explain`](mod@explain) and [`diff`](mod@diff) answer questions about a plan,
 //! from the [ways](crate::policy::ways) through it; [`score`] says how exposed a layer is. [`graph`]
 //! draws a plan, [`export`] says it in the words of other programs, [`mod@tighten`] takes grants out
-//! of a policy's text. [`mod@reference`], [`mod@schema`] and [`mod@explanation`] are the language
+//! of a policy's text and [`learn`] puts grants into it. [`mod@reference`], [`mod@schema`] and [`mod@explanation`] are the language
 //! for people and editors.
 //!
 //! No supervisor, layer or confinement imports this room: what runs a policy is smaller than what
@@ -17,6 +17,7 @@ pub mod explain;
 pub mod explanation;
 pub mod export;
 pub mod graph;
+pub mod learn;
 pub mod reference;
 pub mod schema;
 pub mod score;

@@ -18,19 +18,33 @@ pub const PANICKED: u8 = 101;
 /// calling one, and a lock that another thread held would stay taken for ever (`pthread_atfork(3)`).
 /// Otherwise what `fork(2)` or `pidfd_open(2)` says.
 pub fn fork(work: impl FnOnce() -> u8) -> io::Result<OwnedFd> {
+    let parent = getpid();
+    start(move || getppid() == Some(parent), work)
+}
+
+/// The same for the first process of a pid namespace that this process has made by `unshare(2)`.
+///
+/// It sees no parent there, so it can't tell whether that has ended before it asked to die with it:
+/// whoever needs to know holds the other end of a socket of the parent's.
+///
+/// # Errors
+/// As [`fork`].
+pub fn fork_init(work: impl FnOnce() -> u8) -> io::Result<OwnedFd> {
+    start(|| getpid().is_init(), work)
+}
+
+fn start(is_ours: impl FnOnce() -> bool, work: impl FnOnce() -> u8) -> io::Result<OwnedFd> {
     if threads()? > 1 {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "this process has several threads, and only one of them could be carried over",
         ));
     }
-    let parent = getpid();
     // SAFETY: the process has one thread, which is this one: no lock is held by a thread that the
     // child lacks, so the child may do whatever its parent could.
     match unsafe { libc::fork() } {
         0 => {
-            let lives = set_parent_process_death_signal(Some(Signal::KILL)).is_ok()
-                && getppid() == Some(parent);
+            let lives = set_parent_process_death_signal(Some(Signal::KILL)).is_ok() && is_ours();
             let code = if lives {
                 catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED)
             } else {

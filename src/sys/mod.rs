@@ -11,6 +11,7 @@
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
 //! | [`notify`] | calls of a process that its observer answers |
+//! | [`observe`] | loading such a filter |
 //! | [`original`] | whether this process is a copy that fork has made |
 //! | [`pin`](mod@pin) | a handle on what is at a path, through no symbolic link |
 //! | [`reopen`] | opening a descriptor once more, also so that the file can't be truncated by it |
@@ -47,6 +48,7 @@ pub mod memory;
 pub mod mount;
 pub mod mqueue;
 pub mod notify;
+pub mod observe;
 pub mod original;
 pub mod passing;
 pub mod pidfd;

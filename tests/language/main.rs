@@ -15,6 +15,7 @@ mod export;
 mod fuzz_smoke;
 mod graph;
 mod json;
+mod learn;
 mod policies;
 mod policy;
 mod properties;

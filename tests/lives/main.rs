@@ -17,6 +17,7 @@ mod documented;
 mod foreign;
 mod in_flight;
 mod layers;
+mod learn;
 mod lives;
 mod panics;
 mod program;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         documented::TESTS,
         foreign::TESTS,
         in_flight::TESTS,
+        learn::TESTS,
         lives::TESTS,
         panics::TESTS,
         program::TESTS,

@@ -232,6 +232,15 @@ impl Filter {
         self.program.iter().map(line).collect()
     }
 
+    /// The same, with the question to an observer in the place of an errno: so that calls outside of
+    /// their conditions are asked about, and not those within.
+    pub fn asking(&self, errno: u16) -> Vec<FilterLine> {
+        let [asks, answers] = [Action::Errno(errno), Action::Notify].map(emit::answer);
+        let swapped = |it: &Instruction| if *it == asks { answers } else { *it };
+        let program = self.program.iter().map(swapped).collect();
+        Self { program }.lines()
+    }
+
     /// Loads it into every thread of this process, for good.
     ///
     /// All threads get the filter or none does (`SECCOMP_FILTER_FLAG_TSYNC`, seccomp(2)). Sets

@@ -93,7 +93,7 @@ pub(super) fn needs_reason(span: &Span, what: &str, why: &str, out: &mut Diagnos
 }
 
 /// What a path reaches that is more than a file of one's own.
-fn reach(path: &str) -> Option<&'static str> {
+pub(crate) fn reach(path: &str) -> Option<&'static str> {
     if HARMLESS.contains(&path) {
         return None;
     }

@@ -26,6 +26,8 @@ mod useless;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(crate) use danger::reach as reaches;
+
 use super::code::Code;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 use super::document::{self, At, CeilingText, Document, Gathered};

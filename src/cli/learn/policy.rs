@@ -1,0 +1,186 @@
+//! The policy that comes of what was seen.
+
+use std::path::Path;
+
+use toml_edit::DocumentMut;
+
+use super::program::Chosen;
+use super::{Args, Refusal};
+use crate::cli::read::{self, Sound};
+use crate::policy::diagnostic::Severity;
+use crate::policy::plan::{LayerPlan, Plan, Program};
+use crate::policy::{Checked, check};
+use crate::review::learn::write::{self, Layer};
+use crate::review::learn::{Learner, Proposal, Seen, calls, objects};
+
+/// What was learned.
+pub(super) struct Learned {
+    /// Its layer's name.
+    pub layer: String,
+    /// The policy, with everything that could be granted.
+    pub text: String,
+    /// Its plan.
+    pub plan: Plan,
+    /// What was proposed.
+    pub proposals: Vec<Proposal>,
+}
+
+impl Learned {
+    /// A policy of its own.
+    pub(super) fn new(seen: &Seen, chosen: &Chosen) -> Result<Self, Refusal> {
+        let layer = Layer {
+            name: chosen.name.clone(),
+            exec: chosen.words.clone(),
+            env: chosen.env.clone(),
+            uid: chosen.user.map(|(uid, _)| uid).filter(|uid| *uid != 0),
+        };
+        let document = write::start(&layer);
+        let name = layer.name.as_str();
+        let start = plan(&document.to_string())?;
+        let home = std::env::var("HOME").ok();
+        let learner = Learner { plan: &start, layer: name, is_new: true, home: home.as_deref() };
+        let (document, proposals) = both(document, seen, &learner)?;
+        let text = with_remarks(document, &proposals);
+        Ok(Self { layer: name.to_owned(), plan: plan(&text)?, text, proposals })
+    }
+
+    /// How many things somebody must answer.
+    pub(super) fn questions(&self) -> usize {
+        self.proposals.iter().filter(|it| matches!(it, Proposal::Question { .. })).count()
+    }
+}
+
+/// Writes all that a layer lacks: first what brings calls along, then the calls that are missing.
+fn both(
+    document: DocumentMut,
+    seen: &Seen,
+    learner: &Learner<'_>,
+) -> Result<(DocumentMut, Vec<Proposal>), Refusal> {
+    let (document, mut all) = granted(document, learner.layer, objects(seen, learner));
+    let between = plan(&document.to_string())?;
+    let calls = calls(seen, &Learner { plan: &between, ..*learner });
+    let (document, calls) = granted(document, learner.layer, calls);
+    all.extend(calls);
+    Ok((document, all))
+}
+
+/// Writes proposals one after the other; what the language doesn't take becomes a question.
+fn granted(
+    document: DocumentMut,
+    layer: &str,
+    proposals: Vec<Proposal>,
+) -> (DocumentMut, Vec<Proposal>) {
+    let mut whole = document.clone();
+    if write::apply(&mut whole, layer, &proposals) && plan(&whole.to_string()).is_ok() {
+        return (whole, proposals);
+    }
+    let (mut document, mut all) = (document, Vec::new());
+    for proposal in proposals {
+        let mut next = document.clone();
+        let written = write::apply(&mut next, layer, std::slice::from_ref(&proposal));
+        match plan(&next.to_string()) {
+            Ok(_) if written => {
+                document = next;
+                all.push(proposal);
+            }
+            refused => {
+                let why = match refused {
+                    Err(Refusal(_, why)) => why,
+                    Ok(_) => "the policy has something else there".to_owned(),
+                };
+                all.push(proposal.ask(&why));
+            }
+        }
+    }
+    (document, all)
+}
+
+fn with_remarks(mut document: DocumentMut, proposals: &[Proposal]) -> String {
+    write::remark(&mut document, proposals);
+    document.to_string()
+}
+
+/// The plan of a policy without mistakes.
+fn plan(text: &str) -> Result<Plan, Refusal> {
+    let Checked { plan, diagnostics, .. } = check("learned.toml", text.as_bytes());
+    plan.ok_or_else(|| {
+        let error = diagnostics.into_iter().find(|it| it.severity == Severity::Error);
+        Refusal(3, error.map_or_else(String::new, |error| error.message))
+    })
+}
+
+/// A policy that is there already.
+pub(super) struct Old {
+    sound: Sound,
+    /// Its text.
+    pub text: String,
+    layer: Option<String>,
+}
+
+impl Old {
+    pub(super) fn read(path: &Path, args: &Args) -> Result<Self, Refusal> {
+        let sound = read::sound(path, &args.outside)
+            .map_err(|_| Refusal(1, format!("{} has mistakes", path.display())))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Refusal(3, format!("{}: {error}", path.display())))?;
+        Ok(Self { sound, text, layer: args.layer.clone() })
+    }
+
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> &str {
+        &self.sound.name
+    }
+
+    /// The layer that is learned for.
+    pub(super) fn layer(&self) -> Result<&LayerPlan, Refusal> {
+        let layers = &self.sound.plan.layers;
+        let foreign: Vec<&LayerPlan> =
+            layers.iter().filter(|it| matches!(it.program, Program::Exec(_))).collect();
+        if let Some(name) = &self.layer {
+            return layers
+                .iter()
+                .find(|layer| layer.name == **name)
+                .ok_or_else(|| Refusal(2, format!("there is no layer `{name}`")));
+        }
+        match foreign.as_slice() {
+            [one] => Ok(one),
+            [] => Err(Refusal(2, "no layer of the policy executes a program".to_owned())),
+            several => {
+                let names: Vec<&str> = several.iter().map(|it| it.name.as_str()).collect();
+                Err(Refusal(2, format!("say --layer with one of {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// The policy with what it lacks, or with one of that.
+    pub(super) fn lacks(&self, seen: &Seen, only: Option<usize>) -> Result<Learned, Refusal> {
+        let layer = self.layer()?.name.as_str();
+        let home = std::env::var("HOME").ok();
+        let learner =
+            Learner { plan: &self.sound.plan, layer, is_new: false, home: home.as_deref() };
+        let document: DocumentMut = self
+            .text
+            .parse()
+            .map_err(|error| Refusal(3, format!("{}: {error}", self.sound.name)))?;
+        let (whole, mut proposals) = both(document.clone(), seen, &learner)?;
+        if let Some(number) = only {
+            let count = proposals.len();
+            let one = number.checked_sub(1).and_then(|at| proposals.get(at).cloned());
+            let Some(one) = one.filter(Proposal::is_grant) else {
+                let words = format!("there is no grant number {number} among {count} proposals");
+                return Err(Refusal(2, words));
+            };
+            proposals = vec![one];
+        }
+        let document = match only {
+            Some(_) => {
+                let (document, taken) = granted(document, layer, proposals);
+                proposals = taken;
+                document
+            }
+            None => whole,
+        };
+        let text = document.to_string();
+        Ok(Learned { layer: layer.to_owned(), plan: plan(&text)?, text, proposals })
+    }
+}

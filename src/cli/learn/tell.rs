@@ -1,0 +1,119 @@
+//! What is said of what was learned: the policy goes to standard output, everything else beside it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::again::Tried;
+use super::launch::End;
+use super::policy::{Learned, Old};
+use super::watch::Outcome;
+use crate::cli::read::{Format, wrap};
+use crate::cli::unified::unified;
+use crate::policy::ways::Ways;
+use crate::review::explain;
+use crate::review::learn::{Proposal, Seen};
+use crate::text::neutralise;
+
+/// Says in a few lines what was learned.
+pub(super) fn learned(learned: &Learned, seen: &Seen, outcome: &Outcome) {
+    let mut text = String::new();
+    let grants = learned.proposals.iter().filter(|it| it.is_grant()).count();
+    let _ = writeln!(
+        text,
+        "learned: {grants} grants, {} questions; the program {}",
+        learned.questions(),
+        ended(outcome)
+    );
+    text.push_str(&asked(&learned.proposals));
+    if seen.lost > 0 {
+        let _ = writeln!(text, "  {} more things were done than could be noted", seen.lost);
+    }
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Says what a policy lacks: the difference, and each proposal with its number.
+pub(super) fn lacking(
+    learned: &Learned,
+    seen: &Seen,
+    outcome: &Outcome,
+    old: &Old,
+    format: Format,
+) {
+    if format == Format::Json {
+        return json(learned, outcome, None);
+    }
+    self::learned(learned, seen, outcome);
+    let mut text = String::new();
+    for (at, proposal) in learned.proposals.iter().enumerate() {
+        let line = format!("{proposal}  # {}", proposal.comment());
+        let _ = writeln!(text, "# {}. {}", at + 1, neutralise(line.as_bytes()));
+    }
+    text.push_str(&unified(old.name(), &old.text, &learned.text));
+    let _ = anstream::stdout().write_all(text.as_bytes());
+}
+
+/// Says what the policy grants, in one screen.
+pub(super) fn explained(learned: &Learned) {
+    let Some(layer) = learned.plan.layer(&learned.layer) else { return };
+    let account = explain(&learned.plan, layer, &Ways::of(&learned.plan));
+    let (score, word) = (account.exposure.score, account.exposure.word());
+    let mut text = format!(
+        "what layer `{}` may do (exposure {score:.1} {word}):
+",
+        layer.name
+    );
+    for (subject, sentences) in &account.subjects {
+        let first = format!("  {subject}: ");
+        let words = neutralise(sentences.join("; ").as_bytes());
+        // One screen is enough; `cofferdam explain` says the rest.
+        let lines = wrap(&first, &words);
+        let shown: Vec<&str> = lines.lines().take(LINES).collect();
+        text.push_str(&shown.join("\n"));
+        text.push_str(if lines.lines().count() > LINES { " ...\n" } else { "\n" });
+    }
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// The most lines of one subject.
+const LINES: usize = 3;
+
+/// Everything, for programs.
+pub(super) fn json(learned: &Learned, outcome: &Outcome, tried: Option<&Tried>) {
+    let proposal = |proposal: &Proposal| {
+        json!({
+            "kind": proposal.kind(),
+            "text": proposal.to_string(),
+            "evidence": proposal.comment(),
+        })
+    };
+    let report = json!({
+        "layer": learned.layer,
+        "policy": learned.text,
+        "proposals": learned.proposals.iter().map(proposal).collect::<Vec<Value>>(),
+        "ended": ended(outcome),
+        "stopped": outcome.is_stopped,
+        "again": tried.map(|tried| json!({ "code": tried.code, "alike": tried.is_alike })),
+    });
+    let _ = writeln!(anstream::stdout().lock(), "{report:#}");
+}
+
+fn asked(proposals: &[Proposal]) -> String {
+    let questions = proposals.iter().filter(|it| !it.is_grant());
+    questions.fold(String::new(), |mut text, proposal| {
+        let line = format!("{proposal}: {}", proposal.comment());
+        let word = proposal.kind();
+        let _ = writeln!(text, "  {word}: {}", neutralise(line.as_bytes()));
+        text
+    })
+}
+
+fn ended(outcome: &Outcome) -> String {
+    match outcome.end {
+        _ if outcome.is_stopped => "was stopped".to_owned(),
+        Some(End::Exited(code)) => format!("exited with code {code}"),
+        Some(End::Killed(signal)) => format!("was killed by signal {signal}"),
+        None => "was lost".to_owned(),
+    }
+}

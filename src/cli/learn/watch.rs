@@ -1,0 +1,146 @@
+//! Watching: taking the program's calls until all of it has ended.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::launch::{End, Heard, Started};
+use super::note::Notes;
+use crate::confine::filter::{Action, Arch, FilterError, compile_with};
+use crate::policy::plan::SyscallPlan;
+use crate::policy::syscall::{Implied, Item, assemble, by_name, errno, parse_item};
+use crate::review::learn::ALWAYS;
+use crate::sys::notify::Reply;
+use crate::sys::spawn::FilterLine;
+use crate::sys::{observe, pidfd};
+
+/// Calls that are looked at although every learned layer has them: they say which files are used,
+/// and when processes begin and end.
+const LOOKED_AT: [&str; 8] =
+    ["clone", "creat", "execve", "execveat", "exit_group", "open", "openat", "openat2"];
+
+/// How long to wait before the peaks are looked at again, in nanoseconds.
+const PAUSE: i64 = 100_000_000;
+
+/// What was learned, and how it ended.
+pub(super) struct Outcome {
+    /// How the program ended; `None`: it was ended here.
+    pub end: Option<End>,
+    /// Whether somebody ended it by a signal to this process.
+    pub is_stopped: bool,
+}
+
+/// The signals that end the watching. They are blocked from now on, so before any child is made.
+pub(super) fn signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGINT);
+    set.add(Signal::SIGTERM);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// The filter of a program that is watched: what every learned layer has passes, and is never seen;
+/// everything else is.
+pub(super) fn filter() -> Result<Vec<FilterLine>, FilterError> {
+    /// An errno that no program sees: it stands for the question to the watcher.
+    const ASK: u16 = 4095;
+    let always: Vec<Item> = parse_item(ALWAYS).into_iter().collect();
+    let mut plans = assemble(&always, &[], Implied::Exec);
+    let looked_at: Vec<u32> = LOOKED_AT.iter().filter_map(|name| by_name(name)).collect();
+    plans.retain(|plan| !looked_at.contains(&plan.number) && !plan.allow.is_empty());
+    for plan in &mut plans {
+        plan.otherwise = Some(ASK);
+    }
+    // `clone3` has its flags in memory: refused as in every layer, so that libraries use `clone`.
+    let refused = |number| SyscallPlan { number, allow: Vec::new(), otherwise: errno("ENOSYS") };
+    plans.extend(by_name("clone3").map(refused));
+    let filter = compile_with(&plans, Arch::NATIVE, Action::Errno(ASK))?;
+    Ok(filter.asking(ASK))
+}
+
+/// Takes calls, notes them and lets them pass, until nobody of the program is left.
+pub(super) fn watch(
+    started: &Started,
+    signals: &SignalFd,
+    notes: &mut Notes,
+) -> Result<Outcome, String> {
+    if let Some(listener) = &started.listener {
+        observe::take_turns(listener);
+    }
+    let mut outcome = Outcome { end: None, is_stopped: false };
+    let (mut listens, mut hears) = (started.listener.is_some(), true);
+    loop {
+        let nothing = PollFlags::empty();
+        let wants = |wanted: bool| if wanted { PollFlags::IN } else { nothing };
+        let calls = started.listener.as_ref().map_or(signals.as_fd(), AsFd::as_fd);
+        let mut polled = [
+            PollFd::new(&started.warden, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::new(&started.control, wants(hears)),
+            PollFd::from_borrowed_fd(calls, wants(listens)),
+        ];
+        let pause = Timespec { tv_sec: 0, tv_nsec: PAUSE };
+        match poll(&mut polled, Some(&pause)) {
+            Ok(0) => notes.look(),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.to_string()),
+        }
+        let [warden, signal, control, calls] = polled.map(|one| one.revents());
+        if calls.contains(PollFlags::IN) {
+            take(started, notes)?;
+        } else if !calls.is_empty() {
+            listens = false;
+        }
+        if signal.contains(PollFlags::IN) {
+            stop(started, signals, &mut outcome);
+        }
+        if control.contains(PollFlags::IN) {
+            match started.hear() {
+                Ok(Heard::End(end)) => outcome.end = Some(end),
+                Ok(Heard::Done) => {
+                    notes.measure();
+                    started.release().map_err(|error| error.to_string())?;
+                }
+                Ok(Heard::Error(words)) if outcome.end.is_none() && !outcome.is_stopped => {
+                    return Err(words);
+                }
+                Ok(Heard::Nothing) => {}
+                Ok(Heard::Error(_)) | Err(_) => hears = false,
+            }
+        } else if !control.is_empty() {
+            hears = false;
+        }
+        if warden.contains(PollFlags::IN) && !control.contains(PollFlags::IN) {
+            let _ = pidfd::try_wait(&started.warden);
+            return Ok(outcome);
+        }
+    }
+}
+
+fn take(started: &Started, notes: &mut Notes) -> Result<(), String> {
+    let words = |error: io::Error| format!("taking a call of the program failed: {error}");
+    let Some(listener) = &started.listener else { return Ok(()) };
+    let Some(call) = listener.receive().map_err(words)? else { return Ok(()) };
+    notes.note(&call);
+    listener.answer(&call, Reply::CarriedOut).map_err(words)
+}
+
+/// Passes a signal on, and ends everything at the second one.
+fn stop(started: &Started, signals: &SignalFd, outcome: &mut Outcome) {
+    while let Ok(Some(taken)) = signals.read_signal() {
+        if outcome.is_stopped {
+            let _ = pidfd::signal(&started.warden, rustix::process::Signal::KILL);
+        }
+        outcome.is_stopped = true;
+        // What a terminal sends, the program has got itself.
+        if taken.ssi_code <= 0
+            && let Ok(number) = u8::try_from(taken.ssi_signo)
+        {
+            let _ = started.signal(number);
+        }
+    }
+}
