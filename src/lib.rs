@@ -39,7 +39,7 @@
 //! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
 //! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`review`], [`registry`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what people ask of a policy; which daemons run |
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
-//! | 0 | [`ident`], [`text`], [`sys`], `mark` | names; harmless text; system calls and all unsafe code; points at which tests stop |
+//! | 0 | [`ident`], [`text`], [`sockaddr`], [`sys`], `mark` | names; harmless text; socket addresses; system calls and all unsafe code; points at which tests stop |
 //!
 //! What a daemon is written with is [`Daemon`], [`Layer`], [`ipc`], [`policy`] and their errors. The
 //! other modules are for the command line, and for tests, benches and fuzzing of this crate: they
@@ -83,6 +83,8 @@ pub mod review;
 pub mod ring;
 #[doc(hidden)]
 pub mod seal;
+#[doc(hidden)]
+pub mod sockaddr;
 #[doc(hidden)]
 pub mod supervisor;
 #[doc(hidden)]

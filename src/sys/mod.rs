@@ -11,7 +11,7 @@
 //! | [`mount`] | `mount_setattr` |
 //! | [`mqueue`] | POSIX message queues by descriptor |
 //! | [`notify`] | calls of a process that its observer answers |
-//! | [`observe`] | loading such a filter |
+//! | [`observe`] | loading filters, with a listener or without |
 //! | [`original`] | whether this process is a copy that fork has made |
 //! | [`pin`](mod@pin) | a handle on what is at a path, through no symbolic link |
 //! | [`reopen`] | opening a descriptor once more, also so that the file can't be truncated by it |

@@ -49,6 +49,19 @@ impl Listener {
         Self(fd)
     }
 
+    /// Has who makes a call and who answers it take turns on one processor, Linux 6.6: neither works
+    /// while it waits for the other, and waking another processor takes longer. `false` where the
+    /// kernel doesn't know how.
+    pub fn take_turns(&self) -> bool {
+        /// linux/seccomp.h: `SECCOMP_IOW(4, __u64)`, and `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`.
+        const SET_FLAGS: u64 = 0x4008_2104;
+        const SYNC_WAKE_UP: u64 = 1;
+        // SAFETY: takes a descriptor and two numbers.
+        let set =
+            unsafe { libc::syscall(libc::SYS_ioctl, self.0.as_raw_fd(), SET_FLAGS, SYNC_WAKE_UP) };
+        set == 0
+    }
+
     /// Takes the next call. Only after a poll that found one: it would wait otherwise. `None` if
     /// who made it has ended meanwhile.
     pub fn receive(&self) -> io::Result<Option<Notification>> {

@@ -83,8 +83,7 @@ impl<'a> Spawn<'a> {
     }
 }
 
-/// One instruction of classic BPF, as the kernel's `struct sock_filter` has it.
-pub type FilterLine = libc::sock_filter;
+pub use super::observe::FilterLine;
 
 /// A child that runs its program.
 #[derive(Debug)]

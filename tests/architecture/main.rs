@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 21] = [
+const FLOORS: [(&str, u8); 22] = [
     ("ident", 0),
     ("text", 0),
+    ("sockaddr", 0),
     ("mark", 0),
     ("ring", 1),
     ("sys", 0),

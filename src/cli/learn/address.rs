@@ -1,18 +1,11 @@
 //! The addresses of sockets, as policies write them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 
-/// The longest address, in bytes: `struct sockaddr_storage`.
-pub(super) const LONGEST: usize = 128;
-
-/// Families, of the kernel's interface on every architecture.
-const UNIX: u16 = 1;
-const INET: u16 = 2;
-const INET6: u16 = 10;
+use crate::sockaddr;
 
 /// What was found in an address.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,31 +18,12 @@ pub(super) enum Address {
 
 /// Reads an address; `None` for families that policies don't know, and abstract names.
 pub(super) fn read(bytes: &[u8]) -> Option<Address> {
-    let (family, rest) = bytes.split_first_chunk()?;
-    match u16::from_ne_bytes(*family) {
-        UNIX => {
-            let path = rest.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
-            Some(Address::Path(path.to_vec()))
+    match sockaddr::Address::parse(bytes)? {
+        sockaddr::Address::Internet { at, .. } => {
+            Some(Address::Internet { text: at.to_string(), port: at.port() })
         }
-        INET => {
-            let (port, rest) = rest.split_first_chunk()?;
-            let (address, _) = rest.split_first_chunk::<4>()?;
-            let port = u16::from_be_bytes(*port);
-            let text = format!("{}:{port}", Ipv4Addr::from(*address));
-            Some(Address::Internet { text, port })
-        }
-        INET6 => {
-            let (port, rest) = rest.split_first_chunk()?;
-            let (address, _) = rest.get(4..)?.split_first_chunk::<16>()?;
-            let port = u16::from_be_bytes(*port);
-            let address = Ipv6Addr::from(*address);
-            let text = match address.to_ipv4_mapped() {
-                Some(address) => format!("{address}:{port}"),
-                None => format!("[{address}]:{port}"),
-            };
-            Some(Address::Internet { text, port })
-        }
-        _ => None,
+        sockaddr::Address::Path(path) => Some(Address::Path(path)),
+        sockaddr::Address::Abstract(_) | sockaddr::Address::Other(_) => None,
     }
 }
 
@@ -72,20 +46,4 @@ pub(super) fn local(socket: impl AsFd) -> Option<Address> {
     }
     let unix = rustix::net::SocketAddrUnix::try_from(name).ok()?;
     Some(Address::Path(unix.path_bytes()?.to_vec()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_read() {
-        let v4 = [&INET.to_ne_bytes()[..], &[0x1f, 0x90, 127, 0, 0, 1]].concat();
-        let text = "127.0.0.1:8080".to_owned();
-        assert_eq!(read(&v4), Some(Address::Internet { text, port: 8080 }));
-        let unix = [&UNIX.to_ne_bytes()[..], b"/run/door\0rest"].concat();
-        assert_eq!(read(&unix), Some(Address::Path(b"/run/door".to_vec())));
-        assert_eq!(read(&[&UNIX.to_ne_bytes()[..], b"\0name"].concat()), None);
-        assert_eq!(read(&[1]), None);
-    }
 }

@@ -14,6 +14,7 @@ use super::peaks::Watch;
 use crate::policy::plan::FileRight;
 use crate::policy::syscall::name_of;
 use crate::review::learn::Seen;
+use crate::sockaddr;
 use crate::sys::notify::Notification;
 
 /// What is learned of the calls.
@@ -345,7 +346,7 @@ fn text(call: &Notification, address: u64) -> Option<Vec<u8>> {
 }
 
 fn address(call: &Notification, at: u64, length: u64) -> Option<Address> {
-    let mut bytes = [0; address::LONGEST];
+    let mut bytes = [0; sockaddr::LONGEST];
     let length = usize::try_from(length & u64::from(u32::MAX)).ok()?.min(bytes.len());
     let length = call.read(at, &mut bytes[..length]).ok()?;
     address::read(&bytes[..length])

@@ -15,8 +15,8 @@ use crate::policy::plan::SyscallPlan;
 use crate::policy::syscall::{Implied, Item, assemble, by_name, errno, parse_item};
 use crate::review::learn::ALWAYS;
 use crate::sys::notify::Reply;
+use crate::sys::pidfd;
 use crate::sys::spawn::FilterLine;
-use crate::sys::{observe, pidfd};
 
 /// Calls that are looked at although every learned layer has them: they say which files are used,
 /// and when processes begin and end.
@@ -69,7 +69,7 @@ pub(super) fn watch(
     notes: &mut Notes,
 ) -> Result<Outcome, String> {
     if let Some(listener) = &started.listener {
-        observe::take_turns(listener);
+        listener.take_turns();
     }
     let mut outcome = Outcome { end: None, is_stopped: false };
     let (mut listens, mut hears) = (started.listener.is_some(), true);

@@ -8,9 +8,10 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt;
 
-use super::address::{Address, Kind};
 use super::asked::{Asked, Said, carry};
+use super::kind::{Kind, written};
 use crate::policy::plan::ListenAddress;
+use crate::sockaddr::Address;
 use crate::sys::notify::{Listener, Reply};
 
 /// The sockets that the program finds by binding.
@@ -60,12 +61,12 @@ impl Doors {
             return put(listener, asked, door);
         }
         match (kind, address) {
-            (Kind::Path, Address::Path(_) | Address::Abstract) if self.may_bind_paths => {
+            (Kind::Path, Address::Path(_) | Address::Abstract(_)) if self.may_bind_paths => {
                 return Ok(Reply::CarriedOut);
             }
             _ => {}
         }
-        let wanted = address.written(kind).ok_or(Errno::AFNOSUPPORT)?;
+        let wanted = written(address, kind).ok_or(Errno::AFNOSUPPORT)?;
         said.once(|layer| {
             format!(
                 "bind to {wanted} is refused: [layer.{layer}] would allow it by \
@@ -152,7 +153,7 @@ mod tests {
         let wanted = |path: &str| Address::Path(path.as_bytes().to_vec());
         assert_eq!(fits(Kind::Path, &wanted("/run/s"), &path), Fit::Same);
         assert_eq!(fits(Kind::Path, &wanted("/run/t"), &path), Fit::No);
-        assert_eq!(fits(Kind::Path, &Address::Abstract, &path), Fit::No);
+        assert_eq!(fits(Kind::Path, &Address::Abstract(Vec::new()), &path), Fit::No);
         assert_eq!(fits(Kind::Other, &wanted("/run/s"), &path), Fit::No);
     }
 }

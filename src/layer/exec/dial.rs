@@ -14,11 +14,12 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SendFlags, send};
 
-use super::address::{Address, Kind};
 use super::asked::{Asked, Said, carry};
+use super::kind::{Kind, written};
 use crate::ipc::control::{Heard, look};
 use crate::layer::connector::MAX_UNDER_WAY;
 use crate::policy::plan::{ConnectAddress, ConnectPlan};
+use crate::sockaddr::Address;
 use crate::sys::notify::{Listener, Notification, Reply};
 use crate::wire::broker::{Answer, Ask, Refusal};
 use crate::wire::control::{FromLayer, Service, ToLayer};
@@ -91,7 +92,7 @@ impl Dialer {
         }
         let kind = Kind::of(&asked.socket)?;
         let Some((target, service)) = self.find(kind, address) else {
-            if let Some(wanted) = address.written(kind)
+            if let Some(wanted) = written(address, kind)
                 && !self.is_probe(kind, address)
             {
                 said.once(|layer| {
@@ -302,7 +303,7 @@ mod tests {
             (TCP, at("198.18.0.1:80")),
             (Kind::Path, path("/run/s2")),
             (Kind::Path, path("run/s")),
-            (Kind::Path, Address::Abstract),
+            (Kind::Path, Address::Abstract(Vec::new())),
             (TCP, Address::Other(0)),
             (Kind::Path, at("10.0.0.1:80")),
         ] {

@@ -6,13 +6,13 @@
 //! | `places` | which descriptors the program finds, and what its environment says of them |
 //! | `observer` | answers the calls that the program's filter leaves to init |
 //! | `bind`, `dial` | what it answers to `bind(2)` and `connect(2)` |
-//! | `asked`, `address` | what a call is about: the program's socket, an address in its memory |
+//! | `asked`, `kind` | what a call is about: the program's socket, and what kind it is |
 
-mod address;
 mod asked;
 mod bind;
 mod dial;
 mod handed;
+mod kind;
 mod observer;
 mod places;
 

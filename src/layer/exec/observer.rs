@@ -11,14 +11,15 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::address::{Address, Kind, MOST};
 use super::asked::{Asked, Said};
 use super::bind::Doors;
 use super::dial::Dialer;
+use super::kind::Kind;
 use crate::confine::init::Init;
 use crate::ident::Name;
 use crate::layer::inbox::{Heard, Inbox};
 use crate::policy::syscall::by_name;
+use crate::sockaddr::{Address, LONGEST};
 use crate::sys::notify::{Listener, Notification, Reply};
 use crate::sys::pidfd::Ended;
 use crate::sys::socket::network_of;
@@ -178,7 +179,7 @@ impl<'a> Observer<'a> {
     /// The address that a call's second and third argument lead to.
     fn address(&self, call: &Notification) -> Result<Address, Errno> {
         let length = usize::try_from(low(call.arguments[2])).map_err(|_| Errno::INVAL)?;
-        let mut bytes = [0; MOST];
+        let mut bytes = [0; LONGEST];
         let wanted = bytes.get_mut(..length).ok_or(Errno::INVAL)?;
         let read = call.read(call.arguments[1], wanted).map_err(|error| errno(&error))?;
         if !self.listener.is_waiting(call) {

@@ -8,6 +8,7 @@ use std::os::fd::RawFd;
 
 use super::places::Place;
 use super::{FilterLine, SignalSet, Step};
+use crate::sys::observe;
 
 /// All that the child needs, prepared by its parent.
 pub(super) struct Brief<'a> {
@@ -249,13 +250,8 @@ fn unblock_signals() -> Result<(), Fault> {
 /// Loads the filter; with a listener where the table of descriptors is shared, for the parent to
 /// find it there.
 fn load(filter: &[FilterLine], listens: bool) -> Result<Option<RawFd>, Fault> {
-    let len = u16::try_from(filter.len()).map_err(|_| (Step::Filter, libc::EINVAL))?;
-    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
     let flags = if listens { LISTENING } else { 0 };
-    // SAFETY: the kernel reads `len` instructions, which is what the slice has, and checks them.
-    let loaded = call(Step::Filter, unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    })?;
+    let loaded = call(Step::Filter, observe::set(filter, flags))?;
     let listener = RawFd::try_from(loaded).map_err(|_| (Step::Filter, libc::EBADF))?;
     Ok(listens.then_some(listener))
 }

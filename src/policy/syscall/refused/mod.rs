@@ -9,15 +9,14 @@
 //!
 //! Nothing here calls the kernel: what the process has in its memory comes by a [`Maker`].
 
-mod address;
 mod advice;
 mod answer;
 mod names;
 mod shape;
 mod show;
+mod table;
 mod written;
 
-pub use address::Transport;
 pub use advice::{Advice, Grant, Way, advise, advise_some, granted};
 pub use answer::answer;
 pub use show::describe;
@@ -30,6 +29,17 @@ pub struct Made {
     pub number: u32,
     /// Its arguments, as they were in the registers: of an `int` the low half counts.
     pub arguments: [u64; 6],
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Between processes of this machine.
+    Unix,
 }
 
 /// The process that made a call, as far as somebody can look into it.

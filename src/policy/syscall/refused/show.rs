@@ -2,9 +2,10 @@
 
 use super::names::show;
 use super::shape::{self, Part};
-use super::{Made, Maker, address};
+use super::{Made, Maker, Transport};
 use crate::policy::syscall::names::name_of;
 use crate::policy::syscall::prototype::{self, Kind};
+use crate::sockaddr::{Address, LONGEST};
 use crate::text::neutralise;
 
 /// The most of a text that is shown, in bytes.
@@ -148,12 +149,31 @@ fn socket(place: u64, before: &[Told], arguments: &[u64; 6], maker: &dyn Maker) 
         return None;
     }
     let length = arguments.get(before.len() + 1).copied().unwrap_or(0);
-    let length = usize::try_from(length).unwrap_or(address::LONGEST).min(address::LONGEST);
-    let mut bytes = [0; address::LONGEST];
+    let length = usize::try_from(length).unwrap_or(LONGEST).min(LONGEST);
+    let mut bytes = [0; LONGEST];
     let read = maker.read(place, &mut bytes[..length]).min(length);
     let fd = before.first().map_or(-1, |first| signed(first.value));
     let transport = i32::try_from(fd).ok().and_then(|fd| maker.transport(fd));
-    Some(address::write(&bytes[..read], transport).unwrap_or_else(|| UNREADABLE.to_owned()))
+    let address = Address::parse(&bytes[..read]);
+    Some(address.map_or_else(|| UNREADABLE.to_owned(), |address| written(&address, transport)))
+}
+
+/// An address as policies write it, `tcp:10.0.0.1:5432` or `unix:/run/door`.
+fn written(address: &Address, transport: Option<Transport>) -> String {
+    let word = match transport {
+        Some(Transport::Tcp) => "tcp:",
+        Some(Transport::Udp) => "udp:",
+        Some(Transport::Unix) | None => "",
+    };
+    match address {
+        Address::Internet { at, .. } => format!("{word}{at}"),
+        Address::Path(path) => format!("unix:{}", neutralise(path)),
+        Address::Abstract(name) if name.is_empty() => "unix:unnamed".to_owned(),
+        Address::Abstract(name) => format!("unix:@{}", neutralise(name)),
+        // AF_NETLINK, of the kernel's interface on every architecture.
+        Address::Other(16) => "netlink".to_owned(),
+        Address::Other(family) => format!("family {family}"),
+    }
 }
 
 /// The arguments of a call that isn't described, without the zeros at their end.
@@ -226,6 +246,17 @@ mod tests {
         assert_eq!(told("prctl", &[15, 4000]), "prctl(PR_SET_NAME, \"a\\x1b[2J\\\"\\\\\")");
         assert_eq!(told("getpid", &[]), "getpid()");
         assert_eq!(told("mbind", &[5, 4096]), "mbind(5, 0x1000)");
+    }
+
+    #[test]
+    fn addresses_are_written_as_policies_do() {
+        let at = Address::Internet { at: "[::1]:53".parse().unwrap(), is_v6: true };
+        assert_eq!(written(&at, Some(Transport::Udp)), "udp:[::1]:53");
+        assert_eq!(written(&at, None), "[::1]:53");
+        assert_eq!(written(&Address::Path(b"/run/door".to_vec()), None), "unix:/run/door");
+        assert_eq!(written(&Address::Abstract(b"name\x1b".to_vec()), None), "unix:@name\\x1b");
+        assert_eq!(written(&Address::Abstract(Vec::new()), None), "unix:unnamed");
+        assert_eq!(written(&Address::Other(77), None), "family 77");
     }
 
     #[test]
