@@ -37,9 +37,9 @@
 //! | 5 | [`cli`], [`daemon`] | the verbs of the command line; a daemon as its program writes it |
 //! | 4 | [`supervisor`], [`prepare`], [`layer`] | who starts, joins and clears away; what is made before the first layer starts; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
-//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`review`], [`registry`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what people ask of a policy; which daemons run |
+//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`log`], [`review`], [`registry`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what its code tells people; what people ask of a policy; which daemons run |
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
-//! | 0 | [`ident`], [`text`], [`sockaddr`], [`sys`], `mark` | names; harmless text; socket addresses; system calls and all unsafe code; points at which tests stop |
+//! | 0 | [`ident`], [`text`], [`calendar`], [`sockaddr`], [`sys`], `mark` | names; harmless text; dates; socket addresses; system calls and all unsafe code; points at which tests stop |
 //!
 //! What a daemon is written with is [`Daemon`], [`Layer`], [`ipc`], [`policy`] and their errors. The
 //! other modules are for the command line, and for tests, benches and fuzzing of this crate: they
@@ -54,6 +54,8 @@
 #[doc(hidden)]
 pub mod audit;
 #[doc(hidden)]
+pub mod calendar;
+#[doc(hidden)]
 pub mod channel;
 #[doc(hidden)]
 pub mod cli;
@@ -65,6 +67,7 @@ pub mod ident;
 pub mod ipc;
 #[doc(hidden)]
 pub mod layer;
+pub mod log;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod mark;

@@ -311,7 +311,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::ident::Name;
-    use crate::policy::plan::{Limits, Restart, View};
+    use crate::policy::plan::{Limits, LogPlan, Restart, View};
 
     pub(crate) fn layer() -> LayerPlan {
         LayerPlan {
@@ -334,6 +334,7 @@ pub(crate) mod tests {
             threads: None,
             vars: BTreeMap::new(),
             grace: LayerPlan::DEFAULT_GRACE,
+            log: LogPlan::default(),
             capabilities: vec![],
             execmem: false,
             uid: None,

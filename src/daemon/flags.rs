@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::log::LogFormat;
 use crate::users::Key;
 
 /// What `cofferdam run` takes besides a policy, for a daemon's own command line to take too: with
@@ -24,6 +25,9 @@ pub struct Flags {
     /// of a name; as root only
     #[arg(long, value_name = "NAME", value_parser = key)]
     pub users: Option<Key>,
+    /// Write the log as text, as objects of JSON, or to the journal, with fields
+    #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+    pub log_format: Option<LogFormat>,
     /// Show for every layer and protection what was asked beside what the kernel enforces
     #[arg(long)]
     pub receipts: bool,
@@ -32,12 +36,13 @@ pub struct Flags {
 impl Flags {
     /// Adds what others say: of what there can be only one, the later wins.
     pub(super) fn add(&mut self, other: Self) {
-        let Self { policy, audit, ceiling, vars, users, receipts } = other;
+        let Self { policy, audit, ceiling, vars, users, log_format, receipts } = other;
         self.policy = policy.or(self.policy.take());
         self.audit = audit.or(self.audit.take());
         self.ceiling = ceiling.or(self.ceiling.take());
         self.vars.extend(vars);
         self.users = users.or(self.users.take());
+        self.log_format = log_format.or(self.log_format.take());
         self.receipts |= receipts;
     }
 }
@@ -53,6 +58,16 @@ pub(super) struct Alone {
 fn key(text: &str) -> Result<Key, String> {
     text.parse()
         .map_err(|()| "write the name of a daemon, or NAME+2 for the second of it".to_owned())
+}
+
+/// The forms of the log, as a command line has them.
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        "journal" => Ok(LogFormat::Journal),
+        _ => Err("write `text`, `json` or `journal`".to_owned()),
+    }
 }
 
 /// Reads `NAME=VALUE`.

@@ -13,6 +13,7 @@ use crate::layer::enter;
 use crate::layer::logger::log::Log;
 use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
+use crate::log::LogFormat;
 use crate::prepare::planner::{self, Refusal, Request, Text};
 use crate::supervisor::inherited;
 use crate::supervisor::{self, Outcome, Start};
@@ -134,6 +135,13 @@ impl Daemon {
         self.flags(<flags::Alone as clap::Parser>::parse().flags)
     }
 
+    /// In which form the log on standard error is written, unless a flag says otherwise.
+    #[must_use]
+    pub fn log_format(mut self, format: LogFormat) -> Self {
+        self.flags.log_format = Some(format);
+        self
+    }
+
     /// Keeps the audit log in this directory, which is made if it isn't there. Wins over
     /// `directory` in the policy's `[audit]`.
     ///
@@ -209,6 +217,10 @@ impl Daemon {
             }
         };
         flags.add(std::mem::take(&mut setup.flags));
+        let format = flags.log_format.unwrap_or_default();
+        log.write_as(format).map_err(|error| {
+            Refusal::system(format!("`--log-format journal`: {error}; write `text` or `json`"))
+        })?;
         let settings = [setup.settings, self.settings].concat();
         if settings.len() > MAX_SETTINGS {
             return Err(Refusal::system(format!(
@@ -229,7 +241,9 @@ impl Daemon {
         .map_err(|error| Refusal::system(error.to_string()))?;
         log.print(&answer.notes);
         let Flags { audit, users, receipts, .. } = flags;
-        let start = Start { planned: answer.result?, settings, passed, audit, users, receipts };
+        let planned = answer.result?;
+        log.belong_to(planned.plan.name.as_str());
+        let start = Start { planned, settings, passed, audit, users, receipts };
         supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }
 }

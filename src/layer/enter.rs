@@ -87,6 +87,9 @@ fn enter(
     match slice.order.layer.program.clone() {
         Program::Exec(argv) => super::exec::run(&slice, &argv, inbox),
         Program::Run(name) => {
+            if let Some(mark) = slice.part.events {
+                crate::log::begin(mark, slice.order.layer.log.level);
+            }
             let own = if slice.part.own { own::function(&name) } else { None };
             let Some(function) = own.as_ref().or_else(|| functions.get(name.as_str())) else {
                 return Err((inbox, format!("the program has no function {name} any more")));

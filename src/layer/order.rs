@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use crate::ident::Instance;
+use crate::wire::control::Said;
 use crate::wire::life::{Culprit, End};
 
 /// One thing that it was told.
@@ -49,8 +50,8 @@ pub(crate) enum Order {
     Say {
         /// When it was said: `CLOCK_MONOTONIC`, in nanoseconds.
         at: u64,
-        /// Whether it stands for itself.
-        plain: bool,
+        /// What it is.
+        how: Said,
         /// The line.
         text: String,
     },

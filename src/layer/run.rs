@@ -245,8 +245,8 @@ impl Shared {
             Heard::Message(ToLayer::ClientGone { seat }, None) => {
                 self.order(Order::ClientGone { seat })?;
             }
-            Heard::Message(ToLayer::Say { at, plain, text }, None) => {
-                self.order(Order::Say { at, plain, text })?;
+            Heard::Message(ToLayer::Say { at, how, text }, None) => {
+                self.order(Order::Say { at, how, text })?;
             }
             Heard::Message(ToLayer::Output { seat, instance, culprit, over }, Some(fd)) => {
                 self.order(Order::Output { seat, instance, culprit, over, fd })?;

@@ -16,6 +16,7 @@ use crate::ipc::message::Side;
 use crate::policy::plan::{ChannelPlan, LogFull};
 use crate::sys::memory;
 use crate::wire::control::Service;
+use crate::wire::event::Mark;
 
 /// The largest slice, in bytes. A filter has at most 32 KiB, settings at most 64 KiB; the rest
 /// is names and paths.
@@ -59,6 +60,8 @@ pub struct Part {
     pub own: bool,
     /// Helpers that do something for it.
     pub services: Vec<Service>,
+    /// What its events begin with, if it has a function of this library's kind.
+    pub events: Option<Mark>,
 }
 
 /// One end of a channel.

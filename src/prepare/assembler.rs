@@ -17,6 +17,7 @@ use crate::confine::filter::Filter;
 use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
 use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::orders::Orders;
+use crate::layer::logger::orders::Marks;
 use crate::layer::slice::ReportsSlice;
 use crate::policy::plan::{Audit, LayerPlan, Plan};
 use crate::policy::syscall::init_plan;
@@ -143,7 +144,9 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
     let mut plan = stated.clone();
     let own = Own::add(&mut plan, log.map(|(path, _)| path)).map_err(|error| error.to_string())?;
     let auditor = log.map(|log| orders(stated, policy, log, own)).transpose()?;
-    let derivation = Derivation { stated, plan: &plan, policy, auditor: auditor.as_ref() };
+    let marks = &Marks::new(&mut OsChance).map_err(|error| error.to_string())?;
+    let auditor = auditor.as_ref();
+    let derivation = Derivation { stated, plan: &plan, policy, auditor, marks };
     let images = plan.layers.iter().map(|layer| derivation.image(layer));
     let images = images.collect::<Result<Vec<_>, _>>()?;
     let init = init_plan(plan.layers.iter().any(|layer| !image::observed(layer).is_empty()));

@@ -13,6 +13,7 @@ use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::layer::auditor::orders as auditor;
 use crate::layer::exec::placeholders;
+use crate::layer::logger::orders::Marks;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
 use crate::policy::plan::{ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program};
@@ -91,12 +92,14 @@ pub(super) struct Derivation<'a> {
     pub policy: PolicyId,
     /// What the auditor must know; `None`: there is no log.
     pub auditor: Option<&'a auditor::Orders>,
+    /// What the events of layers begin with.
+    pub marks: &'a Marks,
 }
 
 impl Derivation<'_> {
     /// What one of the plan's layers comes to. An error is for a person.
     pub(super) fn image(&self, layer: &LayerPlan) -> Result<LayerImage, String> {
-        let Self { stated, plan, policy, auditor } = *self;
+        let Self { stated, plan, policy, auditor, marks } = *self;
         let name = &layer.name;
         let own = Own::find(name);
         let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
@@ -119,9 +122,10 @@ impl Derivation<'_> {
             share: Share::of(plan, name),
             own: own.is_some(),
             services: services.clone(),
+            events: matches!(layer.program, Program::Run(_)).then(|| marks.of(name)),
         };
         let reports = own.is_none_or(|own| own.reports);
-        let own = own.map(|own| own.image(stated, auditor)).transpose();
+        let own = own.map(|own| own.image(stated, auditor, marks)).transpose();
         Ok(LayerImage {
             plan: confined(layer),
             part: part.encode().map_err(|error| error.to_string())?,

@@ -10,6 +10,7 @@ use crate::confine::filter::Action;
 use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::layer::auditor::{self, orders::Orders};
+use crate::layer::logger::orders::{Marks, Settings};
 use crate::layer::{connector, files, ledger, logger, witness};
 use crate::policy::plan::{LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
@@ -112,7 +113,6 @@ static OWN: [Own; 7] = [
         policy: ("log.toml", include_str!("own/log.toml")),
         needed: |_, _| true,
         fit: fit_log,
-        settings: |plan| logger::orders::Orders::of(plan).encode(),
         last: 3,
         lingers: true,
         ..Own::PLAIN
@@ -230,18 +230,20 @@ impl Own {
     }
 
     /// What the supervisor must know of it. `auditor` is what the auditor must know, if there is a
-    /// log.
+    /// log, `marks` what the events of layers begin with.
     pub(super) fn image(
         &self,
         plan: &Plan,
         auditor: Option<&Orders>,
+        marks: &Marks,
     ) -> Result<OwnImage, postcard::Error> {
         let Self { role, networked, sockets, last, lingers, .. } = *self;
         Ok(OwnImage {
             role,
-            settings: match auditor.filter(|_| role == Role::Auditor) {
-                Some(orders) => orders.encode(),
-                None => (self.settings)(plan),
+            settings: match (role, auditor) {
+                (Role::Auditor, Some(orders)) => orders.encode(),
+                (Role::Log, _) => Settings::of(plan, marks).encode(),
+                _ => (self.settings)(plan),
             }?,
             state: (self.state)(plan) as u64,
             ports: (self.ports)(plan),

@@ -46,6 +46,7 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         env: _,
         threads: _,
         vars: _,
+        log: _,
         grace,
         optional,
         view,

@@ -126,8 +126,8 @@ pub enum ToLayer {
     Say {
         /// When it was said: `CLOCK_MONOTONIC`, in nanoseconds.
         at: u64,
-        /// Whether it stands for itself, without saying whose it is.
-        plain: bool,
+        /// What it is.
+        how: Said,
         /// The line. It may hold what layers wrote.
         text: String,
     },
@@ -154,6 +154,31 @@ pub enum ToLayer {
     Start,
     /// Finish what is under way and return.
     Stop,
+}
+
+/// What [`ToLayer::Say`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Said {
+    /// A line of the daemon's own.
+    Own,
+    /// A line that stands for itself, without saying whose it is.
+    Plain,
+    /// What is in its form already, or the rest of it, to be written as it is.
+    Formed,
+    /// No line: the form in which lines are written, and what [`Object::Stderr`] is.
+    Form(LogFormat),
+}
+
+/// The form in which lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    /// Text for people.
+    #[default]
+    Text,
+    /// An object of JSON in each line.
+    Json,
+    /// Datagrams with fields, for the journal.
+    Journal,
 }
 
 /// What a helper does for layers.

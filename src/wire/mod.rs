@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod control;
+pub mod event;
 pub mod life;
 pub mod limits;
 pub mod queue;

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every top-level module and its floor.
-const FLOORS: [(&str, u8); 22] = [
+const FLOORS: [(&str, u8); 24] = [
     ("ident", 0),
     ("text", 0),
+    ("calendar", 0),
     ("sockaddr", 0),
     ("mark", 0),
     ("ring", 1),
@@ -21,6 +22,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("users", 2),
     ("channel", 2),
     ("report", 2),
+    ("log", 2),
     ("review", 2),
     ("registry", 2),
     ("ipc", 3),

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use cofferdam::ipc::file::Options;
 use cofferdam::ipc::message::{CallError, ChannelError, Event, Message};
+use cofferdam::log::LogFormat;
 use cofferdam::{Daemon, Flags, Layer, Setup};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 type Outcome = Result<(), String>;
 
 /// The daemon of that name, with the policy that the command line names.
 pub(crate) fn daemon(name: &str) -> Daemon {
+    let _ = tracing_subscriber::registry().with(cofferdam::log::layer()).try_init();
     let policy = std::env::args().nth(3).unwrap_or_default();
     let daemon = Daemon::new(policy).settings(*b"what all may know");
     let path = std::path::PathBuf::from(std::env::args().nth(3).unwrap_or_default());
@@ -43,6 +47,9 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .layer("crasher", crasher)
             .layer("hopeful", hopeful)
             .blocking_layer("blocking_hopeful", blocking_hopeful)
+            .layer("telling", telling)
+            .blocking_layer("flooding", flooding)
+            .blocking_layer("flooding_to_death", flooding_to_death)
             .blocking_layer("busy", busy)
             .blocking_layer("talkative", talkative)
             .blocking_layer("counting", counting)
@@ -65,6 +72,11 @@ pub(crate) fn daemon(name: &str) -> Daemon {
                 daemon.layer("hopeful", hopeful)
             }
         }
+        "telling" => daemon.layer("telling", telling),
+        "telling_json" => daemon.log_format(LogFormat::Json).layer("telling", telling),
+        "telling_journal" => daemon.log_format(LogFormat::Journal).layer("telling", telling),
+        "flooding" => daemon.blocking_layer("flooding", flooding),
+        "flooding_to_death" => daemon.blocking_layer("flooding_to_death", flooding_to_death),
         "talkative" => daemon.blocking_layer("talkative", talkative),
         "counting" => daemon.blocking_layer("counting", counting),
         "bursting" => daemon.blocking_layer("bursting", bursting),
@@ -377,6 +389,45 @@ fn counting(layer: Layer) -> Outcome {
         std::thread::sleep(Duration::from_millis(1));
     }
     writeln!(std::io::stderr(), "counted {number}").map_err(|error| error.to_string())
+}
+
+/// Tells events, and prints between them.
+async fn telling(layer: Layer) -> Outcome {
+    let print = |text: &[u8]| std::io::stderr().write_all(text).map_err(|e| e.to_string());
+    let outer = tracing::info_span!("outer").entered();
+    let inner = tracing::info_span!("request", id = 7, who = tracing::field::Empty);
+    inner.record("who", "a b");
+    print(b"begun ")?;
+    inner.in_scope(|| {
+        tracing::warn!(free = 3, ratio = 0.5, "nearly\x1b[2J full\nsecond");
+    });
+    drop(outer);
+    print(b"and ended\n")?;
+    print(b"\0forged\0\0\n")?;
+    tracing::debug!("for debugging");
+    tracing::trace!("for nobody");
+    tracing::info!("long message {}", "x".repeat(10_000));
+    tracing::error!(target: "other", ok = true, "over");
+    print(b"told\n")?;
+    layer.stopping().await;
+    Ok(())
+}
+
+/// Tells a hundred thousand events.
+fn flooding(_: Layer) -> Outcome {
+    for number in 0..100_000 {
+        tracing::info!(number, "flood");
+    }
+    writeln!(std::io::stderr(), "flooded").map_err(|error| error.to_string())
+}
+
+/// Prints a hundred thousand lines, and fails.
+fn flooding_to_death(_: Layer) -> Outcome {
+    let lines = "flood\n".repeat(1000);
+    for _ in 0..100 {
+        std::io::stderr().write_all(lines.as_bytes()).map_err(|error| error.to_string())?;
+    }
+    Err("the last of it".to_owned())
 }
 
 /// Prints a hundred lines and fails.

@@ -19,6 +19,7 @@ mod in_flight;
 mod layers;
 mod learn;
 mod lives;
+mod logs;
 mod panics;
 mod program;
 // Word for word as in README.md.
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         in_flight::TESTS,
         learn::TESTS,
         lives::TESTS,
+        logs::TESTS,
         panics::TESTS,
         program::TESTS,
         restarts::TESTS,

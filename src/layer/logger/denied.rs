@@ -8,7 +8,7 @@ use super::lines::Lines;
 use super::orders::Orders;
 use super::told::sentence;
 use crate::ident::Instance;
-use crate::policy::plan::Audit;
+use crate::policy::plan::{Audit, LogLevel};
 use crate::policy::syscall;
 use crate::report::{Desk, Facility, Facts, Side, Verdict};
 use crate::wire::life::End;
@@ -106,7 +106,7 @@ impl Denied {
         };
         let facts = Facts { verdict: Verdict::Killed, method: number, ..facts(Facility::Syscall) };
         self.report(facts, instance, what);
-        lines.say(&sentence(instance, call, &self.orders));
+        lines.say(LogLevel::Warn, &sentence(instance, call, &self.orders));
     }
 
     /// Whether there is an audit log.

@@ -1,6 +1,16 @@
 //! How an instance ended, in a sentence.
 
+use crate::policy::plan::LogLevel;
 use crate::wire::life::{End, Ending, LimitMet};
+
+/// How much it matters.
+pub(super) fn level(end: &End) -> LogLevel {
+    match end.ending {
+        _ if end.failure.is_some() || !end.served => LogLevel::Error,
+        ending if ending.is_failure() => LogLevel::Warn,
+        _ => LogLevel::Info,
+    }
+}
 
 /// Says how an instance ended. `hint` is added where a system call was the reason.
 pub(super) fn sentence(end: &End, hint: &str) -> String {

@@ -2,16 +2,17 @@
 //! none yet, or none any more.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::time::ClockId;
 
-use super::ending::sentence;
+use super::ending::{level, sentence};
 use super::lines::{Lines, MAX_LINE, loss};
 use super::stderr::Stderr;
 use crate::ident::Instance;
 use crate::sys::clock::nanoseconds;
-use crate::wire::control::ToLayer;
+use crate::wire::control::{LogFormat, Said, ToLayer};
 use crate::wire::life::End;
 
 /// How much waits to be said, in bytes. Beyond it lines are dropped and counted.
@@ -44,14 +45,31 @@ impl Default for Log {
 }
 
 impl Log {
+    /// In which form lines are written from now on, and whether it is to the journal.
+    ///
+    /// # Errors
+    /// That there is no journal, or that it can't be reached.
+    pub fn write_as(&mut self, format: LogFormat) -> io::Result<()> {
+        if format == LogFormat::Journal {
+            self.lines.write_to(Stderr::journal()?);
+        }
+        self.lines.write_as(format);
+        Ok(())
+    }
+
+    /// Which daemon's lines they are.
+    pub fn belong_to(&mut self, daemon: &str) {
+        self.lines.belong_to(daemon);
+    }
+
     /// Lines of the supervisor's own. `text` may hold what layers wrote.
     pub fn say(&mut self, text: &str) {
-        self.add_lines(text, false);
+        self.add_lines(text, Said::Own);
     }
 
     /// Lines that stand for themselves, such as a checker's drawing.
     pub fn print(&mut self, text: &str) {
-        self.add_lines(text, true);
+        self.add_lines(text, Said::Plain);
     }
 
     /// How an instance ended.
@@ -59,9 +77,9 @@ impl Log {
         self.add(MOST_ENDS, ToLayer::Ended { at: now(), end: Box::new(end) });
     }
 
-    fn add_lines(&mut self, text: &str, plain: bool) {
+    fn add_lines(&mut self, text: &str, how: Said) {
         for line in text.lines().flat_map(pieces) {
-            self.add(MOST, ToLayer::Say { at: now(), plain, text: line.to_owned() });
+            self.add(MOST, ToLayer::Say { at: now(), how, text: line.to_owned() });
         }
     }
 
@@ -79,7 +97,7 @@ impl Log {
     pub fn next(&mut self) -> Option<ToLayer> {
         let Some(next) = self.waiting.pop_front() else {
             let text = (self.dropped > 0).then(|| loss(std::mem::take(&mut self.dropped)))?;
-            return Some(ToLayer::Say { at: now(), plain: false, text });
+            return Some(ToLayer::Say { at: now(), how: Said::Own, text });
         };
         self.bytes -= cost(&next);
         Some(next)
@@ -104,25 +122,33 @@ impl Log {
                 return;
             }
             match self.next() {
-                Some(ToLayer::Say { plain, text, .. }) => self.lines.push_own(plain, &text),
-                Some(ToLayer::Ended { end, .. }) => self.lines.say(&sentence(&end, "")),
+                Some(ToLayer::Say { how, text, .. }) => self.lines.push_said(how, &text),
+                Some(ToLayer::Ended { end, .. }) => {
+                    self.lines.say(level(&end), &sentence(&end, ""));
+                }
                 Some(_) => {}
                 None => return,
             }
         }
     }
 
-    /// What standard error had no room for goes to the writer of the log, which writes from now on.
+    /// The form of the lines, and what standard error had no room for, go to the writer of the log,
+    /// which writes from now on.
     pub fn hand_over(&mut self) {
         let rest = self.lines.take();
-        for line in rest.lines().flat_map(pieces).rev() {
-            let message = ToLayer::Say { at: now(), plain: true, text: line.to_owned() };
-            self.bytes += cost(&message);
-            self.waiting.push_front(message);
+        for piece in pieces(&rest).rev().filter(|piece| !piece.is_empty()) {
+            self.put_first(Said::Formed, piece);
         }
+        self.put_first(Said::Form(self.lines.format()), "");
     }
 
-    /// Standard error, opened so that nobody has to wait for it.
+    fn put_first(&mut self, how: Said, text: &str) {
+        let message = ToLayer::Say { at: now(), how, text: text.to_owned() };
+        self.bytes += cost(&message);
+        self.waiting.push_front(message);
+    }
+
+    /// Standard error, opened so that nobody has to wait for it; or a socket of the journal's.
     pub fn stderr(&self) -> BorrowedFd<'_> {
         self.lines.fd()
     }

@@ -17,11 +17,13 @@
 
 mod denied;
 mod ending;
+mod form;
 pub(crate) mod kernel;
 mod lines;
 pub(crate) mod log;
 pub(crate) mod orders;
 mod output;
+mod rate;
 mod stderr;
 mod told;
 
@@ -36,17 +38,19 @@ use rustix::io::Errno;
 use rustix::time::ClockId;
 
 use self::denied::Denied;
-use self::ending::sentence;
+use self::ending::{level, sentence};
 use self::kernel::KernelLog;
 use self::lines::Lines;
-use self::orders::Orders as Known;
+use self::orders::Settings;
 use self::output::Pipe;
 use self::stderr::Stderr;
 use super::Layer;
 use super::order::{Order, Orders};
-use crate::ident::Instance;
+use crate::ident::{Instance, Name};
+use crate::policy::plan::{LogLevel, LogPlan};
 use crate::sys::clock::nanoseconds;
-use crate::wire::control::{FromLayer, Object};
+use crate::wire::control::{FromLayer, Object, Said};
+use crate::wire::event::Mark;
 use crate::wire::life::{Culprit, End, Ending};
 
 /// What this layer is called, as a layer and as a function. No policy may use the name.
@@ -55,20 +59,21 @@ pub(crate) const NAME: &str = "cofferdam-log";
 /// How long standard error may take for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// How long layers wait for who reads the log, before lines are lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Writes until the supervisor says stop, or is gone.
 pub(super) fn run(layer: &Layer) -> io::Result<()> {
     let mut logger = Logger::new(layer)?;
     // Who waited for the audit log would no longer hear what there is to write.
     layer.0.desk.never_wait();
     if layer.instance().generation > 1 {
-        logger
-            .lines
-            .say("lines may be missing here: the writer of this log was ended and restarted");
+        logger.gap = true;
     }
     let served = logger.serve();
     // Whoever comes after this life might end of the same.
     if let Err(error) = &served {
-        logger.lines.say(&format!("{} ends: {error}", layer.instance()));
+        logger.lines.say(LogLevel::Error, &format!("{} ends: {error}", layer.instance()));
     }
     logger.finish();
     served
@@ -86,6 +91,14 @@ struct Logger<'a> {
     /// nanoseconds.
     unshown: Option<(u64, u64)>,
     denied: Denied,
+    /// What of each layer's lines is shown, and what its events begin with.
+    layers: BTreeMap<Name, (LogPlan, Mark)>,
+    /// What came before the form of the lines; `None` once that is known.
+    early: Option<Vec<Order>>,
+    /// Whether lines of a former life may be missing, which isn't said yet.
+    gap: bool,
+    /// Since when standard error takes nothing that would make room.
+    stuck: Option<Instant>,
     /// Instances of whom the supervisor is to be told that all is written.
     printed: VecDeque<FromLayer>,
 }
@@ -113,14 +126,21 @@ impl<'a> Logger<'a> {
         };
         let stderr = object(Object::Stderr)?.ok_or(io::ErrorKind::NotFound)?;
         let kernel = KernelLog::new(object(Object::KernelLog)?);
+        let Settings { daemon, layers, orders } = Settings::decode(layer.settings())?;
+        let mut lines = Lines::new(Stderr::handed(stderr));
+        lines.belong_to(daemon.as_str());
         Ok(Self {
             layer,
             control: layer.0.inbox.socket(),
-            lines: Lines::new(Stderr::handed(stderr)),
+            lines,
             outputs: BTreeMap::new(),
             next: 0,
             unshown: None,
-            denied: Denied::new(kernel, layer.0.desk.clone(), Known::decode(layer.settings())?),
+            denied: Denied::new(kernel, layer.0.desk.clone(), orders),
+            layers,
+            early: Some(Vec::new()),
+            gap: false,
+            stuck: None,
             printed: VecDeque::new(),
         })
     }
@@ -152,18 +172,37 @@ impl<'a> Logger<'a> {
             }
         }
         self.look_up();
+        self.lines.tell_due();
         self.lines.flush();
         self.tell_printed();
         Ok(true)
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    /// Until when the layers' pipes are left alone, because nothing more can be shown. Then they are
+    /// read, and what finds no room is lost: nobody waits for ever for who doesn't read the log.
+    fn patience(&mut self) -> Option<Instant> {
+        if self.lines.has_room() {
+            self.stuck = None;
+            return None;
+        }
+        let now = Instant::now();
+        let until = *self.stuck.get_or_insert(now) + PATIENCE;
+        (until > now).then_some(until)
+    }
+
+    fn wait(&mut self) -> io::Result<Ready> {
+        let now = Instant::now();
+        let patience = self.patience();
+        let mut due = self.denied.deadline().into_iter().chain(self.lines.deadline()).min();
+        due = due.into_iter().chain(patience).min();
         let room = if self.printed.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         let mut fds = vec![PollFd::new(&self.control, PollFlags::IN | room)];
         let mut ids = Vec::new();
-        if self.lines.has_room() {
+        if patience.is_none() && self.early.is_none() {
             for (id, output) in &self.outputs {
-                if let Some(fd) = output.pipe.fd() {
+                let rest = output.pipe.rests_until().filter(|until| *until > now);
+                due = due.into_iter().chain(rest).min();
+                if let (Some(fd), None) = (output.pipe.fd(), rest) {
                     ids.push(*id);
                     fds.push(PollFd::new(fd, PollFlags::IN));
                 }
@@ -175,7 +214,6 @@ impl<'a> Logger<'a> {
         if let Some(kernel) = self.denied.fd() {
             fds.push(PollFd::from_borrowed_fd(kernel, PollFlags::IN));
         }
-        let due = self.denied.deadline();
         let timeout = due.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
@@ -201,13 +239,32 @@ impl<'a> Logger<'a> {
     }
 
     fn obey(&mut self, order: Order) {
+        match (&mut self.early, order) {
+            (early, Order::Say { how: how @ Said::Form(_), text, .. }) => {
+                let early = early.take();
+                self.lines.push_said(how, &text);
+                if std::mem::take(&mut self.gap) {
+                    let text =
+                        "lines may be missing here: the writer of this log was ended and restarted";
+                    self.lines.say(LogLevel::Warn, text);
+                }
+                early.into_iter().flatten().for_each(|order| self.obey_now(order));
+            }
+            (Some(early), order) => early.push(order),
+            (None, order) => self.obey_now(order),
+        }
+    }
+
+    fn obey_now(&mut self, order: Order) {
         match order {
-            Order::Say { at, plain, text } => {
+            Order::Say { at, how, text } => {
                 self.show_what_was_read_before(at);
-                self.lines.push_own(plain, &text);
+                self.lines.push_said(how, &text);
             }
             Order::Output { seat, instance, culprit, over, fd } => {
-                let pipe = Pipe::new(fd, &instance.to_string());
+                let known = self.layers.get(&instance.layer);
+                let (plan, mark) = known.map(|(plan, mark)| (plan.clone(), *mark)).unzip();
+                let pipe = Pipe::new(fd, instance.clone(), plan.unwrap_or_default(), mark);
                 let generation = instance.generation;
                 self.outputs.insert(self.next, Output { seat, instance, culprit, pipe });
                 self.next += 1;
@@ -239,7 +296,8 @@ impl<'a> Logger<'a> {
         // What it was refused is known by its name, as long as it has one here.
         self.look_up();
         self.drain(end.seat, end.instance.generation);
-        self.lines.say(&sentence(end, self.denied.hint()));
+        self.lines.tell_lost(Some(&end.instance.layer));
+        self.lines.say(level(end), &sentence(end, self.denied.hint()));
         if end.ending != Ending::Killed(libc::SIGSYS) || !self.denied.explain(end) {
             self.all_is_told(end);
         }
@@ -288,6 +346,7 @@ impl<'a> Logger<'a> {
         for output in std::mem::take(&mut self.outputs).into_values() {
             output.pipe.drain(&mut self.lines);
         }
+        self.lines.tell_lost(None);
         let until = Instant::now() + LAST_LINES;
         loop {
             self.look_up();

@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use blake2::{Blake2s256, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::ident::Name;
-use crate::policy::plan::{FileRight, LayerPlan, Plan, Program, SyscallPlan};
+use crate::policy::plan::{FileRight, LayerPlan, LogPlan, Plan, Program, SyscallPlan};
 use crate::policy::syscall::Implied;
 use crate::policy::syscall::refused::Grant;
+use crate::seal::{Chance, SealError};
+use crate::wire::event::Mark;
 
 /// The most that this may take of what the writer is told, in bytes. Of a plan with more the writer
 /// knows nothing, and says less.
@@ -22,6 +25,63 @@ pub(crate) struct Orders {
     kinds: Vec<Calls>,
     /// The place in `kinds`, by layer.
     layers: BTreeMap<Name, usize>,
+}
+
+/// What the writer must know of a plan.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// The daemon's name.
+    pub daemon: Name,
+    /// What of each layer's lines is shown, and what its events begin with.
+    pub layers: BTreeMap<Name, (LogPlan, Mark)>,
+    /// What each layer has.
+    pub orders: Orders,
+}
+
+impl Settings {
+    /// Those of the plan.
+    pub(crate) fn of(plan: &Plan, marks: &Marks) -> Self {
+        let layer = |it: &LayerPlan| (it.name.clone(), (it.log.clone(), marks.of(&it.name)));
+        let layers = plan.layers.iter().map(layer).collect();
+        Self { daemon: plan.name.clone(), layers, orders: Orders::of(plan) }
+    }
+
+    /// As they are handed over.
+    pub(crate) fn encode(mut self) -> Result<Vec<u8>, postcard::Error> {
+        if postcard::to_stdvec(&self.orders)?.len() > MOST {
+            self.orders = Orders::default();
+        }
+        postcard::to_stdvec(&self)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> io::Result<Self> {
+        postcard::from_bytes(bytes).map_err(io::Error::other)
+    }
+}
+
+/// What the events of layers begin with: a secret of each layer's that follows from one of the
+/// daemon's.
+#[derive(Debug)]
+pub(crate) struct Marks([u8; 32]);
+
+impl Marks {
+    /// Fresh ones.
+    pub(crate) fn new(chance: &mut impl Chance) -> Result<Self, SealError> {
+        let mut secret = [0; 32];
+        chance.fill(&mut secret)?;
+        Ok(Self(secret))
+    }
+
+    /// That of a layer.
+    pub(crate) fn of(&self, layer: &Name) -> Mark {
+        let mut hash = Blake2s256::new();
+        hash.update(b"cofferdam events\0");
+        hash.update(self.0);
+        hash.update(layer.as_str());
+        let mut mark = [0; Mark::LENGTH];
+        mark.copy_from_slice(&hash.finalize()[..Mark::LENGTH]);
+        Mark(mark)
+    }
 }
 
 /// What a layer may call.
@@ -48,16 +108,6 @@ impl Orders {
             orders.layers.insert(layer.name.clone(), place);
         }
         orders
-    }
-
-    /// As they are handed over.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        let bytes = postcard::to_stdvec(self)?;
-        if bytes.len() > MOST { postcard::to_stdvec(&Self::default()) } else { Ok(bytes) }
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> io::Result<Self> {
-        postcard::from_bytes(bytes).map_err(io::Error::other)
     }
 
     /// What a layer has, if that is known here.

@@ -6,7 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+};
+
+/// Where the journal listens (systemd-journald.service(8)).
+const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// From linux/limits.h. A pipe that polls writable takes so much (pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -57,6 +62,23 @@ impl Stderr {
     pub(super) fn handed(file: OwnedFd) -> Self {
         let way = way(&file);
         Self { passed: io::stderr(), file: Some(file), way }
+    }
+
+    /// The journal's socket, to which each write is a datagram.
+    ///
+    /// # Errors
+    /// That there is none, or that it takes nothing from this process.
+    pub(super) fn journal() -> io::Result<Self> {
+        let refused = |what: &str, errno: Errno| {
+            io::Error::other(format!("{what} the journal's socket {JOURNAL}: {errno}"))
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+            .map_err(|errno| refused("making a socket for", errno))?;
+        let address =
+            SocketAddrUnix::new(JOURNAL).map_err(|errno| refused("the address of", errno))?;
+        connect(&socket, &address).map_err(|errno| refused("connecting to", errno))?;
+        Ok(Self::handed(socket))
     }
 
     /// The descriptor.

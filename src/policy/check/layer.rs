@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{danger, directory, implied, name, program, socket, syscalls};
+use super::{danger, directory, implied, name, program, rate, socket, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
-use crate::policy::document::{At, Document, LayerText, RestartText};
+use crate::policy::document::{At, Document, LayerText, LogText, RestartText};
 use crate::policy::nearest::nearest;
-use crate::policy::plan::{LayerPlan, Limits, Program, Protection, Restart, RestartOn, View};
+use crate::policy::plan::{
+    LayerPlan, Limits, LogPlan, Program, Protection, Restart, RestartOn, View,
+};
 
 /// The init of an `exec` layer and the loader have this many open at times.
 const EXEC_FILES: u64 = 32;
@@ -57,6 +59,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         threads: program::threads(layer, limits.tasks, out),
         vars: program::vars(layer, &document.vars, out),
         grace: layer.grace(),
+        log: log(layer, out),
         limits,
         restart: restart(&layer.restart, out),
         optional: optional(layer, out),
@@ -173,6 +176,19 @@ fn restart(text: &RestartText, out: &mut Diagnostics) -> Restart {
         return Restart::default();
     }
     text.into()
+}
+
+/// A program of another make has lines, and no events.
+fn log(layer: &LayerText, out: &mut Diagnostics) -> LogPlan {
+    let LogText { level, rate, .. } = &layer.log;
+    if let (Some(exec), Some(level)) = (&layer.exec, level) {
+        out.error(Code::Contradiction, &level.span, "an `exec` layer's lines have no level")
+            .label("what a program prints is shown whatever it says")
+            .also(&exec.span, "it runs a foreign program")
+            .help("take out `level`");
+    }
+    let rate = rate::lines(rate.as_ref(), out).unwrap_or(LogPlan::DEFAULT_RATE);
+    LogPlan { level: layer.log.level(), rate }
 }
 
 fn optional(layer: &LayerText, out: &mut Diagnostics) -> Vec<Protection> {

@@ -10,6 +10,8 @@ use crate::policy::plan::Rate;
 
 /// Nobody counts more messages than this in a second.
 const MOST_A_SECOND: u128 = 1_000_000;
+/// More lines than this in a second are no log any more.
+const MOST_LINES_A_SECOND: u128 = 100_000;
 /// Shorter is below what a clock and a scheduler keep, longer is no rate but a quota.
 const PER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 
@@ -24,6 +26,19 @@ pub(super) fn messages(rate: Option<&At<RateText>>, out: &mut Diagnostics) -> Op
     if u128::from(plan.count) * 1000 > MOST_A_SECOND * plan.per.as_millis() {
         let help = "leave it out for no limit";
         nonsense(rate, "more than 1000000 in a second limit nothing", help, out);
+        return None;
+    }
+    Some(plan)
+}
+
+/// So many lines of the log in a while. There is no way to have no limit.
+pub(super) fn lines(rate: Option<&At<RateText>>, out: &mut Diagnostics) -> Option<Rate> {
+    let plan = messages(rate, out)?;
+    if let Some(rate) = rate
+        && u128::from(plan.count) * 1000 > MOST_LINES_A_SECOND * plan.per.as_millis()
+    {
+        let help = "write at most `100000/s`";
+        nonsense(rate, "so many lines would fill the disk", help, out);
         return None;
     }
     Some(plan)

@@ -12,8 +12,8 @@ use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
     At, AuditText, CeilingText, ChannelText, DescriptorsText, DirectoryText, FifoText, FileText,
-    LayerText, ListenText, MapGrant, MappedFileText, MethodText, NeverText, Pair, PipeText,
-    QueueText, RegionText, RestartText, SemaphoreText, SignalText, Written, level,
+    LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, NeverText, Pair,
+    PipeText, QueueText, RegionText, RestartText, SemaphoreText, SignalText, Written, level,
 };
 use super::plan::Audit;
 use super::tree::{Node, Table, Value};

@@ -13,8 +13,8 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, Pass, PassWord, Restart, RestartOn,
-    Runtime,
+    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart,
+    RestartOn, Runtime,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -109,6 +109,7 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
     grace: Time<100, HOUR> = LayerPlan::DEFAULT_GRACE;
         "How long it may take to finish once it was asked to, when the daemon stops.";
         "After that SIGKILL, by its pidfd.";
+    log: Inside<LogText>, or "see there"; "What of its lines the log on standard error shows."; "";
     capabilities: Any<Capability>, or "none";
         "Capabilities left to it. Each needs a `because`.";
         "All five capability sets, and locked securebits (capabilities(7)).";
@@ -256,6 +257,20 @@ impl Default for Restart {
     fn default() -> Self {
         (&unwritten::<RestartText>()).into()
     }
+}
+
+table! { LOG, LogText: "log", "log = { ... }", "`log`";
+    "What of a layer's lines the log on standard error shows.";
+
+    level: Word<LogLevel> = LogLevel::Info;
+        "The events of a `run` layer (`cofferdam::log::layer`) that are shown: those of this level \
+         and of those before it. What it prints has no level, and is shown.";
+        "The layer itself, and the framework's own writer of the log.";
+    rate: Rate, or "1000/s";
+        "How many lines all instances of the layer may have shown in a while; a line counts once \
+         for each 256 bytes begun. As many as come in ten seconds at that rate may come at once. \
+         More are dropped, counted, and told of; the last ones before an end are kept.";
+        "The framework's own writer of the log, which holds nobody up for long.";
 }
 
 /// Listening sockets: `"tcp:127.0.0.1:80"`, or `{ address = "tcp:127.0.0.1:80", rate = "100/s" }`.

@@ -27,7 +27,7 @@ pub(crate) use facility::{
     SignalText,
 };
 pub(crate) use kinds::{Plain, Takes};
-pub(crate) use layer::{LayerText, LimitsText, ListenText, RestartText};
+pub(crate) use layer::{LayerText, LimitsText, ListenText, LogText, RestartText};
 pub(crate) use link::{ChannelText, DescriptorsText, FileText, MethodText};
 pub(crate) use section::{MAX_ENTRIES, Section, integer_of, string, strings, wrong_type};
 pub(crate) use top::{CEILING_FILE, CeilingText, NeverText, POLICY, never};
@@ -147,11 +147,12 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 20] = [
+pub const TABLES: [&Table; 21] = [
     &top::POLICY,
     &layer::LAYER,
     &layer::LISTEN,
     &layer::LIMITS,
+    &layer::LOG,
     &layer::RESTART,
     &link::CHANNEL,
     &link::METHOD,
@@ -389,7 +390,7 @@ mod tests {
         let log = if table == "audit" { "" } else { "[audit]\n" };
         let text = match table {
             "layer" => format!("{layer}{line}\n"),
-            "limits" | "restart" => inside(layer, table),
+            "limits" | "log" | "restart" => inside(layer, table),
             "directory" => {
                 format!("{layer}runtime-directory = {{ {line}, path = \"/run/x\" }}\n")
             }

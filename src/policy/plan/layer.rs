@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectPlan, DirectoryPlan, ListenPlan, Protection, SyscallPlan, View, words};
+use super::{ConnectPlan, DirectoryPlan, ListenPlan, Protection, Rate, SyscallPlan, View, words};
 use crate::ident::Name;
 
 /// One layer: what runs, and what it may do.
@@ -51,6 +51,8 @@ pub struct LayerPlan {
     pub vars: BTreeMap<String, String>,
     /// How long it may take to finish once it was asked to.
     pub grace: Duration,
+    /// What of its lines the log shows.
+    pub log: LogPlan,
     /// Capabilities left to it, by number (`CAP_NET_RAW` is 13), sorted. Nearly always empty.
     pub capabilities: Vec<u8>,
     /// Whether it may make memory executable that was writable (turns off
@@ -188,3 +190,47 @@ pub enum GiveUp {
 }
 
 words!(GiveUp { StopDaemon = "stop-daemon", LeaveDown = "leave-down" });
+
+/// What of a layer's lines the log shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPlan {
+    /// Events of a `run` layer that say less are left out.
+    pub level: LogLevel,
+    /// How many lines all of its instances may have shown together; more are dropped and counted.
+    pub rate: Rate,
+}
+
+impl LogPlan {
+    /// The `rate` of a layer whose policy says nothing of it.
+    pub const DEFAULT_RATE: Rate = Rate { count: 1000, per: Duration::from_secs(1) };
+}
+
+impl Default for LogPlan {
+    /// What holds where a policy says nothing.
+    fn default() -> Self {
+        Self { level: LogLevel::Info, rate: Self::DEFAULT_RATE }
+    }
+}
+
+/// How much an event matters, the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something may be wrong.
+    Warn,
+    /// What people want to know of a daemon at work.
+    Info,
+    /// What helps to find a mistake.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+words!(LogLevel {
+    Error = "error",
+    Warn = "warn",
+    Info = "info",
+    Debug = "debug",
+    Trace = "trace",
+});

@@ -3,8 +3,8 @@
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, DirectoryPlan, LayerPlan, Limits, ListenPlan, Pass, Program, Protection, Restart,
-    RestartOn, View,
+    Amount, DirectoryPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection,
+    Restart, RestartOn, View,
 };
 use crate::policy::value::show_view_part;
 
@@ -30,6 +30,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         threads,
         vars,
         grace,
+        log,
         capabilities,
         execmem,
         uid,
@@ -75,6 +76,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         out.line("vars", list(vars.keys()));
     }
     out.line("grace", duration(*grace));
+    out.line("log", self::log(log, program));
     let names = capabilities.iter().filter_map(|number| CAPABILITIES.get(usize::from(*number)));
     out.line("capabilities", list(names));
     out.line("execmem", execmem);
@@ -116,6 +118,16 @@ fn limits(limits: &Limits) -> String {
         other => other.number().to_string(),
     };
     inline(limits.each().into_iter().filter_map(|(key, amount)| Some((key, text(amount?)))))
+}
+
+/// A program of another make has no level, and always the default.
+fn log(log: &LogPlan, program: &Program) -> String {
+    let LogPlan { level, rate } = log;
+    let mut keys = vec![("rate", self::rate(*rate))];
+    if matches!(program, Program::Run(_)) {
+        keys.push(("level", quote(level.name())));
+    }
+    inline(keys)
 }
 
 fn restart(restart: &Restart) -> String {
