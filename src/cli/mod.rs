@@ -14,8 +14,10 @@ mod export;
 mod graph;
 mod here;
 mod learn;
+mod metrics;
 mod read;
 mod run;
+mod running;
 mod schema;
 mod top;
 mod unified;
@@ -58,6 +60,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Watch a running daemon: its layers, its edges, refusals and alarms
     Top(top::Args),
+    /// Print a running daemon's numbers, for who collects them
+    Metrics(metrics::Args),
     /// Ask an audit log who said what to whom
     Audit(audit::Args),
 }
@@ -79,6 +83,7 @@ pub fn main() -> ExitCode {
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Top(args) => top::run(&args),
+        Verb::Metrics(args) => metrics::run(&args),
         Verb::Audit(args) => audit::run(&args),
     }
 }

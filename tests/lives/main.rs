@@ -20,6 +20,7 @@ mod layers;
 mod learn;
 mod lives;
 mod logs;
+mod metrics;
 mod panics;
 mod program;
 // Word for word as in README.md.
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         learn::TESTS,
         lives::TESTS,
         logs::TESTS,
+        metrics::TESTS,
         panics::TESTS,
         program::TESTS,
         restarts::TESTS,

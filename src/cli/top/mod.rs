@@ -2,7 +2,7 @@
 
 mod frame;
 mod terminal;
-mod view;
+pub(super) mod view;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -13,8 +13,7 @@ use self::frame::{Line, frame};
 use self::terminal::{Input, Terminal};
 use self::view::View;
 use super::audit::{Failure, open, written};
-use crate::registry::{Registry, Running};
-use crate::text::neutralise;
+use super::running;
 
 /// How often it is drawn anew.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -43,7 +42,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 fn watch(args: &Args) -> Result<ExitCode, Failure> {
     let directory = match &args.audit {
         Some(directory) => directory.clone(),
-        None => find(args.name.as_deref())?,
+        None => running::log_of(&running::find(args.name.as_deref())?)?,
     };
     let store = open(&directory)?;
     let mut view = View::begin(&store)?;
@@ -71,33 +70,4 @@ fn watch(args: &Args) -> Result<ExitCode, Failure> {
             Input::Nothing => {}
         }
     }
-}
-
-/// The log of the daemon of that name, or of the only one.
-fn find(name: Option<&str>) -> Result<PathBuf, Failure> {
-    let nowhere = "there is no runtime directory ($XDG_RUNTIME_DIR) to look for daemons in: give the \
-                   log's directory with --audit";
-    let registry = Registry::of_user().ok_or_else(|| Failure::finding(nowhere))?;
-    let running = registry.running();
-    let names: Vec<String> = running.iter().map(|it| neutralise(it.name.as_bytes())).collect();
-    let names = names.join(", ");
-    let chosen: Option<&Running> = match (name, running.as_slice()) {
-        (_, []) => {
-            let text = "no daemon of this user runs; --audit DIR shows a log without one";
-            return Err(Failure::finding(text));
-        }
-        (None, [one]) => Some(one),
-        (None, _) => {
-            return Err(Failure::usage(format!("several daemons run, name one of them: {names}")));
-        }
-        (Some(name), all) => all.iter().find(|it| it.name == name),
-    };
-    let Some(chosen) = chosen else {
-        let name = neutralise(name.unwrap_or_default().as_bytes());
-        return Err(Failure::usage(format!("no daemon `{name}` runs; these do: {names}")));
-    };
-    chosen.audit.clone().ok_or_else(|| {
-        let name = neutralise(chosen.name.as_bytes());
-        Failure::finding(format!("{name} keeps no audit log: start it with `--audit DIR`"))
-    })
 }

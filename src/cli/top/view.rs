@@ -25,20 +25,20 @@ const PLACES: usize = 4_096;
 
 /// An instance, or its place where it is down.
 #[derive(Clone, Debug)]
-pub(super) struct Seat {
+pub(in crate::cli) struct Seat {
     /// Its name: `keeper/0.g2`.
-    pub(super) name: String,
+    pub(in crate::cli) name: String,
     /// When its life began, or when it ended: real time.
-    pub(super) since: u64,
+    pub(in crate::cli) since: u64,
     /// How it ended; `None` while it lives.
-    pub(super) ended: Option<String>,
+    pub(in crate::cli) ended: Option<String>,
     /// How many lives it has had.
-    pub(super) lives: u64,
+    pub(in crate::cli) lives: u64,
     /// Its receipt in brief.
-    pub(super) receipt: String,
+    pub(in crate::cli) receipt: String,
     /// What it was refused, and what the kernel refused it.
-    pub(super) refused: u64,
-    pub(super) denied: u64,
+    pub(in crate::cli) refused: u64,
+    pub(in crate::cli) denied: u64,
 }
 
 /// Messages and bytes of each edge.
@@ -46,16 +46,16 @@ type Counts = BTreeMap<EdgeId, (u64, u64)>;
 
 /// An edge's numbers.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) edge: Edge,
+pub(in crate::cli) struct Row {
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) edge: Edge,
     /// Messages and bytes in the last seconds, and how long these were in nanoseconds.
-    pub(super) recent: (u64, u64, u64),
+    pub(in crate::cli) recent: (u64, u64, u64),
 }
 
 /// Everything.
 #[derive(Debug)]
-pub(super) struct View {
+pub(in crate::cli) struct View {
     follower: Follower,
     names: Names,
     plan: Option<Plan>,
@@ -66,20 +66,22 @@ pub(super) struct View {
     /// The newest of what was reported, and of what is now: monotonic time.
     now: u64,
     /// The last record's real time.
-    pub(super) last: u64,
-    pub(super) live: bool,
-    pub(super) records: u64,
-    pub(super) alarms: VecDeque<(u64, String)>,
+    pub(in crate::cli) last: u64,
+    pub(in crate::cli) live: bool,
+    pub(in crate::cli) records: u64,
+    pub(in crate::cli) alarms: VecDeque<(u64, String)>,
     /// Counts since the daemon's last start.
-    pub(super) alarm_count: u64,
-    pub(super) lost: u64,
+    pub(in crate::cli) alarm_count: u64,
+    pub(in crate::cli) lost: u64,
     /// Whether a part of the log couldn't be read.
-    pub(super) damaged: bool,
+    pub(in crate::cli) damaged: bool,
+    /// How lives ended since the daemon's last start: by layer and how, and how often.
+    pub(in crate::cli) ends: BTreeMap<(String, String), u64>,
 }
 
 impl View {
     /// Who lives and what went wrong since the last start; edges begin with the last segment.
-    pub(super) fn begin(store: &Store) -> Result<Self, Failure> {
+    pub(in crate::cli) fn begin(store: &Store) -> Result<Self, Failure> {
         let first = last_segment(store)?;
         let names = Names::read(store)?;
         let plan = plan_of(names.at(first));
@@ -98,6 +100,7 @@ impl View {
             alarm_count: 0,
             lost: 0,
             damaged: false,
+            ends: BTreeMap::new(),
         };
         let kinds = vec![
             Kind::Start,
@@ -118,7 +121,7 @@ impl View {
     }
 
     /// Takes in what is new.
-    pub(super) fn look(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(in crate::cli) fn look(&mut self, store: &Store) -> Result<(), StoreError> {
         self.live = store.is_held();
         let mut follower = std::mem::replace(&mut self.follower, Follower::new(0));
         let done = follower.look(store, |event| {
@@ -181,6 +184,7 @@ impl View {
         match entry.kind {
             Kind::Start => {
                 self.seats.clear();
+                self.ends.clear();
                 (self.alarm_count, self.lost) = (0, 0);
                 self.alarms.clear();
             }
@@ -210,7 +214,12 @@ impl View {
             }
             Kind::Exit => {
                 if let Some(seat) = self.seats.get_mut(&of(entry.peer)) {
-                    (seat.since, seat.ended) = (record.at.real, Some(names::ended(entry.value)));
+                    let ended = names::ended(entry.value);
+                    let layer = seat.name.split('/').next().unwrap_or_default().to_owned();
+                    if self.ends.len() < PLACES {
+                        *self.ends.entry((layer, ended.clone())).or_default() += 1;
+                    }
+                    (seat.since, seat.ended) = (record.at.real, Some(ended));
                 }
             }
             Kind::Denial => {
@@ -241,12 +250,12 @@ impl View {
     }
 
     /// The instances, by layer and copy.
-    pub(super) fn seats(&self) -> impl ExactSizeIterator<Item = &Seat> {
+    pub(in crate::cli) fn seats(&self) -> impl ExactSizeIterator<Item = &Seat> {
         self.seats.values()
     }
 
     /// The edges, the busiest first.
-    pub(super) fn rows(&self) -> Vec<Row> {
+    pub(in crate::cli) fn rows(&self) -> Vec<Row> {
         let tables = self.names.at(u64::MAX);
         let mark = self.marks.front();
         let row = |(place, edge): (&EdgeId, &Edge)| {
@@ -271,13 +280,13 @@ impl View {
     }
 
     /// The daemon's name and its policy's id.
-    pub(super) fn title(&self) -> (&str, &str) {
+    pub(in crate::cli) fn title(&self) -> (&str, &str) {
         let tables = self.names.at(u64::MAX);
         (&tables.daemon, tables.policy.get(..12).unwrap_or(&tables.policy))
     }
 
     /// The moment that is shown: now of a log that is written, else its last record's.
-    pub(super) fn moment(&self) -> u64 {
+    pub(in crate::cli) fn moment(&self) -> u64 {
         if self.live { time::now() } else { self.last }
     }
 }
