@@ -19,7 +19,7 @@ use super::error::ConfineError;
 use super::receipt::{Asked, Got, Receipt};
 use super::recipe::Bare;
 use crate::mark::reached;
-use crate::policy::plan::Protection;
+use crate::policy::plan::{Protection, StopSignal};
 use crate::policy::syscall::EXEC_FD;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn::{self, Child, FilterLine, Spawn};
@@ -63,6 +63,8 @@ pub struct Launch<'a> {
     pub is_observed: bool,
     /// Signals by number that the policy lets other layers send to it.
     pub signals: &'a [u8],
+    /// What it gets in place of SIGTERM.
+    pub stop: StopSignal,
 }
 
 /// An init whose program is still to be started. Signals wait for it.
@@ -80,6 +82,7 @@ pub struct Init {
     program: Child,
     signals: SignalFd,
     granted: Vec<u8>,
+    stop: StopSignal,
 }
 
 impl Bare {
@@ -131,7 +134,8 @@ impl Ready {
         {
             return Err(ConfineError::Filter(error));
         }
-        Ok(Init { program, signals: self.signals, granted: launch.signals.to_vec() })
+        let granted = launch.signals.to_vec();
+        Ok(Init { program, signals: self.signals, granted, stop: launch.stop })
     }
 }
 
@@ -194,12 +198,24 @@ impl Init {
         }
     }
 
+    const fn stop_number(&self) -> i32 {
+        match self.stop {
+            StopSignal::Term => libc::SIGTERM,
+            StopSignal::Int => libc::SIGINT,
+            StopSignal::Quit => libc::SIGQUIT,
+            StopSignal::Hup => libc::SIGHUP,
+            StopSignal::Usr1 => libc::SIGUSR1,
+            StopSignal::Usr2 => libc::SIGUSR2,
+        }
+    }
+
     /// Whoever sent it: from inside, only who may signal the program itself reaches its init.
     fn forward(&self, number: u32) {
         let Ok(number) = i32::try_from(number) else { return };
         let granted = |number: i32| self.granted.iter().any(|&one| i32::from(one) == number);
         let passed_on = match number {
             STOP_PROGRAM if granted(libc::SIGSTOP) => libc::SIGSTOP,
+            libc::SIGTERM => self.stop_number(),
             libc::SIGCHLD => return,
             _ if FORWARDED.contains(&number) || granted(number) => number,
             _ => return,

@@ -311,7 +311,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::ident::Name;
-    use crate::policy::plan::{Limits, LogPlan, Restart, View};
+    use crate::policy::plan::{Limits, LogPlan, Restart, StopSignal, View};
 
     pub(crate) fn layer() -> LayerPlan {
         LayerPlan {
@@ -335,6 +335,7 @@ pub(crate) mod tests {
             vars: BTreeMap::new(),
             grace: LayerPlan::DEFAULT_GRACE,
             log: LogPlan::default(),
+            stop_signal: StopSignal::default(),
             capabilities: vec![],
             execmem: false,
             uid: None,

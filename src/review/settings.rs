@@ -48,6 +48,8 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         vars: _,
         log: _,
         grace,
+        // Of those that reach it anyway.
+        stop_signal: _,
         optional,
         view,
         directories,

@@ -17,7 +17,7 @@ use crate::confine::paths::Contents;
 use crate::confine::spaces::{self, Possible};
 use crate::confine::{Got, Identity, Order, Receipt, confine};
 use crate::ident::{Instance, Name};
-use crate::policy::plan::{LayerPlan, Limits, LogPlan, Program, Protection, Restart, View};
+use crate::policy::plan::{LayerPlan, Limits, LogPlan, Program, Protection, Restart, StopSignal, View};
 use crate::sys::inherit::inherited;
 use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
 use crate::sys::{pidfd, probe};
@@ -139,6 +139,7 @@ fn layer() -> io::Result<LayerPlan> {
         vars: BTreeMap::new(),
         grace: LayerPlan::DEFAULT_GRACE,
         log: LogPlan::default(),
+        stop_signal: StopSignal::default(),
         capabilities: Vec::new(),
         execmem: false,
         uid: None,

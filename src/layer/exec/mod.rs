@@ -186,6 +186,7 @@ impl Begun {
             filter: &slice.part.filter.lines(),
             is_observed,
             signals: &slice.part.share.signals_to(&order.layer.name),
+            stop: order.layer.stop_signal,
         };
         drop(reserved);
         let init = init.launch(&launch, || filter.load()).map_err(|error| {

@@ -60,6 +60,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         vars: program::vars(layer, &document.vars, out),
         grace: layer.grace(),
         log: log(layer, out),
+        stop_signal: program::stop_signal(layer, out),
         limits,
         restart: restart(&layer.restart, out),
         optional: optional(layer, out),

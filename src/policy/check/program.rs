@@ -8,7 +8,7 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, LayerText, Pair};
 use crate::policy::nearest::nearest;
-use crate::policy::plan::{Program, Runtime};
+use crate::policy::plan::{Program, Runtime, StopSignal};
 use crate::policy::value;
 
 /// What runs; `None` if that is told to be wrong.
@@ -105,6 +105,22 @@ pub(super) fn vars(
         Some((name.value.clone(), value.value.clone()))
     };
     layer.vars.iter().filter_map(value).collect()
+}
+
+/// What asks its program to finish.
+pub(super) fn stop_signal(layer: &LayerText, out: &mut Diagnostics) -> StopSignal {
+    let written = layer.stop_signal.as_ref().filter(|it| it.value != StopSignal::default());
+    if let (Some(run), Some(text)) = (&layer.run, written) {
+        out.error(
+            Code::Contradiction,
+            &text.span,
+            "a `run` layer is asked to finish by the library",
+        )
+        .label("this has no effect")
+        .also(&run.span, "the layer is a function of the daemon's program")
+        .help("take it out");
+    }
+    layer.stop_signal()
 }
 
 /// How many worker threads its runtime has, if it has several.

@@ -13,8 +13,7 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart,
-    RestartOn, Runtime,
+    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart, RestartOn, Runtime, StopSignal,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -110,6 +109,11 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
         "How long it may take to finish once it was asked to, when the daemon stops.";
         "After that SIGKILL, by its pidfd.";
     log: Inside<LogText>, or "see there"; "What of its lines the log on standard error shows."; "";
+    stop_signal: Word<StopSignal> = StopSignal::Term;
+        "What asks the program of an `exec` layer to finish, without `SIG`: many have a signal of \
+         their own for an end that is orderly and soon. The program gets it in place of each \
+         SIGTERM.";
+        "The layer's init.";
     capabilities: Any<Capability>, or "none";
         "Capabilities left to it. Each needs a `because`.";
         "All five capability sets, and locked securebits (capabilities(7)).";

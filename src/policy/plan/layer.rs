@@ -51,6 +51,8 @@ pub struct LayerPlan {
     pub vars: BTreeMap<String, String>,
     /// How long it may take to finish once it was asked to.
     pub grace: Duration,
+    /// What asks the program of an `exec` layer to finish.
+    pub stop_signal: StopSignal,
     /// What of its lines the log shows.
     pub log: LogPlan,
     /// Capabilities left to it, by number (`CAP_NET_RAW` is 13), sorted. Nearly always empty.
@@ -86,6 +88,34 @@ pub enum Program {
     /// Another program, by absolute path, with its arguments (the path is `argv[0]`).
     Exec(Vec<String>),
 }
+
+/// What asks the program of an `exec` layer to finish (`signal(7)`). Of those that its init passes
+/// on in any case, so that naming one gives nobody a right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopSignal {
+    /// SIGTERM.
+    #[default]
+    Term,
+    /// SIGINT.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+}
+
+words!(StopSignal {
+    Term = "TERM",
+    Int = "INT",
+    Quit = "QUIT",
+    Hup = "HUP",
+    Usr1 = "USR1",
+    Usr2 = "USR2",
+});
 
 /// What runs the tasks of a `run` layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, DirectoryPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection,
-    Restart, RestartOn, View,
+    Amount, DirectoryPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection, Restart, RestartOn, StopSignal, View,
 };
 use crate::policy::value::show_view_part;
 
@@ -31,6 +30,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         vars,
         grace,
         log,
+        stop_signal,
         capabilities,
         execmem,
         uid,
@@ -77,6 +77,10 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     }
     out.line("grace", duration(*grace));
     out.line("log", self::log(log, program));
+    // A `run` layer has none, and the default is the same.
+    if *stop_signal != StopSignal::default() {
+        out.line("stop-signal", quote(stop_signal.name()));
+    }
     let names = capabilities.iter().filter_map(|number| CAPABILITIES.get(usize::from(*number)));
     out.line("capabilities", list(names));
     out.line("execmem", execmem);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cofferdam::confine::init::Launch;
 use cofferdam::confine::{Got, Order, Receipt, confine, prepare};
-use cofferdam::policy::plan::Program;
+use cofferdam::policy::plan::{Program, StopSignal};
 use cofferdam::sys::inherit::inherited;
 use cofferdam::sys::process;
 use rustix::fs::Mode;
@@ -63,6 +63,7 @@ fn init(order: &Order, argv: &[String], control: BorrowedFd<'_>) {
             filter: &super::faults::refusing(libc::SYS_swapon, &[]),
             is_observed: false,
             signals: &[],
+            stop: StopSignal::default(),
         };
         bare.into_init()?.launch(&launch, load_filter)
     });
