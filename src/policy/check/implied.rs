@@ -1,6 +1,7 @@
 //! The system calls that a facility can't be used without, and that it therefore brings along; and
 //! those that are harmless in what a layer is.
 
+use super::directory;
 use crate::policy::document::{At, Document, FileText, LayerText, RegionText};
 use crate::policy::plan::{ConnectAddress, FileRight, ListenAddress, Protection, Runtime};
 use crate::policy::syscall::{self, Item};
@@ -22,9 +23,15 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let mut dialled = layer.connect.iter().filter(|_| is_foreign).map(|(_, it)| &it.value);
     let dials_path = dialled.clone().any(|it| matches!(it, ConnectAddress::Unix(_)));
     let changes = |file| rights(file, me).any(|right| CHANGES.contains(&right));
+    let owns = directory::has_any(layer);
     let direct = |right| {
         let opens = |file: &&FileText| !file.is_brokered(me);
-        document.files.iter().filter(opens).any(|file| rights(file, me).any(|held| held == right))
+        // In a directory of its own it has all of them.
+        owns || document
+            .files
+            .iter()
+            .filter(opens)
+            .any(|file| rights(file, me).any(|held| held == right))
     };
     let maps = |region: &RegionText| {
         region.grant.iter().flat_map(|grant| &grant.value).any(|(one, _)| one.value == me)

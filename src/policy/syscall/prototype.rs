@@ -40,6 +40,7 @@ const TABLE: &[(&str, &str)] = &[
     ("arch_prctl", "il"),
     ("bind", "ipi"),
     ("bpf", "ipi"),
+    ("chmod", "pi"),
     ("clock_gettime", "ip"),
     ("clock_nanosleep", "iipp"),
     ("clone", "vpppl"),
