@@ -1,4 +1,4 @@
-//! Real programs with sockets, by their own clients.
+//! Real programs with sockets, by their own clients. More are in `shipped`.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,6 @@ use crate::{Function, Test};
 pub(crate) const TESTS: &[Test] = &[
     ("foreign_servers::python_serves_files", python),
     ("foreign_servers::redis_keeps_what_its_client_says", redis),
-    ("foreign_servers::nginx_serves_by_its_workers", nginx),
     ("foreign_servers::curl_fetches_by_name_and_nothing_else", curl),
 ];
 
@@ -93,44 +92,6 @@ fn redis() {
     let benchmark = ["-p", &port, "-q", "-n", "2000", "-c", "20", "-t", "set,get"];
     let said = output(Command::new("redis-benchmark").args(benchmark));
     assert!(said.contains("SET:") && said.contains("GET:"), "{said}");
-    assert_eq!(daemon.stop(), Some(0), "{daemon}");
-}
-
-/// The master binds, and its workers accept.
-fn nginx() {
-    if !has("/usr/sbin/nginx") {
-        return;
-    }
-    let address = free();
-    let policy = server(
-        &["/usr/sbin/nginx", "-c", "DIR/nginx/conf"],
-        ", \"@file-write\", \"@process\", \"ioctl(_, FIOASYNC)\", \"fcntl(_, F_SETOWN)\"",
-        address,
-        "because = \"the master wakes its workers\"\n\
-         [file.state]\npath = \"DIR/nginx\"\ngrant = { server = [\"owner\"] }",
-    );
-    let mut daemon = Daemon::start_with("-", &policy, |directory| {
-        let own = directory.join("nginx");
-        std::fs::create_dir(&own).unwrap();
-        open_up(&own);
-        let (own, port) = (own.display(), address.port());
-        let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let kept = kinds.map(|kind| format!("{kind}_temp_path {own}/{kind};")).concat();
-        let conf = format!(
-            "daemon off; worker_processes 2; error_log stderr; pid {own}/pid;\n\
-             events {{ worker_connections 64; }}\n\
-             http {{ access_log off; {kept}\n\
-             server {{ listen {port}; location / {{ return 200 \"served\"; }} }} }}\n"
-        );
-        std::fs::write(directory.join("nginx/conf"), conf).unwrap();
-        open_up(&directory.join("nginx/conf"));
-    });
-    daemon.confined("server/0.g1");
-    for _ in 0..20 {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        assert!(heard(&mut stream).ends_with("\r\n\r\nserved"), "{daemon}");
-    }
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 

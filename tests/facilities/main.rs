@@ -34,6 +34,7 @@ mod queue_hostile;
 mod raw;
 mod region;
 mod semaphore;
+mod shipped;
 mod signal;
 mod socket;
 mod socket_hostile;
@@ -85,6 +86,12 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (queue_hostile::TESTS, queue_hostile::LAYERS),
     (region::TESTS, region::LAYERS),
     (semaphore::TESTS, semaphore::LAYERS),
+    (shipped::apps::TESTS, &[]),
+    (shipped::memory::TESTS, &[]),
+    (shipped::pages::TESTS, &[]),
+    (shipped::postgresql::TESTS, &[]),
+    (shipped::script::TESTS, &[]),
+    (shipped::stolen::TESTS, &[]),
     (signal::TESTS, signal::LAYERS),
     (socket::TESTS, socket::LAYERS),
     (socket_hostile::TESTS, socket_hostile::LAYERS),

@@ -10,13 +10,23 @@ use cofferdam::policy::syscall::groups;
 use cofferdam::policy::{Checked, check, print};
 
 /// What `policies/` must hold, at least.
-const SHIPPED: [&str; 11] = [
+const SHIPPED: [&str; 21] = [
     "converter",
     "dns-forwarder",
     "grid-worker",
     "hello",
     "hmi",
+    "java",
     "log-shipper",
+    "memcached",
+    "nginx",
+    "node",
+    "postgresql",
+    "postgresql-initdb",
+    "python-app",
+    "python-files",
+    "redis",
+    "shell-script",
     "signer",
     "sqlite-service",
     "ten-ways",
@@ -28,11 +38,14 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
 }
 
-/// Every policy: its file and its text.
+/// Every policy, those for programs that people run too: its file and its text.
 fn shipped() -> Vec<(PathBuf, String)> {
-    let files = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
+    let folders = [directory(), directory().join("foreign")];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let mut files: Vec<_> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "toml"))
+        .collect();
     files.sort();
     files.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
 }

@@ -48,11 +48,16 @@ impl Daemon {
 
     /// A daemon that has ended, once more in the same directory, with another policy.
     pub(crate) fn again(&mut self, functions: &str, policy: &str) -> Self {
-        let directory = self.process.take_directory();
+        let directory = self.take_directory();
         let path = write_policy(directory.path(), &whole(policy, directory.path()));
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--daemon", functions]).arg(path);
         Self::run(command, directory)
+    }
+
+    /// Hands the directory of a daemon that has ended over to the next one.
+    pub(crate) fn take_directory(&mut self) -> TempDir {
+        self.process.take_directory()
     }
 
     /// `cofferdam run` with a policy.
