@@ -10,6 +10,7 @@ mod peaks;
 mod policy;
 mod program;
 mod scratch;
+mod streams;
 mod tell;
 mod watch;
 
@@ -73,6 +74,9 @@ pub struct Args {
     /// Let the program change files for good
     #[arg(long)]
     write_through: bool,
+    /// Give the program a network of its own, with nobody else on it
+    #[arg(long)]
+    offline: bool,
     #[command(flatten)]
     trial: Trial,
     /// How to report
@@ -171,16 +175,20 @@ fn learn(
         user: chosen.user,
         cwd: chosen.cwd.clone(),
         writes_through: args.write_through,
+        offline: args.offline,
         prints_apart: args.output.is_none(),
         filter: Some(filter),
     };
-    let started = launch::start(&order).map_err(LaunchError::into_refusal)?;
+    let mut started = launch::start(&order).map_err(LaunchError::into_refusal)?;
+    if started.is_loose {
+        tell::loose();
+    }
     let again =
         |fd: &std::os::fd::OwnedFd| fd.try_clone().map_err(|error| Refusal(3, error.to_string()));
     let watch = Watch::new(again(&started.proc)?, again(&started.root)?);
     let as_root = rustix::process::geteuid().is_root() && chosen.user.is_none();
     let mut notes = Notes::new(Resolver::new(again(&started.root)?), watch, as_root);
-    let outcome = watch::watch(&started, signals, &mut notes).map_err(|words| Refusal(3, words))?;
+    let outcome = watch::watch(&mut started, signals, &mut notes).map_err(|words| Refusal(3, words))?;
     Ok((notes.finish(), outcome))
 }
 

@@ -19,6 +19,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use super::order::Order;
 use super::paths::{Kind, ViewEntry};
 use crate::policy::plan::FileRight;
+use crate::sys::process::landlock_abi;
 
 /// The first versions that know what a protection stands for.
 pub(super) const FILE_ABI: u32 = 1;
@@ -70,6 +71,23 @@ pub(super) fn restrict(abi: u32, places: &[ViewEntry], order: &Order) -> io::Res
     } else {
         Err(rustix::io::Errno::OPNOTSUPP.into())
     }
+}
+
+/// Keeps this thread, and what it starts, from abstract Unix sockets that others have made, and from
+/// nothing else; `false` if the kernel can't. After `no_new_privs`.
+pub(crate) fn scope_abstract_sockets() -> io::Result<bool> {
+    if landlock_abi().is_ok_and(|abi| abi >= SCOPE_ABI) {
+        let restrict = || {
+            Ruleset::default()
+                .set_compatibility(CompatLevel::HardRequirement)
+                .scope(Scope::AbstractUnixSocket)?
+                .create()?
+                .restrict_self()
+        };
+        let status = restrict().map_err(into_io)?;
+        return Ok(status.ruleset == RulesetStatus::FullyEnforced);
+    }
+    Ok(false)
 }
 
 /// Rules that refuse everything.

@@ -16,7 +16,7 @@
 //! | [`init`] | process 1 of an `exec` layer |
 
 pub mod cgroup;
-mod domain;
+pub(crate) mod domain;
 mod error;
 pub mod generated;
 pub(crate) mod identity;

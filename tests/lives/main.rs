@@ -18,6 +18,7 @@ mod foreign;
 mod in_flight;
 mod layers;
 mod learn;
+mod learn_hostile;
 mod lives;
 mod logs;
 mod metrics;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         foreign::TESTS,
         in_flight::TESTS,
         learn::TESTS,
+        learn_hostile::TESTS,
         lives::TESTS,
         logs::TESTS,
         metrics::TESTS,

@@ -43,14 +43,15 @@ pub(super) fn run(
             user: None,
             cwd: chosen.cwd.clone(),
             writes_through: args.write_through,
+            offline: args.offline,
             prints_apart: true,
             filter: None,
         };
-        let started = launch::start(&order).map_err(LaunchError::into_refusal)?;
+        let mut started = launch::start(&order).map_err(LaunchError::into_refusal)?;
         let again = |fd: &std::os::fd::OwnedFd| fd.try_clone().map_err(failed);
         let watch = Watch::new(again(&started.proc)?, again(&started.root)?);
         let mut notes = Notes::new(Resolver::new(again(&started.root)?), watch, false);
-        watch::watch(&started, signals, &mut notes).map_err(|words| Refusal(3, words))
+        watch::watch(&mut started, signals, &mut notes).map_err(|words| Refusal(3, words))
     });
     let _ = fs::remove_dir_all(&folder);
     let outcome = tried?;

@@ -1,35 +1,20 @@
-//! Starting a program that is learned from: with namespaces of its own, and a filter that leaves its
-//! calls to this process.
-//!
-//! ```text
-//! learner ── warden ── init ── program
-//! ```
-//!
-//! The warden makes the namespaces, the init is the first process in them, makes the view and reaps.
-//! Each dies with the one before it, and with the init all that the program has started.
+//! Starting a program that is learned from, and hearing of it.
+
+mod inside;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, WaitOptions, WaitStatus};
 
-use super::scratch;
-use crate::sys::fork::{fork, fork_init};
+use super::streams::Streams;
+use crate::sys::fork::fork;
 use crate::sys::notify::Listener;
+use crate::sys::passing;
 use crate::sys::spawn::FilterLine;
-use crate::sys::{observe, passing, pidfd};
 
 /// What is started.
 pub(super) struct Order {
@@ -45,10 +30,19 @@ pub(super) struct Order {
     pub cwd: PathBuf,
     /// Whether it may change the host's files.
     pub writes_through: bool,
+    /// Whether it has a network of its own, with nobody else on it.
+    pub offline: bool,
     /// Whether what it prints goes to standard error, for its output is not what is asked for.
     pub prints_apart: bool,
     /// Its filter, if it is watched.
     pub filter: Option<Vec<FilterLine>>,
+}
+
+impl Order {
+    /// Whether it is a program to learn from; otherwise one of ours, which confines what it starts.
+    fn is_watched(&self) -> bool {
+        self.filter.is_some()
+    }
 }
 
 /// A program that is about to run, and waits for an answer to its first call.
@@ -63,6 +57,10 @@ pub(super) struct Started {
     pub root: OwnedFd,
     /// The `/proc` of its pid namespace.
     pub proc: OwnedFd,
+    /// What it reads and prints.
+    pub streams: Streams,
+    /// Whether the kernel can't keep it from abstract Unix sockets of the host.
+    pub is_loose: bool,
 }
 
 /// Why nothing was started.
@@ -106,6 +104,7 @@ const KILLED: u8 = b'k';
 const DONE: u8 = b'd';
 const GO: u8 = b'g';
 const SIGNAL: u8 = b's';
+const LOOSE: u8 = b'a';
 
 /// The longest message: an error in words.
 const LONGEST: usize = 512;
@@ -116,13 +115,17 @@ pub(super) fn start(order: &Order) -> Result<Started, LaunchError> {
     let (control, far) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|errno| failed("making a socket")(errno.into()))?;
+    let (streams, ends) = Streams::new(order.prints_apart).map_err(failed("making pipes"))?;
+    let mut streams = Some(streams);
     let warden = fork(|| {
-        let done = keep(order, &far);
+        // Whoever holds a pipe's end keeps the other one from noticing that it was closed.
+        streams = None;
+        let done = inside::keep(order, &ends, &far);
         tell(&far, done)
     })
     .map_err(failed("starting a process"))?;
-    drop(far);
-    let (mut listener, mut root, mut proc) = (None, None, None);
+    drop((far, ends));
+    let (mut listener, mut root, mut proc, mut is_loose) = (None, None, None, false);
     loop {
         let mut bytes = [0; LONGEST];
         let message = passing::receive(&control, &mut bytes, RecvFlags::empty())
@@ -140,18 +143,20 @@ pub(super) fn start(order: &Order) -> Result<Started, LaunchError> {
             (ROOT, fd) => root = fd,
             (PROC, fd) => proc = fd,
             (LISTENER, fd) => listener = fd,
+            (LOOSE, _) => is_loose = true,
             (ERROR, _) => {
                 return Err(LaunchError::Inside(crate::text::neutralise(text)));
             }
             _ => {}
         }
         if let (Some(root), Some(proc), true) =
-            (&root, &proc, listener.is_some() || order.filter.is_none())
+            (&root, &proc, listener.is_some() || !order.is_watched())
+            && let Some(streams) = streams.take()
         {
             let again = |fd: &OwnedFd| fd.try_clone().map_err(failed("starting the program"));
             let (root, proc) = (again(root)?, again(proc)?);
             let listener = listener.take().map(Listener::new);
-            return Ok(Started { warden, control, listener, root, proc });
+            return Ok(Started { warden, control, listener, root, proc, streams, is_loose });
         }
     }
 }
@@ -197,137 +202,6 @@ fn map(pid: &str) -> io::Result<()> {
     };
     fs::write(format!("/proc/{pid}/gid_map"), groups)?;
     fs::write(format!("/proc/{pid}/uid_map"), users)
-}
-
-/// The warden: makes the namespaces and waits for the init.
-fn keep(order: &Order, far: &OwnedFd) -> Result<u8, String> {
-    let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
-    unshare(namespaces).map_err(|errno| {
-        format!("this user may not make namespaces ({errno}): see `cofferdam doctor`")
-    })?;
-    let pid = rustix::process::getpid().as_raw_nonzero().to_string();
-    let message = [&[MAP], pid.as_bytes()].concat();
-    say(far, &message, None).map_err(|error| error.to_string())?;
-    let mut answer = [0];
-    passing::receive(far, &mut answer, RecvFlags::empty()).map_err(|errno| errno.to_string())?;
-    let init = fork_init(|| {
-        let done = attend(order, far);
-        tell(far, done)
-    })
-    .map_err(|error| error.to_string())?;
-    match pidfd::wait(&init).map_err(|error| error.to_string())? {
-        pidfd::Ended::Exited(code) => Ok(code),
-        pidfd::Ended::Killed(_) => Ok(1),
-    }
-}
-
-/// The init: makes the view, starts the program, and reaps until nobody is left.
-fn attend(order: &Order, far: &OwnedFd) -> Result<u8, String> {
-    let made = if order.writes_through { scratch::enter_host() } else { scratch::enter() };
-    made.map_err(|error| error.to_string())?;
-    for (kind, path) in [(ROOT, "/"), (PROC, "/proc")] {
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|errno| format!("{path}: {errno}"))?;
-        say(far, &[kind], Some(fd.as_fd())).map_err(|error| error.to_string())?;
-    }
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM] {
-        set.add(signal);
-    }
-    let signals = set
-        .thread_block()
-        .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
-        .map_err(|errno| errno.to_string())?;
-    let program = fork(|| {
-        let done = become_program(order, far);
-        tell(far, done.map(|()| 0))
-    })
-    .map_err(|error| error.to_string())?;
-    loop {
-        let mut polled = [PollFd::new(&signals, PollFlags::IN), PollFd::new(far, PollFlags::IN)];
-        match poll(&mut polled, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.to_string()),
-        }
-        let spoken = !polled[1].revents().is_empty();
-        while let Ok(Some(_)) = signals.read_signal() {}
-        if spoken {
-            let mut bytes = [0; 2];
-            match passing::receive(far, &mut bytes, RecvFlags::DONTWAIT) {
-                Ok(message) if message.length == 2 && bytes[0] == SIGNAL => {
-                    let _ = pidfd::signal_number(&program, i32::from(bytes[1]));
-                }
-                Ok(message) if message.length == 0 => return Ok(1),
-                _ => {}
-            }
-        }
-        if !reap(far)? {
-            let told = say(far, &[DONE], None);
-            let mut answer = [0];
-            let _ = told.map(|()| passing::receive(far, &mut answer, RecvFlags::empty()));
-            return Ok(0);
-        }
-    }
-}
-
-/// Reaps whatever has ended, and tells of the program, which is number 2 of its namespace; `false` once nobody is left.
-fn reap(far: &OwnedFd) -> Result<bool, String> {
-    loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if Pid::from_raw(2) == Some(pid) => {
-                say(far, &ending(status), None).map_err(|error| error.to_string())?;
-            }
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => return Ok(true),
-            Err(Errno::CHILD) => return Ok(false),
-            Err(errno) => return Err(errno.to_string()),
-        }
-    }
-}
-
-fn ending(status: WaitStatus) -> [u8; 2] {
-    let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => [EXITED, byte(code)],
-        (None, signal) => [KILLED, byte(signal.unwrap_or_default())],
-    }
-}
-
-/// The program, up to its exec: comes back only if that failed.
-fn become_program(order: &Order, far: &OwnedFd) -> Result<(), String> {
-    let words = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
-    SigSet::empty().thread_set_mask().map_err(|errno| words("resetting signals", &errno))?;
-    if let Some((uid, gid)) = order.user {
-        let group = rustix::process::Gid::from_raw(gid);
-        let user = rustix::process::Uid::from_raw(uid);
-        rustix::thread::set_thread_groups(&[])
-            .and_then(|()| rustix::thread::set_thread_res_gid(group, group, group))
-            .and_then(|()| rustix::thread::set_thread_res_uid(user, user, user))
-            .map_err(|errno| words("becoming the user", &errno))?;
-    }
-    if rustix::process::chdir(&order.cwd).is_err() {
-        rustix::process::chdir("/").map_err(|errno| words("entering /", &errno))?;
-    }
-    let mut command = Command::new(&order.program);
-    let name = order.argv.first().map_or(order.program.as_os_str(), OsString::as_os_str);
-    command.arg0(name).args(order.argv.get(1..).unwrap_or_default());
-    command.env_clear().envs(order.env.iter().map(|(name, value)| (name, value)));
-    if order.prints_apart {
-        command.stdout(io::stderr());
-    }
-    if let Some(filter) = &order.filter {
-        let listener = observe::load(filter).map_err(|error| words("watching it", &error))?;
-        let sent = say(far, &[LISTENER], Some(listener.as_fd()));
-        sent.map_err(|error| words("watching it", &error))?;
-    }
-    let error = command.exec();
-    Err(format!("`{}` can't be run: {error}", show(&order.program)))
-}
-
-fn show(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    crate::text::neutralise(path.as_os_str().as_bytes())
 }
 
 /// Tells what went wrong, and gives the exit code.

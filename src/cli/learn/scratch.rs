@@ -2,8 +2,9 @@
 //!
 //! Each directory of the root is the lower side of an overlay whose upper side is memory. A directory
 //! in which something else is mounted can't be a lower side, so it is made anew and its entries are
-//! taken one by one. `/proc` is new and shows the program's own processes, `/dev` has the harmless
-//! devices and the terminal, `/sys` can't be written.
+//! taken one by one. `/proc`, `/sys` and `/dev` are the view's own.
+
+mod own;
 
 use std::fs;
 use std::io;
@@ -34,24 +35,31 @@ const MOST: usize = 512;
 /// What is at the root's own places for these, whatever the host has there.
 const OWN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Devices that hold nothing, and the terminal that the program was started on.
-const DEVICES: [&str; 6] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// What is seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// The host's files themselves, for good.
+    pub host: bool,
+    /// Settings of processes, such as user maps, can be written in `/proc`. Root could write the
+    /// kernel's there as well.
+    pub settable: bool,
+}
 
 /// Makes the view and enters it. This process is the first of its pid namespace, and has a mount
 /// namespace and all capabilities over both.
-pub(super) fn enter() -> Result<(), ScratchError> {
+pub(super) fn enter(view: View) -> Result<(), ScratchError> {
     let umask = rustix::process::umask(Mode::empty());
-    let entered = build();
+    let entered = if view.host { dress(view) } else { build(view) };
     rustix::process::umask(umask);
     entered
 }
 
-/// Leaves the host's file system as it is, but for a new `/proc`.
-pub(super) fn enter_host() -> Result<(), ScratchError> {
+/// Leaves the host's file system as it is, but for the view's own places.
+fn dress(view: View) -> Result<(), ScratchError> {
     make_private()?;
-    let proc = mount_new("proc", &[]).map_err(at("mounting", "/proc"))?;
-    attach(&proc, Path::new("/proc")).map_err(at("mounting", "/proc"))
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| at("opening", "/")(errno.into()))?;
+    own::places(&root, view)
 }
 
 fn make_private() -> Result<(), ScratchError> {
@@ -60,7 +68,7 @@ fn make_private() -> Result<(), ScratchError> {
         .map_err(|errno| at("making mounts private at", "/")(errno.into()))
 }
 
-fn build() -> Result<(), ScratchError> {
+fn build(seen: View) -> Result<(), ScratchError> {
     make_private()?;
     let memory = [("mode", "0755")];
     // Both on top of the old root, and so of nothing that has a path: paths lead past them.
@@ -71,9 +79,13 @@ fn build() -> Result<(), ScratchError> {
 
     let mounted = fs::read_to_string("/proc/self/mountinfo")
         .map_err(at("reading", "/proc/self/mountinfo"))?;
-    let mut view = View { upper, root, mounted: mount_points(&mounted), overlays: 0 };
+    let mut view = Making { upper, root, mounted: mount_points(&mounted), overlays: 0 };
     view.entries(Path::new("/"))?;
-    view.own_places()?;
+    for path in OWN {
+        rustix::fs::mkdirat(&view.root, within(Path::new(path)), Mode::from_raw_mode(0o755))
+            .map_err(|errno| at("making", path)(errno.into()))?;
+    }
+    own::places(&view.root, seen)?;
 
     let enter = || -> io::Result<()> {
         rustix::process::fchdir(&view.root)?;
@@ -87,7 +99,7 @@ fn build() -> Result<(), ScratchError> {
 }
 
 /// A view being made.
-struct View {
+struct Making {
     /// Where the upper sides lie.
     upper: OwnedFd,
     root: OwnedFd,
@@ -96,7 +108,7 @@ struct View {
     overlays: usize,
 }
 
-impl View {
+impl Making {
     /// Puts whatever is in a directory of the host into the same directory of the view.
     fn entries(&mut self, directory: &Path) -> Result<(), ScratchError> {
         // What this user may not list, the program may not either.
@@ -179,46 +191,16 @@ impl View {
 
     /// What is at a path, at the same path of the view; nothing of it can be written.
     fn show(&self, path: &Path) -> io::Result<()> {
-        let tree = copy(path)?;
-        let flags = MountFlags { read_only: true, no_devices: true, ..MountFlags::default() };
-        restrict(&tree, Reach::Tree, flags)?;
-        attach_at(&tree, &self.root, within(path))
+        show(&self.root, path)
     }
+}
 
-    fn own_places(&self) -> Result<(), ScratchError> {
-        let directory = |path: &str| {
-            let mode = Mode::from_raw_mode(0o755);
-            rustix::fs::mkdirat(&self.root, within(Path::new(path)), mode)
-                .map_err(|errno| at("making", path)(errno.into()))
-        };
-        for path in ["/proc", "/sys", "/dev", "/dev/pts", "/dev/shm"] {
-            directory(path)?;
-        }
-        let proc = mount_new("proc", &[]).map_err(at("mounting", "/proc"))?;
-        attach_at(&proc, &self.root, Path::new("proc")).map_err(at("mounting", "/proc"))?;
-        self.show(Path::new("/sys")).map_err(at("showing", "/sys"))?;
-        for device in DEVICES {
-            self.device(Path::new(device)).map_err(at("showing", device))?;
-        }
-        let pts = Path::new("/dev/pts");
-        copy(pts)
-            .and_then(|tree| attach_at(&tree, &self.root, within(pts)))
-            .map_err(at("showing", "/dev/pts"))?;
-        let shared = mount_new("tmpfs", &[("mode", "1777")]).map_err(at("making", "/dev/shm"))?;
-        attach_at(&shared, &self.root, Path::new("dev/shm")).map_err(at("mounting", "/dev/shm"))?;
-        for (name, target) in LINKS {
-            rustix::fs::symlinkat(target, &self.root, within(Path::new(name)))
-                .map_err(|errno| at("making", name)(errno.into()))?;
-        }
-        Ok(())
-    }
-
-    fn device(&self, path: &Path) -> io::Result<()> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.root, within(path), flags, Mode::from_raw_mode(0o666))?;
-        let tree = copy(path)?;
-        attach_at(&tree, &self.root, within(path))
-    }
+/// What is at a path, at the same path of a root; nothing of it can be written.
+fn show(root: &OwnedFd, path: &Path) -> io::Result<()> {
+    let tree = copy(path)?;
+    let flags = MountFlags { read_only: true, no_devices: true, ..MountFlags::default() };
+    restrict(&tree, Reach::Tree, flags)?;
+    attach_at(&tree, root, within(path))
 }
 
 /// Gives a directory of ours the mode of the host's, and its owner where that can be had.
@@ -229,15 +211,6 @@ fn alike(parent: &OwnedFd, name: &Path, found: &fs::Metadata) -> io::Result<()> 
     let mode = Mode::from_raw_mode(found.mode() & 0o7777);
     Ok(rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?)
 }
-
-/// What programs expect in `/dev` (proc(5), pts(4)).
-const LINKS: [(&str, &str); 5] = [
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
-];
 
 /// A new file system, mounted nowhere yet. An option without a value is a flag.
 fn mount_new(kind: &str, options: &[(&str, &str)]) -> io::Result<OwnedFd> {

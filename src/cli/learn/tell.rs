@@ -33,6 +33,13 @@ pub(super) fn learned(learned: &Learned, seen: &Seen, outcome: &Outcome) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
+/// Says what could not be kept from the program.
+pub(super) fn loose() {
+    let words = "warning: this kernel can't keep the program from the host's abstract Unix sockets \
+                 (Landlock of version 6, Linux 6.12)\n";
+    let _ = anstream::stderr().write_all(words.as_bytes());
+}
+
 /// Says what a policy lacks: the difference, and each proposal with its number.
 pub(super) fn lacking(
     learned: &Learned,

@@ -12,9 +12,9 @@ use super::launch::{End, Heard, Started};
 use super::note::Notes;
 use crate::confine::filter::{Action, Arch, FilterError, compile_with};
 use crate::policy::plan::SyscallPlan;
-use crate::policy::syscall::{Implied, Item, assemble, by_name, errno, parse_item};
+use crate::policy::syscall::{Implied, Item, assemble, by_name, errno, name_of, parse_item};
 use crate::review::learn::ALWAYS;
-use crate::sys::notify::Reply;
+use crate::sys::notify::{Notification, Reply};
 use crate::sys::pidfd;
 use crate::sys::spawn::FilterLine;
 
@@ -64,7 +64,17 @@ pub(super) fn filter() -> Result<Vec<FilterLine>, FilterError> {
 
 /// Takes calls, notes them and lets them pass, until nobody of the program is left.
 pub(super) fn watch(
-    started: &Started,
+    started: &mut Started,
+    signals: &SignalFd,
+    notes: &mut Notes,
+) -> Result<Outcome, String> {
+    let outcome = follow(started, signals, notes);
+    started.streams.finish();
+    outcome
+}
+
+fn follow(
+    started: &mut Started,
     signals: &SignalFd,
     notes: &mut Notes,
 ) -> Result<Outcome, String> {
@@ -77,11 +87,19 @@ pub(super) fn watch(
         let nothing = PollFlags::empty();
         let wants = |wanted: bool| if wanted { PollFlags::IN } else { nothing };
         let calls = started.listener.as_ref().map_or(signals.as_fd(), AsFd::as_fd);
+        let streams = started.streams.wants();
+        let stream = |at: usize| {
+            let (fd, wanted) = streams[at].unwrap_or((signals.as_fd(), nothing));
+            PollFd::from_borrowed_fd(fd, wanted)
+        };
         let mut polled = [
             PollFd::new(&started.warden, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
             PollFd::new(&started.control, wants(hears)),
             PollFd::from_borrowed_fd(calls, wants(listens)),
+            stream(0),
+            stream(1),
+            stream(2),
         ];
         let pause = Timespec { tv_sec: 0, tv_nsec: PAUSE };
         match poll(&mut polled, Some(&pause)) {
@@ -89,7 +107,8 @@ pub(super) fn watch(
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.to_string()),
         }
-        let [warden, signal, control, calls] = polled.map(|one| one.revents());
+        let [warden, signal, control, calls, streams @ ..] = polled.map(|one| one.revents());
+        started.streams.carry(streams.map(|stream| !stream.is_empty()));
         if calls.contains(PollFlags::IN) {
             take(started, notes)?;
         } else if !calls.is_empty() {
@@ -126,8 +145,32 @@ fn take(started: &Started, notes: &mut Notes) -> Result<(), String> {
     let Some(listener) = &started.listener else { return Ok(()) };
     let Some(call) = listener.receive().map_err(words)? else { return Ok(()) };
     notes.note(&call);
-    listener.answer(&call, Reply::CarriedOut).map_err(words)
+    listener.answer(&call, barred(&call).map_or(Reply::CarriedOut, Reply::Refused)).map_err(words)
 }
+
+/// What is refused although learning refuses nothing within the view, and how: what leads out of it,
+/// or past this observer. Only numbers count, which can't change any more.
+fn barred(call: &Notification) -> Option<i32> {
+    let low = |place: usize| call.arguments[place] & u64::from(u32::MAX);
+    match name_of(call.number)? {
+        // Its operations pass no filter.
+        "io_uring_setup" | "io_uring_enter" | "io_uring_register" => Some(libc::ENOSYS),
+        // Keys are found by their number, whoever's they are.
+        "add_key" | "keyctl" | "request_key" => Some(libc::ENOSYS),
+        // What a terminal reads next, which may be the caller's.
+        "ioctl" if [TIOCSTI, TIOCLINUX].contains(&low(1)) => Some(libc::EPERM),
+        // Machines and devices, which no namespace of networks parts.
+        "socket" if !FAMILIES.contains(&low(0)) => Some(libc::EAFNOSUPPORT),
+        _ => None,
+    }
+}
+
+/// ioctl_tty(2), ioctl_console(2).
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541c;
+
+/// Unix, IPv4, IPv6 and netlink, of the kernel's interface on every architecture.
+const FAMILIES: [u64; 4] = [1, 2, 10, 16];
 
 /// Passes a signal on, and ends everything at the second one.
 fn stop(started: &Started, signals: &SignalFd, outcome: &mut Outcome) {
@@ -136,10 +179,7 @@ fn stop(started: &Started, signals: &SignalFd, outcome: &mut Outcome) {
             let _ = pidfd::signal(&started.warden, rustix::process::Signal::KILL);
         }
         outcome.is_stopped = true;
-        // What a terminal sends, the program has got itself.
-        if taken.ssi_code <= 0
-            && let Ok(number) = u8::try_from(taken.ssi_signo)
-        {
+        if let Ok(number) = u8::try_from(taken.ssi_signo) {
             let _ = started.signal(number);
         }
     }
