@@ -15,8 +15,10 @@ mod tell;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::launch::{LaunchError, Order};
@@ -39,7 +41,8 @@ is gone when it ends, unless with --write-through. Connections are real. It is
 learned from until all of it has ended, or until SIGINT or SIGTERM, which is
 passed on.
 
-What needs a reason is not granted but asked, as a comment in the policy.
+What needs a reason is not granted but asked, as a comment in the policy, unless
+--because gives one.
 
 Exit code 0: learned, and nothing more is needed; 1: the policy, enforced, failed
 where the program didn't, or something was asked; 2: wrong usage; 3: the program
@@ -77,6 +80,10 @@ pub struct Args {
     /// Give the program a network of its own, with nobody else on it
     #[arg(long)]
     offline: bool,
+    /// Grant, for this reason, to start programs and to run what was written to memory, if it did,
+    /// and calls that are in no group
+    #[arg(long, value_name = "REASON")]
+    because: Option<String>,
     #[command(flatten)]
     trial: Trial,
     /// How to report
@@ -122,7 +129,7 @@ fn make(args: &Args) -> Result<ExitCode, Refusal> {
     }
     let signals = watch::signals().map_err(|error| Refusal(3, error.to_string()))?;
     let (seen, outcome) = learn(args, &chosen, &signals)?;
-    let learned = Learned::new(&seen, &chosen)?;
+    let learned = Learned::new(&seen, &chosen, args.because.as_deref())?;
     match &args.output {
         Some(file) => std::fs::write(file, &learned.text)
             .map_err(|error| Refusal(3, format!("{}: {error}", file.display())))?,
@@ -147,7 +154,7 @@ fn make(args: &Args) -> Result<ExitCode, Refusal> {
 }
 
 /// Learns what a policy lacks.
-fn add(path: &std::path::Path, args: &Args) -> Result<ExitCode, Refusal> {
+fn add(path: &Path, args: &Args) -> Result<ExitCode, Refusal> {
     let old = policy::Old::read(path, args)?;
     let chosen = program::of_layer(old.layer()?, args)?;
     let signals = watch::signals().map_err(|error| Refusal(3, error.to_string()))?;
@@ -155,10 +162,33 @@ fn add(path: &std::path::Path, args: &Args) -> Result<ExitCode, Refusal> {
     let learned = old.lacks(&seen, args.take)?;
     tell::lacking(&learned, &seen, &outcome, &old, args.format);
     if args.write || args.take.is_some() {
-        std::fs::write(path, &learned.text)
+        replace(path, &learned.text)
             .map_err(|error| Refusal(3, format!("{}: {error}", path.display())))?;
     }
     Ok(ExitCode::from(u8::from(!learned.proposals.is_empty() && !args.write)))
+}
+
+/// Puts a text in a file's place, all of it or nothing, with the file's mode and owner. What a link leads
+/// to is replaced, not the link.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    let before = path.metadata()?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".learn-{}", std::process::id()));
+    let draft = path.with_file_name(name);
+    let write = || -> io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        let (uid, gid) = (before.uid(), before.gid());
+        if file.metadata().is_ok_and(|own| (own.uid(), own.gid()) != (uid, gid)) {
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+        }
+        file.set_permissions(before.permissions())?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&draft)))
 }
 
 /// Runs the program and notes what it does.
@@ -187,8 +217,10 @@ fn learn(
         |fd: &std::os::fd::OwnedFd| fd.try_clone().map_err(|error| Refusal(3, error.to_string()));
     let watch = Watch::new(again(&started.proc)?, again(&started.root)?);
     let as_root = rustix::process::geteuid().is_root() && chosen.user.is_none();
-    let mut notes = Notes::new(Resolver::new(again(&started.root)?), watch, as_root);
-    let outcome = watch::watch(&mut started, signals, &mut notes).map_err(|words| Refusal(3, words))?;
+    let resolver = Resolver::new(again(&started.root)?);
+    let mut notes = Notes::new(resolver, watch, &chosen.cwd, as_root);
+    let outcome =
+        watch::watch(&mut started, signals, &mut notes).map_err(|words| Refusal(3, words))?;
     Ok((notes.finish(), outcome))
 }
 

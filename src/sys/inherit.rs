@@ -64,9 +64,8 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
 pub fn close_on_exec(first: RawFd) -> io::Result<()> {
     let (first, last) = (first.cast_unsigned(), RawFd::MAX.cast_unsigned());
     // SAFETY: sets a flag of descriptors and touches no memory; none of them is closed now.
-    let set = unsafe {
-        libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let set =
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

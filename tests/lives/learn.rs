@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -55,7 +56,6 @@ fn proposed(learned: &Value, kind: &str) -> Vec<String> {
 
 /// A directory of one's own that no layer's user is kept from.
 fn place() -> TempDir {
-    use std::os::unix::fs::PermissionsExt;
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
     place
@@ -190,7 +190,10 @@ fn adds() {
         "{said}"
     );
 
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     learner(&["--write", &path], &[]).output().unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "a draft is left");
     let nothing = learner(&[&path], &[]).output().unwrap();
     let said = String::from_utf8_lossy(&nothing.stdout);
     assert!(!said.contains("+++"), "{said}");

@@ -6,9 +6,8 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -19,7 +18,9 @@ use crate::support::suite::ignore;
 
 pub(crate) const TESTS: &[Test] = &[
     ("learn_hostile::nothing_of_the_host_is_reached", || reach(None, false)),
-    ("learn_hostile::nothing_of_the_host_is_reached_by_an_ordinary_user", || reach(nobody(), false)),
+    ("learn_hostile::nothing_of_the_host_is_reached_by_an_ordinary_user", || {
+        reach(nobody(), false)
+    }),
     ("learn_hostile::files_alone_are_reached_where_they_may_be", || reach(None, true)),
     ("learn_hostile::what_a_program_prints_is_harmless", prints),
     ("learn_hostile::nobody_is_left_behind", left_behind),
@@ -54,8 +55,8 @@ impl Place {
             .unwrap();
         fs::write(place.path("hostile.py"), HOSTILE).unwrap();
         fs::create_dir(place.path("files")).unwrap();
-        if let Some(user) = user {
-            std::os::unix::fs::chown(place.path("files"), Some(user), Some(user)).unwrap();
+        for path in [place.path(""), place.path("files")] {
+            std::os::unix::fs::chown(path, user, user).unwrap();
         }
         place
     }
@@ -109,19 +110,14 @@ impl Drop for Host {
     }
 }
 
-/// Runs the attacks, and says which came through.
-fn attacked(place: &Place, host: &Host, mut command: Command) -> BTreeSet<String> {
-    let left = File::options().read(true).write(true).open(place.path("files/input")).unwrap();
-    let number = left.as_raw_fd();
-    command.args([&place.text("hostile.py"), "attack"]).args(&host.facts);
-    command.stdin(File::open(place.path("files/input")).unwrap());
-    // SAFETY: takes a flag off a descriptor that is open.
-    let open = move || unsafe {
-        libc::fcntl(number, libc::F_SETFD, 0);
-        Ok(())
-    };
-    // SAFETY: what is called is safe after a fork.
-    unsafe { command.pre_exec(open) };
+/// Runs the attacks by a command, and says which came through.
+fn attacked(place: &Place, host: &Host, by: &[&str]) -> BTreeSet<String> {
+    let input = place.text("files/input");
+    let mut command = place.command("/bin/sh");
+    // A descriptor that is left open for whom it isn't meant.
+    command.args(["-c", "exec 9<>\"$0\" && exec \"$@\"", &input]).args(by);
+    command.args([PYTHON, &place.text("hostile.py"), "attack"]).args(&host.facts);
+    command.stdin(File::open(&input).unwrap());
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let also = String::from_utf8_lossy(&output.stderr);
@@ -139,12 +135,11 @@ fn reach(user: Option<u32>, through: bool) {
             && fs::metadata(&path).is_ok_and(|found| found.mode() & 0o777 == 0o644)
     };
 
-    let mut learner = place.command(place.path("cofferdam").to_str().unwrap());
-    let policy = format!("/tmp/cofferdam-learned-{}-{through}.toml", std::process::id());
-    learner.args(["learn", "--offline", "--no-again", "--output", &policy]);
-    learner.args(through.then_some("--write-through")).args(["--", PYTHON]);
-    let reached = attacked(&place, &host, learner);
-    let _ = fs::remove_file(&policy);
+    let policy = place.text("files/learned.toml");
+    let own = place.text("cofferdam");
+    let learner = [own.as_str(), "learn", "--offline", "--no-again", "--output", policy.as_str()];
+    let more: &[&str] = if through { &["--write-through", "--"] } else { &["--"] };
+    let reached = attacked(&place, &host, &[&learner, more].concat());
     if through {
         // Sockets and named pipes are files of the host.
         let files = ["files", "path", "fifo"].map(str::to_owned).into();
@@ -161,14 +156,8 @@ fn reach(user: Option<u32>, through: bool) {
 
     // Where nobody stops it; mounts of its own excepted.
     let is_root = rustix::process::geteuid().is_root() && user.is_none();
-    let control = if is_root {
-        let mut command = place.command("unshare");
-        command.args(["--mount", PYTHON]);
-        command
-    } else {
-        place.command(PYTHON)
-    };
-    let reached = attacked(&place, &host, control);
+    let apart: &[&str] = if is_root { &["unshare", "--mount"] } else { &[] };
+    let reached = attacked(&place, &host, apart);
     let by_all = [
         "files", "signal", "abstract", "datagram", "path", "fifo", "tcp", "terminal", "memory",
         "queue", "left",
@@ -204,12 +193,8 @@ fn left_behind() {
     let policy = place.text("learned.toml");
     let mut command = place.command(env!("CARGO_BIN_EXE_cofferdam"));
     command.args(["learn", "--output", &policy, "--", "/bin/sh", "-c", &script]);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "started");
     let pid = rustix::process::Pid::from_child(&child);
@@ -220,10 +205,10 @@ fn left_behind() {
         child.try_wait().unwrap().is_some()
     });
     assert!(place.path("files").exists() && fs::read_to_string(&policy).is_ok());
-    let lives = fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+    let is_left = fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(&mark)
             && !entry.path().ends_with(std::process::id().to_string())
     });
-    assert!(!lives, "something of it lives on");
+    assert!(!is_left, "something of it lives on");
 }

@@ -19,6 +19,7 @@ mod in_flight;
 mod layers;
 mod learn;
 mod learn_hostile;
+mod learn_programs;
 mod lives;
 mod logs;
 mod metrics;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         in_flight::TESTS,
         learn::TESTS,
         learn_hostile::TESTS,
+        learn_programs::TESTS,
         lives::TESTS,
         logs::TESTS,
         metrics::TESTS,

@@ -50,7 +50,8 @@ pub(super) fn run(
         let mut started = launch::start(&order).map_err(LaunchError::into_refusal)?;
         let again = |fd: &std::os::fd::OwnedFd| fd.try_clone().map_err(failed);
         let watch = Watch::new(again(&started.proc)?, again(&started.root)?);
-        let mut notes = Notes::new(Resolver::new(again(&started.root)?), watch, false);
+        let resolver = Resolver::new(again(&started.root)?);
+        let mut notes = Notes::new(resolver, watch, &chosen.cwd, false);
         watch::watch(&mut started, signals, &mut notes).map_err(|words| Refusal(3, words))
     });
     let _ = fs::remove_dir_all(&folder);

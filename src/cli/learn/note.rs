@@ -3,18 +3,21 @@
 //! What its pointers lead to is the program's own memory and may change before the kernel looks: then
 //! something else is learned than was done. Nothing is decided by it.
 
+mod files;
+mod sockets;
+
 use std::fs;
+use std::path::Path;
 
 use rustix::fs::FileType;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, getrlimit};
 
-use super::address::{self, Address};
-use super::paths::{Place, Resolver, on_host};
+use self::files::{CREAT, REMOVEDIR, TRUNC, WRONLY, node};
+use super::paths::{Place, Resolver, above, on_host};
 use super::peaks::Watch;
 use crate::policy::plan::FileRight;
 use crate::policy::syscall::name_of;
 use crate::review::learn::Seen;
-use crate::sockaddr;
 use crate::sys::notify::Notification;
 
 /// What is learned of the calls.
@@ -22,6 +25,8 @@ pub(super) struct Notes {
     pub(super) seen: Seen,
     resolver: Resolver,
     watch: Watch,
+    /// Where the program started.
+    cwd: String,
     /// Whether root learns for a layer that is nobody yet.
     as_root: bool,
     /// Whether the program's own exec was seen: before it, it is still this program of ours.
@@ -31,12 +36,19 @@ pub(super) struct Notes {
 /// The longest path that is read, in bytes.
 const PATH_MAX: usize = 4096;
 
+/// `RLIMIT_NOFILE` of getrlimit(2), on every architecture that is known here.
+const NOFILE: u64 = 7;
+
+/// localtime(3).
+const ZONE: &[u8] = b"/etc/localtime";
+
 /// linux/openat2.h: `flags` is the first field of `struct open_how`.
 const HOW: usize = 8;
 
 impl Notes {
-    pub(super) fn new(resolver: Resolver, watch: Watch, as_root: bool) -> Self {
-        Self { seen: Seen::default(), resolver, watch, as_root, runs: false }
+    pub(super) fn new(resolver: Resolver, watch: Watch, cwd: &Path, as_root: bool) -> Self {
+        let cwd = cwd.to_string_lossy().into_owned();
+        Self { seen: Seen::default(), resolver, watch, cwd, as_root, runs: false }
     }
 
     /// Time has passed.
@@ -63,7 +75,7 @@ impl Notes {
             // What is done up to the program's exec isn't its own doing.
             if name.starts_with("execve") {
                 self.runs = true;
-                self.executes(call, name, None);
+                self.executes(call, name, "the learner");
             }
             return;
         }
@@ -99,7 +111,8 @@ impl Notes {
             }
             "link" => self.moves(call, (here, first), (here, second), false, &by),
             "linkat" => self.moves(call, (low(first), second), (low(third), fourth), false, &by),
-            "execve" | "execveat" => self.executes(call, name, Some(&by)),
+            "execve" | "execveat" => self.executes(call, name, &by),
+            "mmap" => self.maps(call, &by),
             "listen" => self.listens(call, &by),
             "bind" => self.binds(call, &by),
             "connect" => self.connects(call, second, third, &by),
@@ -107,162 +120,45 @@ impl Notes {
                 self.connects(call, call.arguments[4], call.arguments[5], &by);
             }
             "clone" | "clone3" | "fork" | "vfork" => self.watch.look(true),
+            "prlimit64" if second == NOFILE => self.limits(call, third),
+            "setrlimit" if first == NOFILE => self.limits(call, second),
             "exit_group" => self.watch.ends(call.thread),
             _ => {}
         }
     }
 
-    fn opens(&mut self, call: &Notification, path: (i32, u64), flags: u64, by: &str) {
-        if flags & PATH != 0 {
-            return;
-        }
-        let follow = flags & NOFOLLOW == 0 && flags & (CREAT | EXCL) != CREAT | EXCL;
-        let Some(place) = self.place(call, path, follow) else { return };
-        let mut rights = Vec::new();
-        if flags & TMPFILE == TMPFILE {
-            rights.extend([FileRight::Create, FileRight::Write]);
-        } else if place.kind == Some(FileType::Directory) {
-            rights.push(FileRight::List);
-        } else if place.kind.is_none() && !place.is_proc && flags & CREAT == 0 {
-            // It isn't there, and will not be made.
-            return;
-        } else {
-            match flags & ACCMODE {
-                WRONLY => rights.push(FileRight::Write),
-                RDWR => rights.extend([FileRight::Read, FileRight::Write]),
-                _ => rights.push(FileRight::Read),
-            }
-            if flags & TRUNC != 0 {
-                rights.push(FileRight::Truncate);
-            }
-            if place.kind.is_none() && flags & CREAT != 0 {
-                rights.push(FileRight::Create);
-            }
-        }
-        if flags & ACCMODE != 0 {
-            self.watch.writes(&place.path);
-        }
-        self.file(&place, &rights, by);
-    }
-
-    /// Something is done with what is at a path.
-    fn does(&mut self, call: &Notification, path: (i32, u64), rights: &[FileRight], by: &str) {
-        if let Some(place) = self.place(call, path, true).filter(|place| place.kind.is_some()) {
-            self.watch.writes(&place.path);
-            self.file(&place, rights, by);
-        }
-    }
-
-    /// An entry of a directory is made or removed.
-    fn changes(&mut self, call: &Notification, path: (i32, u64), right: FileRight, by: &str) {
-        let Some(place) = self.place(call, path, false) else { return };
-        let removes = matches!(right, FileRight::Remove | FileRight::Rmdir);
-        // What fails anyway needs no grant.
-        if removes == place.kind.is_some() {
-            self.watch.writes(&place.path);
-            self.entry(&place, &[right], by);
-        }
-    }
-
-    /// An entry of a directory gets another name: a new one, or, if it `leaves`, one in place of the
-    /// old one.
-    fn moves(
+    fn place(
         &mut self,
         call: &Notification,
-        from: (i32, u64),
-        to: (i32, u64),
-        leaves: bool,
+        path: (i32, u64),
+        follow: bool,
         by: &str,
-    ) {
-        let (Some(from), Some(to)) = (self.place(call, from, false), self.place(call, to, false))
-        else {
-            return;
-        };
-        let Some(kind) = from.kind else { return };
-        self.watch.writes(&from.path);
-        self.watch.writes(&to.path);
-        let (out, into) = match kind {
-            FileType::Directory => (FileRight::Rmdir, FileRight::Mkdir),
-            FileType::Symlink => (FileRight::Remove, FileRight::Symlink),
-            _ => (FileRight::Remove, FileRight::Create),
-        };
-        let stays = parent(&from.path) == parent(&to.path);
-        let further = (!stays).then_some(FileRight::Move);
-        if leaves {
-            let rights: Vec<FileRight> = [out].into_iter().chain(further).collect();
-            self.entry(&from, &rights, by);
-        }
-        let rights: Vec<FileRight> = [into].into_iter().chain(further).collect();
-        self.entry(&to, &rights, by);
-    }
-
-    fn executes(&mut self, call: &Notification, name: &str, by: Option<&str>) {
-        let [first, second, ..] = call.arguments;
-        let path = if name == "execve" { (libc::AT_FDCWD, first) } else { (low(first), second) };
-        let Some(place) = self.place(call, path, true).filter(|place| place.kind.is_some()) else {
-            return;
-        };
-        if let Some(by) = by {
-            self.seen.executed(&place.path, by);
-            self.file(&place, &[FileRight::Read, FileRight::Execute], by);
-        } else {
-            let path = place.path.clone();
-            self.file(&place, &[FileRight::Read, FileRight::Execute], &path);
-        }
-    }
-
-    /// A stream socket listens: only then its address is one that others connect to.
-    fn listens(&mut self, call: &Notification, by: &str) {
-        let Ok(socket) = call.descriptor(low(call.arguments[0])) else { return };
-        match (address::transport(&socket), address::local(&socket)) {
-            (Some(transport), Some(Address::Internet { text, .. })) => {
-                self.seen.bound(&format!("{transport}{text}"), by);
-            }
-            (_, Some(Address::Path(path))) => self.unix(call, &path, by, true),
-            _ => {}
-        }
-    }
-
-    /// A datagram socket is bound: it receives from then on.
-    fn binds(&mut self, call: &Notification, by: &str) {
-        let Ok(socket) = call.descriptor(low(call.arguments[0])) else { return };
-        if let (Some("udp:"), Some(Address::Internet { text, port })) =
-            (address::transport(&socket), address(call, call.arguments[1], call.arguments[2]))
-            && port != 0
-        {
-            self.seen.bound(&format!("udp:{text}"), by);
-        }
-    }
-
-    fn connects(&mut self, call: &Notification, at: u64, length: u64, by: &str) {
-        let Ok(socket) = call.descriptor(low(call.arguments[0])) else { return };
-        match (address::transport(&socket), address(call, at, length)) {
-            (Some(transport), Some(Address::Internet { text, port })) if port != 0 => {
-                self.seen.connected(&format!("{transport}{text}"), by);
-            }
-            (_, Some(Address::Path(path))) => self.unix(call, &path, by, false),
-            _ => {}
-        }
-    }
-
-    fn unix(&mut self, call: &Notification, path: &[u8], by: &str, listens: bool) {
-        let Some(place) = self.resolver.resolve(call.thread, libc::AT_FDCWD, path, true) else {
-            return;
-        };
-        // Who connects to what isn't there goes on without.
-        if place.kind.is_some() || listens {
-            let address = format!("unix:{}", place.path);
-            if listens {
-                self.seen.bound(&address, by);
-            } else {
-                self.seen.connected(&address, by);
-            }
-        }
-    }
-
-    fn place(&self, call: &Notification, path: (i32, u64), follow: bool) -> Option<Place> {
+    ) -> Option<Place> {
         let bytes = text(call, path.1)?;
-        self.resolver.resolve(call.thread, path.0, &bytes, follow)
+        if bytes == ZONE {
+            // A link, by whose own name the part of the view goes.
+            self.seen.file("/etc/localtime", false, &[FileRight::Read], by);
+        }
+        let is_relative = path.0 == libc::AT_FDCWD && !bytes.starts_with(b"/");
+        let place = self.resolver.resolve(call.thread, path.0, &bytes, follow)?;
+        if is_relative && self.cwd != "/" && above(call.thread, path.0).as_ref() == Some(&self.cwd)
+        {
+            self.seen.relative(&self.cwd, by);
+        }
+        Some(place)
+    }
+
+    /// More descriptors are asked for. Who only raises what it has to what it may have is content with
+    /// less.
+    fn limits(&mut self, call: &Notification, at: u64) {
+        let mut current = [0; size_of::<u64>()];
+        if at != 0 && call.read(at, &mut current).is_ok_and(|length| length == current.len()) {
+            let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+            let wanted = u64::from_ne_bytes(current);
+            if wanted < most {
+                self.watch.wants_files(wanted);
+            }
+        }
     }
 
     /// Notes what is done with a place, or with the nearest directory around it that the host has.
@@ -272,6 +168,9 @@ impl Notes {
         }
         if place.is_proc {
             self.seen.file(&place.path, false, rights, by);
+            return;
+        }
+        if self.seen.made.keys().any(|made| Path::new(&place.path).starts_with(made)) {
             return;
         }
         let Some(host) = on_host(&place.path) else { return };
@@ -292,22 +191,6 @@ impl Notes {
     }
 }
 
-/// open(2), of the kernel's interface on x86-64 and aarch64 alike but for the last three.
-const ACCMODE: u64 = 3;
-const WRONLY: u64 = 1;
-const RDWR: u64 = 2;
-const CREAT: u64 = 0o100;
-const EXCL: u64 = 0o200;
-const TRUNC: u64 = 0o1000;
-const PATH: u64 = 0o10_000_000;
-const TMPFILE: u64 = libc::O_TMPFILE.cast_unsigned() as u64;
-const NOFOLLOW: u64 = libc::O_NOFOLLOW.cast_unsigned() as u64;
-/// unlinkat(2), inode(7).
-const REMOVEDIR: u64 = 0x200;
-const S_IFMT: u64 = 0o170_000;
-const S_IFIFO: u64 = 0o010_000;
-const S_IFSOCK: u64 = 0o140_000;
-
 /// Whether permissions, as one digit of a mode, do for rights.
 fn allows(permissions: u32, is_directory: bool, rights: &[FileRight]) -> bool {
     let wanted = rights.iter().map(|right| match right {
@@ -319,23 +202,6 @@ fn allows(permissions: u32, is_directory: bool, rights: &[FileRight]) -> bool {
     wanted.fold(0, |all, one| all | one) & !permissions == 0
 }
 
-/// What it takes to make a node of this mode.
-fn node(mode: u64) -> FileRight {
-    match mode & S_IFMT {
-        S_IFIFO => FileRight::Fifo,
-        S_IFSOCK => FileRight::Socket,
-        _ => FileRight::Create,
-    }
-}
-
-/// The directory that a path is in.
-fn parent(path: &str) -> &str {
-    match path.rsplit_once('/') {
-        Some((above, _)) if !above.is_empty() => above,
-        _ => "/",
-    }
-}
-
 /// A text of the program's memory, up to its zero byte.
 fn text(call: &Notification, address: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; PATH_MAX];
@@ -343,13 +209,6 @@ fn text(call: &Notification, address: u64) -> Option<Vec<u8>> {
     let end = bytes.get(..length)?.iter().position(|byte| *byte == 0)?;
     bytes.truncate(end);
     Some(bytes)
-}
-
-fn address(call: &Notification, at: u64, length: u64) -> Option<Address> {
-    let mut bytes = [0; sockaddr::LONGEST];
-    let length = usize::try_from(length & u64::from(u32::MAX)).ok()?.min(bytes.len());
-    let length = call.read(at, &mut bytes[..length]).ok()?;
-    address::read(&bytes[..length])
 }
 
 /// The path of the program that a thread runs.

@@ -17,6 +17,9 @@ pub(super) struct Place {
     pub is_proc: bool,
 }
 
+/// How much of a script's first line the kernel reads (`BINPRM_BUF_SIZE`), in bytes.
+const LONGEST_LINE: usize = 256;
+
 /// Resolves paths of the program's processes.
 pub(super) struct Resolver {
     /// The root of what the program sees.
@@ -49,6 +52,19 @@ impl Resolver {
             return Some(Place { path: whole, kind: None, is_proc: true });
         }
         self.look(&whole, follow)
+    }
+
+    /// What a script's first line names to run it by, if a file is a script.
+    pub(super) fn interpreter(&self, path: &str) -> Option<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let fd = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve).ok()?;
+        let mut bytes = [0; LONGEST_LINE];
+        let length = rustix::io::pread(&fd, &mut bytes, 0).ok()?;
+        let line = bytes.get(..length)?.strip_prefix(b"#!")?;
+        let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
+        let end = line.iter().position(|byte| b" \t".contains(byte)).unwrap_or(line.len());
+        Some(line[..end].to_vec())
     }
 
     fn look(&self, whole: &str, follow: bool) -> Option<Place> {
@@ -99,7 +115,7 @@ pub(super) fn on_host(path: &str) -> Option<OnHost> {
 }
 
 /// What a descriptor of a thread is open on, or its working directory.
-fn above(thread: Pid, directory: i32) -> Option<String> {
+pub(super) fn above(thread: Pid, directory: i32) -> Option<String> {
     let process = format!("/proc/{}", thread.as_raw_nonzero());
     let link = if directory == libc::AT_FDCWD {
         format!("{process}/cwd")

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::process::Pid;
 
-use crate::review::learn::Peaks;
+use crate::review::learn::{HEAD_ROOM, Peaks};
 
 /// How often all processes are looked at.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -80,6 +80,11 @@ impl Watch {
             self.peaks.memory = self.peaks.memory.max(status.most_resident);
             self.process(&status, &process.join("fd"));
         }
+    }
+
+    /// So many descriptors were asked for; the limit is a multiple of the peak.
+    pub(super) fn wants_files(&mut self, count: u64) {
+        self.peaks.files = self.peaks.files.max(count.div_ceil(HEAD_ROOM));
     }
 
     /// A file is written, or about to be removed: its size counts.

@@ -27,7 +27,11 @@ pub(super) struct Learned {
 
 impl Learned {
     /// A policy of its own.
-    pub(super) fn new(seen: &Seen, chosen: &Chosen) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        seen: &Seen,
+        chosen: &Chosen,
+        because: Option<&str>,
+    ) -> Result<Self, Refusal> {
         let layer = Layer {
             name: chosen.name.clone(),
             exec: chosen.words.clone(),
@@ -38,7 +42,8 @@ impl Learned {
         let name = layer.name.as_str();
         let start = plan(&document.to_string())?;
         let home = std::env::var("HOME").ok();
-        let learner = Learner { plan: &start, layer: name, is_new: true, home: home.as_deref() };
+        let learner =
+            Learner { plan: &start, layer: name, is_new: true, home: home.as_deref(), because };
         let (document, proposals) = both(document, seen, &learner)?;
         let text = with_remarks(document, &proposals);
         Ok(Self { layer: name.to_owned(), plan: plan(&text)?, text, proposals })
@@ -109,12 +114,17 @@ fn plan(text: &str) -> Result<Plan, Refusal> {
     })
 }
 
+const NONE: &str = "no layer of the policy executes a program of its own, and what a `run` layer does can't be \
+                    watched from outside: run the daemon with `--audit DIR`, and ask `cofferdam audit \
+                    unused` and its denials what to change";
+
 /// A policy that is there already.
 pub(super) struct Old {
     sound: Sound,
     /// Its text.
     pub text: String,
     layer: Option<String>,
+    because: Option<String>,
 }
 
 impl Old {
@@ -123,7 +133,7 @@ impl Old {
             .map_err(|_| Refusal(1, format!("{} has mistakes", path.display())))?;
         let text = std::fs::read_to_string(path)
             .map_err(|error| Refusal(3, format!("{}: {error}", path.display())))?;
-        Ok(Self { sound, text, layer: args.layer.clone() })
+        Ok(Self { sound, text, layer: args.layer.clone(), because: args.because.clone() })
     }
 
     /// What it is called in messages.
@@ -144,7 +154,7 @@ impl Old {
         }
         match foreign.as_slice() {
             [one] => Ok(one),
-            [] => Err(Refusal(2, "no layer of the policy executes a program".to_owned())),
+            [] => Err(Refusal(2, NONE.to_owned())),
             several => {
                 let names: Vec<&str> = several.iter().map(|it| it.name.as_str()).collect();
                 Err(Refusal(2, format!("say --layer with one of {}", names.join(", "))))
@@ -156,8 +166,13 @@ impl Old {
     pub(super) fn lacks(&self, seen: &Seen, only: Option<usize>) -> Result<Learned, Refusal> {
         let layer = self.layer()?.name.as_str();
         let home = std::env::var("HOME").ok();
-        let learner =
-            Learner { plan: &self.sound.plan, layer, is_new: false, home: home.as_deref() };
+        let learner = Learner {
+            plan: &self.sound.plan,
+            layer,
+            is_new: false,
+            home: home.as_deref(),
+            because: self.because.as_deref(),
+        };
         let document: DocumentMut = self
             .text
             .parse()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Args, Refusal};
 use crate::ident::Name;
-use crate::policy::plan::{LayerPlan, Program};
+use crate::policy::plan::{LayerPlan, Program, View};
 
 /// A program to learn from.
 pub(super) struct Chosen {
@@ -52,7 +52,11 @@ pub(super) fn choose(args: &Args) -> Result<Chosen, Refusal> {
 /// The program of a policy's layer.
 pub(super) fn of_layer(layer: &LayerPlan, args: &Args) -> Result<Chosen, Refusal> {
     let Program::Exec(exec) = &layer.program else {
-        let words = format!("layer `{}` executes no program of its own", layer.name);
+        let words = format!(
+            "layer `{}` executes no program of its own, and what a `run` layer does can't be watched \
+             from outside: run the daemon with `--audit DIR`, and ask its denials what to change",
+            layer.name
+        );
         return Err(Refusal(2, words));
     };
     let mut words = exec.clone();
@@ -68,7 +72,8 @@ pub(super) fn of_layer(layer: &LayerPlan, args: &Args) -> Result<Chosen, Refusal
     Ok(Chosen { name: layer.name.clone(), path, words, env, user, cwd: "/".into() })
 }
 
-/// The real path of a program, as it is found by name.
+/// The path of a program, as it is found by name. Within the system's directories a link stays one, for
+/// some programs go by their own name.
 fn find(program: &str) -> Result<String, Refusal> {
     let search = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     let found = if program.contains('/') {
@@ -82,12 +87,16 @@ fn find(program: &str) -> Result<String, Refusal> {
     let Some(found) = found else {
         return Err(Refusal(3, format!("no program `{program}` is in PATH ({search})")));
     };
-    let real = found
-        .canonicalize()
-        .map_err(|error| Refusal(3, format!("`{program}` can't be run: {error}")))?;
+    let cant = |error| Refusal(3, format!("`{program}` can't be run: {error}"));
+    let real = found.canonicalize().map_err(cant)?;
     if !is_there(&real) {
         return Err(Refusal(3, format!("`{program}` isn't executable, or no file")));
     }
+    let above = found.parent().filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new(".")).canonicalize().map_err(cant)?;
+    let link = above.join(found.file_name().unwrap_or_default());
+    let is_shown = |path: &Path| View::system().paths().any(|shown| path.starts_with(shown));
+    let real = if is_shown(&link) && is_shown(&real) { link } else { real };
     real.into_os_string().into_string().map_err(|path| Refusal(3, no_text(Path::new(&path))))
 }
 

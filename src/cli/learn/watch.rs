@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use super::launch::{End, Heard, Started};
 use super::note::Notes;
 use crate::confine::filter::{Action, Arch, FilterError, compile_with};
-use crate::policy::plan::SyscallPlan;
+use crate::policy::plan::{CallRule, SyscallPlan};
+use crate::policy::syscall::meaning::permits;
 use crate::policy::syscall::{Implied, Item, assemble, by_name, errno, name_of, parse_item};
 use crate::review::learn::ALWAYS;
 use crate::sys::notify::{Notification, Reply};
@@ -19,9 +20,22 @@ use crate::sys::pidfd;
 use crate::sys::spawn::FilterLine;
 
 /// Calls that are looked at although every learned layer has them: they say which files are used,
-/// and when processes begin and end.
-const LOOKED_AT: [&str; 8] =
-    ["clone", "creat", "execve", "execveat", "exit_group", "open", "openat", "openat2"];
+/// when processes begin and end, and which limits are asked for.
+const LOOKED_AT: [&str; 10] = [
+    "clone",
+    "creat",
+    "execve",
+    "execveat",
+    "exit_group",
+    "open",
+    "openat",
+    "openat2",
+    "prlimit64",
+    "setrlimit",
+];
+
+/// The arguments with which a loader maps code: `PROT_READ|PROT_EXEC` and `MAP_PRIVATE`.
+const CODE: [u64; 6] = [0, 0, 5, 2, 3, 0];
 
 /// How long to wait before the peaks are looked at again, in nanoseconds.
 const PAUSE: i64 = 100_000_000;
@@ -51,6 +65,15 @@ pub(super) fn filter() -> Result<Vec<FilterLine>, FilterError> {
     let always: Vec<Item> = parse_item(ALWAYS).into_iter().collect();
     let mut plans = assemble(&always, &[], Implied::Exec);
     let looked_at: Vec<u32> = LOOKED_AT.iter().filter_map(|name| by_name(name)).collect();
+    // Whose code is mapped says which libraries are used.
+    let code = |rule: &CallRule| {
+        let plan = SyscallPlan { number: 0, allow: vec![rule.clone()], otherwise: None };
+        permits(&plan, &CODE)
+    };
+    let mmap = by_name("mmap");
+    for plan in plans.iter_mut().filter(|plan| Some(plan.number) == mmap) {
+        plan.allow.retain(|rule| !code(rule));
+    }
     plans.retain(|plan| !looked_at.contains(&plan.number) && !plan.allow.is_empty());
     for plan in &mut plans {
         plan.otherwise = Some(ASK);
@@ -73,11 +96,7 @@ pub(super) fn watch(
     outcome
 }
 
-fn follow(
-    started: &mut Started,
-    signals: &SignalFd,
-    notes: &mut Notes,
-) -> Result<Outcome, String> {
+fn follow(started: &mut Started, signals: &SignalFd, notes: &mut Notes) -> Result<Outcome, String> {
     if let Some(listener) = &started.listener {
         listener.take_turns();
     }
@@ -153,10 +172,9 @@ fn take(started: &Started, notes: &mut Notes) -> Result<(), String> {
 fn barred(call: &Notification) -> Option<i32> {
     let low = |place: usize| call.arguments[place] & u64::from(u32::MAX);
     match name_of(call.number)? {
-        // Its operations pass no filter.
-        "io_uring_setup" | "io_uring_enter" | "io_uring_register" => Some(libc::ENOSYS),
-        // Keys are found by their number, whoever's they are.
-        "add_key" | "keyctl" | "request_key" => Some(libc::ENOSYS),
+        // The ring's operations pass no filter; keys are found by their number, whoever's they are.
+        "io_uring_setup" | "io_uring_enter" | "io_uring_register" | "add_key" | "keyctl"
+        | "request_key" => Some(libc::ENOSYS),
         // What a terminal reads next, which may be the caller's.
         "ioctl" if [TIOCSTI, TIOCLINUX].contains(&low(1)) => Some(libc::EPERM),
         // Machines and devices, which no namespace of networks parts.
@@ -165,7 +183,7 @@ fn barred(call: &Notification) -> Option<i32> {
     }
 }
 
-/// ioctl_tty(2), ioctl_console(2).
+/// `ioctl_tty(2)`, `ioctl_console(2)`.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 

@@ -78,7 +78,14 @@ struct Call<'a> {
 
 /// What a layer needs besides what it `has` for all that was seen. Calls that need a reason become
 /// questions.
-pub(super) fn choose(seen: &Seen, has_already: &[SyscallPlan]) -> Vec<Proposal> {
+///
+/// With a reason given, what starts programs is granted, memory that can be written and run, and calls
+/// that no group warns of.
+pub(super) fn choose(
+    seen: &Seen,
+    has_already: &[SyscallPlan],
+    because: Option<&str>,
+) -> Vec<Proposal> {
     let calls = seen.calls.iter().map(|((number, arguments), evidence)| Call {
         number: *number,
         arguments,
@@ -94,10 +101,22 @@ pub(super) fn choose(seen: &Seen, has_already: &[SyscallPlan]) -> Vec<Proposal> 
         taken.push((format!("@{}", group.name), Item::Group(group)));
     }
     let (mut asked, granted) = (Vec::new(), plans(&taken));
+    let (starts, runs) = (group("@exec"), group("@execmem"));
+    let (mut execmem, mut needs_reason) = (Vec::new(), false);
     for call in missing.iter().filter(|call| !allowed(&granted, call)) {
+        if allowed(&runs, call) {
+            execmem.push(call);
+            continue;
+        }
         let Some(text) = narrow(call.number, call.arguments) else { continue };
         let Ok(item) = parse_item(&text) else { continue };
         match is_dangerous(&item) {
+            Some(_) if because.is_some() && (allowed(&starts, call) || !is_warned_of(call)) => {
+                needs_reason = true;
+                if taken.iter().all(|(other, _)| *other != text) {
+                    taken.push((text, item));
+                }
+            }
             Some(why) => asked.push((text, call, why)),
             None if taken.iter().any(|(other, _)| *other == text) => {}
             None => taken.push((text, item)),
@@ -109,10 +128,11 @@ pub(super) fn choose(seen: &Seen, has_already: &[SyscallPlan]) -> Vec<Proposal> 
         let by = missing.iter().filter(|call| allowed(&alone, call));
         Proposal::Call { item: text, evidence: Evidence::sum(by.map(|call| call.evidence)) }
     });
-    let refusals: BTreeMap<u32, &Evidence> = asked
-        .iter()
-        .filter(|(_, call, _)| !is_answered(has_already, call.number))
-        .map(|(_, call, _)| (call.number, call.evidence))
+    let refused = asked.iter().map(|(_, call, _)| *call);
+    let refused = refused.chain(execmem.iter().copied().filter(|_| because.is_none()));
+    let refusals: BTreeMap<u32, &Evidence> = refused
+        .filter(|call| !is_answered(has_already, call.number))
+        .map(|call| (call.number, call.evidence))
         .collect();
     let refusals = refusals.into_iter().filter_map(|(number, evidence)| {
         let call = name_of(number)?.to_owned();
@@ -128,7 +148,32 @@ pub(super) fn choose(seen: &Seen, has_already: &[SyscallPlan]) -> Vec<Proposal> 
         why: why.to_owned(),
         evidence: Evidence::sum(all.into_iter()),
     });
-    grants.chain(refusals).chain(questions).collect()
+    let memory = (!execmem.is_empty()).then(|| {
+        let evidence = Evidence::sum(execmem.iter().map(|call| call.evidence));
+        let proposal = Proposal::Execmem { evidence };
+        match because {
+            Some(_) => proposal,
+            None => proposal.ask("memory that was written can be run"),
+        }
+    });
+    needs_reason |= memory.as_ref().is_some_and(Proposal::is_grant);
+    let reason = because.filter(|_| needs_reason);
+    let reason = reason.map(|reason| Proposal::Because { reason: reason.to_owned() });
+    reason.into_iter().chain(grants).chain(memory).chain(refusals).chain(questions).collect()
+}
+
+/// Whether a group that is dangerous has a call.
+fn is_warned_of(call: &Call<'_>) -> bool {
+    let dangerous = groups().iter().filter(|group| group.dangerous.is_some());
+    dangerous
+        .map(|group| assemble(&[Item::Group(group)], &[], Implied::Run))
+        .any(|plans| allowed(&plans, call))
+}
+
+/// What a group grants.
+fn group(name: &str) -> Vec<SyscallPlan> {
+    let item: Vec<Item> = parse_item(name).into_iter().collect();
+    assemble(&item, &[], Implied::Run)
 }
 
 /// Whether a layer is told an error for such a call where nothing allows it.
@@ -210,7 +255,7 @@ mod tests {
             Proposal::Question { line, .. } => format!("? {line}"),
             other => format!("{other:?}"),
         };
-        choose(&seen, &base()).into_iter().map(text).collect()
+        choose(&seen, &base(), None).into_iter().map(text).collect()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which files and directories a policy needs for what was opened, made and removed.
 //!
-//! - What the layer's view shows anyway is not granted again.
+//! - What the layer's view shows anyway is not granted again; what a part of it would show, or give
+//!   room for, is that [part](super::views).
 //! - What is [guarded](super::guarded) is never proposed. What the language demands a reason for, and
 //!   writing to what the view shows, is asked.
 //! - Three or more things in one directory with which the same was done become a grant of the
@@ -16,15 +17,27 @@ use super::Proposal;
 use super::guarded::{is_guarded, is_joinable, is_within};
 use super::proposal::words;
 use super::seen::{Evidence, File, Seen};
-use crate::policy::plan::{FileRight, View};
+use super::views;
+use crate::policy::plan::{FileRight, View, ViewPart};
 use crate::policy::{check, value};
 
 /// How many things in a directory make it one grant.
 const MANY: usize = 3;
 
-/// Besides [`View::system`], what the view of an `exec` layer shows.
-const SHOWN: [&str; 6] =
-    ["/etc/ld.so.cache", "/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"];
+/// Besides [`View::system`], what the view of an `exec` layer shows; and a terminal, which no layer has
+/// and none of whose programs had here.
+const SHOWN: [&str; 7] = [
+    "/etc/ld.so.cache",
+    "/dev/full",
+    "/dev/null",
+    "/dev/random",
+    "/dev/tty",
+    "/dev/urandom",
+    "/dev/zero",
+];
+
+/// What is made for such a layer, to be read.
+const MADE: [&str; 4] = ["/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd"];
 
 /// What a view gives without a grant.
 const FREE: [FileRight; 3] = [FileRight::Read, FileRight::List, FileRight::Execute];
@@ -40,12 +53,27 @@ struct Grant {
 
 /// The grants that a layer needs besides those that it `has`; `home` is where the person lives who
 /// learns.
-pub(super) fn choose(seen: &Seen, has: &[(String, Rights)], home: Option<&str>) -> Vec<Proposal> {
+pub(super) fn choose(
+    seen: &Seen,
+    has: &[(String, Rights)],
+    view: &View,
+    home: Option<&str>,
+) -> Vec<Proposal> {
     let mut proposals = Vec::new();
     let mut grants = BTreeMap::new();
+    let mut parts: BTreeMap<&str, (ViewPart, Vec<&Evidence>)> = BTreeMap::new();
     for (path, file) in &seen.files {
-        match place(path, file) {
+        match place(path, file, seen.peaks.file_size) {
             Place::Shown => {}
+            Place::Part(part) => {
+                let is_held = view.parts().iter().any(|it| it.name() == part.name())
+                    || has.iter().any(|(above, rights)| {
+                        is_within(path, above) && own(&file.rights).is_subset(rights)
+                    });
+                if !is_held {
+                    parts.entry(part.name()).or_insert((part, Vec::new())).1.push(&file.evidence);
+                }
+            }
             Place::Guarded => {
                 let what = path.clone();
                 proposals.push(Proposal::LeftOut { what, evidence: file.evidence.clone() });
@@ -57,6 +85,11 @@ pub(super) fn choose(seen: &Seen, has: &[(String, Rights)], home: Option<&str>) 
             }
         }
     }
+    proposals.extend(
+        parts
+            .into_values()
+            .map(|(part, all)| Proposal::View { part, evidence: Evidence::sum(all.into_iter()) }),
+    );
     join(&mut grants, &|directory| home != Some(directory) && is_joinable(directory));
     nest(&mut grants);
     for (path, Grant { rights, evidence }) in grants {
@@ -95,17 +128,21 @@ fn own(rights: &Rights) -> Rights {
 /// What can be said of a path by itself.
 enum Place {
     Shown,
+    Part(ViewPart),
     Guarded,
     Asked(&'static str),
     Plain,
 }
 
-fn place(path: &str, file: &File) -> Place {
+fn place(path: &str, file: &File, largest: u64) -> Place {
     let shown = View::system().paths().any(|system| is_within(path, system));
     let is_harmless = SHOWN.contains(&path);
     let is_free = file.rights.iter().all(|right| FREE.contains(right));
-    if is_harmless || (shown && is_free) {
+    if is_harmless || ((shown || MADE.contains(&path)) && is_free) {
         return Place::Shown;
+    }
+    if let Some(part) = views::part(path, file, largest) {
+        return Place::Part(part);
     }
     if is_guarded(path) {
         return Place::Guarded;

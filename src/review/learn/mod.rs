@@ -15,6 +15,7 @@ mod guarded;
 mod limits;
 mod proposal;
 mod seen;
+mod views;
 pub mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,8 @@ pub struct Learner<'a> {
     pub is_new: bool,
     /// Where the person lives who learns: never granted as a whole.
     pub home: Option<&'a str>,
+    /// Why the layer may start programs and run what it writes to memory, if somebody has said so.
+    pub because: Option<&'a str>,
 }
 
 /// What the layer lacks of files, sockets, limits and the like for what was seen. Empty if the plan
@@ -59,14 +62,23 @@ pub fn objects(seen: &Seen, learner: &Learner<'_>) -> Vec<Proposal> {
     all.extend(limits::choose(&seen.peaks, limits));
     all.extend(sockets("listen", &seen.bound, &listens));
     all.extend(sockets("connect", &seen.connected, &connects));
-    all.extend(files::choose(seen, &granted, learner.home));
+    let files = files::choose(seen, &granted, &layer.view, learner.home);
+    let cwd = cwd(seen, layer, &granted, &files);
+    let is_own = |path: &str| layer.directories.iter().any(|it| it.path == path);
+    all.extend(
+        directories(seen)
+            .filter(|it| !is_own(&it.1))
+            .map(|(key, path, evidence)| Proposal::Directory { key, path, evidence }),
+    );
+    all.extend(files);
+    all.extend(cwd);
     all
 }
 
 /// What the layer lacks of system calls. The plan has the [`objects`] that bring calls along.
 pub fn calls(seen: &Seen, learner: &Learner<'_>) -> Vec<Proposal> {
     let layer = learner.plan.layer(learner.layer);
-    layer.map_or_else(Vec::new, |layer| calls::choose(seen, &layer.syscalls))
+    layer.map_or_else(Vec::new, |layer| calls::choose(seen, &layer.syscalls, learner.because))
 }
 
 /// The owner of what nobody else could use. Of several, none is right for all.
@@ -80,6 +92,30 @@ fn user(seen: &Seen, layer: &LayerPlan) -> Option<Proposal> {
         1 => Some(Proposal::User { uid: *uid, evidence }),
         _ => Some(ask("files of several users were used: change their owners or modes")),
     }
+}
+
+fn directories(seen: &Seen) -> impl Iterator<Item = (&'static str, String, Evidence)> {
+    seen.made.iter().map(|(path, (key, evidence))| (*key, path.clone(), evidence.clone()))
+}
+
+/// The working directory, if the layer sees it: else the layer would not start.
+fn cwd(
+    seen: &Seen,
+    layer: &LayerPlan,
+    granted: &[(String, BTreeSet<FileRight>)],
+    files: &[Proposal],
+) -> Option<Proposal> {
+    let (path, evidence) = seen.cwd.as_ref()?;
+    let proposed = files.iter().filter_map(|it| match it {
+        Proposal::File { path, .. } => Some(path.as_str()),
+        _ => None,
+    });
+    let mut shown = proposed.chain(granted.iter().map(|(path, _)| path.as_str()));
+    let is_seen = shown
+        .any(|file| guarded::is_within(file, path) || guarded::is_within(path, file))
+        || layer.view.paths().any(|shown| guarded::is_within(path, shown));
+    (is_seen && layer.cwd != *path && path != "/")
+        .then(|| Proposal::Cwd { path: path.clone(), evidence: evidence.clone() })
 }
 
 fn sockets(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::seen::Evidence;
-use crate::policy::plan::{FileRight, Word as _};
+use crate::policy::plan::{FileRight, ViewPart, Word as _};
 use crate::policy::value::show_size;
 use crate::text::neutralise;
 
@@ -42,6 +42,39 @@ pub enum Proposal {
         rights: BTreeSet<FileRight>,
         /// By whom.
         evidence: Evidence,
+    },
+    /// A part of the view.
+    View {
+        /// With the size that it may have.
+        part: ViewPart,
+        /// By whom what it shows was used.
+        evidence: Evidence,
+    },
+    /// A directory of the layer's own.
+    Directory {
+        /// Its key: `state`, `cache`, `logs` or `runtime-directory`.
+        key: &'static str,
+        /// Where.
+        path: String,
+        /// By whom it was made.
+        evidence: Evidence,
+    },
+    /// The working directory.
+    Cwd {
+        /// Where.
+        path: String,
+        /// By whom paths from there on were used.
+        evidence: Evidence,
+    },
+    /// Memory that is written and then run.
+    Execmem {
+        /// By whom.
+        evidence: Evidence,
+    },
+    /// The reason that somebody gave for what needs one.
+    Because {
+        /// In their words.
+        reason: String,
     },
     /// An address to listen on or to connect to.
     Socket {
@@ -94,6 +127,11 @@ impl Proposal {
             Self::Refuse { .. } => "refuse",
             Self::User { .. } => "user",
             Self::File { .. } => "file",
+            Self::View { .. } => "view",
+            Self::Directory { .. } => "directory",
+            Self::Cwd { .. } => "cwd",
+            Self::Execmem { .. } => "execmem",
+            Self::Because { .. } => "because",
             Self::Socket { .. } => "socket",
             Self::Limit { .. } => "limit",
             Self::Question { .. } => "question",
@@ -110,10 +148,14 @@ impl Proposal {
             | Self::File { evidence, .. }
             | Self::Refuse { evidence, .. }
             | Self::User { evidence, .. }
+            | Self::View { evidence, .. }
+            | Self::Directory { evidence, .. }
+            | Self::Cwd { evidence, .. }
+            | Self::Execmem { evidence }
             | Self::Socket { evidence, .. } => {
                 Self::Question { line, why: why.to_owned(), evidence }
             }
-            Self::Limit { .. } => {
+            Self::Limit { .. } | Self::Because { .. } => {
                 Self::Question { line, why: why.to_owned(), evidence: Evidence::default() }
             }
             other => other,
@@ -126,7 +168,12 @@ impl Proposal {
             Self::Call { evidence, .. }
             | Self::File { evidence, .. }
             | Self::Refuse { evidence, .. }
+            | Self::Execmem { evidence }
             | Self::Socket { evidence, .. } => evidence.to_string(),
+            Self::View { part, evidence } => format!("{}, used {evidence}", part.meaning()),
+            Self::Directory { evidence, .. } => format!("it was made {evidence}"),
+            Self::Cwd { evidence, .. } => format!("paths from there on were used {evidence}"),
+            Self::Because { .. } => "said to `cofferdam learn`".to_owned(),
             Self::User { evidence, .. } => format!("files of this user were used {evidence}"),
             Self::Limit { peak, bytes, .. } => {
                 format!("at most {} were used", amount(*peak, *bytes))
@@ -151,6 +198,11 @@ impl fmt::Display for Proposal {
             Self::File { path, rights, .. } => {
                 write!(f, "path = {path:?}, rights {}", words(rights))
             }
+            Self::View { part, .. } => write!(f, "view = [{:?}]", part_word(*part)),
+            Self::Directory { key, path, .. } => write!(f, "{key} = {:?}", shown(path)),
+            Self::Cwd { path, .. } => write!(f, "cwd = {:?}", shown(path)),
+            Self::Execmem { .. } => f.write_str("execmem = true"),
+            Self::Because { reason } => write!(f, "because = {:?}", shown(reason)),
             Self::Socket { key, address, .. } => write!(f, "{key} = {:?}", shown(address)),
             Self::Limit { key, value, bytes, .. } => {
                 write!(f, "limits.{key} = {}", amount(*value, *bytes))
@@ -163,6 +215,12 @@ impl fmt::Display for Proposal {
 
 fn shown(text: &str) -> String {
     neutralise(text.as_bytes())
+}
+
+/// A part of a view as policies write it: `tmp=16MiB`.
+pub(super) fn part_word(part: ViewPart) -> String {
+    let size = part.size().map(|size| format!("={}", show_size(size)));
+    format!("{}{}", part.name(), size.unwrap_or_default())
 }
 
 /// A number as policies write it.

@@ -16,8 +16,11 @@ pub struct Seen {
     pub bound: BTreeMap<String, Evidence>,
     /// Addresses that were connected to, likewise.
     pub connected: BTreeMap<String, Evidence>,
-    /// Programs that were started besides the first.
-    pub executed: BTreeMap<String, Evidence>,
+    /// Directories that it made where services have theirs and the host had none, with the key that
+    /// gives a layer such a one.
+    pub made: BTreeMap<String, (&'static str, Evidence)>,
+    /// Its working directory, if it has used paths from there on.
+    pub cwd: Option<(String, Evidence)>,
     /// Who owns the files that a user of the layer's own could not use as they were used.
     pub owners: BTreeMap<u32, Evidence>,
     /// The most that was held of what limits bound.
@@ -59,6 +62,14 @@ pub struct Peaks {
     pub file_size: u64,
 }
 
+/// Where services have directories of their own, and the key of a layer for it.
+const SERVICES: [(&str, &str); 4] = [
+    ("/run", "runtime-directory"),
+    ("/var/cache", "cache"),
+    ("/var/lib", "state"),
+    ("/var/log", "logs"),
+];
+
 /// The most entries of each kind. What comes past them is counted, and not kept.
 const MOST: usize = 4096;
 
@@ -93,9 +104,20 @@ impl Seen {
         note(&mut self.connected, address, Evidence::default, &mut self.lost, |it| it.count(by));
     }
 
-    /// Notes a program that was started.
-    pub fn executed(&mut self, path: &str, by: &str) {
-        note(&mut self.executed, path, Evidence::default, &mut self.lost, |it| it.count(by));
+    /// Notes a directory that was made; `false` if it isn't one of those that services have.
+    pub fn made(&mut self, path: &str, by: &str) -> bool {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let Some((_, key)) = SERVICES.iter().find(|(place, _)| *place == parent) else {
+            return false;
+        };
+        let make = || (*key, Evidence::default());
+        note(&mut self.made, path, make, &mut self.lost, |(_, it)| it.count(by));
+        true
+    }
+
+    /// Notes a path that was relative to the working directory.
+    pub fn relative(&mut self, cwd: &str, by: &str) {
+        self.cwd.get_or_insert_with(|| (cwd.to_owned(), Evidence::default())).1.count(by);
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::Proposal;
-use super::proposal::amount;
+use super::proposal::{amount, part_word};
 use crate::ident::Name;
 use crate::policy::plan::{FileRight, Word as _};
 use crate::text::neutralise;
@@ -107,6 +107,23 @@ fn one(document: &mut DocumentMut, layer: &str, proposal: &Proposal) -> Option<(
             above(table, "uid", &proposal.comment());
             Some(())
         }
+        Proposal::View { part, .. } => {
+            let table = own(document, layer)?;
+            let view = table.entry("view").or_insert_with(|| value("system"));
+            if let Some(word) = view.as_str() {
+                let parts = [word].into_iter().filter(|word| *word != "empty");
+                *view = Item::Value(Value::Array(parts.collect()));
+            }
+            view.as_array_mut()?.push(part_word(*part));
+            above(table, "view", &format!("{}: {}", part.name(), proposal.comment()));
+            Some(())
+        }
+        Proposal::Directory { key, path, .. } => single(document, layer, key, path, proposal),
+        Proposal::Cwd { path, .. } => single(document, layer, "cwd", path, proposal),
+        Proposal::Execmem { .. } => single(document, layer, "execmem", true, proposal),
+        Proposal::Because { reason } => {
+            single(document, layer, "because", reason.as_str(), proposal)
+        }
         Proposal::Limit { key, value: limit, bytes, .. } => {
             let limits = inline(document, layer, "limits")?;
             let limit = match i64::try_from(*limit) {
@@ -128,6 +145,24 @@ fn one(document: &mut DocumentMut, layer: &str, proposal: &Proposal) -> Option<(
         }
         Proposal::Question { .. } | Proposal::LeftOut { .. } => Some(()),
     }
+}
+
+/// A key that has one value; `None` if it has another one.
+fn single(
+    document: &mut DocumentMut,
+    layer: &str,
+    key: &str,
+    new: impl Into<Value>,
+    proposal: &Proposal,
+) -> Option<()> {
+    let table = own(document, layer)?;
+    if table.contains_key(key) {
+        // A reason that is given already goes for this as well.
+        return (key == "because").then_some(());
+    }
+    table.insert(key, value(new));
+    above(table, key, &proposal.comment());
+    Some(())
 }
 
 fn own<'d>(document: &'d mut DocumentMut, layer: &str) -> Option<&'d mut Table> {

@@ -27,9 +27,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus};
 
-use super::{
-    DONE, EXITED, KILLED, LISTENER, LOOSE, MAP, Order, PROC, ROOT, SIGNAL, say, tell,
-};
+use super::{DONE, EXITED, KILLED, LISTENER, LOOSE, MAP, Order, PROC, ROOT, SIGNAL, say, tell};
 use crate::cli::learn::scratch::{self, View};
 use crate::cli::learn::streams::Ends;
 use crate::confine::domain::scope_abstract_sockets;
@@ -222,12 +220,10 @@ fn guard(far: &OwnedFd) -> std::io::Result<()> {
         say(far, &[LOOSE], None)?;
     }
     // So that an ordinary user's learner may read what calls point to.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
-        .map_err(std::io::Error::from)
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(std::io::Error::from)
 }
 
 fn show(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     crate::text::neutralise(path.as_os_str().as_bytes())
 }
-
