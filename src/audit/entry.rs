@@ -47,6 +47,9 @@ numbered! {
         Redacted = 14, "redacted";
         /// The log has the first `sequence` reports of `reporter`.
         Progress = 15, "progress";
+        /// For `length` nanoseconds the auditor took no reports, so those behind this came late
+        /// through no fault of their reporters'. The detail says why.
+        Held = 16, "held";
     }
 }
 

@@ -80,7 +80,8 @@ pub struct Effort {
     pub found: u64,
     /// Records that were read.
     pub read: u64,
-    /// Segments of which a part can't be read; [`verify`](super::verify) says why.
+    /// Segments of which a part can't be read, or before which others are missing;
+    /// [`verify`](super::verify) says why.
     pub damaged: u64,
     /// The log ends within a record: it is being written, or its writer ended within one.
     pub growing: bool,
@@ -110,7 +111,11 @@ pub fn query_with_payloads(
     numbers.sort_unstable();
     let begin = before(store, &numbers, filter.first)?;
     let mut effort = Effort::default();
+    let mut before = None;
     for &number in &numbers[begin..] {
+        if before.replace(number).is_some_and(|before| before + 1 < number) {
+            effort.damaged += 1;
+        }
         let last = numbers.last() == Some(&number);
         match segment(store, number, last, filter, &mut effort, &mut each) {
             Ok(true) => {}

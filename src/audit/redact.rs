@@ -3,6 +3,7 @@
 use super::entry::Record;
 use super::frame::{HEAD, LINK, PayloadState, REMOVED};
 use super::log::{segment_name, segment_number};
+use super::query::{Filter, query};
 use super::reader::Reader;
 use super::store::{self, Store, StoreError};
 
@@ -59,6 +60,30 @@ pub fn redact(store: &Store, index: u64) -> Result<Redaction, StoreError> {
         break;
     }
     Ok(Redaction::NotThere)
+}
+
+/// The records that keep the payload of the same message as record `index`, of both ends: that one
+/// first; that one alone if it can't be read.
+pub fn copies(store: &Store, index: u64) -> Result<Vec<u64>, StoreError> {
+    let mut one = None;
+    let exactly = Filter { first: index, end: index.checked_add(1), ..Filter::default() };
+    query(store, &exactly, |record| {
+        one = Some(record.entry);
+        false
+    })?;
+    let mut all = vec![index];
+    if let Some(one) = one.filter(|one| one.hash != [0; 32]) {
+        let alike = Filter { full: true, kinds: vec![one.kind], ..Filter::default() };
+        query(store, &alike, |record| {
+            let it = &record.entry;
+            let same = (it.hash, it.facility, it.edge) == (one.hash, one.facility, one.edge);
+            if same && record.payload.is_some() && record.index != index {
+                all.push(record.index);
+            }
+            true
+        })?;
+    }
+    Ok(all)
 }
 
 fn remove(

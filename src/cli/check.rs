@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::here;
-use super::read::Outside;
+use super::read::{self, Outside};
 use crate::daemon::policy_file::{self, PolicyFile, PolicyFileError};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
@@ -44,13 +44,12 @@ enum Format {
 /// Checks each policy. Exit code 0: all are fine; 1: one is not; 3: one can't be read.
 pub fn run(args: &Args) -> ExitCode {
     let reports: Vec<_> = args.policies.iter().map(|path| Report::of(path, args)).collect();
-    // Nobody reads what can't be written, so a closed pipe changes nothing.
-    let _ = match args.format {
+    let written = match args.format {
         Format::Text => reports.iter().try_for_each(|report| report.print(args)),
         Format::Json => print_json(&reports, args),
     };
     let code = reports.iter().map(|report| report.exit_code(args)).max().unwrap_or(0);
-    ExitCode::from(code)
+    read::given(written, code)
 }
 
 /// What is to be said of one policy.
@@ -139,8 +138,9 @@ impl Report {
             write!(stdout, "{path}: ")?;
         }
         let id = plan.id().map_or_else(|_| "unknown".to_owned(), |id| id.short());
-        let (layers, channels) = (plan.layers.len(), plan.channels.len());
-        writeln!(stdout, "ok: {layers} layers, {channels} channels, id {id}")
+        let layers = count(plan.layers.len(), "layer");
+        let channels = count(plan.channels.len(), "channel");
+        writeln!(stdout, "ok: {layers}, {channels}, id {id}")
     }
 
     fn json(&self) -> Value {

@@ -1,7 +1,6 @@
 //! `cofferdam diff OLD NEW`: authority gained and lost, layer by layer.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,9 +53,7 @@ pub fn run(args: &Args) -> ExitCode {
         Format::Text => text(&old, &new, &found, same),
         Format::Json => format!("{:#}\n", json(&old, &new, &found, same)),
     };
-    // Nobody reads what can't be written, so a closed pipe changes nothing.
-    let _ = anstream::stdout().write_all(text.as_bytes());
-    ExitCode::from(u8::from(found.gained()))
+    read::give(&text, u8::from(found.gained()))
 }
 
 fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {

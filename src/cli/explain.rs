@@ -73,9 +73,7 @@ pub fn run(args: &Args) -> ExitCode {
             told.iter().map(|(layer, account)| detail(&policy, layer, account)).collect()
         }
     };
-    // Whoever closed the pipe has seen enough.
-    let _ = anstream::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    read::give(&text, 0)
 }
 
 /// The number of a code such as `E0107`, where that is what the argument is.
@@ -99,8 +97,7 @@ fn mistake(number: u16, args: &Args) -> ExitCode {
             format!("{told:#}\n")
         }
     };
-    let _ = anstream::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    read::give(&text, 0)
 }
 
 fn overview(policy: &Sound, told: &[(&LayerPlan, Account)]) -> String {

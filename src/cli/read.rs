@@ -27,6 +27,26 @@ pub(super) enum Format {
     Json,
 }
 
+/// Writes a result to standard output, and gives the exit code: `code`, or 3 if it can't be written.
+/// Whoever closed the pipe has seen enough.
+pub(super) fn give(text: &str, code: u8) -> ExitCode {
+    given(
+        anstream::stdout().write_all(text.as_bytes()).and_then(|()| anstream::stdout().flush()),
+        code,
+    )
+}
+
+/// The exit code of what was written.
+pub(super) fn given(written: std::io::Result<()>, code: u8) -> ExitCode {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(anstream::stderr(), "error: can't write the result: {error}");
+            ExitCode::from(3)
+        }
+        _ => ExitCode::from(code),
+    }
+}
+
 /// What a policy is checked with from outside.
 #[derive(Debug, clap::Args)]
 pub(super) struct Outside {
@@ -81,6 +101,16 @@ pub(super) fn sound(path: &Path, outside: &Outside) -> Result<Sound, ExitCode> {
     };
     let vars = outside.vars.clone();
     Ok(Sound { name: neutralise(name.as_bytes()), plan, checked, vars, ceiling })
+}
+
+/// The same of a policy that stands in no file.
+pub(super) fn sound_text(name: &str, text: &[u8]) -> Result<Sound, ExitCode> {
+    let checked = policy::check(name, text);
+    let Some(plan) = checked.plan.clone() else {
+        let _ = write!(anstream::stderr(), "{}", checked.render(true));
+        return Err(ExitCode::from(1));
+    };
+    Ok(Sound { name: name.to_owned(), plan, checked, vars: Vec::new(), ceiling: None })
 }
 
 impl Sound {

@@ -145,6 +145,7 @@ fn log(audit: &AuditPlan, out: &mut Text) {
     if let Some(key) = &audit.payload_key {
         out.line("payload-key", quote(&hex(key)));
     }
+    out.line("sign-every", duration(audit.sign_every));
     out.line("segment", size(audit.segment_bytes));
     out.line("segment-age", duration(audit.segment_age));
     if let Some(most) = audit.keep_bytes {

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acts;
 mod cli;
 mod crash;
 mod export;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         crash::other_process(&part);
     }
     let tests = [
+        acts::TESTS,
         cli::TESTS,
         crash::TESTS,
         export::TESTS,

@@ -30,6 +30,8 @@ crate::support::suite::tests! {
     a_daemon_that_begins_again_counts_its_lives_anew,
     the_auditor_may_begin_again_under_the_same_lives,
     where_old_records_were_dropped_the_first_ones_may_be_lonely,
+    what_the_auditor_held_up_is_nobodys_fault,
+    a_log_that_was_held_up_accuses_nobody,
 }
 
 const MS: u64 = 1_000_000;
@@ -674,4 +676,52 @@ fn where_old_records_were_dropped_the_first_ones_may_be_lonely() {
     feed.received(5_600, 50); // this one has no excuse
     feed.tick(7_000);
     assert_eq!(feed.told, [(Outcome::InFlight, 41, 42), (Outcome::Forged, 50, 51)]);
+}
+
+/// No reports were taken for so many milliseconds.
+fn held(ms: u64) -> Entry {
+    Entry { length: ms * MS, reporter: Who::AUDITOR, ..Entry::new(Kind::Held) }
+}
+
+fn what_the_auditor_held_up_is_nobodys_fault() {
+    let mut feed = Feed::new(Bounds::default());
+    feed.sent(0, 0);
+    feed.entry(68_000, held(67_900));
+    feed.tick(68_300);
+    feed.received(68_400, 0);
+    feed.sent(68_400, 1);
+    feed.tick(68_800);
+    assert_eq!(feed.told, []);
+    // A layer can't say so for itself, and who goes on being silent is told.
+    feed.entry(68_800, Entry { reporter: who(1, 1), ..held(60_000) });
+    feed.tick(69_500);
+    assert_eq!(feed.told, [(Outcome::Overdue, 1, 2)]);
+    assert_eq!(feed.finish().0.matched, 1);
+}
+
+/// What is said of a message of which the second report came 68 seconds after the first one, with
+/// these records between.
+fn reconciled_late(between: &[Entry]) -> Vec<Outcome> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), Options::default(), 0);
+    log.append(&message(0, Side::Sender), &[], at(0)).unwrap();
+    for entry in between {
+        log.append(entry, &[], at(68_000)).unwrap();
+    }
+    log.append(&message(0, Side::Receiver), &[], at(68_001)).unwrap();
+    log.close(at(68_002)).unwrap();
+    let mut told = Vec::new();
+    let store = Store::open(dir.path()).unwrap();
+    let (counts, _) = reconcile(&store, Bounds::default(), |d| told.push(d.outcome)).unwrap();
+    assert_eq!(counts.matched, 1);
+    told
+}
+
+fn a_log_that_was_held_up_accuses_nobody() {
+    assert_eq!(reconciled_late(&[held(67_900)]), []);
+    // Another life of the auditor took what was in the rings meanwhile.
+    assert_eq!(reconciled_late(&[Entry::new(Kind::Start), life(7, 2)]), []);
+    // Where nothing says that it was held, the receiver was late.
+    assert_eq!(reconciled_late(&[]), [Outcome::Overdue]);
+    assert_eq!(reconciled_late(&[held(10)]), [Outcome::Overdue]);
 }

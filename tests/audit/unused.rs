@@ -19,6 +19,8 @@ crate::support::suite::tests! {
     what_remains_is_always_a_policy,
     what_is_not_audited_is_not_judged,
     a_denied_try_is_no_use,
+    the_log_itself_says_which_policy_it_is_of,
+    a_result_that_can_not_be_written_ends_with_3,
 }
 
 const POLICY: &str = r#"# A daemon that has more than it uses.
@@ -318,4 +320,70 @@ fn a_denied_try_is_no_use() {
     })
     .unwrap();
     assert_eq!(usage.unused().count(), usage.judged().count());
+}
+
+fn the_log_itself_says_which_policy_it_is_of() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("wide.toml"), POLICY).unwrap();
+    write(folder.path(), POLICY, some);
+    let (code, text, _) = cofferdam(folder.path(), &["audit", "policy", "log"]);
+    assert_eq!((code, text.as_str()), (0, policy::print(&plan(POLICY)).as_str()));
+    assert_eq!(plan(&text).id().unwrap(), plan(POLICY).id().unwrap());
+    let (code, text, _) = cofferdam(folder.path(), &["audit", "policy", "log", "wide.toml"]);
+    assert_eq!((code, text.as_str()), (0, ""));
+    let other = POLICY.replace("8443", "8444");
+    std::fs::write(folder.path().join("other.toml"), other).unwrap();
+    let (code, text, _) = cofferdam(folder.path(), &["audit", "policy", "log", "other.toml"]);
+    assert!(
+        code == 1 && text.contains("8443") && text.contains("+") && text.contains("8444"),
+        "{text}"
+    );
+    let told = ["audit", "policy", "log", "--record", "1", "--format", "json"];
+    let (code, text, _) = cofferdam(folder.path(), &told);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &told["name"]), (0, &Value::from("wide")));
+    assert_eq!(cofferdam(folder.path(), &["audit", "policy", "log", "--record", "0"]).0, 1);
+
+    // Which grants are unused doesn't depend on who says the policy.
+    let json = |args: &[&str]| {
+        let (code, text, err) = cofferdam(folder.path(), &[args, &["--format", "json"]].concat());
+        assert_eq!((code, err.as_str()), (1, ""), "{text}");
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let unused = told["unused"].as_array().unwrap().iter().map(|it| it["rule"].to_string());
+        unused.collect::<BTreeSet<_>>()
+    };
+    let by_file = json(&["audit", "unused", "wide.toml", "log"]);
+    assert_eq!(json(&["audit", "unused", "log"]), by_file);
+    assert!(!by_file.is_empty());
+}
+
+fn a_result_that_can_not_be_written_ends_with_3() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("wide.toml"), POLICY).unwrap();
+    write(folder.path(), POLICY, some);
+    let verbs: [&[&str]; 12] = [
+        &["check", "wide.toml"],
+        &["check", "wide.toml", "--format", "json"],
+        &["explain", "wide.toml"],
+        &["explain", "E0107"],
+        &["can", "wide.toml", "front", "open", "file.key"],
+        &["diff", "wide.toml", "wide.toml"],
+        &["graph", "wide.toml"],
+        &["schema"],
+        &["audit", "policy", "log"],
+        &["audit", "stats", "log"],
+        &["audit", "verify", "log"],
+        &["audit", "unused", "log"],
+    ];
+    for verb in verbs {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_cofferdam"))
+            .args(verb)
+            .current_dir(folder.path())
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(3), "{verb:?}: {out:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("can't write"), "{verb:?}: {out:?}");
+    }
 }

@@ -159,6 +159,11 @@ class Verifier:
     def find(self, file, record, what):
         self.findings.append((file, "-" if record is None else record, what))
 
+    def once(self, file, what):
+        """Of a file of checkpoints each kind of fault is told once."""
+        if all(it[0] != file or it[2] != what for it in self.findings):
+            self.find(file, None, what)
+
     def path(self, name):
         return os.path.join(self.directory, name)
 
@@ -178,11 +183,13 @@ class Verifier:
                 break
             try:
                 good.append(checkpoint(data[at : end + 1].decode()))
-            except (Wrong, UnicodeDecodeError) as error:
-                self.find(name, None, str(error))
+            except UnicodeDecodeError:
+                self.once(name, "no checkpoint")
+            except Wrong as error:
+                self.once(name, str(error))
             at = end + 2
         if at < len(data):
-            self.find(name, None, "ends within a checkpoint")
+            self.once(name, "ends within a checkpoint")
         return good
 
     def fault(self, c):
@@ -211,31 +218,48 @@ class Verifier:
                 fault = self.fault(c)
                 if not fault and last:
                     self.keys.append((c["next"], c["size"]))
-                fault = fault or (None if last else "not the last checkpoint of its epoch")
+                if not last:
+                    fault = fault or "not signed with the key of its epoch"
             if fault:
-                self.find(name, None, fault)
+                self.once(name, fault)
             else:
                 good.append((name, c))
         if not self.keys:
-            self.find(name, None, "the first checkpoint is missing")
+            self.once(name, "not the log's first checkpoint")
         return good
 
+    def segment_notes(self, number):
+        name, last = f"{number:08}.note", 0
+        good = []
+        for c in self.notes(name):
+            if not self.keys:
+                break
+            fault = self.fault(c)
+            if c["log"] == self.log and c["epoch"] >= len(self.keys):
+                # What is wrong with the chain of keys is told of it alone.
+                if all(it[0] != "epochs.note" for it in self.findings):
+                    self.find("epochs.note", None, "an epoch's key is not announced")
+                continue
+            if not fault and c["size"] < last:
+                fault = "doesn't belong here"
+            if fault:
+                self.once(name, fault)
+            else:
+                last = c["size"]
+                good.append((name, c))
+        return good
+
+    def numbers(self, end):
+        names = [name[: -len(end)] for name in os.listdir(self.directory) if name.endswith(end)]
+        return sorted(int(name) for name in names if name.isdigit() and f"{int(name):08}" == name)
+
     def verify(self, outside):
-        numbers = sorted(
-            int(name[:-4])
-            for name in os.listdir(self.directory)
-            if name.endswith(".log") and name[:-4].isdigit() and f"{int(name[:-4]):08}.log" == name
-        )
+        numbers = self.numbers(".log")
         notes = self.key_chain()
-        for number in numbers:
-            name = f"{number:08}.note"
-            for c in self.notes(name):
-                fault = self.fault(c)
-                if fault:
-                    self.find(name, None, fault)
-                else:
-                    notes.append((name, c))
+        for number in self.numbers(".note"):
+            notes += self.segment_notes(number)
         last = max((c for _, c in notes), key=lambda c: (c["size"], c["epoch"]), default=None)
+        anchors = {}
         for place, path in enumerate(outside):
             name = f"outside-{place + 1}"
             with open(path, encoding="utf-8") as file:
@@ -248,78 +272,219 @@ class Verifier:
             if fault:
                 self.find(name, None, fault)
             else:
-                notes.append((name, c))
+                anchors.setdefault(c["size"], []).append((c["root"], c["link"]))
+        for _, c in notes:
+            anchors.setdefault(c["size"], []).append((c["root"], c["link"]))
 
-        sizes = {c["size"] for _, c in notes}
-        scans = [Segment(self, number, sizes) for number in numbers]
-        for before, after in zip(scans, scans[1:]):
-            if after.number > before.number + 1:
-                self.find(f"{before.number + 1:08}.log", None, "the segment is missing")
-            elif before.clean and after.log and after.begin != (before.link, before.tree):
-                self.find(after.name, before.tree[0], "doesn't go on where the one before ends")
-        first = scans[0].first if scans else 0
-        size = scans[-1].tree[0] if scans else 0
+        scans = [Segment(self, number, anchors) for number in numbers]
+        known = [scan for scan in scans if scan.placed()]
+        first = known[0].first if known else 0
+        size = known[-1].next if known else 0
         signed = last["size"] if last else 0
-        if first > (last["first"] if last else 0) or (not scans and signed):
-            number = max(scans[0].number - 1, 0) if scans else 0
-            self.find(f"{number:08}.log", None, "the segment is missing")
-        for scan in scans:
-            if self.log and scan.log and scan.log != self.log:
-                self.find(scan.name, None, "of another log")
+        behind = [n for end in (".note", ".idx") for n in self.numbers(end)]
+        orphans = [n for n in behind if not numbers or n > numbers[-1]]
+        if first > (last["first"] if last else 0):
+            self.find(f"{max(scans[0].number - 1, 0):08}.log", None, "the segment is missing")
+        walk = Walk(self, anchors)
+        walk.go(scans)
+        walk.end(scans, size, max(anchors, default=0), min(orphans, default=None))
         for name, c in notes:
-            self.compare(name, c, scans, size)
+            if name == "epochs.note":
+                continue
+            own, after = ([s for s in known if s.number == int(name[:-5]) + n] for n in (0, 1))
+            if own and c["size"] < own[0].first or after and c["size"] > after[0].first:
+                self.once(name, "doesn't belong here")
+        if any(it[0] == "epochs.note" for it in self.findings):
+            # Which checkpoints its keys signed can't be told.
+            self.findings = [it for it in self.findings if it[2] != "the end is not signed"]
+        else:
+            self.unsigned(scans, max(anchors, default=0), signed, size)
         print(f"{len(scans)} segments, records {first} to {size}, {signed} signed")
 
-    def compare(self, name, c, scans, size):
-        if c["size"] > size:
-            self.find(name, size, "the tail was cut")
+    def unsigned(self, scans, most, signed, size):
+        if not scans or not scans[-1].tree or most >= size:
             return
-        if not scans:
-            if (c["root"], c["link"]) != (hashed(b"cfd-none"), c["log"]):
-                self.find(name, None, "history was rewritten")
+        if scans[-1].ends == STOP:
+            self.find(scans[-1].name, size - 1, "the end is not signed")
             return
-        roots = [scan.roots[c["size"]] for scan in scans if c["size"] in scan.roots]
-        damaged = any(scan.first <= c["size"] and not scan.clean for scan in scans)
-        if roots and not damaged and (c["root"], c["link"]) not in roots:
-            record = c["size"] - 1 if c["size"] else None
-            self.find(name, record, "history was rewritten")
+        begin = next((scan.unsigned for scan in scans if scan.unsigned), None)
+        if begin:
+            end = scans[-1].last
+            took = end[0] - begin[0] if end[1] < begin[1] else end[1] - begin[1]
+            if took >= 120 * 10**9:
+                self.find(scans[-1].name, signed, "not signed for long")
+
+
+START, STOP = 1, 2
+
+
+def follows(before, kind, clean):
+    if before is None:
+        return None if kind == START else "the log doesn't begin with a start"
+    if before == STOP and kind != START:
+        return "stands behind a stop"
+    if before != STOP and kind == START and clean:
+        return "the end of the life before is missing"
+    return None
+
+
+class Walk:
+    """Goes through the segments from one signed point to the next: what is wrong between two of
+    them is one finding, at the first record that shows it."""
+
+    def __init__(self, verifier, anchors):
+        self.verifier, self.anchors = verifier, anchors
+        self.good, self.open = 0, None
+        # Of each region: its segment, the missing one, how many records are good, the first good one.
+        self.altered = []
+
+    def go(self, scans):
+        before = None
+        for scan in scans:
+            if before and before.number + 1 < scan.number:
+                self.close(None)
+                self.altered.append((before.number + 1, before.number + 1, None, None))
+                self.verifier.find(f"{before.number + 1:08}.log", None, "the segment is missing")
+                before = None
+            if before:
+                self.seam(before, scan)
+            else:
+                self.begin(scan)
+            for event in scan.events if scan.placed() or not scan.begin else []:
+                if event[0] == "fault":
+                    self.fault(scan, *event[1:])
+                elif self.matches(*event[1:]):
+                    self.close(event[1])
+                    self.good = event[1]
+                else:
+                    self.fault(scan, event[1] - 1 if event[1] else None, "history was rewritten")
+            if scan.placed():
+                self.verifier.findings += scan.findings
+            before = scan
+
+    def stranger(self, scan):
+        if scan.begin and not scan.placed():
+            self.fault(scan, None, "of another log or place")
+            return True
+        return False
+
+    def begin(self, scan):
+        self.good = scan.first
+        if self.stranger(scan):
+            return
+        if self.begins(scan) is False:
+            self.fault(scan, None, "history was rewritten")
+        elif scan.first == 0 and scan.begin and scan.begins:
+            wrong = follows(None, *scan.begins)
+            if wrong:
+                self.verifier.find(scan.name, 0, wrong)
+
+    def seam(self, before, scan):
+        if self.stranger(scan) or not scan.begin:
+            return
+        link, tree = scan.begin
+        counted = before.next == scan.first
+        fits = counted and before.placed() and before.link == link and before.tree in (None, tree)
+        if self.begins(scan):
+            if not fits and self.open is None:
+                record = self.good if counted else min(before.next, scan.first)
+                self.fault(before, record, "ends otherwise than the next one begins")
+            self.close(scan.first)
+            self.good = scan.first
+        elif not fits:
+            self.fault(scan, before.next, "doesn't go on where the one before ends")
+        if fits and before.ends and scan.begins:
+            wrong = follows(before.ends, *scan.begins)
+            if wrong:
+                self.verifier.find(scan.name, scan.first, wrong)
+
+    def begins(self, scan):
+        if not scan.begin:
+            return None
+        link, tree = scan.begin
+        if scan.first == 0:
+            return self.verifier.log == link if self.verifier.log else None
+        if scan.first in self.anchors:
+            return all(it == (root_of(tree), link) for it in self.anchors[scan.first])
+        event = scan.events[0] if scan.events else None
+        return True if event and event[0] == "mark" and self.matches(*event[1:]) else None
+
+    def matches(self, size, root, link):
+        return all(it[1] == link and root in (None, it[0]) for it in self.anchors[size])
+
+    def fault(self, scan, record, what):
+        if self.open is None:
+            self.open = scan.number
+            self.verifier.find(scan.name, record, what)
+
+    def close(self, before):
+        if self.open is not None:
+            self.altered.append((self.open, None, self.good, before))
+        self.open = None
+
+    def end(self, scans, size, signed, orphan):
+        number = orphan if orphan is not None else scans[-1].number if scans else 0
+        if signed > size and (orphan is not None or self.open is None):
+            self.verifier.find(f"{number:08}.log", size, "the tail was cut")
+            self.altered.append((number, None, size, None))
+        elif signed <= size and orphan is not None:
+            self.verifier.find(f"{number:08}.log", size, "the segment is missing")
+            self.altered.append((number, None, size, None))
+        self.close(None)
+        for scan in scans:
+            near = any(
+                of == scan.number
+                or missing is None
+                and (good == 0 or good - 1 < scan.next)
+                and (before is None or before > scan.first)
+                for of, missing, good, before in self.altered
+            )
+            if not scan.indexed and not near:
+                self.verifier.find(f"{scan.number:08}.idx", None, "not the index of its segment")
 
 
 class Segment:
-    def __init__(self, verifier, number, sizes):
+    def __init__(self, verifier, number, anchors):
         self.verifier, self.number, self.name = verifier, number, f"{number:08}.log"
-        self.log, self.first, self.link, self.tree = None, 0, bytes(32), (0, [])
-        self.begin, self.roots, self.clean = (self.link, self.tree), {}, True
+        self.anchors, self.findings, self.events = anchors, [], []
+        self.log, self.first, self.next, self.elsewhere = None, 0, 0, None
+        self.begin, self.link, self.tree = None, None, None
+        self.misplaced, self.indexed = False, True
+        self.begins, self.ends, self.unsigned, self.last = None, None, None, None
+        self.index = Index()
         data = verifier.bytes(self.name)
         at = self.header(data)
         if at is None:
             return
-        adrift, found = False, 0
-        self.mark(sizes)
+        told = verifier.bytes(f"{number:08}.idx") if os.path.exists(verifier.path(f"{number:08}.idx")) else None
+        right = told is None or told == self.index.encode(self.begin[0], at)
         while at < len(data):
-            step, what = self.frame(data, at, adrift)
-            adrift = False
+            step, what = self.frame(data, at)
             if what:
-                self.find(self.tree[0], what)
-                found += 1
-                if step is None or found >= 100:
+                after = self.length(data, at + step) if step and at + step < len(data) else 0
+                on = step is not None and at + step <= len(data) and after is not None
+                on = on and (after == 0 or self.sound(data[at + step : at + step + after]))
+                self.fault(self.next, what)
+                self.link = None
+                if not on:
                     break
-                self.tree = push(self.tree, bytes(32))
-                after = self.length(data, at + step) if at + step < len(data) else 0
-                whole = after == 0 or after and self.sound(data[at + step : at + step + after])
-                if at + step > len(data) or after is None or not whole:
-                    break
-                adrift = True
+                self.next += 1
             at += step
-            self.mark(sizes)
+            right = right or self.index.covers(told, at) and told == self.index.encode(self.begin[0], at)
+        self.indexed = right
+
+    def placed(self):
+        log = self.verifier.log
+        return self.begin is not None and not self.misplaced and log in (None, self.log)
 
     def find(self, record, what):
-        self.clean = False
-        self.verifier.find(self.name, record, what)
+        if sum(it[2] == what for it in self.findings) < 100:
+            self.findings.append((self.name, record, what))
 
-    def mark(self, sizes):
-        if self.tree[0] in sizes:
-            self.roots.setdefault(self.tree[0], (root_of(self.tree), self.link))
+    def fault(self, record, what):
+        if not self.events or self.events[-1][0] != "fault":
+            self.events.append(("fault", record, what))
+        self.tree = None
 
     def header(self, data):
         sound = len(data) >= 96 and data[:12] == b"cfdaudit\x01\0\0\0"
@@ -329,12 +494,11 @@ class Segment:
             crc = struct.unpack("<I", data[12:16])[0]
             sound = len(data) >= end and crc32c(data[16:end]) == crc
         if not sound:
-            self.find(None, "no segment")
+            self.fault(None, "no segment")
             return None
-        if number != self.number:
-            self.find(None, "another segment")
+        self.misplaced = number != self.number
         roots = [data[at : at + 32] for at in range(96, end, 32)]
-        self.log, self.first, self.link, self.tree = log, first, link, (first, roots)
+        self.log, self.first, self.next, self.link, self.tree = log, first, first, link, (first, roots)
         self.begin = (link, self.tree)
         return end
 
@@ -363,7 +527,7 @@ class Segment:
             and frame[16 + 92 : 16 + 96] == frame[8:12]
         )
 
-    def frame(self, data, at, adrift):
+    def frame(self, data, at):
         """Takes the frame at `at` in. Its length (None: nothing can be read behind it), and what
         damage hides its leaf."""
         if len(data) - at < 16:
@@ -378,24 +542,93 @@ class Segment:
             return length, "the checksum differs"
         body_length, payload_length, flags = struct.unpack("<4xIIB3x", frame[:16])
         body, link = frame[16 : 16 + body_length], frame[16 + body_length : 48 + body_length]
-        payload, expected = frame[48 + body_length :], self.tree[0]
+        payload, before = frame[48 + body_length :], self.link
         leaf = hashed(b"cfd-leaf", body)
         kind, side, verdict, facility = body[:4]
         detail = body_length - 128 - (32 if payload_length else 0)
-        if not 1 <= kind <= 15 or side > 4 or verdict > 4 or facility > 13 or not 0 <= detail <= 4 << 20:
-            self.find(expected, "a wrong body")
-        else:
-            index = struct.unpack("<Q", body[16:24])[0]
-            if index != expected:
-                self.find(expected, f"record {index} stands here")
-            elif hashed(b"cfd-link", self.link, leaf) != link and not adrift:
-                self.find(expected, "the chain breaks here")
+        good = 1 <= kind <= 16 and side <= 5 and verdict <= 4 and facility <= 13
+        good = good and 0 <= detail <= 4 << 20
+        index = struct.unpack("<Q", body[16:24])[0] if good else self.next
+        if index != self.next and self.elsewhere == index:
+            self.next = index
+        place, what = self.next, None
+        if not good:
+            what = "a wrong body"
+        elif index != place:
+            self.elsewhere, what = index + 1, f"record {index} stands here"
+        elif before is None or hashed(b"cfd-link", before, leaf) != link:
+            what = "the chain breaks here"
+        self.next, self.link = place + 1, link
+        if what:
+            self.fault(place, what)
+        elif self.tree:
+            self.tree = push(self.tree, leaf)
         if payload_length and flags and any(payload):
-            self.find(expected, "a removed payload is there")
+            self.find(place, "a removed payload is there")
         elif payload_length and not flags and hashed(b"cfd-data", payload) != body[128:160]:
-            self.find(expected, "the payload was altered")
-        self.link, self.tree = link, push(self.tree, leaf)
+            self.find(place, "the payload was altered")
+        if good:
+            self.look(body, at, place, index)
+        if not what and self.next in self.anchors:
+            self.events.append(("mark", self.next, root_of(self.tree) if self.tree else None, link))
         return length, None
+
+    def look(self, body, at, place, index):
+        kind, clean = body[0], body[0] == START and body[88:92] == b"\1\0\0\0"
+        if self.begins is None:
+            self.begins = (kind, clean)
+        else:
+            wrong = follows(self.ends, kind, clean)
+            if wrong:
+                self.find(place, wrong)
+        if clean and self.ends == STOP and place not in self.anchors:
+            self.find(place - 1, "the end is not signed")
+        times = struct.unpack("<QQ", body[24:40])
+        self.ends, self.last = kind, times
+        if max(self.anchors, default=0) == place:
+            self.unsigned = times
+        self.index.push(at, index, body)
+
+
+class Index:
+    """What section 6 says."""
+
+    def __init__(self):
+        self.blocks = []
+
+    @staticmethod
+    def covers(told, at):
+        return told is not None and len(told) >= 56 and struct.unpack("<Q", told[48:56])[0] == at
+
+    def push(self, at, index, body):
+        if not self.blocks or self.blocks[-1][1] == 256:
+            self.blocks.append([at, 0, 0, 2**64 - 1, 0, 0, 0, 0, 0, index])
+        kind, _, verdict, facility, edge = struct.unpack("<BBBBH", body[:6])
+        form, method, count = body[7], struct.unpack("<I", body[12:16])[0], 0
+        real = struct.unpack("<Q", body[24:32])[0]
+        layers = struct.unpack("<H", body[64:66]) + struct.unpack("<H", body[68:70])
+        methods = {method}
+        if form == 6:
+            end = len(body) - (0 if body[92:96] == bytes(4) else 0)
+            detail = body[128 + (32 if body[92:96] != bytes(4) else 0) : end]
+            for run in range(0, len(detail) - 11, 12):
+                methods.add(struct.unpack("<H", detail[run + 2 : run + 4])[0])
+        block = self.blocks[-1]
+        block[1] += 1
+        block[2] |= 1 << kind % 32
+        block[3], block[4] = min(block[3], real), max(block[4], real)
+        for layer in layers:
+            block[5] |= 1 << layer % 64
+        block[6] |= 1 << (facility * 11 + edge) % 64
+        for it in methods:
+            block[7] |= 1 << it % 64
+        block[8] |= 1 << verdict
+
+    def encode(self, link, covered):
+        out = link + struct.pack("<Q", covered)
+        out += b"".join(struct.pack("<QII7Q", *block) for block in self.blocks)
+        rest = bytes(4) + out
+        return b"cfdindex" + struct.pack("<I", crc32c(rest)) + rest
 
 
 def main():

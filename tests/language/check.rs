@@ -39,7 +39,7 @@ fn a_fine_policy_is_one_line() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "");
     let line = text(&output.stdout);
-    let id = line.strip_prefix("ok: 1 layers, 0 channels, id ").unwrap().trim_end();
+    let id = line.strip_prefix("ok: 1 layer, 0 channels, id ").unwrap().trim_end();
     assert!(id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()), "{line}");
 }
 
@@ -69,7 +69,7 @@ fn warnings_count_when_asked() {
     let output = check(&[&path]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("warning[E0123]"), "{output:?}");
-    assert!(text(&output.stdout).starts_with("ok: 1 layers, 0 channels"), "{output:?}");
+    assert!(text(&output.stdout).starts_with("ok: 1 layer, 0 channels"), "{output:?}");
     assert_eq!(check(&[&path, "--deny-warnings"]).status.code(), Some(1));
 }
 

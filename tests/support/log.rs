@@ -9,7 +9,7 @@ use std::process::Command;
 use cofferdam::audit::entry::{Entry, Facility, Kind, Moment, Side, Verdict, Who};
 use cofferdam::audit::tables::Tables;
 use cofferdam::audit::verify::{self, Verified};
-use cofferdam::audit::{Log, Options, Store};
+use cofferdam::audit::{Log, Options, Store, hash};
 use cofferdam::seal::{Chance, SealError};
 
 /// Randomness that is none.
@@ -148,4 +148,54 @@ pub fn frames(bytes: &[u8]) -> Vec<(usize, usize)> {
         at += length;
     }
     frames
+}
+
+/// Puts a segment together from frames: indices, links and checksums as an attacker makes them.
+pub fn forge(dir: &Path, name: &str, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+    let bytes = fs::read(dir.join(name)).unwrap();
+    let frames_at = frames(&bytes);
+    let header = &bytes[..frames_at[0].0];
+    let mut frames: Vec<Vec<u8>> =
+        frames_at.iter().map(|(at, length)| bytes[*at..at + length].to_vec()).collect();
+    change(&mut frames);
+    fs::write(dir.join(name), [header.to_vec(), frames.concat()].concat()).unwrap();
+}
+
+/// Gives all frames right numbers, links and checksums: only signatures are out of reach.
+pub fn relink(header: &[u8], frames: &mut [Vec<u8>]) {
+    let first = u64::from_le_bytes(header[56..64].try_into().unwrap());
+    let mut link: [u8; 32] = header[64..96].try_into().unwrap();
+    for (frame, index) in frames.iter_mut().zip(first..) {
+        let body = 16 + u32::from_le_bytes(frame[4..8].try_into().unwrap()) as usize;
+        frame[32..40].copy_from_slice(&index.to_le_bytes());
+        link = hash::link(&link, &hash::leaf(&frame[16..body]));
+        frame[body..body + 32].copy_from_slice(&link);
+        let crc = crc32c::crc32c(&frame[4..body + 32]);
+        frame[..4].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// Both verifiers come to the same verdict, and name the same places.
+pub fn same_in_python(dir: &Path) {
+    assert_eq!(differs_in_python(dir), None);
+}
+
+/// In what the verifier in Python comes to something else.
+pub fn differs_in_python(dir: &Path) -> Option<String> {
+    let told = verify(dir);
+    let (sound, text) = python(dir, &[]);
+    let mut ours: Vec<String> = told
+        .findings
+        .iter()
+        .map(|f| format!("{} {}", f.file, f.record.map_or("-".into(), |n| n.to_string())))
+        .collect();
+    let mut theirs: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("FINDING "))
+        .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    ours.sort();
+    theirs.sort();
+    let same = sound == told.sound() && ours == theirs;
+    (!same).then(|| format!("Python: {text}\nRust: {:#?}", told.findings))
 }

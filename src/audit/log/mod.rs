@@ -4,6 +4,7 @@
 //! what was appended and makes it durable. Only then is a record *acknowledged*: no crash loses it.
 //! A log's files are described in `docs/audit-format.md`, section 2.
 
+mod crash;
 mod open;
 mod rotate;
 
@@ -30,7 +31,8 @@ pub struct Options {
     pub segment_age: u64,
     /// A commit signs a checkpoint once there are so many records since the last one.
     pub checkpoint_records: u64,
-    /// A commit signs a checkpoint once the last one is so old, in nanoseconds.
+    /// A commit signs a checkpoint once the last one is so old, in nanoseconds. Who writes the log
+    /// commits then, also where nothing more comes: see [`Log::should_sign`].
     pub checkpoint_age: u64,
     /// How many bytes wait for a commit at most; then [`LogError::Backlog`].
     pub backlog: usize,
@@ -202,8 +204,22 @@ pub fn index_name(number: u64) -> String {
 
 /// The number of the segment with that file name.
 pub fn segment_number(name: &str) -> Option<u64> {
-    let number = name.strip_suffix(".log")?.parse().ok()?;
-    (segment_name(number) == name).then_some(number)
+    number(name, ".log", segment_name)
+}
+
+/// The number of the segment whose checkpoints have that file name.
+pub fn notes_number(name: &str) -> Option<u64> {
+    number(name, ".note", notes_name)
+}
+
+/// The number of the segment whose index has that file name.
+pub fn index_number(name: &str) -> Option<u64> {
+    number(name, ".idx", index_name)
+}
+
+fn number(name: &str, end: &str, named: fn(u64) -> String) -> Option<u64> {
+    let number = name.strip_suffix(end)?.parse().ok()?;
+    (named(number) == name).then_some(number)
 }
 
 impl Log {
@@ -225,6 +241,17 @@ impl Log {
     /// How many bytes wait for a commit.
     pub fn backlog(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// Whether it is time to sign records that are written, though no others may follow.
+    pub fn should_sign(&self, now: Moment) -> bool {
+        let age = now.monotonic.saturating_sub(self.last.time.monotonic);
+        self.is_unsigned() && age >= self.options.checkpoint_age
+    }
+
+    /// Whether there are records that no checkpoint signs.
+    pub fn is_unsigned(&self) -> bool {
+        self.last.size < self.size()
     }
 
     /// The last checkpoint signed.

@@ -3,15 +3,16 @@
 //! What is not whole at the end is cut, and the log's first new record says how many bytes that
 //! were. Damage before the last checkpoint is no crash: the log is then refused and left alone.
 
+use super::crash::{Cuts, damaged, no_orphans, read_notes};
 use super::{
-    Chain, Log, LogError, Notebook, Open, Options, notes_name, segment_name, segment_number,
+    Chain, Log, LogError, Open, Options, index_name, notes_name, segment_name, segment_number,
 };
 use crate::audit::entry::{self, Entry, Kind, Moment};
 use crate::audit::frame::FrameError;
 use crate::audit::hash::{self, Hash};
 use crate::audit::index::Index;
 use crate::audit::keys::{EPOCHS, Keys};
-use crate::audit::note::{Checkpoint, Notes, Signed};
+use crate::audit::note::{Checkpoint, Signed};
 use crate::audit::reader::Reader;
 use crate::audit::segment::Header;
 use crate::audit::store::{self, Store, StoreError, Trouble};
@@ -32,9 +33,6 @@ pub struct Recovery {
     pub clean: bool,
 }
 
-/// The longest file of checkpoints that is read: some hundred thousand of them.
-const MAX_NOTES: u64 = 256 << 20;
-
 impl Log {
     /// Opens the log in `store`, or makes one where there is none, and appends a [`Kind::Start`]
     /// record, to be committed with what follows.
@@ -49,23 +47,25 @@ impl Log {
             _ => error.into(),
         })?;
         let mut recovery = Recovery::default();
-        let (mut epochs, known) = read_notes(&store, EPOCHS, &mut recovery)?;
-        let mut segments: Vec<u64> =
-            store.names()?.iter().filter_map(|name| segment_number(name)).collect();
+        // Nothing is cut before all of it is known to be what a crash leaves.
+        let mut cuts = Cuts::default();
+        let (mut epochs, known) = read_notes(&store, EPOCHS, &mut cuts)?;
+        let names = store.names()?;
+        let mut segments: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
         segments.sort_unstable();
+        no_orphans(&names, segments.last().copied())?;
         let mut last;
-        let keys;
+        let mut keys = None;
         match known.last() {
-            Some(signed) => {
-                last = signed.checkpoint;
-                keys = Keys::load(&store, signed)?;
-            }
+            Some(signed) => last = signed.checkpoint,
             None if segments.is_empty() => {
-                recovery = Recovery { clean: true, ..Recovery::default() };
-                keys = Keys::first(&store, &mut *chance)?;
-                let signed = genesis(&keys, now);
+                cuts.make(&store)?;
+                recovery.clean = true;
+                let first = Keys::first(&store, &mut *chance)?;
+                let signed = genesis(&first, now);
                 last = signed.checkpoint;
                 epochs.append(&store, &signed)?;
+                keys = Some(first);
             }
             None => return Err(damaged(EPOCHS, 0, "the first checkpoint is gone")),
         }
@@ -79,8 +79,17 @@ impl Log {
                 let chain = Chain { link: last.log, tree: header.before };
                 (segment, chain, Seen { first: Some((0, 0)), ..Seen::default() })
             }
-            Some(&number) => resume(&store, number, &mut last, &mut recovery, now)?,
+            Some(&number) => resume(&store, number, &mut last, &mut cuts, now)?,
         };
+        let keys = match (keys, known.last()) {
+            (Some(first), _) => first,
+            (None, Some(signed)) => Keys::load(&store, signed)?,
+            (None, None) => return Err(damaged(EPOCHS, 0, "the first checkpoint is gone")),
+        };
+        if !recovery.clean {
+            cuts.make(&store)?;
+            (recovery.cut, recovery.cut_notes) = (cuts.records, cuts.notes);
+        }
 
         let mut log = Self {
             written: chain.tree.size(),
@@ -103,7 +112,8 @@ impl Log {
         };
         log.finish_dropping(&segments)?;
         recovery.records = log.committed;
-        recovery.clean |= seen.stopped && recovery.cut == 0;
+        // An orderly end signs everything.
+        recovery.clean |= seen.stopped && recovery.cut == 0 && log.last.size == log.committed;
         let clean = u32::from(recovery.clean);
         let length = recovery.cut;
         log.append(&Entry { length, value: clean, ..Entry::new(Kind::Start) }, &[], now)?;
@@ -143,39 +153,6 @@ fn genesis(keys: &Keys, now: Moment) -> Signed {
     empty.sign(&keys.signing)
 }
 
-fn damaged(file: &str, byte: u64, what: &str) -> LogError {
-    LogError::Damaged { file: file.to_owned(), byte, what: what.to_owned() }
-}
-
-/// Reads a file of checkpoints and cuts the torn rest of a write from its end.
-fn read_notes(
-    store: &Store,
-    name: &str,
-    recovery: &mut Recovery,
-) -> Result<(Notebook, Vec<Signed>), LogError> {
-    let mut book = Notebook { name: name.to_owned(), length: 0 };
-    let Some(bytes) = store.read(name, MAX_NOTES)? else { return Ok((book, Vec::new())) };
-    let mut notes = Notes::read(&bytes);
-    // Blocks that were allocated and never written come back as zeros: no whole note.
-    let mut signed = Vec::with_capacity(notes.notes.len());
-    for (at, note) in &notes.notes {
-        match note {
-            Ok(note) => signed.push(*note),
-            Err(_) if bytes[*at..].iter().all(|byte| *byte == 0) => {
-                notes.end = *at;
-                break;
-            }
-            Err(error) => return Err(damaged(name, *at as u64, &error.to_string())),
-        }
-    }
-    book.length = notes.end as u64;
-    if notes.end < bytes.len() {
-        recovery.cut_notes += (bytes.len() - notes.end) as u64;
-        store::cut(&store.writer(name)?, name, book.length)?;
-    }
-    Ok((book, signed))
-}
-
 /// What the last segment's records tell.
 #[derive(Default)]
 struct Seen {
@@ -187,12 +164,12 @@ struct Seen {
     first: Option<(u64, u64)>,
 }
 
-/// Goes on with the last segment: finds its end, and cuts what is not whole.
+/// Goes on with the last segment: finds its end, and what is to be cut because it isn't whole.
 fn resume(
     store: &Store,
     number: u64,
     last: &mut Checkpoint,
-    recovery: &mut Recovery,
+    cuts: &mut Cuts,
     now: Moment,
 ) -> Result<(Open, Chain, Seen), LogError> {
     let name = segment_name(number);
@@ -201,17 +178,18 @@ fn resume(
     let mut reader = Reader::new(store.reader(&name)?, &name, 0);
     let header = match reader.header()? {
         Ok(header) => header,
-        // A crash while the segment was made: the one before goes on. If this one had records that
-        // were signed for, the check at the end says so.
+        // A crash while the segment was made: the one before goes on. Nothing was signed in this
+        // one then, and it has no index.
         Err(_)
             if number > 0
                 && whole <= 96 + 64 * 32
+                && store.reader(&notes_name(number)).is_err()
+                && store.reader(&index_name(number)).is_err()
                 && store.reader(&segment_name(number - 1)).is_ok() =>
         {
-            let before = resume(store, number - 1, last, recovery, now)?;
-            store.remove(&name)?;
-            recovery.cut += whole;
-            return Ok(before);
+            cuts.files.push((name, None));
+            cuts.records += whole;
+            return resume(store, number - 1, last, cuts, now);
         }
         // The very first segment, before anything was signed for.
         Err(_)
@@ -222,7 +200,7 @@ fn resume(
         {
             let header =
                 Header { log: last.log, number: 0, link: last.log, before: Frontier::default() };
-            recovery.cut += whole;
+            cuts.records += whole;
             let segment = Log::make_segment(store, &header, now)?;
             return Ok((
                 segment,
@@ -235,7 +213,7 @@ fn resume(
     if header.log != last.log || header.number != number {
         return Err(damaged(&name, 0, "the segment is of another log or place"));
     }
-    let (notes, signed) = read_notes(store, &notes_name(number), recovery)?;
+    let (notes, signed) = read_notes(store, &notes_name(number), cuts)?;
     if let Some(signed) = signed.last()
         && (signed.checkpoint.log == last.log && signed.checkpoint.size >= last.size)
     {
@@ -257,6 +235,9 @@ fn resume(
             let age = now.real.saturating_sub(record.at.real);
             opened = Moment { monotonic: now.monotonic.saturating_sub(age), ..record.at };
         }
+        if seen.stopped && record.entry.kind != Kind::Start {
+            return Err(damaged(&name, offset, "a record stands behind the end of the log"));
+        }
         index.push(offset, record.index, record.at, &record.entry);
         seen.stopped = record.entry.kind == Kind::Stop;
         if record.entry.kind == Kind::Policy {
@@ -268,8 +249,8 @@ fn resume(
         return Err(damaged(&name, end, "the log differs from its last checkpoint"));
     }
     if end < whole {
-        recovery.cut += whole - end;
-        store::cut(&file, &name, end)?;
+        cuts.records += whole - end;
+        cuts.files.push((name.clone(), Some(end)));
     }
     let segment = Open { number, name, file, link: header.link, length: end, opened, index, notes };
     Ok((segment, chain, seen))

@@ -142,6 +142,7 @@ impl Reconciler {
         match entry.kind {
             Kind::Use => self.report(record, each),
             Kind::Exit => self.ended(entry.peer, now),
+            Kind::Held if entry.reporter == Who::AUDITOR => self.held(entry.length),
             Kind::Loss if self.losses.len() < self.bounds.streams => {
                 let lost = self.losses.entry(entry.reporter).or_default();
                 *lost = lost.saturating_add(entry.length);
@@ -163,6 +164,16 @@ impl Reconciler {
             }
             _ => {}
         }
+    }
+
+    /// For so long, in nanoseconds, no reports were taken: what waits has not waited for that. What
+    /// comes now was held up too, so it all gets its whole time once more.
+    pub fn held(&mut self, time: u64) {
+        let by = time.saturating_add(self.bounds.grace);
+        for state in self.streams.values_mut() {
+            state.held(by);
+        }
+        self.seen.held(by);
     }
 
     fn ended(&mut self, who: Who, now: u64) {
@@ -383,18 +394,28 @@ pub fn reconcile(
     mut each: impl FnMut(Disagreement),
 ) -> Result<(Counts, Effort), StoreError> {
     let mut reconciler = Reconciler::new(bounds);
-    let mut ticked = None;
+    let (mut ticked, mut before) = (None, 0);
     let effort = query(store, &Filter { full: true, ..Filter::default() }, |record| {
         let now = record.at.monotonic;
         if ticked.is_none() && record.index > 0 {
             reconciler.begins_late(now);
         }
         let last = *ticked.get_or_insert(now);
+        // Nobody took reports before these, and what they say of that comes first.
+        let held = match record.entry.kind {
+            Kind::Start => now.saturating_sub(before),
+            Kind::Held => bounds.grace,
+            _ => 0,
+        };
+        if record.entry.kind == Kind::Start {
+            reconciler.held(held);
+        }
         // Another start of the machine begins from 0 again.
-        if now < last || now - last > bounds.grace / 2 {
+        if held == 0 && (now < last || now - last > bounds.grace / 2) {
             reconciler.tick(now, &mut each);
             ticked = Some(now);
         }
+        before = now;
         reconciler.push(&record, &mut each);
         true
     })?;

@@ -121,6 +121,14 @@ impl State {
         }
     }
 
+    /// What waits has done so through no fault of its ends' for the time `by`.
+    pub(super) fn held(&mut self, by: u64) {
+        let waiting = self.waiting.values_mut().map(|half| &mut half.since);
+        for since in waiting.chain(&mut self.hole_since).chain(&mut self.ended) {
+            *since = since.saturating_add(by);
+        }
+    }
+
     /// The sender takes back what it said it would send: there was no room. What somebody else
     /// reports to have received stays.
     pub(super) fn take_back(&mut self, number: u64) {

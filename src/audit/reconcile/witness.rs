@@ -49,6 +49,13 @@ impl Seen {
         }
     }
 
+    /// What is parked has been there through no fault of its ends' for the time `by`.
+    pub(super) fn held(&mut self, by: u64) {
+        for (half, _) in self.parked.values_mut() {
+            half.since = half.since.saturating_add(by);
+        }
+    }
+
     /// An instance ended.
     pub(super) fn ended(&mut self, who: Who) {
         for ((_, sender, ..), (_, ended)) in &mut self.parked {

@@ -19,11 +19,40 @@ pub struct Finding {
     pub byte: Option<u64>,
     /// What is wrong.
     pub what: What,
+    /// Between which records of the log something was altered, if records were.
+    pub region: Option<Region>,
+}
+
+/// Records that can't be trusted, between two that can. However many of them were altered, taken
+/// out or put in: where nothing that was signed stands between them, they are one region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The last record before it that is as it was signed; `None` at the log's beginning.
+    pub after: Option<u64>,
+    /// The first record behind it of which that is known again; `None` at the log's end.
+    pub before: Option<u64>,
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.after, self.before) {
+            (Some(after), Some(before)) => {
+                write!(f, "one altered region, between records {after} and {before}")
+            }
+            (None, Some(before)) => {
+                write!(f, "one altered region, from the log's beginning to record {before}")
+            }
+            (Some(after), None) => {
+                write!(f, "one altered region, from record {after} to the log's end")
+            }
+            (None, None) => write!(f, "nothing of the log is as it was signed"),
+        }
+    }
 }
 
 impl Finding {
     pub(super) fn of(file: String, segment: Option<u64>, what: What) -> Self {
-        Self { file, segment, record: None, byte: None, what }
+        Self { file, segment, record: None, byte: None, what, region: None }
     }
 }
 
@@ -71,6 +100,11 @@ pub enum What {
     /// A segment doesn't begin where the one before ends.
     #[error("the segment doesn't go on where the one before ends: records are missing or put in")]
     Seam,
+    /// The records at a segment's end are not those that the next one follows.
+    #[error(
+        "the records at this segment's end are not those that the next segment follows: they were altered, or some are missing or put in"
+    )]
+    End,
     /// A segment is gone that no checkpoint says was dropped.
     #[error("the segment is missing, and no checkpoint says that it was dropped")]
     SegmentMissing,
@@ -88,6 +122,22 @@ pub enum What {
     Key {
         /// The epoch that it names.
         epoch: u64,
+    },
+    /// `epochs.note` doesn't say with which key an epoch signs that there was.
+    #[error(
+        "checkpoints of epoch {epoch} are there, and its key is not announced: the file was cut"
+    )]
+    EpochsCut {
+        /// The first one.
+        epoch: u64,
+    },
+    /// A checkpoint is not in the file of the segment that was written then, or not in order.
+    #[error(
+        "a checkpoint of {size} records doesn't belong here: checkpoints were moved or repeated"
+    )]
+    NotePlace {
+        /// Its records.
+        size: u64,
     },
     /// A checkpoint is not between its epoch's first and last.
     #[error("a checkpoint of {size} records is outside of epoch {epoch}")]
@@ -108,9 +158,48 @@ pub enum What {
         /// How many are there.
         there: u64,
     },
+    /// A log begins with something else than a start.
+    #[error("the log doesn't begin with a start record: what stands here was put in")]
+    NoStart,
+    /// A start says that the life before ended in order, and it didn't.
+    #[error("a life begins here and says that the one before ended in order: its end is missing")]
+    NoStop,
+    /// After the end of a life comes something else than the next one's start.
+    #[error("this follows a stop record and is no start: it was put in after the end")]
+    AfterStop,
+    /// A life ended in order, and nothing signs its end.
+    #[error(
+        "the log was closed here and no checkpoint signs it: that was removed, or the auditor was killed between the two"
+    )]
+    StopUnsigned,
+    /// Records stayed unsigned though the writer went on.
+    #[error(
+        "records {from} to {to} (the last not counted) were written over {seconds} s and not signed, though the writer signs every minute at least: checkpoints were removed, or couldn't be written"
+    )]
+    Unsigned {
+        /// The first of them.
+        from: u64,
+        /// The number behind the last.
+        to: u64,
+        /// How long it took.
+        seconds: u64,
+    },
+    /// An index is not what the segment says.
+    #[error(
+        "the index is not that of its segment: queries may miss records; remove it, it is made again"
+    )]
+    Index,
+    /// What was asked for by [`Options::closed`](super::Options::closed).
+    #[error("the log wasn't closed in order, or records are not signed: {from} to {to}")]
+    NotClosed {
+        /// The first one that isn't signed.
+        from: u64,
+        /// The number behind the last.
+        to: u64,
+    },
     /// The records are not those that were signed for.
     #[error(
-        "the first {size} records are not those that the key of epoch {epoch} signed: history was rewritten"
+        "the log's first {size} records are not those that the key of epoch {epoch} signed: history was rewritten"
     )]
     Rewritten {
         /// How many records.
@@ -129,7 +218,11 @@ impl fmt::Display for Finding {
         if let Some(byte) = self.byte {
             write!(f, ", byte {byte}")?;
         }
-        write!(f, ": {}", self.what)
+        write!(f, ": {}", self.what)?;
+        match self.region {
+            Some(region) => write!(f, "; {region}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -174,11 +267,5 @@ pub enum Unknown {
     Growing {
         /// Which.
         record: u64,
-    },
-    /// An index is not what the segment says. Queries that use it may miss records.
-    #[error("the index {file} is wrong: queries may miss records; remove it, it is made again")]
-    Index {
-        /// Its name.
-        file: String,
     },
 }

@@ -5,17 +5,19 @@
 
 mod finding;
 mod notes;
+mod region;
 mod scan;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use self::finding::{Finding, Unknown, What};
+pub use self::finding::{Finding, Region, Unknown, What};
 use self::notes::KeyChain;
+use self::region::{Anchors, Walk};
 use self::scan::Scan;
+use super::entry::Kind;
 use super::hash::Hash;
-use super::log::{segment_name, segment_number};
-use super::note::Signed;
+use super::log::{index_number, notes_number, segment_name, segment_number};
 use super::store::{Store, StoreError};
 
 /// How to verify.
@@ -29,6 +31,8 @@ pub struct Options {
     pub live: bool,
     /// How many threads; 0 is one a core.
     pub threads: usize,
+    /// The log must have been closed in order, with everything signed.
+    pub closed: bool,
 }
 
 /// What was found.
@@ -50,7 +54,7 @@ pub struct Verified {
     pub epochs: u64,
     /// How many payloads were removed.
     pub redacted: u64,
-    /// What is wrong, in the log's order. None: the log is sound.
+    /// What is wrong: of checkpoints first, then of records in their order. None: the log is sound.
     pub findings: Vec<Finding>,
     /// What can't be known.
     pub unknown: Vec<Unknown>,
@@ -68,112 +72,138 @@ impl Verified {
 pub fn verify(store: &Store, options: &Options) -> Result<Verified, StoreError> {
     let mut out = Verified::default();
     // Checkpoints first: a log that grows meanwhile never has fewer records than they sign.
-    let mut numbers: Vec<u64> =
-        store.names()?.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
+    let names = store.names()?;
+    let numbered = |number: fn(&str) -> Option<u64>| {
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| number(name)).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let numbers = numbered(segment_number);
     let keys = KeyChain::read(store, &mut out.findings, options.live)?;
     let mut signed = keys.notes.clone();
-    for &number in &numbers {
+    for number in numbered(notes_number) {
         signed.extend(keys.segment(store, number, &mut out.findings, options.live)?);
     }
     let outside = keys.outside(options, &mut out.findings);
-    let sizes = {
-        let all =
-            signed.iter().map(|note| &note.signed).chain(outside.iter().map(|(_, note)| note));
-        let mut sizes: Vec<u64> = all.map(|signed| signed.checkpoint.size).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        sizes
-    };
-
-    let scans = scan_all(store, &numbers, &sizes, options)?;
-    let missing =
-        |number: u64| Finding::of(segment_name(number), Some(number), What::SegmentMissing);
-    for pair in scans.windows(2) {
-        let gap = pair[0].number + 1..pair[1].number;
-        out.findings.extend(gap.clone().take(1).map(missing));
-        if gap.is_empty() {
-            out.findings.extend(pair[1].continues(&pair[0]));
-        }
-    }
     if let (Some(id), Some(log)) = (options.id, keys.log)
         && id != log
     {
         out.findings.push(Finding::of(super::keys::EPOCHS.to_owned(), None, What::OtherLog));
     }
+    let mut anchors = Anchors::new();
+    for checkpoint in signed.iter().map(|note| note.signed.checkpoint).chain(outside) {
+        anchors.entry(checkpoint.size).or_default().push(checkpoint);
+    }
+    let sizes: Vec<u64> = anchors.keys().copied().collect();
+
+    let scans = scan_all(store, &numbers, &sizes, options)?;
+    // A segment that was begun since is no orphan's.
+    let last = numbers.last().copied();
+    let orphans = numbered(notes_number).into_iter().chain(numbered(index_number));
+    let mut orphan = orphans.filter(|number| last.is_none_or(|last| *number > last)).min();
+    if let Some(number) = orphan
+        && store.reader(&segment_name(number)).is_ok()
+    {
+        orphan = None;
+    }
+    let known = |scan: &&Scan| scan.is_of(keys.log);
     let last = signed.iter().map(|note| note.signed.checkpoint).max_by_key(|c| (c.size, c.epoch));
     out.log = keys.log;
     out.epochs = keys.epochs();
     out.segments = scans.len();
-    out.first = scans.first().map_or(0, |scan| scan.first);
-    out.size = scans.last().map_or(0, Scan::end);
+    out.first = scans.iter().find(known).map_or(0, |scan| scan.first);
+    out.size = scans.iter().rfind(known).map_or(0, |scan| scan.next);
     out.signed = last.map_or(0, |last| last.size);
-    let dropped = last.map_or(0, |last| last.first);
-    if out.first > dropped || (scans.is_empty() && out.signed > 0) {
-        out.findings.push(missing(scans.first().map_or(0, |scan| scan.number.saturating_sub(1))));
+    out.bytes = scans.iter().map(|scan| scan.bytes).sum();
+    out.redacted = scans.iter().map(|scan| scan.redacted).sum();
+    out.unknown.extend(scans.iter().flat_map(|scan| scan.unknown.iter().cloned()));
+
+    let mut walk = Walk::new(&anchors);
+    if out.first > last.map_or(0, |last| last.first) {
+        let number = scans.first().map_or(0, |scan| scan.number.saturating_sub(1));
+        let what = What::SegmentMissing;
+        walk.findings.push(Finding::of(segment_name(number), Some(number), what));
     }
-    for scan in &scans {
-        if keys.log.is_some_and(|log| scan.log.is_some_and(|own| own != log)) {
-            let what = What::OtherLog;
-            out.findings.push(Finding::of(scan.name.clone(), Some(scan.number), what));
+    walk.go(&scans, keys.log);
+    let most = sizes.last().copied().unwrap_or(0);
+    walk.end(&scans, (out.size, most), orphan);
+    for note in &signed {
+        let Some(number) = notes_number(&note.file) else { continue };
+        let of = |number: u64| scans.iter().find(|it| it.number == number && it.is_of(keys.log));
+        let size = note.signed.checkpoint.size;
+        let before = of(number).is_some_and(|scan| size < scan.first);
+        if before || of(number + 1).is_some_and(|scan| size > scan.first) {
+            notes::once(&mut out.findings, notes::at(note, What::NotePlace { size }));
         }
-        out.bytes += scan.bytes;
-        out.redacted += scan.redacted;
-        out.findings.extend(scan.findings.iter().cloned());
-        out.unknown.extend(scan.unknown.iter().cloned());
     }
-    let places = signed.iter().map(|note| (note.file.as_str(), note.byte, &note.signed));
-    let outside = outside.iter().map(|(name, note)| (name.as_str(), 0, note));
-    let mut unchecked = 0;
-    for (file, byte, signed) in places.chain(outside) {
-        unchecked += compare(&mut out, &scans, (file, byte, signed));
+    // Where the chain of keys is broken, what its keys signed can't be told from what nobody did.
+    if out.findings.iter().any(|finding| finding.file == super::keys::EPOCHS) {
+        walk.findings.retain(|finding| finding.what != What::StopUnsigned);
+    } else {
+        signs_what_it_must(&mut walk.findings, &scans, &sizes, &out, options);
     }
-    conclude(&mut out, &scans, options, unchecked);
+    let whole = walk.findings.is_empty();
+    out.findings.append(&mut walk.findings);
+    let unchecked = sizes.iter().filter(|size| **size < out.first).count();
+    conclude(&mut out, &scans, options, unchecked as u64);
+    if options.closed && whole && (out.size > out.signed || !stopped(&scans)) {
+        let (from, to) = (out.signed, out.size);
+        let what = What::NotClosed { from, to };
+        let finding =
+            Finding::of(scans.last().map_or_else(String::new, |it| it.name.clone()), None, what);
+        out.findings.push(finding);
+    }
     Ok(out)
 }
 
-/// Compares a checkpoint with what was read. 1 if its records are there no more.
-fn compare(out: &mut Verified, scans: &[Scan], (file, byte, signed): (&str, u64, &Signed)) -> u64 {
-    let check = &signed.checkpoint;
-    let finding = |what| Finding { byte: Some(byte), ..Finding::of(file.to_owned(), None, what) };
-    if check.size > out.size {
-        let what = What::TailCut { signed: check.size, there: out.size };
-        out.findings.push(Finding { record: Some(out.size), ..finding(what) });
-        return 0;
+/// How long records may wait for a checkpoint: twice the longest that a policy may say.
+const UNSIGNED: u64 = 120_000_000_000;
+
+/// What a writer always signs: the end of each life that ended in order, and everything before long.
+fn signs_what_it_must(
+    findings: &mut Vec<Finding>,
+    scans: &[Scan],
+    sizes: &[u64],
+    out: &Verified,
+    options: &Options,
+) {
+    let Some(last) = scans.last().filter(|last| last.tree.is_some()) else { return };
+    let unsigned = sizes.last().is_none_or(|size| *size < out.size);
+    if !unsigned {
+        return;
     }
-    let (mut seen, mut damaged) = (false, false);
-    for scan in scans {
-        damaged |= scan.first <= check.size && !scan.findings.is_empty();
-        for (size, root, link) in &scan.roots {
-            if *size == check.size {
-                seen = true;
-                if (*root, *link) == (check.root, check.link) {
-                    return 0;
-                }
-            }
+    let what = if last.ends == Some(Kind::Stop) && !options.live {
+        What::StopUnsigned
+    } else {
+        let Some(from) = scans.iter().find_map(|scan| scan.unsigned) else { return };
+        let Some(to) = last.last else { return };
+        // Between the two the machine may have begun again.
+        let took = if to.monotonic < from.monotonic {
+            to.real.saturating_sub(from.real)
+        } else {
+            to.monotonic - from.monotonic
+        };
+        if took < UNSIGNED {
+            return;
         }
-    }
-    // Where a record is found broken, that finding stands for the root as well.
-    if check.size == 0 && scans.is_empty() {
-        let empty = (super::hash::empty(), check.log);
-        if (check.root, check.link) != empty {
-            out.findings.push(finding(What::Rewritten { size: 0, epoch: check.epoch }));
-        }
-        return 0;
-    }
-    if seen && !damaged {
-        let what = What::Rewritten { size: check.size, epoch: check.epoch };
-        let record = check.size.checked_sub(1);
-        out.findings.push(Finding { record, ..finding(what) });
-    }
-    u64::from(!seen)
+        What::Unsigned { from: out.signed, to: out.size, seconds: took / 1_000_000_000 }
+    };
+    let record = match what {
+        What::StopUnsigned => out.size.checked_sub(1),
+        _ => Some(out.signed),
+    };
+    findings.push(Finding { record, ..Finding::of(last.name.clone(), Some(last.number), what) });
+}
+
+fn stopped(scans: &[Scan]) -> bool {
+    scans.last().is_some_and(|scan| scan.ends == Some(Kind::Stop))
 }
 
 fn conclude(out: &mut Verified, scans: &[Scan], options: &Options, unchecked: u64) {
     if out.size > out.signed {
         out.unknown.push(Unknown::Unsigned { from: out.signed, to: out.size });
     }
-    if scans.last().is_none_or(|scan| !scan.stopped) {
+    if !stopped(scans) {
         out.unknown.push(Unknown::NotClosed);
     }
     if options.outside.is_empty() {
@@ -201,8 +231,8 @@ fn scan_all(
         for _ in 0..threads.min(numbers.len()) {
             scope.spawn(|| {
                 while let Some(&number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let live = options.live && numbers.last() == Some(&number);
-                    let scan = Scan::read(store, number, sizes, live);
+                    let last = numbers.last() == Some(&number);
+                    let scan = Scan::read(store, number, sizes, (options.live && last, last));
                     done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scan);
                 }
             });

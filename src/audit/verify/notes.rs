@@ -60,12 +60,12 @@ impl KeyChain {
                 fault.or_else(|| (!last).then_some(What::Key { epoch: check.epoch }))
             };
             match what {
-                Some(what) => findings.push(at(&placed, what)),
+                Some(what) => once(findings, at(&placed, what)),
                 None => chain.notes.push(placed),
             }
         }
         if chain.keys.is_empty() {
-            findings.push(Finding::of(EPOCHS.to_owned(), None, What::NoGenesis));
+            once(findings, Finding::of(EPOCHS.to_owned(), None, What::NoGenesis));
         }
         Ok(chain)
     }
@@ -101,12 +101,33 @@ impl KeyChain {
         live: bool,
     ) -> Result<Vec<Placed>, StoreError> {
         let mut good = Vec::new();
+        let mut last = 0;
         for placed in read(store, &notes_name(number), Some(number), findings, live)? {
-            match self.fault(&placed.signed.checkpoint) {
-                // Made after `epochs.note` was read.
-                Some(What::Key { epoch }) if live && epoch >= self.epochs() => {}
-                Some(what) => findings.push(Finding { segment: Some(number), ..at(&placed, what) }),
-                None => good.push(placed),
+            // What is wrong with the chain of keys is told of it alone.
+            if self.log.is_none() {
+                break;
+            }
+            let check = placed.signed.checkpoint;
+            let what = match self.fault(&check) {
+                Some(What::Key { epoch }) if epoch >= self.epochs() => {
+                    // In a log that is being written it was made after `epochs.note` was read.
+                    if !live && findings.iter().all(|it| it.file != EPOCHS) {
+                        let what = What::EpochsCut { epoch };
+                        findings.push(Finding::of(EPOCHS.to_owned(), None, what));
+                    }
+                    continue;
+                }
+                None if check.size < last => Some(What::NotePlace { size: check.size }),
+                fault => fault,
+            };
+            match what {
+                Some(what) => {
+                    once(findings, Finding { segment: Some(number), ..at(&placed, what) });
+                }
+                None => {
+                    last = check.size;
+                    good.push(placed);
+                }
             }
         }
         Ok(good)
@@ -117,7 +138,7 @@ impl KeyChain {
         &self,
         options: &Options,
         findings: &mut Vec<Finding>,
-    ) -> Vec<(String, Signed)> {
+    ) -> Vec<Checkpoint> {
         let mut good = Vec::new();
         for (at, text) in options.outside.iter().enumerate() {
             let name = format!("outside checkpoint {}", at + 1);
@@ -126,7 +147,7 @@ impl KeyChain {
                 Ok(signed) => {
                     let fault = self.fault(&signed.checkpoint);
                     if fault.is_none() {
-                        good.push((name.clone(), signed));
+                        good.push(signed.checkpoint);
                     }
                     fault
                 }
@@ -137,7 +158,18 @@ impl KeyChain {
     }
 }
 
-fn at(placed: &Placed, what: What) -> Finding {
+/// Tells of a file once for each kind of thing that is wrong with it.
+pub(super) fn once(findings: &mut Vec<Finding>, finding: Finding) {
+    let kind = std::mem::discriminant(&finding.what);
+    let told = findings
+        .iter()
+        .any(|it| it.file == finding.file && std::mem::discriminant(&it.what) == kind);
+    if !told {
+        findings.push(finding);
+    }
+}
+
+pub(super) fn at(placed: &Placed, what: What) -> Finding {
     Finding { byte: Some(placed.byte), ..Finding::of(placed.file.clone(), None, what) }
 }
 
@@ -153,7 +185,7 @@ fn read(
     let mut good = Vec::with_capacity(notes.notes.len());
     let mut wrong = |byte: usize, what| {
         let finding = Finding::of(name.to_owned(), segment, what);
-        findings.push(Finding { byte: Some(byte as u64), ..finding });
+        once(findings, Finding { byte: Some(byte as u64), ..finding });
     };
     for (byte, note) in notes.notes {
         match note {

@@ -1,7 +1,7 @@
 //! One segment, read from end to end.
 
 use super::{Finding, Unknown, What};
-use crate::audit::entry::Kind;
+use crate::audit::entry::{Kind, Moment, Record};
 use crate::audit::frame::{Frame, FrameError, PayloadState};
 use crate::audit::hash::{self, Hash};
 use crate::audit::index::Index;
@@ -10,8 +10,23 @@ use crate::audit::reader::Reader;
 use crate::audit::store::{self, Store, StoreError};
 use crate::audit::tree::Frontier;
 
-/// No more findings than this of one segment: a wholly damaged one has one for each record.
+/// No more payloads of one segment are named than this.
 const MOST: usize = 100;
+
+/// What of a segment bears on whether its records are those that were signed, in their order.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// Records that aren't what they should be: what the first one shows.
+    Fault {
+        record: Option<u64>,
+        byte: u64,
+        what: What,
+        /// The first record behind them that the chain leads from again.
+        until: u64,
+    },
+    /// A checkpoint signs so many records. The root is known if all before are whole.
+    Mark { size: u64, root: Option<Hash>, link: Hash },
+}
 
 /// What reading a segment gave.
 #[derive(Debug, Default)]
@@ -19,152 +34,211 @@ pub(super) struct Scan {
     pub(super) number: u64,
     pub(super) name: String,
     pub(super) log: Option<Hash>,
+    /// The number in its header, if that is another one.
+    pub(super) misplaced: Option<u64>,
     /// The number of its first record.
     pub(super) first: u64,
-    /// The chain and the tree in its header.
-    begin: (Hash, Frontier),
-    link: Hash,
-    tree: Frontier,
-    /// At each wanted size: root and link.
-    pub(super) roots: Vec<(u64, Hash, Hash)>,
+    /// The chain and the tree in its header; `None` if that is none.
+    pub(super) begin: Option<(Hash, Frontier)>,
+    pub(super) events: Vec<Event>,
+    /// The link after the last record; `None` if that one is damaged.
+    pub(super) link: Option<Hash>,
+    /// The tree, as long as every leaf is known.
+    pub(super) tree: Option<Frontier>,
+    /// The number of the next record.
+    pub(super) next: u64,
+    /// What would be the next number if the last record's own were right.
+    elsewhere: Option<u64>,
     pub(super) bytes: u64,
     pub(super) redacted: u64,
-    /// Whether its last record is a stop.
-    pub(super) stopped: bool,
-    /// The link before the next record is not known: the record before it is damaged.
-    adrift: bool,
+    /// The first record's kind, and whether that is a start which says that the last life ended in
+    /// order.
+    pub(super) begins: Option<(Kind, bool)>,
+    /// The last record's kind.
+    pub(super) ends: Option<Kind>,
+    /// When the first record that nobody signed was taken, and the last one of all.
+    pub(super) unsigned: Option<Moment>,
+    pub(super) last: Option<Moment>,
+    /// What is wrong besides with single records and files.
     pub(super) findings: Vec<Finding>,
     pub(super) unknown: Vec<Unknown>,
     index: Index,
+    /// Whether the index is right, or there is none.
+    pub(super) indexed: bool,
 }
 
 impl Scan {
-    /// Reads segment `number`, and computes the roots at those of `sizes` that lie in it.
+    /// Reads segment `number`. `sizes` are those that are signed, in order; `last`: no segment follows.
     pub(super) fn read(
         store: &Store,
         number: u64,
         sizes: &[u64],
-        live: bool,
+        (live, last): (bool, bool),
     ) -> Result<Self, StoreError> {
         let name = segment_name(number);
         let file = store.reader(&name)?;
         let bytes = store::length(&file, &name)?;
         let mut scan = Self { number, name, bytes, ..Self::default() };
+        // What the index said before the segment was read: a writer may replace it meanwhile.
+        let index = store.read(&index_name(number), bytes + 4096)?;
         let mut reader = Reader::new(file, &scan.name, 0);
         match reader.header()? {
             Err(error) => {
-                scan.find(None, 0, What::Header(error));
+                scan.fault(None, 0, What::Header(error), 0);
                 return Ok(scan);
             }
             Ok(header) => {
-                if header.number != number {
-                    scan.find(None, 48, What::Misplaced { found: header.number });
-                }
                 scan.log = Some(header.log);
                 scan.first = header.before.size();
-                (scan.link, scan.tree) = (header.link, header.before.clone());
-                scan.begin = (header.link, header.before);
+                scan.next = scan.first;
+                scan.misplaced = (header.number != number).then_some(header.number);
+                scan.link = Some(header.link);
+                scan.tree = Some(header.before.clone());
+                scan.begin = Some((header.link, header.before));
             }
         }
-        let first = scan.first;
-        let mut sizes = sizes.iter().copied().skip_while(|size| *size < first).peekable();
-        scan.root(&mut sizes);
+        let told = index.map(|bytes| {
+            let link = scan.begin.as_ref().map_or([0; 32], |(link, _)| *link);
+            Index::parse(&bytes, &link)
+        });
+        let mut right = told == Some(Some((Index::default(), reader.offset())));
         while let Some((offset, frame)) = reader.frame()? {
             match frame {
-                Ok(frame) => scan.take(offset, &frame),
-                Err(error) => match scan.damaged(offset, error, live) {
-                    Some(()) if scan.findings.len() >= MOST => break,
-                    Some(()) if reader.skip_frame()? => scan.adrift = true,
-                    _ => break,
-                },
+                Ok(frame) => scan.take(offset, &frame, sizes),
+                Err(error) => {
+                    let torn = matches!(error, FrameError::Short { .. });
+                    let on = !torn && reader.skip_frame()?;
+                    // Nobody has signed what a writer is at.
+                    if live && !on && sizes.last().is_none_or(|signed| *signed <= scan.next) {
+                        scan.unknown.push(Unknown::Growing { record: scan.next });
+                        break;
+                    }
+                    scan.damaged(offset, error, (on, last));
+                    if !on {
+                        break;
+                    }
+                }
             }
-            scan.root(&mut sizes);
+            right |= matches!(&told, Some(Some((index, covered)))
+                if *covered == reader.offset() && *index == scan.index);
         }
-        scan.look_at_index(store, reader.offset())?;
+        scan.indexed = told.is_none() || right;
         Ok(scan)
     }
 
-    /// The number behind its last record.
-    pub(super) fn end(&self) -> u64 {
-        self.tree.size()
+    /// Whether it is the segment of that number of that log, as far as its header goes.
+    pub(super) fn is_of(&self, log: Option<Hash>) -> bool {
+        self.begin.is_some() && self.misplaced.is_none() && (log.is_none() || self.log == log)
     }
 
-    /// What is wrong where this segment follows on `before`.
-    pub(super) fn continues(&self, before: &Self) -> Option<Finding> {
-        let fits = self.begin == (before.link, before.tree.clone());
-        // What is said of a damaged segment says it for this seam too.
-        let known = before.findings.is_empty() && self.log.is_some();
-        (known && !fits).then(|| Finding {
-            record: Some(before.end()),
-            byte: Some(0),
-            ..Finding::of(self.name.clone(), Some(self.number), What::Seam)
-        })
-    }
-
-    fn find(&mut self, record: Option<u64>, byte: u64, what: What) {
-        let finding = Finding::of(self.name.clone(), Some(self.number), what);
-        self.findings.push(Finding { record, byte: Some(byte), ..finding });
-    }
-
-    fn root(&mut self, sizes: &mut std::iter::Peekable<impl Iterator<Item = u64>>) {
-        while sizes.next_if(|size| *size <= self.tree.size()).is_some() {
-            self.roots.push((self.tree.size(), self.tree.root(), self.link));
+    fn fault(&mut self, record: Option<u64>, byte: u64, what: What, until: u64) {
+        match self.events.last_mut() {
+            // Nothing that was signed stands between the two: they are one region.
+            Some(Event::Fault { until: end, .. }) => *end = until,
+            _ => self.events.push(Event::Fault { record, byte, what, until }),
         }
+        self.tree = None;
     }
 
-    fn take(&mut self, offset: u64, frame: &Frame<'_>) {
-        let expected = self.tree.size();
+    fn take(&mut self, offset: u64, frame: &Frame<'_>, sizes: &[u64]) {
         let leaf = hash::leaf(frame.body);
-        let link = hash::link(&self.link, &leaf);
-        match frame.record() {
-            Err(error) => self.find(Some(expected), offset, What::Frame(error)),
-            Ok(record) => {
-                if record.index != expected {
-                    self.find(Some(expected), offset, What::Order { found: record.index });
-                } else if link != frame.link && !self.adrift {
-                    self.find(Some(expected), offset, What::Chain);
-                }
-                self.index.push(offset, record.index, record.at, &record.entry);
-                self.stopped = record.entry.kind == Kind::Stop;
+        let before = self.link.replace(frame.link);
+        let record = frame.record();
+        let found = record.as_ref().map_or(self.next, |record| record.index);
+        // Where records were taken out or put in, the numbers go on from there.
+        if found != self.next && self.elsewhere == Some(found) {
+            self.next = found;
+        }
+        let place = self.next;
+        let wrong = match &record {
+            Err(error) => Some(What::Frame(*error)),
+            Ok(_) if found != place => {
+                self.elsewhere = found.checked_add(1);
+                Some(What::Order { found })
             }
+            Ok(_) => before
+                .is_some_and(|before| hash::link(&before, &leaf) != frame.link)
+                .then_some(What::Chain),
+        };
+        self.next = place.saturating_add(1);
+        // Behind a damaged record the chain leads from this one on, and not to it.
+        let wrong = wrong.or(before.is_none().then_some(What::Chain));
+        let follows = wrong.is_none();
+        if let Some(what) = wrong {
+            self.fault(Some(place), offset, what, self.next);
+        } else if let Some(tree) = &mut self.tree {
+            tree.push(leaf);
         }
         match frame.payload_state() {
             PayloadState::None | PayloadState::There => {}
             PayloadState::Removed => self.redacted += 1,
-            PayloadState::Leftover => self.find(Some(expected), offset, What::Leftover),
-            PayloadState::Altered => self.find(Some(expected), offset, What::Payload),
+            PayloadState::Leftover => self.find(place, offset, What::Leftover),
+            PayloadState::Altered => self.find(place, offset, What::Payload),
         }
-        self.adrift = false;
-        self.link = frame.link;
-        self.tree.push(leaf);
+        if let Ok(record) = &record {
+            self.look(record, offset, sizes);
+        }
+        if follows && sizes.binary_search(&self.next).is_ok() {
+            let root = self.tree.as_ref().map(Frontier::root);
+            self.events.push(Event::Mark { size: self.next, root, link: frame.link });
+        }
     }
 
-    /// Notes a damaged record. `None` if nothing behind it can be read.
-    fn damaged(&mut self, offset: u64, error: FrameError, live: bool) -> Option<()> {
-        let record = self.tree.size();
+    /// What a record tells of the log's lives.
+    fn look(&mut self, record: &Record, offset: u64, sizes: &[u64]) {
+        let kind = record.entry.kind;
+        let clean = kind == Kind::Start && record.entry.value == 1;
+        let place = self.next - 1;
+        if self.begins.is_none() {
+            self.begins = Some((kind, clean));
+        } else if let Some(what) = follows(self.ends, (kind, clean)) {
+            self.find(place, offset, what);
+        }
+        if clean && self.ends == Some(Kind::Stop) && sizes.binary_search(&place).is_err() {
+            self.find(place - 1, offset, What::StopUnsigned);
+        }
+        self.ends = Some(kind);
+        if sizes.last().map_or(0, |size| *size) == place {
+            self.unsigned = Some(record.at);
+        }
+        self.last = Some(record.at);
+        self.index.push(offset, record.index, record.at, &record.entry);
+    }
+
+    fn find(&mut self, record: u64, byte: u64, what: What) {
+        let alike =
+            |it: &&Finding| std::mem::discriminant(&it.what) == std::mem::discriminant(&what);
+        if self.findings.iter().filter(alike).count() < MOST {
+            let finding = Finding::of(self.name.clone(), Some(self.number), what);
+            self.findings.push(Finding { record: Some(record), byte: Some(byte), ..finding });
+        }
+    }
+
+    /// Notes a record that isn't whole; `on` if what is behind it can be read. A crash tears nothing
+    /// but the `last` segment.
+    fn damaged(&mut self, offset: u64, error: FrameError, (on, last): (bool, bool)) {
         let rest = self.bytes.saturating_sub(offset);
-        match error {
-            _ if live => self.unknown.push(Unknown::Growing { record }),
-            FrameError::Short { .. } => self.find(Some(record), offset, What::Torn { bytes: rest }),
-            FrameError::Head => self.find(Some(record), offset, What::Lost(error, rest)),
-            error => {
-                self.find(Some(record), offset, What::Frame(error));
-                // Its leaf is not known, but its place is taken.
-                self.tree.push([0; 32]);
-                return Some(());
-            }
-        }
-        None
+        let what = match error {
+            FrameError::Short { .. } if last => What::Torn { bytes: rest },
+            error if on => What::Frame(error),
+            error => What::Lost(error, rest),
+        };
+        self.fault(Some(self.next), offset, what, self.next + 1);
+        self.link = None;
+        // Its place is taken.
+        self.next += u64::from(on);
     }
+}
 
-    fn look_at_index(&mut self, store: &Store, end: u64) -> Result<(), StoreError> {
-        let file = index_name(self.number);
-        let Some(bytes) = store.read(&file, self.bytes + 4096)? else { return Ok(()) };
-        let told = Index::parse(&bytes, &self.begin.0);
-        let right = told.is_some_and(|(index, covered)| covered < end || index == self.index);
-        if self.findings.is_empty() && !right {
-            self.unknown.push(Unknown::Index { file });
-        }
-        Ok(())
+/// What is wrong with a record of this kind behind one of that kind: a life begins with a start,
+/// and ends with a stop if it ends in order.
+pub(super) fn follows(before: Option<Kind>, (kind, clean): (Kind, bool)) -> Option<What> {
+    match (before, kind) {
+        (None, Kind::Start) => None,
+        (None, _) => Some(What::NoStart),
+        (Some(Kind::Stop), Kind::Start) => None,
+        (Some(Kind::Stop), _) => Some(What::AfterStop),
+        (Some(_), Kind::Start) if clean => Some(What::NoStop),
+        _ => None,
     }
 }

@@ -108,6 +108,9 @@ fn numbers(record: &Record, said: &Said<'_>, out: &mut String) {
         Kind::Loss => {
             let _ = write!(out, " {} reports", entry.length);
         }
+        Kind::Held => {
+            let _ = write!(out, " for {} ms", entry.length / 1_000_000);
+        }
         Kind::ClockJump => {
             let _ = write!(out, " by {} ns", entry.length);
         }

@@ -12,6 +12,7 @@ mod key;
 pub(super) mod line;
 pub(super) mod names;
 mod payload;
+mod policy;
 mod prove;
 mod query;
 mod reconcile;
@@ -65,6 +66,8 @@ enum Verb {
     Redact(redact::Args),
     /// Write one page of HTML that tells the whole log
     Report(report::Args),
+    /// Print the policy under which records were made, or its difference from a file
+    Policy(policy::Args),
     /// List grants of a policy that no record ever used, and print the policy without them
     Unused(unused::Args),
     /// Write the records for other programs: JSON Lines, Wireshark, Chrome's tracing
@@ -84,6 +87,7 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Key(args) => key::run(args),
         Verb::Redact(args) => redact::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Policy(args) => policy::run(args),
         Verb::Unused(args) => unused::run(args),
         Verb::Export(args) => export::run(args),
     };
@@ -174,10 +178,11 @@ pub(in crate::cli) fn open(dir: &Path) -> Result<Store, Failure> {
 
 /// Says on standard error that a part of the log can't be read. What was asked for may be there.
 pub(in crate::cli) fn damaged(segments: u64) -> Failure {
-    Failure::finding(format!(
-        "a part of {segments} segments can't be read, so this may be incomplete: run `cofferdam \
-         audit verify`"
-    ))
+    let what = match segments {
+        1 => "a part of a segment can't be read or is missing".to_owned(),
+        more => format!("parts of {more} segments can't be read or are missing"),
+    };
+    Failure::finding(format!("{what}, so this may be incomplete: run `cofferdam audit verify`"))
 }
 
 /// Whether writing went wrong for another reason than that nobody reads any more.

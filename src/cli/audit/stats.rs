@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     args.wanted.check(&names).map_err(Failure::usage)?;
     let mut stats = Stats::default();
     let wanted = (&args.wanted, &args.window);
-    let effort = search(&store, &names, wanted, (0..u64::MAX, false), |record| {
+    let effort = search(&store, &names, wanted, (0..u64::MAX, true), |record| {
         stats.push(names.era(record.index), &record);
         true
     })?;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::policy::{neutralise_lines, policy_at};
 use super::time::rfc3339;
 use super::{Dir, Failure, Format, damaged, written};
 use crate::audit::query::{Filter, query};
@@ -19,13 +20,19 @@ use crate::text::neutralise;
 
 /// Arguments of `cofferdam audit unused`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    allow_missing_positional = true,
+    after_help = "\
+Without POLICY it goes by the one that the log holds: as the daemon had it, in
+canonical form.
+
 What it prints behind the list is a difference that `patch` reads. A grant may be
-there for a bad day that the log has not seen: read it before you apply it.")]
+there for a bad day that the log has not seen: read it before you apply it."
+)]
 pub struct Args {
     /// The policy, as the daemon of the log has it
     #[arg(value_name = "POLICY")]
-    policy: PathBuf,
+    policy: Option<PathBuf>,
     #[command(flatten)]
     dir: Dir,
     /// Go by records under another policy too, by the names of rules
@@ -47,11 +54,22 @@ const DIRECT: &str = "A file that a layer opens by its path itself, and not thro
 /// Lists them. Exit code 0: every grant that can be judged was used; 1: one was not, or the log is
 /// not of this policy.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let policy = match read::sound(&args.policy, &args.outside) {
+    let (store, policy) = match &args.policy {
+        Some(path) => {
+            let policy = read::sound(path, &args.outside);
+            (args.dir.open(), policy)
+        }
+        None => {
+            let store = args.dir.open()?;
+            let text = neutralise_lines(&policy_at(&store, None)?.text);
+            (Ok(store), read::sound_text("policy-of-the-log.toml", text.as_bytes()))
+        }
+    };
+    let policy = match policy {
         Ok(policy) => policy,
         Err(code) => return Ok(code),
     };
-    let store = args.dir.open()?;
+    let store = store?;
     let mut usage = Usage::of(&policy.plan, args.anyway);
     let effort = query(&store, &Filter { full: true, ..Filter::default() }, |record| {
         usage.take(&record);

@@ -23,7 +23,8 @@ in NNNNNNNN.note. One that was copied elsewhere in time shows what the
 directory alone can't: that the tail wasn't cut off, and that all of it wasn't
 replaced.
 
-Exit code 0: sound; 1: a finding, each with its file, record and byte.")]
+Exit code 0: sound; 1: a finding, each with its file, record and byte. What was
+altered between two records that are as they were signed is one finding.")]
 pub struct Args {
     #[command(flatten)]
     dir: Dir,
@@ -33,6 +34,9 @@ pub struct Args {
     /// The log's id, as it was noted elsewhere
     #[arg(long, value_name = "HEX", value_parser = digest)]
     id: Option<Hash>,
+    /// Take it for a finding that the log wasn't closed in order, or that records are not signed
+    #[arg(long)]
+    closed: bool,
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -46,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         outside.extend(checkpoints(path)?);
     }
     let live = store.is_held();
-    let options = Options { outside, id: args.id, live, threads: 0 };
+    let options = Options { outside, id: args.id, live, threads: 0, closed: args.closed };
     let told = while_dropped(&store, &options)?;
     let text = match args.format {
         Format::Text => text(&told, live),
@@ -145,6 +149,7 @@ fn json(told: &Verified, live: bool) -> Value {
             "segment": finding.segment,
             "record": finding.record,
             "byte": finding.byte,
+            "region": finding.region.map(|it| json!({ "after": it.after, "before": it.before })),
             "what": neutralise(finding.what.to_string().as_bytes()),
         })
     });

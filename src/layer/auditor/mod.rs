@@ -10,6 +10,7 @@
 //! is killed; a commit is for a machine that loses its power.
 
 mod alarms;
+mod held;
 mod intake;
 pub(crate) mod orders;
 mod resume;
@@ -35,7 +36,6 @@ use crate::audit::rules::Rules;
 use crate::audit::store::StoreError;
 use crate::audit::tables::Tables;
 use crate::audit::{Log, LogError, Store};
-use crate::policy::plan::LogFull;
 use crate::seal::OsChance;
 use crate::sys::clock::nanoseconds;
 use crate::sys::futex;
@@ -132,8 +132,10 @@ struct Auditor<'a> {
     disagreements: Vec<Disagreement>,
     tables: Tables,
     alarms: Alarms,
-    /// Why the log can't be written for now.
-    trouble: Option<String>,
+    /// Why the log can't be written for now, and since when.
+    trouble: Option<(String, Moment)>,
+    /// When the loop went round last: if that was long ago, nobody took reports meanwhile.
+    turned: Moment,
     /// The rings of whose writers it was said that they wait for that.
     waiting: BTreeSet<u32>,
     tried: Instant,
@@ -172,6 +174,7 @@ impl<'a> Auditor<'a> {
             alarms: Alarms::new(tables.layers.len()),
             tables,
             trouble: None,
+            turned: now(),
             waiting: BTreeSet::new(),
             tried: begin,
             committed: begin,
@@ -268,13 +271,15 @@ impl<'a> Auditor<'a> {
     /// Writes what was taken, commits now and then, and has the reconciler look at what waits.
     fn write_out(&mut self) -> Result<(), LogError> {
         let at = Instant::now();
+        self.look_at_the_clock();
         if self.trouble.is_some() {
             self.tell_who_waits();
         }
         if self.trouble.is_some() && at.duration_since(self.tried) < RETRY {
             return Ok(());
         }
-        if at.duration_since(self.ticked) >= TICK {
+        // What waits while nobody takes reports isn't late.
+        if at.duration_since(self.ticked) >= TICK && self.trouble.is_none() {
             self.ticked = at;
             let disagreements = &mut self.disagreements;
             self.reconciler.tick(now().monotonic, &mut |it| disagreements.push(it));
@@ -283,7 +288,9 @@ impl<'a> Auditor<'a> {
         }
         self.tried = at;
         let commits = at.duration_since(self.committed) >= COMMIT
-            && (self.log.committed() < self.log.size() || self.trouble.is_some());
+            && (self.log.committed() < self.log.size()
+                || self.trouble.is_some()
+                || self.log.should_sign(now()));
         let written = if commits {
             self.committed = at;
             self.log.commit(now()).map(drop)
@@ -305,8 +312,9 @@ impl<'a> Auditor<'a> {
 
     /// Everything that was taken is in the log's files.
     fn written(&mut self) {
-        if self.trouble.take().is_some() {
+        if let Some((why, since)) = self.trouble.take() {
             self.say(false, "the audit log is written again");
+            self.tell_held(&why, since);
             self.tell_losses();
             self.waiting.clear();
         }
@@ -329,44 +337,13 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    /// The log can't be written for now: says so, once.
-    fn troubled(&mut self, error: &LogError) {
-        let text = error.to_string();
-        let (halt, then) = match self.orders.plan.audit.on_full {
-            LogFull::Halt => (true, "the daemon stops"),
-            LogFull::Block => (false, "layers wait until it can be"),
-            LogFull::Count => (false, "what is not recorded is counted"),
-        };
-        if self.trouble.is_none() {
-            self.say(halt, &format!("the audit log can't be written: {text}; {then} (`on-full`)"));
-        }
-        self.trouble = Some(text);
-    }
-
-    /// Says once of each layer that it waits for the log.
-    fn tell_who_waits(&mut self) {
-        if self.orders.plan.audit.on_full == LogFull::Count {
-            return;
-        }
-        for place in 0..self.rings.len() {
-            let ring = &self.rings[place];
-            let who = ring.who;
-            let waits = who != Who::SUPERVISOR && !ring.over && ring.is_full();
-            if waits && self.waiting.insert(ring.name) {
-                let text = format!("{} waits until the audit log can be written", self.name(who));
-                self.say(false, &text);
-            }
-        }
-    }
-
     /// Sleeps, until something comes or something is due.
     fn rest(&mut self, quiet: Duration, orphaned: bool) {
         if quiet < AWAKE || orphaned {
             return std::thread::sleep(NAP);
         }
-        let pending = self.log.committed() < self.log.size()
-            || self.reconciler.waiting() > 0
-            || self.trouble.is_some();
+        let pending =
+            self.log.is_unsigned() || self.reconciler.waiting() > 0 || self.trouble.is_some();
         let time = if pending { COMMIT } else { LONGEST };
         let mut waiting = false;
         for ring in &mut self.rings {

@@ -40,9 +40,11 @@ impl Orders {
 
     /// Bounds and rhythms of the log.
     pub(super) fn options(&self) -> Options {
-        let AuditPlan { segment_bytes, segment_age, keep_bytes, keep_age, .. } = self.plan.audit;
+        let AuditPlan { sign_every, segment_bytes, segment_age, keep_bytes, keep_age, .. } =
+            self.plan.audit;
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Options {
+            checkpoint_age: nanoseconds(sign_every),
             segment_bytes,
             segment_age: nanoseconds(segment_age),
             keep_bytes: keep_bytes.unwrap_or(u64::MAX),

@@ -24,6 +24,9 @@ table! { AUDIT, AuditText: "audit", "[audit]", "`[audit]`";
         "X25519 public key of whoever may read payloads, in hex digits. Demanded by any \
          `audit = \"payload\"`; the private key has no place on this machine.";
         "The endpoint seals to it, so the auditor can't read what it keeps.";
+    sign_every: Time<100, MINUTE> = Duration::from_secs(1);
+        "A record is signed so long after it was written at the latest, whether others follow or not.";
+        "The auditor; `cofferdam audit verify` tells of two minutes without.";
     segment: Size<u64, { 1 << 20 }, { 4 << 30 }> = 64 << 20;
         "A segment of the log is ended at this size."; "The auditor.";
     segment_age: Time<MINUTE, { 365 * DAY }> = Duration::from_millis(DAY);
@@ -45,6 +48,7 @@ impl From<&AuditText> for AuditPlan {
             directory: text.directory.as_ref().map(|directory| directory.value.clone()),
             on_full: text.on_full(),
             payload_key: None,
+            sign_every: text.sign_every(),
             segment_bytes: text.segment(),
             segment_age: text.segment_age(),
             keep_bytes: text.keep.as_ref().map(|most| most.value),

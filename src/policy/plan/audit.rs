@@ -21,6 +21,8 @@ pub struct AuditPlan {
     /// The X25519 public key to which payloads are sealed. There is one if any channel has
     /// [`Audit::Payload`].
     pub payload_key: Option<[u8; 32]>,
+    /// So long a written record waits for the checkpoint that signs it, at most; 100 ms to a minute.
+    pub sign_every: Duration,
     /// A segment is ended at this size, in bytes; 1 MiB to 4 GiB.
     pub segment_bytes: u64,
     /// Or at this age; a minute to a year.

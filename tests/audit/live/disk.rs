@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use cofferdam::wire::control::FromLayer;
 use nix::errno::Errno;
@@ -13,13 +14,17 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pid
 use super::Test;
 use super::kill::last;
 use super::layers::policy;
-use super::log::{assert_sound, count, lost, records};
+use super::log::{alarms, assert_sound, count, lost, records};
 use crate::harness::{Daemon, eventually, is_alive};
 use crate::support::suite::ignore;
-use cofferdam::audit::entry::{Form, Side};
+use cofferdam::audit::Store;
+use cofferdam::audit::entry::{Form, Kind, Side};
+use cofferdam::audit::reconcile::{Bounds, reconcile};
+use cofferdam::audit::verify::{Options, verify};
 
 pub(crate) const TESTS: &[Test] = &[
     ("disk::a_full_disk_holds_the_layers_up", block),
+    ("disk::what_is_written_is_signed_though_nothing_follows", idle),
     ("disk::a_full_disk_is_counted", counted),
     ("disk::a_full_disk_stops_the_daemon", halt),
     ("disk::an_auditor_that_can_not_say_so_stops_the_daemon_by_its_end", unsaid),
@@ -86,6 +91,8 @@ fn start(on_full: &str) -> (Daemon, Disk) {
 fn block() {
     let (mut daemon, disk) = start("block");
     daemon.line("a/0.g1 waits until the audit log can be written");
+    // Longer than an end may be late.
+    std::thread::sleep(2 * Duration::from_nanos(Bounds::default().grace));
     disk.grow();
     daemon.line("the audit log is written again");
     daemon.line("calls");
@@ -95,6 +102,32 @@ fn block() {
     let records = records(&log);
     super::log::assert_two_sided(&records);
     assert_eq!(lost(&records), 0);
+    // That the delay was the log's own is in it, and nobody is accused for it.
+    let held = records.iter().filter(|record| record.entry.kind == Kind::Held);
+    assert!(held.map(|record| record.entry.length).max() >= Some(Bounds::default().grace));
+    let alarms = alarms(&records);
+    let [alarm] = alarms.as_slice() else { panic!("{alarms:?}") };
+    assert!(
+        alarm.contains("couldn't be written for") && alarm.contains("layers waited"),
+        "{alarm}"
+    );
+    let store = Store::open(&log).unwrap();
+    let (counts, _) = reconcile(&store, Bounds::default(), |_| {}).unwrap();
+    assert!(counts.honest(), "{counts:?}");
+}
+
+/// Nothing happens, and what happened before is signed all the same.
+fn idle() {
+    let policy = policy("sleeper", "sleeper", "sign-every = \"200ms\"", "");
+    let mut daemon = Daemon::start_with("-", &policy, |_| {});
+    let log = daemon.directory().join("log");
+    eventually("everything is signed", || {
+        let options = Options { live: true, ..Options::default() };
+        let told = Store::open(&log).ok().and_then(|store| verify(&store, &options).ok());
+        // Both layers' starts and receipts are there.
+        told.is_some_and(|told| told.size > 6 && told.signed == told.size)
+    });
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 
 fn counted() {
