@@ -15,6 +15,7 @@ pub(crate) mod logger;
 mod objects;
 mod order;
 mod own;
+pub(crate) mod proxy;
 mod run;
 pub(crate) mod script;
 mod service;

@@ -1,6 +1,6 @@
 //! The functions of the framework's own layers, by name.
 
-use super::{Function, auditor, connector, files, ledger, logger, witness};
+use super::{Function, auditor, connector, files, ledger, logger, proxy, witness};
 use crate::ident::Name;
 
 /// The one of that name, if there is one.
@@ -12,6 +12,7 @@ pub(super) fn function(name: &Name) -> Option<Function> {
         files::NAME => Function::from_blocking(|layer| files::run(&layer)),
         connector::NETWORK => Function::from_blocking(|layer| connector::run_network(&layer)),
         connector::PATHS => Function::from_blocking(|layer| connector::run_paths(&layer)),
+        proxy::NAME => Function::from_blocking(|layer| proxy::run(&layer)),
         logger::NAME => Function::from_blocking(|layer| logger::run(&layer)),
         _ => return None,
     })

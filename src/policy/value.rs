@@ -142,12 +142,31 @@ pub(crate) fn connect_address(text: &str) -> Result<ConnectAddress, String> {
     let (host, port) = rest.rsplit_once(':').ok_or(rule)?;
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
     let port = port.ok_or("a port is from 1 to 65535")?;
+    if let Some(domain) = host.strip_prefix("*.") {
+        return match host_name(domain) {
+            Ok(domain) if kind == "tcp" && domain.contains('.') && is_name(&domain) => {
+                Ok(ConnectAddress::Wild { domain, port })
+            }
+            Ok(_) if kind == "udp" => Err("only `tcp` takes a `*`".into()),
+            _ => Err("a `*.` stands before a domain of two parts or more".into()),
+        };
+    }
+    if host.contains('*') {
+        return Err(
+            "a `*` stands for whole parts at the front, as in `tcp:*.example.org:443`".into()
+        );
+    }
     let host = host_name(host)?;
     Ok(if kind == "tcp" {
         ConnectAddress::Tcp { host, port }
     } else {
         ConnectAddress::Udp { host, port }
     })
+}
+
+/// Whether a host is a name, and no address.
+fn is_name(host: &str) -> bool {
+    host.parse::<std::net::IpAddr>().is_err()
 }
 
 /// A host's address in its one spelling, or its name (RFC 1123, 2.1).
@@ -343,11 +362,16 @@ mod tests {
                 format!("{host} {port}")
             }
             Ok(ConnectAddress::Unix(path)) => path,
+            Ok(ConnectAddress::Wild { domain, port }) => format!("beneath {domain} {port}"),
             Err(why) => why,
         };
         assert_eq!(host("tcp:Example.org:443"), "example.org 443");
         assert_eq!(host("udp:[0:0::1]:53"), "::1 53");
         assert_eq!(host("unix:/run/a"), "/run/a");
+        assert_eq!(host("tcp:*.Example.org:443"), "beneath example.org 443");
+        for bad in ["tcp:*:1", "tcp:*.org:1", "tcp:*.1.2.3.4:1", "tcp:a.*.org:1", "udp:*.a.org:1"] {
+            assert!(connect_address(bad).is_err(), "{bad}");
+        }
         for bad in ["tcp::1", "tcp:a:0", "tcp:a_b:1", "tcp:1.2.3:4", "tcp:::1:4", "x:a:1", "tcp"] {
             assert!(connect_address(bad).is_err(), "{bad}");
         }

@@ -11,8 +11,8 @@ use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::layer::auditor::{self, orders::Orders};
 use crate::layer::logger::orders::{Marks, Settings};
-use crate::layer::{connector, files, ledger, logger, witness};
-use crate::policy::plan::{LayerPlan, OnFull, Plan, Program, Protection};
+use crate::layer::{connector, files, ledger, logger, proxy, witness};
+use crate::policy::plan::{FilePlan, LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
 use crate::wire::control::{Service, host_part};
 use crate::wire::limits::RECORD;
@@ -36,6 +36,8 @@ pub(super) struct Own {
     settings: fn(&Plan) -> Result<Vec<u8>, postcard::Error>,
     /// Bytes of memory that outlives it, for what its next life must know.
     state: fn(&Plan) -> usize,
+    /// Files of the plan's that it reads for others.
+    files: fn(&Plan) -> Vec<FilePlan>,
     /// Directories of the host that it sees for others.
     pub view: fn(&Plan) -> Vec<Grant>,
     /// Ports that it may connect to.
@@ -93,7 +95,7 @@ pub(crate) struct OwnImage {
 }
 
 /// All there are. The auditor is the first, for its number in the log.
-static OWN: [Own; 7] = [
+static OWN: [Own; 8] = [
     Own {
         role: Role::Auditor,
         name: auditor::NAME,
@@ -177,6 +179,24 @@ static OWN: [Own; 7] = [
         sockets: true,
         ..Own::PLAIN
     },
+    Own {
+        role: Role::Service(Service::Proxy),
+        name: proxy::NAME,
+        policy: ("proxy.toml", include_str!("own/proxy.toml")),
+        needed: |plan, _| plan.layers.iter().any(|it| proxy::serves(plan, it)),
+        fit: fit_proxy,
+        serves: proxy::serves,
+        settings: |plan| proxy::Orders::of(plan).encode(),
+        files: proxy::files,
+        view: proxy::view,
+        ports: proxy::ports,
+        networked: true,
+        // Where name services listen.
+        sockets: true,
+        // The C library goes on without what it is refused.
+        unlisted: Action::Errno(EPERM),
+        ..Own::PLAIN
+    },
 ];
 
 impl Own {
@@ -190,6 +210,7 @@ impl Own {
         serves: |_, _| false,
         settings: |_| Ok(Vec::new()),
         state: |_| 0,
+        files: |_| Vec::new(),
         view: |_| Vec::new(),
         ports: |_| Vec::new(),
         networked: false,
@@ -273,6 +294,7 @@ impl Own {
             let rights = std::mem::take(&mut file.grant);
             file.grant = rights.into_values().map(|rights| (name.clone(), rights)).collect();
         }
+        own.files.extend((self.files)(plan));
         Ok(own)
     }
 }
@@ -341,6 +363,18 @@ fn fit_connector(layer: &mut LayerPlan, plan: &Plan) {
     layer.limits.files += clients * (1 + connector::MAX_UNDER_WAY as u64) + names * 8;
     layer.limits.tasks += names;
     layer.limits.memory += names * connector::NAME_BYTES;
+}
+
+/// For each client a socket and both ends of its connections, and on the way a third.
+fn fit_proxy(layer: &mut LayerPlan, plan: &Plan) {
+    let clients = fit_clients(layer, plan, proxy::serves);
+    let connections = clients * proxy::MOST as u64;
+    layer.limits.files += clients + connections * 3 + proxy::LOOKING_UP as u64 * 8;
+    layer.limits.tasks += proxy::LOOKING_UP as u64;
+    layer.limits.memory += connections * proxy::CONNECTION;
+    layer.listen = proxy::listen();
+    // A name that isn't there is none: no domain of the host's is tried behind it (resolv.conf(5)).
+    layer.env.insert("LOCALDOMAIN".to_owned(), ".".to_owned());
 }
 
 /// A socket and a thread for each client. As root it reaches sockets of any owner.

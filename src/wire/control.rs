@@ -192,6 +192,8 @@ pub enum Service {
     Network,
     /// Connects to Unix paths.
     Paths,
+    /// Connects to hosts that a layer names, and puts credentials into its requests.
+    Proxy,
 }
 
 /// What a descriptor is that [`ToLayer::Object`] hands over.

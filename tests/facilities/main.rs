@@ -29,6 +29,8 @@ mod message;
 mod old_kernel;
 mod pipe;
 mod program;
+mod proxy;
+mod proxy_agent;
 mod queue;
 mod queue_hostile;
 mod raw;
@@ -81,6 +83,8 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (message::TESTS, message::LAYERS),
     (old_kernel::TESTS, old_kernel::LAYERS),
     (pipe::TESTS, pipe::LAYERS),
+    (proxy::TESTS, proxy::LAYERS),
+    (proxy_agent::TESTS, proxy_agent::LAYERS),
     (program::TESTS, program::LAYERS),
     (queue::TESTS, queue::LAYERS),
     (queue_hostile::TESTS, queue_hostile::LAYERS),

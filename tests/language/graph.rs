@@ -89,7 +89,7 @@ fn everything() -> Plan {
     let bus = plan.layers.iter_mut().find(|layer| layer.name == "bus").unwrap();
     let host = "plc-7.plant.example".to_owned();
     let address = ConnectAddress::Tcp { host, port: 502 };
-    bus.connect.push(ConnectPlan { name: name("plc"), address });
+    bus.connect.push(ConnectPlan { name: name("plc"), address, inject: None });
     facilities(&mut plan);
     plan.never.push(Never {
         layer: name("front"),

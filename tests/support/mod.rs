@@ -9,6 +9,7 @@ pub(crate) mod harness;
 pub(crate) mod host;
 pub(crate) mod hung;
 pub(crate) mod log;
+pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod scene;
 pub(crate) mod suite;

@@ -10,7 +10,9 @@ mod paths;
 mod trying;
 
 pub(crate) use self::names::NAME as NAME_BYTES;
-pub(crate) use self::orders::{Orders, names, ports, serves_network, serves_paths, view};
+pub(crate) use self::orders::{
+    Orders, names, ports, resolver_view, serves_network, serves_paths, view,
+};
 pub(crate) use self::{network::NAME as NETWORK, paths::NAME as PATHS};
 pub(crate) use self::{network::run as run_network, paths::run as run_paths};
 

@@ -33,7 +33,7 @@ const FOUND: u32 = 0;
 /// Serves until the supervisor says stop, or is gone.
 pub(crate) fn run(layer: &Layer) -> io::Result<()> {
     let orders = Orders::decode(layer.settings())?;
-    let addresses = orders.targets.values().flatten();
+    let addresses = orders.targets.values().flatten().flatten();
     let mut names: Vec<String> = addresses.filter_map(orders::name).map(str::to_owned).collect();
     names.sort();
     names.dedup();
@@ -70,7 +70,8 @@ impl Network {
     fn begin(&mut self, id: ClientId, request: u64, number: u16, replies: &mut Replies) -> Done {
         let layer = self.clients.get(&id).ok_or(Refusal::NotGranted)?;
         let targets = self.orders.targets.get(layer).ok_or(Refusal::NotGranted)?;
-        let address = targets.get(usize::from(number)).ok_or(Refusal::NotGranted)?.clone();
+        let address = targets.get(usize::from(number)).and_then(Option::clone);
+        let address = address.ok_or(Refusal::NotGranted)?;
         if self.under_way.values().filter(|it| it.id == id).count() >= MAX_UNDER_WAY {
             return Err(Refusal::Limit);
         }
@@ -78,7 +79,9 @@ impl Network {
         let until = now + PATIENCE;
         let one = |stage| UnderWay { id, request, address: address.clone(), until, stage };
         let found = match &address {
-            ConnectAddress::Unix(_) => return Err(Refusal::NotGranted),
+            ConnectAddress::Unix(_) | ConnectAddress::Wild { .. } => {
+                return Err(Refusal::NotGranted);
+            }
             ConnectAddress::Tcp { host, .. } | ConnectAddress::Udp { host, .. } => {
                 match host.parse::<IpAddr>() {
                     Ok(ip) => vec![ip],
@@ -251,7 +254,7 @@ fn first(address: &ConnectAddress, found: &[IpAddr], until: Instant) -> Result<T
     let (kind, port) = match address {
         ConnectAddress::Tcp { port, .. } => (SocketType::STREAM, *port),
         ConnectAddress::Udp { port, .. } => (SocketType::DGRAM, *port),
-        ConnectAddress::Unix(_) => return Err(Refusal::NotGranted),
+        ConnectAddress::Unix(_) | ConnectAddress::Wild { .. } => return Err(Refusal::NotGranted),
     };
     if found.is_empty() {
         return Err(Refusal::NotResolved);

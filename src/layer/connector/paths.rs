@@ -67,7 +67,7 @@ impl Paths {
     fn begin(&mut self, id: ClientId, request: u64, number: u16) -> Result<(), Refusal> {
         let client = self.clients.get_mut(&id).ok_or(Refusal::NotGranted)?;
         let targets = self.orders.targets.get(&client.layer).ok_or(Refusal::NotGranted)?;
-        let Some(ConnectAddress::Unix(path)) = targets.get(usize::from(number)) else {
+        let Some(Some(ConnectAddress::Unix(path))) = targets.get(usize::from(number)) else {
             return Err(Refusal::NotGranted);
         };
         if client.under_way >= MAX_UNDER_WAY {

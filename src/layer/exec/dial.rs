@@ -18,6 +18,7 @@ use super::asked::{Asked, Said, carry};
 use super::kind::{Kind, written};
 use crate::ipc::control::{Heard, look};
 use crate::layer::connector::MAX_UNDER_WAY;
+use crate::layer::proxy::{ADDRESS, HTTP};
 use crate::policy::plan::{ConnectAddress, ConnectPlan};
 use crate::sockaddr::Address;
 use crate::sys::notify::{Listener, Notification, Reply};
@@ -41,7 +42,7 @@ pub(crate) fn placeholders(targets: &[ConnectPlan]) -> Vec<(IpAddr, String)> {
         .iter()
         .filter_map(|target| match &target.address {
             ConnectAddress::Tcp { host, .. } | ConnectAddress::Udp { host, .. } => Some(host),
-            ConnectAddress::Unix(_) => None,
+            ConnectAddress::Unix(_) | ConnectAddress::Wild { .. } => None,
         })
         .filter(|host| host.parse::<IpAddr>().is_err())
         .collect();
@@ -169,6 +170,9 @@ impl Dialer {
 
     /// The declared address that a program means, and who connects to it.
     fn find(&self, kind: Kind, address: &Address) -> Option<(u16, Service)> {
+        if let Some(number) = self.find_proxied(kind, address) {
+            return Some((u16::try_from(number).ok()?, Service::Proxy));
+        }
         let service = match address {
             Address::Path(_) => Service::Paths,
             _ => Service::Network,
@@ -189,8 +193,24 @@ impl Dialer {
             }
             _ => false,
         };
-        let number = self.targets.iter().position(is_it)?;
+        let number = self.targets.iter().position(|it| !it.is_proxied() && is_it(it))?;
         Some((u16::try_from(number).ok()?, service))
+    }
+
+    /// The address by which a program means the proxy: that of its environment, or of a host that the
+    /// proxy speaks to. Which host is meant, the connection itself says.
+    fn find_proxied(&self, kind: Kind, address: &Address) -> Option<usize> {
+        let (Kind::Tcp { .. }, Address::Internet { at, is_v6: false }) = (kind, address) else {
+            return None;
+        };
+        let is_spoken_to = |target: &ConnectPlan| match &target.address {
+            ConnectAddress::Tcp { host, port } => {
+                [*port, HTTP].contains(&at.port()) && self.is_host(at.ip(), host)
+            }
+            _ => false,
+        };
+        let is_it = |it: &ConnectPlan| *at == SocketAddr::V4(ADDRESS) || is_spoken_to(it);
+        self.targets.iter().position(|it| it.is_proxied() && is_it(it))
     }
 
     /// Whether it is what C libraries ask beside what they are asked for: a name service, and which
@@ -202,7 +222,7 @@ impl Dialer {
                 ConnectAddress::Tcp { port, .. } | ConnectAddress::Udp { port, .. } => {
                     *port == at.port()
                 }
-                ConnectAddress::Unix(_) => false,
+                ConnectAddress::Unix(_) | ConnectAddress::Wild { .. } => false,
             })
         };
         match (kind, address) {
@@ -276,6 +296,7 @@ mod tests {
         let plan = |(number, address): (usize, &&str)| ConnectPlan {
             name: Name::new(&format!("n{number}")).unwrap(),
             address: crate::policy::value::connect_address(address).unwrap(),
+            inject: None,
         };
         let targets: Vec<_> = addresses.iter().enumerate().map(plan).collect();
         Dialer::new(&targets, BTreeMap::new())

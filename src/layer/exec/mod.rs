@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `handed` | takes the sockets that the supervisor hands over, before the program starts |
 //! | `places` | which descriptors the program finds, and what its environment says of them |
+//! | `proxied` | what its environment says of the proxy |
 //! | `observer` | answers the calls that the program's filter leaves to init |
 //! | `bind`, `dial` | what it answers to `bind(2)` and `connect(2)` |
 //! | `asked`, `kind` | what a call is about: the program's socket, and what kind it is |
@@ -15,6 +16,7 @@ mod handed;
 mod kind;
 mod observer;
 mod places;
+mod proxied;
 
 pub(crate) use self::dial::placeholders;
 
@@ -169,7 +171,9 @@ impl Begun {
         let is_observed = slice.part.filter.is_observed();
         let network = if is_observed { own_network() } else { Ok(0) };
         let network = network.map_err(|error| format!("its network namespace: {error}"))?;
-        let envp = strings(places.environment(&order.layer.env).into_iter())?;
+        let mut stated = proxied::environment(&order.layer);
+        stated.extend(order.layer.env.clone());
+        let envp = strings(places.environment(&stated).into_iter())?;
         // The spawn has put these in place: the null device and the log's pipes.
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let [input, output] = &pipes;

@@ -107,6 +107,8 @@ impl Layer {
         let service = match found.plan.address {
             ConnectAddress::Unix(_) => Service::Paths,
             ConnectAddress::Tcp { .. } | ConnectAddress::Udp { .. } => Service::Network,
+            // None of a `run` layer.
+            ConnectAddress::Wild { .. } => Service::Proxy,
         };
         Ok(Target::new(found.number, found.plan.clone(), layer, self.0.service(service)?))
     }

@@ -21,6 +21,13 @@ impl Act {
         Self { facts, detail: Vec::new() }
     }
 
+    /// A connection that was made for a layer, or wasn't; `address` is the number of the rule.
+    pub(crate) fn connected(address: u32, detail: Vec<u8>, answer: &Answer) -> Self {
+        let mut act = Self { detail, ..Self::new(Facility::Connect, 0, address) };
+        act.answered(answer);
+        act
+    }
+
     /// What is asked for.
     pub(super) fn of(ask: &Ask) -> Self {
         match ask {
@@ -57,7 +64,7 @@ impl Act {
     }
 
     /// Reports it as an act of `client`.
-    pub(super) fn report(&self, desk: &Desk, client: Who, message: &[u8]) {
+    pub(crate) fn report(&self, desk: &Desk, client: Who, message: &[u8]) {
         let Some(tap) = desk.tap(self.facts.facility, self.facts.edge, Audit::Digest) else {
             return;
         };

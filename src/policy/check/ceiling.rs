@@ -84,7 +84,7 @@ fn layer(layer: &LayerText, ceiling: &CeilingText, calls: &[SyscallPlan], out: &
             matches(&address.value.to_string(), &address.span, &ceiling.listen, out);
         }
     }
-    for (_, address) in &layer.connect {
+    for address in layer.connect.iter().flat_map(|it| &it.address) {
         matches(&address.value.to_string(), &address.span, &ceiling.connect, out);
     }
     let execmem = layer.execmem.as_ref().filter(|yes| yes.value).map(|yes| &yes.span);

@@ -20,7 +20,8 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     let is_foreign = layer.exec.is_some();
     let mut bound = layer.listen.iter().filter(|it| is_foreign && it.is_bound());
     let binds_path = bound.clone().flat_map(|it| &it.address).any(|it| is_path(&it.value));
-    let mut dialled = layer.connect.iter().filter(|_| is_foreign).map(|(_, it)| &it.value);
+    let mut dialled =
+        layer.connect.iter().filter(|_| is_foreign).flat_map(|it| &it.address).map(|it| &it.value);
     let dials_path = dialled.clone().any(|it| matches!(it, ConnectAddress::Unix(_)));
     let changes = |file| rights(file, me).any(|right| CHANGES.contains(&right));
     let owns = directory::has_any(layer);

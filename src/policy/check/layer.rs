@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{danger, directory, implied, name, program, rate, socket, syscalls};
+use super::{connect, danger, directory, implied, name, program, rate, socket, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
@@ -53,7 +53,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
             out,
         ),
         listen: socket::listen(layer, out),
-        connect: socket::connect(layer, out),
+        connect: connect::all(layer, document, out),
         stdin: standard(layer, layer.stdin.as_ref(), Way::In, document, out),
         stdout: standard(layer, layer.stdout.as_ref(), Way::Out, document, out),
         threads: program::threads(layer, limits.tasks, out),

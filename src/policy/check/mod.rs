@@ -4,6 +4,7 @@ mod audit;
 mod broker;
 mod ceiling;
 mod channel;
+mod connect;
 mod danger;
 mod directory;
 mod ends;

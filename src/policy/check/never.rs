@@ -94,7 +94,7 @@ fn objects(document: &Document) -> Vec<String> {
     for layer in layers {
         let own = |kind, name: &At<String>| format!("{kind}.{}.{}", layer.name.value, name.value);
         all.extend(layer.listen.iter().map(|socket| own("listen", &socket.name)));
-        all.extend(layer.connect.iter().map(|(name, _)| own("connect", name)));
+        all.extend(layer.connect.iter().map(|socket| own("connect", &socket.name)));
     }
     all
 }

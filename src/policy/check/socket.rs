@@ -1,10 +1,10 @@
-//! Checking `listen` and `connect`.
+//! Checking `listen`.
 
 use super::{name, rate};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::document::{At, LayerText, ListenText};
-use crate::policy::plan::{ConnectPlan, ListenAddress, ListenPlan, Pass, PassWord, Rate};
+use crate::policy::plan::{ListenAddress, ListenPlan, Pass, PassWord, Rate};
 
 /// As many as the supervisor could ever want to hold open.
 const MAX_SOCKETS: usize = 256;
@@ -117,24 +117,6 @@ fn numbers(layer: &LayerText, out: &mut Diagnostics) {
             None => taken.push((number, &fd.span)),
         }
     }
-}
-
-/// The addresses to which a layer is connected, by name.
-pub(super) fn connect(layer: &LayerText, out: &mut Diagnostics) -> Vec<ConnectPlan> {
-    let mut sockets = Vec::new();
-    for (text, address) in &layer.connect {
-        if let Some(twin) = layer.listen.iter().find(|other| other.name.value == text.value) {
-            let message = format!("two sockets are called `{}`", text.value.escape_debug());
-            out.error(Code::GrantTwice, &text.span, message)
-                .label("the layer asks for its sockets by name")
-                .also(&twin.name.span, "a listening one");
-        }
-        if let Some(name) = name(text, "a socket", out) {
-            sockets.push(ConnectPlan { name, address: address.value.clone() });
-        }
-    }
-    sockets.sort_by(|a, b| a.name.cmp(&b.name));
-    sockets
 }
 
 /// Two sockets on one address: the second `bind` would fail.

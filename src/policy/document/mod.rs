@@ -11,9 +11,9 @@ use super::code::Code;
 use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
-    At, AuditText, CeilingText, ChannelText, DescriptorsText, DirectoryText, FifoText, FileText,
-    LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, NeverText, Pair,
-    PipeText, QueueText, RegionText, RestartText, SemaphoreText, SignalText, Written, level,
+    At, AuditText, CeilingText, ChannelText, ConnectText, DescriptorsText, DirectoryText, FifoText,
+    FileText, LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, NeverText,
+    Pair, PipeText, QueueText, RegionText, RestartText, SemaphoreText, SignalText, Written, level,
 };
 use super::plan::Audit;
 use super::tree::{Node, Table, Value};

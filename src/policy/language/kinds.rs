@@ -406,3 +406,19 @@ fn within<N: PartialOrd + Copy>(
 fn fitting<N, T: TryFrom<u64>>(number: u64, written: At<N>) -> Option<At<T>> {
     T::try_from(number).ok().map(|value| At { value, span: written.span })
 }
+
+/// An address of some kind, by its reader; tells one that can't be read.
+pub(super) fn address<T>(
+    text: &At<String>,
+    read: fn(&str) -> Result<T, String>,
+    out: &mut Diagnostics,
+) -> Option<At<T>> {
+    match read(&text.value) {
+        Ok(address) => Some(At { value: address, span: text.span.clone() }),
+        Err(why) => {
+            let message = format!("`{}` is not an address", text.value.escape_debug());
+            out.error(Code::BadAddress, &text.span, message).label(why);
+            None
+        }
+    }
+}

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::connect::Targets;
 use super::directory::Directory;
 use super::kinds::{
     Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Mode, Name, Pairs, Path, Pipe,
-    Protection, Rate, Reason, Size, Text, Time, Word,
+    Protection, Rate, Reason, Size, Text, Time, Word, address,
 };
 use super::view::Seen;
 use super::{At, BECAUSE, Kind, Section, Takes, string, table, unwritten};
@@ -13,7 +14,7 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    ConnectAddress, GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart, RestartOn, Runtime, StopSignal,
+    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart, RestartOn, Runtime, StopSignal,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -43,8 +44,9 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
         "Sockets to accept connections on, by name.";
         "Bound by the supervisor and passed as descriptors; they survive restarts.";
     connect: Targets, or "none";
-        "Addresses to connect to, by name.";
-        "The supervisor connects and passes the descriptor; the layer has no network of its own.";
+        "Addresses to connect to, by name. An `exec` layer may have all hosts beneath a domain \
+         (`\"tcp:*.example.org:443\"`), by a proxy that its environment names.";
+        "A helper connects and passes the descriptor; the layer has no network of its own.";
     stdin: Pipe, or "/dev/null";
         "The raw pipe that an `exec` layer reads as its standard input, as in `\"pipe.in\"`.";
         "Descriptor 0.";
@@ -301,24 +303,6 @@ impl Takes for Sockets {
     }
 }
 
-/// Addresses to connect to.
-pub(crate) struct Targets;
-
-impl Takes for Targets {
-    type Text = Vec<(At<String>, At<ConnectAddress>)>;
-    const KIND: Kind = Kind::Names(&Kind::Target);
-
-    fn read(layer: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
-        let mut targets = Vec::new();
-        for (name, node) in layer.entries(key, out) {
-            let text = string(node, &name.value, out);
-            let target = text.and_then(|text| address(&text, value::connect_address, out));
-            targets.extend(target.map(|target| (name, target)));
-        }
-        targets
-    }
-}
-
 /// Where a socket listens.
 pub(crate) struct Address;
 
@@ -367,21 +351,6 @@ pub(crate) fn read(layer: &Section<'_>, out: &mut Diagnostics) -> LayerText {
             .help("or `exec = [\"/usr/bin/PROGRAM\", \"ARGUMENT\"]`");
     }
     layer.read(out)
-}
-
-fn address<T>(
-    text: &At<String>,
-    read: fn(&str) -> Result<T, String>,
-    out: &mut Diagnostics,
-) -> Option<At<T>> {
-    match read(&text.value) {
-        Ok(address) => Some(At { value: address, span: text.span.clone() }),
-        Err(why) => {
-            let message = format!("`{}` is not an address", text.value.escape_debug());
-            out.error(Code::BadAddress, &text.span, message).label(why);
-            None
-        }
-    }
 }
 
 fn at<T>(text: Option<&At<T>>) -> Option<&Span> {

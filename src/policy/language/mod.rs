@@ -8,6 +8,7 @@
 //! reading of a table.
 
 mod audit;
+mod connect;
 mod directory;
 mod facility;
 mod kinds;
@@ -21,6 +22,7 @@ use super::diagnostic::{Diagnostics, Span};
 use super::plan::Audit;
 
 pub(crate) use audit::AuditText;
+pub(crate) use connect::ConnectText;
 pub(crate) use directory::DirectoryText;
 pub(crate) use facility::{
     FifoText, MapGrant, MappedFileText, PipeText, QueueText, RegionText, SEALING, SemaphoreText,
@@ -151,6 +153,7 @@ pub const TABLES: [&Table; 21] = [
     &top::POLICY,
     &layer::LAYER,
     &layer::LISTEN,
+    &connect::CONNECT,
     &layer::LIMITS,
     &layer::LOG,
     &layer::RESTART,

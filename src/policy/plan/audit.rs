@@ -97,6 +97,9 @@ impl Plan {
                 if let ConnectAddress::Unix(path) = &socket.address {
                     add(path, rule(&format!(".connect.{}", socket.name)));
                 }
+                if let Some(inject) = &socket.inject {
+                    add(&inject.file, rule(&format!(".connect.{}.secret", socket.name)));
+                }
             }
         }
         for it in &self.files {

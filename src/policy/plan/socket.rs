@@ -96,6 +96,30 @@ pub struct ConnectPlan {
     pub name: Name,
     /// Where to.
     pub address: ConnectAddress,
+    /// What is put into each request to it; the layer sees none of it.
+    pub inject: Option<InjectPlan>,
+}
+
+impl ConnectPlan {
+    /// Whether the layer gets there by the framework's proxy alone.
+    pub const fn is_proxied(&self) -> bool {
+        matches!(self.address, ConnectAddress::Wild { .. }) || self.inject.is_some()
+    }
+}
+
+/// A header field that the framework's proxy puts into requests, out of a file that only the proxy
+/// reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InjectPlan {
+    /// The field's name, in lower case.
+    pub header: String,
+    /// What stands before the file's content: `Bearer `.
+    pub prefix: String,
+    /// The file, whose content is the rest, without white space at its end. Absolute.
+    pub file: String,
+    /// Certificates of the authorities that the server's must be signed by, in PEM; `None` is those
+    /// of the system. Absolute.
+    pub authorities: Option<String>,
 }
 
 /// Where a connection goes.
@@ -117,6 +141,13 @@ pub enum ConnectAddress {
     },
     /// `unix:/run/other.sock`.
     Unix(String),
+    /// `tcp:*.example.org:443`: every host beneath a domain, by the framework's proxy.
+    Wild {
+        /// The domain: `example.org`.
+        domain: String,
+        /// Port, 1 to 65535.
+        port: u16,
+    },
 }
 
 impl std::fmt::Display for ConnectAddress {
@@ -128,6 +159,7 @@ impl std::fmt::Display for ConnectAddress {
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
             Self::Udp { host, port } => write!(f, "udp:{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{path}"),
+            Self::Wild { domain, port } => write!(f, "tcp:*.{domain}:{port}"),
         }
     }
 }

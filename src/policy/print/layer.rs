@@ -3,7 +3,7 @@
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, DirectoryPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection, Restart, RestartOn, StopSignal, View,
+    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection, Restart, RestartOn, StopSignal, View,
 };
 use crate::policy::value::show_view_part;
 
@@ -47,7 +47,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     out.line("listen", inline(sockets));
     if !connect.is_empty() {
         let targets = connect.iter();
-        let targets = targets.map(|one| (one.name.as_str(), quote(&one.address.to_string())));
+        let targets = targets.map(|one| (one.name.as_str(), self::connect(one)));
         out.line("connect", inline(targets));
     }
     for (key, pipe) in [("stdin", stdin), ("stdout", stdout)] {
@@ -113,6 +113,17 @@ fn listen(socket: &ListenPlan) -> String {
     }
     keys.extend(rate.map(|limit| ("rate", self::rate(limit))));
     keys.extend(per_source.map(|most| ("per-source", most.to_string())));
+    inline(keys)
+}
+
+fn connect(target: &ConnectPlan) -> String {
+    let ConnectPlan { name: _, address, inject } = target;
+    let address = quote(&address.to_string());
+    let Some(InjectPlan { header, prefix, file, authorities }) = inject else { return address };
+    let mut keys = vec![("address", address), ("inject", quote(header))];
+    keys.extend((!prefix.is_empty()).then(|| ("prefix", quote(prefix))));
+    keys.push(("secret", quote(file)));
+    keys.extend(authorities.as_ref().map(|path| ("authorities", quote(path))));
     inline(keys)
 }
 

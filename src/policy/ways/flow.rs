@@ -291,6 +291,7 @@ fn meets(to: &ConnectAddress, at: &ListenAddress) -> bool {
         (ConnectAddress::Tcp { host, port }, ListenAddress::Tcp(at))
         | (ConnectAddress::Udp { host, port }, ListenAddress::Udp(at)) => reaches(host, *port, at),
         (ConnectAddress::Unix(path), ListenAddress::Unix(at)) => path == at,
+        (ConnectAddress::Wild { port, .. }, ListenAddress::Tcp(at)) => *port == at.port(),
         _ => false,
     }
 }

@@ -168,7 +168,9 @@ impl Builder {
             self.grant(Some(plug), own, Heads::End, "");
         }
         for socket in &layer.connect {
-            let lines = vec![show::shorten(&socket.address.to_string())];
+            let mut lines = vec![show::shorten(&socket.address.to_string())];
+            let inject = socket.inject.as_ref();
+            lines.extend(inject.map(|it| format!("with {}", show::shorten(&it.header))));
             let key = format!("connect.{}.{}", layer.name, socket.name);
             let plug = self.node(key, NodeKind::Connect, socket.name.as_str(), lines);
             self.grant(own, Some(plug), Heads::Both, "");

@@ -38,7 +38,12 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
         }
         for connect in &layer.connect {
             let object = format!("connect.{name}.{}", connect.name);
-            let bounds = [Bound::flag("address", true, connect.address.to_string())];
+            let mut bounds = vec![Bound::flag("address", true, connect.address.to_string())];
+            if let Some(inject) = &connect.inject {
+                // What it may do there in another's name.
+                let text = format!("{} from {}", inject.header, inject.file);
+                bounds.push(Bound::flag("inject", true, text));
+            }
             let rule = rule(&format!("connect.{}", connect.name));
             out.push(fact(name, Act::Connect, object, rule, bounds));
         }
