@@ -22,7 +22,7 @@ use crate::mark::reached;
 use crate::policy::plan::{Protection, StopSignal};
 use crate::policy::syscall::EXEC_FD;
 use crate::sys::pidfd::{self, Ended};
-use crate::sys::spawn::{self, Child, FilterLine, Spawn};
+use crate::sys::spawn::{self, Child, FilterLine, Spawn, SpawnError, Step};
 
 /// The signals that are always passed on to the program; all others are init's own, but for those
 /// that the policy grants.
@@ -61,6 +61,9 @@ pub struct Launch<'a> {
     pub filter: &'a [FilterLine],
     /// Whether the filter leaves calls to init; see [`Spawn::is_observed`].
     pub is_observed: bool,
+    /// A filter that leaves nothing to anybody, for where the kernel lets nobody observe the program:
+    /// one of its ancestors is observed, as in some containers.
+    pub unobserved: Option<&'a [FilterLine]>,
     /// Signals by number that the policy lets other layers send to it.
     pub signals: &'a [u8],
     /// What it gets in place of SIGTERM.
@@ -119,15 +122,25 @@ impl Ready {
         launch: &Launch<'_>,
         load: impl FnOnce() -> Result<(), E>,
     ) -> Result<Init, ConfineError> {
-        let program = spawn::spawn(&Spawn {
-            envp: launch.envp,
-            fds: launch.fds,
-            others: launch.others,
-            program_at: Some(EXEC_FD),
-            filter: Some(launch.filter),
-            is_observed: launch.is_observed,
-            ..Spawn::new(launch.program, launch.argv)
-        })?;
+        let start = |filter, is_observed| {
+            spawn::spawn(&Spawn {
+                envp: launch.envp,
+                fds: launch.fds,
+                others: launch.others,
+                program_at: Some(EXEC_FD),
+                filter: Some(filter),
+                is_observed,
+                ..Spawn::new(launch.program, launch.argv)
+            })
+        };
+        let program = match (start(launch.filter, launch.is_observed), launch.unobserved) {
+            (Err(SpawnError::Child(Step::Filter, error)), Some(filter))
+                if error.raw_os_error() == Some(libc::EBUSY) =>
+            {
+                start(filter, false)
+            }
+            (started, _) => started,
+        }?;
         let loaded = load().map_err(|error| io::Error::other(error.into()));
         if let Err(error) = loaded
             && self.receipt.asked(Protection::Seccomp) == Asked::Demanded

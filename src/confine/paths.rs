@@ -196,7 +196,7 @@ const fn rank(kind: &Kind) -> u8 {
 }
 
 impl ViewEntry {
-    fn of_grant(grant: &Grant) -> Self {
+    pub(crate) fn of_grant(grant: &Grant) -> Self {
         let (path, rights) = (grant.path.clone(), grant.rights.clone());
         Self { path, kind: grant.kind(), rights, no_links: grant.no_links }
     }
@@ -213,7 +213,7 @@ impl ViewEntry {
     }
 
     /// Whether it is what is at `path`, or a directory above that.
-    fn is_around(&self, path: &str) -> bool {
+    pub fn is_around(&self, path: &str) -> bool {
         let rest = path.strip_prefix(self.path.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }

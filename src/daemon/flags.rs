@@ -31,12 +31,16 @@ pub struct Flags {
     /// Show for every layer and protection what was asked beside what the kernel enforces
     #[arg(long)]
     pub receipts: bool,
+    /// Look at the paths that programs of `exec` layers open, make and remove, and tell of those that
+    /// the policy doesn't grant; each such call takes longer
+    #[arg(long)]
+    pub tell_paths: bool,
 }
 
 impl Flags {
     /// Adds what others say: of what there can be only one, the later wins.
     pub(super) fn add(&mut self, other: Self) {
-        let Self { policy, audit, ceiling, vars, users, log_format, receipts } = other;
+        let Self { policy, audit, ceiling, vars, users, log_format, receipts, tell_paths } = other;
         self.policy = policy.or(self.policy.take());
         self.audit = audit.or(self.audit.take());
         self.ceiling = ceiling.or(self.ceiling.take());
@@ -44,6 +48,7 @@ impl Flags {
         self.users = users.or(self.users.take());
         self.log_format = log_format.or(self.log_format.take());
         self.receipts |= receipts;
+        self.tell_paths |= tell_paths;
     }
 }
 

@@ -240,10 +240,10 @@ impl Daemon {
         })
         .map_err(|error| Refusal::system(error.to_string()))?;
         log.print(&answer.notes);
-        let Flags { audit, users, receipts, .. } = flags;
+        let Flags { audit, users, receipts, tell_paths: tells_paths, .. } = flags;
         let planned = answer.result?;
         log.belong_to(planned.plan.name.as_str());
-        let start = Start { planned, settings, passed, audit, users, receipts };
+        let start = Start { planned, settings, passed, audit, users, receipts, tells_paths };
         supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }
 }

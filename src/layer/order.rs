@@ -55,7 +55,7 @@ pub(crate) enum Order {
         /// The line.
         text: String,
     },
-    /// For the writer of the log: an instance's standard output or error.
+    /// For the writer of the log: what an instance writes to.
     Output {
         /// Its place.
         seat: u32,
@@ -63,7 +63,9 @@ pub(crate) enum Order {
         instance: Instance,
         /// What the kernel's log calls it.
         culprit: Culprit,
-        /// It has ended, and this is the second of its two.
+        /// Which, as the supervisor says it.
+        part: u8,
+        /// It has ended, and this is the last of its pipes.
         over: bool,
         /// The reading end.
         fd: OwnedFd,

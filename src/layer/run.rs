@@ -248,8 +248,8 @@ impl Shared {
             Heard::Message(ToLayer::Say { at, how, text }, None) => {
                 self.order(Order::Say { at, how, text })?;
             }
-            Heard::Message(ToLayer::Output { seat, instance, culprit, over }, Some(fd)) => {
-                self.order(Order::Output { seat, instance, culprit, over, fd })?;
+            Heard::Message(ToLayer::Output { seat, instance, culprit, part, over }, Some(fd)) => {
+                self.order(Order::Output { seat, instance, culprit, part, over, fd })?;
             }
             Heard::Message(ToLayer::Ended { at, end }, None) => {
                 self.order(Order::Ended { at, end })?;

@@ -26,8 +26,8 @@ const MAX: u64 = 1 << 20;
 pub const MAX_SETTINGS: usize = 64 << 10;
 
 /// Where another program's init finds the pipes for standard input and output, in this order, where
-/// the policy attaches them.
-pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..7;
+/// the policy attaches them, and after them the one in which it tells what was refused.
+pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..8;
 
 /// All that a layer learns before it is confined.
 #[derive(Debug, Deserialize)]
@@ -50,6 +50,10 @@ pub struct Part {
     pub policy: PolicyId,
     /// The system-call filter.
     pub filter: Filter,
+    /// Of an `exec` layer, whose filter leaves what it refuses to init: what it answers otherwise.
+    pub rules: Option<Filter>,
+    /// Whether its init looks at the paths of calls too, and tells of what its policy doesn't grant.
+    pub tells_paths: bool,
     /// Its channels, with their numbers.
     pub channels: Vec<ChannelSlice>,
     /// Directories that it reaches by path, by the grant's name.

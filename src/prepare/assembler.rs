@@ -11,7 +11,7 @@ use caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Kind, PrepareError};
-use super::image::{self, Derivation, LayerImage};
+use super::image::{Derivation, LayerImage};
 use super::own::Own;
 use crate::confine::filter::Filter;
 use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
@@ -19,7 +19,7 @@ use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::orders::Orders;
 use crate::layer::logger::orders::Marks;
 use crate::layer::slice::ReportsSlice;
-use crate::policy::plan::{Audit, LayerPlan, Plan};
+use crate::policy::plan::{Audit, LayerPlan, Plan, Program};
 use crate::policy::syscall::init_plan;
 use crate::seal::{Chance, OsChance};
 
@@ -89,6 +89,8 @@ pub(crate) struct Request<'a> {
     pub log: Option<(&'a Path, (u64, u64))>,
     /// How many descriptors may wait with what an instance has still to be told.
     pub waiting: u64,
+    /// Whether paths that aren't granted are told of.
+    pub tells_paths: bool,
 }
 
 /// All layers of a daemon, ready to be started.
@@ -140,16 +142,17 @@ pub(crate) fn assemble(request: &Request<'_>) -> Result<Assembly, PrepareError> 
 
 /// The child's work. An error is for a person.
 fn work(request: &Request<'_>) -> Result<Assembly, String> {
-    let &Request { plan: stated, policy, log, waiting } = request;
+    let &Request { plan: stated, policy, log, waiting, tells_paths } = request;
     let mut plan = stated.clone();
     let own = Own::add(&mut plan, log.map(|(path, _)| path)).map_err(|error| error.to_string())?;
     let auditor = log.map(|log| orders(stated, policy, log, own)).transpose()?;
     let marks = &Marks::new(&mut OsChance).map_err(|error| error.to_string())?;
     let auditor = auditor.as_ref();
-    let derivation = Derivation { stated, plan: &plan, policy, auditor, marks };
+    let derivation = Derivation { stated, plan: &plan, policy, auditor, marks, tells_paths };
     let images = plan.layers.iter().map(|layer| derivation.image(layer));
     let images = images.collect::<Result<Vec<_>, _>>()?;
-    let init = init_plan(plan.layers.iter().any(|layer| !image::observed(layer).is_empty()));
+    let is_exec = |layer: &LayerPlan| matches!(layer.program, Program::Exec(_));
+    let init = if plan.layers.iter().any(is_exec) { init_plan() } else { Vec::new() };
     let granted = plan.layers.iter().map(|layer| layer.syscalls.as_slice());
     let granted = granted.chain([init.as_slice()]);
     let filter = supervisor_filter(granted, &own_calls())
@@ -236,7 +239,7 @@ mod tests {
     fn assembled(plan: &Plan, is_logged: bool) -> Assembly {
         let log = is_logged.then_some((Path::new("/var/log"), (1, 2)));
         let policy = plan.id().unwrap();
-        work(&Request { plan, policy, log, waiting: 10 }).unwrap()
+        work(&Request { plan, policy, log, waiting: 10, tells_paths: false }).unwrap()
     }
 
     #[test]
@@ -281,7 +284,9 @@ mod tests {
         assert_eq!(verdict("bpf"), Verdict::Errno(1));
         // Of each of the six instances, who writes the log among them.
         let policy = plan.id().unwrap();
-        let more = work(&Request { plan: &plan, policy, log: None, waiting: 11 }).unwrap();
+        let more =
+            work(&Request { plan: &plan, policy, log: None, waiting: 11, tells_paths: false })
+                .unwrap();
         assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 6);
     }
 

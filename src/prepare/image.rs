@@ -12,7 +12,7 @@ use crate::confine::paths::{Contents, Grant};
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::layer::auditor::orders as auditor;
-use crate::layer::exec::placeholders;
+use crate::layer::exec::{PATH_CALLS, placeholders};
 use crate::layer::logger::orders::Marks;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
@@ -94,18 +94,24 @@ pub(super) struct Derivation<'a> {
     pub auditor: Option<&'a auditor::Orders>,
     /// What the events of layers begin with.
     pub marks: &'a Marks,
+    /// Whether paths that aren't granted are told of.
+    pub tells_paths: bool,
 }
 
 impl Derivation<'_> {
     /// What one of the plan's layers comes to. An error is for a person.
     pub(super) fn image(&self, layer: &LayerPlan) -> Result<LayerImage, String> {
-        let Self { stated, plan, policy, auditor, marks } = *self;
+        let Self { stated, plan, policy, auditor, marks, tells_paths } = *self;
         let name = &layer.name;
         let own = Own::find(name);
         let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
-        let answers = Answers { unlisted, observed: &observed(layer) };
-        let filter = filter::compile_observed(&layer.syscalls, Arch::NATIVE, answers)
-            .map_err(|error| format!("[layer.{name}] syscalls: {error}"))?;
+        let is_exec = matches!(layer.program, Program::Exec(_));
+        let compile = |tells| {
+            let answers = Answers { unlisted, observed: &observed(layer, tells_paths), tells };
+            filter::compile_observed(&layer.syscalls, Arch::NATIVE, answers)
+                .map_err(|error| format!("[layer.{name}] syscalls: {error}"))
+        };
+        let (filter, rules) = (compile(is_exec)?, is_exec.then(|| compile(false)).transpose()?);
         let mut files = Files::default();
         for (file, rights) in plan.files_of(name) {
             let no_links = plan.is_misled(file, name);
@@ -117,6 +123,8 @@ impl Derivation<'_> {
         let part = Part {
             policy,
             filter,
+            rules,
+            tells_paths: is_exec && tells_paths,
             channels: channels_of(plan, name),
             directories: files.directories,
             share: Share::of(plan, name),
@@ -151,17 +159,20 @@ fn confined(layer: &LayerPlan) -> LayerPlan {
     plan
 }
 
-/// The calls of a layer, by number, that its init answers: those by which a program could do with the
-/// host's sockets what nobody granted.
-pub(super) fn observed(layer: &LayerPlan) -> Vec<u32> {
-    let has_sockets = !layer.listen.is_empty() || !layer.connect.is_empty();
-    if !has_sockets || matches!(layer.program, Program::Run(_)) {
+/// The calls of a layer, by number, that its init answers though they are granted: those by which a
+/// program could do with the host's sockets what nobody granted, or reach an address that its policy
+/// doesn't declare. `tells_paths`: those that name paths as well.
+fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
+    if matches!(layer.program, Program::Run(_)) {
         return Vec::new();
     }
+    let has_sockets = !layer.listen.is_empty() || !layer.connect.is_empty();
     let granted = |number: &u32| {
         layer.syscalls.iter().any(|call| call.number == *number && !call.allow.is_empty())
     };
-    ["bind", "listen", "connect"].into_iter().filter_map(by_name).filter(granted).collect()
+    let paths = tells_paths.then_some(PATH_CALLS).into_iter().flatten();
+    let calls = ["bind", "connect"].into_iter().chain(has_sockets.then_some("listen")).chain(paths);
+    calls.filter_map(by_name).filter(granted).collect()
 }
 
 fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {

@@ -388,10 +388,10 @@ fn fit_paths(layer: &mut LayerPlan, plan: &Plan) {
     }
 }
 
-/// Two pipes for each instance, as long as a former life of it isn't cleared away too, and some for
+/// Three pipes for each instance, as long as a former life of it isn't cleared away too, and some for
 /// our own. Standard error may be a file of any size.
 fn fit_log(layer: &mut LayerPlan, plan: &Plan) {
-    layer.limits.files += fit_clients(layer, plan, |_, _| true) * 4;
+    layer.limits.files += fit_clients(layer, plan, |_, _| true) * 6;
     layer.limits.file_size = u64::MAX;
 }
 

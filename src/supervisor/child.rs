@@ -58,20 +58,20 @@ pub struct Printing {
     pub instance: Instance,
     /// How the kernel's log names it.
     pub culprit: Culprit,
-    /// The reading ends of standard output and error.
-    pub output: [OwnedFd; 2],
+    /// The reading ends of its pipes: standard output and error, and where refusals are told.
+    pub output: Vec<OwnedFd>,
 }
 
 impl Printing {
     /// What the writer gets; `over`: it has ended, which is told by this.
     pub fn handed(&self, seat: u32, over: bool) -> io::Result<Vec<Handed>> {
         let Self { instance, culprit, output } = self;
-        let message = |over| {
+        let handed = (0..).zip(output).map(|(part, fd)| {
             let (instance, culprit) = (instance.clone(), *culprit);
-            ToLayer::Output { seat, instance, culprit, over }
-        };
-        let [stdout, stderr] = output;
-        Ok(vec![(message(false), stdout.try_clone()?), (message(over), stderr.try_clone()?)])
+            let over = over && usize::from(part) + 1 == output.len();
+            Ok((ToLayer::Output { seat, instance, culprit, part, over }, fd.try_clone()?))
+        });
+        handed.collect()
     }
 }
 

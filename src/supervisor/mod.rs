@@ -79,6 +79,8 @@ pub(crate) struct Start {
     pub users: Option<Key>,
     /// Whether whole receipts are shown.
     pub receipts: bool,
+    /// Whether paths that aren't granted are told of.
+    pub tells_paths: bool,
 }
 
 /// Runs a daemon until every layer is down.
@@ -189,7 +191,7 @@ impl Drop for Registered {
 impl<'a> Supervisor<'a> {
     /// Has the layers assembled and what they hold made, and locks the supervisor up.
     fn new(start: Start, log: &'a mut Log) -> Result<Self, StartUp> {
-        let Start { planned, settings, passed, audit, users, receipts } = start;
+        let Start { planned, settings, passed, audit, users, receipts, tells_paths } = start;
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let Planned { name, mut plan, id } = planned;
         let directory = LogDirectory::find(&plan, audit.as_deref())?;
@@ -198,6 +200,7 @@ impl<'a> Supervisor<'a> {
             policy: id,
             log: directory.as_ref().map(|it| (it.path(), it.identity())),
             waiting: outbox::MOST_DESCRIPTORS,
+            tells_paths,
         })?;
         let Assembly { images, reports, filter, descriptors } = assembly;
         let stated = plan.layers.len();

@@ -34,10 +34,15 @@ impl Image {
         reports: Option<&OwnedFd>,
     ) -> Result<Child, StartError> {
         let ground = &*self.ground;
-        let pipes: Vec<&OwnedFd> = standard.input.iter().chain(&standard.output).collect();
         let group = self.group(&instance)?;
         let identity = self.identity(instance.index);
         let own = self.data.own.as_ref();
+        let runs = matches!(self.data.plan.program, Program::Run(_));
+        // Standard output and error, and where an init tells of refusals.
+        let printed = (0..if runs { 2 } else { 3 }).map(|_| log_pipe());
+        let (output, far): (Vec<_>, Vec<_>) = printed.collect::<io::Result<_>>()?;
+        let pipes = standard.input.iter().chain(&standard.output).chain(far.get(2));
+        let pipes: Vec<&OwnedFd> = pipes.collect();
         let order = Order {
             instance: instance.clone(),
             layer: self.data.plan.clone(),
@@ -53,18 +58,16 @@ impl Image {
         let settings = own.map_or(&*self.settings, |own| &own.settings);
         let slice = Slice::seal(&order, self.reports.as_deref(), settings, &self.data.part)?;
         let (control, far_control) = control_pair()?;
-        let (stdout, far_stdout) = log_pipe()?;
-        let (stderr, far_stderr) = log_pipe()?;
 
         let title = CString::new(format!("{TITLE}{instance}")).map_err(io::Error::other)?;
-        let fds = [&ground.null, &far_stdout, &far_stderr, &slice, &far_control];
+        let fds = [&ground.null, &far[0], &far[1], &slice, &far_control];
         // Nobody has both: pipes are for other programs, and those don't report.
         let fds: Vec<_> = fds.into_iter().chain(pipes).chain(reports).map(AsFd::as_fd).collect();
         let joins = group.as_ref().map(|group| group.joins());
         let argv = [title];
         // A foreign program gets its own from its init; ours is read before it is confined, so the
         // checker lets through only what no loader obeys.
-        let own = matches!(self.data.plan.program, Program::Run(_)).then_some(&self.data.plan.env);
+        let own = runs.then_some(&self.data.plan.env);
         let envp = own.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
         let envp =
             envp.map(CString::new).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
@@ -87,7 +90,7 @@ impl Image {
             printing: Rc::new(Printing {
                 culprit: self.culprit(identity, child.pid.as_raw_nonzero().get()),
                 instance: instance.clone(),
-                output: [stdout, stderr],
+                output,
             }),
             instance,
             process: child.pidfd,

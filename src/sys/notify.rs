@@ -25,10 +25,14 @@ pub struct Notification {
     pub id: u64,
     /// The thread that makes it, as this process sees it.
     pub thread: Pid,
+    /// The architecture by whose interface it is made, `AUDIT_ARCH_*` of linux/audit.h.
+    pub arch: u32,
     /// The call's number.
     pub number: u32,
     /// Its arguments.
     pub arguments: [u64; 6],
+    /// Where in its memory it goes on.
+    pub instruction: u64,
 }
 
 /// What becomes of a call.
@@ -82,8 +86,10 @@ impl Listener {
         Ok(thread.map(|thread| Notification {
             id: taken.id,
             thread,
+            arch: taken.data.arch,
             number: taken.data.nr.cast_unsigned(),
             arguments: taken.data.args,
+            instruction: taken.data.instruction_pointer,
         }))
     }
 
@@ -156,6 +162,12 @@ impl Notification {
         Ok(process_vm_readv(thread, &mut [IoSliceMut::new(into)], &remote)?)
     }
 
+    /// A pidfd of the thread that makes the call, as for [`read`](Self::read): a signal to it is that
+    /// thread's, and SIGKILL its whole process's. `EINVAL` before Linux 6.9.
+    pub fn hold(&self) -> Result<OwnedFd, Errno> {
+        pidfd_open(self.thread, PidfdFlags::from_bits_retain(PIDFD_THREAD))
+    }
+
     /// A copy of a descriptor of who makes the call. As for [`read`](Self::read).
     ///
     /// Before Linux 6.9 only the first thread of a process can be asked.
@@ -163,10 +175,9 @@ impl Notification {
         if number < 0 {
             return Err(Errno::BADF.into());
         }
-        let any = PidfdFlags::from_bits_retain(PIDFD_THREAD);
-        let thread = match pidfd_open(self.thread, any) {
+        let thread = match self.hold() {
             Err(Errno::INVAL) => pidfd_open(self.thread, PidfdFlags::empty()),
-            opened => opened,
+            held => held,
         }?;
         Ok(pidfd_getfd(thread, number, PidfdGetfdFlags::empty())?)
     }

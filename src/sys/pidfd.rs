@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,14 @@ pub fn wait(pidfd: impl AsFd) -> io::Result<Ended> {
 /// Sends `signal`; `ESRCH` once the process has ended, whoever has its number now.
 pub fn signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
+}
+
+/// Kills the process of a thread, by a number that the caller knows to be that thread's.
+pub fn kill_thread(thread: Pid) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_tkill, thread.as_raw_nonzero().get(), libc::SIGKILL) };
+    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends the signal of that number, real-time signals too; see [`signal`].

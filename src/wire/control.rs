@@ -131,8 +131,7 @@ pub enum ToLayer {
         /// The line. It may hold what layers wrote.
         text: String,
     },
-    /// For the writer of the log: the reading end of an instance's standard output or error goes
-    /// with it.
+    /// For the writer of the log: the reading end of a pipe goes with it, to which an instance writes.
     Output {
         /// The instance's place.
         seat: u32,
@@ -140,7 +139,10 @@ pub enum ToLayer {
         instance: Instance,
         /// What the kernel's log calls it.
         culprit: Culprit,
-        /// This is the second of the two, and the instance has ended: a former life was told how.
+        /// Which: 0 is standard output, 1 standard error, 2 what the init of an `exec` layer says of
+        /// refused calls.
+        part: u8,
+        /// This is the last of them, and the instance has ended: a former life was told how.
         over: bool,
     },
     /// For the writer of the log: an instance has ended. What it printed before is in its pipes.

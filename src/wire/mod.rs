@@ -7,4 +7,5 @@ pub mod life;
 pub mod limits;
 pub mod queue;
 pub mod record;
+pub mod refusal;
 pub mod report;

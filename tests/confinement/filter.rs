@@ -60,8 +60,7 @@ fn every_number_is_answered_as_planned() {
         plan(&["@core", "@net-stream"], &[("openat", "ENOENT"), ("ioctl", "ENOTTY")], Implied::Run),
         plan(&["@file-write", "@thread"], &[], Implied::Exec),
         plan(&every, &[], Implied::Exec),
-        init_plan(false),
-        init_plan(true),
+        init_plan(),
     ];
     for plan in &plans {
         for arch in [Arch::X86_64, Arch::Aarch64] {
@@ -91,7 +90,7 @@ fn what_is_observed_is_left_to_the_observer_where_it_is_granted() {
     let items = ["@core", "bind", "socket(AF_INET, SOCK_STREAM)", "socket(AF_INET6)"];
     let plan = plan(&items, &[("socket", "EACCES")], Implied::Exec);
     let observed = ["bind", "listen", "socket"].map(number);
-    let answers = Answers { unlisted: Action::Kill, observed: &observed };
+    let answers = Answers { unlisted: Action::Kill, observed: &observed, tells: false };
     let filter = compile_observed(&plan, Arch::NATIVE, answers).unwrap();
     assert!(filter.is_observed() && !compile(&plan, Arch::NATIVE).unwrap().is_observed());
     let answer = |call: &str, arguments: [u64; 2]| {

@@ -46,7 +46,8 @@ const INSIDE: [(&str, Inside); 7] = [
 /// Runs as a layer's program.
 pub(crate) fn program(arguments: &[String]) {
     let (name, rest) = arguments.split_first().unwrap();
-    let mut inside = INSIDE.iter().chain(&crate::foreign_hostile::INSIDE);
+    let more = crate::foreign_hostile::INSIDE.iter().chain(&crate::refused_acts::INSIDE);
+    let mut inside = INSIDE.iter().chain(more);
     let (_, function) = inside.find(|(one, _)| one == name).unwrap();
     function(rest);
 }
@@ -192,8 +193,7 @@ fn binds() {
     let (length, _) = socket.recv_from(&mut bytes).unwrap();
     assert_eq!(&bytes[..length], b"data", "{daemon}");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
-    let told = "bind to tcp:127.0.0.1:1 is refused: [layer.a] would allow it by \
-                `listen = { NAME = \"tcp:127.0.0.1:1\" }`";
+    let told = "`listen = { NAME = \"tcp:127.0.0.1:1\" }` in [layer.a] would allow it";
     assert_eq!(daemon.count(told), 1, "{daemon}");
 }
 
@@ -360,8 +360,7 @@ fn connects() {
     daemon.line("undeclared: PermissionDenied, PermissionDenied, PermissionDenied");
     daemon.line("again: Other(\"IsConnected\")");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
-    let told = "connect to tcp:127.0.0.1:1 is refused: [layer.a] would allow it by \
-                `connect = { NAME = \"tcp:127.0.0.1:1\" }`";
+    let told = "`connect = { NAME = \"tcp:127.0.0.1:1\" }` in [layer.a] would allow it";
     assert_eq!(daemon.count(told), 1, "{daemon}");
 }
 

@@ -34,6 +34,8 @@ mod proxy_agent;
 mod queue;
 mod queue_hostile;
 mod raw;
+mod refusals;
+mod refused_acts;
 mod region;
 mod semaphore;
 mod shipped;
@@ -88,6 +90,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (program::TESTS, program::LAYERS),
     (queue::TESTS, queue::LAYERS),
     (queue_hostile::TESTS, queue_hostile::LAYERS),
+    (refusals::TESTS, refusals::LAYERS),
     (region::TESTS, region::LAYERS),
     (semaphore::TESTS, semaphore::LAYERS),
     (shipped::apps::TESTS, &[]),

@@ -284,11 +284,11 @@ fn outcome_in(line: &str, instance: &str) -> Option<Outcome> {
     is_end.then(|| Outcome::Ended(said.to_owned()))
 }
 
-/// `cofferdam: a/0.g1 made the system call ptrace in a way ...`
+/// `cofferdam: a/0.g1 made the system call ptrace in a way ...`, or `ptrace(0, 1) and was ...`.
 fn named_in(line: &str, instance: &str) -> Option<String> {
     let rest = line.strip_prefix("cofferdam: ")?.strip_prefix(instance)?;
     let call = rest.strip_prefix(" made the system call ")?;
-    Some(call.split(' ').next()?.to_owned())
+    Some(call.split([' ', '(']).next()?.to_owned())
 }
 
 /// The signal that ended a process.

@@ -67,7 +67,17 @@ impl Daemon {
 
     /// The same, with flags.
     pub(crate) fn command_line_with(policy: &str, flags: &[&str]) -> Self {
+        Self::command_line_prepared(policy, flags, |_| {})
+    }
+
+    /// The same, after `prepare` has put something into the directory.
+    pub(crate) fn command_line_prepared(
+        policy: &str,
+        flags: &[&str],
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let directory = directory();
+        prepare(directory.path());
         let path = write_policy(directory.path(), &whole(policy, directory.path()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.arg("run").args(flags).arg(path);

@@ -331,6 +331,12 @@ fn detail(record: &Record) -> Option<String> {
         );
         return Some(neutralise(text.as_bytes()));
     }
+    if record.entry.kind == Kind::Denial {
+        // What is there of the call, who made it, and what would allow it.
+        let parts = detail.split(|&byte| byte == 0).filter(|part| !part.is_empty());
+        let parts: Vec<String> = parts.map(neutralise).collect();
+        return (!parts.is_empty()).then(|| parts.join("; "));
+    }
     (!detail.is_empty()).then(|| neutralise(detail))
 }
 

@@ -1,6 +1,6 @@
 //! Single instructions, and jumps between them.
 
-use super::evaluate::{JUMP, LOAD, RET_ALLOW, RET_ERRNO, RET_KILL, RET_NOTIFY, RETURN};
+use super::evaluate::{JUMP, LOAD, RET_ALLOW, RET_ERRNO, RET_KILL, RET_NOTIFY, RET_TRACE, RETURN};
 use super::{Action, Instruction};
 
 pub(super) fn load(offset: u32) -> Instruction {
@@ -20,6 +20,7 @@ pub(super) fn answer(action: Action) -> Instruction {
     let k = match action {
         Action::Allow => RET_ALLOW,
         Action::Errno(number) => RET_ERRNO | u32::from(number),
+        Action::Trace => RET_TRACE,
         Action::Notify => RET_NOTIFY,
         Action::Kill => RET_KILL,
     };

@@ -13,6 +13,8 @@ pub enum Verdict {
     Allow,
     /// It returns this error.
     Errno(u16),
+    /// It returns `ENOSYS`, unless somebody debugs the process.
+    Trace,
     /// Who observes the process answers.
     Notify,
     /// The process ends.
@@ -28,6 +30,7 @@ impl From<Action> for Verdict {
         match action {
             Action::Allow => Self::Allow,
             Action::Errno(number) => Self::Errno(number),
+            Action::Trace => Self::Trace,
             Action::Notify => Self::Notify,
             Action::Kill => Self::Kill,
         }
@@ -55,6 +58,8 @@ pub(super) const RETURN: u16 = 0x06;
 pub(super) const RET_KILL: u32 = 0x8000_0000;
 /// `SECCOMP_RET_ERRNO`; the error is in the low 16 bits.
 pub(super) const RET_ERRNO: u32 = 0x0005_0000;
+/// `SECCOMP_RET_TRACE`.
+pub(super) const RET_TRACE: u32 = 0x7ff0_0000;
 /// `SECCOMP_RET_USER_NOTIF`.
 pub(super) const RET_NOTIFY: u32 = 0x7fc0_0000;
 /// `SECCOMP_RET_ALLOW`.
@@ -131,6 +136,7 @@ fn verdict(answer: u32) -> Verdict {
         (RET_ALLOW, _) => Verdict::Allow,
         // The kernel caps errors at MAX_ERRNO.
         (RET_ERRNO, errno) => Verdict::Errno(u16::try_from(errno.min(4095)).unwrap_or(4095)),
+        (RET_TRACE, _) => Verdict::Trace,
         (RET_NOTIFY, _) => Verdict::Notify,
         (RET_KILL, _) => Verdict::Kill,
         _ => Verdict::Other(answer),
@@ -171,6 +177,7 @@ mod tests {
         assert_eq!(verdict(RET_ERRNO | 2), Verdict::Errno(2));
         assert_eq!(verdict(RET_ERRNO | 0xffff), Verdict::Errno(4095));
         assert_eq!(verdict(0), Verdict::Other(0));
+        assert_eq!(verdict(RET_TRACE), Verdict::Trace);
         assert_eq!(verdict(RET_NOTIFY), Verdict::Notify);
         assert_eq!(verdict(RET_KILL), Verdict::Kill);
     }

@@ -37,9 +37,9 @@ pub(super) fn link(
     answers: Answers<'_>,
 ) -> Result<Vec<Instruction>, FilterError> {
     let leaves = leaves(plans, arch, answers)?;
-    let mut program =
-        vec![load(ARCH), test(IF_EQUAL, arch.audit(), 1, 0), answer(Action::Kill), load(NUMBER)];
-    program.extend([test(IF_AT_LEAST, X32, 0, 1), answer(Action::Kill)]);
+    let foreign = answer(answers.refused(None, Action::Kill));
+    let mut program = vec![load(ARCH), test(IF_EQUAL, arch.audit(), 1, 0), foreign, load(NUMBER)];
+    program.extend([test(IF_AT_LEAST, X32, 0, 1), foreign]);
     program.extend(search(&leaves));
     Ok(program)
 }
@@ -65,15 +65,17 @@ fn leaves(
         if plan.number > LAST_NUMBER {
             return Err(FilterError::Number(plan.number));
         }
-        if planned.insert(plan.number, Leaf::planned(plan, answers.granted(plan.number))?).is_some()
-        {
+        if planned.insert(plan.number, Leaf::planned(plan, answers)?).is_some() {
             return Err(FilterError::Twice(plan.number));
         }
     }
     // The answer changes at the ends of what is known, and after each planned number.
     let mut firsts: BTreeSet<u32> = planned.keys().map(|number| number + 1).collect();
     firsts.extend(arch.edges());
-    let between = |&first: &u32| (first, Leaf::of(first, arch.unplanned(first, answers.unlisted)));
+    let between = |&first: &u32| {
+        let answer = arch.unplanned(first, answers.unlisted);
+        (first, Leaf::of(first, answers.refused(Some(first), answer)))
+    };
     let mut leaves: BTreeMap<u32, Leaf> = firsts.iter().map(between).collect();
     leaves.extend(planned);
     let mut leaves: Vec<Leaf> = leaves.into_values().collect();
@@ -88,12 +90,14 @@ impl Leaf {
         Self { first, code: vec![answer(action)], weight }
     }
 
-    fn planned(plan: &SyscallPlan, granted: Action) -> Result<Self, FilterError> {
+    fn planned(plan: &SyscallPlan, answers: Answers<'_>) -> Result<Self, FilterError> {
+        let granted = answers.granted(plan.number);
         let refused = match plan.otherwise {
             None => Action::Kill,
             Some(errno @ 1..=4095) => Action::Errno(errno),
             Some(errno) => return Err(FilterError::Errno(plan.number, errno)),
         };
+        let refused = answers.refused(Some(plan.number), refused);
         for condition in plan.allow.iter().flat_map(|rule| &rule.0) {
             sound(condition, plan.number)?;
         }

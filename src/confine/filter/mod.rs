@@ -27,6 +27,7 @@ pub use evaluate::Verdict;
 pub use supervisor::supervisor_filter;
 
 use crate::policy::plan::SyscallPlan;
+use crate::policy::syscall::by_name;
 use crate::policy::syscall::meaning::permits;
 use crate::sys::spawn::FilterLine;
 
@@ -109,6 +110,10 @@ pub enum Action {
     Allow,
     /// It is not, and returns this error.
     Errno(u16),
+    /// It is not, and returns `ENOSYS`, where no other filter of the process answers more strictly:
+    /// one that leaves it to an observer does. Who debugs the process is asked first
+    /// (`SECCOMP_RET_TRACE`, seccomp(2)).
+    Trace,
     /// It waits until who observes the process has answered it (`seccomp_unotify(2)`); where nobody
     /// does, it fails with `ENOSYS`.
     Notify,
@@ -153,12 +158,23 @@ pub struct Answers<'a> {
     pub unlisted: Action,
     /// These calls, by number, are left to who observes the process, where they are granted.
     pub observed: &'a [u32],
+    /// Whether every call that is refused is left to the observer too, which then gives it the
+    /// answer of a filter that leaves it none.
+    pub tells: bool,
 }
 
 impl Answers<'_> {
     /// The answer to a call where a rule holds.
     fn granted(&self, number: u32) -> Action {
         if self.observed.contains(&number) { Action::Notify } else { Action::Allow }
+    }
+
+    /// The answer to a call of that number where none does, or that is of no interface that a policy
+    /// grants. `clone3` is never granted, C libraries go on without it, and each new thread begins
+    /// with it: so nobody is asked.
+    fn refused(&self, number: Option<u32>, answer: Action) -> Action {
+        let is_quiet = number.is_some() && number == by_name("clone3");
+        if self.tells && !is_quiet { Action::Notify } else { answer }
     }
 }
 
@@ -175,7 +191,7 @@ pub fn compile_with(
     arch: Arch,
     unlisted: Action,
 ) -> Result<Filter, FilterError> {
-    compile_observed(plans, arch, Answers { unlisted, observed: &[] })
+    compile_observed(plans, arch, Answers { unlisted, observed: &[], tells: false })
 }
 
 /// Compiles a filter that leaves some calls to an observer.
@@ -191,9 +207,9 @@ pub fn compile_observed(
         return Err(FilterError::TooLong(filter.len()));
     }
     for plan in plans {
-        verify(&filter, plan, arch, answers.granted(plan.number))?;
+        verify(&filter, plan, arch, answers)?;
     }
-    verify_gaps(&filter, plans, arch, answers.unlisted)?;
+    verify_gaps(&filter, plans, arch, answers)?;
     Ok(filter)
 }
 
@@ -232,6 +248,13 @@ impl Filter {
         self.program.iter().map(line).collect()
     }
 
+    /// The same, with what is left to an observer allowed.
+    pub fn unobserved(&self) -> Vec<FilterLine> {
+        let [asks, allows] = [Action::Notify, Action::Allow].map(emit::answer);
+        let swapped = |it: &Instruction| if *it == asks { allows } else { *it };
+        Self { program: self.program.iter().map(swapped).collect() }.lines()
+    }
+
     /// The same, with the question to an observer in the place of an errno: so that calls outside of
     /// their conditions are asked about, and not those within.
     pub fn asking(&self, errno: u16) -> Vec<FilterLine> {
@@ -263,9 +286,11 @@ fn verify(
     filter: &Filter,
     plan: &SyscallPlan,
     arch: Arch,
-    granted: Action,
+    answers: Answers<'_>,
 ) -> Result<(), FilterError> {
+    let granted = answers.granted(plan.number);
     let refused = plan.otherwise.map_or(Action::Kill, Action::Errno);
+    let refused = answers.refused(Some(plan.number), refused);
     for arguments in probes(plan) {
         let expected = if permits(plan, &arguments) { granted } else { refused };
         if filter.evaluate(arch.audit(), plan.number, arguments) != Verdict::from(expected) {
@@ -281,7 +306,7 @@ fn verify_gaps(
     filter: &Filter,
     plans: &[SyscallPlan],
     arch: Arch,
-    unlisted: Action,
+    answers: Answers<'_>,
 ) -> Result<(), FilterError> {
     let planned: BTreeSet<u32> = plans.iter().map(|plan| plan.number).collect();
     planned
@@ -293,7 +318,8 @@ fn verify_gaps(
         .filter(|number| *number <= link::LAST_NUMBER && !planned.contains(number))
         .find(|&number| {
             let answer = filter.evaluate(arch.audit(), number, [0; 6]);
-            answer != Verdict::from(arch.unplanned(number, unlisted))
+            let planned = arch.unplanned(number, answers.unlisted);
+            answer != Verdict::from(answers.refused(Some(number), planned))
         })
         .map_or(Ok(()), |number| Err(FilterError::Disagrees(number)))
 }

@@ -3,8 +3,9 @@
 //! Filters stack and are inherited: what the supervisor may not do, no layer ever may. So this
 //! filter allows the calls that the supervisor, the start of its children and the recipe make,
 //! and whatever a layer is granted; conditions are the business of the layers' own filters. All
-//! else that is known answers `EPERM`, for a supervisor that lives on with an error is better than one that dies
-//! with every layer.
+//! else that is known answers `ENOSYS`, for a supervisor that lives on with an error is better than one
+//! that dies with every layer. It does so by the answer that yields to every other one: so what is
+//! refused to the program of an `exec` layer comes to its init, and isn't answered here before.
 
 use std::collections::BTreeMap;
 
@@ -29,15 +30,13 @@ pub fn supervisor_filter<'a>(
         })
         .collect();
     let plans: Vec<SyscallPlan> = plans.into_values().collect();
-    compile_with(&plans, Arch::NATIVE, Action::Errno(EPERM))
+    compile_with(&plans, Arch::NATIVE, Action::Trace)
 }
 
 /// The numbers of [`OWN`], without those that the running architecture lacks.
 pub fn own_calls() -> Vec<u32> {
     OWN.iter().filter_map(|name| by_name(name)).collect()
 }
-
-const EPERM: u16 = 1;
 
 /// What the supervisor itself, the start of its children and the recipe call.
 ///
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layers_grant_is_allowed_and_the_rest_is_an_error() {
+    fn a_layers_grant_is_allowed_and_the_rest_is_unknown() {
         let items =
             [parse_item("inotify_init1").unwrap(), parse_item("ioctl(_, FIONREAD)").unwrap()];
         let layer = assemble(&items, &[(by_name("ptrace").unwrap(), 2)], Implied::Run);
@@ -292,7 +291,7 @@ mod tests {
             assert_eq!(verdict(&filter, name), Verdict::Allow, "{name}");
         }
         for name in ["ptrace", "bpf", "io_uring_setup", "init_module", "add_key"] {
-            assert_eq!(verdict(&filter, name), Verdict::Errno(EPERM), "{name}");
+            assert_eq!(verdict(&filter, name), Verdict::Trace, "{name}");
         }
         assert_eq!(filter.evaluate(0x4000_0003, 20, [0; 6]), Verdict::Kill);
     }

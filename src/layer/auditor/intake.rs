@@ -283,12 +283,13 @@ impl Auditor<'_> {
     }
 }
 
-/// Whether a report says that the kernel ended somebody for a system call, or that Landlock refused
-/// somebody something.
+/// Whether a report says that somebody was ended for a system call, or refused one, or refused something
+/// by Landlock.
 fn is_denial(facts: &Facts) -> bool {
     matches!(
         (facts.facility, facts.verdict),
-        (Facility::Syscall, Verdict::Killed) | (Facility::Landlock, Verdict::Refused)
+        (Facility::Syscall, Verdict::Killed | Verdict::Refused)
+            | (Facility::Landlock, Verdict::Refused)
     )
 }
 

@@ -8,11 +8,13 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt;
 
-use super::asked::{Asked, Said, carry};
+use super::asked::{Asked, carry};
 use super::kind::{Kind, written};
+use super::teller::{Teller, failed};
 use crate::policy::plan::ListenAddress;
 use crate::sockaddr::Address;
 use crate::sys::notify::{Listener, Reply};
+use crate::wire::refusal::Lacks;
 
 /// The sockets that the program finds by binding.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Doors {
         listener: &Listener,
         asked: &Asked<'_>,
         address: &Address,
-        said: &mut Said,
+        teller: &mut Teller,
     ) -> Result<Reply, Errno> {
         if !asked.is_own {
             // Bound already, as the kernel would say.
@@ -67,15 +69,11 @@ impl Doors {
             _ => {}
         }
         let wanted = written(address, kind).ok_or(Errno::AFNOSUPPORT)?;
-        said.once(|layer| {
-            format!(
-                "bind to {wanted} is refused: [layer.{layer}] would allow it by \
-                 `listen = {{ NAME = \"{wanted}\" }}`"
-            )
-        });
         // Who looks for an address that it can have tries the next one.
         let elsewhere = find(Fit::Elsewhere).or(find(Fit::Mapped));
-        Err(if elsewhere.is_some() { Errno::ADDRNOTAVAIL } else { Errno::ACCESS })
+        let errno = if elsewhere.is_some() { Errno::ADDRNOTAVAIL } else { Errno::ACCESS };
+        teller.tell(asked.call, failed(errno), Lacks::Listen(wanted));
+        Err(errno)
     }
 }
 

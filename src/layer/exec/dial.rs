@@ -14,8 +14,9 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SendFlags, send};
 
-use super::asked::{Asked, Said, carry};
+use super::asked::{Asked, carry};
 use super::kind::{Kind, written};
+use super::teller::{Teller, failed};
 use crate::ipc::control::{Heard, look};
 use crate::layer::connector::MAX_UNDER_WAY;
 use crate::layer::proxy::{ADDRESS, HTTP};
@@ -24,6 +25,7 @@ use crate::sockaddr::Address;
 use crate::sys::notify::{Listener, Notification, Reply};
 use crate::wire::broker::{Answer, Ask, Refusal};
 use crate::wire::control::{FromLayer, Service, ToLayer};
+use crate::wire::refusal::Lacks;
 
 /// The first address that stands for a name: of the range for measurements between networks
 /// (RFC 2544), which no network routes.
@@ -85,7 +87,7 @@ impl Dialer {
         &mut self,
         asked: &Asked<'_>,
         address: &Address,
-        said: &mut Said,
+        teller: &mut Teller,
     ) -> Result<(), Errno> {
         if !asked.is_own {
             // Of what was handed over, a connection is one, and a door will never be.
@@ -96,12 +98,7 @@ impl Dialer {
             if let Some(wanted) = written(address, kind)
                 && !self.is_probe(kind, address)
             {
-                said.once(|layer| {
-                    format!(
-                        "connect to {wanted} is refused: [layer.{layer}] would allow it by \
-                         `connect = {{ NAME = \"{wanted}\" }}`"
-                    )
-                });
+                teller.tell(asked.call, failed(Errno::ACCESS), Lacks::Connect(wanted));
             }
             return Err(Errno::ACCESS);
         };

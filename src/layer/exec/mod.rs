@@ -7,18 +7,26 @@
 //! | `proxied` | what its environment says of the proxy |
 //! | `observer` | answers the calls that the program's filter leaves to init |
 //! | `bind`, `dial` | what it answers to `bind(2)` and `connect(2)` |
+//! | `condemned` | ends the processes that the filter would have ended |
+//! | `teller`, `site` | tells what was refused, and where in the program that was called |
+//! | `paths` | what calls ask of paths, and what the policy doesn't grant of that |
 //! | `asked`, `kind` | what a call is about: the program's socket, and what kind it is |
 
 mod asked;
 mod bind;
+mod condemned;
 mod dial;
 mod handed;
 mod kind;
 mod observer;
+mod paths;
 mod places;
 mod proxied;
+mod site;
+mod teller;
 
 pub(crate) use self::dial::placeholders;
+pub(crate) use self::paths::CALLS as PATH_CALLS;
 
 use std::ffi::CString;
 use std::io;
@@ -32,12 +40,14 @@ use self::dial::Dialer;
 use self::handed::{Handed, take};
 use self::observer::{Observer, own_network};
 use self::places::Places;
+use self::teller::Teller;
 use super::inbox::Inbox;
 use super::run::{SETUP_FAILED, say};
 use super::script::Command;
 use super::slice::{PIPE_FDS, Slice};
 use crate::confine::filter::{self, Arch, Filter};
 use crate::confine::init::{Init, Launch, Ready};
+use crate::confine::paths::view_entries;
 use crate::confine::{ConfineError, Got, prepare};
 use crate::policy::plan::{Pass, Protection};
 use crate::policy::syscall::{EXEC_FD, init_plan};
@@ -52,12 +62,9 @@ pub(super) fn run(
     argv: &[String],
     mut inbox: Inbox,
 ) -> Result<ExitCode, (Inbox, String)> {
-    let is_observed = slice.part.filter.is_observed();
-    if is_observed {
-        match inbox.above(EXEC_FD) {
-            Ok(above) => inbox = above,
-            Err(error) => return Err((inbox, error.to_string())),
-        }
+    match inbox.above(EXEC_FD) {
+        Ok(above) => inbox = above,
+        Err(error) => return Err((inbox, error.to_string())),
     }
     let begun = match Begun::begin(slice, argv, &inbox) {
         Ok(begun) => begun,
@@ -89,13 +96,16 @@ pub(super) fn run(
 
 /// Stays until the program has ended.
 fn finish(running: Running, slice: &Slice, inbox: &Inbox) -> ExitCode {
-    let Running { mut init, doors, dialer, network } = running;
-    let ended = match init.take_listener() {
-        None => init.run(),
-        Some(listener) => {
-            let name = &slice.order.layer.name;
-            Observer::new(&init, inbox, listener, (doors, dialer), name, network).run()
-        }
+    let Running { mut init, answering, teller, network } = running;
+    let ended = if let (Some(listener), Some(rules)) = (init.take_listener(), &slice.part.rules) {
+        let order = &slice.order;
+        let entries = slice.part.tells_paths.then(|| view_entries(&order.layer, &order.contents));
+        let told = (rules, teller, entries.unwrap_or_default());
+        Observer::new(&init, inbox, listener, answering, told, network).run()
+    } else {
+        say("what its program is refused can't be told: an ancestor of this process is observed \
+             already (seccomp_unotify(2)), and the kernel lets nobody else");
+        init.run()
     };
     let last_words = match ended {
         Ok(Ended::Exited(code)) => FromLayer::Exited { code },
@@ -114,6 +124,8 @@ struct Begun {
     argv: Vec<CString>,
     /// For standard input and output, where the policy attaches them.
     pipes: [Option<OwnedFd>; 2],
+    /// Where refusals are told.
+    refusals: OwnedFd,
     /// Whether Landlock keeps TCP ports from the layer.
     ports_are_kept: bool,
     /// Numbers that a program which is observed finds something at: nothing of init's is there.
@@ -123,30 +135,25 @@ struct Begun {
 /// An init whose program runs.
 struct Running {
     init: Init,
-    /// What the program finds by binding.
-    doors: Doors,
-    /// What it may connect to.
-    dialer: Dialer,
-    /// The layer's own network namespace; 0 where nobody asks.
+    /// What the program finds by binding and connecting; `None`: it has no sockets of the host's.
+    answering: Option<(Doors, Dialer)>,
+    /// Tells what it is refused.
+    teller: Teller,
+    /// The layer's own network namespace.
     network: u64,
 }
 
 impl Begun {
     fn begin(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Self, String> {
-        let observes = slice.part.filter.is_observed();
-        let filter = filter::compile(&init_plan(observes), Arch::NATIVE)
-            .map_err(|error| error.to_string())?;
-        let blame_pipes = |error| format!("standard input and output: {error}");
-        let mut pipes = pipes(slice).map_err(blame_pipes)?;
+        let filter =
+            filter::compile(&init_plan(), Arch::NATIVE).map_err(|error| error.to_string())?;
+        let blame_pipes = |error| format!("its pipes: {error}");
+        let (mut pipes, mut refusals) = pipes(slice).map_err(blame_pipes)?;
         let bare = prepare(&slice.order, inbox.as_fd()).map_err(|error| error.to_string())?;
-        let mut reserved = Vec::new();
-        if observes {
-            for pipe in pipes.iter_mut().flatten() {
-                *pipe =
-                    fcntl_dupfd_cloexec(&*pipe, EXEC_FD + 1).map_err(|e| blame_pipes(e.into()))?;
-            }
-            reserved = reserve().map_err(|error| format!("its descriptors: {error}"))?;
+        for pipe in pipes.iter_mut().flatten().chain([&mut refusals]) {
+            *pipe = fcntl_dupfd_cloexec(&*pipe, EXEC_FD + 1).map_err(|e| blame_pipes(e.into()))?;
         }
+        let reserved = reserve().map_err(|error| format!("its descriptors: {error}"))?;
 
         // Opened in the layer's own root: what it can't see can't be started.
         let path = argv.first().map_or("", String::as_str);
@@ -156,21 +163,23 @@ impl Begun {
         let argv = strings(argv.into_iter())?;
         let init = bare.into_init().map_err(|error| error.to_string())?;
         let ports_are_kept = init.receipt().got(Protection::LandlockNet) == Got::Enforced;
-        Ok(Self { init, filter, program, argv, pipes, ports_are_kept, reserved })
+        Ok(Self { init, filter, program, argv, pipes, refusals, ports_are_kept, reserved })
     }
 
     /// Starts the program.
     fn launch(self, slice: &Slice, mut handed: Handed) -> Result<Running, String> {
-        let Self { init, filter, program, argv, pipes, ports_are_kept, reserved } = self;
+        let Self { init, filter, program, argv, pipes, refusals, ports_are_kept, reserved } = self;
         let order = &slice.order;
         let places = Places::new(&order.layer.listen, &mut handed.listeners)?;
         let mut doors = Vec::new();
         for plan in order.layer.listen.iter().filter(|plan| plan.pass == Pass::Bind) {
             doors.push((plan.address.clone(), take(&mut handed.listeners, &plan.name)?));
         }
-        let is_observed = slice.part.filter.is_observed();
-        let network = if is_observed { own_network() } else { Ok(0) };
-        let network = network.map_err(|error| format!("its network namespace: {error}"))?;
+        let has_sockets = !order.layer.listen.is_empty() || !order.layer.connect.is_empty();
+        // Sockets of the host's take somebody who answers.
+        let rules = slice.part.rules.as_ref().filter(|_| !has_sockets);
+        let unobserved = rules.map(Filter::unobserved);
+        let network = own_network().map_err(|error| format!("its network namespace: {error}"))?;
         let mut stated = proxied::environment(&order.layer);
         stated.extend(order.layer.env.clone());
         let envp = strings(places.environment(&stated).into_iter())?;
@@ -188,7 +197,8 @@ impl Begun {
             ],
             others: &places.borrowed(),
             filter: &slice.part.filter.lines(),
-            is_observed,
+            is_observed: slice.part.filter.is_observed(),
+            unobserved: unobserved.as_deref(),
             signals: &slice.part.share.signals_to(&order.layer.name),
             stop: order.layer.stop_signal,
         };
@@ -200,9 +210,13 @@ impl Begun {
         places.told_right(init.program())?;
         // The program's alone from here on: an end that init kept would be one that never closes.
         drop((pipes, places));
-        let doors = Doors::new(doors, ports_are_kept);
-        let dialer = Dialer::new(&order.layer.connect, handed.services);
-        Ok(Running { init, doors, dialer, network })
+        let answering = has_sockets.then(|| {
+            let doors = Doors::new(doors, ports_are_kept);
+            (doors, Dialer::new(&order.layer.connect, handed.services))
+        });
+        let name = argv.first().map(|path| path.to_string_lossy()).unwrap_or_default();
+        let teller = Teller::new(Some(refusals), init.program(), &name);
+        Ok(Running { init, answering, teller, network })
     }
 }
 
@@ -218,16 +232,19 @@ fn reserve() -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// The pipes for standard input and output, where the policy attaches them.
-fn pipes(slice: &Slice) -> io::Result<[Option<OwnedFd>; 2]> {
+/// The pipes for standard input and output, where the policy attaches them, and the one for refusals,
+/// which doesn't wait.
+fn pipes(slice: &Slice) -> io::Result<([Option<OwnedFd>; 2], OwnedFd)> {
     let layer = &slice.order.layer;
     let mut places = PIPE_FDS;
     let mut take = |attached: bool| match attached.then(|| places.next()).flatten() {
         Some(place) => inherited(place).map(Some),
         None => Ok(None),
     };
-    let input = take(layer.stdin.is_some())?;
-    Ok([input, take(layer.stdout.is_some())?])
+    let standard = [take(layer.stdin.is_some())?, take(layer.stdout.is_some())?];
+    let refusals = take(true)?.ok_or(io::ErrorKind::NotFound)?;
+    rustix::io::ioctl_fionbio(&refusals, true)?;
+    Ok((standard, refusals))
 }
 
 /// Why a program that is there could not be started.

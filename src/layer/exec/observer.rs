@@ -7,16 +7,22 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, FileType};
 use rustix::io::Errno;
 
-use super::asked::{Asked, Said};
+use super::asked::Asked;
 use super::bind::Doors;
+use super::condemned::Condemned;
 use super::dial::Dialer;
-use super::kind::Kind;
+use super::kind::{Kind, written};
+use super::paths::{self, Look};
+use super::teller::{Teller, failed, read};
+use crate::confine::filter::{Filter, Verdict};
 use crate::confine::init::Init;
-use crate::ident::Name;
+use crate::confine::paths::ViewEntry;
 use crate::layer::inbox::{Heard, Inbox};
 use crate::policy::syscall::by_name;
 use crate::sockaddr::{Address, LONGEST};
@@ -24,18 +30,24 @@ use crate::sys::notify::{Listener, Notification, Reply};
 use crate::sys::pidfd::Ended;
 use crate::sys::socket::network_of;
 use crate::wire::control::{Service, ToLayer};
+use crate::wire::refusal::{Answer, Lacks, TEXT};
 
 /// What init does for the program while it runs.
 pub(super) struct Observer<'a> {
     init: &'a Init,
     inbox: &'a Inbox,
     listener: Listener,
-    doors: Doors,
-    dialer: Dialer,
+    /// `None`: the layer has no sockets of the host's.
+    answering: Option<(Doors, Dialer)>,
     numbers: Numbers,
+    /// What the filter answers where it leaves nothing to anybody.
+    rules: &'a Filter,
+    /// What the layer sees, where the paths of calls are looked at.
+    entries: Vec<ViewEntry>,
     /// The layer's own network namespace.
     network: u64,
-    said: Said,
+    teller: Teller,
+    condemned: Condemned,
 }
 
 /// The numbers of the calls that are answered here.
@@ -63,8 +75,8 @@ impl<'a> Observer<'a> {
         init: &'a Init,
         inbox: &'a Inbox,
         listener: OwnedFd,
-        (doors, dialer): (Doors, Dialer),
-        layer: &Name,
+        answering: Option<(Doors, Dialer)>,
+        (rules, teller, entries): (&'a Filter, Teller, Vec<ViewEntry>),
         network: u64,
     ) -> Self {
         let [bind, listen, connect] = ["bind", "listen", "connect"].map(by_name);
@@ -72,11 +84,13 @@ impl<'a> Observer<'a> {
             init,
             inbox,
             listener: Listener::new(listener),
-            doors,
-            dialer,
+            answering,
             numbers: Numbers { bind, listen, connect },
+            rules,
+            entries,
             network,
-            said: Said::new(layer),
+            teller,
+            condemned: Condemned::default(),
         }
     }
 
@@ -86,15 +100,21 @@ impl<'a> Observer<'a> {
         let mut listens = true;
         loop {
             if let Some(ended) = self.init.attend()? {
-                return Ok(ended);
+                self.teller.finish();
+                return Ok(self.condemned.ending(ended));
             }
+            self.condemned.look_after()?;
             for (source, found) in self.wait(listens)? {
                 match source {
                     Source::Signals => {}
                     Source::Supervisor => self.hear()?,
                     Source::Calls if found.contains(PollFlags::IN) => self.take()?,
                     Source::Calls => listens = false,
-                    Source::Helper(service) => self.dialer.hear(service, &self.listener),
+                    Source::Helper(service) => {
+                        if let Some((_, dialer)) = &mut self.answering {
+                            dialer.hear(service, &self.listener);
+                        }
+                    }
                 }
             }
         }
@@ -109,11 +129,15 @@ impl<'a> Observer<'a> {
             sources.push(Source::Calls);
             polled.push(PollFd::new(&self.listener, PollFlags::IN));
         }
-        for (service, line) in self.dialer.lines() {
+        let dialer = self.answering.iter().flat_map(|(_, dialer)| dialer.lines());
+        for (service, line) in dialer {
             sources.push(Source::Helper(service));
             polled.push(PollFd::from_borrowed_fd(line, PollFlags::IN));
         }
-        match poll(&mut polled, None) {
+        let due = self.condemned.deadline();
+        let left = due.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut polled, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -126,7 +150,9 @@ impl<'a> Observer<'a> {
         match self.inbox.look()? {
             Heard::HungUp => Err(io::Error::other("the supervisor is gone")),
             Heard::Message(ToLayer::Service(service), Some(line)) => {
-                self.dialer.renew(service, line);
+                if let Some((_, dialer)) = &mut self.answering {
+                    dialer.renew(service, line);
+                }
                 Ok(())
             }
             Heard::Nothing | Heard::Message(..) => Ok(()),
@@ -136,6 +162,18 @@ impl<'a> Observer<'a> {
     /// Takes one call and answers it.
     fn take(&mut self) -> io::Result<()> {
         let Some(call) = self.listener.receive()? else { return Ok(()) };
+        match self.rules.evaluate(call.arch, call.number, call.arguments) {
+            // Left to us where it is granted.
+            Verdict::Notify => {}
+            Verdict::Errno(errno) => {
+                self.teller.tell(&call, Answer::Failed(errno), Lacks::Call);
+                return self.listener.answer(&call, Reply::Refused(errno.into()));
+            }
+            _ => {
+                self.teller.tell(&call, Answer::Killed, Lacks::Call);
+                return self.condemned.end(&self.listener, &call, self.init.program());
+            }
+        }
         match self.decide(&call) {
             Ok(Some(reply)) => self.listener.answer(&call, reply),
             Ok(None) => Ok(()),
@@ -146,17 +184,55 @@ impl<'a> Observer<'a> {
     /// The answer to a call; `None`: it comes later.
     fn decide(&mut self, call: &Notification) -> Result<Option<Reply>, Errno> {
         let number = Some(call.number);
+        let of_sockets = [self.numbers.bind, self.numbers.listen, self.numbers.connect];
+        if !of_sockets.contains(&number) {
+            return Ok(Some(self.look_at_paths(call)));
+        }
+        if self.answering.is_none() {
+            return self.decide_without(call).map(Some);
+        }
         if number == self.numbers.bind {
             let (asked, address) = (self.asked(call)?, self.address(call)?);
-            self.doors.bind(&self.listener, &asked, &address, &mut self.said).map(Some)
+            let Some((doors, _)) = &self.answering else { return Err(Errno::ACCESS) };
+            doors.bind(&self.listener, &asked, &address, &mut self.teller).map(Some)
         } else if number == self.numbers.listen {
             listen(&self.asked(call)?).map(Some)
         } else if number == self.numbers.connect {
             let (asked, address) = (self.asked(call)?, self.address(call)?);
-            self.dialer.begin(&asked, &address, &mut self.said).map(|()| None)
+            let Some((_, dialer)) = &mut self.answering else { return Err(Errno::ACCESS) };
+            dialer.begin(&asked, &address, &mut self.teller).map(|()| None)
         } else {
             Err(Errno::ACCESS)
         }
+    }
+
+    /// The answer in a layer without sockets of the host's: what is no address of a network, the kernel
+    /// carries out as ever, in the layer's own view.
+    fn decide_without(&mut self, call: &Notification) -> Result<Reply, Errno> {
+        let Ok(address @ Address::Internet { .. }) = self.address(call) else {
+            return Ok(Reply::CarriedOut);
+        };
+        let kind = Kind::of(call.descriptor(low(call.arguments[0])).map_err(|e| errno(&e))?)?;
+        let Some(wanted) = written(&address, kind) else { return Ok(Reply::CarriedOut) };
+        let is_bind = Some(call.number) == self.numbers.bind;
+        let lacks = if is_bind { Lacks::Listen(wanted) } else { Lacks::Connect(wanted) };
+        self.teller.tell(call, failed(Errno::ACCESS), lacks);
+        Err(Errno::ACCESS)
+    }
+
+    /// Tells of what a call asks of paths and isn't granted. It is granted as a call, so the kernel
+    /// carries it out, and refuses it if the path isn't.
+    fn look_at_paths(&mut self, call: &Notification) -> Reply {
+        for need in paths::needs(call.number, &call.arguments, &Process(call)) {
+            if let Some(lack) = paths::lack(&need, &self.entries) {
+                let errno = if lack.is_seen { Errno::ACCESS } else { Errno::NOENT };
+                let errno = u16::try_from(errno.raw_os_error()).unwrap_or(0);
+                let rights = lack.rights.iter().map(|right| right.name().to_owned()).collect();
+                let lacks = Lacks::Path { path: lack.path, rights, is_seen: lack.is_seen };
+                self.teller.tell(call, Answer::Likely(errno), lacks);
+            }
+        }
+        Reply::CarriedOut
     }
 
     /// The socket that a call names first.
@@ -189,6 +265,24 @@ impl<'a> Observer<'a> {
             return Err(Errno::FAULT);
         }
         Address::parse(&bytes[..length]).ok_or(Errno::INVAL)
+    }
+}
+
+/// The process that makes a call.
+struct Process<'a>(&'a Notification);
+
+impl Look for Process<'_> {
+    fn text(&self, address: u64) -> Option<String> {
+        let mut bytes = [0; TEXT];
+        let length = read(self.0, address, &mut bytes);
+        let text = bytes.get(..length)?;
+        let text = &text[..text.iter().position(|&byte| byte == 0)?];
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    fn kind(&self, path: &str) -> Option<FileType> {
+        let found = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(FileType::from_raw_mode(found.st_mode))
     }
 }
 

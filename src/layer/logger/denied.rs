@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use super::kernel::{Call, KernelLog};
 use super::lines::Lines;
 use super::orders::Orders;
-use super::told::sentence;
+use super::told::{lost, sentence, told};
 use crate::ident::Instance;
 use crate::policy::plan::{Audit, LogLevel};
 use crate::policy::syscall;
 use crate::report::{Desk, Facility, Facts, Side, Verdict};
 use crate::wire::life::End;
+use crate::wire::refusal::{Answer, Refusal};
 
 /// How long the kernel's log may take to tell of a killed layer. It is written by a thread of the
 /// kernel, which drops what comes in bursts.
@@ -96,6 +97,29 @@ impl Denied {
             }
         }
         over
+    }
+
+    /// Says what the program of an instance was refused, and what would allow it.
+    pub(super) fn refused(&self, instance: &Instance, refusal: &Refusal, lines: &mut Lines) {
+        if refusal.lost > 0 {
+            lines.say(LogLevel::Warn, &lost(instance, refusal.lost));
+        }
+        if refusal.times == 0 {
+            return;
+        }
+        let told = told(instance, refusal, &self.orders);
+        let verdict = match refusal.answer {
+            Answer::Killed => Verdict::Killed,
+            Answer::Failed(_) | Answer::Likely(_) => Verdict::Refused,
+        };
+        let facts = Facts {
+            verdict,
+            method: refusal.number,
+            length: refusal.times,
+            ..facts(Facility::Syscall)
+        };
+        self.report(facts, instance, &told.record);
+        lines.say(LogLevel::Warn, &told.line);
     }
 
     /// Says which system call an instance was killed for, and what would allow it.

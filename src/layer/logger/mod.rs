@@ -24,6 +24,7 @@ pub(crate) mod log;
 pub(crate) mod orders;
 mod output;
 mod rate;
+mod refused;
 mod stderr;
 mod told;
 
@@ -43,6 +44,7 @@ use self::kernel::KernelLog;
 use self::lines::Lines;
 use self::orders::Settings;
 use self::output::Pipe;
+use self::refused::Refusals;
 use self::stderr::Stderr;
 use super::Layer;
 use super::order::{Order, Orders};
@@ -55,6 +57,9 @@ use crate::wire::life::{Culprit, End, Ending};
 
 /// What this layer is called, as a layer and as a function. No policy may use the name.
 pub(crate) const NAME: &str = "cofferdam-log";
+
+/// The part of a layer's output that is what its init says of refused calls.
+const REFUSALS: u8 = 2;
 
 /// How long standard error may take for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -103,12 +108,58 @@ struct Logger<'a> {
     printed: VecDeque<FromLayer>,
 }
 
-/// One layer's standard output or error.
+/// A pipe of one layer's.
 struct Output {
     seat: u32,
     instance: Instance,
     culprit: Culprit,
-    pipe: Pipe,
+    source: Source,
+}
+
+impl Output {
+    /// Shows all that is left in it.
+    fn drain(self, lines: &mut Lines, denied: &mut Denied) {
+        match self.source {
+            Source::Printed(pipe) => pipe.drain(lines),
+            Source::Refused(refusals) => {
+                for refusal in refusals.drain() {
+                    denied.refused(&self.instance, &refusal, lines);
+                }
+            }
+        }
+    }
+}
+
+/// What comes through a pipe.
+enum Source {
+    /// What the layer prints.
+    Printed(Pipe),
+    /// What its program was refused.
+    Refused(Refusals),
+}
+
+impl Source {
+    fn fd(&self) -> Option<&OwnedFd> {
+        match self {
+            Self::Printed(pipe) => pipe.fd(),
+            Self::Refused(refusals) => refusals.fd(),
+        }
+    }
+
+    /// Until when it is not read, for it has printed too much.
+    fn rests_until(&self) -> Option<Instant> {
+        match self {
+            Self::Printed(pipe) => pipe.rests_until(),
+            Self::Refused(_) => None,
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        match self {
+            Self::Printed(pipe) => pipe.read(),
+            Self::Refused(refusals) => refusals.read(),
+        }
+    }
 }
 
 /// What there is to do.
@@ -163,7 +214,7 @@ impl<'a> Logger<'a> {
         for id in ready.outputs {
             // Its instance's end may have been told meanwhile.
             let Some(output) = self.outputs.get_mut(&id) else { continue };
-            output.pipe.read();
+            output.source.read();
             self.unshown = Some((id, nanoseconds(ClockId::Monotonic)));
             let goes_on = self.hear()?;
             self.show_what_was_read_before(u64::MAX);
@@ -200,9 +251,9 @@ impl<'a> Logger<'a> {
         let mut ids = Vec::new();
         if patience.is_none() && self.early.is_none() {
             for (id, output) in &self.outputs {
-                let rest = output.pipe.rests_until().filter(|until| *until > now);
+                let rest = output.source.rests_until().filter(|until| *until > now);
                 due = due.into_iter().chain(rest).min();
-                if let (Some(fd), None) = (output.pipe.fd(), rest) {
+                if let (Some(fd), None) = (output.source.fd(), rest) {
                     ids.push(*id);
                     fds.push(PollFd::new(fd, PollFlags::IN));
                 }
@@ -261,12 +312,20 @@ impl<'a> Logger<'a> {
                 self.show_what_was_read_before(at);
                 self.lines.push_said(how, &text);
             }
-            Order::Output { seat, instance, culprit, over, fd } => {
+            Order::Output { seat, instance, culprit, part, over, fd } => {
                 let known = self.layers.get(&instance.layer);
                 let (plan, mark) = known.map(|(plan, mark)| (plan.clone(), *mark)).unzip();
-                let pipe = Pipe::new(fd, instance.clone(), plan.unwrap_or_default(), mark);
+                let source = match part {
+                    REFUSALS => Source::Refused(Refusals::new(fd)),
+                    _ => Source::Printed(Pipe::new(
+                        fd,
+                        instance.clone(),
+                        plan.unwrap_or_default(),
+                        mark,
+                    )),
+                };
                 let generation = instance.generation;
-                self.outputs.insert(self.next, Output { seat, instance, culprit, pipe });
+                self.outputs.insert(self.next, Output { seat, instance, culprit, source });
                 self.next += 1;
                 if over {
                     self.drain(seat, generation);
@@ -287,7 +346,14 @@ impl<'a> Logger<'a> {
         if let Some((id, _)) = self.unshown.take_if(|(_, read_at)| *read_at < at)
             && let Some(output) = self.outputs.get_mut(&id)
         {
-            output.pipe.show(&mut self.lines);
+            match &mut output.source {
+                Source::Printed(pipe) => pipe.show(&mut self.lines),
+                Source::Refused(refusals) => {
+                    for refusal in refusals.take() {
+                        self.denied.refused(&output.instance, &refusal, &mut self.lines);
+                    }
+                }
+            }
         }
     }
 
@@ -295,10 +361,14 @@ impl<'a> Logger<'a> {
     fn ended(&mut self, end: &End) {
         // What it was refused is known by its name, as long as it has one here.
         self.look_up();
+        let of_it = |it: &Output| it.seat == end.seat && it.instance == end.instance;
+        let tells = |it: &Output| of_it(it) && matches!(it.source, Source::Refused(_));
+        let is_told = self.outputs.values().any(tells);
         self.drain(end.seat, end.instance.generation);
         self.lines.tell_lost(Some(&end.instance.layer));
-        self.lines.say(level(end), &sentence(end, self.denied.hint()));
-        if end.ending != Ending::Killed(libc::SIGSYS) || !self.denied.explain(end) {
+        let hint = if is_told { "" } else { self.denied.hint() };
+        self.lines.say(level(end), &sentence(end, hint));
+        if is_told || end.ending != Ending::Killed(libc::SIGSYS) || !self.denied.explain(end) {
             self.all_is_told(end);
         }
     }
@@ -313,7 +383,7 @@ impl<'a> Logger<'a> {
     fn drain(&mut self, seat: u32, generation: u64) {
         let of_it = |it: &mut Output| it.seat == seat && it.instance.generation == generation;
         for (_, output) in self.outputs.extract_if(.., |_, output| of_it(output)) {
-            output.pipe.drain(&mut self.lines);
+            output.drain(&mut self.lines, &mut self.denied);
         }
     }
 
@@ -344,7 +414,7 @@ impl<'a> Logger<'a> {
     /// the kernel's log still has to say of those that have ended.
     fn finish(&mut self) {
         for output in std::mem::take(&mut self.outputs).into_values() {
-            output.pipe.drain(&mut self.lines);
+            output.drain(&mut self.lines, &mut self.denied);
         }
         self.lines.tell_lost(None);
         let until = Instant::now() + LAST_LINES;

@@ -25,6 +25,19 @@ pub(crate) struct Orders {
     kinds: Vec<Calls>,
     /// The place in `kinds`, by layer.
     layers: BTreeMap<Name, usize>,
+    /// Files of layers in which other programs run.
+    files: BTreeMap<Name, Vec<Granted>>,
+}
+
+/// A file or directory that a layer is granted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Granted {
+    /// The grant's name.
+    pub name: Name,
+    /// Where the layer sees it.
+    pub path: String,
+    /// What it may do there.
+    pub rights: Vec<FileRight>,
 }
 
 /// What the writer must know of a plan.
@@ -106,8 +119,21 @@ impl Orders {
                 orders.kinds.len() - 1
             });
             orders.layers.insert(layer.name.clone(), place);
+            if matches!(layer.program, Program::Exec(_)) {
+                let granted = plan.files_of(&layer.name).map(|(file, rights)| Granted {
+                    name: file.name.clone(),
+                    path: file.seen_at().to_owned(),
+                    rights: rights.to_vec(),
+                });
+                orders.files.insert(layer.name.clone(), granted.collect());
+            }
         }
         orders
+    }
+
+    /// The files that a layer is granted, if those are known here.
+    pub(super) fn files(&self, layer: &Name) -> &[Granted] {
+        self.files.get(layer).map_or(&[], Vec::as_slice)
     }
 
     /// What a layer has, if that is known here.

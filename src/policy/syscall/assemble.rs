@@ -51,11 +51,11 @@ pub fn assemble(grants: &[Item], refusals: &[(u32, u16)], implied: Implied) -> V
 }
 
 /// The plan of the tiny init of an `exec` layer: it waits for its program, forwards signals to it
-/// within the pid namespace, and talks on the control socket. It opens nothing, starts nothing. One
-/// that observes its program also answers the calls that the program's filter leaves to it.
-pub fn init_plan(observes: bool) -> Vec<SyscallPlan> {
+/// within the pid namespace, answers the calls that the program's filter leaves to it, and talks on
+/// the control socket. It opens nothing, starts nothing.
+pub fn init_plan() -> Vec<SyscallPlan> {
     let mut calls = Assembly::default();
-    let is_its = |name: &str| matches!(name, "core" | "init") || observes && name == "observer";
+    let is_its = |name: &str| matches!(name, "core" | "init" | "observer");
     for group in groups().iter().filter(|group| is_its(&group.name)) {
         calls.group(group);
     }

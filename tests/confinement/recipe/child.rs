@@ -62,6 +62,7 @@ fn init(order: &Order, argv: &[String], control: BorrowedFd<'_>) {
             others: &[],
             filter: &super::faults::refusing(libc::SYS_swapon, &[]),
             is_observed: false,
+            unobserved: None,
             signals: &[],
             stop: StopSignal::default(),
         };

@@ -206,6 +206,7 @@ pub(super) const TABLE: &[(&str, &str)] = &[
     ("swapon", "path exact"),
     ("symlink", "text path"),
     ("symlinkat", "text at path"),
+    ("sync", ""),
     ("syslog", "exact - count"),
     ("tee", "fd fd count splice"),
     ("tgkill", "process int signal"),
