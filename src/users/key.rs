@@ -27,6 +27,11 @@ impl Key {
         (1..=MOST).map(|number| Self::new(name, number))
     }
 
+    /// The name that it shares with others.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
     /// Whether it isn't the first of its name.
     pub(super) fn is_another(&self) -> bool {
         self.number > 1

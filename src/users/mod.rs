@@ -45,7 +45,7 @@ use crate::ident::Name;
 pub const RECORD: &str = "/var/lib/cofferdam";
 
 /// Where it is locked whose users are in use: root's alone, and gone after a boot.
-const LOCKS: &str = "/run/cofferdam";
+pub const LOCKS: &str = "/run/cofferdam";
 
 /// The users of one daemon's layers, which no other daemon of this machine has as long as this is.
 #[derive(Debug)]
@@ -163,12 +163,17 @@ impl Users {
     fn claim_in(record: &Path, locks: &Path, claim: &Claim<'_>) -> Result<Self, UsersError> {
         let store = Store::open(record)?;
         let locks = Locks::open(locks)?;
+        let mut names = vec![claim.daemon.as_str()];
+        names.extend(claim.told.map(Key::name).filter(|name| *name != claim.daemon.as_str()));
+        // Whose a number is that the policy fixes, the whole record alone can tell.
+        let whole = claim.fixed.iter().any(|(_, uid)| is_layers(*uid));
+        let read = || if whole { store.read() } else { store.read_of(&names) };
         loop {
-            let seen = store.read()?;
+            let seen = read()?;
             let (key, lock) = choose(&seen, &locks, claim)?;
             // From here on nobody else changes what is said of this daemon. Before, somebody may
             // have: then the choice was made on what isn't so any more.
-            let before = store.read()?;
+            let before = read()?;
             if before.home(&key) != seen.home(&key) {
                 continue;
             }

@@ -67,6 +67,36 @@ impl Record {
         }
     }
 
+    /// Reads what a record's text says of the daemons of some names, and looks at no other line but
+    /// the first one and the last: a daemon starts as fast on a machine that has seen thousands.
+    ///
+    /// Whether a number is free it can't tell; who gives one reads the whole record.
+    pub(super) fn parse_of(text: &str, names: &[&str]) -> Result<Self, BadLine> {
+        let bad = |line, what| BadLine { line, what };
+        if text.lines().next() != Some(TITLE) {
+            return Err(bad(1, "the first line isn't \"cofferdam-users 1\""));
+        }
+        if !text.ends_with('\n') {
+            return Err(bad(text.lines().count(), "the last line is cut off"));
+        }
+        let mut record = Self::default();
+        for name in names {
+            let needle = format!(" {name}");
+            let mut next = 0;
+            while let Some(found) = text[next..].find(&needle).map(|at| next + at) {
+                let start = text[..found].rfind('\n').map_or(0, |at| at + 1);
+                let end = text[found..].find('\n').map_or(text.len(), |at| found + at);
+                next = end;
+                let line = &text[start..end];
+                if !is_of(line, name) {
+                    continue;
+                }
+                record.line(line).map_err(|what| bad(text[..end].lines().count(), what))?;
+            }
+        }
+        Ok(record)
+    }
+
     fn line(&mut self, text: &str) -> Result<(), &'static str> {
         if let Some((key, home)) = text.strip_prefix("daemon ").and_then(|it| it.split_once(' ')) {
             let key = key.parse().map_err(|()| "no daemon has this name")?;
@@ -146,6 +176,18 @@ impl Record {
     }
 }
 
+/// Whether a line is about the daemon of that name, or another one of the name: `web`, `web+2`.
+fn is_of(line: &str, name: &str) -> bool {
+    let mut fields = line.split(' ');
+    let key = match fields.next() {
+        Some("daemon") => fields.next(),
+        Some("user") => fields.nth(1),
+        _ => None,
+    };
+    let rest = key.and_then(|key| key.strip_prefix(name));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
+}
+
 /// FNV-1a, of 64 bits.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -194,6 +236,37 @@ mod tests {
         record.note_home(&key("x"), "/a\nuser 1 x y/0");
         let read = Record::parse(&record.to_string()).unwrap();
         assert_eq!(read.home(&key("x")), Some("/a?user 1 x y/0"));
+    }
+
+    /// Of one daemon the same is read as of all.
+    #[test]
+    fn one_daemon_is_read_without_the_others() {
+        let mut record = Record::default();
+        for daemon in ["web", "web+2", "webs", "we", "other"] {
+            record.note_home(&key(daemon), &format!("/etc/a web/{daemon} web+2"));
+            for layer in ["web", "listener"] {
+                record.assign(&key(daemon), &name(layer), 0).unwrap();
+            }
+        }
+        let text = record.to_string();
+        let part = Record::parse_of(&text, &["web"]).unwrap();
+        assert_eq!(part.len(), 4);
+        for daemon in ["web", "web+2"] {
+            assert_eq!(part.home(&key(daemon)), record.home(&key(daemon)));
+            for layer in ["web", "listener"] {
+                let number = part.number(&key(daemon), &name(layer), 0);
+                assert_eq!(number, record.number(&key(daemon), &name(layer), 0));
+            }
+        }
+        assert_eq!(part.home(&key("webs")), None);
+        assert_eq!(Record::parse_of(&text, &["web", "other"]).unwrap().len(), 6);
+        assert_eq!(Record::parse_of(&text, &["none"]), Ok(Record::default()));
+        let cut = &text[..text.len() - 1];
+        assert!(Record::parse_of(cut, &["web"]).is_err());
+        let bad = text.replace("web listener/0", "web listener");
+        assert!(Record::parse_of(&bad, &["web"]).unwrap_err().what.contains("NAME/COPY"));
+        assert!(Record::parse_of(&bad, &["none"]).is_ok());
+        assert!(Record::parse_of("cofferdam-users 2\n", &["web"]).is_err());
     }
 
     /// The largest plan: 1,024 layers of 64 copies.

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::UsersError;
-use super::record::Record;
+use super::record::{BadLine, Record};
 
 /// The record's name, that of the next one while it is written, and that of the lock meanwhile.
 const NAME: &str = "users";
@@ -59,6 +59,18 @@ impl Store {
     /// The record; an empty one where there is none yet. A broken one is an error: what it said
     /// would be given away.
     pub(super) fn read(&self) -> Result<Record, UsersError> {
+        self.parse(Record::parse)
+    }
+
+    /// What it says of the daemons of these names: see [`Record::parse_of`].
+    pub(super) fn read_of(&self, names: &[&str]) -> Result<Record, UsersError> {
+        self.parse(|text| Record::parse_of(text, names))
+    }
+
+    fn parse(
+        &self,
+        parse: impl FnOnce(&str) -> Result<Record, BadLine>,
+    ) -> Result<Record, UsersError> {
         let path = self.path.join(NAME);
         let failed = |error: io::Error| UsersError::Record(path.clone(), error);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -68,13 +80,13 @@ impl Store {
             Err(errno) => return Err(failed(errno.into())),
         };
         ours(&file).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?;
-        if !length.is_file() || length.len() > LONGEST {
+        let about = file.metadata().map_err(failed)?;
+        if !about.is_file() || about.len() > LONGEST {
             return Err(failed(io::Error::other("it is no file of a record's length")));
         }
         let mut text = String::new();
         (&file).take(LONGEST).read_to_string(&mut text).map_err(failed)?;
-        Record::parse(&text).map_err(|bad| UsersError::Broken {
+        parse(&text).map_err(|bad| UsersError::Broken {
             path: path.clone(),
             line: bad.line,
             what: bad.what,
