@@ -6,7 +6,7 @@ use super::danger;
 use super::file::plain_path;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
-use crate::policy::document::{At, DirectoryText, Document, LayerText};
+use crate::policy::document::{At, DirectoryText, Document, FileText, LayerText};
 use crate::policy::plan::{DirectoryKind, DirectoryPlan, LayerPlan};
 use crate::policy::value;
 
@@ -103,8 +103,7 @@ pub(super) fn has_any(layer: &LayerText) -> bool {
 
 /// The paths of the host that belong to layers.
 pub(super) fn kept(document: &Document) -> impl Iterator<Item = &At<String>> {
-    let all = document.layers.iter().flat_map(of);
-    all.filter(|(kind, _)| kind.is_kept()).filter_map(|(_, text)| text.path.as_ref())
+    owned_by(document).map(|(_, path)| path)
 }
 
 /// What belongs to one layer lies neither in what belongs to another one nor around it, nor is it
@@ -112,12 +111,9 @@ pub(super) fn kept(document: &Document) -> impl Iterator<Item = &At<String>> {
 pub(super) fn apart(document: &Document, out: &mut Diagnostics) {
     let mut owned: BTreeMap<&str, &Span> = BTreeMap::new();
     for path in kept(document) {
-        let within = |outer: &str, inner: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         let twin = owned
             .iter()
-            .find(|(other, _)| within(other, &path.value) || within(&path.value, other));
+            .find(|(other, _)| is_within(other, &path.value) || is_within(&path.value, other));
         if let Some((other, first)) = twin {
             let message = if **other == path.value {
                 format!("`{}` belongs to two", path.value.escape_debug())
@@ -135,13 +131,64 @@ pub(super) fn apart(document: &Document, out: &mut Diagnostics) {
         }
         owned.insert(&path.value, &path.span);
     }
-    for path in document.files.iter().filter_map(|file| file.path.as_ref()) {
-        if let Some(first) = owned.get(path.value.as_str()) {
-            let message = format!("`{}` is granted in two places", path.value.escape_debug());
+    for file in &document.files {
+        for (layer, own) in owned_by(document) {
+            granted_besides(file, &layer.name.value, own, out);
+        }
+    }
+}
+
+/// The paths of the host that belong to layers, with whom they belong to.
+pub(super) fn owned_by(document: &Document) -> impl Iterator<Item = (&LayerText, &At<String>)> {
+    document.layers.iter().flat_map(|layer| {
+        let kept = of(layer).into_iter().filter(|(kind, _)| kind.is_kept());
+        kept.filter_map(move |(_, text)| Some((layer, text.path.as_ref()?)))
+    })
+}
+
+fn is_within(outer: &str, inner: &str) -> bool {
+    let rest = inner.strip_prefix(outer.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A grant at, in or around a directory that belongs to `owner`. Around it others may read, so far
+/// as its mode lets them; what they may change there they could put in its place.
+fn granted_besides(file: &FileText, owner: &str, own: &At<String>, out: &mut Diagnostics) {
+    let Some(path) = &file.path else { return };
+    let (inside, around) = (is_within(&own.value, &path.value), is_within(&path.value, &own.value));
+    let grants = file.grant.iter().flat_map(|grant| &grant.value);
+    let others: Vec<_> = grants.filter(|(layer, _)| layer.value != owner).collect();
+    let shown = path.value.escape_debug();
+    if path.value == own.value {
+        out.error(Code::PathTwice, &path.span, format!("`{shown}` is granted in two places"))
+            .label("here again")
+            .also(&own.span, "it belongs to a layer")
+            .help("what belongs to a layer is private to it: take this grant out");
+    } else if inside && let Some((other, _)) = others.first() {
+        let message = format!("`{shown}` lies in what belongs to another layer");
+        out.error(Code::PathTwice, &path.span, message)
+            .label(format!("granted to `{}`", other.value.escape_debug()))
+            .also(&own.span, format!("this is `{}`'s own", owner.escape_debug()))
+            .help("what belongs to a layer is private to it: share a directory beside it");
+    } else if around && let Some((other, _)) = others.first() {
+        let changer = others
+            .iter()
+            .find(|(_, rights)| rights.value.iter().any(|right| right.value.changes()));
+        let message = format!("`{shown}` lies around what belongs to another layer");
+        let also = format!("this is `{}`'s own", owner.escape_debug());
+        if let Some((other, _)) = changer {
             out.error(Code::PathTwice, &path.span, message)
-                .label("here again")
-                .also(first, "it belongs to a layer")
-                .help("what belongs to a layer is private to it: take this grant out");
+                .label(format!("`{}` may change what is there", other.value.escape_debug()))
+                .also(&own.span, also)
+                .help("grant only directories that are not above it");
+        } else {
+            out.warning(Code::Overlap, &path.span, message)
+                .label(format!("`{}` may look into it", other.value.escape_debug()))
+                .also(&own.span, also)
+                .help(
+                    "as root its mode keeps others out, for an ordinary user nothing does: grant \
+                       the parts one by one",
+                );
         }
     }
 }

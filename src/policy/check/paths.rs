@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::directory;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Document, FileText};
@@ -32,6 +33,19 @@ fn led_astray(document: &Document, out: &mut Diagnostics) {
                 .label(format!("the supervisor binds it beneath `{}`", path.value.escape_debug()))
                 .also(&right.span, "by this right a layer could put a link in its way")
                 .help("bind it elsewhere, or grant only directories that are not above it");
+        }
+        for (layer, own) in directory::owned_by(document) {
+            if above(socket).skip(1).any(|it| it == own.value) {
+                let message = format!("`unix:{}` could be led elsewhere", socket.escape_debug());
+                let owner = layer.name.value.escape_debug();
+                out.error(Code::LedAstray, &address.span, message)
+                    .label(format!(
+                        "the supervisor binds it beneath `{}`",
+                        own.value.escape_debug()
+                    ))
+                    .also(&own.span, format!("`{owner}`, whose it is, could put a link in its way"))
+                    .help("bind it right in that directory, or elsewhere");
+            }
         }
     }
 }

@@ -99,7 +99,15 @@ impl Plan {
             other.grant.iter().any(|(name, rights)| name != layer && places(rights))
         };
         let own = file.grant.get(layer).is_some_and(|it| it.contains(&FileRight::Symlink));
-        !own && self.files.iter().any(|other| touch(&other.path, &file.path) && others(other))
+        // In a directory of its own a layer does as an owner does.
+        let mut owned = self.layers.iter().filter(|it| it.name != *layer);
+        let is_owned = owned.any(|it| {
+            let mut kept = it.directories.iter().filter(|own| own.kind.is_kept());
+            kept.any(|own| touch(&own.path, &file.path))
+        });
+        let is_linked =
+            self.files.iter().any(|other| touch(&other.path, &file.path) && others(other));
+        !own && (is_owned || is_linked)
     }
 
     /// The files that `layer` holds rights on.
