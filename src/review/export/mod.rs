@@ -7,9 +7,11 @@
 mod masks;
 mod oci;
 mod quote;
+mod service;
 mod systemd;
 
 pub use oci::oci_seccomp;
+pub use service::systemd_daemon;
 pub use systemd::systemd;
 
 use crate::policy::plan::{FacilityKind, LayerPlan, Plan};

@@ -41,7 +41,6 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 RestrictNamespaces=yes
 RestrictRealtime=yes
-RestrictSUIDSGID=yes
 LockPersonality=yes
 KeyringMode=private
 RemoveIPC=yes
@@ -89,6 +88,7 @@ impl Unit {
         self.text.push_str("\n[Service]\n");
         self.program(layer);
         self.text.push_str(ALWAYS);
+        self.set_ids(layer);
         match layer.uid {
             Some(uid) => self.say("User", &uid.to_string()),
             None => self.say("DynamicUser", "yes"),
@@ -100,6 +100,20 @@ impl Unit {
         self.calls(layer);
         self.families(layer);
         self.beside(plan, layer);
+    }
+
+    /// Under that line `openat2` answers `ENOSYS`, for its modes can't be seen by a filter.
+    fn set_ids(&mut self, layer: &LayerPlan) {
+        let opens = layer
+            .syscalls
+            .iter()
+            .any(|call| Some(call.number) == syscall::by_name("openat2") && !call.allow.is_empty());
+        self.say("RestrictSUIDSGID", if opens { "no" } else { "yes" });
+        if opens {
+            self.miss(
+                "no set-user-ID bit on what it makes: systemd can't refuse it and allow openat2",
+            );
+        }
     }
 
     fn program(&mut self, layer: &LayerPlan) {
