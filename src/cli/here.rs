@@ -14,6 +14,7 @@ use crate::policy::SourceMap;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostic, Severity};
 use crate::policy::plan::{DirectoryKind, FilePlan, FileRight, LayerPlan, Plan, Program};
+use crate::sys::resolve::openat2;
 use crate::users::access::{Who, is_by_path, lacking};
 
 /// Everything that this machine can't give of a plan.
@@ -111,7 +112,7 @@ fn what_is_at(path: &str) -> Result<Option<Stat>, Finding> {
     let shown = path.escape_debug();
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
+    match openat2(CWD, path, flags, Mode::empty(), resolve) {
         Ok(fd) => Ok(rustix::fs::fstat(fd).ok()),
         Err(Errno::NOENT) => Err(Finding::new(
             format!("nothing is at `{shown}` on this machine"),

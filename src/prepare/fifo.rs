@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 use crate::mark;
 use crate::policy::plan::FifoPlan;
 use crate::sys::reopen::reopen;
+use crate::sys::resolve::openat2;
 
 /// A named pipe at its path. Dropping it removes the name, unless something else bears it by then.
 pub(crate) struct FifoAtPath {
@@ -123,14 +124,13 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let shown = path.display().to_string();
-    let directory = rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve).map_err(
-        |errno| match errno {
+    let directory =
+        openat2(CWD, path, flags, Mode::empty(), resolve).map_err(|errno| match errno {
             Errno::LOOP => {
                 refuse(&shown, "a part of it is a symbolic link; write the path that it leads to")
             }
             errno => said(&shown, errno),
-        },
-    )?;
+        })?;
     let stat = rustix::fs::fstat(&directory)?;
     let own = geteuid().as_raw();
     if stat.st_uid != 0 && stat.st_uid != own {

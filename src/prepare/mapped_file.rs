@@ -14,6 +14,7 @@ use crate::mark::reached;
 use crate::policy::plan::MappedFilePlan;
 use crate::sys::memory::create_sized;
 use crate::sys::reopen::{reopen, reopen_untruncatable};
+use crate::sys::resolve::openat2;
 
 /// How long the layers of a killed daemon may take to end.
 const FOLLOWING: Duration = Duration::from_secs(1);
@@ -191,7 +192,7 @@ fn open(path: &str, access: OFlags) -> Result<OwnedFd, Errno> {
     let mode =
         if access.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(rustix::fs::CWD, path, flags, mode, resolve)
+    openat2(rustix::fs::CWD, path, flags, mode, resolve)
 }
 
 fn explain(errno: Errno) -> io::Error {

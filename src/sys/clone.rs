@@ -5,7 +5,7 @@
 //! return onto a stack that it shares with its parent. So these are a dozen instructions of ours.
 
 use std::arch::asm;
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 
 /// What the child runs, on its own stack, until it executes another program or exits.
 pub(super) type Entry = unsafe extern "C" fn(*mut c_void) -> !;
@@ -47,6 +47,44 @@ pub(super) unsafe fn clone3_vfork(
     // changed. Memory may have changed: the block isn't marked `nomem`. The rest is the caller's
     // promise.
     unsafe { raw_clone3(args, entry, argument) }
+}
+
+/// The same by `clone(2)`, for where a filter answers `clone3` with `ENOSYS`, since it can't see the
+/// flags that are in memory. What needs more than 32 bits of flags (`CLONE_INTO_CGROUP`) is left out.
+///
+/// # Safety
+/// As [`clone3_vfork`].
+pub(super) unsafe fn clone_vfork(
+    args: &libc::clone_args,
+    stack: &mut Stack,
+    entry: Entry,
+    argument: *mut c_void,
+) -> i64 {
+    struct Way {
+        entry: Entry,
+        argument: *mut c_void,
+    }
+    extern "C" fn begin(way: *mut c_void) -> c_int {
+        // SAFETY: it is the `Way` below, whose owner sleeps until the child needs it no more.
+        let Way { entry, argument } = unsafe { way.cast::<Way>().read() };
+        // SAFETY: the promise of who called `clone_vfork`.
+        unsafe { entry(argument) }
+    }
+    let mut way = Way { entry, argument };
+    // All flags but the ones above are among the lower 32 bits; the lowest byte is the signal.
+    let flags = (args.flags as u32).cast_signed() | (args.exit_signal as u32).cast_signed();
+    // SAFETY: the stack is ours alone, aligned, and grows down from its end; libc's wrapper neither
+    // allocates nor locks; the kernel writes the pidfd where clone3 would; the rest is the caller's
+    // promise.
+    let pid = unsafe {
+        let end = stack.0.as_mut_ptr().add(stack.0.capacity()).cast();
+        libc::clone(begin, end, flags, (&raw mut way).cast(), args.pidfd as *mut c_int)
+    };
+    if pid < 0 {
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        return -i64::from(errno.unwrap_or(libc::EINVAL));
+    }
+    i64::from(pid)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -15,6 +15,7 @@
 //! | [`original`] | whether this process is a copy that fork has made |
 //! | [`pin`](mod@pin) | a handle on what is at a path, through no symbolic link |
 //! | [`reopen`] | opening a descriptor once more, also so that the file can't be truncated by it |
+//! | [`resolve`] | `openat2`, also where a filter refuses it |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
 //! | [`inherit`] | descriptors that the process was started with |
@@ -56,6 +57,7 @@ pub mod pin;
 pub mod probe;
 pub mod process;
 pub mod reopen;
+pub mod resolve;
 pub mod secret_page;
 pub mod socket;
 pub mod spawn;

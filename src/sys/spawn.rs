@@ -25,7 +25,7 @@ use rustix::process::{DumpableBehavior, Pid};
 use serde::{Deserialize, Serialize};
 
 use self::places::Places;
-use super::clone::{Stack, clone3_vfork};
+use super::clone::{Stack, clone_vfork, clone3_vfork};
 
 /// A program to run, and all that it gets.
 #[derive(Clone, Copy)]
@@ -253,8 +253,18 @@ fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, Sp
     // SAFETY: the flags hold CLONE_VM and CLONE_VFORK and neither of the forbidden ones, see
     // `clone_args`; all that `brief` points to lives until the end of this function; and `enter`
     // is written for this: no allocation, no lock, no unwinding.
-    let pid =
+    let mut pid =
         unsafe { clone3_vfork(&mut request, &mut stack, child::enter, (&raw mut brief).cast()) };
+    let (procs, joined);
+    if pid == -i64::from(libc::ENOSYS) {
+        // A filter beneath us, as containers and service managers load them.
+        procs = order.cgroup.map(open_procs).transpose().map_err(SpawnError::Clone)?;
+        let own = procs.iter().map(AsRawFd::as_raw_fd);
+        joined = tasks.iter().copied().chain(own).collect::<Vec<RawFd>>();
+        brief.tasks = &joined;
+        // SAFETY: as above.
+        pid = unsafe { clone_vfork(&request, &mut stack, child::enter, (&raw mut brief).cast()) };
+    }
     drop(signals);
     drop(dumpable);
     let (fault, moved_program, listener) = (brief.fault, brief.moved_program, brief.listener);
@@ -279,6 +289,12 @@ fn start(order: &Spawn<'_>, program: Option<BorrowedFd<'_>>) -> Result<Child, Sp
         return Err(SpawnError::Child(step, io::Error::from_raw_os_error(errno)));
     }
     Ok(Child { pidfd, pid, listener })
+}
+
+/// By which a process joins a cgroup of the second version by itself.
+fn open_procs(cgroup: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(cgroup, "cgroup.procs", flags, rustix::fs::Mode::empty())?)
 }
 
 fn clone_args(order: &Spawn<'_>, pidfd: &mut RawFd) -> libc::clone_args {

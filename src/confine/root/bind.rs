@@ -11,6 +11,7 @@ use super::Failed;
 use super::point::Root;
 use crate::confine::paths::{Kind, ViewEntry};
 use crate::sys::mount::{MountFlags, Reach, restrict};
+use crate::sys::resolve::openat2;
 
 /// Binds one place into the new root.
 pub(super) fn put(root: &Root, place: &ViewEntry) -> Result<(), Failed> {
@@ -71,7 +72,7 @@ fn open_source(place: &ViewEntry) -> io::Result<Source> {
     let resolve = ResolveFlags::NO_MAGICLINKS | links;
     let must_be = matches!(place.kind, Kind::Granted(_) | Kind::Owned);
     let is_served = matches!(place.kind, Kind::Served(_));
-    let fd = match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
+    let fd = match openat2(CWD, path, flags, Mode::empty(), resolve) {
         Ok(fd) => fd,
         Err(Errno::NOENT) if !must_be => return Ok(Source::Absent),
         Err(Errno::LOOP | Errno::NOTDIR) if is_served || links.is_empty() => {

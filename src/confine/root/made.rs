@@ -1,8 +1,10 @@
 //! What no host has: generated files, links, and file systems of the layer's own.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -12,6 +14,7 @@ use super::point::Root;
 use super::{Failed, RESTRICTED, in_memory};
 use crate::confine::generated::Account;
 use crate::sys::mount::MountFlags;
+use crate::sys::resolve::openat2;
 
 /// Makes a file with this text.
 pub(super) fn file(root: &Root, path: &str, text: &str, mode: u32) -> Result<(), Failed> {
@@ -109,7 +112,8 @@ fn hide(root: &Root, proc: &OwnedFd) -> io::Result<()> {
         }
         let handle = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let target = rustix::fs::openat2(proc, name, handle, Mode::empty(), resolve)?;
+        let target =
+            openat2(proc, OsStr::from_bytes(name.to_bytes()), handle, Mode::empty(), resolve)?;
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
         let source = if kind == FileType::Directory { &nothing.directory } else { &nothing.file };
         bind(source, &target, flags).map_err(|(_, error)| error)?;

@@ -7,6 +7,8 @@ use std::path::{Component, Path};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::sys::resolve::openat2;
+
 /// The root that is being made.
 pub(super) struct Root {
     fd: OwnedFd,
@@ -99,5 +101,5 @@ impl Root {
 fn open(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
+    openat2(parent, name, flags, Mode::empty(), resolve)
 }

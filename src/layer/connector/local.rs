@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use crate::mark;
 use crate::sys::reopen::Proc;
+use crate::sys::resolve::openat2;
 
 /// The host's file system, as far as it takes to find sockets there.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Host {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let pinned = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?;
+        let pinned = openat2(&self.root, path, flags, Mode::empty(), resolve)?;
         let stat = rustix::fs::fstat(&pinned)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || stat.st_nlink != 1 {
             return Err(Errno::NOTSOCK);

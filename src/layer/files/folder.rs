@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::mark;
 use crate::sys::reopen::Proc;
+use crate::sys::resolve::openat2;
 
 /// Every name is looked up beneath the directory, through no link, and on its file system.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
@@ -100,7 +101,7 @@ impl Folder {
     ) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let root = rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?;
+        let root = openat2(CWD, path, flags, Mode::empty(), resolve)?;
         let stat = rustix::fs::fstat(&root)?;
         if (stat.st_dev, stat.st_ino) != (device, inode) {
             return Err(Errno::STALE.into());
@@ -150,7 +151,7 @@ impl Folder {
         if self.maker.owner.is_some() {
             let (parent, name) = self.parent(path)?;
             let flags = OFlags::TMPFILE | OFlags::WRONLY | ALWAYS;
-            match rustix::fs::openat2(&parent, ".", flags, OWN, RESOLVE) {
+            match openat2(&parent, ".", flags, OWN, RESOLVE) {
                 Ok(new) => {
                     self.give(&new)?;
                     self.link(&new, &parent, name)?;
@@ -162,7 +163,7 @@ impl Folder {
             }
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | ALWAYS;
-        let new = rustix::fs::openat2(&self.root, OsStr::from_bytes(path), flags, OWN, RESOLVE)?;
+        let new = openat2(&self.root, OsStr::from_bytes(path), flags, OWN, RESOLVE)?;
         self.give(&new)?;
         Ok(new)
     }
@@ -181,7 +182,7 @@ impl Folder {
     /// A file without a name, to take another's place.
     pub fn draft(&self) -> Result<OwnedFd, FolderError> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | ALWAYS;
-        Ok(rustix::fs::openat2(&self.root, ".", flags, OWN, RESOLVE)?)
+        Ok(openat2(&self.root, ".", flags, OWN, RESOLVE)?)
     }
 
     /// Gives a draft the name `path`, in place of the regular file that has it, whose mode it
@@ -239,7 +240,7 @@ impl Folder {
         let (parent, name) = self.parent(path)?;
         rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let new = rustix::fs::openat2(&parent, name, flags, Mode::empty(), RESOLVE)?;
+        let new = openat2(&parent, name, flags, Mode::empty(), RESOLVE)?;
         // Another that has its name by now keeps its owner.
         if rustix::fs::fstat(&new)?.st_uid == rustix::process::geteuid().as_raw() {
             self.give(&new)?;
@@ -308,7 +309,7 @@ impl Folder {
     }
 
     fn look(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        rustix::fs::openat2(&self.root, OsStr::from_bytes(path), flags, Mode::empty(), RESOLVE)
+        openat2(&self.root, OsStr::from_bytes(path), flags, Mode::empty(), RESOLVE)
     }
 
     /// The directory in which `path` lies, and its last name.
