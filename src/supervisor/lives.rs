@@ -264,8 +264,9 @@ impl Supervisor<'_> {
         if self.stopping && !(ending.is_failure() && self.is_wanted(place)) {
             return self.tell_if_down(place);
         }
-        // It did something else, and did it unconfined: no success, and no better the next time.
-        if !child.is_serving() && ending == Ending::Exited(0) {
+        // It did something else, unconfined, or a filter beneath us ended it: no better next time.
+        let unconfined = matches!(ending, Ending::Exited(0) | Ending::Killed(libc::SIGSYS));
+        if !child.is_serving() && unconfined {
             return self.stop(Outcome::Refused);
         }
         if child.is_serving() {

@@ -17,6 +17,7 @@ mod filter;
 mod filter_kernel;
 mod matrix;
 mod outside;
+mod places;
 mod recipe;
 mod secrecy;
 mod start_state;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         attacks::TESTS,
         children::TESTS,
         doctor::TESTS,
+        places::TESTS,
         filter::TESTS,
         filter_kernel::TESTS,
         outside::TESTS,

@@ -47,7 +47,7 @@ fn because(protection: Protection, findings: &Findings) -> String {
     let space = findings.spaces.refused.iter().find(|(refused, _)| *refused == protection);
     match space {
         Some((_, errno)) => {
-            format!("clone3 says \"{}\" -> ", io::Error::from_raw_os_error(*errno))
+            format!("the clone says \"{}\" -> ", io::Error::from_raw_os_error(*errno))
         }
         None => String::new(),
     }
@@ -106,7 +106,9 @@ const fn without(protection: Protection) -> &'static str {
         Protection::Keyring => "layers share the supervisor's session keyring",
         Protection::NotDumpable => "a core dump could hold a layer's secrets",
         Protection::SecretMemory => "a layer's keys could be swapped out or dumped",
-        Protection::Capabilities => "layers keep capabilities",
+        Protection::Capabilities => {
+            "layers keep capabilities, or the set of those that an exec could give"
+        }
         Protection::Securebits => "a layer that is user 0 could get capabilities by an exec",
         Protection::NoNewPrivs => "an exec could give a layer more rights",
         Protection::Mdwe => "a layer could execute what it has written; Linux 6.3 has it",

@@ -56,6 +56,7 @@ pub(super) fn facts(findings: &Findings) -> Vec<Fact> {
             passrights(),
             "unwanted descriptors are closed on arrival, not refused to the sender; Linux 6.16 has it",
         ),
+        proc(),
         io_uring(),
         tiocsti(),
     ]);
@@ -140,6 +141,30 @@ fn tiocsti() -> Fact {
         _ => "a program with a terminal can type into it; layers never have one",
     };
     Fact { name: "legacy_tiocsti", value, consequence }
+}
+
+/// How much of `/proc` this user sees (proc(5), mount options).
+fn proc() -> Fact {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // The last one is on top.
+    let options = mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        (fields.next() == Some("/proc")).then(|| fields.nth(1).unwrap_or_default().to_owned())
+    });
+    let options = options.unwrap_or_else(|| "not mounted".to_owned());
+    let is_hidden = options.split(',').any(|it| it.starts_with("hidepid") && it != "hidepid=0");
+    let consequence = if options.contains("subset=pid") {
+        "settings of the kernel can't be read here, and none is `unknown` for another reason"
+    } else if is_hidden {
+        "daemons aren't concerned; `cofferdam top` sees those of this user, or as root all"
+    } else {
+        ""
+    };
+    let named = ["hidepid", "subset", "not mounted"];
+    let shown: Vec<_> =
+        options.split(',').filter(|it| named.iter().any(|name| it.starts_with(name))).collect();
+    let value = if shown.is_empty() { "whole".to_owned() } else { shown.join(",") };
+    Fact { name: "/proc", value, consequence }
 }
 
 fn answer(name: &'static str, result: io::Result<()>, otherwise: &'static str) -> Fact {

@@ -17,7 +17,9 @@ use crate::confine::paths::Contents;
 use crate::confine::spaces::{self, Possible};
 use crate::confine::{Got, Identity, Order, Receipt, confine};
 use crate::ident::{Instance, Name};
-use crate::policy::plan::{LayerPlan, Limits, LogPlan, Program, Protection, Restart, StopSignal, View};
+use crate::policy::plan::{
+    LayerPlan, Limits, LogPlan, Program, Protection, Restart, StopSignal, View, ViewPart,
+};
 use crate::sys::inherit::inherited;
 use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
 use crate::sys::{pidfd, probe};
@@ -28,6 +30,8 @@ pub(super) struct Findings {
     pub(super) receipt: Receipt,
     pub(super) spaces: Possible,
     pub(super) groups: Hierarchies,
+    /// Whether a layer can have a `/proc` of its own; what it says if not.
+    pub(super) own_proc: Result<(), String>,
 }
 
 /// Why nothing could be found.
@@ -37,8 +41,13 @@ pub(super) enum ProbeError {
     System(#[from] io::Error),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    #[error("the examined child {0} before it could tell anything")]
-    Silent(pidfd::Ended),
+    #[error("the examined child {ended} before it could tell anything{}", behind(said))]
+    Silent { ended: pidfd::Ended, said: String },
+}
+
+/// What it said, if anything.
+fn behind(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
 }
 
 /// The user that the child becomes as root: nobody's, and not one that a daemon's layers get.
@@ -46,12 +55,40 @@ const UID: u32 = crate::users::END;
 const SLICE_FD: i32 = 3;
 const CONTROL_FD: i32 = 4;
 
-/// Starts the child, and reads its receipt.
+/// Starts the child, and reads its receipt; then another, which asks for a `/proc` too.
 pub(super) fn examine() -> Result<Findings, ProbeError> {
     let rootless = !rustix::process::geteuid().is_root();
     let spaces = spaces::possible(rootless);
     let groups = Hierarchies::find("doctor");
-    let layer = layer()?;
+    let examined = try_one(rootless, &spaces, &groups, View::default())?;
+    let Examined { receipt, ended, said } = examined;
+    let receipt = receipt.ok_or(ProbeError::Silent { ended, said })?;
+    // Without a root or a pid namespace of its own there is no place for it.
+    let parts = [Protection::Root, Protection::NamespacePid];
+    let own_proc = if parts.iter().all(|it| receipt.got(*it) == Got::Enforced) {
+        let again = try_one(rootless, &spaces, &groups, View::of([ViewPart::Proc]))?;
+        again.receipt.map(drop).ok_or(again.said)
+    } else {
+        Ok(())
+    };
+    Ok(Findings { rootless, receipt, spaces, groups, own_proc })
+}
+
+/// What came of a child.
+struct Examined {
+    receipt: Option<Receipt>,
+    ended: pidfd::Ended,
+    /// The last line of what it said.
+    said: String,
+}
+
+fn try_one(
+    rootless: bool,
+    spaces: &Possible,
+    groups: &Hierarchies,
+    view: View,
+) -> Result<Examined, ProbeError> {
+    let layer = layer(view)?;
     let mut group = groups.make("probe", &layer.limits).ok().flatten();
     let order = Order {
         instance: Instance { layer: layer.name.clone(), index: 0, generation: 1 },
@@ -74,28 +111,33 @@ pub(super) fn examine() -> Result<Findings, ProbeError> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.map_err(io::Error::from)?;
     let (answer, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+    let (words, their_words) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let (control, far_control) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(io::Error::from)?;
     let slice = slice(&order)?;
-    let stderr = io::stderr();
     let program = spawn::pin_own_program()?;
     let argv = [c"cofferdam", c"doctor", c"--probe"].map(CString::from);
     let mapped = spaces.namespaces.contains(Namespaces::USER);
     let ids = mapped.then(spaces::own_ids);
     let joins = group.as_ref().map(|group| group.joins());
+    let fds = [&null, &theirs, &their_words, &slice, &far_control].map(AsFd::as_fd);
     let child = spawn::spawn(&Spawn {
-        fds: &[null.as_fd(), theirs.as_fd(), stderr.as_fd(), slice.as_fd(), far_control.as_fd()],
+        fds: &fds,
         namespaces: spaces.namespaces,
         ids: ids.as_ref(),
         cgroup: joins.as_ref().and_then(|joins| joins.unified),
         tasks: joins.as_ref().map_or(&[], |joins| &joins.tasks),
         ..Spawn::new(program.as_fd(), &argv)
     })?;
-    drop(theirs);
+    drop((theirs, their_words));
 
     let mut bytes = [0; Receipt::SIZE];
     let read = File::from(answer).read_exact(&mut bytes);
+    let mut said = String::new();
+    // What isn't text says nothing.
+    let _ = File::from(words).read_to_string(&mut said);
+    let said = said.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
     let ended = pidfd::wait(&child.pidfd)?;
     drop(control);
     drop(joins);
@@ -103,10 +145,8 @@ pub(super) fn examine() -> Result<Findings, ProbeError> {
         // Its only process has been reaped; a moment later the kernel agrees.
         (0..100).any(|_| group.remove() || pause());
     }
-    match (read, Receipt::from_bytes(&bytes)) {
-        (Ok(()), Some(receipt)) => Ok(Findings { rootless, receipt, spaces, groups }),
-        _ => Err(ProbeError::Silent(ended)),
-    }
+    let receipt = read.ok().and_then(|()| Receipt::from_bytes(&bytes));
+    Ok(Examined { receipt, ended, said })
 }
 
 /// One millisecond; false.
@@ -116,7 +156,7 @@ fn pause() -> bool {
 }
 
 /// A layer that asks for everything and insists on nothing.
-fn layer() -> io::Result<LayerPlan> {
+fn layer(view: View) -> io::Result<LayerPlan> {
     let name = Name::new("probe").map_err(io::Error::other)?;
     Ok(LayerPlan {
         connect: Vec::new(),
@@ -130,7 +170,7 @@ fn layer() -> io::Result<LayerPlan> {
         limits: Limits { cpu: Some(100), ..Limits::default() },
         restart: Restart::default(),
         optional: Protection::ALL.to_vec(),
-        view: View::default(),
+        view,
         directories: Vec::new(),
         cwd: "/".to_owned(),
         umask: LayerPlan::DEFAULT_UMASK,

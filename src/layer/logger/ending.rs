@@ -23,6 +23,10 @@ pub(super) fn sentence(end: &End, hint: &str) -> String {
              whole program again, whose `main` must come to `Daemon::main` before anything else"
         ),
         (None, Ending::Exited(code)) => format!("{instance} ended with exit code {code}"),
+        (None, Ending::Killed(libc::SIGSYS)) if !end.served => format!(
+            "{instance} was killed by SIGSYS before it was confined: a system-call filter beneath \
+             the daemon refuses what confining takes; `cofferdam doctor` says more"
+        ),
         (None, Ending::Killed(libc::SIGSYS)) => format!(
             "{instance} was killed by SIGSYS: it made a system call that `syscalls` in \
              [layer.{layer}] does not grant{hint}"

@@ -14,7 +14,8 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart, RestartOn, Runtime, StopSignal,
+    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart, RestartOn,
+    Runtime, StopSignal,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;

@@ -149,7 +149,7 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 21] = [
+pub const TABLES: [&Table; 22] = [
     &top::POLICY,
     &layer::LAYER,
     &layer::LISTEN,

@@ -3,7 +3,8 @@
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection, Restart, RestartOn, StopSignal, View,
+    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass,
+    Program, Protection, Restart, RestartOn, StopSignal, View,
 };
 use crate::policy::value::show_view_part;
 
