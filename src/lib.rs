@@ -37,7 +37,7 @@
 //! | 5 | [`cli`], [`daemon`] | the verbs of the command line; a daemon as its program writes it |
 //! | 4 | [`supervisor`], [`prepare`], [`layer`] | who starts, joins and clears away; what is made before the first layer starts; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
-//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`log`], [`review`], [`registry`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what its code tells people; what people ask of a policy; which daemons run |
+//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`log`], [`review`], [`registry`], [`handle`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what its code tells people; what people ask of a policy; which daemons run; one of them, from outside |
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
 //! | 0 | [`ident`], [`text`], [`calendar`], [`sockaddr`], [`sys`], `mark` | names; harmless text; dates; socket addresses; system calls and all unsafe code; points at which tests stop |
 //!
@@ -63,6 +63,8 @@ pub mod cli;
 pub mod confine;
 #[doc(hidden)]
 pub mod daemon;
+#[doc(hidden)]
+pub mod handle;
 pub mod ident;
 pub mod ipc;
 #[doc(hidden)]
@@ -102,4 +104,5 @@ pub mod wire;
 pub use confine::Receipt;
 pub use daemon::policy_file::{Defect, PolicyFileError};
 pub use daemon::{Daemon, Flags, Setup, SetupError};
+pub use handle::{Handle, HandleError, InstanceStatus, State, Status, Usage};
 pub use layer::{Layer, LayerConnectError, LayerError};

@@ -13,12 +13,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use crate::ident::Name;
 
 /// The most daemons of one name.
 const MOST: u32 = 1_000;
+/// Callers that wait until they are let in.
+const CALLERS: i32 = 16;
 /// The longest file that is read.
 const LONGEST: u64 = 64 << 10;
 
@@ -47,6 +50,9 @@ pub struct Entered {
     pub path: PathBuf,
     /// Holds the lock.
     pub lock: OwnedFd,
+    /// Where the daemon is asked how it is, and told what to do: a Unix stream socket that listens,
+    /// which root and the daemon's own user may connect to. To be removed at the end.
+    pub door: OwnedFd,
 }
 
 /// The daemons of this user on this machine.
@@ -69,6 +75,15 @@ impl Registry {
         Self(directory)
     }
 
+    /// Where the daemon `name` is asked how it is, and told what to do.
+    pub fn door(&self, name: &str) -> PathBuf {
+        door_beside(&self.file(name))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.json"))
+    }
+
     /// Enters the process `pid` as the supervisor of a daemon, under its name or, if that runs
     /// already, as `NAME-2` and so on.
     pub fn enter(
@@ -83,7 +98,7 @@ impl Registry {
         let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         for number in 1..=MOST {
             let name = if number == 1 { name.to_string() } else { format!("{name}-{number}") };
-            let path = self.0.join(format!("{name}.json"));
+            let path = self.file(&name);
             let Some(mut file) = take(&path)? else { continue };
             let running = Running {
                 name: name.clone(),
@@ -96,7 +111,8 @@ impl Registry {
             text.push(b'\n');
             file.set_len(0)?;
             file.write_all(&text)?;
-            return Ok(Entered { name, path, lock: file.into() });
+            let door = listen(&door_beside(&path))?;
+            return Ok(Entered { name, path, lock: file.into(), door });
         }
         Err(io::Error::other(format!("{MOST} daemons of the name {name} run already")))
     }
@@ -112,6 +128,28 @@ impl Registry {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
+}
+
+/// Where the daemon's socket is whose file is at `path`.
+pub fn door_beside(path: &Path) -> PathBuf {
+    path.with_extension("socket")
+}
+
+/// Listens at a path that is this daemon's alone, in place of what another life left there. Nobody
+/// else may connect: mode 0600, from before there is a file (unix(7) has bind(2) heed the umask).
+fn listen(path: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let bound = net::bind(&socket, &SocketAddrUnix::new(path)?);
+    rustix::process::umask(before);
+    bound?;
+    net::listen(&socket, CALLERS)?;
+    Ok(socket)
 }
 
 /// Makes a file and locks it; `None` if another process holds it.

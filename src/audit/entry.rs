@@ -50,6 +50,8 @@ numbered! {
         /// For `length` nanoseconds the auditor took no reports, so those behind this came late
         /// through no fault of their reporters'. The detail says why.
         Held = 16, "held";
+        /// Somebody outside asked the daemon for something; the detail says what and who.
+        Command = 17, "command";
     }
 }
 

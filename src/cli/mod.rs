@@ -7,6 +7,7 @@
 mod audit;
 mod can;
 mod check;
+mod command;
 mod diff;
 mod doctor;
 mod explain;
@@ -19,6 +20,7 @@ mod read;
 mod run;
 mod running;
 mod schema;
+mod status;
 mod top;
 mod unified;
 
@@ -58,6 +60,12 @@ enum Verb {
     Export(export::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
+    /// Tell how a running daemon and each of its layers is
+    Status(status::Args),
+    /// End a layer of a running daemon in order, or all of them, and begin anew
+    Restart(command::RestartArgs),
+    /// Stop a running daemon in order
+    Stop(command::StopArgs),
     /// Watch a running daemon: its layers, its edges, refusals and alarms
     Top(top::Args),
     /// Print a running daemon's numbers, for who collects them
@@ -82,6 +90,9 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Restart(args) => command::restart(&args),
+        Verb::Stop(args) => command::stop(&args),
         Verb::Top(args) => top::run(&args),
         Verb::Metrics(args) => metrics::run(&args),
         Verb::Audit(args) => audit::run(&args),

@@ -311,7 +311,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::ident::Name;
-    use crate::policy::plan::{Limits, LogPlan, Restart, StopSignal, View};
+    use crate::policy::plan::{Limits, LogPlan, Ready, Restart, StopSignal, View};
 
     pub(crate) fn layer() -> LayerPlan {
         LayerPlan {
@@ -325,6 +325,8 @@ pub(crate) mod tests {
             listen: vec![],
             limits: Limits::default(),
             restart: Restart::default(),
+            after: Vec::new(),
+            ready: Ready::default(),
             optional: vec![],
             view: View::default(),
             directories: Vec::new(),

@@ -1,6 +1,8 @@
 //! A daemon as its program writes it: a policy, and a function for every layer.
 
 pub mod flags;
+mod inherited;
+mod manager;
 mod setup;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,6 @@ use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
 use crate::log::LogFormat;
 use crate::prepare::planner::{self, Refusal, Request, Text};
-use crate::supervisor::inherited;
 use crate::supervisor::{self, Outcome, Start};
 
 pub use self::flags::Flags;
@@ -208,6 +209,8 @@ impl Daemon {
             return Err(Refusal::system(enter::NOT_MAIN.to_owned()));
         }
         let passed = inherited::take().map_err(|error| Refusal::system(error.to_string()))?;
+        let manager =
+            manager::find().map_err(|error| Refusal::system(format!("NOTIFY_SOCKET: {error}")))?;
         let (mut flags, mut file) = (self.flags, None);
         let mut setup = match self.source {
             Source::Setup(setup) => setup().map_err(|error| Refusal::setup(&error))?,
@@ -243,7 +246,8 @@ impl Daemon {
         let Flags { audit, users, receipts, tell_paths: tells_paths, .. } = flags;
         let planned = answer.result?;
         log.belong_to(planned.plan.name.as_str());
-        let start = Start { planned, settings, passed, audit, users, receipts, tells_paths };
+        let start =
+            Start { planned, settings, passed, audit, users, receipts, manager, tells_paths };
         supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }
 }

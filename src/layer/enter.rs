@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -24,7 +25,7 @@ use crate::ipc::message::{Channel, ChannelSpec, Side};
 use crate::ipc::pipe::{Pipe, PipeSpec};
 use crate::ipc::queue::{Queue, QueueSpec};
 use crate::mark::reached;
-use crate::policy::plan::{PipePlan, Program};
+use crate::policy::plan::{PipePlan, Program, Ready};
 use crate::report::{Desk, Reporter};
 use crate::seal::capture::Capture;
 use crate::seal::{Identity, OsChance, PublicKey};
@@ -260,6 +261,7 @@ fn shared(
         services,
         maps: Maps::default(),
         stop: Stop::default(),
+        told: (slice.order.layer.ready == Ready::Told).then(AtomicBool::default),
         desk: desk.clone(),
         firsts: Firsts::default(),
         orders: slice.part.own.then(Orders::default),

@@ -3,6 +3,7 @@
 mod attendant;
 pub(crate) mod auditor;
 pub(crate) mod connector;
+pub(crate) mod control;
 pub(crate) mod enter;
 pub(crate) mod exec;
 mod facilities;
@@ -43,7 +44,7 @@ use crate::ipc::queue::Queue;
 use crate::ipc::signal::Inflow;
 use crate::policy::plan::FilePlan;
 use crate::report::{Desk, Facility};
-use crate::wire::control::Service;
+use crate::wire::control::{FromLayer, Service};
 
 pub use facilities::LayerConnectError;
 pub use run::{Function, LayerResult};
@@ -83,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) services: BTreeMap<Service, Arc<Broker>>,
     pub(crate) maps: facilities::Maps,
     pub(crate) stop: Stop,
+    /// Whether it has told that it is ready; `None` if its policy doesn't wait for that.
+    told: Option<AtomicBool>,
     /// Where what this layer does is reported.
     pub(crate) desk: Desk,
     firsts: firsts::Firsts,
@@ -144,6 +147,18 @@ impl Layer {
     /// The digest of the policy that it runs under.
     pub fn policy(&self) -> PolicyId {
         self.0.policy
+    }
+
+    /// Tells that this layer is ready, where its policy says `ready = "told"`: those that start
+    /// `after` it begin, and so may a service manager's other services. Once it has done so, and
+    /// under another policy, this does nothing.
+    ///
+    /// An error says that the supervisor is gone.
+    pub fn ready(&self) -> io::Result<()> {
+        match &self.0.told {
+            Some(told) if !told.swap(true, Ordering::Relaxed) => self.0.inbox.say(&FromLayer::Up),
+            _ => Ok(()),
+        }
     }
 
     /// What the kernel enforces on this process.
@@ -278,6 +293,12 @@ impl Layer {
             self.0.pump().ok()?;
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+    }
+
+    /// Says anything to the supervisor, for tests of layers that lie.
+    #[cfg(feature = "testing")]
+    pub fn say(&self, words: &FromLayer) -> io::Result<()> {
+        self.0.inbox.say(words)
     }
 
     /// Where this layer reports, for tests of layers that lie.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::ident::Instance;
 use crate::wire::control::Said;
-use crate::wire::life::{Culprit, End};
+use crate::wire::life::{Culprit, End, Standing};
 
 /// One thing that it was told.
 #[derive(Debug)]
@@ -77,6 +77,15 @@ pub(crate) enum Order {
         /// How.
         end: Box<End>,
     },
+    /// For who answers at the door: a caller.
+    Caller {
+        /// What the supervisor calls them.
+        caller: u32,
+        /// The connection.
+        line: OwnedFd,
+    },
+    /// For who answers at the door: how an instance is.
+    Standing(Box<Standing>),
 }
 
 /// A ring that the supervisor has handed over.

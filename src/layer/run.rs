@@ -254,6 +254,12 @@ impl Shared {
             Heard::Message(ToLayer::Ended { at, end }, None) => {
                 self.order(Order::Ended { at, end })?;
             }
+            Heard::Message(ToLayer::Caller { caller }, Some(line)) => {
+                self.order(Order::Caller { caller, line })?;
+            }
+            Heard::Message(ToLayer::Standing(standing), None) => {
+                self.order(Order::Standing(standing))?;
+            }
             Heard::Message(ToLayer::Service(service), Some(socket)) => {
                 let broker = self.services.get(&service);
                 broker

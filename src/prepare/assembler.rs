@@ -281,7 +281,7 @@ mod tests {
         let verdict =
             |call| assembly.filter.evaluate(Arch::NATIVE.audit(), by_name(call).unwrap(), [0; 6]);
         assert_eq!(verdict("ptrace"), Verdict::Allow);
-        assert_eq!(verdict("bpf"), Verdict::Errno(1));
+        assert_eq!(verdict("bpf"), Verdict::Trace);
         // Of each of the six instances, who writes the log among them.
         let policy = plan.id().unwrap();
         let more =

@@ -15,7 +15,7 @@ use super::objects::{self, Use};
 use super::{FifoAtPath, LogDirectory, directory, listener};
 use crate::ident::Name;
 use crate::policy::plan::Plan;
-use crate::registry::Registry;
+use crate::registry::{Entered, Registry};
 use crate::report::AUDITOR;
 use crate::sys::pin::pin;
 use crate::users::access::{Who, is_by_path, lacking};
@@ -57,7 +57,8 @@ pub(super) const KIND: Kind = Kind {
         "prlimit64(0)",
         "getrlimit",
         "setrlimit",
-        // Listening sockets; and whether somebody listens at a path.
+        // Listening sockets, also at which the daemon is asked; and whether somebody listens at a
+        // path.
         "socket(in {AF_UNIX, AF_INET, AF_INET6})",
         "bind",
         "listen",
@@ -65,6 +66,7 @@ pub(super) const KIND: Kind = Kind {
         "getsockname",
         "getsockopt",
         "setsockopt",
+        "umask",
         // The thread in whose domain a file is opened that can't be truncated.
         "@thread",
         "landlock_create_ruleset",
@@ -94,14 +96,24 @@ pub(crate) struct Made {
     pub users: BTreeMap<(Name, u16), u32>,
     /// What the operator should know.
     pub notes: Vec<String>,
-    /// The file by which the daemon is found, for its end, and the descriptor that locks it.
-    pub entered: Option<(PathBuf, OwnedFd)>,
+    /// By what the daemon is found, if it can be.
+    pub entered: Option<Entry>,
     /// The listening sockets of all layers, in the plan's order.
     pub listeners: std::vec::IntoIter<OwnedFd>,
     /// What layers get, and what is held as long as the daemon runs.
     pub objects: Vec<(Use, OwnedFd)>,
     /// The plan's FIFOs, in its order.
     pub fifos: Vec<FifoAtPath>,
+}
+
+/// By what the daemon is found as long as it runs; see [`Registry`].
+pub(crate) struct Entry {
+    /// The file, for its end.
+    pub path: PathBuf,
+    /// Locks it.
+    pub lock: OwnedFd,
+    /// The socket at which the daemon is asked.
+    pub door: OwnedFd,
 }
 
 /// What the child says of the descriptors that it hands over, in their order.
@@ -141,8 +153,8 @@ fn listening(plan: &Plan) -> usize {
 pub(crate) fn make(wanted: Wanted<'_>) -> Result<Made, PrepareError> {
     let plan = wanted.plan;
     let supervisor = std::process::id();
-    // Beside objects, the locks of directories, of the users and of the registry.
-    let most = listening(plan) + objects::most(plan) + directory::most(plan) + 2;
+    // Beside objects, the locks of directories and of the users, and what the registry gives.
+    let most = listening(plan) + objects::most(plan) + directory::most(plan) + 3;
     let (answer, fds) = child::run(&KIND, most, |handover| {
         let (answer, fds, mut fifos) = work(wanted, supervisor)?;
         let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
@@ -178,9 +190,9 @@ fn work(
     let listeners = fds.len();
     let (made, fifos) = objects::make(plan)?;
     let entered = enter(plan, policy, supervisor, log, &mut notes);
-    let entered = entered.map(|(path, lock)| {
-        fds.push(lock);
-        path.into_os_string()
+    let entered = entered.map(|entered| {
+        fds.extend([entered.lock, entered.door]);
+        entered.path.into_os_string()
     });
     let kept = lock.into_iter().chain(directories).map(|lock| (Use::Kept, lock));
     let made = kept.chain(made);
@@ -196,13 +208,14 @@ fn sort(plan: &Plan, answer: Answer, fds: Vec<OwnedFd>) -> io::Result<Made> {
     }
     let Answer { users, notes, listeners, entered, objects } = answer;
     let fifos = &plan.facilities.fifos;
-    let told = [listeners, entered.iter().len(), objects.len(), 2 * fifos.len()];
+    let told = [listeners, 2 * entered.iter().len(), objects.len(), 2 * fifos.len()];
     if told.into_iter().try_fold(0, usize::checked_add) != Some(fds.len()) {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut fds = fds.into_iter();
     let listeners: Vec<OwnedFd> = fds.by_ref().take(listeners).collect();
-    let entered = entered.and_then(|path| Some((path.into(), fds.next()?)));
+    let entered = entered
+        .and_then(|path| Some(Entry { path: path.into(), lock: fds.next()?, door: fds.next()? }));
     let objects = objects.into_iter().map_while(|it| Some((it, fds.next()?))).collect();
     let fifos = fifos.iter().map_while(|plan| Some((plan, fds.next()?, fds.next()?)));
     let fifos =
@@ -285,12 +298,14 @@ fn enter(
     supervisor: u32,
     log: Option<&LogDirectory>,
     notes: &mut Vec<String>,
-) -> Option<(PathBuf, OwnedFd)> {
+) -> Option<Entered> {
     let log = log.map(LogDirectory::path);
     match Registry::of_user()?.enter(&plan.name, supervisor, Path::new(policy), log) {
-        Ok(entered) => Some((entered.path, entered.lock)),
+        Ok(entered) => Some(entered),
         Err(error) => {
-            notes.push(format!("`cofferdam top` won't find this daemon by its name: {error}"));
+            notes.push(format!(
+                "`cofferdam status` and `top` won't find this daemon by its name: {error}"
+            ));
             None
         }
     }

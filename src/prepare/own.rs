@@ -11,7 +11,7 @@ use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::layer::auditor::{self, orders::Orders};
 use crate::layer::logger::orders::{Marks, Settings};
-use crate::layer::{connector, files, ledger, logger, proxy, witness};
+use crate::layer::{connector, control, files, ledger, logger, proxy, witness};
 use crate::policy::plan::{FilePlan, LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
 use crate::wire::control::{Service, host_part};
@@ -65,6 +65,8 @@ pub(crate) enum Role {
     Auditor,
     /// Relays channels whose ends might both lie.
     Witness,
+    /// Answers people who ask after the daemon; there only while somebody does.
+    Control,
     /// Writes the log on standard error. Nobody else begins before it does.
     Log,
     /// Does something for other layers that ask it.
@@ -95,7 +97,7 @@ pub(crate) struct OwnImage {
 }
 
 /// All there are. The auditor is the first, for its number in the log.
-static OWN: [Own; 8] = [
+static OWN: [Own; 9] = [
     Own {
         role: Role::Auditor,
         name: auditor::NAME,
@@ -117,6 +119,13 @@ static OWN: [Own; 8] = [
         fit: fit_log,
         last: 3,
         lingers: true,
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Control,
+        name: control::NAME,
+        policy: ("control.toml", include_str!("own/control.toml")),
+        needed: |_, _| true,
         ..Own::PLAIN
     },
     Own {

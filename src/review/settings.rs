@@ -43,6 +43,8 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         limits,
         // No authority.
         restart: _,
+        after: _,
+        ready: _,
         env: _,
         threads: _,
         vars: _,

@@ -47,6 +47,12 @@ pub struct Child {
     pub mute: bool,
     /// The other side of a pipe at its standard input or output has ended.
     pub severed: bool,
+    /// What the kernel enforces on it: its receipt in the fixed form, empty before there is one.
+    pub receipt: Vec<u8>,
+    /// It is ready for others.
+    pub ready: bool,
+    /// It was asked to end so that the next life begins.
+    pub renewed: bool,
     /// It broke the rules and is killed: what it has said since counts for nothing.
     pub breached: bool,
 }

@@ -13,7 +13,7 @@ use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
 use crate::ident::Instance;
 use crate::mark;
-use crate::policy::plan::Program;
+use crate::policy::plan::{Program, Ready};
 use crate::prepare::own::Role;
 use crate::wire::control::{FromLayer, Object, ToLayer};
 use crate::wire::life::{End, Ending, LimitMet};
@@ -34,6 +34,7 @@ impl Supervisor<'_> {
             if due && !self.is_wanted(place) {
                 // What it was needed for has passed while it waited.
                 self.places[place].life = Life::Down;
+                self.changed(place);
             } else if due && !self.must_wait(place) && !self.witness_is_spent(place) {
                 self.start(place, now);
             }
@@ -44,6 +45,7 @@ impl Supervisor<'_> {
     pub(super) fn must_wait(&self, place: usize) -> bool {
         self.waits_for_writer(place)
             || self.is_held(place)
+            || self.waits_for_first(place)
             || self.waits_for_log(place)
             || self.waits_for_keys(place)
     }
@@ -65,6 +67,7 @@ impl Supervisor<'_> {
                 self.places[place].life = Life::Running(Box::new(child));
                 self.hand_over_new_ring(&instance);
                 self.note_spawn(&instance);
+                self.changed(place);
                 if let Err(error) = self.hand_over_output(place) {
                     self.log.say(&format!("what {instance} prints can't be written: {error}"));
                 }
@@ -90,6 +93,8 @@ impl Supervisor<'_> {
             self.part_pipes(place, instance);
         }
         self.tell_if_down(place);
+        self.changed(place);
+        self.give_up_those_behind();
     }
 
     /// Whether any copy of the layer at a place has ever been confined.
@@ -102,6 +107,7 @@ impl Supervisor<'_> {
     pub(super) fn serve_control(&mut self, place: usize) {
         let layer = &self.plan.layers[self.places[place].seat.layer];
         let has_init = matches!(layer.program, Program::Exec(_));
+        let tells = layer.ready == Ready::Told;
         for _ in 0..MESSAGES_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
             // Who doesn't read isn't listened to either. An init asks for nothing.
@@ -124,6 +130,9 @@ impl Supervisor<'_> {
                     if child.last_words.is_none() =>
                 {
                     child.last_words = Some(words);
+                }
+                (Ok(Some(FromLayer::Up)), Stage::Serving(_)) if tells && !child.ready => {
+                    self.comes_to(place, Ready::Told);
                 }
                 // Of an end that isn't its own, only the init of another program can tell.
                 (
@@ -152,6 +161,16 @@ impl Supervisor<'_> {
                     if self.role(place) == Some(Role::Log) =>
                 {
                     self.printed(place, seat, generation);
+                }
+                (Ok(Some(FromLayer::Command { caller, command })), Stage::Serving(_))
+                    if self.role(place) == Some(Role::Control) =>
+                {
+                    self.command(place, caller, command);
+                }
+                (Ok(Some(FromLayer::CallerGone { caller })), Stage::Serving(_))
+                    if self.role(place) == Some(Role::Control) =>
+                {
+                    self.caller_gone(place, caller);
                 }
                 // Whatever a layer asks for here has been answered at once.
                 (Ok(Some(FromLayer::Withdraw { .. })), Stage::Serving(_)) => {}
@@ -182,6 +201,7 @@ impl Supervisor<'_> {
         }
         mark::reached("supervisor.admit.confined");
         child.stage = Stage::Serving(key);
+        child.receipt = receipt.to_bytes().to_vec();
         child.deadline = None;
         seat.has_run = true;
         let (instance, pid) = (child.instance.clone(), child.pid);
@@ -190,6 +210,8 @@ impl Supervisor<'_> {
             self.log.print(&receipt.to_string());
         }
         self.note_receipt(&instance, receipt);
+        self.changed(place);
+        self.comes_to(place, Ready::Confined);
         if let Err(error) = self.hand_over(place) {
             // It was all there when the daemon began, so this may pass: it counts as a failure.
             self.log.say(&format!("{instance} can't be given what it needs: {error}"));
@@ -223,6 +245,7 @@ impl Supervisor<'_> {
         match self.role(place) {
             Some(Role::Auditor) => self.hand_over_rings(place),
             Some(Role::Log) => self.begin_writing(place)?,
+            Some(Role::Control) => self.begin_control(place),
             _ => {}
         }
         mark::reached("supervisor.hand-over.done");
@@ -240,20 +263,30 @@ impl Supervisor<'_> {
     pub(super) fn reap(&mut self, place: usize) {
         self.serve_control(place);
         let Life::Running(child) = &mut self.places[place].life else { return };
-        let Some(mut ending) = child.ending() else { return };
+        let Some(ending) = child.ending() else { return };
         let Life::Running(mut child) = std::mem::replace(&mut self.places[place].life, Life::Down)
         else {
             return;
         };
-        ending = child.program_ending(ending);
+        let ending = child.program_ending(ending);
+        self.forget_callers(place);
+        self.clear_away(place, &mut child, ending);
+        self.changed(place);
+        if ending == Ending::Exited(0) {
+            self.comes_to(place, Ready::Finished);
+        }
+        self.give_up_those_behind();
+    }
+
+    fn clear_away(&mut self, place: usize, child: &mut Child, ending: Ending) {
         mark::reached("supervisor.reap.reaped");
-        let limit = self.limit_met(place, &child, ending);
+        let limit = self.limit_met(place, child, ending);
         self.note_exit(&child.instance, ending, limit.map_or("", LimitMet::key));
-        self.report(place, &child, ending, limit);
+        self.report(place, child, ending, limit);
         self.leftovers.groups.extend(child.cgroup.take());
-        self.announce_departure(&child);
+        self.announce_departure(child);
         mark::reached("supervisor.reap.announced");
-        self.tell_helpers(place, &child);
+        self.tell_helpers(place, child);
         self.switchboard.close(place);
         if matches!(child.last_words, Some(FromLayer::Failed(_))) && !self.has_run(place) {
             return self.stop(Outcome::Refused);
@@ -272,7 +305,7 @@ impl Supervisor<'_> {
         if child.is_serving() {
             self.rekey_queues(&child.instance.layer);
         }
-        self.follow(place, &child, ending);
+        self.follow(place, child, ending);
         if !self.stopping {
             self.part_pipes(place, &child.instance);
         }
@@ -281,6 +314,9 @@ impl Supervisor<'_> {
 
     /// Decides what follows the end of `child`.
     fn follow(&mut self, place: usize, child: &Child, ending: Ending) {
+        if child.renewed {
+            return self.places[place].life = Life::Waiting(Instant::now());
+        }
         let mut ending = self.judged(place, ending);
         // It was being killed; that it was quicker doesn't make it an end in order.
         if child.breached && !ending.is_failure() {
@@ -322,7 +358,9 @@ impl Supervisor<'_> {
         };
         let (instance, culprit) = (child.instance.clone(), child.printing.culprit);
         let served = child.is_serving();
-        self.log.tell_end(End { seat, instance, culprit, ending, served, failure, limit });
+        let end = End { seat, instance, culprit, ending, served, failure, limit };
+        self.places[place].last = Some(Box::new(end.clone()));
+        self.log.tell_end(end);
         self.keep_output(seat, Rc::clone(&child.printing));
     }
 

@@ -9,13 +9,15 @@
 mod audit;
 mod broker;
 mod child;
+mod control;
 mod image;
-pub(crate) mod inherited;
 mod listen;
 mod lives;
 mod lockdown;
 mod log;
+mod manager;
 mod objects;
+mod order;
 mod outbox;
 mod pace;
 mod peers;
@@ -34,11 +36,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::time::ClockId;
 
 use self::audit::Audit;
 use self::broker::signal::Switchboard;
 use self::child::{Child, Printing};
+use self::control::Door;
 use self::image::{Ground, Image};
+use self::manager::Manager;
+pub(crate) use self::manager::ServiceManager;
 use self::objects::Objects;
 use self::pace::Pace;
 use self::pipes::Pipes;
@@ -48,8 +54,12 @@ use crate::confine::cgroup::Group;
 use crate::layer::logger::log::Log;
 use crate::policy::plan::Plan;
 use crate::prepare::assembler::{self, Assembly, Request};
+use crate::prepare::own::Role;
 use crate::prepare::{self, LogDirectory, Passed, Wanted, planner::Planned};
+use crate::registry::door_beside;
+use crate::sys::clock::nanoseconds;
 use crate::users::Key;
+use crate::wire::life::End;
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
 const SWEEP: Duration = Duration::from_millis(50);
@@ -81,6 +91,8 @@ pub(crate) struct Start {
     pub receipts: bool,
     /// Whether paths that aren't granted are told of.
     pub tells_paths: bool,
+    /// What is to hear of it, if anything is.
+    pub manager: Option<ServiceManager>,
 }
 
 /// Runs a daemon until every layer is down.
@@ -125,9 +137,12 @@ struct Supervisor<'a> {
     switchboard: Switchboard,
     places: Vec<Place>,
     signals: Signals,
+    manager: Manager,
     /// `None`: the daemon keeps no audit log.
     audit: Option<Audit>,
-    /// Where `cofferdam top` finds this daemon, as long as it runs.
+    /// Where the daemon is asked; `None`: it can't be.
+    door: Option<Door>,
+    /// By what this daemon is found, as long as it runs.
     _registered: Option<Registered>,
     log: &'a mut Log,
     leftovers: Leftovers,
@@ -155,6 +170,10 @@ impl Leftovers {
 struct Place {
     seat: Seat,
     life: Life,
+    /// Since when it is what it is: `CLOCK_MONOTONIC`, in nanoseconds.
+    since: u64,
+    /// How the life before ended.
+    last: Option<Box<End>>,
     pace: Pace,
 }
 
@@ -172,11 +191,12 @@ enum Life {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
+    Door,
     Process(usize),
     Control(usize),
 }
 
-/// The file by which `cofferdam top` finds this daemon, locked as long as it runs.
+/// The file by which this daemon is found, locked as long as it runs, and its socket.
 struct Registered {
     path: PathBuf,
     _lock: OwnedFd,
@@ -184,6 +204,7 @@ struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        let _ = std::fs::remove_file(door_beside(&self.path));
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -191,7 +212,9 @@ impl Drop for Registered {
 impl<'a> Supervisor<'a> {
     /// Has the layers assembled and what they hold made, and locks the supervisor up.
     fn new(start: Start, log: &'a mut Log) -> Result<Self, StartUp> {
-        let Start { planned, settings, passed, audit, users, receipts, tells_paths } = start;
+        let Start { planned, settings, passed, audit, users, receipts, manager, tells_paths } =
+            start;
+        let manager = Manager::new(manager);
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let Planned { name, mut plan, id } = planned;
         let directory = LogDirectory::find(&plan, audit.as_deref())?;
@@ -211,7 +234,10 @@ impl<'a> Supervisor<'a> {
         let (users, log_directory) = (users.as_ref(), directory.as_ref());
         let wanted = Wanted { plan: &plan, policy: &name, users, log: log_directory, passed };
         let mut made = prepare::make(wanted)?;
-        let registered = made.entered.take().map(|(path, lock)| Registered { path, _lock: lock });
+        let (registered, door) = made.entered.take().map_or((None, None), |entered| {
+            let registered = Registered { path: entered.path, _lock: entered.lock };
+            (Some(registered), Some(Door::new(entered.door)))
+        });
         for image in &mut images {
             image.take(&mut made);
         }
@@ -227,7 +253,14 @@ impl<'a> Supervisor<'a> {
         let audit = directory.map(|_| Audit::begin(&images)).transpose()?;
         lockdown::lock(&filter, &images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
-        let place = |seat| Place { seat, life: Life::Waiting(now), pace: Pace::new(now) };
+        let place = |seat: Seat| {
+            // Who answers at the door is there only if somebody comes.
+            let own = images[seat.layer].data.own.as_ref();
+            let dormant = own.is_some_and(|own| own.role == Role::Control);
+            let life = if dormant { Life::Down } else { Life::Waiting(now) };
+            let since = nanoseconds(ClockId::Monotonic);
+            Place { seat, life, since, last: None, pace: Pace::new(now) }
+        };
         let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();
         Ok(Self {
             plan,
@@ -238,7 +271,9 @@ impl<'a> Supervisor<'a> {
             switchboard: Switchboard::default(),
             places,
             signals,
+            manager,
             audit,
+            door,
             _registered: registered,
             log,
             leftovers: Leftovers::default(),
@@ -266,6 +301,7 @@ impl<'a> Supervisor<'a> {
             self.flush_late_outboxes();
             self.kill_what_is_late();
             self.flush_notes();
+            self.manager.tell_alive();
         }
         self.finish()
     }
@@ -275,6 +311,10 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let mut sources = vec![Source::Signals];
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        if let Some(door) = self.door.as_ref().filter(|door| door.is_open()) {
+            sources.push(Source::Door);
+            fds.push(PollFd::new(&door.socket, PollFlags::IN));
+        }
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
             // Control before process, so that last words are heard before the end is.
@@ -314,7 +354,8 @@ impl<'a> Supervisor<'a> {
         };
         let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
-        places.chain(sweep).chain(self.flushes_at()).chain(throttled).min()
+        let manager = self.manager.deadline();
+        places.chain(sweep).chain(self.flushes_at()).chain(manager).chain(throttled).min()
     }
 
     fn serve(&mut self, source: Source) {
@@ -324,6 +365,7 @@ impl<'a> Supervisor<'a> {
                     self.obey(order);
                 }
             }
+            Source::Door => self.answer_door(),
             Source::Control(place) => {
                 self.flush_outbox(place);
                 self.serve_control(place);

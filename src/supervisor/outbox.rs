@@ -172,6 +172,11 @@ impl Outbox {
                 self.remove(|it| matches!(it, ToLayer::Service(other) if other == service));
                 false
             }
+            // The newest is all that counts.
+            ToLayer::Standing(it) => {
+                self.remove(|other| matches!(other, ToLayer::Standing(o) if o.seat == it.seat));
+                false
+            }
             // Of each client at most one end and one beginning wait: a life that the helper never
             // met never was, and the end of the one before it is told already.
             ToLayer::ClientGone { seat } => {
@@ -203,6 +208,8 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Client { .. }
         | ToLayer::ClientGone { .. }
         | ToLayer::Service(_)
+        | ToLayer::Caller { .. }
+        | ToLayer::Standing(_)
         | ToLayer::Start
         | ToLayer::Stop => false,
         ToLayer::Departed { .. }

@@ -36,6 +36,8 @@ pub struct Seat {
     /// Whether a life of it was ever confined: then what keeps another from beginning is no fault of
     /// the policy's.
     pub has_run: bool,
+    /// Whether a life of it was ever ready for those that start after it.
+    pub was_ready: bool,
     restart: Restart,
     started: Option<Instant>,
     failures_in_a_row: u32,
@@ -92,6 +94,7 @@ pub fn seats(plan: &Plan) -> Vec<Seat> {
             layer,
             instance: Instance { layer: name.clone(), index, generation: 0 },
             has_run: false,
+            was_ready: false,
             restart: restart.clone(),
             started: None,
             failures_in_a_row: 0,
@@ -111,6 +114,7 @@ mod tests {
             layer: 0,
             instance: Instance { layer: Name::new("a").unwrap(), index: 0, generation: 0 },
             has_run: false,
+            was_ready: false,
             restart,
             started: None,
             failures_in_a_row: 0,

@@ -103,6 +103,9 @@ impl Image {
             last_words: None,
             mute: false,
             severed: standard.severed,
+            receipt: Vec::new(),
+            ready: false,
+            renewed: false,
             breached: false,
         })
     }

@@ -15,6 +15,7 @@ impl Supervisor<'_> {
         if !self.stopping {
             self.stopping = true;
             self.outcome = outcome;
+            self.manager.tell("STOPPING=1");
         }
         // Nobody comes for them any more.
         self.pipes.ends.clear();
@@ -22,6 +23,7 @@ impl Supervisor<'_> {
             if matches!(self.places[place].life, Life::Waiting(_)) && !self.is_wanted(place) {
                 self.places[place].life = Life::Down;
                 self.tell_if_down(place);
+                self.changed(place);
             }
         }
     }
@@ -41,11 +43,14 @@ impl Supervisor<'_> {
             return;
         }
         let runs = |layer: &str| self.children().any(|child| child.instance.layer == *layer);
+        // Who starts after others ends before them, and who calls others too.
         let is_called = |layer: &str| {
+            let mut layers = self.plan.layers.iter();
             let mut channels = self.plan.channels.iter();
             // Who reads a pipe comes to its end once its writer has finished.
             let mut pipes = self.plan.facilities.pipes.iter();
-            channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
+            layers.any(|it| it.after.iter().any(|first| *first == *layer) && runs(it.name.as_str()))
+                || channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
                 || pipes.any(|pipe| pipe.to == *layer && runs(pipe.from.as_str()))
         };
         // The witness passes on what everybody says to the end, and the auditor hears of that.
@@ -68,19 +73,26 @@ impl Supervisor<'_> {
             next = running;
         }
         for place in next {
-            let Place { seat, life: Life::Running(child), .. } = &mut self.places[place] else {
-                continue;
-            };
+            let Life::Running(child) = &self.places[place].life else { continue };
             // Who still confines itself is asked once that is done.
             if child.is_serving() && child.deadline.is_none() {
-                let plan = &self.plan.layers[seat.layer];
-                child.deadline = Some(Instant::now() + plan.grace);
-                match plan.program {
-                    Program::Run(_) => self.ask_to_stop(place),
-                    Program::Exec(_) => self.terminate(place),
-                }
+                self.end_in_order(place);
             }
         }
+    }
+
+    /// Asks the instance at a place to finish within its grace.
+    pub(super) fn end_in_order(&mut self, place: usize) {
+        let Place { seat, life: Life::Running(child), .. } = &mut self.places[place] else {
+            return;
+        };
+        let plan = &self.plan.layers[seat.layer];
+        child.deadline = Some(Instant::now() + plan.grace);
+        match plan.program {
+            Program::Run(_) => self.ask_to_stop(place),
+            Program::Exec(_) => self.terminate(place),
+        }
+        self.changed(place);
     }
 
     fn ask_to_stop(&mut self, place: usize) {

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::broker::{Answer, Ask};
-use super::life::{Culprit, End};
+use super::life::{Culprit, End, Standing};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::Protection;
 
@@ -152,6 +152,13 @@ pub enum ToLayer {
         /// How.
         end: Box<End>,
     },
+    /// For the helper that people ask: somebody has come; the connection goes with it.
+    Caller {
+        /// What the supervisor calls them.
+        caller: u32,
+    },
+    /// For the helper that people ask: how one of the daemon's instances is.
+    Standing(Box<Standing>),
     /// All that the layer holds from the start has been handed over: run.
     Start,
     /// Finish what is under way and return.
@@ -181,6 +188,15 @@ pub enum LogFormat {
     Json,
     /// Datagrams with fields, for the journal.
     Journal,
+}
+
+/// What somebody asks of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// That an instance ends and begins anew; one that is down begins. The number is its place.
+    Restart(u32),
+    /// That the daemon stops.
+    Stop,
 }
 
 /// What a helper does for layers.
@@ -252,6 +268,8 @@ pub enum FromLayer {
         /// What the kernel enforces, in the receipt's own fixed form.
         receipt: [u8; RECEIPT_BYTES],
     },
+    /// The layer is ready for others, where its policy says that it tells. Once.
+    Up,
     /// Not confined, and so not running. Once, first and last.
     Failed(String),
     /// The program of an `exec` layer has ended. Once, last; the init exits next.
@@ -323,6 +341,18 @@ pub enum FromLayer {
         /// Which life of it.
         generation: u64,
     },
+    /// From the helper that people ask: somebody asks for this.
+    Command {
+        /// Who.
+        caller: u32,
+        /// What.
+        command: Command,
+    },
+    /// From the helper that people ask: somebody is gone.
+    CallerGone {
+        /// Who.
+        caller: u32,
+    },
 }
 
 const READY: u8 = 1;
@@ -339,6 +369,12 @@ const HOLDS: u8 = 11;
 const RESUMED: u8 = 12;
 const BROKE: u8 = 13;
 const PRINTED: u8 = 14;
+const COMMAND: u8 = 15;
+const CALLER_GONE: u8 = 16;
+const UP: u8 = 17;
+
+const RESTART: u8 = 1;
+const STOP: u8 = 2;
 
 impl FromLayer {
     /// The message's bytes.
@@ -365,12 +401,21 @@ impl FromLayer {
                 bytes
             }
             Self::Resumed => vec![RESUMED],
+            Self::Up => vec![UP],
             Self::Broke { seat, generation } => {
                 [&[BROKE][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
             }
             Self::Printed { seat, generation } => {
                 [&[PRINTED][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
             }
+            Self::Command { caller, command } => {
+                let (act, seat) = match command {
+                    Command::Restart(seat) => (RESTART, *seat),
+                    Command::Stop => (STOP, 0),
+                };
+                [&[COMMAND, act][..], &caller.to_le_bytes(), &seat.to_le_bytes()].concat()
+            }
+            Self::CallerGone { caller } => [&[CALLER_GONE][..], &caller.to_le_bytes()].concat(),
         }
     }
 
@@ -419,6 +464,7 @@ impl FromLayer {
                 rest.is_empty().then(|| Self::Holds(leases.iter().map(lease).collect()))
             }
             [RESUMED] => Some(Self::Resumed),
+            [UP] => Some(Self::Up),
             [BROKE, s0, s1, s2, s3, generation @ ..] => Some(Self::Broke {
                 seat: u32::from_le_bytes([*s0, *s1, *s2, *s3]),
                 generation: u64::from_le_bytes(generation.try_into().ok()?),
@@ -427,6 +473,18 @@ impl FromLayer {
                 seat: u32::from_le_bytes([*s0, *s1, *s2, *s3]),
                 generation: u64::from_le_bytes(generation.try_into().ok()?),
             }),
+            [COMMAND, act, c0, c1, c2, c3, seat @ ..] => {
+                let seat = u32::from_le_bytes(seat.try_into().ok()?);
+                let command = match *act {
+                    RESTART => Command::Restart(seat),
+                    STOP if seat == 0 => Command::Stop,
+                    _ => return None,
+                };
+                Some(Self::Command { caller: u32::from_le_bytes([*c0, *c1, *c2, *c3]), command })
+            }
+            [CALLER_GONE, caller @ ..] => {
+                Some(Self::CallerGone { caller: u32::from_le_bytes(caller.try_into().ok()?) })
+            }
             [CLOSED, f0, f1] => Some(Self::Closed { file: u16::from_le_bytes([*f0, *f1]) }),
             [WITHDRAW, request @ ..] => {
                 Some(Self::Withdraw { request: u64::from_le_bytes(request.try_into().ok()?) })
@@ -465,6 +523,7 @@ mod tests {
             FromLayer::Ask { request: u64::MAX, ask: Ask::Connect { address: 513 } },
             FromLayer::Holds(vec![(258, 1 << 40), (0, 1)]),
             FromLayer::Resumed,
+            FromLayer::Up,
             FromLayer::Broke { seat: 1 << 20, generation: 1 << 33 },
             FromLayer::Printed { seat: 1 << 21, generation: 1 << 34 },
             FromLayer::Ask { request: 10, ask: Ask::MakeRoom { queue: 260, priority: 31 } },
@@ -473,6 +532,9 @@ mod tests {
             FromLayer::Closed { file: 515 },
             FromLayer::Taken { ring: 1 << 20 },
             FromLayer::Log { halt: true, text: "full".into() },
+            FromLayer::Command { caller: 1 << 17, command: Command::Restart(1 << 22) },
+            FromLayer::Command { caller: 1, command: Command::Stop },
+            FromLayer::CallerGone { caller: 1 << 18 },
         ];
         for message in messages {
             assert_eq!(FromLayer::decode(&message.encode()), Some(message));
@@ -491,6 +553,10 @@ mod tests {
             &[ASK, 1, 2, 3],
             &[HOLDS, 1],
             &[RESUMED, 0],
+            &[UP, 0],
+            &[COMMAND, STOP, 1, 0, 0, 0, 1, 0, 0, 0],
+            &[COMMAND, 9, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[COMMAND, RESTART, 1, 0, 0, 0],
             &ready[..ready.len() - 1],
         ] {
             assert_eq!(FromLayer::decode(bytes), None, "{bytes:?}");

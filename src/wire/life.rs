@@ -94,3 +94,37 @@ pub struct End {
     /// Which limit it met, if that is why.
     pub limit: Option<LimitMet>,
 }
+
+/// How one of the daemon's instances is, for those who ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its place among the daemon's instances.
+    pub seat: u32,
+    /// Its present life, or its last.
+    pub instance: Instance,
+    /// How far it is.
+    pub stage: Stage,
+    /// Since when: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub since: u64,
+    /// The process, by its number outside; 0 if there is none.
+    pub pid: u32,
+    /// What the kernel enforces on it: the receipt in its fixed form, empty before there is one.
+    pub receipt: Vec<u8>,
+    /// How the life before ended, or the last one.
+    pub last: Option<End>,
+}
+
+/// How far an instance is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// It will be started.
+    Waiting,
+    /// It confines itself, or isn't ready yet.
+    Confining,
+    /// It is confined and runs.
+    Running,
+    /// It was asked to finish.
+    Finishing,
+    /// It has ended, and is not started again.
+    Down,
+}

@@ -199,7 +199,7 @@ fn nothing_that_a_log_holds_is_more_than_text() {
         let call = scene.call("sign", "sign", a, b, 10);
         scene.answer(call, Form::Refusal, 10, 0);
         for facility in Facility::ALL {
-            for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Policy) {
+            for kind in Kind::ALL.iter().filter(|it| !matches!(it, Kind::Policy | Kind::Stop)) {
                 let (detail, verdict) = (HOSTILE.as_bytes().to_vec(), Verdict::Refused);
                 let entry = Entry { facility: *facility, detail, verdict, ..Entry::new(*kind) };
                 scene.put(Entry { reporter: a, peer: b, method: 77, edge: 9, ..entry });

@@ -74,6 +74,39 @@ fn agrees(heading: &str, said: &[Value]) {
     assert!(extra.is_empty(), "nobody writes {extra:?}");
 }
 
+/// The status of a daemon that runs meanwhile.
+#[test]
+fn status_is_as_documented() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("asked.toml");
+    let name = format!("asked-{}", std::process::id());
+    let text = format!(
+        "cofferdam = 1\nname = \"{name}\"\n[layer.a]\nexec = [\"/bin/sleep\", \"1000\"]\n\
+         syscalls = [\"@core\"]\noptional = [\"cgroup\"]\n"
+    );
+    std::fs::write(&policy, text).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(arguments).env("XDG_RUNTIME_DIR", folder.path());
+        command
+    };
+    let mut daemon = run(&["run", policy.to_str().unwrap()]).spawn().unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    let status = loop {
+        let output = run(&["status", &name, "--format", "json"]).output().unwrap();
+        if let Ok(status) = serde_json::from_slice::<Value>(&output.stdout)
+            && status["instances"][0]["usage"].is_object()
+        {
+            break status;
+        }
+        assert!(std::time::Instant::now() < until, "it never runs: {output:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    assert!(run(&["stop", &name]).status().unwrap().success());
+    assert!(daemon.wait().unwrap().success());
+    agrees("status", &[status]);
+}
+
 const WEB: &str = "policies/web.toml";
 
 /// The example's policy with lines changed.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cofferdam::ipc::file::Options;
 use cofferdam::ipc::message::{CallError, ChannelError, Event, Message};
 use cofferdam::log::LogFormat;
+use cofferdam::wire::control::FromLayer;
 use cofferdam::{Daemon, Flags, Layer, Setup};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -34,6 +35,8 @@ pub(crate) fn daemon(name: &str) -> Daemon {
         // In a re-executed layer the name is unknown: every function is there.
         "" => crate::readme::layers(daemon)
             .layer("sleeper", sleeper)
+            .layer("teller", teller)
+            .blocking_layer("liar", liar)
             .layer("failing", failing)
             .blocking_layer("panicking", panicking)
             .layer("panicking_later", panicking_later)
@@ -95,6 +98,16 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .layer("callee", callee),
         "sleeper" => daemon.layer("sleeper", sleeper),
         "failing" => daemon.layer("failing", failing),
+        // Those that the policy runs, for it may lack none.
+        "ordered" => {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let runs = |name: &str| text.contains(&format!("run = \"{name}\""));
+            let daemon = if runs("teller") { daemon.layer("teller", teller) } else { daemon };
+            let daemon = if runs("sleeper") { daemon.layer("sleeper", sleeper) } else { daemon };
+            let daemon = if runs("failing") { daemon.layer("failing", failing) } else { daemon };
+            let daemon = if runs("liar") { daemon.blocking_layer("liar", liar) } else { daemon };
+            if runs("finishing") { daemon.layer("finishing", finishing) } else { daemon }
+        }
         "finishing" => daemon.layer("finishing", finishing).layer("sleeper", sleeper),
         "stubborn" => daemon.layer("stubborn", stubborn),
         "reader" => daemon.layer("reader", reader),
@@ -120,6 +133,33 @@ async fn sleeper(layer: Layer) -> Outcome {
     say("asleep");
     layer.stopping().await;
     say("woken");
+    Ok(())
+}
+
+/// Is ready once there is something in the file `go`.
+async fn teller(layer: Layer) -> Outcome {
+    let error = |error: std::io::Error| error.to_string();
+    say("not ready");
+    let (mut go, mut text) = (layer.file("go").map_err(|e| e.to_string())?, String::new());
+    while go.read_to_string(&mut text).map_err(error)? == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    say("ready");
+    layer.ready().map_err(error)?;
+    // Once more does nothing.
+    layer.ready().map_err(error)?;
+    layer.stopping().await;
+    say("woken");
+    Ok(())
+}
+
+/// Says twice that it is ready, past the library.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn liar(layer: Layer) -> Outcome {
+    for _ in 0..2 {
+        layer.say(&FromLayer::Up).map_err(|error| error.to_string())?;
+    }
+    std::thread::sleep(Duration::from_mins(5));
     Ok(())
 }
 

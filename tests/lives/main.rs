@@ -12,6 +12,7 @@ mod support;
 
 mod commands;
 mod containment;
+mod control;
 mod directories;
 mod documented;
 mod foreign;
@@ -23,6 +24,7 @@ mod learn_programs;
 mod lives;
 mod logs;
 mod metrics;
+mod order;
 mod panics;
 mod program;
 // Word for word as in README.md.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
     let tests = [
         commands::TESTS,
         containment::TESTS,
+        control::TESTS,
         directories::TESTS,
         documented::TESTS,
         foreign::TESTS,
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         lives::TESTS,
         logs::TESTS,
         metrics::TESTS,
+        order::TESTS,
         panics::TESTS,
         program::TESTS,
         restarts::TESTS,

@@ -18,7 +18,7 @@ use crate::confine::spaces::{self, Possible};
 use crate::confine::{Got, Identity, Order, Receipt, confine};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::{
-    LayerPlan, Limits, LogPlan, Program, Protection, Restart, StopSignal, View, ViewPart,
+    LayerPlan, Limits, LogPlan, Program, Protection, Ready, Restart, StopSignal, View, ViewPart,
 };
 use crate::sys::inherit::inherited;
 use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
@@ -169,6 +169,8 @@ fn layer(view: View) -> io::Result<LayerPlan> {
         listen: Vec::new(),
         limits: Limits { cpu: Some(100), ..Limits::default() },
         restart: Restart::default(),
+        after: Vec::new(),
+        ready: Ready::default(),
         optional: Protection::ALL.to_vec(),
         view,
         directories: Vec::new(),

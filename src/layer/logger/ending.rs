@@ -13,7 +13,7 @@ pub(super) fn level(end: &End) -> LogLevel {
 }
 
 /// Says how an instance ended. `hint` is added where a system call was the reason.
-pub(super) fn sentence(end: &End, hint: &str) -> String {
+pub(in crate::layer) fn sentence(end: &End, hint: &str) -> String {
     let End { instance, ending, .. } = end;
     let layer = &instance.layer;
     let text = match (&end.failure, *ending) {

@@ -39,7 +39,8 @@ use rustix::io::Errno;
 use rustix::time::ClockId;
 
 use self::denied::Denied;
-use self::ending::{level, sentence};
+use self::ending::level;
+pub(super) use self::ending::sentence;
 use self::kernel::KernelLog;
 use self::lines::Lines;
 use self::orders::Settings;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{connect, danger, directory, implied, name, program, rate, socket, syscalls};
+use super::{connect, danger, directory, implied, name, program, rate, socket, start, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
@@ -18,6 +18,7 @@ const EXEC_FILES: u64 = 32;
 pub(super) fn all(document: &Document, out: &mut Diagnostics) -> Vec<LayerPlan> {
     socket::one_address_each(&document.layers, out);
     one_user_each(&document.layers, out);
+    start::circles(&document.layers, out);
     document.layers.iter().filter_map(|layer| one(layer, document, out)).collect()
 }
 
@@ -63,6 +64,8 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         stop_signal: program::stop_signal(layer, out),
         limits,
         restart: restart(&layer.restart, out),
+        after: start::after(layer, document, out),
+        ready: start::ready(layer, out),
         optional: optional(layer, out),
         view: layer.view.as_ref().map_or(system, |view| view.value.clone()),
         directories: directory::all(layer, out),

@@ -20,6 +20,7 @@ mod program;
 mod rate;
 mod rights;
 mod socket;
+mod start;
 mod stream;
 mod syscalls;
 mod useless;

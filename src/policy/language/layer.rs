@@ -14,7 +14,7 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Restart, RestartOn,
+    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Ready, Restart, RestartOn,
     Runtime, StopSignal,
 };
 use crate::policy::tree::{Node, Value};
@@ -56,6 +56,16 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
         "Descriptor 1.";
     limits: Inside<LimitsText>, or "see there"; "Resource limits of each instance."; "";
     restart: Inside<RestartText>, or "see there"; "What happens when it ends."; "";
+    after: Any<Name>, or "none";
+        "Layers that must be ready before it starts. When the daemon stops it ends before them.";
+        "The supervisor starts it once each copy of them has been ready. One of them that is down \
+         for good, and never was ready, keeps it down too.";
+    ready: Word<Ready> = Ready::Confined;
+        "From when on it is ready: as soon as it is `confined`; once its function has `told` so, by \
+         `layer.ready()`; or, for a layer that prepares something for others, once it has \
+         `finished` in order.";
+        "Told to those that start after it, and to the service manager (sd_notify(3)) once all \
+         layers are.";
     optional: Any<Protection>, or "none";
         "Protections without which it may run where the kernel can't give them. A family's name \
          (`cgroup`) stands for all of it. Nothing else is ever left out.";

@@ -32,6 +32,11 @@ pub struct LayerPlan {
     pub limits: Limits,
     /// What happens when it ends.
     pub restart: Restart,
+    /// Layers that must be ready before it starts, sorted. When the daemon stops, it ends before
+    /// them.
+    pub after: Vec<Name>,
+    /// From when on it is ready.
+    pub ready: Ready,
     /// Protections that may be missing, sorted. Everything else is demanded.
     pub optional: Vec<Protection>,
     /// What of the host's file system it sees besides its file grants.
@@ -196,6 +201,20 @@ pub struct Restart {
     /// The longest wait before a restart.
     pub backoff: Duration,
 }
+
+/// From when on a layer is ready, for those that start after it and for a service manager.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ready {
+    /// As soon as it is confined.
+    #[default]
+    Confined,
+    /// Once its function says so.
+    Told,
+    /// Once it has ended in order: it does something that others need done.
+    Finished,
+}
+
+words!(Ready { Confined = "confined", Told = "told", Finished = "finished" });
 
 /// Which endings are followed by a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

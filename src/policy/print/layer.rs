@@ -1,6 +1,7 @@
 //! Printing `[layer.NAME]`.
 
 use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
+use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
     Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass,
@@ -21,6 +22,8 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         stdout,
         limits,
         restart,
+        after,
+        ready,
         optional,
         view,
         directories,
@@ -58,6 +61,10 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     }
     out.line("limits", self::limits(limits));
     out.line("restart", self::restart(restart));
+    if !after.is_empty() {
+        out.line("after", list(after.iter().map(Name::as_str)));
+    }
+    out.line("ready", quote(ready.name()));
     out.line("optional", list(optional.iter().copied().map(Protection::name)));
     out.line("view", self::view(view));
     for DirectoryPlan { kind, path, size } in directories {

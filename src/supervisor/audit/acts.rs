@@ -53,6 +53,22 @@ impl Supervisor<'_> {
         });
     }
 
+    /// Somebody outside has asked for something: the daemon's stop, or that of who is at a place.
+    pub(in crate::supervisor) fn note_command(
+        &mut self,
+        place: Option<usize>,
+        what: &str,
+        who: &str,
+    ) {
+        let instance = place.map(|place| self.places[place].seat.instance.clone());
+        self.note(|audit| Entry {
+            peer: instance.map_or(Who::NOBODY, |it| audit.who(&it)),
+            verdict: Verdict::Allowed,
+            detail: format!("{what}: {who}").into_bytes(),
+            ..Entry::new(Kind::Command)
+        });
+    }
+
     /// The layer at `place` has asked for a signal to a copy and its generation.
     pub(in crate::supervisor) fn note_signal(
         &mut self,

@@ -145,7 +145,7 @@ mod tests {
             if let Some(prototype) = prototype::of(call) {
                 assert!(parts <= prototype.len(), "{call}");
             }
-            for word in words.split(' ') {
+            for word in words.split(' ').filter(|word| !word.is_empty()) {
                 let is_kind = names::find(word).is_some();
                 let is_own = word == "exact" || parts_of(word) != [Part::Exact];
                 assert!(is_kind || is_own, "{call}: {word}");

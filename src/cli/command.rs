@@ -1,0 +1,64 @@
+//! `cofferdam restart [NAME] [LAYER]` and `cofferdam stop [NAME]`: what a running daemon is told to do.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::audit::{Failure, written};
+use crate::handle::{Handle, HandleError};
+use crate::text::neutralise;
+
+/// Arguments of `cofferdam restart`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each copy is asked to finish, within its `grace`, and begun anew before the next
+one is asked. What the policy says of restarts doesn't matter: this is none of
+them, and a layer that is down begins.")]
+pub struct RestartArgs {
+    /// Which daemon, if several run
+    name: Option<String>,
+    /// Which layer; without it every layer of the policy, by name
+    layer: Option<String>,
+}
+
+/// Arguments of `cofferdam stop`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "It has stopped when this ends.")]
+pub struct StopArgs {
+    /// Which daemon, if several run
+    name: Option<String>,
+}
+
+/// Restarts. Exit code 0: everybody runs anew; 1: no daemon runs, or somebody doesn't come up; 2: no
+/// such daemon or layer.
+pub(super) fn restart(args: &RestartArgs) -> ExitCode {
+    let done = || -> Result<(), Failure> {
+        let mut told = Ok(());
+        Handle::find(args.name.as_deref())?.restart(args.layer.as_deref(), |line| {
+            let line = neutralise(line.as_bytes());
+            told = told.and_then(|()| writeln!(anstream::stdout(), "{line}").map_err(|e| e.kind()));
+        })?;
+        written(told.map_err(Into::into))
+    };
+    code(done())
+}
+
+/// Stops. Exit code 0: it has ended; 1: no daemon runs; 2: none of that name.
+pub(super) fn stop(args: &StopArgs) -> ExitCode {
+    let done = || -> Result<(), Failure> { Ok(Handle::find(args.name.as_deref())?.stop()?) };
+    code(done())
+}
+
+fn code(done: Result<(), Failure>) -> ExitCode {
+    done.map_or_else(|failure| failure.tell(), |()| ExitCode::SUCCESS)
+}
+
+impl From<HandleError> for Failure {
+    fn from(error: HandleError) -> Self {
+        let text = neutralise(error.to_string().as_bytes());
+        match error {
+            HandleError::NoneRuns(_) | HandleError::Failed(_) => Self::finding(text),
+            HandleError::Wrong(_) => Self::usage(text),
+            HandleError::System { .. } => Self::system(text),
+        }
+    }
+}

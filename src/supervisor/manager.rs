@@ -1,0 +1,69 @@
+//! What a service manager is told of the daemon (`sd_notify(3)`): that it is ready, that it stops,
+//! and, where a watchdog waits for that, that it is alive.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::net::SendFlags;
+
+use super::Supervisor;
+
+/// A service manager that wants to hear of the daemon.
+#[derive(Debug)]
+pub(crate) struct ServiceManager {
+    /// A datagram socket that leads to it.
+    pub socket: OwnedFd,
+    /// After how long without a word it takes the daemon for dead.
+    pub watchdog: Option<Duration>,
+}
+
+/// What it was told.
+#[derive(Debug)]
+pub(super) struct Manager {
+    socket: Option<OwnedFd>,
+    /// How often it is told that the daemon lives, and when next.
+    watchdog: Option<(Duration, Instant)>,
+    knows: bool,
+}
+
+impl Manager {
+    pub(super) fn new(manager: Option<ServiceManager>) -> Self {
+        // Twice in that time, as sd_watchdog_enabled(3) advises.
+        let every = manager.as_ref().and_then(|manager| manager.watchdog).map(|time| time / 2);
+        let watchdog = every.map(|every| (every, Instant::now()));
+        Self { socket: manager.map(|manager| manager.socket), watchdog, knows: false }
+    }
+
+    /// Tells it something; lost if it doesn't read.
+    pub(super) fn tell(&self, what: &str) {
+        if let Some(socket) = &self.socket {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let _ = rustix::net::send(socket, what.as_bytes(), flags);
+        }
+    }
+
+    /// When the watchdog has to hear of the daemon.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.watchdog.map(|(_, at)| at)
+    }
+
+    /// Tells the watchdog, if it is time. What calls this is the loop that does all else.
+    pub(super) fn tell_alive(&mut self) {
+        let now = Instant::now();
+        if let Some((every, _)) = self.watchdog.filter(|(_, at)| *at <= now) {
+            self.tell("WATCHDOG=1");
+            self.watchdog = Some((every, now + every));
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Tells the service manager once that every layer of the policy has been ready.
+    pub(super) fn tell_manager_if_ready(&mut self) {
+        let mut stated = (0..self.places.len()).filter(|&place| self.role(place).is_none());
+        if !self.manager.knows && stated.all(|place| self.places[place].seat.was_ready) {
+            self.manager.knows = true;
+            self.manager.tell("READY=1\nSTATUS=all layers are ready");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! In which order layers start: who waits until whom is ready, and who waits in vain.
+
+use super::{Life, Outcome, Place, Supervisor};
+use crate::policy::plan::Ready;
+
+impl Supervisor<'_> {
+    /// Whether somebody that comes first was never ready so far.
+    pub(super) fn waits_for_first(&self, place: usize) -> bool {
+        self.firsts(place).any(|first| !first.seat.was_ready)
+    }
+
+    /// Leaves those down whose turn can't come any more, and says why.
+    pub(super) fn give_up_those_behind(&mut self) {
+        for place in 0..self.places.len() {
+            let lost = |first: &Place| !first.seat.was_ready && matches!(first.life, Life::Down);
+            let waits = matches!(self.places[place].life, Life::Waiting(_));
+            let Some(first) = self.firsts(place).find(|first| waits && lost(first)) else {
+                continue;
+            };
+            let (first, instance) = (&first.seat.instance.layer, &self.places[place].seat.instance);
+            self.log.say(&format!(
+                "{}/{} is not started: {first}, which it comes `after`, is down and never was ready",
+                instance.layer, instance.index
+            ));
+            self.places[place].life = Life::Down;
+            self.outcome = Outcome::GaveUp;
+            self.tell_if_down(place);
+            self.changed(place);
+        }
+    }
+
+    fn firsts(&self, place: usize) -> impl Iterator<Item = &Place> {
+        let after = &self.plan.layers[self.places[place].seat.layer].after;
+        self.places.iter().filter(|place| after.contains(&place.seat.instance.layer))
+    }
+
+    /// The instance at a place has come so far; it is ready if that is what its policy waits for.
+    pub(super) fn comes_to(&mut self, place: usize, what: Ready) {
+        let Place { seat, life, .. } = &mut self.places[place];
+        if self.plan.layers[seat.layer].ready != what {
+            return;
+        }
+        seat.was_ready = true;
+        if let Life::Running(child) = life {
+            child.ready = true;
+        }
+        self.changed(place);
+        self.tell_manager_if_ready();
+    }
+}
