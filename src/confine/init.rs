@@ -13,7 +13,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use super::error::ConfineError;
 use super::receipt::{Asked, Got, Receipt};
@@ -41,7 +41,7 @@ const FORWARDED: [i32; 7] = [
 pub const STOP_PROGRAM: i32 = 64;
 
 /// As many as one that sends them without end gets looked at before anything else is.
-const SIGNALS_IN_A_TURN: usize = 64;
+pub(super) const SIGNALS_IN_A_TURN: usize = 64;
 
 /// The program of an `exec` layer.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +110,11 @@ impl Bare {
 }
 
 impl Ready {
+    /// Where the signals come.
+    pub(super) fn into_signals(self) -> SignalFd {
+        self.signals
+    }
+
     /// What is in force for this process, and will be for the program, its filter included.
     pub const fn receipt(&self) -> &Receipt {
         &self.receipt
@@ -192,7 +197,6 @@ impl Init {
 
     /// Reaps everything that has ended; how the program did, if it is among it.
     fn reap(&self) -> io::Result<Option<Ended>> {
-        let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
         loop {
             let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some(reaped)) => reaped,
@@ -203,10 +207,8 @@ impl Init {
             if pid != self.program.pid {
                 continue;
             }
-            match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => return Ok(Some(Ended::Exited(byte(code)))),
-                (None, Some(signal)) => return Ok(Some(Ended::Killed(byte(signal)))),
-                (None, None) => {}
+            if let Some(how) = ended(status) {
+                return Ok(Some(how));
             }
         }
     }
@@ -224,19 +226,35 @@ impl Init {
 
     /// Whoever sent it: from inside, only who may signal the program itself reaches its init.
     fn forward(&self, number: u32) {
-        let Ok(number) = i32::try_from(number) else { return };
-        let granted = |number: i32| self.granted.iter().any(|&one| i32::from(one) == number);
-        let passed_on = match number {
-            STOP_PROGRAM if granted(libc::SIGSTOP) => libc::SIGSTOP,
-            libc::SIGTERM => self.stop_number(),
-            libc::SIGCHLD => return,
-            _ if FORWARDED.contains(&number) || granted(number) => number,
-            _ => return,
+        let passed_on = match i32::try_from(number) {
+            Ok(libc::SIGTERM) => self.stop_number(),
+            _ => match passed_on(number, &self.granted) {
+                Some(number) => number,
+                None => return,
+            },
         };
         reached("signal.init.forward");
         // It may have ended a moment ago: then it is reaped next.
         let _ = pidfd::signal_number(&self.program.pidfd, passed_on);
     }
+}
+
+/// The signal that a program gets for one that has come to its init, if it gets one.
+pub(super) fn passed_on(number: u32, granted: &[u8]) -> Option<i32> {
+    let number = i32::try_from(number).ok()?;
+    let granted = |number: i32| granted.iter().any(|&one| i32::from(one) == number);
+    match number {
+        STOP_PROGRAM if granted(libc::SIGSTOP) => Some(libc::SIGSTOP),
+        libc::SIGCHLD => None,
+        _ => (FORWARDED.contains(&number) || granted(number)).then_some(number),
+    }
+}
+
+/// How a process that was reaped has ended, if it has.
+pub(super) fn ended(status: WaitStatus) -> Option<Ended> {
+    let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+    let code = status.exit_status().map(|code| Ended::Exited(byte(code)));
+    code.or_else(|| status.terminating_signal().map(|signal| Ended::Killed(byte(signal))))
 }
 
 /// Readable when there is something to [`attend`](Init::attend) to.

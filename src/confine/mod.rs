@@ -28,6 +28,7 @@ pub mod receipt;
 pub mod recipe;
 mod root;
 pub mod spaces;
+pub mod spawner;
 
 pub use error::ConfineError;
 pub use order::{Identity, Order};

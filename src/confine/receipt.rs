@@ -318,6 +318,7 @@ pub(crate) mod tests {
             connect: vec![],
             stdin: None,
             stdout: None,
+            stderr: None,
             name: Name::new("worker").expect("a good name"),
             program: Program::Run(Name::new("worker").expect("a good name")),
             instances: 1,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::attendant::Attendant;
+use super::desk::desk;
 use super::facilities::Maps;
 use super::firsts::Firsts;
 use super::inbox::{Heard, Inbox};
@@ -17,7 +18,7 @@ use super::objects::Objects;
 use super::order::Orders;
 use super::run::{Function, LayerResult, SETUP_FAILED, say};
 use super::share::Numbered;
-use super::slice::{ChannelSlice, ReportsSlice, Slice};
+use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop, own};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
@@ -26,9 +27,8 @@ use crate::ipc::pipe::{Pipe, PipeSpec};
 use crate::ipc::queue::{Queue, QueueSpec};
 use crate::mark::reached;
 use crate::policy::plan::{PipePlan, Program, Ready};
-use crate::report::{Desk, Reporter};
-use crate::seal::capture::Capture;
-use crate::seal::{Identity, OsChance, PublicKey};
+use crate::report::Desk;
+use crate::seal::{Identity, OsChance};
 use crate::sys::inherit::inherited;
 use crate::sys::secret_page::{Kind, SecretPage};
 use crate::wire::control::{FromLayer, Service, ToLayer};
@@ -39,10 +39,6 @@ pub(crate) const TITLE: &str = "cofferdam-layer:";
 /// Where the re-executed program finds its slice and its control socket.
 const SLICE_FD: i32 = 3;
 const CONTROL_FD: i32 = 4;
-
-/// Where a layer of our own code finds the ring for its reports, if there is an auditor. It has no
-/// pipes.
-pub(crate) const REPORTS_FD: i32 = 5;
 
 /// Why a daemon or a layer doesn't begin on a thread of its own.
 pub(crate) const NOT_MAIN: &str = "`Daemon::main` was called on another thread than the program's \
@@ -180,17 +176,6 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         }
         Err(error) => Ok(Err(error.to_string())),
     }
-}
-
-/// Maps the ring for reports: before there is a filter, and before its descriptor is closed with
-/// all that nobody declared.
-fn desk(reports: &ReportsSlice) -> io::Result<Desk> {
-    let ring = inherited(REPORTS_FD)?;
-    let bytes = usize::try_from(reports.bytes).map_err(io::Error::other)?;
-    let reporter = Reporter::new(ring.as_fd(), bytes, reports.on_full)?;
-    let capture = reports.payload_key.map(|key| Capture::new(&PublicKey(key), &mut OsChance));
-    let capture = capture.transpose().map_err(io::Error::other)?;
-    Ok(Desk::open(reporter, reports.layers.clone(), capture))
 }
 
 /// Blocks signals, to be taken by a descriptor. Two of them nobody can block.

@@ -4,6 +4,7 @@ mod attendant;
 pub(crate) mod auditor;
 pub(crate) mod connector;
 pub(crate) mod control;
+mod desk;
 pub(crate) mod enter;
 pub(crate) mod exec;
 mod facilities;

@@ -25,9 +25,9 @@ const MAX: u64 = 1 << 20;
 /// The most that [`Slice::settings`] holds, in bytes.
 pub const MAX_SETTINGS: usize = 64 << 10;
 
-/// Where another program's init finds the pipes for standard input and output, in this order, where
-/// the policy attaches them, and after them the one in which it tells what was refused.
-pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..8;
+/// Where another program's init finds what is for standard input, output and error, in this order,
+/// where the policy attaches something, and after them the pipe in which it tells what was refused.
+pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..9;
 
 /// All that a layer learns before it is confined.
 #[derive(Debug, Deserialize)]
@@ -54,6 +54,8 @@ pub struct Part {
     pub rules: Option<Filter>,
     /// Whether its init looks at the paths of calls too, and tells of what its policy doesn't grant.
     pub tells_paths: bool,
+    /// The filter of its init, if that starts programs for as long as it lives.
+    pub spawner: Option<Filter>,
     /// Its channels, with their numbers.
     pub channels: Vec<ChannelSlice>,
     /// Directories that it reaches by path, by the grant's name.

@@ -20,7 +20,7 @@ use crate::layer::auditor::orders::Orders;
 use crate::layer::logger::orders::Marks;
 use crate::layer::slice::ReportsSlice;
 use crate::policy::plan::{Audit, LayerPlan, Plan, Program};
-use crate::policy::syscall::init_plan;
+use crate::policy::syscall::{init_plan, spawner_plan};
 use crate::seal::{Chance, OsChance};
 
 /// It has handles on files, at most with root's eyes. None of them reads or writes.
@@ -154,7 +154,9 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
     let is_exec = |layer: &LayerPlan| matches!(layer.program, Program::Exec(_));
     let init = if plan.layers.iter().any(is_exec) { init_plan() } else { Vec::new() };
     let granted = plan.layers.iter().map(|layer| layer.syscalls.as_slice());
-    let granted = granted.chain([init.as_slice()]);
+    let serves = plan.layers.iter().any(LayerPlan::is_inetd);
+    let spawner = if serves { spawner_plan(&[]) } else { Vec::new() };
+    let granted = granted.chain([init.as_slice(), spawner.as_slice()]);
     let filter = supervisor_filter(granted, &own_calls())
         .map_err(|error| format!("the supervisor can't confine itself: {error}"))?;
     let descriptors = descriptors(&plan, EACH + waiting);

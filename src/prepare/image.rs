@@ -17,7 +17,7 @@ use crate::layer::logger::orders::Marks;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
 use crate::policy::plan::{ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program};
-use crate::policy::syscall::by_name;
+use crate::policy::syscall::{by_name, spawner_plan};
 use crate::sys::pin::pin;
 use crate::wire::control::Service;
 
@@ -105,7 +105,8 @@ impl Derivation<'_> {
         let name = &layer.name;
         let own = Own::find(name);
         let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
-        let is_exec = matches!(layer.program, Program::Exec(_));
+        // The init of one that is started for each connection answers none of them.
+        let is_exec = matches!(layer.program, Program::Exec(_)) && !layer.is_inetd();
         let compile = |tells| {
             let answers = Answers { unlisted, observed: &observed(layer, tells_paths), tells };
             filter::compile_observed(&layer.syscalls, Arch::NATIVE, answers)
@@ -120,11 +121,15 @@ impl Derivation<'_> {
         }
         files.grants.extend(own.into_iter().flat_map(|own| (own.view)(stated)));
         let services = Own::services(stated, layer);
+        let spawner = layer.is_inetd().then(|| spawner_plan(&layer.syscalls));
+        let spawner = spawner.map(|plan| filter::compile(&plan, Arch::NATIVE)).transpose();
+        let spawner = spawner.map_err(|error| error.to_string())?;
         let part = Part {
             policy,
             filter,
             rules,
             tells_paths: is_exec && tells_paths,
+            spawner,
             channels: channels_of(plan, name),
             directories: files.directories,
             share: Share::of(plan, name),
@@ -143,7 +148,9 @@ impl Derivation<'_> {
             },
             files: files.held,
             services,
-            reports: auditor.is_some() && reports && matches!(layer.program, Program::Run(_)),
+            reports: auditor.is_some()
+                && reports
+                && (matches!(layer.program, Program::Run(_)) || layer.is_inetd()),
             own: own.map_err(|error| error.to_string())?,
         })
     }
@@ -163,7 +170,7 @@ fn confined(layer: &LayerPlan) -> LayerPlan {
 /// program could do with the host's sockets what nobody granted, or reach an address that its policy
 /// doesn't declare. `tells_paths`: those that name paths as well.
 fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
-    if matches!(layer.program, Program::Run(_)) {
+    if layer.is_inetd() || matches!(layer.program, Program::Run(_)) {
         return Vec::new();
     }
     let has_sockets = !layer.listen.is_empty() || !layer.connect.is_empty();

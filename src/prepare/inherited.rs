@@ -200,6 +200,7 @@ mod tests {
             pass: Pass::Name,
             rate: None,
             per_source: None,
+            max: None,
         };
         (Found { number: 3, name: name.into(), address, is_ready, socket }, plan)
     }

@@ -89,7 +89,7 @@ fn value_schema(kind: &Kind) -> Value {
         Kind::Version => json!({ "const": 1 }),
         Kind::Name => pattern(NAME, kind),
         Kind::Layer => pattern(LAYER, kind),
-        Kind::Pipe => pattern(r"^pipe\.[a-z][a-z0-9_-]{0,47}$", kind),
+        Kind::Pipe => pattern(r"^(pipe\.[a-z][a-z0-9_-]{0,47}|inherit)$", kind),
         Kind::Text => json!({ "type": "string" }),
         Kind::Reason => json!({ "type": "string", "pattern": r"\S" }),
         Kind::Boolean => json!({ "type": "boolean" }),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::ident::hex;
 use crate::policy::plan::{
     Amount, AuditPlan, DirectoryKind, DirectoryPlan, LayerPlan, Limits, LogFull, Program,
-    Protection, View, ViewPart,
+    Protection, Stream, View, ViewPart,
 };
 use crate::policy::value::{show_duration, show_size};
 use crate::policy::ways::facts::Bound;
@@ -38,8 +38,9 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         listen: _,
         connect: _,
         capabilities: _,
-        stdin: _,
-        stdout: _,
+        stdin,
+        stdout,
+        stderr,
         limits,
         // No authority.
         restart: _,
@@ -79,6 +80,10 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
             Bound { name: "grace", amount: grace.as_millis(), text: show_duration(*grace) },
         ),
     ]);
+    let streams = [("stdin", stdin), ("stdout", stdout), ("stderr", stderr)];
+    for (key, _) in streams.into_iter().filter(|(_, it)| **it == Some(Stream::Inherited)) {
+        all.push(setting(key, key, Bound::flag(key, true, "the daemon's own")));
+    }
     all.extend(self::directories(directories).map(|(key, bound)| setting(key, key, bound)));
     // Whom its files are open to.
     let open = u128::from(!umask & 0o777);

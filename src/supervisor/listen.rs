@@ -100,7 +100,8 @@ mod tests {
 
     fn holding(address: ListenAddress, socket: impl Into<OwnedFd>) -> Listening {
         let name = Name::new("door").unwrap();
-        let plan = ListenPlan { name, address, pass: Pass::Name, rate: None, per_source: None };
+        let plan =
+            ListenPlan { name, address, pass: Pass::Name, rate: None, per_source: None, max: None };
         Listening::new(&plan, socket.into())
     }
 

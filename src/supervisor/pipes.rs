@@ -21,7 +21,8 @@ use super::roster::FIRST_WAIT;
 use super::{Life, Supervisor};
 use crate::ident::Instance;
 use crate::mark;
-use crate::policy::plan::{PipePlan, Program, RestartOn};
+use crate::policy::plan::{PipePlan, Program, RestartOn, Stream};
+use crate::sys::inherit::own_streams;
 use crate::wire::control::ToLayer;
 use crate::wire::life::Ending;
 
@@ -71,13 +72,11 @@ impl Ends {
     }
 }
 
-/// What a program finds at its standard input and output, where pipes are.
+/// What a program finds at its standard streams, where its policy attaches something.
 #[derive(Debug, Default)]
 pub struct Standard {
-    /// The reading end of a pipe.
-    pub input: Option<OwnedFd>,
-    /// The writing end of a pipe.
-    pub output: Option<OwnedFd>,
+    /// Ends of pipes, and what is the daemon's own.
+    pub streams: [Option<OwnedFd>; 3],
     /// Who has the other end of one of them has died before.
     pub severed: bool,
 }
@@ -89,8 +88,10 @@ impl Supervisor<'_> {
         place: usize,
         instance: &Instance,
     ) -> io::Result<Standard> {
-        let mut standard = Standard::default();
-        for (pipe, partner) in self.program_pipes(place) {
+        let plan = &self.plan.layers[self.places[place].seat.layer];
+        let streams = plan.streams().map(|stream| stream == Some(&Stream::Inherited));
+        let mut standard = Standard { streams: own_streams(streams)?, severed: false };
+        for (pipe, partner, stream) in self.program_pipes(place) {
             let plan = &self.plan.facilities.pipes[usize::from(pipe)];
             let writes = plan.from == instance.layer;
             let mine = |end: &WaitingEnd| end.pipe == pipe && end.place == place;
@@ -110,8 +111,7 @@ impl Supervisor<'_> {
                 }
                 end
             };
-            let which = if writes { &mut standard.output } else { &mut standard.input };
-            *which = Some(end);
+            standard.streams[stream] = Some(end);
         }
         Ok(standard)
     }
@@ -179,7 +179,7 @@ impl Supervisor<'_> {
                 continue;
             }
             for other in 0..self.places.len() {
-                if !self.program_pipes(other).contains(&(pipe, place)) {
+                if !self.program_pipes(other).iter().any(|it| (it.0, it.1) == (pipe, place)) {
                     continue;
                 }
                 let Life::Running(child) = &mut self.places[other].life else { continue };
@@ -200,7 +200,7 @@ impl Supervisor<'_> {
     /// have ended, so a program can have read end of file and be gone by then.
     fn revive_partners(&mut self, place: usize) {
         for other in 0..self.places.len() {
-            let joined = self.program_pipes(other).iter().any(|&(_, partner)| partner == place);
+            let joined = self.program_pipes(other).iter().any(|it| it.1 == place);
             let restart = &self.plan.layers[self.places[other].seat.layer].restart;
             if joined && restart.on != RestartOn::Never && self.pipes.finished.remove(&other) {
                 self.places[other].life = Life::Waiting(Instant::now() + FIRST_WAIT);
@@ -211,7 +211,8 @@ impl Supervisor<'_> {
     /// How the end of a program counts: nobody reading its standard output any more is none of its
     /// own faults.
     pub(super) fn judged(&self, place: usize, ending: Ending) -> Ending {
-        let writes = self.plan.layers[self.places[place].seat.layer].stdout.is_some();
+        let plan = &self.plan.layers[self.places[place].seat.layer];
+        let writes = matches!(plan.stdout, Some(Stream::Pipe(_)));
         if writes && ending == Ending::Killed(libc::SIGPIPE) { Ending::Exited(0) } else { ending }
     }
 
@@ -223,8 +224,7 @@ impl Supervisor<'_> {
             return Anew::AsEver;
         }
         let partners = self.program_pipes(place);
-        let alone =
-            partners.iter().any(|&(_, partner)| matches!(self.places[partner].life, Life::Down));
+        let alone = partners.iter().any(|it| matches!(self.places[it.1].life, Life::Down));
         match ending {
             _ if !alone => Anew::At(Instant::now() + FIRST_WAIT),
             // There is nothing left to read, or nobody to write to.
@@ -240,7 +240,7 @@ impl Supervisor<'_> {
         let layer = &self.places[place].seat.instance.layer;
         let index = self.places[place].seat.instance.index;
         let left = |end: &WaitingEnd| end.holder.layer == *layer && end.holder.index == index;
-        let finishes = |&(_, partner): &(u16, usize)| match &self.places[partner].life {
+        let finishes = |it: &(u16, usize, usize)| match &self.places[it.1].life {
             Life::Running(child) => child.severed,
             _ => false,
         };
@@ -248,9 +248,9 @@ impl Supervisor<'_> {
     }
 
     /// The pipes at the standard input and output of the program at `place`, each with the place of
-    /// the copy that it is joined to: of several copies, each has the one with its own number, or,
+    /// the copy that it is joined to, and its stream: of several copies, each has the one with its own number, or,
     /// where the other side has fewer, takes turns. Empty if no program runs there.
-    fn program_pipes(&self, place: usize) -> Vec<(u16, usize)> {
+    fn program_pipes(&self, place: usize) -> Vec<(u16, usize, usize)> {
         let seat = &self.places[place].seat;
         let layer = &self.plan.layers[seat.layer];
         if matches!(layer.program, Program::Run(_)) {
@@ -258,16 +258,13 @@ impl Supervisor<'_> {
         }
         let mut pipes = Vec::new();
         for (number, pipe) in (0..).zip(&self.plan.facilities.pipes) {
-            let partner = match () {
-                () if layer.stdout.as_ref() == Some(&pipe.name) => &pipe.to,
-                () if layer.stdin.as_ref() == Some(&pipe.name) => &pipe.from,
-                () => continue,
-            };
+            let Some(stream) = layer.stream_of(&pipe.name) else { continue };
+            let partner = if stream == 0 { &pipe.from } else { &pipe.to };
             let seats = (0..self.places.len())
                 .filter(|&other| self.places[other].seat.instance.layer == *partner);
             let copies: Vec<usize> = seats.collect();
             if let Some(turn) = usize::from(seat.instance.index).checked_rem(copies.len()) {
-                pipes.push((number, copies[turn]));
+                pipes.push((number, copies[turn], stream));
             }
         }
         pipes

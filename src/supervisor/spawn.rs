@@ -38,10 +38,11 @@ impl Image {
         let identity = self.identity(instance.index);
         let own = self.data.own.as_ref();
         let runs = matches!(self.data.plan.program, Program::Run(_));
+        let tells = !runs && !self.data.plan.is_inetd();
         // Standard output and error, and where an init tells of refusals.
-        let printed = (0..if runs { 2 } else { 3 }).map(|_| log_pipe());
+        let printed = (0..if tells { 3 } else { 2 }).map(|_| log_pipe());
         let (output, far): (Vec<_>, Vec<_>) = printed.collect::<io::Result<_>>()?;
-        let pipes = standard.input.iter().chain(&standard.output).chain(far.get(2));
+        let pipes = standard.streams.iter().flatten().chain(far.get(2));
         let pipes: Vec<&OwnedFd> = pipes.collect();
         let order = Order {
             instance: instance.clone(),

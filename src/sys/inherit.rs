@@ -6,7 +6,7 @@
 //! neither function here takes or closes it a second time.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which of the first 64 numbers have been given out.
@@ -35,6 +35,15 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, and nobody else owns it: this function gives each number out once, and
     // what this process opened itself would have been closed by an exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Copies of those of this process's own standard streams that are asked for.
+pub fn own_streams(asked: [bool; 3]) -> io::Result<[Option<OwnedFd>; 3]> {
+    let copy = |asked: bool, stream: &dyn AsFd| {
+        asked.then(|| stream.as_fd().try_clone_to_owned()).transpose()
+    };
+    let [input, output, error] = asked;
+    Ok([copy(input, &io::stdin())?, copy(output, &io::stdout())?, copy(error, &io::stderr())?])
 }
 
 /// Closes every descriptor that isn't in `keep`, whoever left it open for this process.

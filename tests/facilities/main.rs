@@ -22,8 +22,11 @@ mod file_programs;
 mod file_replace;
 mod file_rights;
 mod foreign;
+mod foreign_filters;
 mod foreign_hostile;
+mod foreign_inetd;
 mod foreign_servers;
+mod foreign_streams;
 mod mapped_file;
 mod message;
 mod old_kernel;
@@ -79,8 +82,11 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (file_replace::TESTS, file_replace::LAYERS),
     (file_rights::TESTS, file_rights::LAYERS),
     (foreign::TESTS, foreign::LAYERS),
+    (foreign_filters::TESTS, foreign_filters::LAYERS),
     (foreign_hostile::TESTS, foreign_hostile::LAYERS),
+    (foreign_inetd::TESTS, foreign_inetd::LAYERS),
     (foreign_servers::TESTS, foreign_servers::LAYERS),
+    (foreign_streams::TESTS, foreign_streams::LAYERS),
     (mapped_file::TESTS, mapped_file::LAYERS),
     (message::TESTS, message::LAYERS),
     (old_kernel::TESTS, old_kernel::LAYERS),

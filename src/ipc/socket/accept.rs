@@ -53,7 +53,7 @@ pub struct Connection {
 
 /// Where a connection comes from, and its place.
 #[derive(Debug)]
-pub(super) struct Slotted {
+pub(crate) struct Slotted {
     pub(super) source: Source,
     _slot: Slot,
 }
@@ -101,12 +101,12 @@ impl Acceptor {
         self.0.closed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn socket(&self) -> &OwnedFd {
+    pub(crate) fn socket(&self) -> &OwnedFd {
         &self.0.socket
     }
 
     /// How long the policy's rate still holds the next one up.
-    pub(super) fn wait(&self) -> Duration {
+    pub(crate) fn wait(&self) -> Duration {
         self.0.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait(Instant::now()))
     }
 
@@ -115,7 +115,7 @@ impl Acceptor {
     }
 
     /// Accepts one, without waiting; `None` if it was closed at once, or gone already.
-    pub(super) fn try_accept(&self) -> io::Result<Option<(OwnedFd, Slotted)>> {
+    pub(crate) fn try_accept(&self) -> io::Result<Option<(OwnedFd, Slotted)>> {
         use rustix::io::Errno;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, address) = match rustix::net::acceptfrom_with(self.socket(), flags) {

@@ -7,6 +7,7 @@ mod connect;
 mod limit;
 mod stream;
 
+pub(crate) use self::accept::Slotted;
 pub use self::accept::{Acceptor, Connection};
 pub use self::connect::{ConnectError, Target};
 pub use self::limit::Source;

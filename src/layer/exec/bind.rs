@@ -37,6 +37,10 @@ enum Fit {
     No,
 }
 
+/// The family of sockets that ask the kernel about its network (netlink(7)).
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 16")]
+const NETLINK: u16 = libc::AF_NETLINK as u16;
+
 impl Doors {
     pub const fn new(doors: Vec<(ListenAddress, OwnedFd)>, may_bind_paths: bool) -> Self {
         Self { doors, may_bind_paths }
@@ -62,11 +66,15 @@ impl Doors {
         if let Some((_, door)) = find(Fit::Same).or_else(mapped) {
             return put(listener, asked, door);
         }
-        match (kind, address) {
-            (Kind::Path, Address::Path(_) | Address::Abstract(_)) if self.may_bind_paths => {
-                return Ok(Reply::CarriedOut);
-            }
-            _ => {}
+        // A Unix path of the layer's own view, or a question to its own network namespace, which
+        // there is nothing in.
+        let is_inside = match address {
+            Address::Path(_) | Address::Abstract(_) => kind == Kind::Path,
+            Address::Other(family) => kind == Kind::Other && *family == NETLINK,
+            Address::Internet { .. } => false,
+        };
+        if is_inside && self.may_bind_paths {
+            return Ok(Reply::CarriedOut);
         }
         let wanted = written(address, kind).ok_or(Errno::AFNOSUPPORT)?;
         // Who looks for an address that it can have tries the next one.

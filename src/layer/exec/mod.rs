@@ -2,6 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `inetd` | accepts, and starts the program for each connection |
 //! | `handed` | takes the sockets that the supervisor hands over, before the program starts |
 //! | `places` | which descriptors the program finds, and what its environment says of them |
 //! | `proxied` | what its environment says of the proxy |
@@ -17,6 +18,7 @@ mod bind;
 mod condemned;
 mod dial;
 mod handed;
+mod inetd;
 mod kind;
 mod observer;
 mod paths;
@@ -62,6 +64,9 @@ pub(super) fn run(
     argv: &[String],
     mut inbox: Inbox,
 ) -> Result<ExitCode, (Inbox, String)> {
+    if slice.order.layer.is_inetd() {
+        return inetd::run(slice, argv, inbox);
+    }
     match inbox.above(EXEC_FD) {
         Ok(above) => inbox = above,
         Err(error) => return Err((inbox, error.to_string())),
@@ -122,8 +127,8 @@ struct Begun {
     filter: Filter,
     program: OwnedFd,
     argv: Vec<CString>,
-    /// For standard input and output, where the policy attaches them.
-    pipes: [Option<OwnedFd>; 2],
+    /// For its standard streams, where the policy attaches something.
+    pipes: [Option<OwnedFd>; 3],
     /// Where refusals are told.
     refusals: OwnedFd,
     /// Whether Landlock keeps TCP ports from the layer.
@@ -147,7 +152,7 @@ impl Begun {
     fn begin(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Self, String> {
         let filter =
             filter::compile(&init_plan(), Arch::NATIVE).map_err(|error| error.to_string())?;
-        let blame_pipes = |error| format!("its pipes: {error}");
+        let blame_pipes = |error| format!("its standard streams: {error}");
         let (mut pipes, mut refusals) = pipes(slice).map_err(blame_pipes)?;
         let bare = prepare(&slice.order, inbox.as_fd()).map_err(|error| error.to_string())?;
         for pipe in pipes.iter_mut().flatten().chain([&mut refusals]) {
@@ -155,12 +160,7 @@ impl Begun {
         }
         let reserved = reserve().map_err(|error| format!("its descriptors: {error}"))?;
 
-        // Opened in the layer's own root: what it can't see can't be started.
-        let path = argv.first().map_or("", String::as_str);
-        let layer = &slice.order.layer.name;
-        let blame = |error: String| format!("[layer.{layer}] exec: {path}: {error}");
-        let Command { program, argv } = Command::find(argv).map_err(blame)?;
-        let argv = strings(argv.into_iter())?;
+        let Started { file: program, argv } = self::program(slice, argv)?;
         let init = bare.into_init().map_err(|error| error.to_string())?;
         let ports_are_kept = init.receipt().got(Protection::LandlockNet) == Got::Enforced;
         Ok(Self { init, filter, program, argv, pipes, refusals, ports_are_kept, reserved })
@@ -184,17 +184,16 @@ impl Begun {
         stated.extend(order.layer.env.clone());
         let envp = strings(places.environment(&stated).into_iter())?;
         // The spawn has put these in place: the null device and the log's pipes.
-        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        let [input, output] = &pipes;
+        let usual: [&dyn AsFd; 3] = [&io::stdin(), &io::stdout(), &io::stderr()];
+        let standard = [0, 1, 2].map(|at: usize| match &pipes[at] {
+            Some(attached) => attached.as_fd(),
+            None => usual[at].as_fd(),
+        });
         let launch = Launch {
             program: program.as_fd(),
             argv: &argv,
             envp: &envp,
-            fds: &[
-                input.as_ref().map_or(stdin.as_fd(), AsFd::as_fd),
-                output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd),
-                stderr.as_fd(),
-            ],
+            fds: &standard,
             others: &places.borrowed(),
             filter: &slice.part.filter.lines(),
             is_observed: slice.part.filter.is_observed(),
@@ -220,6 +219,23 @@ impl Begun {
     }
 }
 
+/// What is executed.
+struct Started {
+    /// The program, pinned.
+    file: OwnedFd,
+    /// Its arguments, the first its path.
+    argv: Vec<CString>,
+}
+
+/// Finds the program in the layer's own root: what it can't see can't be started.
+fn program(slice: &Slice, argv: &[String]) -> Result<Started, String> {
+    let path = argv.first().map_or("", String::as_str);
+    let layer = &slice.order.layer.name;
+    let blame = |error: String| format!("[layer.{layer}] exec: {path}: {error}");
+    let Command { program, argv } = Command::find(argv).map_err(blame)?;
+    Ok(Started { file: program, argv: strings(argv.into_iter())? })
+}
+
 /// Takes all numbers that are free up to [`EXEC_FD`].
 fn reserve() -> io::Result<Vec<OwnedFd>> {
     let mut taken = Vec::new();
@@ -232,19 +248,19 @@ fn reserve() -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// The pipes for standard input and output, where the policy attaches them, and the one for refusals,
+/// What is for the standard streams, where the policy attaches something, and the pipe for refusals,
 /// which doesn't wait.
-fn pipes(slice: &Slice) -> io::Result<([Option<OwnedFd>; 2], OwnedFd)> {
-    let layer = &slice.order.layer;
+fn pipes(slice: &Slice) -> io::Result<([Option<OwnedFd>; 3], OwnedFd)> {
     let mut places = PIPE_FDS;
-    let mut take = |attached: bool| match attached.then(|| places.next()).flatten() {
-        Some(place) => inherited(place).map(Some),
-        None => Ok(None),
-    };
-    let standard = [take(layer.stdin.is_some())?, take(layer.stdout.is_some())?];
-    let refusals = take(true)?.ok_or(io::ErrorKind::NotFound)?;
+    let mut streams = [None, None, None];
+    for (stream, attached) in streams.iter_mut().zip(slice.order.layer.streams()) {
+        if let Some(place) = attached.and_then(|_| places.next()) {
+            *stream = Some(inherited(place)?);
+        }
+    }
+    let refusals = inherited(places.next().ok_or(io::ErrorKind::NotFound)?)?;
     rustix::io::ioctl_fionbio(&refusals, true)?;
-    Ok((standard, refusals))
+    Ok((streams, refusals))
 }
 
 /// Why a program that is there could not be started.

@@ -93,7 +93,14 @@ mod tests {
 
     fn plan(name: &str, pass: Pass) -> ListenPlan {
         let address = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
-        ListenPlan { name: Name::new(name).unwrap(), address, pass, rate: None, per_source: None }
+        ListenPlan {
+            name: Name::new(name).unwrap(),
+            address,
+            pass,
+            rate: None,
+            per_source: None,
+            max: None,
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
     };
     let is_path = |address: &ListenAddress| matches!(address, ListenAddress::Unix(_));
     let is_datagram = |address: &ListenAddress| matches!(address, ListenAddress::Udp(_));
-    let mut addresses = layer.listen.iter().flat_map(|it| &it.address).map(|it| &it.value);
+    let addresses = layer.listen.iter().flat_map(|it| &it.address).map(|it| &it.value);
+    let streams = addresses.clone().any(|address| !is_datagram(address));
     let datagrams = addresses.clone().any(is_datagram);
     let is_foreign = layer.exec.is_some();
     let mut bound = layer.listen.iter().filter(|it| is_foreign && it.is_bound());
@@ -43,7 +44,7 @@ pub(super) fn items(layer: &LayerText, document: &Document) -> Vec<Item> {
         ("@fifo-read", document.fifos.iter().any(|fifo| is(&fifo.to))),
         ("@region-wait", layer.exec.is_none() && document.regions.iter().any(maps)),
         ("@signal-receive", document.signals.iter().any(|signal| is(&signal.to))),
-        ("@socket-accept", addresses.any(|address| !is_datagram(address))),
+        ("@socket-accept", streams),
         ("@socket-datagram", datagrams),
         ("@socket-connect", !layer.connect.is_empty()),
         ("@socket-bind", bound.next().is_some()),

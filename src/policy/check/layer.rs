@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{connect, danger, directory, implied, name, program, rate, socket, start, syscalls};
+use super::{connect, danger, directory, implied, inetd, name, program, rate, socket, standard, start, syscalls};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
@@ -43,6 +43,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
     danger::because_has_words(layer.because.as_ref(), out);
     danger::layer(layer, out);
     let limits = limits(layer, out);
+    let [stdin, stdout, stderr] = standard::all(layer, document, out);
     let plan = LayerPlan {
         name: own_name?,
         instances: layer.instances(),
@@ -55,8 +56,9 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         ),
         listen: socket::listen(layer, out),
         connect: connect::all(layer, document, out),
-        stdin: standard(layer, layer.stdin.as_ref(), Way::In, document, out),
-        stdout: standard(layer, layer.stdout.as_ref(), Way::Out, document, out),
+        stdin,
+        stdout,
+        stderr,
         threads: program::threads(layer, limits.tasks, out),
         vars: program::vars(layer, &document.vars, out),
         grace: layer.grace(),
@@ -78,64 +80,14 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         group: layer.group.as_ref().map(|group| group.value),
         program: program?,
     };
+    inetd::alone(layer, &plan, out);
     Some(plan)
-}
-
-/// Which standard stream.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    In,
-    Out,
-}
-
-/// `stdin = "pipe.NAME"`: the pipe must be there, and this layer at that end of it.
-fn standard(
-    layer: &LayerText,
-    text: Option<&At<String>>,
-    way: Way,
-    document: &Document,
-    out: &mut Diagnostics,
-) -> Option<Name> {
-    let text = text?;
-    let (key, end, verb) = match way {
-        Way::In => ("stdin", "to", "reads"),
-        Way::Out => ("stdout", "from", "writes"),
-    };
-    if let (Some(run), None) = (&layer.run, &layer.exec) {
-        let message = format!("a `run` layer has no `{key}`");
-        out.error(Code::Contradiction, &text.span, message)
-            .label("its function opens the pipe by name")
-            .also(&run.span, "the layer is a function of the daemon's program")
-            .help(format!("take out `{key}`"));
-        return None;
-    }
-    let found = text
-        .value
-        .strip_prefix("pipe.")
-        .and_then(|name| document.pipes.iter().find(|pipe| pipe.name.value == name));
-    let Some(pipe) = found else {
-        let ids: Vec<_> =
-            document.pipes.iter().map(|pipe| format!("pipe.{}", pipe.name.value)).collect();
-        let message = format!("there is no pipe `{}`", text.value.escape_debug());
-        out.error(Code::UnknownPipe, &text.span, message)
-            .label(format!("`{key}` is a pipe, as in `\"pipe.NAME\"`"))
-            .did_you_mean(nearest(&text.value, ids.iter().map(String::as_str)));
-        return None;
-    };
-    let at_end = if way == Way::In { &pipe.to } else { &pipe.from };
-    if let Some(other) = at_end.as_ref().filter(|other| other.value != layer.name.value) {
-        let message = format!("another layer {verb} this pipe");
-        out.error(Code::Contradiction, &text.span, message)
-            .label(format!("this layer is not its `{end}`"))
-            .also(&other.span, "this one is")
-            .help(format!("write `{end} = \"{}\"` there", layer.name.value.escape_debug()));
-    }
-    Name::new(&pipe.name.value).ok()
 }
 
 fn limits(layer: &LayerText, out: &mut Diagnostics) -> Limits {
     // Its init holds each socket, and the program may.
-    let least = EXEC_FILES + 2 * layer.listen.len() as u64;
+    let served: u64 = layer.listen.iter().map(inetd::served).sum();
+    let least = EXEC_FILES + 2 * layer.listen.len() as u64 + served;
     if let (Some(exec), Some(files)) = (&layer.exec, &layer.limits.files)
         && files.value < least
     {

@@ -17,10 +17,11 @@ pub(super) fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan
     for text in &layer.listen {
         let Some(pass) = pass(layer, text, out) else { continue };
         let (rate, per_source) = limits(layer, text, pass, out);
+        let max = super::inetd::max(layer, text, out);
         let Some(address) = &text.address else { continue };
         if let Some(name) = name(&text.name, "a socket", out) {
             let address = address.value.clone();
-            sockets.push(ListenPlan { name, address, pass, rate, per_source });
+            sockets.push(ListenPlan { name, address, pass, rate, per_source, max });
         }
     }
     sockets.sort_by(|a, b| a.name.cmp(&b.name));
@@ -32,7 +33,7 @@ pub(super) fn listen(layer: &LayerText, out: &mut Diagnostics) -> Vec<ListenPlan
 fn pass(layer: &LayerText, text: &ListenText, out: &mut Diagnostics) -> Option<Pass> {
     let (word, fd) = (text.pass.as_ref(), text.fd.as_ref());
     let written = word.map(|it| &it.span).or(fd.map(|it| &it.span));
-    let Some(exec) = &layer.exec else {
+    if layer.exec.is_none() {
         let Some(written) = written else { return Some(Pass::Name) };
         let mistake = out.error(Code::Contradiction, written, "a `run` layer asks for its sockets");
         mistake.label("this has no effect");
@@ -41,7 +42,7 @@ fn pass(layer: &LayerText, text: &ListenText, out: &mut Diagnostics) -> Option<P
         }
         mistake.help("take it out; its function says `layer.acceptor(\"NAME\")`");
         return None;
-    };
+    }
     if let (Some(word), Some(fd)) = (word, fd) {
         out.error(Code::Contradiction, &fd.span, "a socket is passed in two ways")
             .label("at this number")
@@ -54,13 +55,6 @@ fn pass(layer: &LayerText, text: &ListenText, out: &mut Diagnostics) -> Option<P
         (Some(word), None) => word.value.into(),
         (None, None) => Pass::Bind,
     };
-    if let (Pass::Inetd, Some(written)) = (pass, written) {
-        out.error(Code::NotBuiltYet, written, "`pass = \"inetd\"` is not built yet")
-            .label("nobody would accept its connections")
-            .also(&exec.span, "it runs a foreign program")
-            .help("write `pass = \"listen-fds\"`, or the number of a descriptor: `fd = 3`");
-        return None;
-    }
     Some(pass)
 }
 

@@ -1,6 +1,6 @@
 //! Grants that give nothing: warnings, for a policy may well be half written.
 
-use super::{directory, rights};
+use super::{directory, rights, standard};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{Document, LayerText};
@@ -79,13 +79,13 @@ fn no_file(layer: &LayerText, out: &mut Diagnostics) {
 pub(super) fn nobody_opens(document: &Document, out: &mut Diagnostics) {
     for pipe in &document.pipes {
         let id = format!("pipe.{}", pipe.name.value);
-        let ends = [(&pipe.from, "stdout", "from"), (&pipe.to, "stdin", "to")];
-        for (end, key, word) in ends {
+        let ends = [(&pipe.from, 1..3, "stdout", "from"), (&pipe.to, 0..1, "stdin", "to")];
+        for (end, streams, key, word) in ends {
             let Some(end) = end else { continue };
             let layer = document.layers.iter().find(|layer| layer.name.value == end.value);
             let Some(layer) = layer.filter(|layer| layer.exec.is_some()) else { continue };
-            let stream = if key == "stdin" { &layer.stdin } else { &layer.stdout };
-            if stream.as_ref().is_none_or(|stream| stream.value != id) {
+            let written = standard::written(layer);
+            if !written[streams].iter().flatten().any(|stream| stream.value == id) {
                 let message = format!("nobody opens the `{word}` end of this pipe");
                 out.error(Code::NobodyOpens, &end.span, message)
                     .label("a foreign program has only its standard streams")

@@ -244,7 +244,7 @@ strings! {
     Name,
     /// The name of a layer.
     Layer,
-    /// A pipe as an object.
+    /// A pipe as an object, or `inherit`.
     Pipe,
     /// Any text.
     Text,

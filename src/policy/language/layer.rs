@@ -49,11 +49,17 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
          (`\"tcp:*.example.org:443\"`), by a proxy that its environment names.";
         "A helper connects and passes the descriptor; the layer has no network of its own.";
     stdin: Pipe, or "/dev/null";
-        "The raw pipe that an `exec` layer reads as its standard input, as in `\"pipe.in\"`.";
+        "The raw pipe that an `exec` layer reads as its standard input, as in `\"pipe.in\"`, or \
+         `\"inherit\"`: what the daemon was started with as its own.";
         "Descriptor 0.";
     stdout: Pipe, or "the log";
-        "The raw pipe that an `exec` layer writes as its standard output, as in `\"pipe.out\"`.";
+        "The raw pipe that an `exec` layer writes as its standard output, as in `\"pipe.out\"`, or \
+         `\"inherit\"`.";
         "Descriptor 1.";
+    stderr: Pipe, or "the log";
+        "The raw pipe that an `exec` layer writes as its standard error, another than that of \
+         `stdout`, or `\"inherit\"`.";
+        "Descriptor 2.";
     limits: Inside<LimitsText>, or "see there"; "Resource limits of each instance."; "";
     restart: Inside<RestartText>, or "see there"; "What happens when it ends."; "";
     after: Any<Name>, or "none";
@@ -159,7 +165,7 @@ table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a l
         "How the program of an `exec` layer comes by it: it binds a socket of its own to this \
          address (`bind`), or finds the socket from descriptor 3 on, in the order of names \
          (`listen-fds`: `LISTEN_FDS`, sd_listen_fds(3)), or is started for each connection, which \
-         is its standard input and output (`inetd`, which is not built yet).";
+         is its standard input and output (`inetd`).";
         "`bind`: the program's bind(2) is answered by its init, which puts the socket in place of \
          the program's (seccomp_unotify(2)).";
     fd: Integer<u8, { Pass::FIRST_FD as u64 }, { Pass::LAST_FD as u64 }>, or "none";
@@ -172,9 +178,18 @@ table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a l
         "Connections that one source has open at once in a copy of the layer; more are closed. \
          A source is an IPv4 address, an IPv6 network of 64 bits, or a user of this machine.";
         "The layer, by the library: it guards the layer from outside.";
+    max: Integer<u32, 1, { 1 << 16 }>, or "8 with `inetd`";
+        "Connections that are served at once with `pass = \"inetd\"`, each by a process of its own, \
+         which count in `limits.tasks`; more wait.";
+        "The layer's init, which accepts no more meanwhile.";
 }
 
 impl ListenText {
+    /// Whether a program is started for each of its connections.
+    pub(crate) fn is_inetd(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.value == PassWord::Inetd)
+    }
+
     /// Whether the program of an `exec` layer binds its own.
     pub(crate) fn is_bound(&self) -> bool {
         self.fd.is_none() && self.pass.as_ref().is_none_or(|pass| pass.value == PassWord::Bind)
@@ -306,7 +321,15 @@ impl Takes for Sockets {
             } else {
                 let text = string(node, &name.value, out);
                 let address = text.and_then(|text| address(&text, value::address, out));
-                ListenText { name, address, pass: None, fd: None, rate: None, per_source: None }
+                ListenText {
+                    name,
+                    address,
+                    pass: None,
+                    fd: None,
+                    rate: None,
+                    per_source: None,
+                    max: None,
+                }
             };
             sockets.extend(socket.address.is_some().then_some(socket));
         }

@@ -86,7 +86,7 @@ pub enum Kind {
     Name,
     /// The name of a layer.
     Layer,
-    /// A pipe as an object: `pipe.in`.
+    /// A pipe as an object, `pipe.in`, or `inherit`.
     Pipe,
     /// Any text.
     Text,

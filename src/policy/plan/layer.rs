@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectPlan, DirectoryPlan, ListenPlan, Protection, Rate, SyscallPlan, View, words};
+use super::{ConnectPlan, DirectoryPlan, ListenPlan, Protection, Rate, Stream, SyscallPlan, View, words};
 use crate::ident::Name;
 
 /// One layer: what runs, and what it may do.
@@ -24,10 +24,12 @@ pub struct LayerPlan {
     pub listen: Vec<ListenPlan>,
     /// Addresses that the supervisor connects to for it, sorted by name.
     pub connect: Vec<ConnectPlan>,
-    /// The pipe that an `exec` layer reads as its standard input.
-    pub stdin: Option<Name>,
-    /// The pipe that an `exec` layer writes as its standard output.
-    pub stdout: Option<Name>,
+    /// What an `exec` layer reads as its standard input; `None` is the null device.
+    pub stdin: Option<Stream>,
+    /// What an `exec` layer writes as its standard output; `None` is the log.
+    pub stdout: Option<Stream>,
+    /// What an `exec` layer writes as its standard error; `None` is the log.
+    pub stderr: Option<Stream>,
     /// Resource limits.
     pub limits: Limits,
     /// What happens when it ends.

@@ -20,6 +20,13 @@ pub struct ListenPlan {
     pub rate: Option<Rate>,
     /// How many connections one source address may have open at once; `None` is no limit.
     pub per_source: Option<u32>,
+    /// How many programs run at once, each for a connection; of [`Pass::Inetd`] alone.
+    pub max: Option<u32>,
+}
+
+impl ListenPlan {
+    /// The `max` of a socket whose policy says nothing of it.
+    pub const DEFAULT_MAX: u32 = 8;
 }
 
 /// How a layer comes by a listening socket.

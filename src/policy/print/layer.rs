@@ -4,8 +4,7 @@ use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass,
-    Program, Protection, Restart, RestartOn, StopSignal, View,
+    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection, Restart, RestartOn, StopSignal, Stream, View,
 };
 use crate::policy::value::show_view_part;
 
@@ -20,6 +19,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         connect,
         stdin,
         stdout,
+        stderr,
         limits,
         restart,
         after,
@@ -54,9 +54,11 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         let targets = targets.map(|one| (one.name.as_str(), self::connect(one)));
         out.line("connect", inline(targets));
     }
-    for (key, pipe) in [("stdin", stdin), ("stdout", stdout)] {
-        if let Some(pipe) = pipe {
-            out.line(key, quote(&format!("pipe.{pipe}")));
+    for (key, stream) in [("stdin", stdin), ("stdout", stdout), ("stderr", stderr)] {
+        match stream {
+            None => {}
+            Some(Stream::Pipe(pipe)) => out.line(key, quote(&format!("pipe.{pipe}"))),
+            Some(Stream::Inherited) => out.line(key, quote(Stream::INHERITED)),
         }
     }
     out.line("limits", self::limits(limits));
@@ -109,7 +111,7 @@ fn view(view: &View) -> String {
 }
 
 fn listen(socket: &ListenPlan) -> String {
-    let ListenPlan { name: _, address, pass, rate, per_source } = socket;
+    let ListenPlan { name: _, address, pass, rate, per_source, max } = socket;
     let address = quote(&address.to_string());
     if *pass == Pass::Name && rate.is_none() && per_source.is_none() {
         return address;
@@ -121,6 +123,7 @@ fn listen(socket: &ListenPlan) -> String {
     }
     keys.extend(rate.map(|limit| ("rate", self::rate(limit))));
     keys.extend(per_source.map(|most| ("per-source", most.to_string())));
+    keys.extend(max.map(|most| ("max", most.to_string())));
     inline(keys)
 }
 

@@ -65,6 +65,23 @@ pub fn init_plan() -> Vec<SyscallPlan> {
     calls.finish()
 }
 
+/// The plan of an init that starts its program anew for each connection: what the init of one program
+/// may, what starting takes, and all that the program may, for it gets its own filter on top of this
+/// one.
+pub fn spawner_plan(program: &[SyscallPlan]) -> Vec<SyscallPlan> {
+    let mut calls = Assembly::default();
+    for plan in program {
+        calls.0.insert(plan.number, (plan.allow.clone(), plan.otherwise));
+    }
+    for group in groups().iter().filter(|it| matches!(it.name.as_str(), "core" | "init" | "inetd"))
+    {
+        for member in &group.members {
+            calls.grant(&member.call);
+        }
+    }
+    calls.finish()
+}
+
 /// Narrows what a layer may do that holds descriptors for appending alone: `O_APPEND` is a flag of
 /// the descriptor, so no call may take it off (fcntl(2)), pass over it (`RWF_NOAPPEND`,
 /// pwritev2(2)) or cut a hole before the end (fallocate(2)).

@@ -19,7 +19,7 @@ mod prototype;
 pub mod refused;
 mod scan;
 
-pub use assemble::{assemble, init_plan, is_dangerous, keep_append};
+pub use assemble::{assemble, init_plan, is_dangerous, keep_append, spawner_plan};
 pub use call::CallItem;
 pub use error::ItemError;
 pub use groups::{Group, Member, SOURCE, groups, offering};

@@ -84,7 +84,7 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
         Code::NobodyOpens,
         Explanation {
             why: "A foreign program has its standard streams only, and none of them is this pipe.",
-            way_out: "Name the pipe as `stdin` or `stdout` of the layer.",
+            way_out: "Name the pipe as `stdin`, `stdout` or `stderr` of the layer.",
             example: "stdin = \"pipe.in\"",
         },
     ),
@@ -247,7 +247,7 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
     (
         Code::UnknownPipe,
         Explanation {
-            why: "`stdin` and `stdout` name a pipe of the policy.",
+            why: "`stdin`, `stdout` and `stderr` name a pipe of the policy, or say `inherit`.",
             way_out: "Define the pipe, or correct the name.",
             example: "stdin = \"pipe.in\"",
         },

@@ -334,6 +334,13 @@ impl Unit {
                     listen.name
                 ));
             }
+            if listen.pass == Pass::Inetd {
+                self.miss(format!(
+                    "listen {}: a process for each connection, which takes `Accept=yes` here and a \
+                     service unit by template",
+                    listen.name
+                ));
+            }
             if listen.rate.is_some() || listen.per_source.is_some() {
                 self.miss(format!("listen {}: rate and per-source", listen.name));
             }

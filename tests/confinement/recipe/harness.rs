@@ -30,7 +30,7 @@ pub(crate) fn layer() -> LayerPlan {
     // A plan is only made by the checker; its serialised form is what a child gets as well.
     let text = r#"{
         "name": "worker", "program": {"Run": "worker"}, "instances": 1, "syscalls": [],
-        "listen": [], "connect": [], "stdin": null, "stdout": null,
+        "listen": [], "connect": [], "stdin": null, "stdout": null, "stderr": null,
         "limits": {"memory": 268435456, "files": 64, "tasks": 16, "cpu": null, "file_size": 65536}, "restart": {"on": "Never", "max": 0,
         "within": {"secs": 1, "nanos": 0}, "then": "StopDaemon",
         "backoff": {"secs": 5, "nanos": 0}}, "optional": [],

@@ -33,6 +33,7 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
             if listen.pass != Pass::Name {
                 bounds.push(Bound::flag("pass", true, listen.pass.to_string()));
             }
+            bounds.extend(listen.max.map(|most| Bound::count("max", most)));
             let rule = rule(&format!("listen.{}", listen.name));
             out.push(fact(name, Act::Accept, object, rule, bounds));
         }
