@@ -8,7 +8,7 @@ mod note;
 mod paths;
 mod peaks;
 mod policy;
-mod program;
+pub(super) mod program;
 mod scratch;
 mod streams;
 mod tell;
@@ -105,7 +105,7 @@ struct Trial {
 }
 
 /// Why there is nothing to tell, and the exit code.
-struct Refusal(u8, String);
+pub(super) struct Refusal(pub(super) u8, pub(super) String);
 
 /// Learns.
 pub fn run(args: &Args) -> ExitCode {

@@ -18,6 +18,7 @@ use crate::layer::{Function, Layer};
 use crate::log::LogFormat;
 use crate::prepare::planner::{self, Refusal, Request, Text};
 use crate::supervisor::{self, Outcome, Start};
+use crate::wire::life::Ending;
 
 pub use self::flags::Flags;
 pub use self::setup::{Setup, SetupError};
@@ -50,6 +51,7 @@ pub struct Daemon {
     settings: Vec<u8>,
     functions: BTreeMap<String, Function>,
     flags: Flags,
+    launches: bool,
 }
 
 /// Where the policy comes from.
@@ -85,7 +87,13 @@ impl Daemon {
     }
 
     fn from_source(source: Source) -> Self {
-        Self { source, settings: Vec::new(), functions: BTreeMap::new(), flags: Flags::default() }
+        Self {
+            source,
+            settings: Vec::new(),
+            functions: BTreeMap::new(),
+            flags: Flags::default(),
+            launches: false,
+        }
     }
 
     /// Bytes that every layer reads with [`Layer::settings`]: at most 64 KiB. No secret belongs
@@ -143,6 +151,13 @@ impl Daemon {
         self
     }
 
+    /// Is there for one program alone: says nothing of what goes as it should, and its exit code is
+    /// the program's, or 128 and the signal that killed it.
+    pub(crate) fn launching(mut self) -> Self {
+        self.launches = true;
+        self
+    }
+
     /// Keeps the audit log in this directory, which is made if it isn't there. Wins over
     /// `directory` in the policy's `[audit]`.
     ///
@@ -187,10 +202,15 @@ impl Daemon {
             return enter::main(&self.functions);
         }
         let mut log = Log::default();
+        let launches = self.launches;
+        if launches {
+            log.hush();
+        }
         let outcome = self.supervise(&mut log);
         let code = match outcome {
             Ok(Outcome::Fine) => ExitCode::SUCCESS,
-            Ok(Outcome::GaveUp) => ExitCode::from(FINDING),
+            Ok(Outcome::GaveUp(ending)) if launches => ExitCode::from(as_shells(ending)),
+            Ok(Outcome::GaveUp(_)) => ExitCode::from(FINDING),
             Ok(Outcome::Refused) => ExitCode::from(REFUSED),
             Err(Refusal { is_finding, lines }) => {
                 for line in &lines {
@@ -250,6 +270,13 @@ impl Daemon {
             Start { planned, settings, passed, audit, users, receipts, manager, tells_paths };
         supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }
+}
+
+/// A program's end as shells tell it.
+fn as_shells(ending: Ending) -> u8 {
+    let (Ending::Exited(code) | Ending::Killed(code)) = ending;
+    let killed = if matches!(ending, Ending::Killed(_)) { 128 } else { 0 };
+    u8::try_from(code + killed).unwrap_or(FINDING)
 }
 
 impl Refusal {

@@ -76,6 +76,8 @@ pub(crate) enum Order {
         at: u64,
         /// How.
         end: Box<End>,
+        /// Nobody wants to hear of it.
+        hushed: bool,
     },
     /// For who answers at the door: a caller.
     Caller {

@@ -251,8 +251,8 @@ impl Shared {
             Heard::Message(ToLayer::Output { seat, instance, culprit, part, over }, Some(fd)) => {
                 self.order(Order::Output { seat, instance, culprit, part, over, fd })?;
             }
-            Heard::Message(ToLayer::Ended { at, end }, None) => {
-                self.order(Order::Ended { at, end })?;
+            Heard::Message(ToLayer::Ended { at, end, hushed }, None) => {
+                self.order(Order::Ended { at, end, hushed })?;
             }
             Heard::Message(ToLayer::Caller { caller }, Some(line)) => {
                 self.order(Order::Caller { caller, line })?;

@@ -205,7 +205,7 @@ impl Supervisor<'_> {
         child.deadline = None;
         seat.has_run = true;
         let (instance, pid) = (child.instance.clone(), child.pid);
-        self.log.say(&format!("{instance} is confined, pid {pid}: {}", receipt.summary()));
+        self.log.note(&format!("{instance} is confined, pid {pid}: {}", receipt.summary()));
         if self.receipts {
             self.log.print(&receipt.to_string());
         }
@@ -333,7 +333,7 @@ impl Supervisor<'_> {
     /// Has the policy decide what follows the end of `instance`.
     fn decide(&mut self, place: usize, instance: &Instance, ending: Ending) {
         // Of a layer that never ran, it was the system that refused it.
-        let outcome = if self.has_run(place) { Outcome::GaveUp } else { Outcome::Refused };
+        let outcome = if self.has_run(place) { Outcome::GaveUp(ending) } else { Outcome::Refused };
         match self.places[place].seat.ended(ending, Instant::now()) {
             Decision::RestartAt(at) => self.places[place].life = Life::Waiting(at),
             // Nobody hears of it again, so the daemon's exit code does.

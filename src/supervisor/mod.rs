@@ -60,6 +60,7 @@ use crate::registry::door_beside;
 use crate::sys::clock::nanoseconds;
 use crate::users::Key;
 use crate::wire::life::End;
+use crate::wire::life::Ending;
 
 /// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
 const SWEEP: Duration = Duration::from_millis(50);
@@ -69,8 +70,8 @@ const SWEEP: Duration = Duration::from_millis(50);
 pub enum Outcome {
     /// It was asked to stop, or every layer had finished.
     Fine,
-    /// A layer failed more often than its policy tolerates, or once and for all.
-    GaveUp,
+    /// A layer failed more often than its policy tolerates, or once and for all, at last so.
+    GaveUp(Ending),
     /// A layer could not be started or confined.
     Refused,
 }
@@ -242,14 +243,14 @@ impl<'a> Supervisor<'a> {
             image.take(&mut made);
         }
         let objects = Objects::new(&plan, made.objects, made.fifos)?;
-        log.say(&format!(
+        log.note(&format!(
             "{}: {} layers, {} channels, policy {}",
             plan.name,
             stated,
             plan.channels.len(),
             id.short()
         ));
-        made.notes.iter().for_each(|note| log.say(note));
+        made.notes.iter().for_each(|note| log.note(note));
         let audit = directory.map(|_| Audit::begin(&images)).transpose()?;
         lockdown::lock(&filter, &images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
@@ -379,7 +380,7 @@ impl<'a> Supervisor<'a> {
             Order::Reload => self.log.say("SIGHUP: nothing is reloaded; restart to change policy"),
             Order::Stop if self.stopping => self.stop_at_once(),
             Order::Stop => {
-                self.log.say("stopping");
+                self.log.note("stopping");
                 self.stop(Outcome::Fine);
             }
         }

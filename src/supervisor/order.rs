@@ -2,6 +2,7 @@
 
 use super::{Life, Outcome, Place, Supervisor};
 use crate::policy::plan::Ready;
+use crate::wire::life::Ending;
 
 impl Supervisor<'_> {
     /// Whether somebody that comes first was never ready so far.
@@ -23,7 +24,7 @@ impl Supervisor<'_> {
                 instance.layer, instance.index
             ));
             self.places[place].life = Life::Down;
-            self.outcome = Outcome::GaveUp;
+            self.outcome = Outcome::GaveUp(Ending::UNBEGUN);
             self.tell_if_down(place);
             self.changed(place);
         }

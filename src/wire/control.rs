@@ -151,6 +151,8 @@ pub enum ToLayer {
         at: u64,
         /// How.
         end: Box<End>,
+        /// It ended as programs do, and nobody wants to hear of it.
+        hushed: bool,
     },
     /// For the helper that people ask: somebody has come; the connection goes with it.
     Caller {

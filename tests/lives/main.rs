@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alone;
 mod commands;
 mod containment;
 mod control;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         return layers::daemon(arguments.get(2).map_or("", String::as_str)).main();
     }
     let tests = [
+        alone::TESTS,
         commands::TESTS,
         containment::TESTS,
         control::TESTS,

@@ -162,6 +162,7 @@ fn layer(view: View) -> io::Result<LayerPlan> {
         connect: Vec::new(),
         stdin: None,
         stdout: None,
+        stderr: None,
         program: Program::Run(name.clone()),
         name,
         instances: 1,

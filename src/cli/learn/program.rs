@@ -24,7 +24,7 @@ pub(super) struct Chosen {
 }
 
 /// What of the environment is taken over; the policy says it.
-const KEPT: [&str; 6] = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TZ"];
+pub(in crate::cli) const KEPT: [&str; 6] = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TZ"];
 
 /// The program of the command line.
 pub(super) fn choose(args: &Args) -> Result<Chosen, Refusal> {
@@ -72,9 +72,8 @@ pub(super) fn of_layer(layer: &LayerPlan, args: &Args) -> Result<Chosen, Refusal
     Ok(Chosen { name: layer.name.clone(), path, words, env, user, cwd: "/".into() })
 }
 
-/// The path of a program, as it is found by name. Within the system's directories a link stays one, for
-/// some programs go by their own name.
-fn find(program: &str) -> Result<String, Refusal> {
+/// The path of a program, as it is found by name.
+pub(in crate::cli) fn locate(program: &str) -> Result<PathBuf, Refusal> {
     let search = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     let found = if program.contains('/') {
         Some(PathBuf::from(program))
@@ -84,9 +83,14 @@ fn find(program: &str) -> Result<String, Refusal> {
             .map(|directory| Path::new(directory).join(program))
             .find(|it| is_there(it))
     };
-    let Some(found) = found else {
-        return Err(Refusal(3, format!("no program `{program}` is in PATH ({search})")));
-    };
+    let missing = || Refusal(3, format!("no program `{program}` is in PATH ({search})"));
+    found.ok_or_else(missing)
+}
+
+/// The path of a program, as it is found by name. Within the system's directories a link stays one, for
+/// some programs go by their own name.
+pub(in crate::cli) fn find(program: &str) -> Result<String, Refusal> {
+    let found = locate(program)?;
     let cant = |error| Refusal(3, format!("`{program}` can't be run: {error}"));
     let real = found.canonicalize().map_err(cant)?;
     if !is_there(&real) {
@@ -100,7 +104,7 @@ fn find(program: &str) -> Result<String, Refusal> {
     real.into_os_string().into_string().map_err(|path| Refusal(3, no_text(Path::new(&path))))
 }
 
-fn no_text(path: &Path) -> String {
+pub(in crate::cli) fn no_text(path: &Path) -> String {
     format!("`{}` is no text, which a policy could not say", path.display())
 }
 
@@ -109,7 +113,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// A layer's name made of a path.
-fn name_of(path: &str) -> Name {
+pub(in crate::cli) fn name_of(path: &str) -> Name {
     let file = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let plain: String = file
         .chars()

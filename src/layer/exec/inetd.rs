@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::net::getpeername;
 use rustix::process::Pid;
 
-use super::asked::Said;
 use super::handed::{Handed, take};
+use super::said::Said;
 use super::{Started, not_started, program, strings};
 use crate::confine::filter::Filter;
 use crate::confine::init::{Launch, Ready};
@@ -27,7 +27,7 @@ use crate::layer::desk::desk;
 use crate::layer::inbox::{Heard, Inbox};
 use crate::layer::run::{SETUP_FAILED, say};
 use crate::layer::slice::Slice;
-use crate::policy::plan::Audit;
+use crate::policy::plan::{Audit, StopSignal};
 use crate::report::{Desk, Facility};
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{FilterLine, SpawnError};
@@ -259,7 +259,9 @@ impl Server {
             others: &[],
             filter: &self.filter,
             is_observed: false,
+            unobserved: None,
             signals: &[],
+            stop: StopSignal::Term,
         });
         started.map_err(|error| match error {
             SpawnError::Clone(cause) if cause.raw_os_error() == Some(libc::EAGAIN) => {

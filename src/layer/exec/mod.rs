@@ -24,6 +24,7 @@ mod observer;
 mod paths;
 mod places;
 mod proxied;
+mod said;
 mod site;
 mod teller;
 

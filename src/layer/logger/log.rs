@@ -11,9 +11,10 @@ use super::ending::{level, sentence};
 use super::lines::{Lines, MAX_LINE, loss};
 use super::stderr::Stderr;
 use crate::ident::Instance;
+use crate::policy::plan::LayerPlan;
 use crate::sys::clock::nanoseconds;
 use crate::wire::control::{LogFormat, Said, ToLayer};
-use crate::wire::life::End;
+use crate::wire::life::{End, Ending};
 
 /// How much waits to be said, in bytes. Beyond it lines are dropped and counted.
 const MOST: usize = 512 << 10;
@@ -35,12 +36,14 @@ pub struct Log {
     bytes: usize,
     /// Lines that found no room since that was said last.
     dropped: u64,
+    /// Whether nothing is said of what goes as it should.
+    quiet: bool,
 }
 
 impl Default for Log {
     fn default() -> Self {
         let lines = Lines::new(Stderr::own());
-        Self { lines, waiting: VecDeque::new(), bytes: 0, dropped: 0 }
+        Self { lines, waiting: VecDeque::new(), bytes: 0, dropped: 0, quiet: false }
     }
 }
 
@@ -67,6 +70,18 @@ impl Log {
         self.add_lines(text, Said::Own);
     }
 
+    /// Lines of what goes as it should.
+    pub fn note(&mut self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// Says nothing from now on of what goes as it should, and of a program's exit codes.
+    pub fn hush(&mut self) {
+        self.quiet = true;
+    }
+
     /// Lines that stand for themselves, such as a checker's drawing.
     pub fn print(&mut self, text: &str) {
         self.add_lines(text, Said::Plain);
@@ -74,7 +89,13 @@ impl Log {
 
     /// How an instance ended.
     pub fn tell_end(&mut self, end: End) {
-        self.add(MOST_ENDS, ToLayer::Ended { at: now(), end: Box::new(end) });
+        let is_helper = end.instance.layer.as_str().starts_with(LayerPlan::RESERVED);
+        let is_usual = match end.ending {
+            Ending::Exited(code) => end.served && (code == 0 || !is_helper),
+            Ending::Killed(_) => false,
+        };
+        let hushed = self.quiet && is_usual && end.failure.is_none() && end.limit.is_none();
+        self.add(MOST_ENDS, ToLayer::Ended { at: now(), end: Box::new(end), hushed });
     }
 
     fn add_lines(&mut self, text: &str, how: Said) {
@@ -123,7 +144,7 @@ impl Log {
             }
             match self.next() {
                 Some(ToLayer::Say { how, text, .. }) => self.lines.push_said(how, &text),
-                Some(ToLayer::Ended { end, .. }) => {
+                Some(ToLayer::Ended { end, hushed: false, .. }) => {
                     self.lines.say(level(&end), &sentence(&end, ""));
                 }
                 Some(_) => {}

@@ -333,9 +333,9 @@ impl<'a> Logger<'a> {
                     self.printed.push_back(FromLayer::Printed { seat, generation });
                 }
             }
-            Order::Ended { at, end } => {
+            Order::Ended { at, end, hushed } => {
                 self.show_what_was_read_before(at);
-                self.ended(&end);
+                self.ended(&end, hushed);
             }
             _ => {}
         }
@@ -359,7 +359,7 @@ impl<'a> Logger<'a> {
     }
 
     /// An instance has ended.
-    fn ended(&mut self, end: &End) {
+    fn ended(&mut self, end: &End, hushed: bool) {
         // What it was refused is known by its name, as long as it has one here.
         self.look_up();
         let of_it = |it: &Output| it.seat == end.seat && it.instance == end.instance;
@@ -368,7 +368,9 @@ impl<'a> Logger<'a> {
         self.drain(end.seat, end.instance.generation);
         self.lines.tell_lost(Some(&end.instance.layer));
         let hint = if is_told { "" } else { self.denied.hint() };
-        self.lines.say(level(end), &sentence(end, hint));
+        if !hushed {
+            self.lines.say(level(end), &sentence(end, hint));
+        }
         if is_told || end.ending != Ending::Killed(libc::SIGSYS) || !self.denied.explain(end) {
             self.all_is_told(end);
         }

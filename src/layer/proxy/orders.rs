@@ -141,6 +141,7 @@ pub(crate) fn listen() -> Vec<ListenPlan> {
         pass: Pass::Name,
         rate: None,
         per_source: None,
+        max: None,
     };
     name.map(plan).collect()
 }

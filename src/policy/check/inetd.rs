@@ -63,10 +63,14 @@ pub(super) fn alone(layer: &LayerText, plan: &LayerPlan, out: &mut Diagnostics) 
             .also(&pass.span, "the program is started for each connection, and ends with it")
             .help("give it a layer of its own");
     }
-    if let Some((name, _)) = layer.connect.first() {
-        out.error(Code::NotBuiltYet, &name.span, "`connect` beside `inetd` is not built yet")
-            .label("nobody would connect")
-            .also(&pass.span, "the program is started for each connection");
+    if let Some(target) = layer.connect.first() {
+        out.error(
+            Code::NotBuiltYet,
+            &target.name.span,
+            "`connect` beside `inetd` is not built yet",
+        )
+        .label("nobody would connect")
+        .also(&pass.span, "the program is started for each connection");
     }
     let streams = [("stdin", &layer.stdin), ("stdout", &layer.stdout), ("stderr", &layer.stderr)];
     for (key, stream) in streams {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{connect, danger, directory, implied, inetd, name, program, rate, socket, standard, start, syscalls};
+use super::{
+    connect, danger, directory, implied, inetd, name, program, rate, socket, standard, start,
+    syscalls,
+};
 use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};

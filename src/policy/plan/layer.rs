@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectPlan, DirectoryPlan, ListenPlan, Protection, Rate, Stream, SyscallPlan, View, words};
+use super::{
+    ConnectPlan, DirectoryPlan, ListenPlan, Protection, Rate, Stream, SyscallPlan, View, words,
+};
 use crate::ident::Name;
 
 /// One layer: what runs, and what it may do.

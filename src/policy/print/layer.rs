@@ -4,7 +4,8 @@ use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass, Program, Protection, Restart, RestartOn, StopSignal, Stream, View,
+    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass,
+    Program, Protection, Restart, RestartOn, StopSignal, Stream, View,
 };
 use crate::policy::value::show_view_part;
 

@@ -42,7 +42,7 @@ const SHARED: [&str; 13] = [
 const HOMES: [&str; 2] = ["/home", "/run/user"];
 
 /// Whether a path leads to something guarded, or is beneath it.
-pub(super) fn is_guarded(path: &str) -> bool {
+pub(crate) fn is_guarded(path: &str) -> bool {
     GUARDED.iter().any(|guarded| {
         if guarded.starts_with('/') {
             is_within(path, guarded)
@@ -54,7 +54,7 @@ pub(super) fn is_guarded(path: &str) -> bool {
 
 /// Whether a directory may be granted with all that lies beneath it, for the sake of several things
 /// in it.
-pub(super) fn is_joinable(directory: &str) -> bool {
+pub(crate) fn is_joinable(directory: &str) -> bool {
     let parent = directory.rsplit_once('/').map_or("", |(parent, _)| parent);
     let is_shared = SHARED.contains(&directory) || HOMES.contains(&parent);
     // One part alone is a whole branch of the system.
@@ -64,7 +64,7 @@ pub(super) fn is_joinable(directory: &str) -> bool {
 }
 
 /// Whether a path is another one or lies beneath it.
-pub(super) fn is_within(path: &str, above: &str) -> bool {
+pub(crate) fn is_within(path: &str, above: &str) -> bool {
     let Some(rest) = path.strip_prefix(above.trim_end_matches('/')) else { return false };
     rest.is_empty() || rest.starts_with('/')
 }

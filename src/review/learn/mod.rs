@@ -11,7 +11,7 @@
 mod calls;
 mod choosing;
 mod files;
-mod guarded;
+pub(crate) mod guarded;
 mod limits;
 mod proposal;
 mod seen;

@@ -8,6 +8,7 @@ use crate::mark;
 use crate::prepare::own::Role;
 use crate::supervisor::{Life, Outcome, Supervisor};
 use crate::wire::control::ToLayer;
+use crate::wire::life::Ending;
 use crate::wire::report::MAX_WITNESS;
 
 impl Supervisor<'_> {
@@ -53,7 +54,7 @@ impl Supervisor<'_> {
         if spent {
             self.log
                 .say("the witness has ended as often as can be told in the log: the daemon stops");
-            self.stop(Outcome::GaveUp);
+            self.stop(Outcome::GaveUp(Ending::UNBEGUN));
         }
         spent
     }
