@@ -267,7 +267,7 @@ impl Daemon {
         let planned = answer.result?;
         log.belong_to(planned.plan.name.as_str());
         let start =
-            Start { planned, settings, passed, audit, users, receipts, manager, tells_paths };
+            Start { planned, settings, passed, audit, users, receipts, tells_paths, manager };
         supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }
 }

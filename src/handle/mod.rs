@@ -93,7 +93,10 @@ impl Handle {
     pub fn status(&self) -> Result<Status, HandleError> {
         let mut status = None;
         self.ask(&Request::Status, Some(ANSWER), |reply| match reply {
-            Reply::Status(it) => Ok(status = Some(it)),
+            Reply::Status(it) => {
+                status = Some(it);
+                Ok(())
+            }
             _ => Err(io::ErrorKind::InvalidData.into()),
         })?;
         let mut status = status.ok_or_else(|| self.system(io::ErrorKind::UnexpectedEof.into()))?;
@@ -119,7 +122,10 @@ impl Handle {
         let request = Request::Restart { layer: layer.map(str::to_owned) };
         // As long as the policy's `grace` and the layers' own start take.
         self.ask(&request, None, |reply| match reply {
-            Reply::Progress(text) => Ok(progress(&text)),
+            Reply::Progress(text) => {
+                progress(&text);
+                Ok(())
+            }
             _ => Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -189,11 +195,9 @@ fn choose(registry: &Registry, name: Option<&str>) -> Result<Running, HandleErro
         }
         (Some(name), _) => running.iter().position(|it| it.name == name),
     };
-    match place {
-        Some(place) => Ok(running.swap_remove(place)),
-        None => {
-            let name = name.unwrap_or_default();
-            Err(HandleError::Wrong(format!("no daemon `{name}` runs; these do: {names}")))
-        }
+    if let Some(place) = place {
+        return Ok(running.swap_remove(place));
     }
+    let name = name.unwrap_or_default();
+    Err(HandleError::Wrong(format!("no daemon `{name}` runs; these do: {names}")))
 }

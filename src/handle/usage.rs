@@ -27,7 +27,7 @@ fn of_group(group: &Path) -> Option<Usage> {
     Some(Usage { memory: memory.trim().parse().ok()?, cpu: cpu.trim().parse().ok()? })
 }
 
-/// By proc_pid_stat(5), whose fields 14 and 15 are processor time in ticks and 24 is memory in pages.
+/// By `proc_pid_stat(5)`, whose fields 14 and 15 are processor time in ticks and 24 is memory in pages.
 fn of_process(pid: u32) -> Option<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in field 2 may hold anything, parentheses too.

@@ -129,11 +129,11 @@ codes! {
     SealsNothing = 196, "a key to which nothing is sealed";
     LogInReach = 197, "an audit log within a layer's reach";
 
-    // Lives.
-    StartCycle = 210, "layers that start after each other";
-
     // What foreign programs see.
     HostProc = 201, "a grant of the host's processes";
+
+    // Lives.
+    StartCycle = 210, "layers that start after each other";
 }
 
 impl Code {

@@ -270,7 +270,7 @@ mod tests {
     fn what_a_layer_is_started_from_follows_from_the_plan() {
         let plan = plan();
         let assembly = assembled(&plan, true);
-        let [a, _, b, auditor, writer] = &assembly.images[..] else { panic!("{assembly:?}") };
+        let [a, _, b, auditor, writer, _] = &assembly.images[..] else { panic!("{assembly:?}") };
         assert!(a.reports && !b.reports && !auditor.reports && writer.reports);
         // Its init is a task too.
         assert_eq!(b.plan.limits.tasks, plan.layers[2].limits.tasks + 1);
@@ -284,12 +284,12 @@ mod tests {
             |call| assembly.filter.evaluate(Arch::NATIVE.audit(), by_name(call).unwrap(), [0; 6]);
         assert_eq!(verdict("ptrace"), Verdict::Allow);
         assert_eq!(verdict("bpf"), Verdict::Trace);
-        // Of each of the six instances, who writes the log among them.
+        // Of each of the seven instances, those of our own among them.
         let policy = plan.id().unwrap();
         let more =
             work(&Request { plan: &plan, policy, log: None, waiting: 11, tells_paths: false })
                 .unwrap();
-        assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 6);
+        assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 7);
     }
 
     /// Where the process that attacks finds a directory of its own.

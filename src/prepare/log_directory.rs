@@ -83,6 +83,12 @@ pub(super) enum DirectoryError {
          away, or give another directory"
     )]
     Strange(PathBuf, String, String),
+    /// Another daemon's auditor writes there: given to another user, it would lose the log.
+    #[error(
+        "the audit log's directory {0}: another supervisor writes the log; stop that daemon, or give \
+         another directory"
+    )]
+    Held(PathBuf),
     /// It is used for something else.
     #[error(
         "the audit log's directory {0} holds {1:?}, which is no part of a log: give one that is \
@@ -223,18 +229,22 @@ impl LogDirectory {
         if let Some(name) = names.into_iter().find(|name| !is_of_a_log(name)) {
             return Err(DirectoryError::Used(self.path.clone(), name));
         }
-        self.wait_until_free().map_err(failed)
+        if self.is_held_for_long().map_err(failed)? {
+            return Err(DirectoryError::Held(self.path.clone()));
+        }
+        Ok(())
     }
 
-    /// Waits a moment while somebody holds the log: the auditor of a supervisor that was killed is
-    /// about to write down what was left, and what this daemon's start clears away would end it.
-    fn wait_until_free(&self) -> io::Result<()> {
+    /// Whether somebody holds the log, and doesn't give it up in a moment: the auditor of a supervisor
+    /// that was killed is about to write down what was left, and what this daemon's start clears away
+    /// would end it.
+    fn is_held_for_long(&self) -> io::Result<bool> {
         let store = Store::from_fd(self.fd.try_clone()?);
         let until = Instant::now() + LAST_WORDS;
         while store.is_held() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(())
+        Ok(store.is_held())
     }
 
     /// What is in the directory.

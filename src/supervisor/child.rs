@@ -20,6 +20,7 @@ use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 use crate::wire::life::{Culprit, Ending};
 
 /// A running instance.
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that has happened to it")]
 #[derive(Debug)]
 pub struct Child {
     /// Who it is.

@@ -186,7 +186,7 @@ impl Supervisor<'_> {
             Life::Waiting(_) => Stage::Waiting,
             Life::Running(child) => {
                 pid = child.pid.as_raw_nonzero().get().unsigned_abs();
-                receipt = child.receipt.clone();
+                receipt.clone_from(&child.receipt);
                 match child.stage {
                     ChildStage::Confining => Stage::Confining,
                     ChildStage::Serving(_) if child.deadline.is_some() => Stage::Finishing,

@@ -72,7 +72,8 @@ pub(super) unsafe fn clone_vfork(
     }
     let mut way = Way { entry, argument };
     // All flags but the ones above are among the lower 32 bits; the lowest byte is the signal.
-    let flags = (args.flags as u32).cast_signed() | (args.exit_signal as u32).cast_signed();
+    let lower = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+    let flags = (lower(args.flags) | lower(args.exit_signal)).cast_signed();
     // SAFETY: the stack is ours alone, aligned, and grows down from its end; libc's wrapper neither
     // allocates nor locks; the kernel writes the pidfd where clone3 would; the rest is the caller's
     // promise.

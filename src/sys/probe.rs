@@ -96,11 +96,12 @@ pub const QUESTIONS: [Question; 17] = {
 /// As [`fork`], and as [`pidfd::wait`].
 pub fn ask(question: &Question) -> io::Result<Answer> {
     let child = fork(|| {
-        let [a, b, c, d, e, f] = question.arguments;
+        let [first, second, third, fourth, fifth, sixth] = question.arguments;
         // SAFETY: as the constants say, the kernel reads no memory of ours for any of these calls
         // before it refuses them, or nobody's; and what it grants goes with this child, which
         // exits at once.
-        let result = unsafe { libc::syscall(question.number, a, b, c, d, e, f) };
+        let result =
+            unsafe { libc::syscall(question.number, first, second, third, fourth, fifth, sixth) };
         if result != -1 {
             return 0;
         }

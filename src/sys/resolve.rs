@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// As many symbolic links as the kernel itself follows (path_resolution(7)).
+/// As many symbolic links as the kernel itself follows (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
 /// linux/magic.h: links in it may lead where no path does.

@@ -51,7 +51,7 @@ const CIRCLES: [&[&str]; 0] = [];
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now: 2,995 before the daemon could be asked and told, and layers had an
 /// order; those are decisions about lives, which nobody else may make.
-const CORE: usize = 3_330;
+const CORE: usize = 3_335;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];

@@ -335,7 +335,7 @@ fn the_log_itself_says_which_policy_it_is_of() {
     std::fs::write(folder.path().join("other.toml"), other).unwrap();
     let (code, text, _) = cofferdam(folder.path(), &["audit", "policy", "log", "other.toml"]);
     assert!(
-        code == 1 && text.contains("8443") && text.contains("+") && text.contains("8444"),
+        code == 1 && text.contains("8443") && text.contains('+') && text.contains("8444"),
         "{text}"
     );
     let told = ["audit", "policy", "log", "--record", "1", "--format", "json"];

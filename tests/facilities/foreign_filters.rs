@@ -153,7 +153,8 @@ fn ffmpeg() {
         format!("/usr/bin/ffmpeg -v error -nostdin {follow} -i pipe:0 -c copy -f matroska pipe:1");
     let free = fed(&mut outside(&line), list(&format!("file://{path}")).as_bytes());
     assert!(free.stdout.starts_with(matroska), "{}", words(&free));
-    let quoted = follow.split(' ').map(|word| format!("\"{word}\", ")).collect::<String>();
+    let quoted: Vec<_> = follow.split(' ').map(|word| format!("\"{word}\", ")).collect();
+    let quoted = quoted.concat();
     let asking = altered(&place, "ffmpeg.toml", "\"-i\", ", &format!("{quoted}\"-i\", "));
     let kept = fed(&mut cofferdam(&asking, &[]), list(&format!("file://{path}")).as_bytes());
     assert_eq!(kept.status.code(), Some(1), "{}", words(&kept));

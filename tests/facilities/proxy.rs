@@ -244,8 +244,9 @@ fn leads() {
     assert!(open);
     eventually("the controls are seen", || net.trespassers() == 2);
     net.forget();
-    let tries: String =
+    let tries: Vec<_> =
         names.iter().map(|name| format!("try {name} https://{name}.example.test/\n")).collect();
+    let tries = tries.concat();
     let script = format!(
         "try() {{ name=$1; shift; code=$(curl -sS --max-time 40 -k -o /dev/null \
          -w '%{{http_code}}/%{{http_connect}}' \"$@\" 2>/tmp/why); echo \"$name: $? $code\"; }}\n\

@@ -93,10 +93,9 @@ pub(crate) const ACTS: &[Act] = &[
     act("make a timer", "timerfd_create(CLOCK_MONOTONIC)", || {
         call(libc::SYS_timerfd_create, &[1, 0])
     }),
-    act("take signals by descriptor", "signalfd4(-1, 8)", || {
-        let mask = 0_u64;
-        // SAFETY: the kernel reads the 8 bytes of a set of signals.
-        unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, 8, 0) }
+    act("compare two processes", "kcmp(", || {
+        let own = std::process::id().into();
+        call(libc::SYS_kcmp, &[own, own, 0, 0, 0])
     }),
     act("share memory by key", "shmget(0, 4096, 384)", || {
         call(libc::SYS_shmget, &[0, 4096, 0o600])
@@ -119,8 +118,8 @@ pub(crate) const ACTS: &[Act] = &[
     }),
     act("stop sharing its files", "unshare(CLONE_FILES)", || call(libc::SYS_unshare, &[0x400])),
     // By arguments.
-    act("catch up by signal", "fcntl(1, F_SETOWN", || {
-        call(libc::SYS_fcntl, &[1, 8, std::process::id().into()])
+    act("write into memory by number", "process_vm_writev(", || {
+        call(libc::SYS_process_vm_writev, &[std::process::id().into(), 0, 0, 0, 0, 0])
     }),
     act("merge memory", "MADV_MERGEABLE", || call(libc::SYS_madvise, &[page(), 4096, 12])),
     act("be a subreaper", "prctl(PR_SET_CHILD_SUBREAPER, 1)", || {
@@ -129,12 +128,7 @@ pub(crate) const ACTS: &[Act] = &[
     act("ask who it seems to be", "personality(0xffffffff)", || {
         call(libc::SYS_personality, &[0xffff_ffff])
     }),
-    act("ask a terminal", "ioctl(0, ", || {
-        // FS_IOC_GETFLAGS is of the file system; FIOASYNC turns signals off.
-        let off = 0_i32;
-        // SAFETY: the kernel reads four bytes.
-        unsafe { libc::syscall(libc::SYS_ioctl, pipe(), 0x5452, &raw const off) }
-    }),
+    act("ask for its turn at the disk", "ioprio_get(", || call(libc::SYS_ioprio_get, &[1, 0])),
     act("give way", "setpriority(0, 0, 3)", || call(libc::SYS_setpriority, &[0, 0, 3])),
     // Sockets by family and type.
     act("listen to the kernel", "socket(AF_NETLINK, SOCK_RAW)", || {
@@ -272,16 +266,6 @@ fn inside_paths(arguments: &[String]) {
         let whole = CString::new(format!("{}/{path}", arguments[0])).unwrap();
         say(format!("act {path}: {}", in_child(|| run(&whole).into())));
     }
-}
-
-/// The reading end of a pipe, as descriptor 0.
-fn pipe() -> i64 {
-    let mut ends = [0; 2];
-    // SAFETY: the kernel writes two numbers.
-    unsafe { libc::pipe(ends.as_mut_ptr()) };
-    // SAFETY: takes numbers.
-    unsafe { libc::dup2(ends[0], 0) };
-    0
 }
 
 /// A port, as the test has said it.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use cofferdam::audit::entry::Side;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -195,7 +196,17 @@ fn audit_is_as_documented() {
     let records = daemon::lists(&["query", path]);
     agrees("audit record", &records);
     agrees("audit stats", &[ask(&["audit", "stats", path])]);
-    agrees("audit redact", &[ask(&["audit", "redact", path, "0"])]);
+    // Both ends kept the message: first one copy goes, then the other.
+    let kept = TempDir::new().unwrap();
+    let mut both = open(kept.path(), small(), 0);
+    let sides = [Side::Sender, Side::Receiver];
+    for (number, side) in (0..).zip(sides) {
+        both.append(&message(1, side), b"words", crate::support::log::at(number)).unwrap();
+    }
+    both.close(crate::support::log::at(2)).unwrap();
+    let kept = kept.path().to_str().unwrap();
+    let first = ask(&["audit", "redact", kept, "0", "--one"]);
+    agrees("audit redact", &[first, ask(&["audit", "redact", kept, "0"])]);
     let proof = folder.path().join("proof.json");
     let proof = proof.to_str().unwrap();
     daemon::says(0, &["prove", path, "20", "-o", proof]);
@@ -205,7 +216,7 @@ fn audit_is_as_documented() {
     let broken = TempDir::new().unwrap();
     let options = Options { segment_bytes: 1 << 20, ..small() };
     let mut log = open(broken.path(), options, 0);
-    let sender = cofferdam::audit::entry::Side::Sender;
+    let sender = Side::Sender;
     log.append(&message(0, sender), &[], crate::support::log::at(0)).unwrap();
     log.close(crate::support::log::at(1)).unwrap();
     let segment = broken.path().join("00000000.log");

@@ -73,7 +73,7 @@ fn streams() {
     let odd = ["a b", "", "c\nd", "${e}", "$${f}", "\"g\\", "ü\u{1b}[1m"];
     let script = ["/bin/sh", "-c", "for word; do printf '<%s>' \"$word\"; done", "name"];
     let output = run(&[&script[..], &odd].concat());
-    let shown: String = odd.iter().map(|word| format!("<{word}>")).collect();
+    let shown = odd.map(|word| format!("<{word}>")).concat();
     assert_eq!(text(&output.stdout), shown, "{}", text(&output.stderr));
 
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -SEGV $$", 139)]

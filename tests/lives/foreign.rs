@@ -139,7 +139,8 @@ fn here_documents() {
     let said = runs(Daemon::command_line(&policy(&exec, ALL, env)));
     assert_eq!(said[0], "short");
     assert!(said.iter().any(|line| line.contains("cannot create temp file")), "{said:?}");
-    assert_eq!(said.last().unwrap(), "on");
+    // What comes by standard error may stand before or behind it.
+    assert!(said.iter().any(|line| line == "on"), "{said:?}");
 }
 
 fn perl() {

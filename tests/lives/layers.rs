@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 type Outcome = Result<(), String>;
 
 /// The daemon of that name, with the policy that the command line names.
+#[expect(clippy::too_many_lines, reason = "a table of functions")]
 pub(crate) fn daemon(name: &str) -> Daemon {
     let _ = tracing_subscriber::registry().with(cofferdam::log::layer()).try_init();
     let policy = std::env::args().nth(3).unwrap_or_default();

@@ -19,7 +19,7 @@ use crate::support::suite::ignore;
 pub(crate) const TESTS: &[Test] = &[
     ("learn_hostile::nothing_of_the_host_is_reached", || reach(None, false)),
     ("learn_hostile::nothing_of_the_host_is_reached_by_an_ordinary_user", || {
-        reach(nobody(), false)
+        reach(nobody(), false);
     }),
     ("learn_hostile::files_alone_are_reached_where_they_may_be", || reach(None, true)),
     ("learn_hostile::what_a_program_prints_is_harmless", prints),
@@ -30,6 +30,7 @@ const PYTHON: &str = "/usr/bin/python3";
 const HOSTILE: &str = include_str!("../fixtures/hostile.py");
 
 /// An ordinary user, for root to be.
+#[expect(clippy::unnecessary_wraps, reason = "`None` is who runs the tests")]
 fn nobody() -> Option<u32> {
     if !rustix::process::geteuid().is_root() {
         ignore("the tests run as an ordinary user anyway");

@@ -114,7 +114,7 @@ fn twice() {
     }
 }
 
-/// The other side of sd_notify(3).
+/// The other side of `sd_notify(3)`.
 struct Manager {
     socket: UnixDatagram,
     /// Where the socket is.

@@ -66,7 +66,8 @@ fn restarts_leave_nothing_behind() {
     if after.descriptors == 0 {
         eprintln!("not looked at: this user can't see the supervisor's descriptors");
     }
-    assert_eq!(after.descriptors, before.descriptors, "open descriptors");
+    // What was printed may not have been written yet when it was counted first.
+    assert!(after.descriptors <= before.descriptors, "{after:?}, before {before:?}");
     assert_eq!(after.children, before.children, "children, dead ones too");
     assert_eq!(after.groups, before.groups, "control groups");
     assert!(after.memory <= before.memory + SLACK, "{after:?}, before {before:?}");

@@ -106,8 +106,13 @@ impl Net {
             }
         });
         let of = |kind: &str| std::fs::File::open(format!("/proc/{}/ns/{kind}", near.tid)).unwrap();
-        let _ends = [far_end, near_end];
-        Self { near: [of("net"), of("mnt")], directory, seen, trespassers, _ends }
+        Self {
+            near: [of("net"), of("mnt")],
+            directory,
+            seen,
+            trespassers,
+            _ends: [far_end, near_end],
+        }
     }
 
     /// Where its certificates and secrets are.

@@ -120,14 +120,11 @@ impl KeyChain {
                 None if check.size < last => Some(What::NotePlace { size: check.size }),
                 fault => fault,
             };
-            match what {
-                Some(what) => {
-                    once(findings, Finding { segment: Some(number), ..at(&placed, what) });
-                }
-                None => {
-                    last = check.size;
-                    good.push(placed);
-                }
+            if let Some(what) = what {
+                once(findings, Finding { segment: Some(number), ..at(&placed, what) });
+            } else {
+                last = check.size;
+                good.push(placed);
             }
         }
         Ok(good)

@@ -161,12 +161,11 @@ impl<'a> Walk<'a> {
     }
 
     fn fault(&mut self, scan: &Scan, record: Option<u64>, byte: u64, what: What, until: u64) {
-        match &mut self.open {
-            Some((_, end)) => *end = until,
-            None => {
-                self.open = Some((self.findings.len(), until));
-                self.findings.push(place(scan, record, Some(byte), what));
-            }
+        if let Some((_, end)) = &mut self.open {
+            *end = until;
+        } else {
+            self.open = Some((self.findings.len(), until));
+            self.findings.push(place(scan, record, Some(byte), what));
         }
     }
 

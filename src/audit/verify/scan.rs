@@ -234,9 +234,8 @@ impl Scan {
 /// and ends with a stop if it ends in order.
 pub(super) fn follows(before: Option<Kind>, (kind, clean): (Kind, bool)) -> Option<What> {
     match (before, kind) {
-        (None, Kind::Start) => None,
+        (None | Some(Kind::Stop), Kind::Start) => None,
         (None, _) => Some(What::NoStart),
-        (Some(Kind::Stop), Kind::Start) => None,
         (Some(Kind::Stop), _) => Some(What::AfterStop),
         (Some(_), Kind::Start) if clean => Some(What::NoStop),
         _ => None,

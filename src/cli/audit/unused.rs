@@ -54,16 +54,13 @@ const DIRECT: &str = "A file that a layer opens by its path itself, and not thro
 /// Lists them. Exit code 0: every grant that can be judged was used; 1: one was not, or the log is
 /// not of this policy.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (store, policy) = match &args.policy {
-        Some(path) => {
-            let policy = read::sound(path, &args.outside);
-            (args.dir.open(), policy)
-        }
-        None => {
-            let store = args.dir.open()?;
-            let text = neutralise_lines(&policy_at(&store, None)?.text);
-            (Ok(store), read::sound_text("policy-of-the-log.toml", text.as_bytes()))
-        }
+    let (store, policy) = if let Some(path) = &args.policy {
+        let policy = read::sound(path, &args.outside);
+        (args.dir.open(), policy)
+    } else {
+        let store = args.dir.open()?;
+        let text = neutralise_lines(&policy_at(&store, None)?.text);
+        (Ok(store), read::sound_text("policy-of-the-log.toml", text.as_bytes()))
     };
     let policy = match policy {
         Ok(policy) => policy,

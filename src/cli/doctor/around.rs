@@ -21,7 +21,8 @@ impl Around {
     pub(super) fn here() -> Self {
         let is_set = |name| std::env::var_os(name).is_some();
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let shell = groups.lines().any(|line| line.ends_with(".scope"));
+        let shell =
+            groups.lines().any(|line| line.rsplit_once('.').is_some_and(|it| it.1 == "scope"));
         Self::from_traces(
             is_set("KUBERNETES_SERVICE_HOST"),
             Path::new("/.dockerenv").exists(),
@@ -30,6 +31,7 @@ impl Around {
         )
     }
 
+    #[expect(clippy::fn_params_excessive_bools, reason = "each is whether one trace is there")]
     const fn from_traces(pod: bool, docker: bool, podman: bool, unit: bool) -> Self {
         match (pod, docker, podman, unit) {
             // In a container too, for no engine passes that variable on.

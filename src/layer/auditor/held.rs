@@ -24,13 +24,12 @@ impl Auditor<'_> {
             LogFull::Block => (false, "layers wait until it can be"),
             LogFull::Count => (false, "what is not recorded is counted"),
         };
-        match &mut self.trouble {
-            Some((why, _)) => *why = text,
-            None => {
-                let said = format!("the audit log can't be written: {text}; {then} (`on-full`)");
-                self.say(halt, &said);
-                self.trouble = Some((text, now()));
-            }
+        if let Some((why, _)) = &mut self.trouble {
+            *why = text;
+        } else {
+            let said = format!("the audit log can't be written: {text}; {then} (`on-full`)");
+            self.say(halt, &said);
+            self.trouble = Some((text, now()));
         }
     }
 

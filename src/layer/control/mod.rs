@@ -54,7 +54,9 @@ impl Desk<'_> {
     fn turn(&mut self) -> io::Result<bool> {
         let heard = self.layer.attend();
         let orders: Vec<_> = self.layer.0.orders.iter().flat_map(Orders::take).collect();
-        orders.into_iter().for_each(|order| self.obey(order));
+        for order in orders {
+            self.obey(order);
+        }
         match heard {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(false),
             heard => heard?,
@@ -154,17 +156,12 @@ impl Desk<'_> {
         let Some(caller) = self.callers.get_mut(&number) else { return false };
         let Work::Restart { left, now } = &mut caller.work else { return false };
         let Some((seat, before)) = *now else {
-            return match begin(left, &self.board) {
-                Some((seat, life)) => {
-                    *now = Some((seat, life));
-                    self.command(number, Command::Restart(seat));
-                    false
-                }
-                None => {
-                    caller.tell_last(&Reply::Done);
-                    false
-                }
-            };
+            *now = begin(left, &self.board);
+            match *now {
+                Some((seat, _)) => self.command(number, Command::Restart(seat)),
+                None => caller.tell_last(&Reply::Done),
+            }
+            return false;
         };
         let Some(standing) = self.board.get(seat) else { return false };
         let instance = &standing.instance;

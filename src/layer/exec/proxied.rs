@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::layer::proxy::ADDRESS;
-use crate::policy::plan::LayerPlan;
+use crate::policy::plan::{ConnectPlan, LayerPlan};
 
 /// The variables by which programs find a proxy, as curl(1), Python, Go, git and others read them.
 /// Most read small letters, some capitals; `HTTP_PROXY` is none of curl's, for web servers set it
@@ -16,7 +16,7 @@ const NODE: &str = "NODE_USE_ENV_PROXY";
 
 /// What is said to the program of a layer; nothing where it has no proxy.
 pub(super) fn environment(layer: &LayerPlan) -> BTreeMap<String, String> {
-    if !layer.connect.iter().any(|target| target.is_proxied()) {
+    if !layer.connect.iter().any(ConnectPlan::is_proxied) {
         return BTreeMap::new();
     }
     let proxy = format!("http://{ADDRESS}");

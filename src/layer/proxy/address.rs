@@ -39,6 +39,7 @@ pub(super) fn scope(ip: IpAddr) -> Scope {
     }
 }
 
+#[expect(clippy::match_same_arms, reason = "each kind of address stands by its own reason")]
 fn scope_of_four(four: Ipv4Addr) -> Scope {
     match four.octets() {
         // "This network", loopback, link-local, protocol assignments, the former relays of 6to4,
@@ -53,18 +54,16 @@ fn scope_of_four(four: Ipv4Addr) -> Scope {
     }
 }
 
+#[expect(clippy::match_same_arms, reason = "each kind of address stands by its own reason")]
 fn scope_of_six(six: Ipv6Addr) -> Scope {
-    let [a, b, c, d, e, f, g, h] = six.segments();
     let four = |high: u16, low: u16| {
-        let [x, y] = high.to_be_bytes();
-        let [z, w] = low.to_be_bytes();
         // Behind a translator a private network is somebody else's.
-        match scope_of_four(Ipv4Addr::new(x, y, z, w)) {
+        match scope_of_four(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))) {
             Scope::Global => Scope::Global,
             Scope::Private | Scope::Special => Scope::Special,
         }
     };
-    match [a, b, c, d, e, f, g, h] {
+    match six.segments() {
         // Unspecified, loopback, and IPv4 as it was written once.
         [0, 0, 0, 0, 0, 0, ..] => Scope::Special,
         // Translated for hosts of IPv4 (NAT64): by its well-known prefix, and by local ones.
@@ -74,7 +73,7 @@ fn scope_of_six(six: Ipv6Addr) -> Scope {
         [0x2002, high, low, ..] => four(high, low),
         [0x2001, 0, ..] => Scope::Special,
         // Link-local, site-local, multicast.
-        [0xfe80..=0xfeff | 0xff00..=0xffff, ..] => Scope::Special,
+        [0xfe80..=0xffff, ..] => Scope::Special,
         [0xfc00..=0xfdff, ..] => Scope::Private,
         _ => Scope::Global,
     }

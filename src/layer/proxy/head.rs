@@ -111,9 +111,8 @@ fn target_of<'a>(
     fields: &'a [(String, Vec<u8>)],
 ) -> Result<(&'a str, &'a str), Malformed> {
     let mut hosts = fields.iter().filter(|(name, _)| name == "host");
-    let said = match (hosts.next(), hosts.next()) {
-        (said, None) => said,
-        _ => return Err(Malformed("there are two hosts")),
+    let (said, None) = (hosts.next(), hosts.next()) else {
+        return Err(Malformed("there are two hosts"));
     };
     if target.contains('#') {
         return Err(Malformed("a target has no fragment"));

@@ -15,7 +15,8 @@ use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::layer::connector;
 use crate::policy::plan::{
-    Audit, ConnectAddress, FilePlan, FileRight, LayerPlan, ListenAddress, ListenPlan, Pass, Plan,
+    Audit, ConnectAddress, ConnectPlan, FilePlan, FileRight, LayerPlan, ListenAddress, ListenPlan,
+    Pass, Plan,
 };
 
 /// The name of the socket at which the proxy meets itself.
@@ -107,7 +108,7 @@ pub(crate) fn files(plan: &Plan) -> Vec<FilePlan> {
 
 /// Whether a layer reaches some of its addresses by the proxy.
 pub(crate) fn serves(_: &Plan, layer: &LayerPlan) -> bool {
-    layer.connect.iter().any(|target| target.is_proxied())
+    layer.connect.iter().any(ConnectPlan::is_proxied)
 }
 
 /// The ports that the proxy reaches: those of its layers, and what it takes to look up names and to

@@ -141,4 +141,14 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
                       capabilities = [\"CAP_NET_RAW\"]",
         },
     ),
+    (
+        Code::StartCycle,
+        Explanation {
+            why: "A layer starts once those in its `after` have been ready. In a circle each waits \
+                for another, and none ever starts.",
+            way_out: "Take one name out of the circle: whoever can do without the others comes \
+                first.",
+            example: "after = [\"keeper\"]",
+        },
+    ),
 ];

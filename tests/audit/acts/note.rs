@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     let foreign = another();
     let strange = notes(foreign.path(), "00000002.note").concat();
@@ -13,7 +14,7 @@ pub(super) fn rows() -> Vec<Row> {
                 change(dir, "00000002.note", |b| {
                     let at = b.len() - 12;
                     b[at] ^= 1;
-                })
+                });
             },
             one!("00000002.note", None, What::Note(_)),
         ),
@@ -46,7 +47,7 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "the file of another segment",
             |dir| {
-                drop(fs::copy(dir.join("00000001.note"), dir.join("00000002.note")).unwrap());
+                fs::copy(dir.join("00000001.note"), dir.join("00000002.note")).unwrap();
             },
             one!("00000002.note", None, What::NotePlace { .. }),
         ),

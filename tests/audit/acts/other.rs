@@ -59,7 +59,7 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "the index of another segment",
             |dir| {
-                drop(fs::copy(dir.join("00000001.idx"), dir.join("00000002.idx")).unwrap());
+                fs::copy(dir.join("00000001.idx"), dir.join("00000002.idx")).unwrap();
             },
             one!("00000002.idx", None, What::Index),
         ),

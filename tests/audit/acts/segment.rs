@@ -3,6 +3,7 @@
 use super::*;
 use cofferdam::audit::redact::redact;
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows(base: &Path) -> Vec<Row> {
     let begin = first(base, MIDDLE);
     let near = |from: u64, to: u64| Some((begin + from, begin + to));
@@ -302,7 +303,9 @@ pub(super) fn rows(base: &Path) -> Vec<Row> {
         row(
             "all segments removed",
             |dir| {
-                files(dir, ".log").iter().for_each(|name| fs::remove_file(dir.join(name)).unwrap());
+                for name in files(dir, ".log") {
+                    fs::remove_file(dir.join(name)).unwrap();
+                }
             },
             one!("00000000.log", None, What::TailCut { .. }),
         ),

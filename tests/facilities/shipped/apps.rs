@@ -162,7 +162,7 @@ fn application(policy: &str, layer: &str, visits: u32, prepare: impl FnOnce(&Pat
     // To start a program is the end of it, and of all that it was turned into.
     let (done, said) = asked("run:id".into());
     assert!(!done, "{said}: {daemon}");
-    daemon.line(&format!("{layer}/0.g1 was killed by SIGSYS"));
+    daemon.line(&format!("{layer}/0.g1 was killed by SIG"));
     daemon.line(&format!("{layer}/0.g2: listening"));
     assert_eq!(asked("served".into()), (true, "served".to_owned()), "{daemon}");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");

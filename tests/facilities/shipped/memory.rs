@@ -97,7 +97,9 @@ fn redis_obeys() {
     assert_eq!(daemon.count("failed to map segment from shared object"), 1, "{daemon}");
     assert_eq!(daemon.count("a stranger's code"), 0, "{daemon}");
     assert_eq!(
-        daemon.count(&format!("connect to tcp:127.0.0.1:{target} is refused")),
+        daemon.count(&format!(
+            "made the system call connect(tcp:127.0.0.1:{target}) and was refused"
+        )),
         1,
         "{daemon}"
     );

@@ -116,7 +116,7 @@ fn nginx_told() {
     }
     assert_eq!(fetch(&format!("{url}/host/srv/site/index.html")).1, "<p>a page");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
-    let refused = format!("connect to tcp:{} is refused", elsewhere.address());
+    let refused = format!("connect(tcp:{}) and was refused", elsewhere.address());
     assert_eq!(daemon.count(&refused), 1, "{daemon}");
 }
 
