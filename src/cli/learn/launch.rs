@@ -7,7 +7,10 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 
 use super::streams::Streams;
@@ -15,6 +18,10 @@ use crate::sys::fork::fork;
 use crate::sys::notify::Listener;
 use crate::sys::passing;
 use crate::sys::spawn::FilterLine;
+
+/// How long it is tried to hand a descriptor over, and how often.
+const CROWDED: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What is started.
 pub(super) struct Order {
@@ -217,7 +224,14 @@ fn tell(far: &OwnedFd, done: Result<u8, String>) -> u8 {
     }
 }
 
+/// Waits a while where this user has too many descriptors in flight (`ETOOMANYREFS`, unix(7)), of
+/// which others of its programs may have theirs: nothing tells when it has fewer.
 fn say(socket: &OwnedFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    passing::send(socket, bytes, fd, SendFlags::NOSIGNAL)?;
-    Ok(())
+    let until = Instant::now() + CROWDED;
+    loop {
+        match passing::send(socket, bytes, fd, SendFlags::NOSIGNAL) {
+            Err(Errno::TOOMANYREFS) if Instant::now() < until => thread::sleep(AGAIN),
+            sent => return sent.map(|_| ()).map_err(Into::into),
+        }
+    }
 }
