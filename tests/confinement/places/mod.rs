@@ -76,10 +76,12 @@ fn text(bytes: &[u8]) -> String {
 /// One layer of a foreign program, which ends at once, with these protections optional.
 fn run(place: &Place, optional: &BTreeSet<String>, view: &str) -> (Option<i32>, String) {
     let optional: Vec<_> = optional.iter().map(|name| format!("{name:?}")).collect();
+    // Without cgroups and namespaces, other tests of the same user count.
+    let tasks = "limits = { tasks = 4096 }\n";
     let policy = format!(
         "cofferdam = 1\nname = \"places\"\n[layer.a]\nexec = [\"/bin/true\"]\n\
          syscalls = [\"@core\", \"@foreign\"]\nview = [{view}]\nrestart = {{ on = \"never\" }}\n\
-         optional = [{}]\n",
+         optional = [{}]\n{tasks}",
         optional.join(", ")
     );
     let directory = tempfile::tempdir().unwrap();
