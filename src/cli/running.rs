@@ -3,32 +3,19 @@
 use std::path::PathBuf;
 
 use super::audit::Failure;
-use crate::registry::{Registry, Running};
+use crate::handle::{Handle, HandleError};
+use crate::registry::Running;
 use crate::text::neutralise;
 
-/// The daemon of that name, or the only one.
+/// The daemon of that name, or the only one; where none can be found, a log is shown all the same.
 pub(super) fn find(name: Option<&str>) -> Result<Running, Failure> {
-    let nowhere = "there is no runtime directory ($XDG_RUNTIME_DIR) to look for daemons in: give the \
-                   log's directory with --audit";
-    let registry = Registry::of_user().ok_or_else(|| Failure::finding(nowhere))?;
-    let running = registry.running();
-    let names: Vec<String> = running.iter().map(|it| neutralise(it.name.as_bytes())).collect();
-    let names = names.join(", ");
-    let chosen: Option<&Running> = match (name, running.as_slice()) {
-        (_, []) => {
-            let text = "no daemon of this user runs; --audit DIR shows a log without one";
-            return Err(Failure::finding(text));
+    match Handle::find(name) {
+        Ok(handle) => Ok(handle.running().clone()),
+        Err(HandleError::NoneRuns(text)) => {
+            Err(Failure::finding(format!("{text}; --audit DIR shows a log without one")))
         }
-        (None, [one]) => Some(one),
-        (None, _) => {
-            return Err(Failure::usage(format!("several daemons run, name one of them: {names}")));
-        }
-        (Some(name), all) => all.iter().find(|it| it.name == name),
-    };
-    chosen.cloned().ok_or_else(|| {
-        let name = neutralise(name.unwrap_or_default().as_bytes());
-        Failure::usage(format!("no daemon `{name}` runs; these do: {names}"))
-    })
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where a daemon keeps its audit log.

@@ -13,6 +13,7 @@ use super::bind::{bind, mount};
 use super::point::Root;
 use super::{Failed, RESTRICTED, in_memory};
 use crate::confine::generated::Account;
+use crate::policy::plan::ViewPart;
 use crate::sys::mount::MountFlags;
 use crate::sys::resolve::openat2;
 
@@ -72,30 +73,8 @@ fn processes() -> rustix::io::Result<OwnedFd> {
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
 }
 
-/// What is seen of the machine: its processors, memory, load and version, and its settings, which
-/// nobody can change by a read-only mount.
-const SEEN: [&str; 17] = [
-    "cgroups",
-    "cpuinfo",
-    "crypto",
-    "devices",
-    "filesystems",
-    "loadavg",
-    "meminfo",
-    "misc",
-    "mounts",
-    "net",
-    "self",
-    "stat",
-    "swaps",
-    "sys",
-    "thread-self",
-    "uptime",
-    "version",
-];
-
 /// Puts an empty file or directory over everything in `proc` that is neither a process nor
-/// [`SEEN`]: a newer kernel may have more.
+/// [of the machine](ViewPart::OF_MACHINE): a newer kernel may have more.
 fn hide(root: &Root, proc: &OwnedFd) -> io::Result<()> {
     let nothing = Nothing::new(root)?;
     let flags =
@@ -107,7 +86,7 @@ fn hide(root: &Root, proc: &OwnedFd) -> io::Result<()> {
         let name = entry.file_name();
         let text = name.to_string_lossy();
         let is_process = text.bytes().all(|byte| byte.is_ascii_digit());
-        if is_process || SEEN.contains(&&*text) || matches!(&*text, "." | "..") {
+        if is_process || ViewPart::OF_MACHINE.contains(&&*text) || matches!(&*text, "." | "..") {
             continue;
         }
         let handle = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;

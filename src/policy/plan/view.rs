@@ -67,6 +67,28 @@ impl View {
 }
 
 impl ViewPart {
+    /// What `proc` shows of the machine besides the layer's processes: processors, memory, load and
+    /// version, and settings, which nobody can change by a read-only mount (proc(5)).
+    pub const OF_MACHINE: [&str; 17] = [
+        "cgroups",
+        "cpuinfo",
+        "crypto",
+        "devices",
+        "filesystems",
+        "loadavg",
+        "meminfo",
+        "misc",
+        "mounts",
+        "net",
+        "self",
+        "stat",
+        "swaps",
+        "sys",
+        "thread-self",
+        "uptime",
+        "version",
+    ];
+
     /// The words for them, in the order in which people are told of them, with whether a size goes
     /// with the word.
     pub const WORDS: [(&str, bool); 8] = [

@@ -7,27 +7,6 @@ use crate::policy::plan::{FileRight, ViewPart};
 /// The least room in memory, in bytes.
 const ROOM: u64 = 16 << 20;
 
-/// What of the machine the part `proc` shows besides processes.
-const PROC: [&str; 17] = [
-    "cgroups",
-    "cpuinfo",
-    "crypto",
-    "devices",
-    "filesystems",
-    "loadavg",
-    "meminfo",
-    "misc",
-    "mounts",
-    "net",
-    "self",
-    "stat",
-    "swaps",
-    "sys",
-    "thread-self",
-    "uptime",
-    "version",
-];
-
 /// The part of a view that gives all that was done at a path. `largest` is the size of the largest
 /// file that was written, in bytes.
 pub(super) fn part(path: &str, file: &File, largest: u64) -> Option<ViewPart> {
@@ -45,7 +24,7 @@ pub(super) fn part(path: &str, file: &File, largest: u64) -> Option<ViewPart> {
                 let first = rest.split('/').next().unwrap_or_default();
                 let is_process =
                     !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit());
-                (is_process || PROC.contains(&first)).then_some(ViewPart::Proc)
+                (is_process || ViewPart::OF_MACHINE.contains(&first)).then_some(ViewPart::Proc)
             }
             None => of_machine.into_iter().find(shows),
         },
