@@ -55,10 +55,11 @@ const BUFFER: usize = 64 << 10;
 /// How much of a body that nobody asked for is read, in bytes.
 const UNWANTED: usize = 64 << 10;
 
-/// How long what is in flight may take when the daemon stops, and how long the listener's last
-/// connections are waited for.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long the listener's last connections are waited for when the daemon stops.
 const LAST: Duration = Duration::from_millis(100);
+
+/// What of the layer's grace is left for its own end. The rest is for what is in flight.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// The layer's function.
 pub(crate) async fn parser(layer: Layer) -> Result<(), Box<dyn Error>> {
@@ -106,7 +107,8 @@ pub(crate) async fn parser(layer: Layer) -> Result<(), Box<dyn Error>> {
 
     stop.send_replace(true);
     // Past the grace time the rest is cut off, which is not this layer's failure.
-    let _ = timeout(GRACE, room.acquire_many(CONNECTIONS)).await;
+    let in_flight = layer.grace().saturating_sub(LAST + ENDING);
+    let _ = timeout(in_flight, room.acquire_many(CONNECTIONS)).await;
     Ok(())
 }
 

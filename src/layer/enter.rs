@@ -227,6 +227,7 @@ fn shared(
         policy: slice.part.policy,
         receipt,
         settings: slice.settings,
+        grace: slice.order.layer.grace,
         inbox,
         attending: Mutex::default(),
         attendant: Attendant::default(),

@@ -31,6 +31,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) policy: PolicyId,
     pub(crate) receipt: Receipt,
     pub(crate) settings: Vec<u8>,
+    grace: Duration,
     pub(crate) inbox: inbox::Inbox,
     attending: Mutex<()>,
     attendant: attendant::Attendant,
@@ -236,7 +238,13 @@ impl Layer {
             .map_err(|error| system("directory", name, error))
     }
 
-    /// Waits until the supervisor asks this layer to finish. Then it has the daemon's grace time
+    /// How long this layer may take to return once it was asked to finish, before it is killed:
+    /// `grace` in its policy.
+    pub fn grace(&self) -> Duration {
+        self.0.grace
+    }
+
+    /// Waits until the supervisor asks this layer to finish. Then it has its [`grace`](Self::grace)
     /// to return before it is killed.
     pub async fn stopping(&self) {
         self.0.ensure_attendant();

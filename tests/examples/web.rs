@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
+use std::process::Stdio;
 
 use crate::support::web::{PATIENCE, Web, eventually, noise, open_directory, run};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -167,10 +168,12 @@ fn sigterm_lets_a_download_finish() {
     let target = web.scratch("download");
     let mut curl = web.curl("/large");
     curl.args(["--limit-rate", "12M", "--output"]).arg(&target);
-    let mut download = curl.spawn().unwrap();
+    let download = curl.stderr(Stdio::piped()).spawn().unwrap();
     eventually("the download runs", || fs::metadata(&target).is_ok_and(|file| file.len() > 0));
     web.terminate();
-    assert!(download.wait().unwrap().success());
+    let download = download.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&download.stderr);
+    assert!(download.status.success(), "{said}{}", web.log());
     assert!(fs::read(&target).unwrap() == bytes);
     assert_eq!(web.wait().code(), Some(0), "{}", web.log());
     TcpStream::connect(web.address).unwrap_err();
