@@ -1,4 +1,4 @@
-//! `cofferdam export POLICY --as systemd|systemd-daemon|oci-seccomp`: for who runs something else already.
+//! `cofferdam export POLICY --as systemd|oci-seccomp`: for who runs something else already.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use serde_json::{Map, Value};
 
 use super::read;
-use crate::policy::plan::{LayerPlan, Plan, Program};
-use crate::review::export::{oci_seccomp, systemd, systemd_daemon};
+use crate::policy::plan::{LayerPlan, Plan};
+use crate::review::export::{oci_seccomp, systemd};
 
 /// Arguments of `cofferdam export`.
 #[derive(Debug, clap::Args)]
@@ -39,8 +39,6 @@ pub struct Args {
 enum Form {
     /// Units of systemd, what they can't say in comments
     Systemd,
-    /// One unit of systemd that runs the whole daemon, by cofferdam itself
-    SystemdDaemon,
     /// Seccomp profiles for containers; several layers are one object, by name
     OciSeccomp,
 }
@@ -65,7 +63,6 @@ pub fn run(args: &Args) -> ExitCode {
         return ExitCode::from(2);
     }
     let (text, missing) = match args.form {
-        Form::SystemdDaemon => (daemon(&plan, &args.policy), Vec::new()),
         Form::Systemd => units(&plan, &layers),
         Form::OciSeccomp => profiles(&plan, &layers),
     };
@@ -80,20 +77,6 @@ pub fn run(args: &Args) -> ExitCode {
         }
         _ => ExitCode::from(u8::from(args.strict && !missing.is_empty())),
     }
-}
-
-/// `cofferdam run` of the policy, or where layers are functions the program that has them.
-fn daemon(plan: &Plan, policy: &std::path::Path) -> String {
-    let policy = std::path::absolute(policy).unwrap_or_else(|_| policy.to_owned());
-    let policy = policy.to_string_lossy();
-    let own = format!("/usr/bin/{}", plan.name);
-    let foreign = plan.layers.iter().all(|layer| matches!(layer.program, Program::Exec(_)));
-    let command: &[&str] = if foreign {
-        &["/usr/bin/cofferdam", "run", &policy]
-    } else {
-        &[&own, "--policy", &policy]
-    };
-    systemd_daemon(plan, command)
 }
 
 /// The text of an export, and what each layer's can't say.

@@ -23,6 +23,7 @@ mod schema;
 mod status;
 mod top;
 mod unified;
+mod unit;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,8 @@ enum Verb {
     Schema(schema::Args),
     /// Write units or profiles for other programs, and what those can't say
     Export(export::Args),
+    /// Write the unit by which systemd runs a policy's daemon
+    Unit(unit::Args),
     /// Tell what this kernel and user can enforce, and what follows where it can't
     Doctor(doctor::Args),
     /// Tell how a running daemon and each of its layers is
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Verb::Graph(args) => graph::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Export(args) => export::run(&args),
+        Verb::Unit(args) => unit::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Restart(args) => command::restart(&args),

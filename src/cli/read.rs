@@ -58,6 +58,21 @@ pub(super) struct Outside {
     pub(super) ceiling: Option<PathBuf>,
 }
 
+impl Outside {
+    /// The same once more, as words of a command line.
+    pub(super) fn words(&self) -> Vec<String> {
+        let vars = self
+            .vars
+            .iter()
+            .flat_map(|(name, value)| ["--var".to_owned(), format!("{name}={value}")]);
+        let ceiling = self.ceiling.iter().flat_map(|path| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            ["--ceiling".to_owned(), path.to_string_lossy().into_owned()]
+        });
+        vars.chain(ceiling).collect()
+    }
+}
+
 /// A policy without mistakes, and its plan.
 pub(super) struct Sound {
     /// What it is called in messages: its path.

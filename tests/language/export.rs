@@ -8,7 +8,7 @@ use cofferdam::policy::check;
 use cofferdam::policy::plan::{Compare, LayerPlan, Plan, SyscallPlan};
 use cofferdam::policy::syscall::meaning::permits;
 use cofferdam::policy::syscall::{all, errno, groups};
-use cofferdam::review::export::{oci_seccomp, systemd};
+use cofferdam::review::export::{oci_seccomp, service_unit, systemd};
 use serde_json::Value;
 
 fn plan(text: &str) -> Plan {
@@ -251,6 +251,80 @@ fn systemd_reads_the_units() {
             about.iter().filter(|line| !line.contains("is not executable")).collect();
         assert!(wrong.is_empty(), "{}: {wrong:#?}\n{text}", layer.name);
     }
+}
+
+/// What is said of a unit by `systemd-analyze`, and its exposure in tenths.
+fn analyzed(name: &str, text: &str) -> (String, u32) {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join(format!("{name}.service"));
+    std::fs::write(&path, text).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new("systemd-analyze").args(arguments).arg(&path).output().unwrap();
+        (String::from_utf8(output.stderr).unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (said, _) = run(&["verify", "--man=no", "--generators=no"]);
+    let about =
+        said.lines().filter(|line| line.contains(name) && !line.contains("is not executable"));
+    let (_, security) = run(&["security", "--offline=yes", "--no-pager"]);
+    let level = security.lines().last().unwrap_or_default();
+    let level = level.rsplit_once(": ").unwrap_or_else(|| panic!("{security}")).1;
+    let digits: String = level.chars().filter(char::is_ascii_digit).collect();
+    (about.map(|line| format!("{line}\n")).collect(), digits.parse().unwrap())
+}
+
+#[test]
+fn the_unit_of_a_daemon_is_read_and_not_exposed() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        // Other systems have no systemd.
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let foreign = std::fs::read_dir(root.join("policies/foreign")).unwrap();
+    let names = foreign.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let own = ["web", "signer", "hmi"].map(|name| root.join(format!("policies/{name}.toml")));
+    for policy in names.chain(own).filter(|path| path.extension().is_some_and(|it| it == "toml")) {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_cofferdam")).arg("unit").arg(&policy).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}: {output:?}", policy.display());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (said, exposure) = analyzed("daemon", &text);
+        assert_eq!(said, "", "{}\n{text}", policy.display());
+        // Below 5.0 is what systemd-analyze(1) calls OK.
+        assert!(exposure < 50, "{}: {exposure}\n{text}", policy.display());
+    }
+}
+
+#[test]
+fn a_unit_takes_nothing_that_a_layer_is_granted() {
+    let text = |layer: &str| {
+        let plan = plan(&format!(
+            "cofferdam = 1\nname = \"x\"\n[layer.a]\nrun = \"a\"\nbecause = \"a test\"\n{layer}"
+        ));
+        service_unit(&plan, &["/bin/x".to_owned(), "a b".to_owned()])
+    };
+    let plain = text("syscalls = [\"@core\"]\n");
+    let has = |line: &str| assert!(plain.lines().any(|it| it == line), "{line}\n{plain}");
+    has("ExecStart=/bin/x \"a b\"");
+    has("SystemCallFilter=~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap");
+    has("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6");
+    has("PrivateDevices=yes");
+    has("MemoryDenyWriteExecute=yes");
+    assert!(!plain.contains("CAP_NET_BIND_SERVICE") && !plain.contains("CAP_SYS_TIME"));
+
+    let more = text(
+        "syscalls = [\"@core\", \"clock_settime\", \"modify_ldt\", \"socket(AF_PACKET)\", \"bind\"]\n\
+         capabilities = [\"CAP_SYS_TIME\"]\nexecmem = true\ngrace = \"300s\"\n\
+         listen = { dns = \"udp:127.0.0.1:53\" }\n",
+    );
+    let has = |line: &str| assert!(more.lines().any(|it| it == line), "{line}\n{more}");
+    has("SystemCallFilter=~@module @obsolete @raw-io @reboot @swap");
+    has("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_PACKET");
+    has("MemoryDenyWriteExecute=no");
+    has("TimeoutStopSec=340");
+    assert!(more.contains(" CAP_NET_BIND_SERVICE") && more.contains(" CAP_SYS_TIME"), "{more}");
+    // Any family: then the unit says nothing of families.
+    assert!(!text("syscalls = [\"@core\", \"socket\"]\n").contains("RestrictAddress"));
 }
 
 fn export(arguments: &[&str]) -> Output {

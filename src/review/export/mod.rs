@@ -11,10 +11,21 @@ mod service;
 mod systemd;
 
 pub use oci::oci_seccomp;
-pub use service::systemd_daemon;
+pub use service::service_unit;
 pub use systemd::systemd;
 
-use crate::policy::plan::{FacilityKind, LayerPlan, Plan};
+use crate::policy::plan::{CallRule, Compare, FacilityKind, LayerPlan, Plan};
+
+/// Address families by number (`linux/socket.h`).
+const FAMILIES: [(u64, &str); 7] = [
+    (1, "AF_UNIX"),
+    (2, "AF_INET"),
+    (10, "AF_INET6"),
+    (16, "AF_NETLINK"),
+    (17, "AF_PACKET"),
+    (38, "AF_ALG"),
+    (40, "AF_VSOCK"),
+];
 
 /// What came of an export.
 #[derive(Clone, Debug)]
@@ -30,4 +41,13 @@ fn facilities(plan: &Plan, layer: &LayerPlan) -> Vec<String> {
     let parts = plan.parts_of(&layer.name).into_iter();
     let made = parts.filter(|it| it.kind != FacilityKind::File);
     made.map(|it| format!("{} {}", it.kind.name(), it.name)).collect()
+}
+
+/// The family of sockets that a rule for `socket` names, if it names one.
+fn family(rule: &CallRule) -> Option<&'static str> {
+    let number = rule.0.iter().find_map(|one| match one.compare {
+        Compare::Eq(number) if one.argument == 0 => Some(number),
+        _ => None,
+    });
+    FAMILIES.iter().find(|(known, _)| Some(*known) == number).map(|(_, name)| *name)
 }

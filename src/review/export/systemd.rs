@@ -6,22 +6,11 @@ mod view;
 use std::fmt::Write;
 
 use super::quote::{path, percent, quote};
-use super::{Export, facilities};
+use super::{Export, facilities, family};
 use crate::policy::plan::{
-    Compare, FileRight, GiveUp, LayerPlan, Limits, ListenAddress, Pass, Plan, Program, RestartOn,
+    FileRight, GiveUp, LayerPlan, Limits, ListenAddress, Pass, Plan, Program, RestartOn,
 };
 use crate::policy::syscall;
-
-/// Address families by number (`linux/socket.h`).
-const FAMILIES: [(u64, &str); 7] = [
-    (1, "AF_UNIX"),
-    (2, "AF_INET"),
-    (10, "AF_INET6"),
-    (16, "AF_NETLINK"),
-    (17, "AF_PACKET"),
-    (38, "AF_ALG"),
-    (40, "AF_VSOCK"),
-];
 
 /// What every layer has, whatever its policy says.
 const ALWAYS: &str = "\
@@ -278,16 +267,11 @@ impl Unit {
         };
         let mut names = Vec::new();
         for rule in &socket.allow {
-            let family = rule.0.iter().find_map(|one| match one.compare {
-                Compare::Eq(number) if one.argument == 0 => Some(number),
-                _ => None,
-            });
-            let known = FAMILIES.iter().find(|(number, _)| Some(*number) == family);
-            let Some((_, name)) = known else {
+            let Some(name) = family(rule) else {
                 self.miss("socket: not every rule names a family, the unit allows any");
                 return;
             };
-            names.push(*name);
+            names.push(name);
         }
         names.dedup();
         self.say("RestrictAddressFamilies", &names.join(" "));
