@@ -269,7 +269,7 @@ fn analyzed(name: &str, text: &str) -> (String, u32) {
     let level = security.lines().last().unwrap_or_default();
     let level = level.rsplit_once(": ").unwrap_or_else(|| panic!("{security}")).1;
     let digits: String = level.chars().filter(char::is_ascii_digit).collect();
-    (about.map(|line| format!("{line}\n")).collect(), digits.parse().unwrap())
+    (about.collect::<Vec<_>>().join("\n"), digits.parse().unwrap())
 }
 
 #[test]
