@@ -80,8 +80,8 @@ pub struct Args {
     /// Give the program a network of its own, with nobody else on it
     #[arg(long)]
     offline: bool,
-    /// Grant, for this reason, to start programs and to run what was written to memory, if it did,
-    /// and calls that are in no group
+    /// Grant, for this reason, to start programs, to run what was written to memory and to use System
+    /// V's objects, if it did, and calls that are in no group
     #[arg(long, value_name = "REASON")]
     because: Option<String>,
     #[command(flatten)]

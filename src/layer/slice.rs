@@ -54,8 +54,8 @@ pub struct Part {
     pub rules: Option<Filter>,
     /// Whether its init looks at the paths of calls too, and tells of what its policy doesn't grant.
     pub tells_paths: bool,
-    /// The filter of its init, if that starts programs for as long as it lives.
-    pub spawner: Option<Filter>,
+    /// Of an `exec` layer, the filter of its init.
+    pub init: Option<Filter>,
     /// Its channels, with their numbers.
     pub channels: Vec<ChannelSlice>,
     /// Directories that it reaches by path, by the grant's name.

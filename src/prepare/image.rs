@@ -17,7 +17,7 @@ use crate::layer::logger::orders::Marks;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
 use crate::policy::plan::{ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program};
-use crate::policy::syscall::{by_name, spawner_plan};
+use crate::policy::syscall::{by_name, init_plan, spawner_plan};
 use crate::sys::pin::pin;
 use crate::wire::control::Service;
 
@@ -121,15 +121,20 @@ impl Derivation<'_> {
         }
         files.grants.extend(own.into_iter().flat_map(|own| (own.view)(stated)));
         let services = Own::services(stated, layer);
-        let spawner = layer.is_inetd().then(|| spawner_plan(&layer.syscalls));
-        let spawner = spawner.map(|plan| filter::compile(&plan, Arch::NATIVE)).transpose();
-        let spawner = spawner.map_err(|error| error.to_string())?;
+        let init = match layer.program {
+            // It starts programs for as long as it lives.
+            Program::Exec(_) if layer.is_inetd() => Some(spawner_plan(&layer.syscalls)),
+            Program::Exec(_) => Some(init_plan()),
+            Program::Run(_) => None,
+        };
+        let init = init.map(|plan| filter::compile(&plan, Arch::NATIVE)).transpose();
+        let init = init.map_err(|error| error.to_string())?;
         let part = Part {
             policy,
             filter,
             rules,
             tells_paths: is_exec && tells_paths,
-            spawner,
+            init,
             channels: channels_of(plan, name),
             directories: files.directories,
             share: Share::of(plan, name),

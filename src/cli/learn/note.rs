@@ -14,7 +14,7 @@ use rustix::process::{Pid, Resource, getrlimit};
 
 use self::files::{CREAT, REMOVEDIR, TRUNC, WRONLY, node};
 use super::paths::{Place, Resolver, above, on_host};
-use super::peaks::Watch;
+use super::peaks::{Growth, Watch};
 use crate::policy::plan::FileRight;
 use crate::policy::syscall::name_of;
 use crate::review::learn::Seen;
@@ -42,6 +42,9 @@ const NOFILE: u64 = 7;
 /// localtime(3).
 const ZONE: &[u8] = b"/etc/localtime";
 
+/// clone(2), whose flags come first on `x86_64` and `aarch64`; `clone3` there is none (`ENOSYS`).
+const THREAD: u64 = libc::CLONE_THREAD as u64;
+
 /// linux/openat2.h: `flags` is the first field of `struct open_how`.
 const HOW: usize = 8;
 
@@ -53,7 +56,7 @@ impl Notes {
 
     /// Time has passed.
     pub(super) fn look(&mut self) {
-        self.watch.look(false);
+        self.watch.look(None);
     }
 
     /// All has ended, and its files are still there.
@@ -119,7 +122,8 @@ impl Notes {
             "sendto" if call.arguments[4] != 0 => {
                 self.connects(call, call.arguments[4], call.arguments[5], &by);
             }
-            "clone" | "clone3" | "fork" | "vfork" => self.watch.look(true),
+            "clone" if first & THREAD != 0 => self.watch.look(Some(Growth::Thread)),
+            "clone" | "fork" | "vfork" => self.watch.look(Some(Growth::Process)),
             "prlimit64" if second == NOFILE => self.limits(call, third),
             "setrlimit" if first == NOFILE => self.limits(call, second),
             "exit_group" => self.watch.ends(call.thread),

@@ -27,6 +27,13 @@ const MOST_FILES: usize = 4096;
 /// What init and the program's first moment count besides the program itself.
 const OWN_TASKS: u64 = 1;
 
+/// What is about to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Growth {
+    Process,
+    Thread,
+}
+
 /// The peaks so far.
 pub(super) struct Watch {
     /// The `/proc` of the program's pid namespace.
@@ -34,7 +41,7 @@ pub(super) struct Watch {
     /// The root of what it sees.
     root: OwnedFd,
     peaks: Peaks,
-    /// Threads besides the first ones, when all were looked at last.
+    /// Threads besides the first ones, when all were looked at last, and what was made since then.
     extra: u64,
     last: Option<Instant>,
     written: BTreeSet<String>,
@@ -47,11 +54,13 @@ impl Watch {
     }
 
     /// Something is about to make a process or a thread, or time has passed.
-    pub(super) fn look(&mut self, grows: bool) {
+    pub(super) fn look(&mut self, grows: Option<Growth>) {
         if self.last.is_some_and(|last| last.elapsed() < PAUSE) {
-            if grows {
+            if let Some(grows) = grows {
                 let count = self.processes().count() as u64;
-                self.tasks(count + 1 + self.extra);
+                // Of many threads that are made at once none may be missed.
+                self.extra += u64::from(grows == Growth::Thread);
+                self.tasks(count + u64::from(grows == Growth::Process) + self.extra);
             }
             return;
         }
@@ -69,7 +78,7 @@ impl Watch {
         }
         self.extra = threads;
         self.peaks.memory = self.peaks.memory.max(memory);
-        self.tasks(all.len() as u64 + threads + u64::from(grows));
+        self.tasks(all.len() as u64 + threads + u64::from(grows.is_some()));
         self.last = Some(Instant::now());
     }
 

@@ -77,7 +77,7 @@ fn begin(
 ) -> Result<(Ready, Filter, Started, Desk), String> {
     let blame = |error: io::Error| format!("it can't report to the auditor: {error}");
     let desk = slice.reports.as_ref().map_or_else(|| Ok(Desk::default()), desk).map_err(blame)?;
-    let filter = slice.part.spawner.clone().ok_or("it has no filter to start programs with")?;
+    let filter = slice.part.init.clone().ok_or("its init has no filter")?;
     let bare = prepare(&slice.order, inbox.as_fd()).map_err(|error| error.to_string())?;
     let program = program(slice, argv)?;
     let init = bare.into_init().map_err(|error| error.to_string())?;

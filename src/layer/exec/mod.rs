@@ -48,12 +48,12 @@ use super::inbox::Inbox;
 use super::run::{SETUP_FAILED, say};
 use super::script::Command;
 use super::slice::{PIPE_FDS, Slice};
-use crate::confine::filter::{self, Arch, Filter};
+use crate::confine::filter::Filter;
 use crate::confine::init::{Init, Launch, Ready};
 use crate::confine::paths::view_entries;
 use crate::confine::{ConfineError, Got, prepare};
 use crate::policy::plan::{Pass, Protection};
-use crate::policy::syscall::{EXEC_FD, init_plan};
+use crate::policy::syscall::EXEC_FD;
 use crate::sys::inherit::inherited;
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{SpawnError, Step};
@@ -151,8 +151,7 @@ struct Running {
 
 impl Begun {
     fn begin(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Self, String> {
-        let filter =
-            filter::compile(&init_plan(), Arch::NATIVE).map_err(|error| error.to_string())?;
+        let filter = slice.part.init.clone().ok_or("its init has no filter")?;
         let blame_pipes = |error| format!("its standard streams: {error}");
         let (mut pipes, mut refusals) = pipes(slice).map_err(blame_pipes)?;
         let bare = prepare(&slice.order, inbox.as_fd()).map_err(|error| error.to_string())?;

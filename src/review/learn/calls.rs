@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Proposal;
 use super::choosing::CHOOSING;
 use super::seen::{Evidence, Seen};
-use crate::policy::plan::SyscallPlan;
+use crate::policy::plan::{LayerPlan, Protection, SyscallPlan};
 use crate::policy::syscall::meaning::{implies, permits};
 use crate::policy::syscall::refused::{answer, expressions};
 use crate::policy::syscall::{
@@ -32,6 +32,21 @@ const NAMED: [&str; 9] = [
     "shared-memory",
     "thread",
     "time",
+];
+
+/// System V's objects: of a layer that is alone in its IPC namespace nobody else has the numbers.
+const SYSTEM_V: [&str; 11] = [
+    "shmget",
+    "shmat",
+    "shmdt",
+    "shmctl",
+    "semget",
+    "semop",
+    "semtimedop",
+    "semctl",
+    "msgget",
+    "msgsnd",
+    "msgrcv",
 ];
 
 /// How many kinds of calls a group must add, or the half of what it could.
@@ -79,13 +94,11 @@ struct Call<'a> {
 /// What a layer needs besides what it `has` for all that was seen. Calls that need a reason become
 /// questions.
 ///
-/// With a reason given, what starts programs is granted, memory that can be written and run, and calls
-/// that no group warns of.
-pub(super) fn choose(
-    seen: &Seen,
-    has_already: &[SyscallPlan],
-    because: Option<&str>,
-) -> Vec<Proposal> {
+/// With a reason given, what starts programs is granted, memory that can be written and run, System V's
+/// objects of its own, and calls that no group warns of.
+pub(super) fn choose(seen: &Seen, layer: &LayerPlan, because: Option<&str>) -> Vec<Proposal> {
+    let has_already = layer.syscalls.as_slice();
+    let is_alone = !layer.optional.contains(&Protection::NamespaceIpc);
     let calls = seen.calls.iter().map(|((number, arguments), evidence)| Call {
         number: *number,
         arguments,
@@ -111,7 +124,12 @@ pub(super) fn choose(
         let Some(text) = narrow(call.number, call.arguments) else { continue };
         let Ok(item) = parse_item(&text) else { continue };
         match is_dangerous(&item) {
-            Some(_) if because.is_some() && (allowed(&starts, call) || !is_warned_of(call)) => {
+            Some(_)
+                if because.is_some()
+                    && (allowed(&starts, call)
+                        || (is_alone && is_system_v(call.number))
+                        || !is_warned_of(call)) =>
+            {
                 needs_reason = true;
                 if taken.iter().all(|(other, _)| *other != text) {
                     taken.push((text, item));
@@ -160,6 +178,10 @@ pub(super) fn choose(
     let reason = because.filter(|_| needs_reason);
     let reason = reason.map(|reason| Proposal::Because { reason: reason.to_owned() });
     reason.into_iter().chain(grants).chain(memory).chain(refusals).chain(questions).collect()
+}
+
+fn is_system_v(number: u32) -> bool {
+    name_of(number).is_some_and(|name| SYSTEM_V.contains(&name))
 }
 
 /// Whether a group that is dangerous has a call.
@@ -239,13 +261,25 @@ fn has(plans: &[SyscallPlan], number: u32, arguments: &[u64; 6]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::check;
     use crate::policy::syscall::by_name;
 
-    fn base() -> Vec<SyscallPlan> {
-        assemble(&[parse_item(ALWAYS).unwrap()], &[], Implied::Exec)
+    fn layer(more: &str) -> LayerPlan {
+        let text = format!(
+            "cofferdam = 1\nname = \"x\"\n[layer.a]\nexec = [\"/a\"]\nsyscalls = [\"{ALWAYS}\"]\n{more}"
+        );
+        check("test.toml", text.as_bytes()).plan.unwrap().layers.remove(0)
     }
 
     fn chosen(calls: &[(&str, [u64; 6])]) -> Vec<String> {
+        chosen_by(&layer(""), calls, None)
+    }
+
+    fn chosen_by(
+        layer: &LayerPlan,
+        calls: &[(&str, [u64; 6])],
+        because: Option<&str>,
+    ) -> Vec<String> {
         let mut seen = Seen::default();
         for (name, arguments) in calls {
             seen.call(by_name(name).unwrap(), *arguments, "/bin/a");
@@ -255,7 +289,7 @@ mod tests {
             Proposal::Question { line, .. } => format!("? {line}"),
             other => format!("{other:?}"),
         };
-        choose(&seen, &base(), None).into_iter().map(text).collect()
+        choose(&seen, layer, because).into_iter().map(text).collect()
     }
 
     #[test]
@@ -279,5 +313,17 @@ mod tests {
         assert!(refused.starts_with("Refuse { call: \"ptrace\", errno: \"EPERM\""), "{refused}");
         let lines = ["? syscalls = [\"ioctl(_, TIOCSTI)\"]", "? syscalls = [\"ptrace\"]"];
         assert_eq!(questions, lines);
+    }
+
+    #[test]
+    fn objects_of_a_namespace_of_its_own_take_a_reason() {
+        let calls = [("shmget", [7, 56, 0o3600, 0, 0, 0])];
+        let reason = Some("it demands them");
+        let granted = chosen_by(&layer(""), &calls, reason);
+        assert_eq!(granted.last().unwrap(), "shmget", "{granted:?}");
+        assert!(chosen(&calls).iter().any(|line| line.starts_with('?')));
+        // Without such a namespace they are everybody's.
+        let shared = chosen_by(&layer("optional = [\"namespace.ipc\"]\n"), &calls, reason);
+        assert!(shared.iter().any(|line| line.starts_with('?')), "{shared:?}");
     }
 }

@@ -59,7 +59,7 @@ pub fn objects(seen: &Seen, learner: &Learner<'_>) -> Vec<Proposal> {
     let connects = layer.connect.iter().map(|it| it.address.to_string()).collect();
 
     let mut all: Vec<Proposal> = user(seen, layer).into_iter().collect();
-    all.extend(limits::choose(&seen.peaks, limits));
+    all.extend(limits::choose(&seen.peaks, !seen.bound.is_empty(), limits));
     all.extend(sockets("listen", &seen.bound, &listens));
     all.extend(sockets("connect", &seen.connected, &connects));
     let files = files::choose(seen, &granted, &layer.view, learner.home);
@@ -78,7 +78,7 @@ pub fn objects(seen: &Seen, learner: &Learner<'_>) -> Vec<Proposal> {
 /// What the layer lacks of system calls. The plan has the [`objects`] that bring calls along.
 pub fn calls(seen: &Seen, learner: &Learner<'_>) -> Vec<Proposal> {
     let layer = learner.plan.layer(learner.layer);
-    layer.map_or_else(Vec::new, |layer| calls::choose(seen, &layer.syscalls, learner.because))
+    layer.map_or_else(Vec::new, |layer| calls::choose(seen, layer, learner.because))
 }
 
 /// The owner of what nobody else could use. Of several, none is right for all.
