@@ -13,8 +13,8 @@ use crate::policy::syscall::{Group, all, groups, is_dangerous, name_of, parse_it
 use crate::policy::value::show_size;
 use crate::policy::ways::act::Act;
 use crate::policy::ways::facts::{Bound, Fact};
-use crate::policy::ways::names::counted;
 use crate::policy::ways::reach::{Step, Ways};
+use crate::text::counted;
 
 /// All that is to be said of one layer.
 #[derive(Clone, Debug)]

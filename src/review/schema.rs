@@ -96,10 +96,13 @@ fn value_schema(kind: &Kind) -> Value {
         Kind::Integer(least, most) => {
             json!({ "type": "integer", "minimum": least, "maximum": most })
         }
-        Kind::Size(least, most) => json!({ "anyOf": [
-            pattern(&format!("^[0-9]+ *{UNITS}$"), kind),
-            { "type": "integer", "minimum": least, "maximum": most },
-        ] }),
+        Kind::Size(least, most) => {
+            let mut size = pattern(&format!("^[0-9]+ *{UNITS}$"), kind);
+            size["type"] = json!(["string", "integer"]);
+            size["minimum"] = json!(least);
+            size["maximum"] = json!(most);
+            size
+        }
         Kind::Duration(..) | Kind::Age(_) => pattern(&format!("^[0-9]+ *{TIME}$"), kind),
         Kind::Rate => pattern(&format!("^[0-9]+/([0-9]+ *)?{TIME}$"), kind),
         Kind::ByteRate => pattern(&format!("^[0-9]+ *{UNITS}?/([0-9]+ *)?{TIME}$"), kind),
@@ -114,11 +117,12 @@ fn value_schema(kind: &Kind) -> Value {
         Kind::Mode => pattern("^[0-7]{1,4}$", kind),
         Kind::Errno => words((1..=133).filter_map(syscall::errno_name)),
         Kind::Call => {
-            let groups = syscall::groups().iter().map(
-                |group| json!({ "const": format!("@{}", group.name), "description": group.title }),
-            );
+            // One alternative, for an editor tells of each that a mistake doesn't fit.
+            let groups = syscall::groups();
+            let names: Vec<_> = groups.iter().map(|group| format!("@{}", group.name)).collect();
+            let titles: Vec<_> = groups.iter().map(|group| &group.title).collect();
             let call = pattern(r"^[a-z_][a-z0-9_]*(\(.*\))?$", kind);
-            json!({ "anyOf": groups.chain([call]).collect::<Vec<_>>() })
+            json!({ "anyOf": [{ "enum": names, "enumDescriptions": titles }, call] })
         }
         Kind::Signal => words(crate::policy::signal::SIGNALS.iter().copied()),
         Kind::Capability => {

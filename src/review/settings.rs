@@ -9,7 +9,7 @@ use crate::policy::plan::{
 };
 use crate::policy::value::{show_duration, show_size};
 use crate::policy::ways::facts::Bound;
-use crate::policy::ways::names::counted;
+use crate::text::counted;
 
 /// One setting of a layer. A larger amount of its bound is more authority.
 #[derive(Clone, Debug, PartialEq, Eq)]

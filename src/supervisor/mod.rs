@@ -58,6 +58,7 @@ use crate::prepare::own::Role;
 use crate::prepare::{self, LogDirectory, Passed, Wanted, planner::Planned};
 use crate::registry::door_beside;
 use crate::sys::clock::nanoseconds;
+use crate::text::counted;
 use crate::users::Key;
 use crate::wire::life::End;
 use crate::wire::life::Ending;
@@ -244,10 +245,10 @@ impl<'a> Supervisor<'a> {
         }
         let objects = Objects::new(&plan, made.objects, made.fifos)?;
         log.note(&format!(
-            "{}: {} layers, {} channels, policy {}",
+            "{}: {}, {}, policy {}",
             plan.name,
-            stated,
-            plan.channels.len(),
+            counted(stated as u64, "layer"),
+            counted(plan.channels.len() as u64, "channel"),
             id.short()
         ));
         made.notes.iter().for_each(|note| log.note(note));

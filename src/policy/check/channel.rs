@@ -5,7 +5,7 @@ use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, ChannelText, DescriptorsText, Document, MethodText};
-use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, MethodPlan};
+use crate::policy::plan::{ChannelPlan, DescriptorPlan, Direction, MethodPlan, Transport};
 use crate::policy::value::show_size;
 
 pub(super) fn all(
@@ -25,6 +25,7 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
     let max = channel.max();
     let methods = methods(channel, max, out);
     let fds = descriptors(&channel.fds, out);
+    ring(channel, out);
     Some(ChannelPlan {
         name: own_name?,
         from: from?,
@@ -36,6 +37,15 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
         witness: channel.witness(),
         transport: channel.transport(),
     })
+}
+
+/// Tells a transport that can be planned with, and not run yet.
+fn ring(channel: &ChannelText, out: &mut Diagnostics) {
+    if let Some(transport) = channel.transport.as_ref().filter(|it| it.value == Transport::Ring) {
+        out.warning(Code::NotBuiltYet, &transport.span, "the ring is not built yet")
+            .label("a daemon with this channel doesn't start")
+            .help("take it out: messages travel through a socket, which is the default");
+    }
 }
 
 fn end_of(

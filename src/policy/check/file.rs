@@ -23,6 +23,7 @@ fn one(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Option<Fi
     if let Some(path) = &file.path {
         plain_path(path, out);
         host_proc(path, out);
+        no_pattern(path, out);
     }
     seen_at(file, out);
     danger::because_has_words(file.because.as_ref(), out);
@@ -48,6 +49,16 @@ fn host_proc(path: &At<String>, out: &mut Diagnostics) {
         out.warning(Code::HostProc, &path.span, message).label("not the layer's own").help(
             "take the grant out, and add `proc` to the view: `view = [\"system\", \"proc\"]`",
         );
+    }
+}
+
+/// Tells what looks like a pattern. No key of the language takes any for a path.
+fn no_pattern(path: &At<String>, out: &mut Diagnostics) {
+    if let Some(found) = path.value.chars().find(|one| matches!(one, '*' | '?' | '[')) {
+        let message = format!("`{found}` in a path is a character like any other");
+        out.warning(Code::BadPath, &path.span, message)
+            .label("this is one file, whose name has it")
+            .help("grant the directory, which grants what lies beneath it; `deny` takes some out");
     }
 }
 

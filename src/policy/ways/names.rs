@@ -19,12 +19,6 @@ pub(crate) fn capability_number(name: &str) -> Option<u8> {
     CAPABILITIES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok())
 }
 
-/// `1 task`, `4 tasks`.
-pub(crate) fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}
-
 #[cfg(test)]
 mod tests {
     #[test]

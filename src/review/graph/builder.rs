@@ -11,9 +11,6 @@ use crate::policy::plan::{
 use crate::policy::syscall;
 use crate::text::neutralise;
 
-/// The most methods that an edge's label names.
-const METHODS: usize = 4;
-
 #[derive(Default)]
 pub(super) struct Builder {
     pub(super) nodes: Vec<Node>,
@@ -178,12 +175,9 @@ impl Builder {
     }
 
     pub(super) fn channel(&mut self, channel: &ChannelPlan) {
-        let mut lines: Vec<_> = channel.methods.iter().take(METHODS).map(method).collect();
+        let mut lines: Vec<_> = channel.methods.iter().map(method).collect();
         if channel.methods.is_empty() {
             lines.push(format!("any ≤{}", show::size(channel.max.into())));
-        }
-        if channel.methods.len() > METHODS {
-            lines.push(format!("and {} more", channel.methods.len() - METHODS));
         }
         let carried = show::descriptors(&channel.fds);
         if !carried.is_empty() {
