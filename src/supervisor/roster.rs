@@ -62,7 +62,14 @@ impl Seat {
         if !again {
             return Decision::LeaveDown;
         }
-        let lived = self.started.map_or(Duration::ZERO, |started| now - started);
+        let started = self.started.unwrap_or(now);
+        if !ending.is_failure() {
+            // It did what it was there for, so nothing holds the next life up. Two begin a moment
+            // apart, or one that has nothing to do would keep a processor busy.
+            self.failures_in_a_row = 0;
+            return Decision::RestartAt(now.max(started + FIRST_WAIT));
+        }
+        let lived = now - started;
         self.failures_in_a_row = if lived >= PROVEN_AFTER { 0 } else { self.failures_in_a_row + 1 };
 
         let within = self.restart.within;
@@ -168,6 +175,27 @@ mod tests {
             wait(start, Duration::ZERO);
         }
         assert_eq!(wait(start, Duration::ZERO), Restart::default().backoff);
+    }
+
+    #[test]
+    fn an_end_in_order_is_no_failure() {
+        let start = Instant::now();
+        let always = Restart { on: RestartOn::Always, max: 1, ..Restart::default() };
+        let mut seat = seat(always);
+        let mut end = |ending, lived| {
+            seat.begin(start);
+            seat.ended(ending, start + lived)
+        };
+        // However often, and however soon after a failure.
+        for _ in 0..100 {
+            let soon = end(Ending::Exited(0), Duration::ZERO);
+            assert_eq!(soon, Decision::RestartAt(start + FIRST_WAIT));
+        }
+        let failed = end(Ending::Killed(9), Duration::ZERO);
+        assert_eq!(failed, Decision::RestartAt(start + FIRST_WAIT));
+        let lived = FIRST_WAIT * 2;
+        assert_eq!(end(Ending::Exited(0), lived), Decision::RestartAt(start + lived));
+        assert_eq!(end(Ending::Killed(9), lived), Decision::StopDaemon);
     }
 
     #[test]

@@ -259,7 +259,9 @@ table! { RESTART, RestartText: "restart", "restart = { ... }", "`restart`";
         "Which endings are followed by a new start. A failure is a nonzero exit code or a death \
          by a signal.";
         "The supervisor polls the instance's pidfd.";
-    max: Restarts = 5; "How many restarts within `within` are tolerated."; "";
+    max: Restarts = 5;
+        "How many restarts after failures within `within` are tolerated.";
+        "";
     // A window this short never sees two ends, one this long never forgets.
     within: Time<100, { 24 * HOUR }> = Duration::from_secs(10); "The window of `max`."; "";
     then: Word<GiveUp> = GiveUp::StopDaemon;
@@ -268,7 +270,8 @@ table! { RESTART, RestartText: "restart", "restart = { ... }", "`restart`";
         "";
     backoff: Time<10, HOUR> = Duration::from_secs(5);
         "The longest wait before a restart. The first failure after ten seconds of life has \
-         none, the second 10 ms, and each one that follows twice the wait before.";
+         none, the second 10 ms, and each one that follows twice the wait before. After an end in \
+         order the next life begins at once, 10 ms after the one before did at the earliest.";
         "";
 }
 
