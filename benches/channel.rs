@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::channel::{Side, socketpair};
 use cofferdam::confine::Confined;
-use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ident::{EdgeId, Instance, Name};
 use cofferdam::ipc::message::{Channel, ChannelSpec, Event, Message};
 use cofferdam::policy::plan::ChannelPlan;
 use cofferdam::seal::aead::{Aead, Chosen};
@@ -162,7 +162,7 @@ fn meet(mode: &str, side: Side, socket: OwnedFd) -> Channel {
         Side::From => (instance("caller"), instance("keeper")),
         Side::To => (instance("keeper"), instance("caller")),
     };
-    let spec = ChannelSpec { number: 0, plan: plan(mode), policy: PolicyId([1; 32]), own, side };
+    let spec = ChannelSpec { number: 0, plan: plan(mode), edge: EdgeId([1; 32]), own, side };
     let channel =
         Channel::new(spec, identity, &cofferdam::report::Desk::default(), &Confined::pretend());
     channel.introduce(peer, PublicKey(key), socket).expect("an introduction");

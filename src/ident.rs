@@ -132,10 +132,8 @@ impl fmt::Display for Instance {
     }
 }
 
-/// The digest of a checked policy: BLAKE2s-256 of the canonical plan.
-///
-/// Two processes that hold different plans have different ids, and no channel between them ever
-/// opens, for the id is part of every handshake.
+/// The digest of a checked policy: BLAKE2s-256 of the canonical plan. The audit log has it beside
+/// what happens under that policy; what two layers have in common is bound to its [`EdgeId`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyId(pub [u8; 32]);
 
@@ -155,6 +153,20 @@ impl fmt::Display for PolicyId {
 impl fmt::Debug for PolicyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PolicyId({})", self.short())
+    }
+}
+
+/// The digest of what two layers have in common: the daemon's name, and all that the policy says of
+/// a channel, pipe or queue, BLAKE2s-256.
+///
+/// It is part of every handshake and of a queue's keys, so two processes that were told different
+/// things of it never talk on it, and what a policy says elsewhere doesn't matter to them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeId(pub [u8; 32]);
+
+impl fmt::Debug for EdgeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EdgeId({})", hex(&self.0[..6]))
     }
 }
 

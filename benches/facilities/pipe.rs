@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::channel::Side;
 use cofferdam::confine::Confined;
-use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ident::{EdgeId, Instance, Name};
 use cofferdam::ipc::pipe::{Pipe, PipeSpec};
 use cofferdam::policy::plan::{Audit, PipePlan};
 use cofferdam::report::Desk;
@@ -126,7 +126,7 @@ fn end(mode: &str, side: Side, fd: OwnedFd) -> Pipe {
         Arc::new(Identity::generate(&mut Known(u8::try_from(layer.len()).unwrap())).unwrap())
     };
     let key: PublicKey = identity(peer).public();
-    let spec = PipeSpec { number: 0, plan, policy: PolicyId([0; 32]), own: instance(own), side };
+    let spec = PipeSpec { number: 0, plan, edge: EdgeId([0; 32]), own: instance(own), side };
     let pipe = Pipe::new(spec, identity(own), &Desk::default(), &Confined::pretend());
     pipe.arrived(instance(peer), key, fd);
     pipe

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cofferdam::confine::Confined;
-use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ident::{EdgeId, Instance, Name};
 use cofferdam::ipc::broker::Broker;
 use cofferdam::ipc::queue::{End, Event, Queue, QueueSpec};
 use cofferdam::policy::plan::{Audit, OnFull, QueuePlan};
@@ -225,7 +225,7 @@ fn member(own: &str, [from, to]: [&str; 2], end: End, fd: OwnedFd) -> Queue {
         audit: Audit::Digest,
     };
     let own = Instance { layer: name(own), index: 0, generation: 1 };
-    let spec = QueueSpec { number: 0, plan, policy: PolicyId([1; 32]), own };
+    let spec = QueueSpec { number: 0, plan, edge: EdgeId([1; 32]), own };
     let null: OwnedFd = File::open("/dev/null").expect("/dev/null").into();
     let page = SecretPage::new().expect("a page").0;
     let (broker, desk) = (Arc::new(Broker::new(Arc::new(null))), Desk::default());

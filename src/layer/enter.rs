@@ -153,7 +153,10 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
         return Ok(Err("the supervisor is gone".to_owned()));
     }
     reached("layer.ready.said");
-    let shared = shared(slice, identity, pages, &desk, &confined, receipt, inbox);
+    let shared = match shared(slice, identity, pages, &desk, &confined, receipt, inbox) {
+        Ok(shared) => shared,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
     match shared.receive_grants() {
         Ok(()) => {
             let shared = Arc::new(shared);
@@ -193,24 +196,27 @@ fn shared(
     confined: &Confined,
     receipt: Receipt,
     inbox: Inbox,
-) -> Shared {
+) -> Result<Shared, postcard::Error> {
+    let daemon = &slice.part.daemon;
     let identity = Arc::new(identity);
     let own = slice.order.instance;
     let mut channels = BTreeMap::new();
     let mut channel_names = BTreeMap::new();
     for ChannelSlice { number, plan, side } in slice.part.channels {
         let name = plan.name.clone();
-        let spec = ChannelSpec { number, plan, policy: slice.part.policy, own: own.clone(), side };
+        let edge = plan.edge(daemon)?;
+        let spec = ChannelSpec { number, plan, edge, own: own.clone(), side };
         channel_names.insert(number, name.clone());
         channels.insert(name, Channel::new(spec, Arc::clone(&identity), desk, confined));
     }
     let pipe = |pipe: &Numbered<PipePlan>| {
         let side = if pipe.plan.from == own.layer { Side::From } else { Side::To };
         let (number, plan) = (pipe.number, pipe.plan.clone());
-        let spec = PipeSpec { number, plan, policy: slice.part.policy, own: own.clone(), side };
-        (number, Pipe::new(spec, Arc::clone(&identity), desk, confined))
+        let edge = plan.edge(daemon)?;
+        let spec = PipeSpec { number, plan, edge, own: own.clone(), side };
+        Ok((number, Pipe::new(spec, Arc::clone(&identity), desk, confined)))
     };
-    let pipes = slice.part.share.pipes.iter().map(pipe).collect();
+    let pipes = slice.part.share.pipes.iter().map(pipe).collect::<Result<_, postcard::Error>>()?;
     let broker = Arc::new(Broker::new(inbox.socket()));
     let service = |service: Service| (service, Arc::new(Broker::of_service()));
     let services: BTreeMap<_, _> = slice.part.services.into_iter().map(service).collect();
@@ -219,10 +225,11 @@ fn shared(
     let mut queues = BTreeMap::new();
     for (Numbered { number, plan }, page) in slice.part.share.queues.iter().zip(pages) {
         let (number, plan, own) = (*number, plan.clone(), own.clone());
-        let spec = QueueSpec { number, plan, policy: slice.part.policy, own };
+        let edge = plan.edge(daemon)?;
+        let spec = QueueSpec { number, plan, edge, own };
         queues.insert(number, Queue::new(spec, page, Arc::clone(asked), desk, confined));
     }
-    Shared {
+    Ok(Shared {
         instance: own,
         policy: slice.part.policy,
         receipt,
@@ -251,7 +258,7 @@ fn shared(
         desk: desk.clone(),
         firsts: Firsts::default(),
         orders: slice.part.own.then(Orders::default),
-    }
+    })
 }
 
 impl Shared {

@@ -48,6 +48,8 @@ pub struct Slice {
 pub struct Part {
     /// The digest of the whole plan.
     pub policy: PolicyId,
+    /// The daemon's name.
+    pub daemon: Name,
     /// The system-call filter.
     pub filter: Filter,
     /// Of an `exec` layer, whose filter leaves what it refuses to init: what it answers otherwise.

@@ -131,6 +131,7 @@ impl Derivation<'_> {
         let init = init.map_err(|error| error.to_string())?;
         let part = Part {
             policy,
+            daemon: plan.name.clone(),
             filter,
             rules,
             tells_paths: is_exec && tells_paths,

@@ -14,7 +14,7 @@ use super::aead::TAG;
 use super::resolver::Resolver;
 use super::secret::{Chance, Identity, KEY, Key, PublicKey};
 use super::{SealError, Session};
-use crate::ident::{Instance, PolicyId};
+use crate::ident::{EdgeId, Instance};
 
 /// The version of everything on a channel: handshake, records and frames.
 pub const VERSION: u8 = 2;
@@ -30,8 +30,8 @@ const LABEL: &[u8] = b"cofferdam channel\0";
 /// What both ends must agree on before they talk, besides each other's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Introduction {
-    /// The policy that each end was started with.
-    pub policy: PolicyId,
+    /// What each end was told of the channel.
+    pub edge: EdgeId,
     /// The channel's number in the plan.
     pub number: u16,
     /// The channel's name.
@@ -54,7 +54,7 @@ impl Introduction {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(label);
         bytes.push(VERSION);
-        bytes.extend_from_slice(&self.policy.0);
+        bytes.extend_from_slice(&self.edge.0);
         bytes.extend_from_slice(&self.number.to_le_bytes());
         text(&mut bytes, &self.channel);
         for instance in [&self.from, &self.to] {

@@ -51,13 +51,13 @@ pub fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ident::{Instance, Name, PolicyId};
+    use crate::ident::{EdgeId, Instance, Name};
 
     fn introduction() -> Introduction {
         let instance =
             |layer| Instance { layer: Name::new(layer).unwrap(), index: 0, generation: 1 };
         Introduction {
-            policy: PolicyId([7; 32]),
+            edge: EdgeId([7; 32]),
             number: 0,
             channel: "p".into(),
             from: instance("a"),
@@ -88,7 +88,7 @@ mod tests {
     fn ends_that_were_told_different_things_never_meet() {
         let told = introduction();
         let mut others = [(); 6].map(|()| introduction());
-        others[0].policy = PolicyId([8; 32]);
+        others[0].edge = EdgeId([8; 32]);
         others[1].number = 1;
         others[2].channel = "q".into();
         others[3].from.generation = 2;

@@ -14,10 +14,11 @@ use crate::support::channel::{
     End, LONG, alone, calls, carrying, instance, open_descriptors, pair, plain,
 };
 use cofferdam::channel::{LinkError, PeerFault, Side};
-use cofferdam::ident::PolicyId;
+use cofferdam::ident::EdgeId;
 use cofferdam::ipc::message::{
     CallError, Channel, ChannelError, Event, Message, SendError, Violation,
 };
+use cofferdam::policy::plan::ChannelPlan;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -458,9 +459,9 @@ fn calls_spread_over_peers_and_go_on_when_one_ends() {
 fn ends_that_disagree_never_talk() {
     let plan = plain();
     let from = End::new(&plan, Side::From, 0, 1);
-    let other_policy = End::with_policy(&plan, Side::To, 0, 1, PolicyId([8; 32]));
+    let other_edge = End::with_edge(&plan, Side::To, 0, 1, EdgeId([8; 32]));
     let (one, two) = cofferdam::channel::socketpair(&plan).unwrap();
-    from.join_over(&other_policy, one, two);
+    from.join_over(&other_edge, one, two);
     // Another generation than the one that the supervisor names.
     let to = End::new(&plan, Side::To, 1, 1);
     let (one, two) = cofferdam::channel::socketpair(&plan).unwrap();
@@ -471,7 +472,7 @@ fn ends_that_disagree_never_talk() {
     let (one, two) = cofferdam::channel::socketpair(&plan).unwrap();
     from.channel.introduce(stranger.own.clone(), to.key, one).unwrap();
     stranger.channel.introduce(from.own.clone(), from.key, two).unwrap();
-    for end in [&other_policy, &to, &stranger] {
+    for end in [&other_edge, &to, &stranger] {
         match end.channel.blocking().recv(Some(LONG)).unwrap() {
             Event::PeerBroke { why: LinkError::Peer(PeerFault::Handshake(_)), .. } => {}
             other => panic!("{other:?}"),
@@ -488,6 +489,45 @@ fn memfd(seals: SealFlags) -> OwnedFd {
     file.rewind().unwrap();
     rustix::fs::fcntl_add_seals(&file, seals).unwrap();
     file.into()
+}
+
+/// The ends of one channel of a daemon, each started under a policy of its own.
+fn ends_under(policies: [&str; 2]) -> (End, End, ChannelPlan) {
+    let told = policies.map(|rest| {
+        let layer = |name| format!("[layer.{name}]\nrun = \"x\"\nsyscalls = [\"@core\"]\n");
+        let head = format!("cofferdam = 1\nname = \"d\"\n{}{}", layer("caller"), layer("keeper"));
+        let text = format!("{head}[channel.test]\nfrom = \"caller\"\nto = \"keeper\"\n{rest}");
+        let plan = cofferdam::policy::check("a.toml", text.as_bytes()).plan.unwrap();
+        let (_, channel) = plan.channel("test").unwrap();
+        (channel.clone(), channel.edge(&plan.name).unwrap())
+    });
+    let [(one, from), (other, to)] = told;
+    let from = End::with_edge(&one, Side::From, 0, 1, from);
+    (from, End::with_edge(&other, Side::To, 0, 1, to), one)
+}
+
+#[test]
+fn ends_under_two_policies_talk_as_long_as_their_channel_is_the_same() {
+    let more = "[layer.other]\nrun = \"x\"\nsyscalls = [\"@core\"]\n\
+                [channel.more]\nfrom = \"caller\"\nto = \"other\"\n";
+    let (from, to, plan) = ends_under(["", more]);
+    from.join(&to, &plan);
+    let heard = thread::spawn(move || to.channel.blocking().recv(Some(LONG)));
+    from.channel.blocking().send("", "still", Some(LONG)).unwrap();
+    match heard.join().unwrap().unwrap() {
+        Event::Message { message, .. } => assert_eq!(message.body, b"still"),
+        other => panic!("{other:?}"),
+    }
+
+    for changed in ["max = \"1KiB\"", "audit = \"none\"", "methods = [\"ask\"]"] {
+        let (from, to, plan) = ends_under(["", changed]);
+        from.join(&to, &plan);
+        match to.channel.blocking().recv(Some(LONG)).unwrap() {
+            Event::PeerBroke { why: LinkError::Peer(PeerFault::Handshake(_)), .. } => {}
+            other => panic!("{changed}: {other:?}"),
+        }
+        assert!(to.channel.peers().is_empty(), "{changed}");
+    }
 }
 
 const SEALED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);

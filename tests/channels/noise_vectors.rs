@@ -2,7 +2,7 @@
 //! and an independent implementation of Noise.
 use std::sync::Arc;
 
-use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ident::{EdgeId, Instance, Name};
 use cofferdam::seal::aead::{Aead, Chosen, NONCE, Portable, TAG};
 use cofferdam::seal::handshake::{Initiator, Introduction, MESSAGE, Responder};
 use cofferdam::seal::secret::{Key, agree};
@@ -89,7 +89,7 @@ fn published_vectors_come_out_byte_for_byte() {
 fn introduction() -> Introduction {
     let instance = |layer| Instance { layer: Name::new(layer).unwrap(), index: 1, generation: 7 };
     Introduction {
-        policy: PolicyId([3; 32]),
+        edge: EdgeId([3; 32]),
         number: 2,
         channel: "sign".into(),
         from: instance("listener"),
@@ -170,7 +170,7 @@ fn an_independent_implementation_completes_the_handshake_on_either_side() {
 #[test]
 fn every_part_of_the_introduction_counts() {
     let mut others = vec![introduction(); 8];
-    others[0].policy = PolicyId([4; 32]);
+    others[0].edge = EdgeId([4; 32]);
     others[1].number = 3;
     others[2].channel = "signs".into();
     others[3].from.index = 2;

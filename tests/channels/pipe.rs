@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cofferdam::channel::Side;
 use cofferdam::confine::Confined;
-use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ident::{EdgeId, Instance, Name};
 use cofferdam::ipc::pipe::{Pipe, PipeError, PipeFault, PipeSpec, blocking};
 use cofferdam::policy::plan::{Audit, PipePlan};
 use cofferdam::report::Desk;
@@ -35,8 +35,8 @@ impl Person {
         let identity = Arc::new(Identity::generate(&mut OsChance).unwrap());
         let own = instance(if side == Side::From { "from" } else { "to" }, 1);
         let key = identity.public();
-        let policy = PolicyId([1; 32]);
-        let spec = PipeSpec { number: 3, plan, policy, own: own.clone(), side };
+        let edge = EdgeId([1; 32]);
+        let spec = PipeSpec { number: 3, plan, edge, own: own.clone(), side };
         Self { pipe: Pipe::new(spec, identity, &Desk::default(), &Confined::pretend()), own, key }
     }
 }

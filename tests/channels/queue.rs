@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use cofferdam::confine::Confined;
-use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ident::{EdgeId, Instance, Name};
 use cofferdam::ipc::broker::Broker;
 use cofferdam::ipc::queue::{End, Event, Fault, Message, Queue, QueueError, QueueSpec, Refused};
 use cofferdam::policy::plan::{Audit, OnFull, QueuePlan};
@@ -74,7 +74,7 @@ fn plan() -> QueuePlan {
 }
 
 /// A member; `instance` as in `a/0.g1`.
-fn member_of(kernel: &Kernel, plan: QueuePlan, policy: u8, instance: &str) -> Queue {
+fn member_of(kernel: &Kernel, plan: QueuePlan, edge: u8, instance: &str) -> Queue {
     let (layer, rest) = instance.split_once('/').unwrap();
     let (index, generation) = rest.split_once(".g").unwrap();
     let own = Instance {
@@ -83,7 +83,7 @@ fn member_of(kernel: &Kernel, plan: QueuePlan, policy: u8, instance: &str) -> Qu
         generation: generation.parse().unwrap(),
     };
     let (sends, receives) = (plan.send.contains(&own.layer), plan.receive.contains(&own.layer));
-    let spec = QueueSpec { number: 0, plan, policy: PolicyId([policy; 32]), own };
+    let spec = QueueSpec { number: 0, plan, edge: EdgeId([edge; 32]), own };
     let broker = Arc::new(Broker::new(Arc::new(File::open("/dev/null").unwrap().into())));
     let page = SecretPage::new().unwrap().0;
     let queue = Queue::new(spec, page, broker, &Desk::default(), &Confined::pretend());
@@ -240,7 +240,7 @@ fn a_message_does_not_change_its_priority() {
 }
 
 #[test]
-fn no_key_of_another_queue_policy_or_epoch_opens() {
+fn no_key_of_another_queue_edge_or_epoch_opens() {
     let kernel = Kernel::new();
     let receiver = member(&kernel, "r/0.g1");
     let other_queue = QueuePlan { name: name("other"), ..plan() };

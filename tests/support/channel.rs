@@ -9,7 +9,7 @@ use cofferdam::channel::endpoint::{Incoming, OutboundMessage};
 use cofferdam::channel::introduce::Step;
 use cofferdam::channel::{Endpoint, Introducing, Rules, Side, socketpair};
 use cofferdam::confine::Confined;
-use cofferdam::ident::{Instance, Name, PolicyId};
+use cofferdam::ident::{EdgeId, Instance, Name};
 use cofferdam::ipc::message::{Channel, ChannelSpec};
 use cofferdam::policy::plan::ChannelPlan;
 use cofferdam::seal::handshake::Introduction;
@@ -64,21 +64,21 @@ pub struct End {
 
 impl End {
     pub fn new(plan: &ChannelPlan, side: Side, index: u16, generation: u64) -> Self {
-        Self::with_policy(plan, side, index, generation, PolicyId([7; 32]))
+        Self::with_edge(plan, side, index, generation, EdgeId([7; 32]))
     }
 
-    pub fn with_policy(
+    pub fn with_edge(
         plan: &ChannelPlan,
         side: Side,
         index: u16,
         generation: u64,
-        policy: PolicyId,
+        edge: EdgeId,
     ) -> Self {
         let layer = if side == Side::From { "caller" } else { "keeper" };
         let own = instance(layer, index, generation);
         let identity = Arc::new(Identity::generate(&mut OsChance).unwrap());
         let key = identity.public();
-        let spec = ChannelSpec { number: 3, plan: plan.clone(), policy, own: own.clone(), side };
+        let spec = ChannelSpec { number: 3, plan: plan.clone(), edge, own: own.clone(), side };
         Self {
             channel: Channel::new(
                 spec,
@@ -166,7 +166,7 @@ impl Raw {
             Side::To => (honest.own.clone(), peer.clone()),
         };
         let introduction =
-            Introduction { policy: PolicyId([7; 32]), number: 3, channel: "test".into(), from, to };
+            Introduction { edge: EdgeId([7; 32]), number: 3, channel: "test".into(), from, to };
         let (one, two) = socketpair(plan).unwrap();
         honest.channel.introduce(peer, identity.public(), one).unwrap();
         let chance = Box::new(OsChance);

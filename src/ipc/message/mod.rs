@@ -69,7 +69,7 @@ pub use crate::channel::fault::DescriptorFault;
 use crate::channel::{Introducing, Rules};
 pub use crate::channel::{LinkError, PeerFault, Side};
 use crate::confine::Confined;
-use crate::ident::{Instance, Name, PolicyId};
+use crate::ident::{EdgeId, Instance, Name};
 use crate::policy::plan::ChannelPlan;
 use crate::report::{Desk, Facility};
 use crate::seal::handshake::Introduction;
@@ -82,8 +82,8 @@ pub struct ChannelSpec {
     pub number: u16,
     /// What the plan says of it.
     pub plan: ChannelPlan,
-    /// The policy that this process was started with.
-    pub policy: PolicyId,
+    /// The digest of that, and of whose it is.
+    pub edge: EdgeId,
     /// Who we are.
     pub own: Instance,
     /// Which end is ours.
@@ -148,7 +148,7 @@ impl Channel {
             Side::To => (peer.clone(), own),
         };
         let introduction = Introduction {
-            policy: self.spec.policy,
+            edge: self.spec.edge,
             number: self.spec.number,
             channel: self.spec.plan.name.as_str().to_owned(),
             from,

@@ -210,7 +210,7 @@ fn open(session: &mut Session, frame: &mut [u8]) -> Result<(), SealError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ident::{Instance, Name, PolicyId};
+    use crate::ident::{EdgeId, Instance, Name};
     use crate::seal::{Identity, Introduction, OsChance, one_way};
     use std::sync::Arc;
 
@@ -220,7 +220,7 @@ mod tests {
         let instance =
             |layer| Instance { layer: Name::new(layer).unwrap(), index: 0, generation: 1 };
         let introduction = Introduction {
-            policy: PolicyId([7; 32]),
+            edge: EdgeId([7; 32]),
             number: 0,
             channel: "p".into(),
             from: instance("a"),

@@ -51,7 +51,7 @@ use self::stream::About;
 use self::wait::{Waiting, Way, rest};
 use crate::channel::Side;
 use crate::confine::Confined;
-use crate::ident::{Instance, PolicyId};
+use crate::ident::{EdgeId, Instance};
 use crate::ipc::message::Companion;
 use crate::mark;
 use crate::policy::plan::PipePlan;
@@ -72,8 +72,8 @@ pub struct PipeSpec {
     pub number: u16,
     /// What the plan says of it.
     pub plan: PipePlan,
-    /// The policy that this process was started with.
-    pub policy: PolicyId,
+    /// The digest of that, and of whose it is.
+    pub edge: EdgeId,
     /// Who we are.
     pub own: Instance,
     /// Which end is ours: [`Side::From`] writes.
@@ -256,9 +256,9 @@ impl Pipe {
     }
 
     fn introduction(&self, from: Instance, to: Instance) -> Introduction {
-        let PipeSpec { number, plan, policy, .. } = &self.0.spec;
+        let PipeSpec { number, plan, edge, .. } = &self.0.spec;
         let channel = plan.name.as_str().to_owned();
-        Introduction { policy: *policy, number: *number, channel, from, to }
+        Introduction { edge: *edge, number: *number, channel, from, to }
     }
 
     fn peers(&self) -> std::sync::MutexGuard<'_, Peers> {

@@ -56,7 +56,7 @@ use super::broker::Broker;
 use super::message::{Companion, DecodeError};
 use super::patience::Patience;
 use crate::confine::Confined;
-use crate::ident::{Instance, Name, PolicyId};
+use crate::ident::{EdgeId, Instance, Name};
 use crate::mark::reached;
 use crate::policy::plan::{OnFull, QueuePlan};
 use crate::report::{Desk, Facility, Tap, room};
@@ -77,8 +77,8 @@ pub struct QueueSpec {
     pub number: u16,
     /// What the plan says of it.
     pub plan: QueuePlan,
-    /// The policy that this process was started with.
-    pub policy: PolicyId,
+    /// The digest of that, and of whose it is.
+    pub edge: EdgeId,
     /// Who we are.
     pub own: Instance,
 }

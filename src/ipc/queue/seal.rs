@@ -35,7 +35,7 @@ fn key_of(
 ) -> Option<Result<Key, SealError>> {
     let layer = spec.plan.send.get(usize::from(sender.layer))?;
     let parts: [&[u8]; 6] = [
-        &spec.policy.0,
+        &spec.edge.0,
         spec.plan.name.as_str().as_bytes(),
         &epoch.to_le_bytes(),
         layer.as_str().as_bytes(),

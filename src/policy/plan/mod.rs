@@ -7,6 +7,7 @@
 mod audit;
 mod channel;
 mod directory;
+mod edge;
 mod facility;
 mod layer;
 mod members;
