@@ -328,6 +328,7 @@ pub(crate) mod tests {
             restart: Restart::default(),
             after: Vec::new(),
             ready: Ready::default(),
+            health: None,
             optional: vec![],
             view: View::default(),
             directories: Vec::new(),

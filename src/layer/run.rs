@@ -14,7 +14,7 @@ use super::{Layer, Shared};
 use crate::ident::Name;
 use crate::ipc::message::{Channel, Companion};
 use crate::seal::PublicKey;
-use crate::wire::control::ToLayer;
+use crate::wire::control::{FromLayer, ToLayer};
 
 /// What a layer's function comes to: nothing, or the text of its error.
 pub type LayerResult = Result<(), String>;
@@ -195,6 +195,7 @@ impl Shared {
                 self.stop.ask();
                 self.channels.values().for_each(Channel::finish);
             }
+            Heard::Message(ToLayer::AreYouWell, None) => self.inbox.say(&FromLayer::Well)?,
             Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
             Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
             Heard::Message(ToLayer::Object { kind, number, part }, Some(fd)) => {

@@ -46,6 +46,7 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         restart: _,
         after: _,
         ready: _,
+        health: _,
         env: _,
         threads: _,
         vars: _,

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal};
 
+use super::health::Pulse;
 use super::objects::Handed;
 use super::outbox::{OVERDUE, Outbox};
 use crate::confine::cgroup::Group;
@@ -52,6 +53,8 @@ pub struct Child {
     pub receipt: Vec<u8>,
     /// It is ready for others.
     pub ready: bool,
+    /// When it is asked next whether it is well, or has to have answered.
+    pub health: Pulse,
     /// It was asked to end so that the next life begins.
     pub renewed: bool,
     /// It broke the rules and is killed: what it has said since counts for nothing.

@@ -134,6 +134,9 @@ impl Supervisor<'_> {
                 (Ok(Some(FromLayer::Up)), Stage::Serving(_)) if tells && !child.ready => {
                     self.comes_to(place, Ready::Told);
                 }
+                (Ok(Some(FromLayer::Well)), Stage::Serving(_)) if child.health.is_asked() => {
+                    self.watch_health(place);
+                }
                 // Of an end that isn't its own, only the init of another program can tell.
                 (
                     Ok(Some(words @ (FromLayer::Exited { .. } | FromLayer::Killed { .. }))),
@@ -369,6 +372,11 @@ impl Supervisor<'_> {
         let limits = &self.plan.layers[self.places[place].seat.layer].limits;
         if ending == Ending::Killed(libc::SIGXFSZ) {
             return Some(LimitMet::FileSize(limits.file_size));
+        }
+        if ending == Ending::Killed(libc::SIGKILL)
+            && let Some(within) = child.health.overdue()
+        {
+            return Some(LimitMet::Health(within));
         }
         let strikes = child.cgroup.as_ref().filter(|_| ending.is_failure())?.strikes();
         if ending == Ending::Killed(libc::SIGKILL) && strikes.memory > 0 {

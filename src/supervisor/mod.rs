@@ -10,6 +10,7 @@ mod audit;
 mod broker;
 mod child;
 mod control;
+mod health;
 mod image;
 mod listen;
 mod lives;
@@ -302,6 +303,7 @@ impl<'a> Supervisor<'a> {
             }
             self.flush_late_outboxes();
             self.kill_what_is_late();
+            self.look_after_health();
             self.flush_notes();
             self.manager.tell_alive();
         }
@@ -352,7 +354,10 @@ impl<'a> Supervisor<'a> {
             Life::Down => None,
             // What it waits for is an act of another, which a descriptor tells.
             Life::Waiting(at) => (!self.must_wait(index)).then_some(*at),
-            Life::Running(child) => child.deadline.into_iter().chain(child.outbox.deadline()).min(),
+            Life::Running(child) => {
+                let health = child.health.deadline();
+                child.deadline.into_iter().chain(child.outbox.deadline()).chain(health).min()
+            }
         };
         let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);

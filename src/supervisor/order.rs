@@ -37,10 +37,14 @@ impl Supervisor<'_> {
 
     /// The instance at a place has come so far; it is ready if that is what its policy waits for.
     pub(super) fn comes_to(&mut self, place: usize, what: Ready) {
-        let Place { seat, life, .. } = &mut self.places[place];
-        if self.plan.layers[seat.layer].ready != what {
+        let ready = self.plan.layers[self.places[place].seat.layer].ready;
+        if what == if ready == Ready::Told { ready } else { Ready::Confined } {
+            self.watch_health(place);
+        }
+        if what != ready {
             return;
         }
+        let Place { seat, life, .. } = &mut self.places[place];
         seat.was_ready = true;
         if let Life::Running(child) = life {
             child.ready = true;

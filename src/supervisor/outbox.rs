@@ -211,6 +211,7 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Caller { .. }
         | ToLayer::Standing(_)
         | ToLayer::Start
+        | ToLayer::AreYouWell
         | ToLayer::Stop => false,
         ToLayer::Departed { .. }
         | ToLayer::Pipe { .. }

@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::child::{Child, Printing, Stage};
+use super::health::Pulse;
 use super::image::Image;
 use super::outbox::Outbox;
 use super::pipes::Standard;
@@ -106,6 +107,7 @@ impl Image {
             severed: standard.severed,
             receipt: Vec::new(),
             ready: false,
+            health: Pulse::default(),
             renewed: false,
             breached: false,
         })

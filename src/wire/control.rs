@@ -163,6 +163,8 @@ pub enum ToLayer {
     Standing(Box<Standing>),
     /// All that the layer holds from the start has been handed over: run.
     Start,
+    /// Is the layer well? [`FromLayer::Well`] is the answer.
+    AreYouWell,
     /// Finish what is under way and return.
     Stop,
 }
@@ -272,6 +274,8 @@ pub enum FromLayer {
     },
     /// The layer is ready for others, where its policy says that it tells. Once.
     Up,
+    /// The answer to [`ToLayer::AreYouWell`], once each.
+    Well,
     /// Not confined, and so not running. Once, first and last.
     Failed(String),
     /// The program of an `exec` layer has ended. Once, last; the init exits next.
@@ -374,6 +378,7 @@ const PRINTED: u8 = 14;
 const COMMAND: u8 = 15;
 const CALLER_GONE: u8 = 16;
 const UP: u8 = 17;
+const WELL: u8 = 18;
 
 const RESTART: u8 = 1;
 const STOP: u8 = 2;
@@ -404,6 +409,7 @@ impl FromLayer {
             }
             Self::Resumed => vec![RESUMED],
             Self::Up => vec![UP],
+            Self::Well => vec![WELL],
             Self::Broke { seat, generation } => {
                 [&[BROKE][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
             }
@@ -467,6 +473,7 @@ impl FromLayer {
             }
             [RESUMED] => Some(Self::Resumed),
             [UP] => Some(Self::Up),
+            [WELL] => Some(Self::Well),
             [BROKE, s0, s1, s2, s3, generation @ ..] => Some(Self::Broke {
                 seat: u32::from_le_bytes([*s0, *s1, *s2, *s3]),
                 generation: u64::from_le_bytes(generation.try_into().ok()?),
@@ -526,6 +533,7 @@ mod tests {
             FromLayer::Holds(vec![(258, 1 << 40), (0, 1)]),
             FromLayer::Resumed,
             FromLayer::Up,
+            FromLayer::Well,
             FromLayer::Broke { seat: 1 << 20, generation: 1 << 33 },
             FromLayer::Printed { seat: 1 << 21, generation: 1 << 34 },
             FromLayer::Ask { request: 10, ask: Ask::MakeRoom { queue: 260, priority: 31 } },
@@ -556,6 +564,7 @@ mod tests {
             &[HOLDS, 1],
             &[RESUMED, 0],
             &[UP, 0],
+            &[WELL, 0],
             &[COMMAND, STOP, 1, 0, 0, 0, 1, 0, 0, 0],
             &[COMMAND, 9, 1, 0, 0, 0, 0, 0, 0, 0],
             &[COMMAND, RESTART, 1, 0, 0, 0],

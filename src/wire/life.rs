@@ -63,6 +63,8 @@ pub enum LimitMet {
         /// How many it may have.
         most: u64,
     },
+    /// It didn't answer the question whether it is well within this many milliseconds.
+    Health(u64),
 }
 
 impl LimitMet {
@@ -72,6 +74,7 @@ impl LimitMet {
             Self::FileSize(_) => "limits.file-size",
             Self::Memory(_) => "limits.memory",
             Self::Tasks { .. } => "limits.tasks",
+            Self::Health(_) => "health",
         }
     }
 }

@@ -38,6 +38,12 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .layer("sleeper", sleeper)
             .layer("teller", teller)
             .blocking_layer("liar", liar)
+            .layer("hanging", hanging)
+            .layer("always_hanging", always_hanging)
+            .blocking_layer("spinning", spinning)
+            .blocking_layer("waiting", waiting)
+            .layer("late", late)
+            .blocking_layer("pretending", pretending)
             .layer("failing", failing)
             .blocking_layer("panicking", panicking)
             .layer("panicking_later", panicking_later)
@@ -109,6 +115,28 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             let daemon = if runs("liar") { daemon.blocking_layer("liar", liar) } else { daemon };
             if runs("finishing") { daemon.layer("finishing", finishing) } else { daemon }
         }
+        "health" => {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let runs = |name: &str| text.contains(&format!("run = \"{name}\""));
+            let daemon = if runs("hanging") { daemon.layer("hanging", hanging) } else { daemon };
+            let daemon =
+                if runs("spinning") { daemon.blocking_layer("spinning", spinning) } else { daemon };
+            let daemon = if runs("late") { daemon.layer("late", late) } else { daemon };
+            let daemon = if runs("pretending") {
+                daemon.blocking_layer("pretending", pretending)
+            } else {
+                daemon
+            };
+            let daemon = if runs("sleeper") { daemon.layer("sleeper", sleeper) } else { daemon };
+            if !runs("always_hanging") {
+                return daemon;
+            }
+            daemon
+                .layer("always_hanging", always_hanging)
+                .blocking_layer("asking", asking)
+                .blocking_layer("waiting", waiting)
+                .layer("configured", configured)
+        }
         "finishing" => daemon.layer("finishing", finishing).layer("sleeper", sleeper),
         "stubborn" => daemon.layer("stubborn", stubborn),
         "reader" => daemon.layer("reader", reader),
@@ -151,6 +179,60 @@ async fn teller(layer: Layer) -> Outcome {
     layer.ready().map_err(error)?;
     layer.stopping().await;
     say("woken");
+    Ok(())
+}
+
+/// Its event loop hangs in the first life.
+async fn hanging(layer: Layer) -> Outcome {
+    if layer.instance().generation == 1 {
+        say("hangs");
+        std::thread::sleep(Duration::from_mins(5));
+    }
+    say("works");
+    layer.stopping().await;
+    Ok(())
+}
+
+/// The same in every life.
+async fn always_hanging(_: Layer) -> Outcome {
+    std::thread::sleep(Duration::from_mins(5));
+    Ok(())
+}
+
+/// Asks nobody for anything in the first life.
+fn spinning(layer: Layer) -> Outcome {
+    if layer.instance().generation == 1 {
+        say("hangs");
+        loop {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    say("works");
+    asking(layer)
+}
+
+/// Waits in a verb of the library that blocks.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn waiting(layer: Layer) -> Outcome {
+    let door = layer.blocking_acceptor("door").map_err(|error| error.to_string())?;
+    door.accept().map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// Takes its time without an ear for anything, until it is ready, and hangs then.
+async fn late(layer: Layer) -> Outcome {
+    std::thread::sleep(Duration::from_secs(1));
+    say("ready");
+    layer.ready().map_err(|error| error.to_string())?;
+    std::thread::sleep(Duration::from_mins(5));
+    Ok(())
+}
+
+/// Answers what nobody has asked, past the library.
+#[allow(clippy::needless_pass_by_value, reason = "the library gives it")]
+fn pretending(layer: Layer) -> Outcome {
+    layer.say(&FromLayer::Well).map_err(|error| error.to_string())?;
+    std::thread::sleep(Duration::from_mins(5));
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod control;
 mod directories;
 mod documented;
 mod foreign;
+mod health;
 mod in_flight;
 mod layers;
 mod learn;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         directories::TESTS,
         documented::TESTS,
         foreign::TESTS,
+        health::TESTS,
         in_flight::TESTS,
         learn::TESTS,
         learn_hostile::TESTS,

@@ -172,6 +172,7 @@ fn layer(view: View) -> io::Result<LayerPlan> {
         restart: Restart::default(),
         after: Vec::new(),
         ready: Ready::default(),
+        health: None,
         optional: Protection::ALL.to_vec(),
         view,
         directories: Vec::new(),

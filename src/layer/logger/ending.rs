@@ -52,5 +52,10 @@ fn what(limit: LimitMet) -> String {
         LimitMet::Tasks { refused, most } => {
             format!("it was refused another task {refused} times, having the {most} that it may")
         }
+        LimitMet::Health(within) => {
+            format!(
+                "it didn't answer within {within} ms whether it is well: it hung, or was stopped"
+            )
+        }
     }
 }

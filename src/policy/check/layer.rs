@@ -71,6 +71,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         restart: restart(&layer.restart, out),
         after: start::after(layer, document, out),
         ready: start::ready(layer, out),
+        health: start::health(layer, out),
         optional: optional(layer, out),
         view: layer.view.as_ref().map_or(system, |view| view.value.clone()),
         directories: directory::all(layer, out),

@@ -7,7 +7,7 @@ use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Document, LayerText};
-use crate::policy::plan::{Ready, RestartOn};
+use crate::policy::plan::{Health, Ready, RestartOn};
 
 /// The layers that must be ready before this one starts, sorted.
 pub(super) fn after(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Vec<Name> {
@@ -46,6 +46,18 @@ pub(super) fn ready(layer: &LayerText, out: &mut Diagnostics) -> Ready {
         _ => {}
     }
     text.value
+}
+
+/// How it is asked whether it is well.
+pub(super) fn health(layer: &LayerText, out: &mut Diagnostics) -> Option<Health> {
+    let text = layer.health.as_ref()?;
+    if let Some(exec) = &layer.exec {
+        out.error(Code::NotBuiltYet, &exec.span, "`health` of a foreign program is not built yet")
+            .label("this program has no part in the library that would answer")
+            .help("take out `health`; it is for `run` layers");
+        return None;
+    }
+    Some(Health { every: text.every(), within: text.within() })
 }
 
 /// Layers that wait for each other, none of which would ever start: each circle is told once.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::connect::Targets;
 use super::directory::Directory;
 use super::kinds::{
-    Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Mode, Name, Pairs, Path, Pipe,
-    Protection, Rate, Reason, Size, Text, Time, Word, address,
+    Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Mode, Name, Nested, Pairs,
+    Path, Pipe, Protection, Rate, Reason, Size, Text, Time, Word, address,
 };
 use super::view::Seen;
 use super::{At, BECAUSE, Kind, Section, Takes, string, table, unwritten};
@@ -72,6 +72,11 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
          `finished` in order.";
         "Told to those that start after it, and to the service manager (sd_notify(3)) once all \
          layers are.";
+    health: Nested<HealthText>, or "it isn't asked";
+        "Has a `run` layer asked whether it is well, as in `{ every = \"5s\", within = \"1s\" }`: one \
+         that doesn't answer in time hangs, or is stopped, and is killed. That is a failure, and \
+         `restart` says what follows.";
+        "The supervisor asks over the control socket, and the library answers.";
     optional: Any<Protection>, or "none";
         "Protections without which it may run where the kernel can't give them. A family's name \
          (`cgroup`) stands for all of it. Nothing else is ever left out.";
@@ -292,6 +297,21 @@ impl Default for Restart {
     fn default() -> Self {
         (&unwritten::<RestartText>()).into()
     }
+}
+
+table! { HEALTH, HealthText: "health", "health = { ... }", "`health`";
+    "How a `run` layer is asked whether it is well, from when on it is ready (`ready`) until it is \
+     asked to finish. What answers is its event loop: an async function's runtime, of which with \
+     `runtime = \"multi-thread\"` any thread will do; a blocking function while it waits in a verb \
+     of the library, or asks whether it is to stop.";
+
+    // Shorter keeps processors awake for nothing, longer is never.
+    every: Time<100, HOUR> = Duration::from_secs(5);
+        "How long after an answer it is asked again.";
+        "";
+    within: Time<10, HOUR> = Duration::from_secs(1);
+        "How long it may take to answer.";
+        "After that SIGKILL, by its pidfd.";
 }
 
 table! { LOG, LogText: "log", "log = { ... }", "`log`";

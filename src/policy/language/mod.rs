@@ -149,7 +149,7 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 22] = [
+pub const TABLES: [&Table; 23] = [
     &top::POLICY,
     &layer::LAYER,
     &layer::LISTEN,
@@ -157,6 +157,7 @@ pub const TABLES: [&Table; 22] = [
     &layer::LIMITS,
     &layer::LOG,
     &layer::RESTART,
+    &layer::HEALTH,
     &link::CHANNEL,
     &link::METHOD,
     &link::DESCRIPTORS,

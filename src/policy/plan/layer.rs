@@ -41,6 +41,8 @@ pub struct LayerPlan {
     pub after: Vec<Name>,
     /// From when on it is ready.
     pub ready: Ready,
+    /// How it is asked whether it is well; `None`: it isn't.
+    pub health: Option<Health>,
     /// Protections that may be missing, sorted. Everything else is demanded.
     pub optional: Vec<Protection>,
     /// What of the host's file system it sees besides its file grants.
@@ -219,6 +221,15 @@ pub enum Ready {
 }
 
 words!(Ready { Confined = "confined", Told = "told", Finished = "finished" });
+
+/// How a layer is asked whether it is well, from when on it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// How long after an answer it is asked again.
+    pub every: Duration,
+    /// How long it may take to answer; one that takes longer is killed.
+    pub within: Duration,
+}
 
 /// Which endings are followed by a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

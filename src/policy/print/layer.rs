@@ -4,8 +4,8 @@ use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, ConnectPlan, DirectoryPlan, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan, Pass,
-    Program, Protection, Restart, RestartOn, StopSignal, Stream, View,
+    Amount, ConnectPlan, DirectoryPlan, Health, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan,
+    Pass, Program, Protection, Restart, RestartOn, StopSignal, Stream, View,
 };
 use crate::policy::value::show_view_part;
 
@@ -25,6 +25,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         restart,
         after,
         ready,
+        health,
         optional,
         view,
         directories,
@@ -68,6 +69,10 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         out.line("after", list(after.iter().map(Name::as_str)));
     }
     out.line("ready", quote(ready.name()));
+    if let Some(Health { every, within }) = health {
+        let keys = [("every", duration(*every)), ("within", duration(*within))];
+        out.line("health", inline(keys));
+    }
     out.line("optional", list(optional.iter().copied().map(Protection::name)));
     out.line("view", self::view(view));
     for DirectoryPlan { kind, path, size } in directories {
