@@ -25,6 +25,7 @@ mod rules;
 mod tampering;
 mod top;
 mod unused;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         tampering::TESTS,
         top::TESTS,
         unused::TESTS,
+        watch::TESTS,
     ];
     let tests = [&tests[..], live::TESTS].concat().concat();
     support::suite::run(support::suite::trials(&tests))

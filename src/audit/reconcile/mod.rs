@@ -14,6 +14,7 @@
 mod half;
 mod outcome;
 mod queue;
+mod reading;
 mod stream;
 mod ways;
 mod witness;
@@ -25,6 +26,7 @@ use self::half::Half;
 pub use self::outcome::{Counts, Disagreement, Outcome};
 use self::outcome::{Teller, tell};
 use self::queue::Queues;
+pub use self::reading::Reading;
 use self::stream::State;
 use self::ways::{Way, Ways};
 use self::witness::Seen;
@@ -393,31 +395,10 @@ pub fn reconcile(
     bounds: Bounds,
     mut each: impl FnMut(Disagreement),
 ) -> Result<(Counts, Effort), StoreError> {
-    let mut reconciler = Reconciler::new(bounds);
-    let (mut ticked, mut before) = (None, 0);
+    let mut reading = Reading::new(bounds);
     let effort = query(store, &Filter { full: true, ..Filter::default() }, |record| {
-        let now = record.at.monotonic;
-        if ticked.is_none() && record.index > 0 {
-            reconciler.begins_late(now);
-        }
-        let last = *ticked.get_or_insert(now);
-        // Nobody took reports before these, and what they say of that comes first.
-        let held = match record.entry.kind {
-            Kind::Start => now.saturating_sub(before),
-            Kind::Held => bounds.grace,
-            _ => 0,
-        };
-        if record.entry.kind == Kind::Start {
-            reconciler.held(held);
-        }
-        // Another start of the machine begins from 0 again.
-        if held == 0 && (now < last || now - last > bounds.grace / 2) {
-            reconciler.tick(now, &mut each);
-            ticked = Some(now);
-        }
-        before = now;
-        reconciler.push(&record, &mut each);
+        reading.push(&record, &mut each);
         true
     })?;
-    Ok((reconciler.finish(&mut each), effort))
+    Ok((reading.finish(&mut each), effort))
 }

@@ -251,15 +251,15 @@ fn methods_named(
 
 /// What is wanted, of records that come one after the other.
 #[derive(Debug)]
-pub(in crate::cli) struct Sieve<'a> {
-    wanted: &'a Wanted,
+pub(in crate::cli) struct Sieve {
+    wanted: Wanted,
     /// What it means by the tables in force, and which these are.
     meant: Option<(usize, Option<Meant>)>,
 }
 
-impl<'a> Sieve<'a> {
+impl Sieve {
     /// One that lets through what is wanted.
-    pub(in crate::cli) fn new(wanted: &'a Wanted) -> Self {
+    pub(in crate::cli) fn new(wanted: Wanted) -> Self {
         Self { wanted, meant: None }
     }
 

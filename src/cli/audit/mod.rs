@@ -24,6 +24,7 @@ pub(super) mod time;
 pub(super) mod traffic;
 mod unused;
 mod verify;
+mod watch;
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -54,6 +55,8 @@ enum Verb {
     Stats(stats::Args),
     /// Tell whether somebody altered the log, and what can't be known
     Verify(verify::Args),
+    /// Verify and reconcile as the log grows, and raise alarms
+    Watch(watch::Args),
     /// Tell whether the ends of every edge report the same
     Reconcile(reconcile::Args),
     /// Prove to somebody without the log that a record is in it, or check such a proof
@@ -81,6 +84,7 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Query(args) => query::run(args),
         Verb::Stats(args) => stats::run(args),
         Verb::Verify(args) => verify::run(args),
+        Verb::Watch(args) => watch::run(args),
         Verb::Reconcile(args) => reconcile::run(args),
         Verb::Prove(args) => prove::run(args),
         Verb::Payload(args) => payload::run(args),

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let mut last = Last { most: args.lines, records: VecDeque::new() };
     let mut broken = 0;
-    let mut sieve = Sieve::new(&args.wanted);
+    let mut sieve = Sieve::new(args.wanted.clone());
     let first = last_segment(&store)?;
     let mut follower = Follower::new(first);
     follower.look(&store, |event| {
@@ -146,7 +146,7 @@ fn look(
     store: &Store,
     follower: &mut Follower,
     names: &mut Names,
-    (sieve, format): (&mut Sieve<'_>, Format),
+    (sieve, format): (&mut Sieve, Format),
     broken: &mut u64,
 ) -> Result<bool, Failure> {
     let mut result = Ok(());
