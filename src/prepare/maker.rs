@@ -40,9 +40,10 @@ pub(super) const KIND: Kind = Kind {
     ],
     calls: &[
         "@core",
-        // Files at the plan's paths, the record of users, the registry.
+        // Files at the plan's paths, the record of users and who uses them, the registry.
         "@file-read",
         "@file-write",
+        "fcntl(_, F_OFD_SETLK)",
         "mknod",
         "mknodat",
         "fchmod",

@@ -31,8 +31,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::{Mode, OFlags};
 
 pub use self::key::Key;
 use self::key::MOST;
@@ -44,7 +45,7 @@ use crate::ident::Name;
 /// Where the record is: the file `users` in it.
 pub const RECORD: &str = "/var/lib/cofferdam";
 
-/// Where it is locked whose users are in use: root's alone, and gone after a boot.
+/// Where it is locked whose users are in use, in the file `users`: root's alone, and gone after a boot.
 pub const LOCKS: &str = "/run/cofferdam";
 
 /// The users of one daemon's layers, which no other daemon of this machine has as long as this is.
@@ -281,18 +282,42 @@ impl Locks {
     }
 
     /// `None`: a daemon that runs has it.
+    ///
+    /// The lock is of one byte and of the open file (fcntl(2), `F_OFD_SETLK`): so one file serves all
+    /// daemons, and who gets the descriptor holds the lock.
     fn take(&self, key: &Key) -> Result<Option<File>, UsersError> {
-        let path = self.0.join(format!("users-{key}"));
+        let path = self.0.join("users");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let locked = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).and_then(|file| {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => Ok(Some(File::from(file))),
-                Err(Errno::WOULDBLOCK) => Ok(None),
-                Err(errno) => Err(errno),
-            }
-        });
-        locked.map_err(|errno| UsersError::Lock(path, errno.into()))
+        let failed = |error: io::Error| UsersError::Lock(path.clone(), error);
+        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600));
+        let file = file.map_err(|errno| failed(errno.into()))?;
+        let byte = libc::flock {
+            l_type: WRITE_LOCK,
+            l_whence: FROM_START,
+            l_start: place(key),
+            l_len: 1,
+            l_pid: 0,
+        };
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
+            Ok(_) => Ok(Some(file.into())),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(failed(errno.into())),
+        }
     }
+}
+
+/// Of `struct flock` (fcntl(2)), whose fields are shorter than the numbers.
+#[expect(clippy::cast_possible_truncation, reason = "1 and 0")]
+const WRITE_LOCK: libc::c_short = libc::F_WRLCK as libc::c_short;
+#[expect(clippy::cast_possible_truncation, reason = "1 and 0")]
+const FROM_START: libc::c_short = libc::SEEK_SET as libc::c_short;
+
+/// A daemon's byte in the file of locks: 62 bits of a hash, so no two share one.
+fn place(key: &Key) -> i64 {
+    use blake2::Digest;
+    let hash = blake2::Blake2s256::digest(key.to_string().as_bytes());
+    let bytes = hash.first_chunk().copied().unwrap_or_default();
+    (u64::from_le_bytes(bytes) >> 2).cast_signed()
 }
 
 #[cfg(test)]
