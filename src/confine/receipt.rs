@@ -322,6 +322,7 @@ pub(crate) mod tests {
             name: Name::new("worker").expect("a good name"),
             program: Program::Run(Name::new("worker").expect("a good name")),
             instances: 1,
+            workers: None,
             syscalls: vec![],
             listen: vec![],
             limits: Limits::default(),

@@ -235,6 +235,7 @@ fn shared(
         receipt,
         settings: slice.settings,
         grace: slice.order.layer.grace,
+        is_worker: slice.order.layer.workers.is_some(),
         inbox,
         attending: Mutex::default(),
         attendant: Attendant::default(),

@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) receipt: Receipt,
     pub(crate) settings: Vec<u8>,
     grace: Duration,
+    /// Whether this life serves one connection.
+    is_worker: bool,
     pub(crate) inbox: inbox::Inbox,
     attending: Mutex<()>,
     attendant: attendant::Attendant,

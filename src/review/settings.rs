@@ -44,6 +44,7 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         limits,
         // No authority.
         restart: _,
+        workers: _,
         after: _,
         ready: _,
         health: _,

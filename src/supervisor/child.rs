@@ -17,6 +17,7 @@ use super::outbox::{OVERDUE, Outbox};
 use crate::confine::cgroup::Group;
 use crate::ident::Instance;
 use crate::sys::pidfd::{self, Ended};
+use crate::wire::broker::SOURCE;
 use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 use crate::wire::life::{Culprit, Ending};
 
@@ -57,8 +58,19 @@ pub struct Child {
     pub health: Pulse,
     /// It was asked to end so that the next life begins.
     pub renewed: bool,
+    /// The connection that it is there for, once it has it.
+    pub serves: Option<Serves>,
     /// It broke the rules and is killed: what it has said since counts for nothing.
     pub breached: bool,
+}
+
+/// A worker's connection.
+#[derive(Debug)]
+pub struct Serves {
+    /// Whose it is, as far as limits tell sources apart.
+    pub source: [u8; SOURCE],
+    /// When the worker is asked to finish.
+    pub until: Option<Instant>,
 }
 
 /// Where an instance prints.
@@ -115,6 +127,11 @@ impl Child {
     /// Whether it is confined and runs.
     pub fn is_serving(&self) -> bool {
         matches!(self.stage, Stage::Serving(_))
+    }
+
+    /// When it is to be ended, if nothing happens before.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.deadline.or_else(|| self.serves.as_ref()?.until)
     }
 
     /// Reads the next message, if there is one. Descriptors that come with it are refused by the

@@ -183,6 +183,7 @@ impl Supervisor<'_> {
         let (mut pid, mut receipt) = (0, Vec::new());
         let stage = match &it.life {
             Life::Down => Stage::Down,
+            Life::Spare => Stage::Spare,
             Life::Waiting(_) => Stage::Waiting,
             Life::Running(child) => {
                 pid = child.pid.as_raw_nonzero().get().unsigned_abs();

@@ -92,6 +92,7 @@ impl Supervisor<'_> {
         if !self.stopping {
             self.part_pipes(place, instance);
         }
+        self.fill(place);
         self.tell_if_down(place);
         self.changed(place);
         self.give_up_those_behind();
@@ -312,6 +313,7 @@ impl Supervisor<'_> {
         if !self.stopping {
             self.part_pipes(place, &child.instance);
         }
+        self.fill(place);
         self.tell_if_down(place);
     }
 
@@ -319,6 +321,10 @@ impl Supervisor<'_> {
     fn follow(&mut self, place: usize, child: &Child, ending: Ending) {
         if child.renewed {
             return self.places[place].life = Life::Waiting(Instant::now());
+        }
+        // Whatever became of it, it was that connection's alone.
+        if child.serves.is_some() {
+            return self.places[place].life = Life::Spare;
         }
         let mut ending = self.judged(place, ending);
         // It was being killed; that it was quicker doesn't make it an end in order.

@@ -21,7 +21,7 @@ impl Supervisor<'_> {
     pub(super) fn waits_for_writer(&self, place: usize) -> bool {
         let writer = self.place_of(Role::Log).filter(|&writer| writer != place);
         writer.is_some_and(|writer| match &self.places[writer].life {
-            Life::Down => false,
+            Life::Down | Life::Spare => false,
             Life::Waiting(_) => true,
             Life::Running(child) => !child.is_serving(),
         })
@@ -32,7 +32,7 @@ impl Supervisor<'_> {
         let Some(writer) = self.place_of(Role::Log) else { return };
         loop {
             match &self.places[writer].life {
-                Life::Down => return self.log.flush(),
+                Life::Down | Life::Spare => return self.log.flush(),
                 // Whatever it is told after it was asked to stop it doesn't hear.
                 Life::Running(it) if it.is_serving() && it.deadline.is_none() => {
                     if it.breached || it.outbox.is_behind() {

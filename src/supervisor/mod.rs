@@ -29,6 +29,7 @@ mod signals;
 mod spawn;
 mod start_error;
 mod stop;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -137,6 +138,8 @@ struct Supervisor<'a> {
     pipes: Pipes,
     /// Queues whose senders get their new keys once the receivers have them.
     late_keys: BTreeSet<usize>,
+    /// When it was told last that no worker of a layer is left.
+    full: BTreeMap<usize, Instant>,
     switchboard: Switchboard,
     places: Vec<Place>,
     signals: Signals,
@@ -184,6 +187,8 @@ struct Place {
 enum Life {
     /// Nobody, and nobody will come.
     Down,
+    /// Nobody, until one more worker is needed.
+    Spare,
     /// Nobody until this time.
     Waiting(Instant),
     /// A process.
@@ -260,7 +265,11 @@ impl<'a> Supervisor<'a> {
             // Who answers at the door is there only if somebody comes.
             let own = images[seat.layer].data.own.as_ref();
             let dormant = own.is_some_and(|own| own.role == Role::Control);
-            let life = if dormant { Life::Down } else { Life::Waiting(now) };
+            let life = match &plan.layers[seat.layer].workers {
+                _ if dormant => Life::Down,
+                Some(workers) if seat.instance.index >= workers.warm => Life::Spare,
+                _ => Life::Waiting(now),
+            };
             let since = nanoseconds(ClockId::Monotonic);
             Place { seat, life, since, last: None, pace: Pace::new(now) }
         };
@@ -271,6 +280,7 @@ impl<'a> Supervisor<'a> {
             objects,
             pipes: Pipes::default(),
             late_keys: BTreeSet::new(),
+            full: BTreeMap::new(),
             switchboard: Switchboard::default(),
             places,
             signals,
@@ -351,12 +361,12 @@ impl<'a> Supervisor<'a> {
             _ => None,
         });
         let of_place = |(index, place): (usize, &Place)| match &place.life {
-            Life::Down => None,
+            Life::Down | Life::Spare => None,
             // What it waits for is an act of another, which a descriptor tells.
             Life::Waiting(at) => (!self.must_wait(index)).then_some(*at),
             Life::Running(child) => {
                 let health = child.health.deadline();
-                child.deadline.into_iter().chain(child.outbox.deadline()).chain(health).min()
+                child.ends_at().into_iter().chain(child.outbox.deadline()).chain(health).min()
             }
         };
         let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);

@@ -170,7 +170,7 @@ impl Supervisor<'_> {
     pub(super) fn part_pipes(&mut self, place: usize, gone: &Instance) {
         mark::reached("pipe.part.begin");
         match self.places[place].life {
-            Life::Down => self.pipes.ends.retain(|end| end.place != place),
+            Life::Down | Life::Spare => self.pipes.ends.retain(|end| end.place != place),
             Life::Waiting(_) => self.revive_partners(place),
             Life::Running(_) => {}
         }

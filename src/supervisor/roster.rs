@@ -96,12 +96,18 @@ impl Seat {
 /// A seat for every copy of every layer, in the plan's order.
 pub fn seats(plan: &Plan) -> Vec<Seat> {
     let copies = |(layer, plan): (usize, &LayerPlan)| {
-        let (name, restart) = (plan.name.clone(), plan.restart.clone());
+        let (name, mut restart) = (plan.name.clone(), plan.restart.clone());
+        // How many stay is nothing that one of them decides by ending in order.
+        if plan.workers.is_some() && restart.on == RestartOn::Failure {
+            restart.on = RestartOn::Always;
+        }
+        let warm = plan.workers.as_ref().map_or(plan.instances, |workers| workers.warm);
         (0..plan.instances).map(move |index| Seat {
             layer,
             instance: Instance { layer: name.clone(), index, generation: 0 },
             has_run: false,
-            was_ready: false,
+            // Nobody waits for those that are there only when they are needed.
+            was_ready: index >= warm,
             restart: restart.clone(),
             started: None,
             failures_in_a_row: 0,

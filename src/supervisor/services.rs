@@ -86,7 +86,7 @@ impl Supervisor<'_> {
             Life::Running(_) => true,
             // It waits for who writes down what it says.
             Life::Waiting(_) => writes,
-            Life::Down => false,
+            Life::Down | Life::Spare => false,
         };
         let more = self.may_report_denials();
         let draining = || self.audit.as_ref().is_some_and(|audit| audit.is_draining(more));

@@ -109,6 +109,7 @@ impl Image {
             ready: false,
             health: Pulse::default(),
             renewed: false,
+            serves: None,
             breached: false,
         })
     }

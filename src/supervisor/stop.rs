@@ -20,7 +20,8 @@ impl Supervisor<'_> {
         // Nobody comes for them any more.
         self.pipes.ends.clear();
         for place in 0..self.places.len() {
-            if matches!(self.places[place].life, Life::Waiting(_)) && !self.is_wanted(place) {
+            let waits = matches!(self.places[place].life, Life::Waiting(_) | Life::Spare);
+            if waits && !self.is_wanted(place) {
                 self.places[place].life = Life::Down;
                 self.tell_if_down(place);
                 self.changed(place);
@@ -105,6 +106,7 @@ impl Supervisor<'_> {
 
     pub(super) fn kill_what_is_late(&mut self) {
         let now = Instant::now();
+        self.end_long_served(now);
         for place in &mut self.places {
             let Life::Running(child) = &mut place.life else { continue };
             if child.deadline.is_some_and(|at| at <= now) {

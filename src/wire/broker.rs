@@ -17,6 +17,9 @@ pub const FOR_EVER: u32 = u32::MAX;
 /// In place of one copy of a layer: all that run.
 pub const EVERY_COPY: u16 = u16::MAX;
 
+/// Bytes by which a source of connections is known, in [`Ask::Serve`].
+pub const SOURCE: usize = 9;
+
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -51,6 +54,12 @@ pub enum Ask {
     Connect {
         /// The address's number in the layer's own plan.
         address: u16,
+    },
+    /// Serve the connection that was accepted: whoever serves each by a process of its own is told
+    /// before it reads a byte. Answered only where the policy bounds connections of one source.
+    Serve {
+        /// Who connects, as far as limits tell them apart.
+        source: [u8; SOURCE],
     },
     /// Make room in a full queue whose oldest message may go.
     MakeRoom {
@@ -200,6 +209,7 @@ const ACQUIRE: u8 = 2;
 const OPEN: u8 = 3;
 const CONNECT: u8 = 4;
 const MAKE_ROOM: u8 = 5;
+const SERVE: u8 = 6;
 
 impl Ask {
     /// Whether it does no harm to ask for it again, where nobody knows what became of it.
@@ -212,7 +222,7 @@ impl Ask {
                 let repeatable = open::READ | open::WRITE | open::APPEND | open::CREATE;
                 how & !(repeatable | open::LIST | open::DRAFT) == 0
             }
-            Self::Signal { .. } => false,
+            Self::Signal { .. } | Self::Serve { .. } => false,
         }
     }
 
@@ -240,6 +250,10 @@ impl Ask {
             Self::Connect { address } => {
                 out.push(CONNECT);
                 out.extend_from_slice(&address.to_le_bytes());
+            }
+            Self::Serve { source } => {
+                out.push(SERVE);
+                out.extend_from_slice(source);
             }
             Self::MakeRoom { queue, priority } => {
                 out.push(MAKE_ROOM);
@@ -269,6 +283,7 @@ impl Ask {
             [MAKE_ROOM, q0, q1, priority] => {
                 Some(Self::MakeRoom { queue: pair(q0, q1), priority: *priority })
             }
+            [SERVE, source @ ..] => Some(Self::Serve { source: source.try_into().ok()? }),
             [CONNECT, a0, a1] => Some(Self::Connect { address: pair(a0, a1) }),
             _ => None,
         }

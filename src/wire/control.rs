@@ -514,6 +514,7 @@ fn bounded(text: &str) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::broker::SOURCE;
     use super::*;
 
     #[test]
@@ -536,6 +537,7 @@ mod tests {
             FromLayer::Well,
             FromLayer::Broke { seat: 1 << 20, generation: 1 << 33 },
             FromLayer::Printed { seat: 1 << 21, generation: 1 << 34 },
+            FromLayer::Ask { request: 11, ask: Ask::Serve { source: [4; SOURCE] } },
             FromLayer::Ask { request: 10, ask: Ask::MakeRoom { queue: 260, priority: 31 } },
             FromLayer::Release { semaphore: 259, fence: 1 << 40 },
             FromLayer::Withdraw { request: 1 << 30 },

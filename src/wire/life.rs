@@ -130,4 +130,6 @@ pub enum Stage {
     Finishing,
     /// It has ended, and is not started again.
     Down,
+    /// Nobody is there, until one more is needed for a connection.
+    Spare,
 }

@@ -46,6 +46,7 @@ mod signal;
 mod socket;
 mod socket_hostile;
 mod threads;
+mod workers;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -109,6 +110,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (socket::TESTS, socket::LAYERS),
     (socket_hostile::TESTS, socket_hostile::LAYERS),
     (threads::TESTS, threads::LAYERS),
+    (workers::TESTS, workers::LAYERS),
 ];
 
 fn main() -> ExitCode {

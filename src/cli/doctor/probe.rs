@@ -166,6 +166,7 @@ fn layer(view: View) -> io::Result<LayerPlan> {
         program: Program::Run(name.clone()),
         name,
         instances: 1,
+        workers: None,
         syscalls: Vec::new(),
         listen: Vec::new(),
         limits: Limits { cpu: Some(100), ..Limits::default() },

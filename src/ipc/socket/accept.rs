@@ -51,6 +51,14 @@ pub struct Connection {
     slot: Slotted,
 }
 
+/// A connection that nobody has counted yet.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) fd: OwnedFd,
+    address: Option<SocketAddr>,
+    pub(super) source: Source,
+}
+
 /// Where a connection comes from, and its place.
 #[derive(Debug)]
 pub(crate) struct Slotted {
@@ -73,18 +81,17 @@ impl Acceptor {
     /// An error is the system's (accept(2)), such as `EMFILE` at the layer's limit of descriptors:
     /// close some and try again.
     pub async fn accept(&self) -> io::Result<Connection> {
-        let watch = || async { sys::socket::watch(Arc::clone(&self.0.socket)) };
-        let ready = self.0.ready.get_or_try_init(watch).await?;
+        let ready = self.ready().await?;
         loop {
             let wait = self.wait();
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
                 continue;
             }
-            room(self.0.tap.as_ref()).await;
+            self.room().await;
             match self.try_accept() {
                 Ok(Some((fd, slot))) => {
-                    return Ok(Connection { stream: self.stream(fd)?, slot });
+                    return self.connection(fd, slot);
                 }
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -94,6 +101,23 @@ impl Acceptor {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    pub(super) async fn ready(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
+        let watch = || async { sys::socket::watch(Arc::clone(&self.0.socket)) };
+        self.0.ready.get_or_try_init(watch).await
+    }
+
+    pub(super) async fn room(&self) {
+        room(self.0.tap.as_ref()).await;
+    }
+
+    pub(super) fn per_source(&self) -> Option<u32> {
+        self.0.plan.per_source
+    }
+
+    pub(super) fn connection(&self, fd: OwnedFd, slot: Slotted) -> io::Result<Connection> {
+        Ok(Connection { stream: self.stream(fd)?, slot })
     }
 
     /// How many connections were closed because their source had too many.
@@ -116,6 +140,36 @@ impl Acceptor {
 
     /// Accepts one, without waiting; `None` if it was closed at once, or gone already.
     pub(crate) fn try_accept(&self) -> io::Result<Option<(OwnedFd, Slotted)>> {
+        let Some(taken) = self.take()? else { return Ok(None) };
+        let per_source = self.0.plan.per_source;
+        let Some(slotted) = self.admit(&taken, per_source) else {
+            self.turn_away(&taken);
+            return Ok(None);
+        };
+        Ok(Some((taken.fd, slotted)))
+    }
+
+    /// Closes a connection that its source may not have.
+    pub(super) fn turn_away(&self, taken: &Taken) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+        self.report(Verdict::Refused, taken.address, taken.source);
+        mark::reached("socket.accept.closed");
+    }
+
+    /// Counts and reports a connection, if its source may have it.
+    pub(super) fn admit(&self, taken: &Taken, per_source: Option<u32>) -> Option<Slotted> {
+        let source = taken.source;
+        let slot = self.0.sources.enter(source, per_source)?;
+        if let Some(pace) = &self.0.pace {
+            pace.count(Instant::now());
+        }
+        self.report(Verdict::Allowed, taken.address, source);
+        mark::reached("socket.accept.counted");
+        Some(Slotted { source, _slot: slot })
+    }
+
+    /// Accepts one, without waiting, and looks where it comes from; `None` if it is gone already.
+    pub(super) fn take(&self) -> io::Result<Option<Taken>> {
         use rustix::io::Errno;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, address) = match rustix::net::acceptfrom_with(self.socket(), flags) {
@@ -142,18 +196,7 @@ impl Acceptor {
             // Its process number is 0 in this namespace, so only the user tells it apart.
             None => Source::User(getsockopt(&fd, PeerCredentials)?.uid()),
         };
-        let Some(slot) = self.0.sources.enter(source, self.0.plan.per_source) else {
-            self.0.closed.fetch_add(1, Ordering::Relaxed);
-            self.report(Verdict::Refused, address, source);
-            mark::reached("socket.accept.closed");
-            return Ok(None);
-        };
-        if let Some(pace) = &self.0.pace {
-            pace.count(Instant::now());
-        }
-        self.report(Verdict::Allowed, address, source);
-        mark::reached("socket.accept.counted");
-        Ok(Some((fd, Slotted { source, _slot: slot })))
+        Ok(Some(Taken { fd, address, source }))
     }
 
     /// Reports a connection that has come, before anybody reads from it.

@@ -96,8 +96,7 @@ impl Acceptor {
             match self.inner.try_accept() {
                 Ok(None) => {}
                 Ok(Some((fd, slot))) => {
-                    let stream = Stream::new(fd, self.inner.is_tcp())?;
-                    return Ok(Some(Connection { stream, slot }));
+                    return Connection::new(fd, slot, self.inner.is_tcp()).map(Some);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     waiter.sleep([(self.inner.socket().as_fd(), PollFlags::IN)], None)?;
@@ -109,6 +108,10 @@ impl Acceptor {
 }
 
 impl Connection {
+    pub(super) fn new(fd: OwnedFd, slot: Slotted, is_tcp: bool) -> io::Result<Self> {
+        Ok(Self { stream: Stream::new(fd, is_tcp)?, slot })
+    }
+
     /// Where it comes from, as the limits see it.
     pub const fn source(&self) -> Source {
         self.slot.source

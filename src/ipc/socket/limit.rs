@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::policy::plan::Rate;
+use crate::wire::broker::SOURCE;
 
 /// Who connects, as far as limits tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +17,21 @@ pub enum Source {
     V6([u8; 8]),
     /// A user of this machine, by a Unix socket.
     User(u32),
+}
+
+impl Source {
+    /// Its fixed form: a family's number, and what tells it apart from others.
+    pub(crate) fn to_bytes(self) -> [u8; SOURCE] {
+        let mut bytes = [0; SOURCE];
+        let (family, rest): (u8, &[u8]) = match &self {
+            Self::V4(address) => (4, address),
+            Self::V6(network) => (6, network),
+            Self::User(user) => (1, &user.to_le_bytes()),
+        };
+        bytes[0] = family;
+        bytes[1..=rest.len()].copy_from_slice(rest);
+        bytes
+    }
 }
 
 impl From<IpAddr> for Source {

@@ -5,6 +5,7 @@ mod accept;
 pub mod blocking;
 mod connect;
 mod limit;
+mod single;
 mod stream;
 
 pub(crate) use self::accept::Slotted;

@@ -28,6 +28,7 @@ impl Board {
     /// The copies of a layer; without a name, of every layer of the policy.
     pub(super) fn seats(&self, layer: Option<&str>) -> Vec<u32> {
         let wanted = |it: &&Standing| match layer {
+            _ if it.stage == Stage::Spare => false,
             Some(layer) => it.instance.layer == *layer,
             None => !is_own(&it.instance.layer),
         };
@@ -43,6 +44,7 @@ impl Board {
 
     pub(super) fn status(&self, policy: PolicyId, stopping: bool) -> Status {
         let now = nanoseconds(ClockId::Monotonic);
+        let there = self.0.values().filter(|it| it.stage != Stage::Spare);
         Status {
             name: String::new(),
             pid: 0,
@@ -51,7 +53,7 @@ impl Board {
             policy: policy.to_string(),
             uptime: 0,
             stopping,
-            instances: self.0.values().map(|it| instance(it, now)).collect(),
+            instances: there.map(|it| instance(it, now)).collect(),
         }
     }
 }
@@ -80,7 +82,7 @@ fn instance(standing: &Standing, now: u64) -> InstanceStatus {
             Stage::Confining => State::Starting,
             Stage::Running => State::Running,
             Stage::Finishing => State::Stopping,
-            Stage::Down => State::Down,
+            Stage::Down | Stage::Spare => State::Down,
         },
         finished: has_finished(standing),
         since: now.saturating_sub(*since) / 1_000_000,

@@ -171,7 +171,12 @@ impl Desk<'_> {
                 caller.tell(&Reply::Progress(format!("{instance} runs")));
                 true
             }
-            // One that has little to do may have done it by now.
+            // One that has little to do may have done it by now, and so may a worker.
+            Stage::Spare => {
+                *now = None;
+                caller.tell(&Reply::Progress(format!("{instance} has finished")));
+                true
+            }
             Stage::Down if instance.generation > before && has_finished(standing) => {
                 *now = None;
                 caller.tell(&Reply::Progress(format!("{instance} has finished")));

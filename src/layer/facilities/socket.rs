@@ -1,13 +1,13 @@
 //! A layer's sockets.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
 use super::super::{Layer, LayerError, Shared, system};
 use crate::ipc::message::Companion;
-use crate::ipc::socket::{Acceptor, ConnectError, Stream, Target, blocking};
+use crate::ipc::socket::{Acceptor, ConnectError, Connection, Stream, Target, blocking};
 use crate::policy::plan::{Audit, ConnectAddress, ListenAddress, ListenPlan};
 use crate::report::Facility;
 use crate::wire::control::Service;
@@ -63,6 +63,45 @@ impl Layer {
         Ok(self.acceptor(name)?.blocking(companion as Weak<dyn Companion>))
     }
 
+    /// The connection that this life is for, where the policy says `per = "connection"`: waits until
+    /// there is one. `None`: the layer was asked to finish before. The function serves it and
+    /// returns; the next connection gets a process of its own. Dropping the future may lose one that
+    /// has come.
+    ///
+    /// When it returns, this process has let go of the listening socket: there is one connection to
+    /// a life. Needs the tokio runtime.
+    pub async fn connection(&self) -> Result<Option<Connection>, LayerError> {
+        let acceptor = self.only_acceptor()?;
+        let connection = self.until_stopping(acceptor.single(&self.0.broker)).await.transpose();
+        connection.map_err(|error| system("connection", "of this life", error))
+    }
+
+    /// The same for a layer without the async runtime.
+    pub fn blocking_connection(&self) -> Result<Option<blocking::Connection>, LayerError> {
+        let acceptor = self.only_acceptor()?;
+        let companion: Weak<Shared> = Arc::downgrade(&self.0);
+        let companion = companion as Weak<dyn Companion>;
+        let connection = acceptor.single_blocking(&self.0.broker, &companion);
+        connection.map_err(|error| system("connection", "of this life", error))
+    }
+
+    /// What accepts the one connection of this life. There is one at a time, and one only.
+    fn only_acceptor(&self) -> Result<Acceptor, LayerError> {
+        let plan = self.0.share.listen.first().filter(|_| self.0.is_worker);
+        let Some(plan) = plan.cloned() else {
+            let line = format!("[layer.{}] per = \"connection\"", self.0.instance.layer);
+            return Err(self.not_granted("connection", "of each life", line));
+        };
+        let taken = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+        let Some((_, socket)) = taken else {
+            return Err(
+                self.misused(plan.name.as_str(), "this life has had its connection".to_owned())
+            );
+        };
+        let tap = self.0.desk.tap(Facility::Listen, 0, Audit::Digest);
+        Ok(Acceptor::new(plan, socket, tap))
+    }
+
     /// The listening socket `name` of any kind, non-blocking; the limits of its policy are its
     /// user's business.
     pub fn listener_fd(&self, name: &str) -> Result<OwnedFd, LayerError> {
@@ -115,6 +154,10 @@ impl Layer {
 
     fn listen_plan(&self, name: &str) -> Result<&ListenPlan, LayerError> {
         let found = self.0.share.listen.iter().find(|plan| plan.name == *name);
+        if let Some(plan) = found.filter(|_| self.0.is_worker) {
+            let why = "each life serves one connection, by `Layer::connection`".to_owned();
+            return Err(self.misused(plan.name.as_str(), why));
+        }
         found.ok_or_else(|| {
             let layer = &self.0.instance.layer;
             let line = format!("[layer.{layer}] listen = {{ {name} = \"tcp:ADDRESS:PORT\" }}");

@@ -41,6 +41,8 @@ impl Act {
                 let act = Self::new(Facility::File, *file, u32::from(*how));
                 Self { detail: path.clone(), ..act }
             }
+            // No helper's.
+            Ask::Serve { .. } => Self::new(Facility::Listen, 0, 0),
             Ask::Connect { address } => Self::new(Facility::Connect, 0, u32::from(*address)),
             Ask::MakeRoom { queue, .. } => Self::new(Facility::Queue, *queue, acts::MAKE_ROOM),
         }

@@ -299,5 +299,5 @@ fn send(socket: &OwnedFd, message: &ToLayer, fd: Option<BorrowedFd<'_>>) -> Resu
 
 /// Whether a request is one that only the supervisor answers.
 pub(super) fn is_foreign(ask: &Ask) -> bool {
-    matches!(ask, Ask::Signal { .. })
+    matches!(ask, Ask::Signal { .. } | Ask::Serve { .. })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     connect, danger, directory, implied, inetd, name, program, rate, socket, standard, start,
-    syscalls,
+    syscalls, workers,
 };
 use crate::ident::Name;
 use crate::policy::code::Code;
@@ -50,6 +50,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
     let plan = LayerPlan {
         name: own_name?,
         instances: layer.instances(),
+        workers: workers::plan(layer, document, out),
         syscalls: syscalls::plan(
             layer,
             program.as_ref(),

@@ -26,6 +26,7 @@ mod start;
 mod stream;
 mod syscalls;
 mod useless;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

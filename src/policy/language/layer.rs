@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::connect::Targets;
 use super::directory::Directory;
 use super::kinds::{
-    Any, Boolean, Call, Capability, Command, HOUR, Inside, Integer, Mode, Name, Nested, Pairs,
+    Any, Boolean, Call, Capability, Command, DAY, HOUR, Inside, Integer, Mode, Name, Nested, Pairs,
     Path, Pipe, Protection, Rate, Reason, Size, Text, Time, Word, address,
 };
 use super::view::Seen;
@@ -14,8 +14,8 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Ready, Restart, RestartOn,
-    Runtime, StopSignal,
+    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Per, Ready, Restart,
+    RestartOn, Runtime, StopSignal,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -32,6 +32,20 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
     instances: Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }> = 1;
         "How many copies run at once.";
         "Each copy has its own process, user, keys and limits.";
+    per: Word<Per>, or "none: its lives have no end of their own";
+        "What each life of a `run` layer is for: one `connection` of its listening socket, which the \
+         function gets by `layer.connection()`. `instances` is how many there are at most, those that \
+         wait among them; beyond that connections wait in the kernel's queue.";
+        "The process accepts, and lets go of the listening socket before it reads a byte. The \
+         supervisor starts another one at once.";
+    warm: Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }>, or "1, with `per`";
+        "How many wait for a connection, confined and started.";
+        "";
+    // A week is as good as for ever.
+    lifetime: Time<100, { 7 * DAY }>, or "no bound";
+        "How long a process that is there for one connection may serve it. Then it is asked to finish, \
+         and has its `grace`.";
+        "The supervisor counts from when the process says that it has the connection.";
     syscalls: Any<Call>, or "none";
         "The system calls that it may make: groups (`@core`), names (`openat2`) and calls with \
          conditions (`ioctl(_, FIONREAD)`). `exec` layers get what the program loader needs \
@@ -180,9 +194,11 @@ table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a l
         "Connections accepted in a while; more wait.";
         "The layer, by the library: it guards the layer from outside.";
     per_source: Integer<u32, 1, { 1 << 20 }>, or "no limit";
-        "Connections that one source has open at once in a copy of the layer; more are closed. \
-         A source is an IPv4 address, an IPv6 network of 64 bits, or a user of this machine.";
-        "The layer, by the library: it guards the layer from outside.";
+        "Connections that one source has open at once in a copy of the layer, or with `per` in all \
+         of them together; more are closed. A source is an IPv4 address, an IPv6 network of 64 bits, \
+         or a user of this machine.";
+        "The layer, by the library: it guards the layer from outside. With `per` the supervisor \
+         counts, by what each process says before it reads a byte.";
     max: Integer<u32, 1, { 1 << 16 }>, or "8 with `inetd`";
         "Connections that are served at once with `pass = \"inetd\"`, each by a process of its own, \
          which count in `limits.tasks`; more wait.";

@@ -20,6 +20,9 @@ pub struct LayerPlan {
     pub program: Program,
     /// How many copies run at once, 1 to [`LayerPlan::MAX_INSTANCES`].
     pub instances: u16,
+    /// What its lives are for, if each serves one connection; then `instances` is how many serve and
+    /// wait at most.
+    pub workers: Option<Workers>,
     /// System calls, sorted by number, at most one entry a number.
     pub syscalls: Vec<SyscallPlan>,
     /// Listening sockets that the supervisor binds for it, sorted by name.
@@ -90,6 +93,24 @@ impl LayerPlan {
     /// witness's.
     pub const RESERVED: &str = "cofferdam-";
 }
+
+/// A layer each of whose lives serves one connection, and ends with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workers {
+    /// How many wait for a connection, confined.
+    pub warm: u16,
+    /// How long one may serve its connection until it is asked to finish.
+    pub lifetime: Option<Duration>,
+}
+
+/// What a life of a layer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// One connection.
+    Connection,
+}
+
+words!(Per { Connection = "connection" });
 
 /// What runs in a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

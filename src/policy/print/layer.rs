@@ -5,7 +5,7 @@ use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
     Amount, ConnectPlan, DirectoryPlan, Health, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan,
-    Pass, Program, Protection, Restart, RestartOn, StopSignal, Stream, View,
+    Pass, Per, Program, Protection, Restart, RestartOn, StopSignal, Stream, View, Workers,
 };
 use crate::policy::value::show_view_part;
 
@@ -15,6 +15,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         name,
         program,
         instances,
+        workers,
         syscalls: _,
         listen,
         connect,
@@ -48,6 +49,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         Program::Exec(words) => out.line("exec", list(words)),
     }
     out.line("instances", instances);
+    self::workers(workers.as_ref(), out);
     syscalls::print(layer, out);
     let sockets = listen.iter().map(|socket| (socket.name.as_str(), self::listen(socket)));
     out.line("listen", inline(sockets));
@@ -107,6 +109,15 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         out.line("group", group);
     }
     out.line("because", quote(REASON));
+}
+
+fn workers(workers: Option<&Workers>, out: &mut Text) {
+    let Some(Workers { warm, lifetime }) = workers else { return };
+    out.line("per", quote(Per::Connection.name()));
+    out.line("warm", warm);
+    if let Some(lifetime) = lifetime {
+        out.line("lifetime", duration(*lifetime));
+    }
 }
 
 fn view(view: &View) -> String {

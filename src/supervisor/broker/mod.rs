@@ -15,6 +15,9 @@ use crate::wire::control::ToLayer;
 impl Supervisor<'_> {
     /// Does what the layer at `place` asks for, or refuses it.
     pub(super) fn asked(&mut self, place: usize, request: u64, ask: &Ask) {
+        if let Ask::Serve { source } = *ask {
+            return self.serves(place, request, source);
+        }
         // Helpers are asked for everything else.
         let Ask::Signal { grant, index, generation, signal } = *ask else {
             return self.breach(place, Breach::Protocol);
