@@ -21,6 +21,9 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// The longest line of an answer: a status of some thousand instances.
 const MAX_REPLY: u64 = 16 << 20;
 
+/// How often a request is made that nobody heard.
+const TRIES: usize = 3;
+
 /// How often it is looked whether a daemon has ended that was asked to.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -151,21 +154,24 @@ impl Handle {
         time: Option<Duration>,
         mut take: impl FnMut(Reply) -> io::Result<()>,
     ) -> Result<(), HandleError> {
-        let asked = || -> io::Result<BufReader<UnixStream>> {
+        let asked = || -> io::Result<(BufReader<UnixStream>, Reply)> {
             let mut line = UnixStream::connect(self.registry.door(&self.running.name))?;
             line.set_read_timeout(time)?;
             line.write_all(&[serde_json::to_vec(request)?, vec![b'\n']].concat())?;
-            Ok(BufReader::new(line))
+            let mut line = BufReader::new(line);
+            let first = next(&mut line)?;
+            Ok((line, first))
         };
-        let mut line = asked().map_err(|error| self.system(error))?;
+        let mut first = asked();
+        for _ in 1..TRIES {
+            if !first.as_ref().is_err_and(|error| is_unheard(error, request)) {
+                break;
+            }
+            first = asked();
+        }
+        let (mut line, mut reply) = first.map_err(|error| self.system(error))?;
         loop {
-            let mut text = Vec::new();
-            let read = line.by_ref().take(MAX_REPLY).read_until(b'\n', &mut text);
-            let reply = read.and_then(|_| match text.last() {
-                Some(b'\n') => Ok(serde_json::from_slice(&text)?),
-                _ => Err(io::Error::other("it ended before it had answered")),
-            });
-            let taken = match reply.map_err(|error| self.system(error))? {
+            let taken = match reply {
                 Reply::Done => return Ok(()),
                 Reply::Wrong(why) => return Err(HandleError::Wrong(why)),
                 Reply::Failed(why) => return Err(HandleError::Failed(why)),
@@ -173,11 +179,32 @@ impl Handle {
                 reply @ Reply::Progress(_) => take(reply),
             };
             taken.map_err(|error| self.system(error))?;
+            reply = next(&mut line).map_err(|error| self.system(error))?;
         }
     }
 
     fn system(&self, error: io::Error) -> HandleError {
         HandleError::System { name: self.running.name.clone(), error }
+    }
+}
+
+/// The next line.
+fn next(line: &mut BufReader<UnixStream>) -> io::Result<Reply> {
+    let mut text = Vec::new();
+    line.by_ref().take(MAX_REPLY).read_until(b'\n', &mut text)?;
+    if text.last() == Some(&b'\n') {
+        return Ok(serde_json::from_slice(&text)?);
+    }
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before it had answered"))
+}
+
+/// Whether a request may be made once more: who answers is there only while somebody asks, and may be
+/// about to end just then. It has read nothing, or the request changes nothing.
+fn is_unheard(error: &io::Error, request: &Request) -> bool {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => true,
+        io::ErrorKind::UnexpectedEof => matches!(request, Request::Status),
+        _ => false,
     }
 }
 
