@@ -5,6 +5,7 @@
 mod support;
 
 mod ten_ways;
+mod vault;
 mod web;
 mod web_kill;
 
