@@ -188,11 +188,21 @@ impl Place {
         fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         if is_root() {
             let everything = Command::new("chown")
-                .args(["-R", NOBODY, place.path("dir").to_str().unwrap()])
+                .args([
+                    "-R",
+                    &format!("{0}:{0}", place.user()),
+                    place.path("dir").to_str().unwrap(),
+                ])
                 .status();
             assert!(everything.unwrap().success());
         }
         place
+    }
+
+    /// A user of this place's own, since processes of other tests would count against the same limit
+    /// (getrlimit(2), `RLIMIT_NPROC`).
+    fn user(&self) -> u32 {
+        300_000 + self.port.parse::<u32>().unwrap()
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -238,8 +248,6 @@ impl Place {
     }
 }
 
-const NOBODY: &str = "65534:65534";
-
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -260,7 +268,7 @@ fn shown(case: &Case) {
     }
     let file = place.path("learned.toml").to_str().unwrap().to_owned();
     let mut learner = cofferdam(&["learn", "--no-again", "--output", &file]);
-    learner.args(is_root().then_some("--user=65534"));
+    learner.args(is_root().then(|| format!("--user={}", place.user())));
     learner.args(case.because.map(|reason| format!("--because={reason}")));
     learner.arg("--").args(&words);
     let said = watched(case, &place, learner, case.serves);
