@@ -213,21 +213,10 @@ impl Init {
         }
     }
 
-    const fn stop_number(&self) -> i32 {
-        match self.stop {
-            StopSignal::Term => libc::SIGTERM,
-            StopSignal::Int => libc::SIGINT,
-            StopSignal::Quit => libc::SIGQUIT,
-            StopSignal::Hup => libc::SIGHUP,
-            StopSignal::Usr1 => libc::SIGUSR1,
-            StopSignal::Usr2 => libc::SIGUSR2,
-        }
-    }
-
     /// Whoever sent it: from inside, only who may signal the program itself reaches its init.
     fn forward(&self, number: u32) {
         let passed_on = match i32::try_from(number) {
-            Ok(libc::SIGTERM) => self.stop_number(),
+            Ok(libc::SIGTERM) => stop_number(self.stop),
             _ => match passed_on(number, &self.granted) {
                 Some(number) => number,
                 None => return,
@@ -236,6 +225,18 @@ impl Init {
         reached("signal.init.forward");
         // It may have ended a moment ago: then it is reaped next.
         let _ = pidfd::signal_number(&self.program.pidfd, passed_on);
+    }
+}
+
+/// What a program gets in place of SIGTERM.
+pub(super) const fn stop_number(stop: StopSignal) -> i32 {
+    match stop {
+        StopSignal::Term => libc::SIGTERM,
+        StopSignal::Int => libc::SIGINT,
+        StopSignal::Quit => libc::SIGQUIT,
+        StopSignal::Hup => libc::SIGHUP,
+        StopSignal::Usr1 => libc::SIGUSR1,
+        StopSignal::Usr2 => libc::SIGUSR2,
     }
 }
 

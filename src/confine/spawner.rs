@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
 use super::error::ConfineError;
-use super::init::{Launch, Ready, SIGNALS_IN_A_TURN, ended, passed_on};
+use super::init::{Launch, Ready, SIGNALS_IN_A_TURN, ended, passed_on, stop_number};
 use super::receipt::Asked;
-use crate::policy::plan::Protection;
+use crate::policy::plan::{Protection, StopSignal};
 use crate::policy::syscall::EXEC_FD;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn::{self, Child, Spawn, SpawnError};
@@ -25,6 +25,7 @@ use crate::sys::spawn::{self, Child, Spawn, SpawnError};
 pub struct Spawner {
     signals: SignalFd,
     granted: Vec<u8>,
+    stop: StopSignal,
     programs: HashMap<Pid, Child>,
 }
 
@@ -39,10 +40,12 @@ pub struct Happened {
 
 impl Ready {
     /// Loads init's own filter (`load`); from then on programs can be started. `signals` are those
-    /// by number that the policy lets other layers send.
+    /// by number that the policy lets other layers send, `stop` is what a program gets in place of
+    /// SIGTERM.
     pub fn into_spawner<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         self,
         signals: &[u8],
+        stop: StopSignal,
         load: impl FnOnce() -> Result<(), E>,
     ) -> Result<Spawner, ConfineError> {
         let loaded = load().map_err(|error| io::Error::other(error.into()));
@@ -52,7 +55,7 @@ impl Ready {
             return Err(ConfineError::Filter(error));
         }
         let (signals, granted) = (self.into_signals(), signals.to_vec());
-        Ok(Spawner { signals, granted, programs: HashMap::new() })
+        Ok(Spawner { signals, granted, stop, programs: HashMap::new() })
     }
 }
 
@@ -84,6 +87,7 @@ impl Spawner {
             let Ok(Some(taken)) = self.signals.read_signal() else { break };
             let Some(number) = passed_on(taken.ssi_signo, &self.granted) else { continue };
             happened.stops |= number == libc::SIGTERM || number == libc::SIGINT;
+            let number = if number == libc::SIGTERM { stop_number(self.stop) } else { number };
             for program in self.programs.values() {
                 // It may have ended a moment ago: then it is reaped next.
                 let _ = pidfd::signal_number(&program.pidfd, number);

@@ -159,14 +159,17 @@ fn limit() {
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 
-/// `cat` ends by SIGTERM at once; a shell that ignores it ends with its init, after the grace.
+/// `cat` ends by SIGTERM at once; a shell that ignores it ends with its init, after the grace, or by
+/// the signal that the policy names.
 fn stop() {
-    for (exec, is_killed) in [
-        ("\"/usr/bin/cat\"", false),
-        ("\"/bin/sh\", \"-c\", \"trap '' TERM; echo there; cat\"", true),
-    ] {
+    let deaf = "\"/bin/sh\", \"-c\", \"trap '' TERM; echo there; exec cat\"";
+    for (exec, signal, is_killed) in
+        [("\"/usr/bin/cat\"", "TERM", false), (deaf, "TERM", true), (deaf, "HUP", false)]
+    {
         let address = free();
-        let mut daemon = Daemon::start("-", &layer(exec, &tcp(address), "max = 4"));
+        let policy =
+            layer(exec, &tcp(address), "max = 4") + &format!("stop-signal = \"{signal}\"\n");
+        let mut daemon = Daemon::start("-", &policy);
         daemon.confined("server/0.g1");
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(b"x").unwrap();

@@ -53,7 +53,8 @@ pub(super) fn run(
     let _ = inbox.say(&FromLayer::Ready { key: [0; 32], receipt: init.receipt().to_bytes() });
     let served = Handed::receive(&inbox).and_then(|handed| {
         let signals = slice.part.share.signals_to(&slice.order.layer.name);
-        let spawner = init.into_spawner(&signals, || filter.load());
+        let stop = slice.order.layer.stop_signal;
+        let spawner = init.into_spawner(&signals, stop, || filter.load());
         let spawner = spawner.map_err(|error| error.to_string())?;
         let mut server = Server::new(slice, spawner, program, handed, &desk)?;
         server.serve(&inbox).map_err(|error| error.to_string())
@@ -261,7 +262,7 @@ impl Server {
             is_observed: false,
             unobserved: None,
             signals: &[],
-            stop: StopSignal::Term,
+            stop: StopSignal::default(),
         });
         started.map_err(|error| match error {
             SpawnError::Clone(cause) if cause.raw_os_error() == Some(libc::EAGAIN) => {
