@@ -1,5 +1,6 @@
 //! Namespaces: which a layer gets, and what this user may make.
 
+use std::cell::Cell;
 use std::io;
 
 use crate::policy::plan::Protection;
@@ -24,6 +25,51 @@ pub fn wanted(rootless: bool) -> Namespaces {
         .into_iter()
         .filter(|(protection, _)| rootless || *protection != Protection::NamespaceUser)
         .fold(Namespaces::NONE, |set, (_, one)| set.with(one))
+}
+
+/// The namespaces of a daemon's layers: all that are [`wanted`], unless the first start fails. Only then
+/// it is tried which there are, for that takes as long as a layer's start.
+#[derive(Debug)]
+pub struct Given {
+    rootless: bool,
+    namespaces: Cell<Namespaces>,
+    /// Whether a layer has started with them, or they were tried.
+    settled: Cell<bool>,
+}
+
+impl Given {
+    /// All that are wanted.
+    pub fn new(rootless: bool) -> Self {
+        let (namespaces, settled) = (Cell::new(wanted(rootless)), Cell::new(false));
+        Self { rootless, namespaces, settled }
+    }
+
+    /// Which.
+    pub fn get(&self) -> Namespaces {
+        self.namespaces.get()
+    }
+
+    /// Starts something in them, and once more if the first of all starts `is_refused` and fewer are to
+    /// be had.
+    pub fn start<T, E>(
+        &self,
+        attempt: impl Fn() -> Result<T, E>,
+        is_refused: impl FnOnce(&E) -> bool,
+    ) -> Result<T, E> {
+        let before = self.get();
+        let done = attempt();
+        match &done {
+            Ok(_) => self.settled.set(true),
+            Err(error) if is_refused(error) && !self.settled.replace(true) => {
+                self.namespaces.set(possible(self.rootless).namespaces);
+                if self.get() != before {
+                    return attempt();
+                }
+            }
+            Err(_) => {}
+        }
+        done
+    }
 }
 
 /// What of [`wanted`] this user can make, tried on this kernel.
@@ -106,5 +152,31 @@ mod tests {
     fn only_ordinary_users_get_a_user_namespace() {
         assert!(!wanted(false).contains(Namespaces::USER));
         assert_eq!(wanted(true), wanted(false).with(Namespaces::USER));
+    }
+
+    #[test]
+    fn a_start_is_tried_again_once_and_with_fewer() {
+        let rootless = !rustix::process::geteuid().is_root();
+        let has_all = possible(rootless).namespaces == wanted(rootless);
+        let given = Given::new(rootless);
+        let attempts = Cell::new(0);
+        let fails = || {
+            attempts.set(attempts.get() + 1);
+            Err::<(), u8>(7)
+        };
+        assert_eq!(given.start(fails, |_| false), Err(7));
+        assert_eq!(attempts.get(), 1);
+        assert_eq!(given.start(fails, |_| true), Err(7));
+        assert_eq!(attempts.get(), if has_all { 2 } else { 3 });
+        assert_eq!(given.get(), possible(rootless).namespaces);
+        let before = attempts.get();
+        assert_eq!(given.start(fails, |_| true), Err(7));
+        assert_eq!(attempts.get(), before + 1, "it is known by now");
+
+        let works = Given::new(rootless);
+        assert_eq!(works.start(|| Ok::<_, u8>(1), |_| true), Ok(1));
+        attempts.set(0);
+        assert_eq!(works.start(fails, |_| true), Err(7));
+        assert_eq!((attempts.get(), works.get()), (1, wanted(rootless)), "it has worked before");
     }
 }

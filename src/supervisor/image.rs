@@ -29,7 +29,7 @@ pub struct Ground {
     /// `/dev/null`.
     pub null: OwnedFd,
     /// Namespaces that this kernel and user give.
-    pub namespaces: Namespaces,
+    pub namespaces: spaces::Given,
     /// Who a layer is in its user namespace; `None` as root.
     pub ids: Option<IdMap>,
     /// Where cgroups can be made.
@@ -67,7 +67,7 @@ pub enum ImageError {
 }
 
 impl Ground {
-    /// Looks at what there is.
+    /// Looks at what there is, but for namespaces.
     pub fn survey(plan: &Plan) -> Result<Self, ImageError> {
         let rootless = !rustix::process::geteuid().is_root();
         let program = pin_own_program().map_err(|e| ImageError::System("/proc/self/exe", e))?;
@@ -75,7 +75,7 @@ impl Ground {
         Ok(Self {
             program,
             null: null.map_err(|e| ImageError::System("/dev/null", e.into()))?,
-            namespaces: spaces::possible(rootless).namespaces,
+            namespaces: spaces::Given::new(rootless),
             ids: rootless.then(spaces::own_ids),
             groups: cgroup::Hierarchies::find(plan.name.as_str()),
         })
@@ -137,7 +137,7 @@ impl Image {
 
     /// The namespaces that it gets.
     pub(super) fn namespaces(&self) -> Namespaces {
-        let all = self.ground.namespaces;
+        let all = self.ground.namespaces.get();
         if self.data.own.as_ref().is_some_and(|own| own.networked) {
             all.without(Namespaces::NET)
         } else {

@@ -58,7 +58,7 @@ impl Supervisor<'_> {
             .and_then(|standard| Ok((standard, self.ring_for(image, &instance)?)))
             .map_err(StartError::from)
             .and_then(|(standard, ring)| {
-                self.images[image].spawn(instance.clone(), &standard, ring.as_ref())
+                self.images[image].spawn(&instance, &standard, ring.as_ref())
             });
         match started {
             Ok(mut child) => {

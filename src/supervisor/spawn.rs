@@ -30,6 +30,17 @@ impl Image {
     /// `reports` is the ring for its reports, if it has one.
     pub fn spawn(
         &self,
+        instance: &Instance,
+        standard: &Standard,
+        reports: Option<&OwnedFd>,
+    ) -> Result<Child, StartError> {
+        let is_refused = |error: &StartError| matches!(error, StartError::Spawn(_));
+        let attempt = || self.attempt(instance.clone(), standard, reports);
+        self.ground.namespaces.start(attempt, is_refused)
+    }
+
+    fn attempt(
+        &self,
         instance: Instance,
         standard: &Standard,
         reports: Option<&OwnedFd>,
@@ -78,7 +89,7 @@ impl Image {
             Identity::Mapped { uid, gid } => Some(spaces::ids(uid, gid)),
         };
         // An ordinary user who may make no user namespace has nothing to map in.
-        let ids = ids.filter(|_| ground.namespaces.contains(Namespaces::USER));
+        let ids = ids.filter(|_| ground.namespaces.get().contains(Namespaces::USER));
         let child = spawn::spawn(&Spawn {
             fds: &fds,
             namespaces: self.namespaces(),

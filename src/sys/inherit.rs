@@ -53,7 +53,8 @@ pub fn own_streams(asked: [bool; 3]) -> io::Result<[Option<OwnedFd>; 3]> {
 /// when all below are in use, nobody asks.
 pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     const ASKED: RawFd = 1024;
-    if (0..ASKED).any(|number| !keep.contains(&number) && is_owned(number).unwrap_or(false)) {
+    let mut open = (0..ASKED).step_by(AT_ONCE).flat_map(open_from);
+    if open.any(|number| !keep.contains(&number) && is_owned(number).unwrap_or(false)) {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     let mut keep = keep.to_vec();
@@ -85,6 +86,22 @@ fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
         libc::syscall(libc::SYS_close_range, first.cast_unsigned(), last.cast_unsigned(), 0_u32)
     };
     if closed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Numbers that are looked at by one call; a limit of descriptors below makes it fail (poll(2)).
+const AT_ONCE: usize = 64;
+
+/// Those of the [`AT_ONCE`] numbers from `first` on that are open, or might be.
+fn open_from(first: RawFd) -> impl Iterator<Item = RawFd> {
+    let mut asked = [libc::pollfd { fd: 0, events: 0, revents: 0 }; AT_ONCE];
+    for (number, one) in (first..).zip(&mut asked) {
+        one.fd = number;
+    }
+    // SAFETY: `asked` is AT_ONCE entries that outlive the call, which writes to nothing else; of a
+    // number that isn't open it says so.
+    let done = unsafe { libc::poll(asked.as_mut_ptr(), AT_ONCE as libc::nfds_t, 0) };
+    let is_open = move |one: &libc::pollfd| done < 0 || one.revents & libc::POLLNVAL == 0;
+    asked.into_iter().filter(is_open).map(|one| one.fd)
 }
 
 /// Whether something in this process owns the descriptor; an error if it isn't open.

@@ -51,8 +51,9 @@ const CIRCLES: [&[&str]; 0] = [];
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now: 2,995 before the daemon could be asked and told, and layers had an
 /// order and were asked whether they are well, an end in order was no failure, and workers were there for
-/// a connection each (3,438); those are decisions about lives, which nobody else may make.
-const CORE: usize = 3_555;
+/// a connection each (3,438); those are decisions about lives, which nobody else may make. Ten are for a
+/// first start that is tried again with fewer namespaces, in place of trying all before each.
+const CORE: usize = 3_565;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];

@@ -173,8 +173,8 @@ impl Answers<'_> {
     /// grants. `clone3` is never granted, C libraries go on without it, and each new thread begins
     /// with it: so nobody is asked.
     fn refused(&self, number: Option<u32>, answer: Action) -> Action {
-        let is_quiet = number.is_some() && number == by_name("clone3");
-        if self.tells && !is_quiet { Action::Notify } else { answer }
+        let is_quiet = || number.is_some() && number == by_name("clone3");
+        if self.tells && !is_quiet() { Action::Notify } else { answer }
     }
 }
 

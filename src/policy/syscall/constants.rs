@@ -1,5 +1,8 @@
 //! The names that conditions may use for numbers, with the running architecture's values.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// What a constant is, which decides what `|` may do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
@@ -11,13 +14,11 @@ pub(super) enum Sort {
 
 /// A constant's value and sort.
 pub(super) fn find(name: &str) -> Option<(i64, Sort)> {
-    let position = |list: &[(&str, i64)]| {
-        list.iter().find(|&&(known, _)| known == name).map(|&(_, value)| value)
-    };
-    match position(FLAGS) {
-        Some(value) => Some((value, Sort::Flag)),
-        None => position(NUMBERS).map(|value| (value, Sort::Number)),
-    }
+    static ALL: LazyLock<HashMap<&'static str, (i64, Sort)>> = LazyLock::new(|| {
+        let numbers = NUMBERS.iter().map(|&(name, value)| (name, (value, Sort::Number)));
+        numbers.chain(FLAGS.iter().map(|&(name, value)| (name, (value, Sort::Flag)))).collect()
+    });
+    ALL.get(name).copied()
 }
 
 /// The constants whose names begin in one of these ways, with values and sorts. A beginning with `-`

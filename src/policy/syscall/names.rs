@@ -1,5 +1,8 @@
 //! Names and numbers: system calls of the running architecture, and errors.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use syscalls::{Errno, Sysno};
 
 /// The architecture this program was built for, as messages write it.
@@ -7,7 +10,10 @@ pub const ARCHITECTURE: &str = std::env::consts::ARCH;
 
 /// The number of a system call on the running architecture.
 pub fn by_name(name: &str) -> Option<u32> {
-    name.parse::<Sysno>().ok().map(number)
+    // Every start of a daemon looks up thousands; to compare with each name in turn shows there.
+    static NUMBERS: LazyLock<HashMap<&'static str, u32>> =
+        LazyLock::new(|| all().map(|(number, name)| (name, number)).collect());
+    NUMBERS.get(name).copied()
 }
 
 /// The name of a system call of the running architecture.
