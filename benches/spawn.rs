@@ -3,6 +3,7 @@
 //!
 //! All on one processor, start to end, medians of several rounds; compare ratios, not figures. What
 //! one layer more costs is the difference between a daemon of many copies and one of a single copy.
+//! Last, what it costs to be learned from: a work of many small processes, beside the same alone.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
@@ -29,6 +30,10 @@ const ROUNDS: usize = 9;
 const MANY: u32 = 33;
 
 const PROGRAM: &str = "/bin/true";
+
+/// A work of many small processes, and files that come and go.
+const WORK: &str = "i=0; while [ $i -lt 100 ]; do cat /etc/passwd | sed s/a/b/ > /tmp/made; rm /tmp/made; \
+                    i=$((i+1)); done";
 
 const NAMESPACES: [&str; 3] = ["--unshare-all", "--new-session", "--die-with-parent"];
 
@@ -113,6 +118,15 @@ fn main() -> ExitCode {
     show("one `run` layer more", median(own));
     show("one `run` layer more, and its first message", median(told));
     show("cofferdam run, one `exec` layer, as a whole", median(whole));
+
+    let (mut alone, mut watched) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(run(Command::new("/bin/sh").args(["-c", WORK]).stdin(Stdio::null())));
+        watched.push(learning(directory.path()));
+    }
+    let (alone, watched) = (median(alone), median(watched));
+    println!("\n{:46} {alone:8.0}", "a work of 200 processes");
+    println!("{:46} {watched:8.0}   to the same alone {:.2}", "learned from", watched / alone);
     ExitCode::SUCCESS
 }
 
@@ -161,6 +175,16 @@ fn daemon(directory: &Path, functions: &str, policy: &str) -> Duration {
     let path = write(directory, policy);
     let mut command = Command::new("/proc/self/exe");
     run(command.arg("--daemon").arg(path).arg(functions).stdin(Stdio::null()))
+}
+
+/// Has the command line learn from the work, which asks for nothing more then.
+fn learning(directory: &Path) -> Duration {
+    let policy = directory.join("learned.toml");
+    let _ = std::fs::remove_file(&policy);
+    let reason = ["--because", "it starts programs", "--no-again", "--output"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+    command.arg("learn").args(reason).arg(&policy).args(["--", "/bin/sh", "-c", WORK]);
+    run(command.stdin(Stdio::null()))
 }
 
 fn write(directory: &Path, policy: &str) -> std::path::PathBuf {

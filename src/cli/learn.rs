@@ -3,6 +3,7 @@
 
 mod address;
 mod again;
+mod denied;
 mod launch;
 mod note;
 mod paths;
@@ -21,12 +22,14 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use self::denied::Denials;
 use self::launch::{LaunchError, Order};
 use self::note::Notes;
 use self::paths::Resolver;
 use self::peaks::Watch;
 use self::policy::Learned;
 use self::program::Chosen;
+use self::streams::Prints;
 use self::watch::Outcome;
 use super::read::{Format, Outside};
 use crate::daemon::flags::variable;
@@ -53,6 +56,9 @@ pub struct Args {
     /// The program, and its arguments
     #[arg(last = true, required_unless_present = "policy")]
     command: Vec<OsString>,
+    /// Learn from what this audit log says that layers were refused, and run nothing
+    #[arg(long, value_name = "DIR", requires = "policy", conflicts_with = "command")]
+    from: Option<PathBuf>,
     /// The layer of the policy that is learned for; needed where several execute a program
     #[arg(long, value_name = "LAYER", requires = "policy")]
     layer: Option<String>,
@@ -139,7 +145,7 @@ fn make(args: &Args) -> Result<ExitCode, Refusal> {
         None => {}
     }
     tell::learned(&learned, &seen, &outcome);
-    let by_itself = !outcome.is_stopped && outcome.end.is_some();
+    let by_itself = !outcome.is_stopped && !outcome.is_spent && outcome.end.is_some();
     let tried = if !args.trial.never && (args.trial.again || by_itself) {
         Some(again::run(args, &chosen, &learned, &signals, &outcome)?)
     } else {
@@ -156,11 +162,22 @@ fn make(args: &Args) -> Result<ExitCode, Refusal> {
 /// Learns what a policy lacks.
 fn add(path: &Path, args: &Args) -> Result<ExitCode, Refusal> {
     let old = policy::Old::read(path, args)?;
+    if let Some(directory) = &args.from {
+        let denials = Denials::read(directory)?;
+        let learned = old.denied(&denials, args.take)?;
+        tell::denied(&learned, &denials, &old, args.format);
+        return taken_over(path, args, &learned);
+    }
     let chosen = program::of_layer(old.layer()?, args)?;
     let signals = watch::signals().map_err(|error| Refusal(3, error.to_string()))?;
     let (seen, outcome) = learn(args, &chosen, &signals)?;
     let learned = old.lacks(&seen, args.take)?;
     tell::lacking(&learned, &seen, &outcome, &old, args.format);
+    taken_over(path, args, &learned)
+}
+
+/// Writes what is to be written, and gives the exit code.
+fn taken_over(path: &Path, args: &Args, learned: &Learned) -> Result<ExitCode, Refusal> {
     if args.write || args.take.is_some() {
         replace(path, &learned.text)
             .map_err(|error| Refusal(3, format!("{}: {error}", path.display())))?;
@@ -206,7 +223,7 @@ fn learn(
         cwd: chosen.cwd.clone(),
         writes_through: args.write_through,
         offline: args.offline,
-        prints_apart: args.output.is_none(),
+        prints: if args.output.is_none() { Prints::Apart } else { Prints::Through },
         filter: Some(filter),
     };
     let mut started = launch::start(&order).map_err(LaunchError::into_refusal)?;
@@ -221,7 +238,9 @@ fn learn(
     let mut notes = Notes::new(resolver, watch, &chosen.cwd, as_root);
     let outcome =
         watch::watch(&mut started, signals, &mut notes).map_err(|words| Refusal(3, words))?;
-    Ok((notes.finish(), outcome))
+    let mut seen = notes.finish();
+    seen.streams = started.streams.inherited(!outcome.is_stopped);
+    Ok((seen, outcome))
 }
 
 impl LaunchError {

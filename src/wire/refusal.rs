@@ -110,6 +110,73 @@ impl Refusal {
     }
 }
 
+/// What a refused call asked for, as its record says it: what a policy is made of later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The call itself, with these arguments.
+    Call([u64; 6]),
+    /// An address to listen on.
+    Listen(String),
+    /// An address to connect to.
+    Connect(String),
+    /// Rights at a path.
+    Path {
+        /// Where.
+        path: String,
+        /// In the words of policies.
+        rights: Vec<String>,
+    },
+}
+
+impl Asked {
+    /// What a refusal says of it.
+    pub fn of(refusal: &Refusal) -> Self {
+        match &refusal.lacks {
+            Lacks::Call => Self::Call(refusal.arguments),
+            Lacks::Listen(address) => Self::Listen(address.clone()),
+            Lacks::Connect(address) => Self::Connect(address.clone()),
+            Lacks::Path { path, rights, .. } => {
+                Self::Path { path: path.clone(), rights: rights.clone() }
+            }
+        }
+    }
+
+    /// Reads what [`Display`](std::fmt::Display) writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (word, rest) = text.split_once(' ')?;
+        Some(match word {
+            "call" => {
+                let hex = |part: &str| u64::from_str_radix(part, 16).ok();
+                let arguments: Option<Vec<u64>> = rest.split(',').map(hex).collect();
+                Self::Call(arguments?.try_into().ok()?)
+            }
+            "listen" => Self::Listen(rest.to_owned()),
+            "connect" => Self::Connect(rest.to_owned()),
+            "path" => {
+                let (rights, path) = rest.split_once(' ')?;
+                let rights = rights.split(',').filter(|it| !it.is_empty()).map(str::to_owned);
+                Self::Path { path: path.to_owned(), rights: rights.collect() }
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Asked {
+    /// `call 2,1,0,0,0,0` in hexadecimal digits, `listen tcp:127.0.0.1:80`, `path read,list /srv`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Call(arguments) => {
+                let words: Vec<String> = arguments.iter().map(|it| format!("{it:x}")).collect();
+                write!(f, "call {}", words.join(","))
+            }
+            Self::Listen(address) => write!(f, "listen {address}"),
+            Self::Connect(address) => write!(f, "connect {address}"),
+            Self::Path { path, rights } => write!(f, "path {} {path}", rights.join(",")),
+        }
+    }
+}
+
 /// These bytes are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Torn;
@@ -163,5 +230,22 @@ mod tests {
         longer.push(0);
         longer[0] += 1;
         assert_eq!(Refusal::decode(&longer), Err(Torn));
+    }
+
+    #[test]
+    fn what_was_asked_is_read_as_it_was_written() {
+        let rights = ["read", "list"].map(str::to_owned).to_vec();
+        for asked in [
+            Asked::Call([2, 0x80003, 0, u64::MAX, 0, 7]),
+            Asked::Listen("tcp:[::1]:80".to_owned()),
+            Asked::Connect("unix:/run/a b".to_owned()),
+            Asked::Path { path: "/srv/a b,c".to_owned(), rights },
+            Asked::Path { path: "/srv".to_owned(), rights: Vec::new() },
+        ] {
+            assert_eq!(Asked::parse(&asked.to_string()), Some(asked));
+        }
+        for none in ["", "call", "call 1,2", "call 1,2,3,4,5,x", "path", "path /srv", "grant x"] {
+            assert_eq!(Asked::parse(none), None, "{none}");
+        }
     }
 }

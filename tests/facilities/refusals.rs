@@ -228,8 +228,9 @@ fn recorded() {
         assert_eq!((denial.peer.layer, denial.peer.generation), (0, 1));
         let detail = String::from_utf8_lossy(&denial.detail);
         let parts: Vec<&str> = detail.split('\0').collect();
-        assert_eq!((parts.len(), parts[0]), (5, call), "{detail}");
+        assert_eq!((parts.len(), parts[0]), (6, call), "{detail}");
         assert!(parts[2].parse::<i32>().is_ok_and(|thread| thread > 1), "{detail}");
         assert!(parts[4].contains("would allow it"), "{detail}");
+        assert_eq!(parts[5], "call 0,0,0,0,0,0", "{detail}");
     }
 }

@@ -190,10 +190,19 @@ fn doctor_is_as_documented() {
 fn audit_is_as_documented() {
     use crate::support::log::{daemon, message, open, small};
     use cofferdam::audit::Options;
+    use cofferdam::audit::entry::{Entry, Kind};
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     daemon::write_daemon(folder.path(), 10);
-    let records = daemon::lists(&["query", path]);
+    let mut records = daemon::lists(&["query", path]);
+    // A program was refused something.
+    let denials = TempDir::new().unwrap();
+    let mut log = open(denials.path(), small(), 0);
+    let detail = b"sync()\0cat\x002\0libc.so.6 sync+0x7\0\"sync\" would allow it\0call 0,0,0,0,0,0";
+    let denial = Entry { detail: detail.to_vec(), ..Entry::new(Kind::Denial) };
+    log.append(&denial, &[], crate::support::log::at(0)).unwrap();
+    log.close(crate::support::log::at(1)).unwrap();
+    records.extend(daemon::lists(&["query", denials.path().to_str().unwrap()]));
     agrees("audit record", &records);
     agrees("audit stats", &[ask(&["audit", "stats", path])]);
     // Both ends kept the message: first one copy goes, then the other.

@@ -19,6 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("learn::what_children_do_is_learned_and_starting_them_is_asked", children),
     ("learn::a_server_is_learned_from_its_client", server),
     ("learn::a_policy_gets_what_it_lacks", adds),
+    ("learn::denials_of_a_log_are_taken_over_for_all_layers", from_denials),
+    ("learn::what_is_read_and_collected_is_inherited", filters),
     ("learn::a_program_that_never_ends_is_stopped", never_ends),
     ("learn::a_thousand_forks_are_followed", forks),
     ("learn::what_a_program_says_is_harmless", escapes),
@@ -86,6 +88,8 @@ fn tree() {
     let learned = learn(&[], &["grep", "-r", "needle", &top]);
     let grant = format!("path = {top:?}, rights [\"read\", \"list\"]");
     assert!(proposed(&learned, "file").contains(&grant), "{learned:#}");
+    // Libraries are mapped by everybody who may read them.
+    assert!(proposed(&learned, "question").is_empty(), "{learned:#}");
     // Not its parts, and nothing around it.
     let about = |it: &&String| it.contains(place.path().to_str().unwrap());
     assert_eq!(proposed(&learned, "file").iter().filter(about).count(), 1, "{learned:#}");
@@ -197,6 +201,80 @@ fn adds() {
     let nothing = learner(&[&path], &[]).output().unwrap();
     let said = String::from_utf8_lossy(&nothing.stdout);
     assert!(!said.contains("+++"), "{said}");
+}
+
+/// Round by round, for a program whose socket is refused doesn't come to bind it.
+fn from_denials() {
+    let place = place();
+    let (file, log) = (text(&place.path().join("p.toml")), text(&place.path().join("log")));
+    let port = free_port();
+    let script =
+        |words: &str| format!("[\"/usr/bin/python3\", \"-c\", \"import socket; {words}\"]");
+    let binds = script(&format!("s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen()"));
+    let local = script("socket.socket(socket.AF_UNIX)");
+    let once = "syscalls = [\"@core\", \"@file-read\"]\nrestart = { on = \"never\" }\n";
+    let before = format!(
+        "cofferdam = 1\nname = \"from\"\n[layer.binds]\nexec = {binds}\n{once}[layer.local]\nexec = \
+         {local}\n{once}"
+    );
+    fs::write(&file, &before).unwrap();
+    let cofferdam = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(words).env_remove("RUST_BACKTRACE").stdin(Stdio::null()).output().unwrap()
+    };
+    let learn = ["learn", "--from", &log, &file];
+    for round in 0.. {
+        let run = cofferdam(&["run", "--audit", &log, &file]);
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        if run.status.success() {
+            assert!(round > 1, "nothing was refused: {said}");
+            break;
+        }
+        assert!(round < 5, "{said}");
+        let shown = cofferdam(&learn);
+        assert_eq!(shown.status.code(), Some(1), "{said}");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let names = |layer: &str| shown.contains(&format!("[layer.{layer}] syscalls"));
+        assert!(round > 0 || (names("binds") && names("local")), "{shown}");
+        cofferdam(&[&learn[..], &["--write"]].concat());
+    }
+    let after = fs::read_to_string(&file).unwrap();
+    assert!(after.contains(&format!("\"tcp:127.0.0.1:{port}\"")), "{after}");
+    let nothing = cofferdam(&learn);
+    assert_eq!(nothing.status.code(), Some(0), "{}", String::from_utf8_lossy(&nothing.stdout));
+
+    let denials = cofferdam(&["audit", "query", &log, "--kind", "denial", "--format", "json"]);
+    let denials = String::from_utf8_lossy(&denials.stdout).into_owned();
+    let refused =
+        |line: &str| -> Value { serde_json::from_str::<Value>(line).unwrap()["refused"].clone() };
+    let asked = format!("listen tcp:127.0.0.1:{port}");
+    assert!(denials.lines().any(|line| refused(line)["asked"] == asked), "{denials}");
+}
+
+/// A filter's policy has its input and output, so it is one under its policy as well.
+fn filters() {
+    let place = place();
+    let (file, input) = (text(&place.path().join("p.toml")), place.path().join("in"));
+    fs::write(&input, "words").unwrap();
+    let pack = |mut command: Command| {
+        let output = command.stdin(fs::File::open(&input).unwrap()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut unpack = Command::new("gzip");
+        let mut unpack =
+            unpack.arg("-d").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(unpack.stdin.as_mut().unwrap(), &output.stdout).unwrap();
+        let words = unpack.wait_with_output().unwrap().stdout;
+        assert_eq!(String::from_utf8_lossy(&words), "words", "{said}");
+        said
+    };
+    let said = pack(learner(&["--output", &file], &["/usr/bin/gzip", "-c"]));
+    assert!(said.contains("0 questions"), "{said}");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+    run.args(["run", &file]);
+    pack(run);
+    // What prints text and serves has a log.
+    let learned = learn(&["--no-again"], &["/bin/echo", "words"]);
+    assert!(proposed(&learned, "stream").is_empty(), "{learned:#}");
 }
 
 fn never_ends() {

@@ -278,6 +278,25 @@ pub(in crate::cli) struct Said<'a> {
     pub(in crate::cli) payload: Option<Payload>,
     /// Text: of a policy, its id and daemon alone.
     pub(in crate::cli) detail: Option<String>,
+    /// Of a call that was refused, its parts.
+    pub(in crate::cli) refused: Option<Refused>,
+}
+
+/// A call that the program of an `exec` layer was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli) struct Refused {
+    /// With its arguments.
+    pub(in crate::cli) call: String,
+    /// Who made it.
+    pub(in crate::cli) program: String,
+    /// Its thread, by its number within the layer.
+    pub(in crate::cli) thread: String,
+    /// The module and the function that made it.
+    pub(in crate::cli) site: String,
+    /// What would allow it, in words.
+    pub(in crate::cli) remedy: String,
+    /// What it asked for.
+    pub(in crate::cli) asked: Option<String>,
 }
 
 /// The record in words of these tables.
@@ -319,7 +338,21 @@ pub(in crate::cli) fn say<'a>(tables: &'a Tables, record: &'a Record) -> Said<'a
             .payload
             .map(|mark| Payload { length: mark.length, digest: hex(&mark.digest) }),
         detail: detail(record).filter(|_| !batch),
+        refused: refused(record),
     }
+}
+
+fn refused(record: &Record) -> Option<Refused> {
+    if record.entry.kind != Kind::Denial {
+        return None;
+    }
+    let parts: Vec<String> = record.entry.detail.split(|&byte| byte == 0).map(neutralise).collect();
+    // What the kernel's log tells is one text.
+    let [call, program, thread, site, remedy, rest @ ..] = parts.as_slice() else { return None };
+    let [call, program, thread, site, remedy] =
+        [call, program, thread, site, remedy].map(String::clone);
+    let asked = rest.first().filter(|asked| !asked.is_empty()).cloned();
+    Some(Refused { call, program, thread, site, remedy, asked })
 }
 
 fn detail(record: &Record) -> Option<String> {
@@ -332,8 +365,9 @@ fn detail(record: &Record) -> Option<String> {
         return Some(neutralise(text.as_bytes()));
     }
     if record.entry.kind == Kind::Denial {
-        // What is there of the call, who made it, and what would allow it.
-        let parts = detail.split(|&byte| byte == 0).filter(|part| !part.is_empty());
+        // What is there of the call, who made it, and what would allow it. What was asked for, which comes
+        // last, is for programs.
+        let parts = detail.split(|&byte| byte == 0).take(5).filter(|part| !part.is_empty());
         let parts: Vec<String> = parts.map(neutralise).collect();
         return (!parts.is_empty()).then(|| parts.join("; "));
     }

@@ -11,8 +11,10 @@ use super::paths::Resolver;
 use super::peaks::Watch;
 use super::policy::Learned;
 use super::program::Chosen;
+use super::streams::Prints;
 use super::watch::{self, Outcome};
 use super::{Args, Refusal};
+use crate::policy::plan::Stream;
 
 /// How the policy did.
 pub(super) struct Tried {
@@ -35,6 +37,9 @@ pub(super) fn run(
     let folder = std::env::temp_dir().join(format!("cofferdam-learn-{}", std::process::id()));
     fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
     let file = folder.join("learned.toml");
+    // What it prints then is what it printed before.
+    let layer = learned.plan.layer(&learned.layer);
+    let inherits = layer.is_some_and(|layer| layer.stdout == Some(Stream::Inherited));
     let tried = fs::write(&file, &learned.text).map_err(failed).and_then(|()| {
         let order = Order {
             argv: vec![own.clone().into(), "run".into(), file.clone().into()],
@@ -44,7 +49,7 @@ pub(super) fn run(
             cwd: chosen.cwd.clone(),
             writes_through: args.write_through,
             offline: args.offline,
-            prints_apart: true,
+            prints: if inherits { Prints::Nowhere } else { Prints::Apart },
             filter: None,
         };
         let mut started = launch::start(&order).map_err(LaunchError::into_refusal)?;

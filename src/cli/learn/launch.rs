@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 
-use super::streams::Streams;
+use super::streams::{Prints, Streams};
 use crate::sys::fork::fork;
 use crate::sys::notify::Listener;
 use crate::sys::passing;
@@ -39,8 +39,8 @@ pub(super) struct Order {
     pub writes_through: bool,
     /// Whether it has a network of its own, with nobody else on it.
     pub offline: bool,
-    /// Whether what it prints goes to standard error, for its output is not what is asked for.
-    pub prints_apart: bool,
+    /// Where what it prints goes.
+    pub prints: Prints,
     /// Its filter, if it is watched.
     pub filter: Option<Vec<FilterLine>>,
 }
@@ -122,7 +122,7 @@ pub(super) fn start(order: &Order) -> Result<Started, LaunchError> {
     let (control, far) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|errno| failed("making a socket")(errno.into()))?;
-    let (streams, ends) = Streams::new(order.prints_apart).map_err(failed("making pipes"))?;
+    let (streams, ends) = Streams::new(order.prints).map_err(failed("making pipes"))?;
     let mut streams = Some(streams);
     let warden = fork(|| {
         // Whoever holds a pipe's end keeps the other one from noticing that it was closed.

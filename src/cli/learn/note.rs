@@ -167,6 +167,17 @@ impl Notes {
 
     /// Notes what is done with a place, or with the nearest directory around it that the host has.
     fn file(&mut self, place: &Place, rights: &[FileRight], by: &str) {
+        self.file_by(place, rights, rights, by);
+    }
+
+    /// The same of what takes other permissions of a user than it takes rights.
+    fn file_by(
+        &mut self,
+        place: &Place,
+        rights: &[FileRight],
+        permissions: &[FileRight],
+        by: &str,
+    ) {
         if rights.is_empty() {
             return;
         }
@@ -180,7 +191,7 @@ impl Notes {
         let Some(host) = on_host(&place.path) else { return };
         self.seen.file(&host.path, host.is_directory, rights, by);
         // As root, every layer is a user of its own.
-        if self.as_root && !allows(host.others, host.is_directory, rights) {
+        if self.as_root && !allows(host.others, host.is_directory, permissions) {
             self.seen.owned(host.owner, by);
         }
     }

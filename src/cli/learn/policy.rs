@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml_edit::DocumentMut;
 
+use super::denied::Denials;
 use super::program::Chosen;
 use super::{Args, Refusal};
 use crate::cli::read::{self, Sound};
@@ -23,6 +24,8 @@ pub(super) struct Learned {
     pub plan: Plan,
     /// What was proposed.
     pub proposals: Vec<Proposal>,
+    /// The layer of each of them.
+    pub owners: Vec<String>,
 }
 
 impl Learned {
@@ -46,7 +49,8 @@ impl Learned {
             Learner { plan: &start, layer: name, is_new: true, home: home.as_deref(), because };
         let (document, proposals) = both(document, seen, &learner)?;
         let text = with_remarks(document, &proposals);
-        Ok(Self { layer: name.to_owned(), plan: plan(&text)?, text, proposals })
+        let owners = vec![name.to_owned(); proposals.len()];
+        Ok(Self { layer: name.to_owned(), plan: plan(&text)?, text, proposals, owners })
     }
 
     /// How many things somebody must answer.
@@ -141,6 +145,11 @@ impl Old {
         &self.sound.name
     }
 
+    /// Whether it has no layer of that name.
+    pub(super) fn has_no(&self, layer: &str) -> bool {
+        self.sound.plan.layer(layer).is_none()
+    }
+
     /// The layer that is learned for.
     pub(super) fn layer(&self) -> Result<&LayerPlan, Refusal> {
         let layers = &self.sound.plan.layers;
@@ -162,40 +171,63 @@ impl Old {
         }
     }
 
-    /// The policy with what it lacks, or with one of that.
+    /// The policy with what it lacks for what its layer was seen to do, or with one of that.
     pub(super) fn lacks(&self, seen: &Seen, only: Option<usize>) -> Result<Learned, Refusal> {
-        let layer = self.layer()?.name.as_str();
+        self.lacking(&[(self.layer()?.name.to_string(), seen, Vec::new())], only)
+    }
+
+    /// The policy with what its layers lack for what they were refused, or with one of that.
+    pub(super) fn denied(
+        &self,
+        denials: &Denials,
+        only: Option<usize>,
+    ) -> Result<Learned, Refusal> {
+        let is_asked = |name: &str| self.layer.as_ref().is_none_or(|layer| layer == name);
+        let known = |name: &str| self.sound.plan.layer(name).is_some() && is_asked(name);
+        let of_layers = denials.layers.iter().filter(|(name, _)| known(name));
+        let all: Vec<_> = of_layers
+            .map(|(name, denied)| (name.clone(), &denied.seen, denied.questions().collect()))
+            .collect();
+        self.lacking(&all, only)
+    }
+
+    /// The same of several layers, each with questions besides.
+    fn lacking(
+        &self,
+        layers: &[(String, &Seen, Vec<Proposal>)],
+        only: Option<usize>,
+    ) -> Result<Learned, Refusal> {
         let home = std::env::var("HOME").ok();
-        let learner = Learner {
-            plan: &self.sound.plan,
-            layer,
-            is_new: false,
-            home: home.as_deref(),
-            because: self.because.as_deref(),
-        };
-        let document: DocumentMut = self
+        let before: DocumentMut = self
             .text
             .parse()
             .map_err(|error| Refusal(3, format!("{}: {error}", self.sound.name)))?;
-        let (whole, mut proposals) = both(document.clone(), seen, &learner)?;
+        let (mut document, mut proposals, mut owners) = (before.clone(), Vec::new(), Vec::new());
+        for (layer, seen, questions) in layers {
+            let learner = Learner {
+                plan: &self.sound.plan,
+                layer,
+                is_new: false,
+                home: home.as_deref(),
+                because: self.because.as_deref(),
+            };
+            let (next, found) = both(document, seen, &learner)?;
+            document = next;
+            proposals.extend(found.into_iter().chain(questions.iter().cloned()));
+            owners.resize(proposals.len(), layer.clone());
+        }
         if let Some(number) = only {
             let count = proposals.len();
-            let one = number.checked_sub(1).and_then(|at| proposals.get(at).cloned());
-            let Some(one) = one.filter(Proposal::is_grant) else {
+            let at = number.checked_sub(1).filter(|at| *at < count);
+            let Some(at) = at.filter(|at| proposals[*at].is_grant()) else {
                 let words = format!("there is no grant number {number} among {count} proposals");
                 return Err(Refusal(2, words));
             };
-            proposals = vec![one];
+            owners = vec![owners.swap_remove(at)];
+            (document, proposals) = granted(before, &owners[0], vec![proposals.swap_remove(at)]);
         }
-        let document = match only {
-            Some(_) => {
-                let (document, taken) = granted(document, layer, proposals);
-                proposals = taken;
-                document
-            }
-            None => whole,
-        };
         let text = document.to_string();
-        Ok(Learned { layer: layer.to_owned(), plan: plan(&text)?, text, proposals })
+        let layer = layers.first().map_or_else(String::new, |(layer, ..)| layer.clone());
+        Ok(Learned { layer, plan: plan(&text)?, text, proposals, owners })
     }
 }

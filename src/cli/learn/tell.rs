@@ -6,6 +6,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::again::Tried;
+use super::denied::Denials;
 use super::launch::End;
 use super::policy::{Learned, Old};
 use super::watch::Outcome;
@@ -52,9 +53,50 @@ pub(super) fn lacking(
         return json(learned, outcome, None);
     }
     self::learned(learned, seen, outcome);
+    difference(learned, old, false);
+}
+
+/// Says what a policy lacks for what its layers were refused.
+pub(super) fn denied(learned: &Learned, denials: &Denials, old: &Old, format: Format) {
+    if format == Format::Json {
+        let report = json!({
+            "layer": null,
+            "policy": learned.text,
+            "proposals": proposals(learned),
+            "ended": null,
+            "stopped": false,
+            "again": null,
+            "unnamed": denials.nameless,
+        });
+        let _ = writeln!(anstream::stdout().lock(), "{report:#}");
+        return;
+    }
+    let grants = learned.proposals.iter().filter(|it| it.is_grant()).count();
+    let mut text = format!("of the log: {grants} grants, {} questions\n", learned.questions());
+    text.push_str(&asked(&learned.proposals));
+    let strangers = denials.layers.keys().filter(|name| old.has_no(name));
+    for name in strangers {
+        let name = neutralise(name.as_bytes());
+        let _ = writeln!(text, "  layer `{name}` was refused something and isn't in the policy");
+    }
+    if denials.nameless > 0 {
+        let _ = writeln!(
+            text,
+            "  {} records name nothing to grant: `--tell-paths` has paths told, with their rights",
+            denials.nameless
+        );
+    }
+    let _ = anstream::stderr().write_all(text.as_bytes());
+    difference(learned, old, true);
+}
+
+/// The numbered proposals, with their layers where those are several, and the difference.
+fn difference(learned: &Learned, old: &Old, names: bool) {
     let mut text = String::new();
-    for (at, proposal) in learned.proposals.iter().enumerate() {
-        let line = format!("{proposal}  # {}", proposal.comment());
+    let all = learned.proposals.iter().zip(&learned.owners);
+    for (at, (proposal, owner)) in all.enumerate() {
+        let owner = if names { format!("[layer.{owner}] ") } else { String::new() };
+        let line = format!("{owner}{proposal}  # {}", proposal.comment());
         let _ = writeln!(text, "# {}. {}", at + 1, neutralise(line.as_bytes()));
     }
     text.push_str(&unified(old.name(), &old.text, &learned.text));
@@ -88,22 +130,29 @@ const LINES: usize = 3;
 
 /// Everything, for programs.
 pub(super) fn json(learned: &Learned, outcome: &Outcome, tried: Option<&Tried>) {
-    let proposal = |proposal: &Proposal| {
+    let report = json!({
+        "layer": learned.layer,
+        "policy": learned.text,
+        "proposals": proposals(learned),
+        "ended": ended(outcome),
+        "stopped": outcome.is_stopped,
+        "again": tried.map(|tried| json!({ "code": tried.code, "alike": tried.is_alike })),
+        "unnamed": null,
+    });
+    let _ = writeln!(anstream::stdout().lock(), "{report:#}");
+}
+
+fn proposals(learned: &Learned) -> Vec<Value> {
+    let all = learned.proposals.iter().zip(&learned.owners);
+    let one = |(proposal, owner): (&Proposal, &String)| {
         json!({
+            "layer": owner,
             "kind": proposal.kind(),
             "text": proposal.to_string(),
             "evidence": proposal.comment(),
         })
     };
-    let report = json!({
-        "layer": learned.layer,
-        "policy": learned.text,
-        "proposals": learned.proposals.iter().map(proposal).collect::<Vec<Value>>(),
-        "ended": ended(outcome),
-        "stopped": outcome.is_stopped,
-        "again": tried.map(|tried| json!({ "code": tried.code, "alike": tried.is_alike })),
-    });
-    let _ = writeln!(anstream::stdout().lock(), "{report:#}");
+    all.map(one).collect()
 }
 
 fn asked(proposals: &[Proposal]) -> String {

@@ -46,6 +46,8 @@ pub(super) struct Outcome {
     pub end: Option<End>,
     /// Whether somebody ended it by a signal to this process.
     pub is_stopped: bool,
+    /// Whether it was given what can be read only once.
+    pub is_spent: bool,
 }
 
 /// The signals that end the watching. They are blocked from now on, so before any child is made.
@@ -100,7 +102,8 @@ fn follow(started: &mut Started, signals: &SignalFd, notes: &mut Notes) -> Resul
     if let Some(listener) = &started.listener {
         listener.take_turns();
     }
-    let mut outcome = Outcome { end: None, is_stopped: false };
+    let is_spent = started.streams.are_spent();
+    let mut outcome = Outcome { end: None, is_stopped: false, is_spent };
     let (mut listens, mut hears) = (started.listener.is_some(), true);
     loop {
         let nothing = PollFlags::empty();

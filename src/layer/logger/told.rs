@@ -13,13 +13,14 @@ use crate::policy::syscall::refused::{
 };
 use crate::policy::syscall::{Implied, errno_name, name_of};
 use crate::text::neutralise;
-use crate::wire::refusal::{self, Lacks, Refusal};
+use crate::wire::refusal::{self, Asked, Lacks, Refusal};
 
 /// What is told of a refusal.
 pub(super) struct Told {
     /// In the log.
     pub line: String,
-    /// In its record: the call, and behind zeros the program, the place in it, and the way out.
+    /// In its record: the call, and behind zeros the program, its thread, the place in it, the way out, and
+    /// what was asked for.
     pub record: String,
 }
 
@@ -54,7 +55,10 @@ pub(super) fn told(instance: &Instance, refusal: &Refusal, orders: &Orders) -> T
     let line = format!(
         "{instance} made the system call {call} and was refused ({what}; {who}{times}): {way}"
     );
-    Told { line, record: format!("{call}\0{program}\0{}\0{site}\0{way}", refusal.thread) }
+    let is_native = refusal.arch == Arch::NATIVE.audit();
+    let asked = if is_native { said(&Asked::of(refusal).to_string()) } else { String::new() };
+    let thread = refusal.thread;
+    Told { line, record: format!("{call}\0{program}\0{thread}\0{site}\0{way}\0{asked}") }
 }
 
 fn named_errno(errno: u16) -> String {

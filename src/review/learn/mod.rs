@@ -60,6 +60,12 @@ pub fn objects(seen: &Seen, learner: &Learner<'_>) -> Vec<Proposal> {
 
     let mut all: Vec<Proposal> = user(seen, layer).into_iter().collect();
     all.extend(limits::choose(&seen.peaks, !seen.bound.is_empty(), limits));
+    let is_attached = |key| match key {
+        "stdin" => layer.stdin.is_some(),
+        _ => layer.stdout.is_some(),
+    };
+    let streams = seen.streams.iter().filter(|(key, _)| !is_attached(*key));
+    all.extend(streams.map(|&(key, why)| Proposal::Stream { key, why }));
     all.extend(sockets("listen", &seen.bound, &listens));
     all.extend(sockets("connect", &seen.connected, &connects));
     let files = files::choose(seen, &granted, &layer.view, learner.home);

@@ -85,6 +85,13 @@ pub enum Proposal {
         /// By whom.
         evidence: Evidence,
     },
+    /// A standard stream that is who starts the daemon's.
+    Stream {
+        /// `stdin` or `stdout`.
+        key: &'static str,
+        /// What says so.
+        why: &'static str,
+    },
     /// A limit.
     Limit {
         /// Its key in `limits`.
@@ -133,6 +140,7 @@ impl Proposal {
             Self::Execmem { .. } => "execmem",
             Self::Because { .. } => "because",
             Self::Socket { .. } => "socket",
+            Self::Stream { .. } => "stream",
             Self::Limit { .. } => "limit",
             Self::Question { .. } => "question",
             Self::LeftOut { .. } => "left-out",
@@ -155,7 +163,7 @@ impl Proposal {
             | Self::Socket { evidence, .. } => {
                 Self::Question { line, why: why.to_owned(), evidence }
             }
-            Self::Limit { .. } | Self::Because { .. } => {
+            Self::Limit { .. } | Self::Stream { .. } | Self::Because { .. } => {
                 Self::Question { line, why: why.to_owned(), evidence: Evidence::default() }
             }
             other => other,
@@ -175,6 +183,7 @@ impl Proposal {
             Self::Cwd { evidence, .. } => format!("paths from there on were used {evidence}"),
             Self::Because { .. } => "said to `cofferdam learn`".to_owned(),
             Self::User { evidence, .. } => format!("files of this user were used {evidence}"),
+            Self::Stream { why, .. } => (*why).to_owned(),
             Self::Limit { peak, bytes, .. } => {
                 format!("at most {} were used", amount(*peak, *bytes))
             }
@@ -204,6 +213,7 @@ impl fmt::Display for Proposal {
             Self::Execmem { .. } => f.write_str("execmem = true"),
             Self::Because { reason } => write!(f, "because = {:?}", shown(reason)),
             Self::Socket { key, address, .. } => write!(f, "{key} = {:?}", shown(address)),
+            Self::Stream { key, .. } => write!(f, "{key} = \"inherit\""),
             Self::Limit { key, value, bytes, .. } => {
                 write!(f, "limits.{key} = {}", amount(*value, *bytes))
             }

@@ -23,6 +23,8 @@ pub struct Seen {
     pub cwd: Option<(String, Evidence)>,
     /// Who owns the files that a user of the layer's own could not use as they were used.
     pub owners: BTreeMap<u32, Evidence>,
+    /// Standard streams of who learns that it used, by their key, with what says so.
+    pub streams: Vec<(&'static str, &'static str)>,
     /// The most that was held of what limits bound.
     pub peaks: Peaks,
     /// How many things there was no room to note.
@@ -133,7 +135,8 @@ impl Evidence {
         })
     }
 
-    fn count(&mut self, by: &str) {
+    /// Once more.
+    pub fn count(&mut self, by: &str) {
         if self.times == 0 {
             by.clone_into(&mut self.first);
         }

@@ -124,6 +124,7 @@ fn one(document: &mut DocumentMut, layer: &str, proposal: &Proposal) -> Option<(
         Proposal::Because { reason } => {
             single(document, layer, "because", reason.as_str(), proposal)
         }
+        Proposal::Stream { key, .. } => single(document, layer, key, "inherit", proposal),
         Proposal::Limit { key, value: limit, bytes, .. } => {
             let limits = inline(document, layer, "limits")?;
             let limit = match i64::try_from(*limit) {

@@ -25,7 +25,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus};
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, WaitStatus, getrlimit, setrlimit,
+};
 
 use super::{DONE, EXITED, KILLED, LISTENER, LOOSE, MAP, Order, PROC, ROOT, SIGNAL, say, tell};
 use crate::cli::learn::scratch::{self, View};
@@ -52,6 +54,10 @@ const KEPT: [Capability; 10] = [
     Capability::CAP_NET_BIND_SERVICE,
     Capability::CAP_SYS_CHROOT,
 ];
+
+/// The soft limit of descriptors that programs are made for (`FD_SETSIZE` of select(2)), and that service
+/// managers give.
+const USUAL_FILES: u64 = 1024;
 
 /// The warden: makes the namespaces and waits for the init.
 pub(super) fn keep(order: &Order, ends: &Ends, far: &OwnedFd) -> Result<u8, String> {
@@ -200,6 +206,9 @@ fn become_program(order: &Order, ends: &Ends, far: &OwnedFd) -> Result<(), Strin
     let input = ends.input.as_ref().map(again).transpose()?;
     command.stdin(input.map_or_else(Stdio::null, Stdio::from));
     command.stdout(again(&ends.output)?).stderr(again(&ends.error)?);
+    if order.is_watched() {
+        keep_usual_descriptors();
+    }
     close_on_exec(3).map_err(|error| words("closing descriptors", &error))?;
     if let Some(filter) = &order.filter {
         let listener = observe::load(filter).map_err(|error| words("watching it", &error))?;
@@ -208,6 +217,15 @@ fn become_program(order: &Order, ends: &Ends, far: &OwnedFd) -> Result<(), Strin
     }
     let error = command.exec();
     Err(format!("`{}` can't be run: {error}", show(&order.program)))
+}
+
+/// Lowers the soft limit of descriptors to the usual one: who needs more has to say so then, and who
+/// goes by what there is learns to do with it.
+fn keep_usual_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let current = Some(limit.current.map_or(USUAL_FILES, |current| current.min(USUAL_FILES)));
+    // What is lower than before is always allowed.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
 }
 
 /// Takes from this process what would let a program reach past its view.

@@ -139,7 +139,8 @@ impl Notes {
         }
         if let Some(path) = above(call.thread, low(descriptor)) {
             let place = Place { path, kind: Some(FileType::RegularFile), is_proc: false };
-            self.file(&place, &RUN, by);
+            // The kernel asks for no permission to execute what is mapped: libraries have none.
+            self.file_by(&place, &RUN, &[FileRight::Read], by);
         }
     }
 
