@@ -394,7 +394,7 @@ mod tests {
         let log = if table == "audit" { "" } else { "[audit]\n" };
         let text = match table {
             "layer" => format!("{layer}{line}\n"),
-            "limits" | "log" | "restart" => inside(layer, table),
+            "health" | "limits" | "log" | "restart" => inside(layer, table),
             "directory" => {
                 format!("{layer}runtime-directory = {{ {line}, path = \"/run/x\" }}\n")
             }
