@@ -17,9 +17,18 @@ pub(crate) async fn session(layer: Layer) -> Outcome {
     let stream = TcpStream::from(client.fds.pop().ok_or("a client without a connection")?);
     stream.set_nonblocking(true)?;
     let mut stream = tokio::net::TcpStream::from_std(stream)?;
+    // What a client does to its own session is no failure of the layer's, of which too many stop the
+    // daemon.
+    if let Some(Err(error)) = layer.until_stopping(serve(&vault, &mut stream)).await {
+        eprintln!("a client is lost: {error}");
+    }
+    Ok(())
+}
+
+async fn serve(vault: &Channel, stream: &mut tokio::net::TcpStream) -> Outcome {
     stream.write_all(b"welcome\n").await?;
-    while let Some(Some(words)) = layer.until_stopping(line(&mut stream)).await.transpose()? {
-        let answer = obey(&vault, &words).await?;
+    while let Some(words) = line(stream).await? {
+        let answer = obey(vault, &words).await?;
         stream.write_all(format!("{answer}\n").as_bytes()).await?;
     }
     Ok(())

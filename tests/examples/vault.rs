@@ -213,3 +213,40 @@ fn a_killed_session_is_nothing_to_others() {
     greeted.say("bob");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
+
+/// Neither a client that is let in, and breaks its own session, nor sessions that are killed, stop the
+/// daemon, however often.
+#[test]
+fn nobody_wears_the_daemon_out() {
+    let (mut daemon, address) = vault();
+    let mut ann = Client::known(address, "ann", "pass-of-ann-6f1d");
+    assert_eq!(ann.ask("put box here"), "kept");
+    for what in ["x".repeat(2000), "get \u{0}".to_owned()] {
+        for _ in 0..8 {
+            let mut bob = Client::known(address, "bob", "pass-of-bob-c2a8");
+            bob.say(&what);
+            drop(bob);
+        }
+    }
+    assert_eq!(ann.ask("get box"), "here");
+    let sessions = |daemon: &Daemon| {
+        let all = processes(daemon).into_iter();
+        all.filter(|(name, _)| name.starts_with("session/")).collect::<Vec<_>>()
+    };
+    let (all, rounds) = (sessions(&daemon).len(), 8);
+    for _ in 0..rounds {
+        let before = sessions(&daemon);
+        for (_, pid) in &before {
+            let _ = kill_process(rustix::process::Pid::from_raw(*pid).unwrap(), Signal::KILL);
+        }
+        eventually("all sessions are back", || {
+            let now = sessions(&daemon);
+            now.len() >= all && now.iter().all(|session| !before.contains(session))
+        });
+    }
+    let mut ann = Client::known(address, "ann", "pass-of-ann-6f1d");
+    assert_eq!(ann.ask("get box"), "here");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    let failed = |line: &&String| line.contains(": session/") && line.contains("exit code 1");
+    assert_eq!(daemon.seen.iter().find(failed), None, "{daemon}");
+}
