@@ -146,6 +146,7 @@ policies! {
     sqlite_service: "sqlite-service.toml",
     ten_ways: "ten-ways.toml",
     tls_terminator: "tls-terminator.toml",
+    vault: "vault.toml",
     web: "web.toml",
 }
 
