@@ -29,7 +29,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use cofferdam::Daemon;
+use cofferdam::{Daemon, Setup};
 
 use crate::scene::Scene;
 
@@ -41,10 +41,16 @@ fn main() -> ExitCode {
     // setup, so only there is a scene afterwards.
     let scene = Rc::new(Cell::new(None));
     let made = Rc::clone(&scene);
+    let mut known = None;
     let code = Daemon::from_setup(move || {
+        // A reload finds the scene that is there.
+        if let Some(setup) = &known {
+            return Ok::<Setup, Box<dyn Error>>(Setup::clone(setup));
+        }
         let (new, setup) = Scene::make()?;
         made.set(Some(new));
-        Ok::<_, Box<dyn Error>>(setup)
+        known = Some(setup.clone());
+        Ok(setup)
     })
     .layer("front", front::front)
     .layer("back", back::back)

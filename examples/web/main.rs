@@ -40,7 +40,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use cofferdam::Daemon;
+use cofferdam::{Daemon, Setup};
 
 fn main() -> ExitCode {
     if let Some(code) = demo::certificate_process() {
@@ -50,10 +50,16 @@ fn main() -> ExitCode {
     // setup, so only there is a directory to clear away afterwards.
     let directory = Rc::new(Cell::new(None));
     let made = Rc::clone(&directory);
+    let mut known: Option<Setup> = None;
     let code = Daemon::from_setup(move || {
+        // What was made and printed at the start holds as long as the daemon runs: a reload finds it.
+        if let Some(known) = &known {
+            return Ok(known.clone());
+        }
         let mut directory = None;
         let setup = setup::setup(&mut directory);
         made.set(directory);
+        known = setup.as_ref().ok().cloned();
         setup
     })
     .layer("listener", listener::listener)

@@ -20,6 +20,20 @@ pub struct RestartArgs {
     layer: Option<String>,
 }
 
+/// Arguments of `cofferdam reload`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The policy is read anew and checked. What it changes is restarted in order, what
+it doesn't change goes on with its connections. A policy with mistakes, or one that
+takes a restart of the daemon, changes nothing. SIGHUP does the same.")]
+pub struct ReloadArgs {
+    /// Which daemon, if several run
+    name: Option<String>,
+    /// Refuse a policy that grants anything that the present one doesn't
+    #[arg(long)]
+    no_gain: bool,
+}
+
 /// Arguments of `cofferdam stop`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "It has stopped when this ends.")]
@@ -34,6 +48,20 @@ pub(super) fn restart(args: &RestartArgs) -> ExitCode {
     let done = || -> Result<(), Failure> {
         let mut told = Ok(());
         Handle::find(args.name.as_deref())?.restart(args.layer.as_deref(), |line| {
+            let line = neutralise(line.as_bytes());
+            told = told.and_then(|()| writeln!(anstream::stdout(), "{line}").map_err(|e| e.kind()));
+        })?;
+        written(told.map_err(Into::into))
+    };
+    code(done())
+}
+
+/// Reloads. Exit code 0: the new policy is in force; 1: no daemon runs, or nothing has changed, and
+/// why; 2: no such daemon.
+pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
+    let done = || -> Result<(), Failure> {
+        let mut told = Ok(());
+        Handle::find(args.name.as_deref())?.reload(!args.no_gain, |line| {
             let line = neutralise(line.as_bytes());
             told = told.and_then(|()| writeln!(anstream::stdout(), "{line}").map_err(|e| e.kind()));
         })?;

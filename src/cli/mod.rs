@@ -67,6 +67,8 @@ enum Verb {
     Status(status::Args),
     /// End a layer of a running daemon in order, or all of them, and begin anew
     Restart(command::RestartArgs),
+    /// Have a running daemon read its policy anew, and change what the policy changes
+    Reload(command::ReloadArgs),
     /// Stop a running daemon in order
     Stop(command::StopArgs),
     /// Watch a running daemon: its layers, its edges, refusals and alarms
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Restart(args) => command::restart(&args),
+        Verb::Reload(args) => command::reload(&args),
         Verb::Stop(args) => command::stop(&args),
         Verb::Top(args) => top::run(&args),
         Verb::Metrics(args) => metrics::run(&args),

@@ -17,6 +17,7 @@ use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
 use crate::log::LogFormat;
 use crate::prepare::planner::{self, Refusal, Request, Text};
+use crate::prepare::steward::{Found, Steward};
 use crate::supervisor::{self, Outcome, Start};
 use crate::wire::life::Ending;
 
@@ -57,7 +58,7 @@ pub struct Daemon {
 /// Where the policy comes from.
 enum Source {
     File(PathBuf),
-    Setup(Box<dyn FnOnce() -> Result<Setup, SetupError>>),
+    Setup(Box<dyn FnMut() -> Result<Setup, SetupError>>),
 }
 
 impl Daemon {
@@ -70,7 +71,7 @@ impl Daemon {
     /// A daemon whose policy is part of the program.
     pub fn from_text(name: &str, text: &str) -> Self {
         let setup = Setup::from_text(name, text);
-        Self::from_source(Source::Setup(Box::new(|| Ok(setup))))
+        Self::from_source(Source::Setup(Box::new(move || Ok(setup.clone()))))
     }
 
     /// A daemon whose policy is made by `setup`, which runs in the supervisor alone and before
@@ -79,10 +80,13 @@ impl Daemon {
     /// [`Setup::from_file`] reads a policy from a file that nobody else may write to. With
     /// `--policy FILE` among the flags of the [`Setup`] that one is run in place of its text, and
     /// checked likewise; [`Flags::setup`] gives its text to the function before.
+    ///
+    /// A reload runs it once more, in a process forked right after the first time, which has what
+    /// the function kept then; what it keeps now is gone afterwards.
     pub fn from_setup<E: Into<Box<dyn Error>>>(
-        setup: impl FnOnce() -> Result<Setup, E> + 'static,
+        mut setup: impl FnMut() -> Result<Setup, E> + 'static,
     ) -> Self {
-        let setup = || setup().map_err(|error| SetupError::of(error.into()));
+        let setup = move || setup().map_err(|error| SetupError::of(error.into()));
         Self::from_source(Source::Setup(Box::new(setup)))
     }
 
@@ -223,7 +227,7 @@ impl Daemon {
         code
     }
 
-    fn supervise(self, log: &mut Log) -> Result<Outcome, Refusal> {
+    fn supervise(mut self, log: &mut Log) -> Result<Outcome, Refusal> {
         // The kernel gives a process's first thread the process's number.
         if rustix::thread::gettid() != rustix::process::getpid() {
             return Err(Refusal::system(enter::NOT_MAIN.to_owned()));
@@ -231,27 +235,60 @@ impl Daemon {
         let passed = inherited::take().map_err(|error| Refusal::system(error.to_string()))?;
         let manager =
             manager::find().map_err(|error| Refusal::system(format!("NOTIFY_SOCKET: {error}")))?;
-        let (mut flags, mut file) = (self.flags, None);
-        let mut setup = match self.source {
-            Source::Setup(setup) => setup().map_err(|error| Refusal::setup(&error))?,
-            Source::File(path) => {
-                file = Some(path);
-                Setup::default()
-            }
-        };
-        flags.add(std::mem::take(&mut setup.flags));
+        let setup = self.set_up().map_err(|(_, refusal)| refusal)?;
+        let flags = self.flags_with(&setup);
         let format = flags.log_format.unwrap_or_default();
         log.write_as(format).map_err(|error| {
             Refusal::system(format!("`--log-format journal`: {error}; write `text` or `json`"))
         })?;
-        let settings = [setup.settings, self.settings].concat();
+        let steward = Steward::begin(&mut || {
+            let found = self.set_up().and_then(|setup| self.find(&setup));
+            found.map_err(|(notes, refusal)| [notes, refusal.lines.join("\n")].concat())
+        });
+        let steward = steward.map_err(|error| {
+            Refusal::system(format!("the process that prepares reloads can't be started: {error}"))
+        })?;
+        let found = self.find(&setup).map_err(|(notes, refusal)| {
+            log.print(&notes);
+            refusal
+        })?;
+        log.print(&found.notes);
+        log.belong_to(found.planned.plan.name.as_str());
+        let Flags { audit, users, receipts, .. } = flags;
+        let start = Start { found, passed, audit, users, receipts, steward, manager };
+        supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
+    }
+
+    /// The policy, and what its program says besides.
+    fn set_up(&mut self) -> Result<Setup, (String, Refusal)> {
+        match &mut self.source {
+            Source::Setup(setup) => setup().map_err(|e| (String::new(), Refusal::setup(&e))),
+            Source::File(_) => Ok(Setup::default()),
+        }
+    }
+
+    fn flags_with(&self, setup: &Setup) -> Flags {
+        let mut flags = self.flags.clone();
+        flags.add(setup.flags.clone());
+        flags
+    }
+
+    /// What the daemon starts from, or its mistakes and why it doesn't start.
+    fn find(&self, setup: &Setup) -> Result<Found, (String, Refusal)> {
+        let flags = self.flags_with(setup);
+        let system = |line: String| (String::new(), Refusal::system(line));
+        let settings = [setup.settings.as_slice(), &self.settings].concat();
         if settings.len() > MAX_SETTINGS {
-            return Err(Refusal::system(format!(
+            return Err(system(format!(
                 "the settings have {} bytes, more than {MAX_SETTINGS}",
                 settings.len()
             )));
         }
-        let policy = match flags.policy.as_deref().or(file.as_deref()) {
+        let file = match &self.source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Setup(_) => None,
+        };
+        let policy = match flags.policy.as_deref().or(file) {
             Some(path) => Text::File(path),
             None => Text::Here { name: &setup.name, text: &setup.text, in_a_file: setup.in_a_file },
         };
@@ -261,14 +298,12 @@ impl Daemon {
             vars: &flags.vars,
             functions: self.functions.keys().map(String::as_str).collect(),
         })
-        .map_err(|error| Refusal::system(error.to_string()))?;
-        log.print(&answer.notes);
-        let Flags { audit, users, receipts, tell_paths: tells_paths, .. } = flags;
-        let planned = answer.result?;
-        log.belong_to(planned.plan.name.as_str());
-        let start =
-            Start { planned, settings, passed, audit, users, receipts, tells_paths, manager };
-        supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
+        .map_err(|error| system(error.to_string()))?;
+        let notes = answer.notes;
+        match answer.result {
+            Ok(planned) => Ok(Found { planned, notes, settings, tells_paths: flags.tell_paths }),
+            Err(refusal) => Err((notes, refusal)),
+        }
     }
 }
 

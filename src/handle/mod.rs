@@ -133,6 +133,23 @@ impl Handle {
         })
     }
 
+    /// Has it read its policy anew and changes what the policy changes, and waits until that runs.
+    /// What it doesn't change goes on. `progress` is told of the difference in authority; with
+    /// `gain` false, a policy that grants more is refused.
+    ///
+    /// # Errors
+    /// [`HandleError::Failed`] if the policy has mistakes, grants more, or takes a restart of the daemon:
+    /// then nothing has changed.
+    pub fn reload(&self, gain: bool, mut progress: impl FnMut(&str)) -> Result<(), HandleError> {
+        self.ask(&Request::Reload { gain }, None, |reply| match reply {
+            Reply::Progress(text) => {
+                progress(&text);
+                Ok(())
+            }
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        })
+    }
+
     /// Stops it in order, and waits until it has ended.
     ///
     /// # Errors

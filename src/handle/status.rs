@@ -24,6 +24,12 @@ pub(crate) enum Request {
     /// That the daemon stops in order. [`Reply::Done`] comes at once, the connection's end when the
     /// layers have ended.
     Stop,
+    /// That the policy is read anew, and what it changes takes effect. A line comes for each
+    /// difference in authority, then [`Reply::Done`] once all runs.
+    Reload {
+        /// Whether authority may be gained.
+        gain: bool,
+    },
 }
 
 /// What is answered: a line each.

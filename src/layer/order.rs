@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
-use crate::ident::Instance;
+use crate::ident::{Instance, PolicyId};
 use crate::wire::control::Said;
 use crate::wire::life::{Culprit, End, Standing};
 
@@ -86,6 +86,17 @@ pub(crate) enum Order {
         /// The connection.
         line: OwnedFd,
     },
+    /// For who answers at the door: what a caller is told.
+    Told {
+        /// Who.
+        caller: u32,
+        /// The line.
+        text: String,
+        /// Nothing more comes: whether it was done.
+        last: Option<bool>,
+    },
+    /// For who answers at the door: the policy's digest from now on.
+    Policy(PolicyId),
     /// For who answers at the door: how an instance is.
     Standing(Box<Standing>),
 }

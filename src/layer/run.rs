@@ -258,6 +258,10 @@ impl Shared {
             Heard::Message(ToLayer::Caller { caller }, Some(line)) => {
                 self.order(Order::Caller { caller, line })?;
             }
+            Heard::Message(ToLayer::Told { caller, text, last }, None) => {
+                self.order(Order::Told { caller, text, last })?;
+            }
+            Heard::Message(ToLayer::Policy(policy), None) => self.order(Order::Policy(policy))?,
             Heard::Message(ToLayer::Standing(standing), None) => {
                 self.order(Order::Standing(standing))?;
             }

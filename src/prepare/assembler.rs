@@ -5,15 +5,16 @@
 //! the plan, and is the same in every life. It is compiled here, by a process that looks at the
 //! plan's paths and opens nothing.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use caps::Capability;
-use serde::{Deserialize, Serialize};
 
+use super::assembly::{Assembly, Lasting};
+use super::change;
 use super::child::{self, Kind, PrepareError};
-use super::image::{Derivation, LayerImage};
+use super::image::Derivation;
 use super::own::Own;
-use crate::confine::filter::Filter;
 use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
 use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::orders::Orders;
@@ -42,6 +43,7 @@ pub(super) const KIND: Kind = Kind {
         "write",
         "fcntl(_, F_ADD_SEALS)",
         "sendmsg",
+        "ftruncate",
         // Whatever a process does.
         "getrandom",
         "geteuid",
@@ -91,66 +93,58 @@ pub(crate) struct Request<'a> {
     pub waiting: u64,
     /// Whether paths that aren't granted are told of.
     pub tells_paths: bool,
+    /// What the daemon's program wants every layer to know.
+    pub settings: &'a [u8],
+    /// What it takes the place of while the daemon runs.
+    pub before: Option<&'a Assembly>,
 }
 
-/// All layers of a daemon, ready to be started.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Assembly {
-    /// The plan's layers in its order, then those of the framework's own that it needs.
-    pub images: Vec<LayerImage>,
-    /// How layers report, if there is a log.
-    pub reports: Option<ReportsSlice>,
-    /// The supervisor's own filter, which allows what any layer is granted.
-    pub filter: Filter,
-    /// How many descriptors the supervisor may have to hold at a time.
-    pub descriptors: u64,
-}
-
-impl Assembly {
-    /// Whether it is one of that plan: each of its layers in its order, behind them only the
-    /// framework's own, and reports where there is a log.
-    fn is_of(&self, plan: &Plan, is_logged: bool) -> bool {
-        let Some((stated, own)) = self.images.split_at_checked(plan.layers.len()) else {
-            return false;
-        };
-        let is_own = |it: &LayerImage| {
-            it.own.is_some() && it.plan.name.as_str().starts_with(LayerPlan::RESERVED)
-        };
-        let is_it = |(image, layer): (&LayerImage, &LayerPlan)| {
-            image.plan.name == layer.name
-                && image.plan.instances == layer.instances
-                && image.own.is_none()
-        };
-        stated.iter().zip(&plan.layers).all(is_it)
-            && own.iter().all(is_own)
-            && self.reports.is_some() == is_logged
-    }
-}
-
-/// Assembles all layers of a plan in a child.
+/// Assembles all layers of a plan in a child. The answer comes in the sealed memory too in which it
+/// was given.
 ///
 /// # Errors
 /// [`PrepareError::Garbled`] for an answer that is none, or isn't of this plan.
-pub(crate) fn assemble(request: &Request<'_>) -> Result<Assembly, PrepareError> {
-    let (assembly, _): (Assembly, _) = child::run(&KIND, 0, |_| work(request))?;
-    if !assembly.is_of(request.plan, request.log.is_some()) {
+pub(crate) fn assemble(request: &Request<'_>) -> Result<(Assembly, OwnedFd), PrepareError> {
+    let (assembly, memory, _) = child::run_and_keep(&KIND, 0, |_| work(request))?;
+    let assembly: Assembly = assembly;
+    if !assembly.is_of(&assembly.plan, request.log.is_some()) || assembly.stated != *request.plan {
         let error = std::io::Error::other("it speaks of another plan");
         return Err(PrepareError::Garbled(KIND.does, error));
     }
-    Ok(assembly)
+    Ok((assembly, memory))
 }
 
 /// The child's work. An error is for a person.
 fn work(request: &Request<'_>) -> Result<Assembly, String> {
-    let &Request { plan: stated, policy, log, waiting, tells_paths } = request;
-    let mut plan = stated.clone();
-    let own = Own::add(&mut plan, log.map(|(path, _)| path)).map_err(|error| error.to_string())?;
-    let auditor = log.map(|log| orders(stated, policy, log, own)).transpose()?;
-    let marks = &Marks::new(&mut OsChance).map_err(|error| error.to_string())?;
-    let auditor = auditor.as_ref();
-    let derivation = Derivation { stated, plan: &plan, policy, auditor, marks, tells_paths };
-    let images = plan.layers.iter().map(|layer| derivation.image(layer));
-    let images = images.collect::<Result<Vec<_>, _>>()?;
+    let &Request { plan: stated, policy, log, waiting, tells_paths, settings, before } = request;
+    let arranged = match before {
+        Some(before) => change::arranged(before, stated)?,
+        None => stated.clone(),
+    };
+    let mut plan = arranged.clone();
+    Own::add(&mut plan, log.map(|(path, _)| path)).map_err(|error| error.to_string())?;
+    let lasting = match before {
+        Some(before) => before.lasting.clone(),
+        None => lasting(&plan, log, waiting)?,
+    };
+    let auditor = log.map(|log| Orders {
+        directory: log.0.display().to_string(),
+        identity: log.1,
+        run: lasting.run,
+        policy,
+        plan: arranged.clone(),
+        text: crate::policy::print(stated),
+        layers: plan.layers.iter().map(|layer| layer.name.clone()).collect(),
+    });
+    let (auditor, marks) = (auditor.as_ref(), &lasting.marks);
+    let derivation =
+        Derivation { stated: &arranged, plan: &plan, policy, auditor, marks, tells_paths };
+    let image = |(number, layer): (usize, &LayerPlan)| match before {
+        // Nobody is started from it any more, but somebody may still be there.
+        Some(before) if layer.instances == 0 => Ok(before.images[number].vacant(layer)),
+        _ => derivation.image(layer),
+    };
+    let images = plan.layers.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>()?;
     let is_exec = |layer: &LayerPlan| matches!(layer.program, Program::Exec(_));
     let init = if plan.layers.iter().any(is_exec) { init_plan() } else { Vec::new() };
     let granted = plan.layers.iter().map(|layer| layer.syscalls.as_slice());
@@ -159,26 +153,32 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
     let granted = granted.chain([init.as_slice(), spawner.as_slice()]);
     let filter = supervisor_filter(granted, &own_calls())
         .map_err(|error| format!("the supervisor can't confine itself: {error}"))?;
-    let descriptors = descriptors(&plan, EACH + waiting);
-    Ok(Assembly { images, reports: log.map(|_| reports(&plan)), filter, descriptors })
+    let mut assembly = Assembly {
+        stated: stated.clone(),
+        plan: arranged,
+        policy,
+        images,
+        settings: settings.to_vec(),
+        reports: log.map(|_| reports(&plan)),
+        filter,
+        descriptors: descriptors(&plan, EACH + waiting),
+        change: None,
+        lasting,
+    };
+    assembly.change = before.map(|before| change::between(before, &assembly));
+    Ok(assembly)
 }
 
-/// What the auditor must know of a plan, to which layers of our `own` are added.
-fn orders(
-    plan: &Plan,
-    policy: PolicyId,
-    (directory, identity): (&Path, (u64, u64)),
-    own: Vec<Name>,
-) -> Result<Orders, String> {
+fn lasting(plan: &Plan, log: Option<(&Path, (u64, u64))>, waiting: u64) -> Result<Lasting, String> {
     let mut run = [0; 8];
     OsChance.fill(&mut run).map_err(|error| error.to_string())?;
-    Ok(Orders {
-        directory: directory.display().to_string(),
-        identity,
+    Ok(Lasting {
         run: u64::from_le_bytes(run),
-        policy,
-        plan: plan.clone(),
-        own,
+        marks: Marks::new(&mut OsChance).map_err(|error| error.to_string())?,
+        log: log.map(|(path, identity)| (path.to_owned(), identity)),
+        waiting,
+        calls: change::calls(plan),
+        capabilities: change::capabilities(plan),
     })
 }
 
@@ -223,6 +223,7 @@ mod tests {
     use crate::confine::filter::{Arch, Verdict};
     use crate::policy::syscall::by_name;
     use crate::policy::{Inputs, check_with};
+    use crate::prepare::image::LayerImage;
     use crate::sys::pin::pin;
 
     fn plan() -> Plan {
@@ -241,7 +242,9 @@ mod tests {
     fn assembled(plan: &Plan, is_logged: bool) -> Assembly {
         let log = is_logged.then_some((Path::new("/var/log"), (1, 2)));
         let policy = plan.id().unwrap();
-        work(&Request { plan, policy, log, waiting: 10, tells_paths: false }).unwrap()
+        let more = (10, false, &[][..]);
+        let (waiting, tells_paths, settings) = more;
+        work(&Request { plan, policy, log, waiting, tells_paths, settings, before: None }).unwrap()
     }
 
     #[test]
@@ -286,9 +289,16 @@ mod tests {
         assert_eq!(verdict("bpf"), Verdict::Trace);
         // Of each of the seven instances, those of our own among them.
         let policy = plan.id().unwrap();
-        let more =
-            work(&Request { plan: &plan, policy, log: None, waiting: 11, tells_paths: false })
-                .unwrap();
+        let more = work(&Request {
+            plan: &plan,
+            policy,
+            log: None,
+            waiting: 11,
+            tells_paths: false,
+            settings: &[],
+            before: None,
+        })
+        .unwrap();
         assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 7);
     }
 

@@ -68,6 +68,11 @@ pub enum PrepareError {
 pub struct Handover(OwnedFd);
 
 impl Handover {
+    /// One that leads to whoever holds the other end of a socket.
+    pub(super) fn over(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     /// Hands a descriptor over.
     pub fn give(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.send(&[MADE], Some(fd))
@@ -78,7 +83,7 @@ impl Handover {
         Ok(())
     }
 
-    fn end<A: Serialize>(&self, result: Result<A, String>) -> io::Result<()> {
+    pub(super) fn end<A: Serialize>(&self, result: Result<A, String>) -> io::Result<()> {
         let answer = result.and_then(|answer| {
             let bytes = postcard::to_stdvec(&answer).map_err(|error| error.to_string())?;
             memory::sealed("cofferdam-answer", &bytes).map_err(|error| error.to_string())
@@ -106,6 +111,19 @@ pub fn run<A: Serialize + DeserializeOwned>(
     most: usize,
     work: impl FnOnce(&Handover) -> Result<A, String>,
 ) -> Result<(A, Vec<OwnedFd>), PrepareError> {
+    let (answer, _, fds) = run_and_keep(kind, most, work)?;
+    Ok((answer, fds))
+}
+
+/// The same, and the sealed memory in which it answered.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_and_keep<A: Serialize + DeserializeOwned>(
+    kind: &Kind,
+    most: usize,
+    work: impl FnOnce(&Handover) -> Result<A, String>,
+) -> Result<(A, OwnedFd, Vec<OwnedFd>), PrepareError> {
     let flags = SocketFlags::CLOEXEC;
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|errno| PrepareError::Fork(errno.into()))?;
@@ -127,7 +145,7 @@ pub fn run<A: Serialize + DeserializeOwned>(
     let taken = take(&near, most).map_err(garbled);
     let ended = pidfd::wait(&child).map_err(garbled)?;
     match taken? {
-        Taken::All(answer, fds) => Ok((read(&answer).map_err(garbled)?, fds)),
+        Taken::All(answer, fds) => Ok((read(&answer).map_err(garbled)?, answer, fds)),
         Taken::Failed(why) => Err(PrepareError::Failed(why)),
         Taken::Died => Err(PrepareError::Died(kind.does, ended)),
     }
@@ -136,13 +154,13 @@ pub fn run<A: Serialize + DeserializeOwned>(
 /// Has this process send as long as it can: what all processes of a user have in flight is held
 /// against the limit of who sends (unix(7), `ETOOMANYREFS`), and another daemon of that user may
 /// hoard.
-fn raise_descriptors() {
+pub(super) fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     // Up to its hard limit a process may always.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-fn read<A: DeserializeOwned>(answer: &OwnedFd) -> io::Result<A> {
+pub(super) fn read<A: DeserializeOwned>(answer: &OwnedFd) -> io::Result<A> {
     let bytes = memory::read_sealed(answer, MOST)?;
     match postcard::take_from_bytes(&bytes) {
         Ok((answer, [])) => Ok(answer),
@@ -151,32 +169,52 @@ fn read<A: DeserializeOwned>(answer: &OwnedFd) -> io::Result<A> {
 }
 
 /// What came of listening to a child.
-enum Taken {
+pub(super) enum Taken {
+    /// The answer, and what was handed over before.
     All(OwnedFd, Vec<OwnedFd>),
+    /// Why there is none.
     Failed(String),
+    /// Nobody is there any more.
     Died,
 }
 
 fn take(socket: &OwnedFd, most: usize) -> io::Result<Taken> {
     let mut made = Vec::new();
-    let mut text = [0; LONGEST];
     loop {
-        let (length, fd) = receive(socket, &mut text)?;
-        match (&text[..length], fd) {
-            ([MADE], Some(fd)) if made.len() < most => made.push(fd),
-            ([DONE], Some(answer)) => return Ok(Taken::All(answer, made)),
-            ([FAILED, why @ ..], None) => {
-                return Ok(Taken::Failed(String::from_utf8_lossy(why).into_owned()));
-            }
-            ([], None) => return Ok(Taken::Died),
-            _ => return Err(io::ErrorKind::InvalidData.into()),
+        if let Some(taken) = take_next(socket, &mut made, most, RecvFlags::empty())? {
+            return Ok(taken);
         }
     }
 }
 
-fn receive(socket: &OwnedFd, text: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+/// Takes one thing more; `None` as long as there is no end.
+pub(super) fn take_next(
+    socket: &OwnedFd,
+    made: &mut Vec<OwnedFd>,
+    most: usize,
+    flags: RecvFlags,
+) -> io::Result<Option<Taken>> {
+    let mut text = [0; LONGEST];
+    let (length, fd) = receive(socket, &mut text, flags)?;
+    match (&text[..length], fd) {
+        ([MADE], Some(fd)) if made.len() < most => made.push(fd),
+        ([DONE], Some(answer)) => return Ok(Some(Taken::All(answer, std::mem::take(made)))),
+        ([FAILED, why @ ..], None) => {
+            return Ok(Some(Taken::Failed(String::from_utf8_lossy(why).into_owned())));
+        }
+        ([], None) => return Ok(Some(Taken::Died)),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    }
+    Ok(None)
+}
+
+fn receive(
+    socket: &OwnedFd,
+    text: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(usize, Option<OwnedFd>)> {
     loop {
-        match passing::receive(socket, text, RecvFlags::empty()) {
+        match passing::receive(socket, text, flags) {
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
             Ok(got) if got.is_cut => return Err(io::ErrorKind::InvalidData.into()),

@@ -22,7 +22,7 @@ use crate::sys::pin::pin;
 use crate::wire::control::Service;
 
 /// A layer as it is started, any number of times.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LayerImage {
     /// What confines it, beside the filter: of its system calls nothing is left here.
     pub plan: LayerPlan,
@@ -40,8 +40,25 @@ pub(crate) struct LayerImage {
     pub own: Option<OwnImage>,
 }
 
+impl LayerImage {
+    /// What is left of it once its layer, of which `plan` is left, is dropped.
+    pub(super) fn vacant(&self, plan: &LayerPlan) -> Self {
+        let (part, services) = (self.part.clone(), self.services.clone());
+        let own = self.own.clone();
+        Self {
+            plan: LayerPlan { syscalls: Vec::new(), ..plan.clone() },
+            part,
+            contents: Contents::default(),
+            files: Vec::new(),
+            services,
+            reports: self.reports,
+            own,
+        }
+    }
+}
+
 /// A single file that a layer gets as a descriptor, opened anew for every life.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct HeldFile {
     /// The grant's name.
     pub name: Name,

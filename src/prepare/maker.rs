@@ -85,6 +85,9 @@ pub(crate) struct Wanted<'a> {
     pub policy: &'a str,
     /// Whose users the layers shall be, if the operator says so.
     pub users: Option<&'a Key>,
+    /// Whether the daemon runs, and has been found and holds its users' lock already: only what is
+    /// new is made.
+    pub runs: bool,
     /// Where the audit log is, if the daemon keeps one.
     pub log: Option<&'a LogDirectory>,
     /// Sockets that were passed to this process.
@@ -95,6 +98,8 @@ pub(crate) struct Wanted<'a> {
 pub(crate) struct Made {
     /// The user of each copy of each layer whose policy names none, as root.
     pub users: BTreeMap<(Name, u16), u32>,
+    /// Whose users they are.
+    pub key: Option<String>,
     /// What the operator should know.
     pub notes: Vec<String>,
     /// By what the daemon is found, if it can be.
@@ -119,8 +124,9 @@ pub(crate) struct Entry {
 
 /// What the child says of the descriptors that it hands over, in their order.
 #[derive(Serialize, Deserialize)]
-struct Answer {
+pub(crate) struct Answer {
     users: BTreeMap<(Name, u16), u32>,
+    key: Option<String>,
     notes: Vec<String>,
     listeners: usize,
     entered: Option<OsString>,
@@ -153,17 +159,23 @@ fn listening(plan: &Plan) -> usize {
 /// start.
 pub(crate) fn make(wanted: Wanted<'_>) -> Result<Made, PrepareError> {
     let plan = wanted.plan;
+    let (answer, fds) = have_made(wanted)?;
+    sort(plan, answer, fds).map_err(|error| PrepareError::Garbled(KIND.does, error))
+}
+
+/// Makes everything, and leaves it to somebody else to [`sort`] it.
+pub(super) fn have_made(wanted: Wanted<'_>) -> Result<(Answer, Vec<OwnedFd>), PrepareError> {
+    let plan = wanted.plan;
     let supervisor = std::process::id();
     // Beside objects, the locks of directories and of the users, and what the registry gives.
     let most = listening(plan) + objects::most(plan) + directory::most(plan) + 3;
-    let (answer, fds) = child::run(&KIND, most, |handover| {
+    child::run(&KIND, most, |handover| {
         let (answer, fds, mut fifos) = work(wanted, supervisor)?;
         let fifos = fifos.iter_mut().flat_map(FifoAtPath::give_away);
         let mut fds = fds.iter().map(AsFd::as_fd).chain(fifos);
         fds.try_for_each(|fd| handover.give(fd)).map_err(|error| error.to_string())?;
         Ok(answer)
-    })?;
-    sort(plan, answer, fds).map_err(|error| PrepareError::Garbled(KIND.does, error))
+    })
 }
 
 /// The child's work. FIFOs come apart, for somebody else sees them: dropped, they are removed
@@ -172,15 +184,17 @@ fn work(
     wanted: Wanted<'_>,
     supervisor: u32,
 ) -> Result<(Answer, Vec<OwnedFd>, Vec<FifoAtPath>), String> {
-    let Wanted { plan, policy, users, log, passed } = wanted;
-    let users = claim(plan, policy, users).map_err(|error| error.to_string())?;
+    let Wanted { plan, policy, users, runs, log, passed } = wanted;
+    let users = claim(plan, policy, users, runs).map_err(|error| error.to_string())?;
+    let key = users.as_ref().map(|users| users.key.to_string());
     let (users, mut notes, lock) = match users {
         Some(users) => {
             let (numbers, note, lock) = users.into_parts();
-            (numbers, Vec::from_iter(note), Some(lock))
+            (numbers, Vec::from_iter(note.filter(|_| !runs)), Some(lock))
         }
         None => (BTreeMap::new(), Vec::new(), None),
     };
+    let lock = lock.filter(|_| !runs);
     if let Some(log) = log {
         let auditor = users.iter().find(|((layer, _), _)| *layer == AUDITOR);
         log.give_to(auditor.map(|(_, uid)| *uid)).map_err(|error| error.to_string())?;
@@ -190,7 +204,7 @@ fn work(
     let mut fds = listener::all(plan, passed)?;
     let listeners = fds.len();
     let (made, fifos) = objects::make(plan)?;
-    let entered = enter(plan, policy, supervisor, log, &mut notes);
+    let entered = (!runs).then(|| enter(plan, policy, supervisor, log, &mut notes)).flatten();
     let entered = entered.map(|entered| {
         fds.extend([entered.lock, entered.door]);
         entered.path.into_os_string()
@@ -199,16 +213,16 @@ fn work(
     let made = kept.chain(made);
     let (objects, made): (Vec<_>, Vec<_>) = made.unzip();
     fds.extend(made);
-    Ok((Answer { users, notes, listeners, entered, objects }, fds, fifos))
+    Ok((Answer { users, key, notes, listeners, entered, objects }, fds, fifos))
 }
 
 /// Says of each descriptor what it is.
-fn sort(plan: &Plan, answer: Answer, fds: Vec<OwnedFd>) -> io::Result<Made> {
+pub(crate) fn sort(plan: &Plan, answer: Answer, fds: Vec<OwnedFd>) -> io::Result<Made> {
     if !answer.is_of(plan, rustix::process::geteuid().is_root()) {
         return Err(io::Error::other("it speaks of another plan"));
     }
-    let Answer { users, notes, listeners, entered, objects } = answer;
-    let fifos = &plan.facilities.fifos;
+    let Answer { users, key, notes, listeners, entered, objects } = answer;
+    let fifos: Vec<_> = objects::made_fifos(&plan.facilities).collect();
     let told = [listeners, 2 * entered.iter().len(), objects.len(), 2 * fifos.len()];
     if told.into_iter().try_fold(0, usize::checked_add) != Some(fds.len()) {
         return Err(io::ErrorKind::InvalidData.into());
@@ -218,16 +232,21 @@ fn sort(plan: &Plan, answer: Answer, fds: Vec<OwnedFd>) -> io::Result<Made> {
     let entered = entered
         .and_then(|path| Some(Entry { path: path.into(), lock: fds.next()?, door: fds.next()? }));
     let objects = objects.into_iter().map_while(|it| Some((it, fds.next()?))).collect();
-    let fifos = fifos.iter().map_while(|plan| Some((plan, fds.next()?, fds.next()?)));
+    let fifos = fifos.into_iter().map_while(|plan| Some((plan, fds.next()?, fds.next()?)));
     let fifos =
         fifos.map(|(plan, held, directory)| FifoAtPath::of_descriptors(plan, held, directory));
     let fifos = fifos.collect::<Result<_, _>>()?;
-    Ok(Made { users, notes, entered, listeners: listeners.into_iter(), objects, fifos })
+    Ok(Made { users, key, notes, entered, listeners: listeners.into_iter(), objects, fifos })
 }
 
 /// Claims a user for every copy of every layer that the policy names none for. An ordinary user's
 /// layers are itself.
-fn claim(plan: &Plan, policy: &str, told: Option<&Key>) -> Result<Option<Users>, UsersError> {
+fn claim(
+    plan: &Plan,
+    policy: &str,
+    told: Option<&Key>,
+    is_held: bool,
+) -> Result<Option<Users>, UsersError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
@@ -239,7 +258,7 @@ fn claim(plan: &Plan, policy: &str, told: Option<&Key>) -> Result<Option<Users>,
     let fixed = plan.layers.iter().filter_map(|layer| Some((&layer.name, layer.uid?)));
     let fixed: Vec<_> = fixed.collect();
     let home = &home_of(policy);
-    let claim = Claim { daemon: &plan.name, home, told, layers: &layers, fixed: &fixed };
+    let claim = Claim { daemon: &plan.name, home, told, is_held, layers: &layers, fixed: &fixed };
     Users::claim(&claim).map(Some)
 }
 
@@ -331,6 +350,7 @@ mod tests {
         let a = |copy| (Name::new("a").unwrap(), copy);
         let answer = |listeners, numbers: &[(u16, u32)]| Answer {
             users: numbers.iter().map(|&(copy, uid)| (a(copy), uid)).collect(),
+            key: None,
             notes: Vec::new(),
             listeners,
             entered: None,

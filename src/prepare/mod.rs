@@ -12,7 +12,10 @@
 //! from their start: `listener` and `inherited` are its sockets, `directory` what belongs to layers,
 //! `objects` what is behind facilities, one file a facility.
 
+mod arrange;
 pub(crate) mod assembler;
+pub(crate) mod assembly;
+mod change;
 pub mod child;
 mod directory;
 mod fifo;
@@ -28,6 +31,7 @@ pub(crate) mod planner;
 pub mod policy_file;
 mod queue;
 mod region;
+pub(crate) mod steward;
 mod tree;
 pub(crate) mod walk;
 

@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
+use super::arrange::is_vacant;
 use super::{FifoAtPath, mapped_file, queue, region};
 use crate::ident::Name;
 use crate::layer::ledger;
 use crate::policy::plan::{
-    FifoPlan, FilePlan, FileRight, MapRight, MappedFilePlan, OnFull, Plan, QueuePlan, RegionPlan,
+    Facilities, FifoPlan, FilePlan, FileRight, MapRight, MappedFilePlan, OnFull, Plan, QueuePlan,
+    RegionPlan,
 };
 use crate::sys::process::landlock_abi;
 use crate::wire::control::{Object, ToLayer, mapped_file_part};
@@ -43,21 +45,28 @@ pub(super) fn make(plan: &Plan) -> Result<(Made, Vec<FifoAtPath>), String> {
     let all = &plan.facilities;
     let mut made = Vec::new();
     let lifted = queue::lift_limits(&all.queues);
-    for (number, plan) in (0..).zip(&all.queues) {
+    // What nobody takes part in is there already, or isn't any more.
+    let queues = (0..).zip(&all.queues).filter(|(_, it)| !it.receive.is_empty());
+    for (number, plan) in queues {
         made.extend(of_queue(number, plan).map_err(|error| blame("queue", &plan.name, &error))?);
     }
     drop(lifted);
-    for (number, plan) in (0..).zip(&all.mapped_files) {
+    for (number, plan) in (0..).zip(&all.mapped_files).filter(|(_, it)| !it.grant.is_empty()) {
         let file = of_mapped_file(number, plan);
         made.extend(file.map_err(|error| blame("mapped-file", &plan.name, &error))?);
     }
-    for (number, plan) in (0..).zip(&all.regions) {
+    for (number, plan) in (0..).zip(&all.regions).filter(|(_, it)| !it.grant.is_empty()) {
         made.extend(of_region(number, plan).map_err(|error| blame("region", &plan.name, &error))?);
     }
     let fifo =
         |plan: &FifoPlan| FifoAtPath::make(plan).map_err(|error| blame("fifo", &plan.name, &error));
-    let fifos = all.fifos.iter().map(fifo).collect::<Result<Vec<_>, _>>()?;
+    let fifos = made_fifos(all).map(fifo).collect::<Result<Vec<_>, _>>()?;
     Ok((made, fifos))
+}
+
+/// The FIFOs that are to be made.
+pub(super) fn made_fifos(all: &Facilities) -> impl Iterator<Item = &FifoPlan> {
+    all.fifos.iter().filter(|fifo| !is_vacant(&fifo.to))
 }
 
 /// The ends of a queue's lanes, for those who send and receive. Who makes room in it receives too.
@@ -86,7 +95,10 @@ fn of_mapped_file(number: u16, plan: &MappedFilePlan) -> io::Result<Made> {
     };
     let uses = if plan.is_written() {
         let live = |right| given(mapped_file_part::LIVE, right);
-        vec![live(MapRight::ReadWrite), live(MapRight::Read), Use::Kept]
+        // The lock is nobody's, and goes with the rest.
+        let lock =
+            ToLayer::Object { kind: Object::MappedFile, number, part: mapped_file_part::LIVE };
+        vec![live(MapRight::ReadWrite), live(MapRight::Read), Use::Handed(lock, Vec::new())]
     } else {
         vec![given(mapped_file_part::COPY, MapRight::Read)]
     };

@@ -74,7 +74,7 @@ pub(crate) enum Role {
 }
 
 /// What the supervisor knows of one of them.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct OwnImage {
     /// What it does.
     pub role: Role,
@@ -245,18 +245,22 @@ impl Own {
         OWN.iter().filter_map(service).collect()
     }
 
-    /// Adds to `plan` all that it needs, behind its own layers, and gives their names. `log` is
+    /// Adds to `plan` all that it needs, behind its own layers. `log` is
     /// where the audit log is, if there is one.
-    pub(super) fn add(plan: &mut Plan, log: Option<&Path>) -> Result<Vec<Name>, OwnError> {
+    /// A plan that was there before has places for them.
+    pub(super) fn add(plan: &mut Plan, log: Option<&Path>) -> Result<(), OwnError> {
         let needed = OWN.iter().filter(|own| (own.needed)(plan, log.is_some())).collect::<Vec<_>>();
         let layers = needed.iter().map(|own| own.plan(plan, log)).collect::<Result<Vec<_>, _>>()?;
-        let mut names = Vec::new();
         for own in layers {
-            names.extend(own.layers.iter().map(|layer| layer.name.clone()));
-            plan.layers.extend(own.layers);
+            for layer in own.layers {
+                match plan.layers.iter_mut().find(|it| it.name == layer.name) {
+                    Some(place) => *place = layer,
+                    None => plan.layers.push(layer),
+                }
+            }
             plan.files.extend(own.files);
         }
-        Ok(names)
+        Ok(())
     }
 
     /// What the supervisor must know of it. `auditor` is what the auditor must know, if there is a
@@ -407,7 +411,8 @@ fn fit_log(layer: &mut LayerPlan, plan: &Plan) {
 /// What a helper owes to its clients: it may lack a protection that all of them may lack, and uses
 /// no more of the processors than they could themselves. Gives how many there are.
 fn fit_clients(layer: &mut LayerPlan, plan: &Plan, serves: fn(&Plan, &LayerPlan) -> bool) -> u64 {
-    let clients: Vec<_> = plan.layers.iter().filter(|it| serves(plan, it)).collect();
+    let serves = |it: &&LayerPlan| it.instances > 0 && serves(plan, it);
+    let clients: Vec<_> = plan.layers.iter().filter(serves).collect();
     let all = |it: &Protection| clients.iter().all(|client| client.optional.contains(it));
     let optional = clients.first().map_or(&[][..], |client| &client.optional);
     layer.optional.extend(optional.iter().copied().filter(all));

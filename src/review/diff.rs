@@ -12,7 +12,7 @@ mod bypass;
 mod through;
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use through::Reach;
 
@@ -153,6 +153,71 @@ impl Diff {
             && self.guards_lost.is_empty()
             && self.guards_gained.is_empty()
     }
+}
+
+/// The difference in lines, for a person who has neither policy at hand.
+pub fn lines(diff: &Diff) -> Vec<String> {
+    let sign = |gain| match gain {
+        Gain::Gained => "+",
+        Gain::Changed => "~",
+        Gain::Lost => "-",
+    };
+    let mut lines = Vec::new();
+    lines.extend(diff.new_layers.iter().map(|layer| format!("+ {layer}: a new layer")));
+    lines.extend(diff.old_layers.iter().map(|layer| format!("- {layer}: no layer any more")));
+    let is_call = |it: &&Change| matches!(it.kind, ChangeKind::Act(Act::Make, _));
+    let mut calls: BTreeMap<(&Name, Gain), Vec<&str>> = BTreeMap::new();
+    for Change { layer, gain, kind, .. } in diff.changes.iter().filter(is_call) {
+        if let ChangeKind::Act(_, object) = kind {
+            let name = object.strip_prefix("syscall.").unwrap_or(object);
+            calls.entry((layer, *gain)).or_default().push(name);
+        }
+    }
+    for ((layer, gain), calls) in calls {
+        let (sign, names) = (sign(gain), calls.join(", "));
+        let plural = if calls.len() == 1 { "" } else { "s" };
+        lines.push(format!("{sign} {layer}: makes {} system call{plural}: {names}", calls.len()));
+    }
+    for Change { layer, gain, kind, .. } in diff.changes.iter().filter(|it| !is_call(it)) {
+        let text = match kind {
+            ChangeKind::Act(act, object) => format!("{} {object}", act.verb()),
+            ChangeKind::Bound(act, object, name, was, is) => {
+                format!("{} {object}: {name} from {was} to {is}", act.verb())
+            }
+            ChangeKind::Setting(name, was, is) => format!("{name} from {was} to {is}"),
+            ChangeKind::Forms(object, lost, gained) => format!(
+                "makes {object} as {} (before: {})",
+                if gained.is_empty() { "before".to_owned() } else { gained.join(" or ") },
+                if lost.is_empty() { "less".to_owned() } else { lost.join(" or ") },
+            ),
+        };
+        lines.push(format!("{} {layer}: {text}", sign(*gain)));
+    }
+    for LogChange { gain, name, old, new, .. } in &diff.log {
+        lines.push(format!("{} the audit log: {name} from {old} to {new}", sign(*gain)));
+    }
+    let through = [("+", &diff.reach_gained, "reaches"), ("-", &diff.reach_lost, "reached")];
+    for (sign, reached, verb) in through {
+        lines.extend(
+            reached
+                .iter()
+                .map(|it| format!("{sign} {}: {verb} {} through others", it.layer, it.object)),
+        );
+    }
+    let past = [("+", &diff.bypass_gained, "reaches"), ("-", &diff.bypass_lost, "reached")];
+    for (sign, bypasses, verb) in past {
+        lines.extend(bypasses.iter().map(|it| {
+            let without: Vec<_> = it.without.iter().map(Name::as_str).collect();
+            let without = without.join(" or ");
+            format!("{sign} {}: {verb} {} without passing {without}", it.layer, it.object)
+        }));
+    }
+    for (guards, word) in [(&diff.guards_lost, "no longer"), (&diff.guards_gained, "from now on")] {
+        lines.extend(guards.iter().map(|Never { layer, reach, .. }| {
+            format!("{word} refused: that {layer} reaches {reach}")
+        }));
+    }
+    lines
 }
 
 /// Compares two plans.

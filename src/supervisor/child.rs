@@ -60,6 +60,9 @@ pub struct Child {
     pub renewed: bool,
     /// The connection that it is there for, once it has it.
     pub serves: Option<Serves>,
+    /// What it holds is another by now: it ends, and what comes after it begins once all of these
+    /// have ended.
+    pub stale: bool,
     /// It broke the rules and is killed: what it has said since counts for nothing.
     pub breached: bool,
 }

@@ -14,6 +14,7 @@ use rustix::net::{SocketFlags, accept_with, sockopt};
 use rustix::time::ClockId;
 
 use super::child::{Breach, Stage as ChildStage};
+use super::reload::Asker;
 use super::{Life, Outcome, Supervisor};
 use crate::mark;
 use crate::policy::plan::Ready;
@@ -126,8 +127,13 @@ impl Supervisor<'_> {
                 self.log.say(&format!("stopping: {who} asks for it"));
                 self.stop(Outcome::Fine);
             }
+            Command::Reload { gain } => self.reload(Asker { caller: Some(caller), who, gain }),
             Command::Restart(seat) => match usize::try_from(seat).ok() {
-                Some(place) if place < self.places.len() && place != helper => {
+                Some(place)
+                    if place < self.places.len()
+                        && place != helper
+                        && !self.places[place].retired =>
+                {
                     self.note_command(Some(place), "restart", &who);
                     let layer = &self.places[place].seat.instance;
                     let copy = format!("{}/{}", layer.layer, layer.index);
@@ -182,6 +188,7 @@ impl Supervisor<'_> {
         let it = &self.places[place];
         let (mut pid, mut receipt) = (0, Vec::new());
         let stage = match &it.life {
+            Life::Down if it.retired => Stage::Gone,
             Life::Down => Stage::Down,
             Life::Spare => Stage::Spare,
             Life::Waiting(_) => Stage::Waiting,

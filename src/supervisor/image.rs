@@ -87,16 +87,16 @@ pub fn complete(
     layers: Vec<LayerImage>,
     reports: Option<ReportsSlice>,
     settings: Vec<u8>,
-    ground: Ground,
+    ground: &Rc<Ground>,
 ) -> Result<Vec<Image>, ImageError> {
-    let (ground, settings, reports) = (Rc::new(ground), Rc::from(settings), reports.map(Rc::new));
+    let (settings, reports) = (Rc::from(settings), reports.map(Rc::new));
     let mut images = Vec::new();
     for data in layers {
         let bytes = data.own.as_ref().map(|own| own.state).filter(|&bytes| bytes > 0);
         let is_writer = data.own.as_ref().is_some_and(|own| own.role == Role::Log);
         let state = bytes.map(|bytes| memory::create_fixed("state", bytes));
         let image = Image {
-            ground: Rc::clone(&ground),
+            ground: Rc::clone(ground),
             settings: Rc::clone(&settings),
             reports: reports.clone().filter(|_| data.reports),
             state: state.transpose().map_err(|e| ImageError::System("a helper's memory", e))?,
@@ -115,11 +115,26 @@ pub fn complete(
 impl Image {
     /// Takes the layer's users and its listening sockets. All layers are asked, in the plan's order.
     pub fn take(&mut self, made: &mut Made) {
+        self.take_users(made);
+        let plan = &self.data.plan;
+        let listeners = plan.listen.iter().zip(&mut made.listeners);
+        self.listeners = listeners.map(|(plan, socket)| Listening::new(plan, socket)).collect();
+    }
+
+    /// Takes the layer's users.
+    pub fn take_users(&mut self, made: &mut Made) {
         let plan = &self.data.plan;
         let copies = (0..plan.instances).map(|copy| (plan.name.clone(), copy));
         self.users = copies.filter_map(|copy| made.users.remove(&copy)).collect();
-        let listeners = plan.listen.iter().zip(&mut made.listeners);
-        self.listeners = listeners.map(|(plan, socket)| Listening::new(plan, socket)).collect();
+    }
+
+    /// Takes what can't be had any more from the one that it takes the place of; if a life is the
+    /// `same` by both, what that has kept too.
+    pub fn inherit(&mut self, old: &mut Self, same: bool) {
+        self.kernel_log = self.kernel_log.take().or_else(|| old.kernel_log.take());
+        if same && old.state.is_some() {
+            self.state = old.state.take();
+        }
     }
 
     /// The user that copy `index` of this layer is.

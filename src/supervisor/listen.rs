@@ -29,6 +29,11 @@ impl Listening {
         Self { plan: plan.clone(), bound, socket }
     }
 
+    /// The same socket, of which another plan says something else.
+    pub fn for_plan(self, plan: &ListenPlan) -> Self {
+        Self { plan: plan.clone(), ..self }
+    }
+
     /// A descriptor for another life, which finds the socket as the first one did, whatever a
     /// former one has done to it.
     pub fn hand_over(&mut self) -> io::Result<OwnedFd> {

@@ -48,10 +48,12 @@ impl Supervisor<'_> {
             || self.waits_for_first(place)
             || self.waits_for_log(place)
             || self.waits_for_keys(place)
+            || self.waits_for_stale(place)
     }
 
     fn start(&mut self, place: usize, now: Instant) {
         let instance = self.places[place].seat.begin(now);
+        self.places[place].fresh = false;
         let image = self.places[place].seat.layer;
         let started = self
             .standard_ends(place, &instance)
@@ -204,6 +206,9 @@ impl Supervisor<'_> {
             return self.stop(Outcome::Refused);
         }
         mark::reached("supervisor.admit.confined");
+        if child.stale {
+            return self.kill(place);
+        }
         child.stage = Stage::Serving(key);
         child.receipt = receipt.to_bytes().to_vec();
         child.deadline = None;
@@ -292,6 +297,14 @@ impl Supervisor<'_> {
         mark::reached("supervisor.reap.announced");
         self.tell_helpers(place, child);
         self.switchboard.close(place);
+        if child.stale && !self.stopping {
+            if child.is_serving() {
+                self.rekey_queues(&child.instance.layer);
+            }
+            self.follow(place, child, ending);
+            self.part_pipes(place, &child.instance);
+            return self.tell_if_down(place);
+        }
         if matches!(child.last_words, Some(FromLayer::Failed(_))) && !self.has_run(place) {
             return self.stop(Outcome::Refused);
         }
@@ -319,8 +332,18 @@ impl Supervisor<'_> {
 
     /// Decides what follows the end of `child`.
     fn follow(&mut self, place: usize, child: &Child, ending: Ending) {
+        if self.places[place].retired {
+            return self.places[place].life = Life::Down;
+        }
         if child.renewed {
             return self.places[place].life = Life::Waiting(Instant::now());
+        }
+        if child.stale {
+            let (seat, now) = (&self.places[place].seat, Instant::now());
+            let life = Life::first(&self.images[seat.layer].data, seat.instance.index, now);
+            let is_own = self.role(place).is_some();
+            let again = if is_own { Life::Waiting(now) } else { life };
+            return self.places[place].life = again;
         }
         // Whatever became of it, it was that connection's alone.
         if child.serves.is_some() {

@@ -60,7 +60,8 @@ impl Manager {
 impl Supervisor<'_> {
     /// Tells the service manager once that every layer of the policy has been ready.
     pub(super) fn tell_manager_if_ready(&mut self) {
-        let mut stated = (0..self.places.len()).filter(|&place| self.role(place).is_none());
+        let mut stated = (0..self.places.len())
+            .filter(|&it| self.role(it).is_none() && !self.places[it].retired);
         if !self.manager.knows && stated.all(|place| self.places[place].seat.was_ready) {
             self.manager.knows = true;
             self.manager.tell("READY=1\nSTATUS=all layers are ready");

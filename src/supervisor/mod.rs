@@ -23,6 +23,7 @@ mod outbox;
 mod pace;
 mod peers;
 mod pipes;
+mod reload;
 mod roster;
 mod services;
 mod signals;
@@ -50,14 +51,19 @@ pub(crate) use self::manager::ServiceManager;
 use self::objects::Objects;
 use self::pace::Pace;
 use self::pipes::Pipes;
+use self::reload::{Asker, Reloads};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 use crate::confine::cgroup::Group;
 use crate::layer::logger::log::Log;
 use crate::policy::plan::Plan;
-use crate::prepare::assembler::{self, Assembly, Request};
+use crate::prepare::assembler::{self, Request};
+use crate::prepare::assembly::Assembly;
+use crate::prepare::image::LayerImage;
 use crate::prepare::own::Role;
-use crate::prepare::{self, LogDirectory, Passed, Wanted, planner::Planned};
+use crate::prepare::planner::Planned;
+use crate::prepare::steward::{Found, Steward};
+use crate::prepare::{self, LogDirectory, Passed, Wanted};
 use crate::registry::door_beside;
 use crate::sys::clock::nanoseconds;
 use crate::text::counted;
@@ -81,10 +87,8 @@ pub enum Outcome {
 
 /// What a daemon starts from.
 pub(crate) struct Start {
-    /// Its plan.
-    pub planned: Planned,
-    /// Bytes that every layer reads.
-    pub settings: Vec<u8>,
+    /// Its plan, and what goes with it.
+    pub found: Found,
     /// Sockets that were passed to this process.
     pub passed: Vec<Passed>,
     /// Where the audit log is kept, if not where the policy says.
@@ -93,8 +97,8 @@ pub(crate) struct Start {
     pub users: Option<Key>,
     /// Whether whole receipts are shown.
     pub receipts: bool,
-    /// Whether paths that aren't granted are told of.
-    pub tells_paths: bool,
+    /// Who has it prepared anew for a reload.
+    pub steward: Steward,
     /// What is to hear of it, if anything is.
     pub manager: Option<ServiceManager>,
 }
@@ -144,6 +148,7 @@ struct Supervisor<'a> {
     places: Vec<Place>,
     signals: Signals,
     manager: Manager,
+    reloads: Reloads,
     /// `None`: the daemon keeps no audit log.
     audit: Option<Audit>,
     /// Where the daemon is asked; `None`: it can't be.
@@ -181,6 +186,11 @@ struct Place {
     /// How the life before ended.
     last: Option<Box<End>>,
     pace: Pace,
+    /// The policy hasn't it any more: nobody comes here.
+    retired: bool,
+    /// What comes here holds what a reload has changed: it begins once all have ended that hold what
+    /// there was before.
+    fresh: bool,
 }
 
 /// Whether a place is taken.
@@ -195,11 +205,25 @@ enum Life {
     Running(Box<Child>),
 }
 
+impl Life {
+    /// How the place of a copy begins.
+    fn first(image: &LayerImage, index: u16, now: Instant) -> Self {
+        // Who answers at the door is there only if somebody comes.
+        let dormant = image.own.as_ref().is_some_and(|own| own.role == Role::Control);
+        match &image.plan.workers {
+            _ if dormant => Self::Down,
+            Some(workers) if index >= workers.warm => Self::Spare,
+            _ => Self::Waiting(now),
+        }
+    }
+}
+
 /// What a polled descriptor belongs to.
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
     Door,
+    Steward,
     Process(usize),
     Control(usize),
 }
@@ -220,27 +244,30 @@ impl Drop for Registered {
 impl<'a> Supervisor<'a> {
     /// Has the layers assembled and what they hold made, and locks the supervisor up.
     fn new(start: Start, log: &'a mut Log) -> Result<Self, StartUp> {
-        let Start { planned, settings, passed, audit, users, receipts, manager, tells_paths } =
-            start;
+        let Start { found, passed, audit, users, receipts, manager, steward } = start;
+        let Found { planned, settings, tells_paths, .. } = found;
         let manager = Manager::new(manager);
         let signals = Signals::new().map_err(StartUp::Signals)?;
         let Planned { name, mut plan, id } = planned;
         let directory = LogDirectory::find(&plan, audit.as_deref())?;
-        let assembly = assembler::assemble(&Request {
+        let (assembly, memory) = assembler::assemble(&Request {
             plan: &plan,
             policy: id,
             log: directory.as_ref().map(|it| (it.path(), it.identity())),
             waiting: outbox::MOST_DESCRIPTORS,
             tells_paths,
+            settings: &settings,
+            before: None,
         })?;
-        let Assembly { images, reports, filter, descriptors } = assembly;
+        let Assembly { images, reports, filter, descriptors, .. } = assembly;
         let stated = plan.layers.len();
         plan.layers.extend(images.iter().skip(stated).map(|image| image.plan.clone()));
         lockdown::raise_descriptors(descriptors).map_err(StartUp::Descriptors)?;
-        let ground = Ground::survey(&plan)?;
-        let mut images = image::complete(images, reports, settings, ground)?;
+        let ground = Rc::new(Ground::survey(&plan)?);
+        let mut images = image::complete(images, reports, settings, &ground)?;
         let (users, log_directory) = (users.as_ref(), directory.as_ref());
-        let wanted = Wanted { plan: &plan, policy: &name, users, log: log_directory, passed };
+        let (log_of, runs) = (log_directory, false);
+        let wanted = Wanted { plan: &plan, policy: &name, users, runs, log: log_of, passed };
         let mut made = prepare::make(wanted)?;
         let (registered, door) = made.entered.take().map_or((None, None), |entered| {
             let registered = Registered { path: entered.path, _lock: entered.lock };
@@ -262,16 +289,17 @@ impl<'a> Supervisor<'a> {
         lockdown::lock(&filter, &images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
         let place = |seat: Seat| {
-            // Who answers at the door is there only if somebody comes.
-            let own = images[seat.layer].data.own.as_ref();
-            let dormant = own.is_some_and(|own| own.role == Role::Control);
-            let life = match &plan.layers[seat.layer].workers {
-                _ if dormant => Life::Down,
-                Some(workers) if seat.instance.index >= workers.warm => Life::Spare,
-                _ => Life::Waiting(now),
-            };
+            let life = Life::first(&images[seat.layer].data, seat.instance.index, now);
             let since = nanoseconds(ClockId::Monotonic);
-            Place { seat, life, since, last: None, pace: Pace::new(now) }
+            Place {
+                seat,
+                life,
+                since,
+                last: None,
+                pace: Pace::new(now),
+                retired: false,
+                fresh: false,
+            }
         };
         let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();
         Ok(Self {
@@ -285,6 +313,7 @@ impl<'a> Supervisor<'a> {
             places,
             signals,
             manager,
+            reloads: Reloads::new(steward, memory, made.key),
             audit,
             door,
             _registered: registered,
@@ -315,6 +344,9 @@ impl<'a> Supervisor<'a> {
             self.kill_what_is_late();
             self.look_after_health();
             self.flush_notes();
+            self.watch_steward();
+            self.ask_stale_to_finish();
+            self.finish_reload();
             self.manager.tell_alive();
         }
         self.finish()
@@ -328,6 +360,10 @@ impl<'a> Supervisor<'a> {
         if let Some(door) = self.door.as_ref().filter(|door| door.is_open()) {
             sources.push(Source::Door);
             fds.push(PollFd::new(&door.socket, PollFlags::IN));
+        }
+        if let Some(steward) = &self.reloads.steward {
+            sources.push(Source::Steward);
+            fds.push(PollFd::new(&steward.socket, PollFlags::IN));
         }
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
@@ -372,6 +408,7 @@ impl<'a> Supervisor<'a> {
         let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
         let manager = self.manager.deadline();
+        let places = places.chain(self.reloads.deadline());
         places.chain(sweep).chain(self.flushes_at()).chain(manager).chain(throttled).min()
     }
 
@@ -383,6 +420,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             Source::Door => self.answer_door(),
+            Source::Steward => self.hear_steward(),
             Source::Control(place) => {
                 self.flush_outbox(place);
                 self.serve_control(place);
@@ -393,7 +431,10 @@ impl<'a> Supervisor<'a> {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Reload => self.log.say("SIGHUP: nothing is reloaded; restart to change policy"),
+            Order::Reload => {
+                let who = "SIGHUP".to_owned();
+                self.reload(Asker { caller: None, who, gain: true });
+            }
             Order::Stop if self.stopping => self.stop_at_once(),
             Order::Stop => {
                 self.log.note("stopping");

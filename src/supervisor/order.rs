@@ -32,7 +32,8 @@ impl Supervisor<'_> {
 
     fn firsts(&self, place: usize) -> impl Iterator<Item = &Place> {
         let after = &self.plan.layers[self.places[place].seat.layer].after;
-        self.places.iter().filter(|place| after.contains(&place.seat.instance.layer))
+        let firsts = |place: &&Place| !place.retired && after.contains(&place.seat.instance.layer);
+        self.places.iter().filter(firsts)
     }
 
     /// The instance at a place has come so far; it is ready if that is what its policy waits for.

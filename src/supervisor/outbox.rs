@@ -210,6 +210,7 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Service(_)
         | ToLayer::Caller { .. }
         | ToLayer::Standing(_)
+        | ToLayer::Policy(_)
         | ToLayer::Start
         | ToLayer::AreYouWell
         | ToLayer::Stop => false,
@@ -219,6 +220,7 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Output { .. }
         | ToLayer::Ended { .. }
         | ToLayer::Relay { .. }
+        | ToLayer::Told { .. }
         | ToLayer::Reports { .. }
         | ToLayer::Answer { .. } => true,
     }

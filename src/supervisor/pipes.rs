@@ -21,7 +21,7 @@ use super::roster::FIRST_WAIT;
 use super::{Life, Supervisor};
 use crate::ident::Instance;
 use crate::mark;
-use crate::policy::plan::{PipePlan, Program, RestartOn, Stream};
+use crate::policy::plan::{PipePlan, Plan, Program, RestartOn, Stream};
 use crate::sys::inherit::own_streams;
 use crate::wire::control::ToLayer;
 use crate::wire::life::Ending;
@@ -33,6 +33,14 @@ pub(super) struct Pipes {
     pub(super) ends: Vec<WaitingEnd>,
     /// Places of layers that have ended in order and were left down.
     pub(super) finished: BTreeSet<usize>,
+}
+
+impl Pipes {
+    /// Ends of pipes that are others from now on wait for nobody.
+    pub(super) fn forget_changed(&mut self, old: &Plan, new: &Plan) {
+        let of = |plan: &Plan, pipe: u16| plan.facilities.pipes.get(usize::from(pipe)).cloned();
+        self.ends.retain(|end| of(old, end.pipe) == of(new, end.pipe));
+    }
 }
 
 /// An end that waits for its instance.

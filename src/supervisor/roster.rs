@@ -45,6 +45,31 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// That of copy `index` of a layer. `has_run`: the daemon runs already, and isn't stopped where
+    /// this can't begin.
+    pub fn new(layer: usize, plan: &LayerPlan, index: u16, has_run: bool) -> Self {
+        Self {
+            layer,
+            instance: Instance { layer: plan.name.clone(), index, generation: 0 },
+            has_run,
+            was_ready: !is_waited_for(plan, index),
+            restart: restart_of(plan),
+            started: None,
+            failures_in_a_row: 0,
+            recent_restarts: VecDeque::new(),
+        }
+    }
+
+    /// Its next life is one of another kind, so nobody has seen one of them ready.
+    pub fn begin_anew(&mut self, plan: &LayerPlan) {
+        self.was_ready = !is_waited_for(plan, self.instance.index);
+    }
+
+    /// From now on this plan says what follows an ending.
+    pub fn restart_by(&mut self, plan: &LayerPlan) {
+        self.restart = restart_of(plan);
+    }
+
     /// Begins the next life and names it.
     pub fn begin(&mut self, now: Instant) -> Instance {
         self.instance.generation += 1;
@@ -93,26 +118,27 @@ impl Seat {
     }
 }
 
+/// Whether those who start after a layer wait for that copy: not for one that is there only when it is
+/// needed.
+fn is_waited_for(plan: &LayerPlan, index: u16) -> bool {
+    index < plan.workers.as_ref().map_or(plan.instances, |workers| workers.warm)
+}
+
+/// What follows an ending.
+fn restart_of(plan: &LayerPlan) -> Restart {
+    let mut restart = plan.restart.clone();
+    // How many stay is nothing that one of them decides by ending in order.
+    if plan.workers.is_some() && restart.on == RestartOn::Failure {
+        restart.on = RestartOn::Always;
+    }
+    restart
+}
+
 /// A seat for every copy of every layer, in the plan's order.
 pub fn seats(plan: &Plan) -> Vec<Seat> {
     let copies = |(layer, plan): (usize, &LayerPlan)| {
-        let (name, mut restart) = (plan.name.clone(), plan.restart.clone());
-        // How many stay is nothing that one of them decides by ending in order.
-        if plan.workers.is_some() && restart.on == RestartOn::Failure {
-            restart.on = RestartOn::Always;
-        }
-        let warm = plan.workers.as_ref().map_or(plan.instances, |workers| workers.warm);
-        (0..plan.instances).map(move |index| Seat {
-            layer,
-            instance: Instance { layer: name.clone(), index, generation: 0 },
-            has_run: false,
-            // Nobody waits for those that are there only when they are needed.
-            was_ready: index >= warm,
-            restart: restart.clone(),
-            started: None,
-            failures_in_a_row: 0,
-            recent_restarts: VecDeque::new(),
-        })
+        let plan = plan.clone();
+        (0..plan.instances).map(move |index| Seat::new(layer, &plan, index, false))
     };
     plan.layers.iter().enumerate().flat_map(copies).collect()
 }

@@ -50,7 +50,7 @@ impl Supervisor<'_> {
     }
 
     /// What is special about a place, if it is of one of the framework's own layers.
-    fn own(&self, place: usize) -> Option<&OwnImage> {
+    pub(super) fn own(&self, place: usize) -> Option<&OwnImage> {
         self.image_at(place).own.as_ref()
     }
 

@@ -121,6 +121,7 @@ impl Image {
             health: Pulse::default(),
             renewed: false,
             serves: None,
+            stale: false,
             breached: false,
         })
     }

@@ -54,6 +54,8 @@ pub struct Users {
     numbers: BTreeMap<(Name, u16), u32>,
     /// What the operator should know of whose users they are.
     pub note: Option<String>,
+    /// Whose users they are.
+    pub key: Key,
     lock: File,
 }
 
@@ -66,6 +68,8 @@ pub struct Claim<'a> {
     pub home: &'a str,
     /// Whose users its layers shall be, if the operator says so.
     pub told: Option<&'a Key>,
+    /// Whether the caller's daemon holds the lock of those already, and wants more of them.
+    pub is_held: bool,
     /// The layers that want one for each copy, and how many copies they have.
     pub layers: &'a [(&'a Name, u16)],
     /// The layers whose policy says which user they are.
@@ -185,13 +189,16 @@ impl Users {
                 numbers = store.change(|record| give(record, &key, claim))?;
             }
             let note = note(&before, &key, claim);
-            return Ok(Self { numbers, note, lock });
+            return Ok(Self { numbers, note, key, lock });
         }
     }
 }
 
 /// Finds out which daemon this is, and locks it.
 fn choose(record: &Record, locks: &Locks, claim: &Claim<'_>) -> Result<(Key, File), UsersError> {
+    if let Some(key) = claim.told.filter(|_| claim.is_held) {
+        return Ok((key.clone(), locks.file()?));
+    }
     if let Some(key) = claim.told {
         let lock = locks.take(key)?.ok_or_else(|| UsersError::Taken(key.clone()))?;
         return Ok((key.clone(), lock));
@@ -262,6 +269,9 @@ fn note(before: &Record, key: &Key, claim: &Claim<'_>) -> Option<String> {
     })
 }
 
+/// The file in it whose bytes are locked.
+const LOCKED: &str = "users";
+
 /// The directory of the locks.
 struct Locks(PathBuf);
 
@@ -286,11 +296,7 @@ impl Locks {
     /// The lock is of one byte and of the open file (fcntl(2), `F_OFD_SETLK`): so one file serves all
     /// daemons, and who gets the descriptor holds the lock.
     fn take(&self, key: &Key) -> Result<Option<File>, UsersError> {
-        let path = self.0.join("users");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let failed = |error: io::Error| UsersError::Lock(path.clone(), error);
-        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600));
-        let file = file.map_err(|errno| failed(errno.into()))?;
+        let file = self.file()?;
         let byte = libc::flock {
             l_type: WRITE_LOCK,
             l_whence: FROM_START,
@@ -299,10 +305,18 @@ impl Locks {
             l_pid: 0,
         };
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
-            Ok(_) => Ok(Some(file.into())),
+            Ok(_) => Ok(Some(file)),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
-            Err(errno) => Err(failed(errno.into())),
+            Err(errno) => Err(UsersError::Lock(self.0.join(LOCKED), errno.into())),
         }
+    }
+
+    /// What is locked. To open and close it does nothing to a lock that another open file has.
+    fn file(&self) -> Result<File, UsersError> {
+        let path = self.0.join(LOCKED);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600));
+        Ok(file.map_err(|errno| UsersError::Lock(path, errno.into()))?.into())
     }
 }
 

@@ -42,6 +42,7 @@ impl Machine {
         let fixed: Vec<(&Name, u32)> = fixed.iter().map(|(it, uid)| (it, *uid)).collect();
         let told = told.map(|it| it.parse().unwrap());
         let claim = Claim {
+            is_held: false,
             daemon: &name("web"),
             home,
             told: told.as_ref(),

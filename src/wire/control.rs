@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::broker::{Answer, Ask};
 use super::life::{Culprit, End, Standing};
-use crate::ident::{Instance, Name};
+use crate::ident::{Instance, Name, PolicyId};
 use crate::policy::plan::Protection;
 
 /// The most leases that one [`FromLayer::Holds`] names.
@@ -159,6 +159,17 @@ pub enum ToLayer {
         /// What the supervisor calls them.
         caller: u32,
     },
+    /// For the helper that people ask: what came of what a caller had asked for, a line at a time.
+    Told {
+        /// Who asked.
+        caller: u32,
+        /// The line.
+        text: String,
+        /// Nothing more comes: whether it was done.
+        last: Option<bool>,
+    },
+    /// For the helper that people ask: the digest of the policy that holds from now on.
+    Policy(PolicyId),
     /// For the helper that people ask: how one of the daemon's instances is.
     Standing(Box<Standing>),
     /// All that the layer holds from the start has been handed over: run.
@@ -201,6 +212,11 @@ pub enum Command {
     Restart(u32),
     /// That the daemon stops.
     Stop,
+    /// That the policy is read anew, and what it changes takes effect.
+    Reload {
+        /// Whether authority may be gained.
+        gain: bool,
+    },
 }
 
 /// What a helper does for layers.
@@ -382,6 +398,7 @@ const WELL: u8 = 18;
 
 const RESTART: u8 = 1;
 const STOP: u8 = 2;
+const RELOAD: u8 = 3;
 
 impl FromLayer {
     /// The message's bytes.
@@ -420,6 +437,7 @@ impl FromLayer {
                 let (act, seat) = match command {
                     Command::Restart(seat) => (RESTART, *seat),
                     Command::Stop => (STOP, 0),
+                    Command::Reload { gain } => (RELOAD, u32::from(*gain)),
                 };
                 [&[COMMAND, act][..], &caller.to_le_bytes(), &seat.to_le_bytes()].concat()
             }
@@ -487,6 +505,7 @@ impl FromLayer {
                 let command = match *act {
                     RESTART => Command::Restart(seat),
                     STOP if seat == 0 => Command::Stop,
+                    RELOAD if seat <= 1 => Command::Reload { gain: seat == 1 },
                     _ => return None,
                 };
                 Some(Self::Command { caller: u32::from_le_bytes([*c0, *c1, *c2, *c3]), command })
@@ -546,6 +565,8 @@ mod tests {
             FromLayer::Log { halt: true, text: "full".into() },
             FromLayer::Command { caller: 1 << 17, command: Command::Restart(1 << 22) },
             FromLayer::Command { caller: 1, command: Command::Stop },
+            FromLayer::Command { caller: 1, command: Command::Reload { gain: false } },
+            FromLayer::Command { caller: 1, command: Command::Reload { gain: true } },
             FromLayer::CallerGone { caller: 1 << 18 },
         ];
         for message in messages {
@@ -568,6 +589,7 @@ mod tests {
             &[UP, 0],
             &[WELL, 0],
             &[COMMAND, STOP, 1, 0, 0, 0, 1, 0, 0, 0],
+            &[COMMAND, RELOAD, 1, 0, 0, 0, 2, 0, 0, 0],
             &[COMMAND, 9, 1, 0, 0, 0, 0, 0, 0, 0],
             &[COMMAND, RESTART, 1, 0, 0, 0],
             &ready[..ready.len() - 1],

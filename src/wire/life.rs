@@ -132,4 +132,6 @@ pub enum Stage {
     Down,
     /// Nobody is there, until one more is needed for a connection.
     Spare,
+    /// Its layer, or so many copies of it, aren't in the policy any more.
+    Gone,
 }

@@ -51,9 +51,10 @@ const CIRCLES: [&[&str]; 0] = [];
 /// The most lines that may run privileged: `src/supervisor` without tests, comments and blank
 /// lines. It is what there is now: 2,995 before the daemon could be asked and told, and layers had an
 /// order and were asked whether they are well, an end in order was no failure, and workers were there for
-/// a connection each (3,438); those are decisions about lives, which nobody else may make. Ten are for a
-/// first start that is tried again with fewer namespaces, in place of trying all before each.
-const CORE: usize = 3_565;
+/// a connection each (3,438), and a policy could be exchanged (464 more, which end, begin and hand out
+/// nothing that was not handed out before); those are decisions about lives, which nobody else may make.
+/// Ten are for a first start that is tried again with fewer namespaces, in place of trying all before each.
+const CORE: usize = 4_040;
 
 /// The modules that make no system calls at all.
 const PURE: [&str; 4] = ["policy", "review", "wire", "seal"];
@@ -178,8 +179,11 @@ fn nothing_that_runs_a_daemon_imports_the_review() {
     for (path, text) in sources() {
         if RUNS.contains(&module_of(&path)) {
             seen += 1;
+            // Whoever is told what a reload grants is told in the same words, by a confined child, and
+            // may refuse it for that.
+            let tells = path.ends_with("prepare/change.rs");
             let imports = imports(&code(&text));
-            assert!(!imports.iter().any(|it| it == "review"), "{}", path.display());
+            assert!(tells || !imports.iter().any(|it| it == "review"), "{}", path.display());
         }
     }
     assert!(seen > 100, "only {seen} files were found: does this test still read them?");

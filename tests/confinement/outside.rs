@@ -11,6 +11,7 @@ crate::support::suite::tests! {
     every_thread_is_filtered_and_has_no_capability,
     layers_share_no_namespace_with_anybody,
     mounts_are_locked_and_stay_inside,
+    the_steward_waits_for_nobody_else,
 }
 
 const POLICY: &str = r#"
@@ -51,10 +52,43 @@ fn daemon(data: &str) -> (Daemon, Vec<i32>) {
     }
     daemon.beats(0, "program/0.g1", &[]);
     daemon.beats(0, "reader/0.g1", &[]);
-    // With the layer of the framework's own that writes the log.
-    let all = daemon.descendants();
-    assert_eq!(all.len(), 6, "{all:?}");
+    // With the layer of the framework's own that writes the log, and besides the steward.
+    let (steward, all): (Vec<_>, Vec<_>) =
+        daemon.descendants().into_iter().partition(|pid| name_of(*pid) == "steward");
+    assert_eq!((all.len(), steward.len()), (6, 1), "{all:?} {steward:?}");
     (daemon, all)
+}
+
+fn name_of(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// What isn't confined waits for the supervisor's word and nothing else: it sleeps, holds one end of a
+/// socket, and no layer has the other one.
+fn the_steward_waits_for_nobody_else() {
+    let data = tempfile::tempdir().expect("a directory");
+    let (daemon, all) = daemon(&data.path().display().to_string());
+    let mut below = daemon.descendants();
+    below.retain(|pid| !all.contains(pid));
+    let [steward] = below[..] else { panic!("{below:?}") };
+    let status = &statuses(steward)[0];
+    assert!(status["State"].starts_with('S'), "{}", status["State"]);
+    assert_eq!(status["NoNewPrivs"], "1");
+    assert_eq!(status["PPid"], daemon.pid().to_string());
+    if !is_root() {
+        ignore("only root sees what others hold");
+    }
+    let held = |pid: i32| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+        let links = entries.flatten().filter_map(|it| std::fs::read_link(it.path()).ok());
+        links.map(|link| link.display().to_string()).collect()
+    };
+    let sockets: Vec<_> =
+        held(steward).into_iter().filter(|link| link.starts_with("socket:")).collect();
+    assert_eq!(sockets.len(), 1, "{sockets:?}");
+    for pid in all {
+        assert!(!held(pid).contains(&sockets[0]), "{pid}");
+    }
 }
 
 /// The lines of `/proc/PID/task/TID/status` of every thread.

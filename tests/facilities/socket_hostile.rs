@@ -118,13 +118,15 @@ async fn layer_loops(layer: Layer) -> Outcome {
     Ok(())
 }
 
-/// Every process whose parent is `parent`, by its title.
+/// Every process whose parent is `parent`, by its title, but the steward.
 fn children(parent: Pid) -> Vec<String> {
     let line = format!("\nPPid:\t{}\n", parent.as_raw_nonzero());
     let read = |path: std::path::PathBuf| std::fs::read(path).unwrap_or_default();
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     let ours = |path: &std::path::PathBuf| {
-        String::from_utf8_lossy(&read(path.join("status"))).contains(&line)
+        let status = read(path.join("status"));
+        let status = String::from_utf8_lossy(&status);
+        status.contains(&line) && !status.starts_with("Name:\tsteward\n")
     };
     let title = |path: std::path::PathBuf| {
         let threads = std::fs::read_dir(path.join("task")).map_or(0, Iterator::count);

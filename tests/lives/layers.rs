@@ -25,13 +25,12 @@ pub(crate) fn daemon(name: &str) -> Daemon {
     match name {
         "embedded" => Daemon::from_text("own", "no policy").flags(flags).layer("sleeper", sleeper),
         "flagged" => Daemon::new("/nowhere").flags(flags).layer("sleeper", sleeper),
-        "read" => Daemon::from_setup(move || Setup::from_file(path)).layer("sleeper", sleeper),
-        "asked" => {
-            Daemon::from_setup(move || flags.setup("own", "no policy")).layer("sleeper", sleeper)
-        }
+        "read" => Daemon::from_setup(move || Setup::from_file(&path)).layer("sleeper", sleeper),
+        "asked" => Daemon::from_setup(move || flags.clone().setup("own", "no policy"))
+            .layer("sleeper", sleeper),
         "made" => {
             let setup = Setup::from_text("own", "no policy").flags(flags);
-            Daemon::from_setup(move || Ok::<_, String>(setup)).layer("sleeper", sleeper)
+            Daemon::from_setup(move || Ok::<_, String>(setup.clone())).layer("sleeper", sleeper)
         }
         // In a re-executed layer the name is unknown: every function is there.
         "" => crate::readme::layers(daemon)

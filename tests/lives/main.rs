@@ -32,6 +32,7 @@ mod program;
 // Word for word as in README.md.
 #[allow(clippy::needless_pass_by_value)]
 mod readme;
+mod reload;
 mod restarts;
 mod runtimes;
 mod talk;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         order::TESTS,
         panics::TESTS,
         program::TESTS,
+        reload::TESTS,
         restarts::TESTS,
         runtimes::TESTS,
         talk::TESTS,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Options;
 use crate::audit::rules::Rules;
 use crate::audit::tables::Tables;
-use crate::ident::PolicyId;
-use crate::policy::plan::{AuditPlan, Plan};
+use crate::ident::{Name, PolicyId};
+use crate::policy::plan::{AuditPlan, LayerPlan, Plan};
 
 /// All that the auditor must know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,10 +21,12 @@ pub(crate) struct Orders {
     pub run: u64,
     /// The policy's id.
     pub policy: PolicyId,
-    /// The whole plan, without the framework's own layers.
+    /// The whole plan, without the framework's own layers, in the order of its numbers.
     pub plan: Plan,
-    /// The framework's own layers, which come after the plan's.
-    pub own: Vec<crate::ident::Name>,
+    /// The policy's canonical text.
+    pub text: String,
+    /// All layers in the order of their numbers, the framework's own among them.
+    pub layers: Vec<Name>,
 }
 
 impl Orders {
@@ -55,10 +57,9 @@ impl Orders {
 
     /// What the numbers in records mean.
     pub(super) fn tables(&self, rules: &Rules) -> Tables {
-        let text = crate::policy::print(&self.plan);
-        let mut tables = Tables::of(&self.plan, self.policy, text, rules.names().to_vec());
-        tables.layers.extend(self.own.iter().map(ToString::to_string));
-        tables
+        let text = self.text.clone();
+        let tables = Tables::of(&self.plan, self.policy, text, rules.names().to_vec());
+        Tables { layers: self.layers.iter().map(ToString::to_string).collect(), ..tables }
     }
 
     /// The number of the witness's layer, if there is one.
@@ -79,12 +80,13 @@ impl Orders {
 
     /// Whether that is a layer, of the policy or our own.
     pub(super) fn is_layer(&self, layer: u16) -> bool {
-        usize::from(layer) < self.plan.layers.len() + self.own.len()
+        usize::from(layer) < self.layers.len()
     }
 
     /// Whether that is one of the policy's layers.
     pub(super) fn is_of_plan(&self, layer: u16) -> bool {
-        usize::from(layer) < self.plan.layers.len()
+        let name = self.layers.get(usize::from(layer));
+        name.is_some_and(|name| !name.as_str().starts_with(LayerPlan::RESERVED))
     }
 
     /// Whether a witness relays a channel.
@@ -94,7 +96,6 @@ impl Orders {
 
     /// The number of the layer of that name.
     pub(super) fn layer(&self, name: &str) -> Option<u16> {
-        let names = self.plan.layers.iter().map(|layer| &layer.name).chain(&self.own);
-        names.map(crate::ident::Name::as_str).position(|it| it == name)?.try_into().ok()
+        self.layers.iter().position(|it| *it == *name)?.try_into().ok()
     }
 }

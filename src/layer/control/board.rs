@@ -18,7 +18,10 @@ pub(super) struct Board(BTreeMap<u32, Standing>);
 
 impl Board {
     pub(super) fn put(&mut self, standing: Standing) {
-        self.0.insert(standing.seat, standing);
+        match standing.stage {
+            Stage::Gone => drop(self.0.remove(&standing.seat)),
+            _ => drop(self.0.insert(standing.seat, standing)),
+        }
     }
 
     pub(super) fn get(&self, seat: u32) -> Option<&Standing> {
@@ -82,7 +85,7 @@ fn instance(standing: &Standing, now: u64) -> InstanceStatus {
             Stage::Confining => State::Starting,
             Stage::Running => State::Running,
             Stage::Finishing => State::Stopping,
-            Stage::Down | Stage::Spare => State::Down,
+            Stage::Down | Stage::Spare | Stage::Gone => State::Down,
         },
         finished: has_finished(standing),
         since: now.saturating_sub(*since) / 1_000_000,

@@ -38,6 +38,8 @@ pub(super) enum Work {
     },
     /// The daemon stops.
     Stop,
+    /// The supervisor reloads the policy.
+    Reload,
     /// All is said.
     Over,
 }

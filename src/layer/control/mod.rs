@@ -22,6 +22,7 @@ use self::caller::{Caller, Work};
 use super::Layer;
 use super::order::{Order, Orders};
 use crate::handle::{Reply, Request};
+use crate::ident::PolicyId;
 use crate::wire::control::{Command, FromLayer};
 use crate::wire::life::Stage;
 
@@ -35,7 +36,8 @@ const IDLE: Duration = Duration::from_secs(5);
 pub(super) fn run(layer: &Layer) -> io::Result<()> {
     let control = layer.0.inbox.socket();
     let board = Board::default();
-    let mut desk = Desk { layer, control, board, callers: BTreeMap::new(), idle: None };
+    let (callers, policy) = (BTreeMap::new(), layer.policy());
+    let mut desk = Desk { layer, control, board, policy, callers, idle: None };
     while desk.turn()? {}
     Ok(())
 }
@@ -44,6 +46,7 @@ struct Desk<'a> {
     layer: &'a Layer,
     control: Arc<OwnedFd>,
     board: Board,
+    policy: PolicyId,
     callers: BTreeMap<u32, Caller>,
     /// Since when nobody is here.
     idle: Option<Instant>,
@@ -98,6 +101,18 @@ impl Desk<'_> {
         match order {
             Order::Caller { caller, line } => drop(self.callers.insert(caller, Caller::new(line))),
             Order::Standing(standing) => self.board.put(*standing),
+            Order::Policy(policy) => self.policy = policy,
+            Order::Told { caller, text, last } => {
+                let Some(caller) = self.callers.get_mut(&caller) else { return };
+                match last {
+                    Some(false) => caller.tell_last(&Reply::Failed(text)),
+                    Some(true) => {
+                        caller.tell(&Reply::Progress(text));
+                        caller.tell_last(&Reply::Done);
+                    }
+                    None => caller.tell(&Reply::Progress(text)),
+                }
+            }
             _ => {}
         }
     }
@@ -124,7 +139,7 @@ impl Desk<'_> {
         let stopping = self.layer.0.stop.is_asked();
         match request {
             Request::Status => {
-                let status = self.board.status(self.layer.policy(), stopping);
+                let status = self.board.status(self.policy, stopping);
                 caller.tell_last(&Reply::Status(status));
             }
             Request::Restart { layer } => {
@@ -134,6 +149,10 @@ impl Desk<'_> {
                     return caller.tell_last(&Reply::Wrong(why));
                 }
                 caller.work = Work::Restart { left: seats.into(), now: None };
+            }
+            Request::Reload { gain } => {
+                caller.work = Work::Reload;
+                self.command(number, Command::Reload { gain });
             }
             Request::Stop => {
                 caller.work = Work::Stop;

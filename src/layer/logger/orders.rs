@@ -55,7 +55,7 @@ impl Settings {
     /// Those of the plan.
     pub(crate) fn of(plan: &Plan, marks: &Marks) -> Self {
         let layer = |it: &LayerPlan| (it.name.clone(), (it.log.clone(), marks.of(&it.name)));
-        let layers = plan.layers.iter().map(layer).collect();
+        let layers = stated(plan).map(layer).collect();
         Self { daemon: plan.name.clone(), layers, orders: Orders::of(plan) }
     }
 
@@ -74,7 +74,7 @@ impl Settings {
 
 /// What the events of layers begin with: a secret of each layer's that follows from one of the
 /// daemon's.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Marks([u8; 32]);
 
 impl Marks {
@@ -111,7 +111,7 @@ impl Orders {
     /// Those of the plan.
     pub(crate) fn of(plan: &Plan) -> Self {
         let mut orders = Self::default();
-        for layer in &plan.layers {
+        for layer in stated(plan) {
             let calls = Calls::of(plan, layer);
             let known = orders.kinds.iter().position(|known| *known == calls);
             let place = known.unwrap_or_else(|| {
@@ -142,6 +142,11 @@ impl Orders {
         let implied = if *exec { Implied::Exec } else { Implied::Run };
         Some(Grant { calls: granted, implied, appends: *appends })
     }
+}
+
+/// The policy's layers: a plan that was there before has places for the framework's own too.
+fn stated(plan: &Plan) -> impl Iterator<Item = &LayerPlan> {
+    plan.layers.iter().filter(|it| !it.name.as_str().starts_with(LayerPlan::RESERVED))
 }
 
 impl Calls {

@@ -95,6 +95,11 @@ impl Audit {
         })
     }
 
+    /// Takes the layers that there are from now on: those of before are the first.
+    pub fn renumber(&mut self, images: &[Image]) {
+        self.layers = images.iter().map(|image| image.data.plan.name.clone()).collect();
+    }
+
     /// Makes the ring for an instance that is about to start.
     pub fn ring(&mut self, reporter: &Instance) -> io::Result<OwnedFd> {
         let fd = memory::create_fixed("reports", self.bytes.into())?;

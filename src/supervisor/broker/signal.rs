@@ -63,6 +63,15 @@ impl Switchboard {
         Ok(Some(reading))
     }
 
+    /// What the buckets hold of grants that are others from now on counts no more.
+    pub fn forget_changed(&mut self, old: &Facilities, new: &Facilities) {
+        let same = |grant: &u16| {
+            let of = |all: &Facilities| all.signals.get(usize::from(*grant)).cloned();
+            of(old) == of(new)
+        };
+        self.buckets.retain(|grant, _| same(grant));
+    }
+
     /// The instance at `place` has ended.
     pub fn close(&mut self, place: usize) {
         reached("signal.close.before");

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use crate::ident::Name;
 use crate::mark::reached;
-use crate::policy::plan::Plan;
+use crate::policy::plan::{LayerPlan, Plan};
 use crate::prepare::{FifoAtPath, Use};
 use crate::wire::control::{Object, ToLayer};
 
@@ -23,7 +23,7 @@ pub struct Objects {
     /// What becomes of each descriptor.
     table: Vec<(Use, OwnedFd)>,
     /// Each with the layer that reads it.
-    fifos: Vec<(Name, FifoAtPath)>,
+    fifos: Vec<(Name, Option<FifoAtPath>)>,
 }
 
 /// An object can't be had.
@@ -48,7 +48,55 @@ impl Objects {
         };
         let queues = (0..).zip(&all.queues).map(queue).collect::<Result<_, _>>()?;
         let readers = all.fifos.iter().map(|plan| plan.to.clone());
-        Ok(Self { queues, fifos: readers.zip(fifos).collect(), table })
+        Ok(Self { queues, fifos: readers.zip(fifos.into_iter().map(Some)).collect(), table })
+    }
+
+    /// Takes what was made for another plan in the place of this one. `kept` says by queue, FIFO,
+    /// region and mapped file which stay; an error has changed nothing.
+    pub fn renew(
+        &mut self,
+        plan: &Plan,
+        kept: &[Vec<bool>; 4],
+        made: Vec<(Use, OwnedFd)>,
+        fifos: Vec<FifoAtPath>,
+    ) -> Result<(), ObjectError> {
+        let [queues, kept_fifos, regions, files] = kept;
+        let all = &plan.facilities;
+        let has = |kept: &[bool], number: u16| kept.get(usize::from(number)) == Some(&true);
+        let mut fresh = Vec::new();
+        for (number, plan) in (0..).zip(&all.queues).filter(|(number, _)| !has(queues, *number)) {
+            let queue = ends(number, &made).and_then(|ends| Queue::new(plan, ends));
+            let name = || plan.name.clone();
+            fresh.push(queue.map_err(|error| ObjectError { name: name(), error })?);
+        }
+        let mut fresh = fresh.into_iter();
+        let mut old = std::mem::take(&mut self.queues).into_iter();
+        self.queues = (0..all.queues.len())
+            .filter_map(|number| match (queues.get(number), old.next()) {
+                (Some(true), Some(queue)) => Some(queue),
+                _ => fresh.next(),
+            })
+            .collect();
+        self.table.retain(|(becomes, _)| match becomes {
+            Use::Handed(ToLayer::Object { kind, number, .. }, _) => match kind {
+                Object::Region => has(regions, *number),
+                Object::MappedFile => has(files, *number),
+                _ => has(queues, *number),
+            },
+            _ => true,
+        });
+        self.table.extend(made);
+        let (mut fifos, mut old) = (fifos.into_iter(), std::mem::take(&mut self.fifos).into_iter());
+        for (number, plan) in all.fifos.iter().enumerate() {
+            let before = old.next();
+            let fifo = match before {
+                Some((_, fifo)) if kept_fifos.get(number) == Some(&true) => fifo,
+                _ if plan.to.as_str().starts_with(LayerPlan::RESERVED) => None,
+                _ => fifos.next(),
+            };
+            self.fifos.push((plan.to.clone(), fifo));
+        }
+        Ok(())
     }
 
     /// What `layer` holds from its start.
@@ -72,7 +120,8 @@ impl Objects {
             handed.extend(queue.keys_of(layer, number)?);
         }
         for (number, (_, fifo)) in (0..).zip(&self.fifos).filter(|(_, (to, _))| to == layer) {
-            for (part, fd) in (0..).zip(fifo.reader()?) {
+            let ends = fifo.iter().map(FifoAtPath::reader).next().transpose()?;
+            for (part, fd) in (0..).zip(ends.into_iter().flatten()) {
                 handed.push((ToLayer::Object { kind: Object::Fifo, number, part }, fd));
             }
         }

@@ -1,0 +1,181 @@
+//! What is another in a plan that takes the place of the one before, while the daemon runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::arrange;
+use super::assembly::{Assembly, Change};
+use super::image::LayerImage;
+use super::own::Role;
+use crate::confine::filter::supervisor::own_calls;
+use crate::ident::{Name, PolicyId};
+use crate::layer::slice::Part;
+use crate::policy::plan::{ListenAddress, Plan, Program, Restart};
+use crate::policy::syscall::{init_plan, spawner_plan};
+use crate::review::diff::{diff, lines};
+use crate::wire::control::Service;
+
+/// The new plan in the order of the old one, unless it is one for which the daemon must be started
+/// anew.
+pub(super) fn arranged(before: &Assembly, stated: &Plan) -> Result<Plan, String> {
+    let restart = |what: &str| Err(format!("{what}: that takes a restart of the daemon"));
+    if stated.name != before.stated.name {
+        return restart("the policy has another `name`");
+    }
+    let (was, is) = (&before.stated.audit, &stated.audit);
+    if (&was.directory, was.demanded) != (&is.directory, is.demanded) {
+        return restart("[audit] has another directory");
+    }
+    if stated.audit.ring_bytes != before.stated.audit.ring_bytes {
+        return restart("[audit] has rings of another size");
+    }
+    let more: Vec<_> =
+        capabilities(stated).difference(&before.lasting.capabilities).copied().collect();
+    if !more.is_empty() {
+        return restart("a layer is granted a capability that the supervisor has given up");
+    }
+    if calls(stated).difference(&before.lasting.calls).next().is_some() {
+        return restart("a layer is granted a system call that the supervisor's own filter lacks");
+    }
+    for layer in &stated.layers {
+        let old = before.images.iter().find(|it| it.plan.name == layer.name);
+        let runs = |program: &Program| matches!(program, Program::Run(_));
+        if old.is_some_and(|old| runs(&old.plan.program) != runs(&layer.program)) {
+            return restart(&format!(
+                "[layer.{}] was `run` and is `exec`, or the reverse",
+                layer.name
+            ));
+        }
+    }
+    let all = &stated.facilities;
+    for new in &all.fifos {
+        let mut old = before.stated.facilities.fifos.iter().filter(|it| it.path == new.path);
+        if old.any(|old| old != new) {
+            return restart(&format!("[fifo.{}] is another at the same path", new.name));
+        }
+    }
+    for new in &all.mapped_files {
+        let mut old = before.stated.facilities.mapped_files.iter().filter(|it| it.path == new.path);
+        if old.any(|old| old != new) {
+            return restart(&format!("[mapped-file.{}] is another at the same path", new.name));
+        }
+    }
+    let layers: Vec<_> = before.images.iter().map(|image| image.plan.clone()).collect();
+    arrange::arrange(&before.plan, &layers, stated)
+}
+
+/// The calls that a supervisor needs for a plan's layers, by number.
+pub(super) fn calls(plan: &Plan) -> BTreeSet<u32> {
+    let granted = plan.layers.iter().flat_map(|layer| layer.syscalls.iter());
+    let granted = granted.filter(|call| !call.allow.is_empty()).map(|call| call.number);
+    let mut calls: BTreeSet<u32> = granted.chain(own_calls()).collect();
+    let programs = |it: &crate::policy::plan::LayerPlan| matches!(it.program, Program::Exec(_));
+    if plan.layers.iter().any(programs) {
+        calls.extend(init_plan().iter().map(|call| call.number));
+    }
+    if plan.layers.iter().any(crate::policy::plan::LayerPlan::is_inetd) {
+        calls.extend(spawner_plan(&[]).iter().map(|call| call.number));
+    }
+    calls
+}
+
+/// The capabilities that a plan's layers are granted.
+pub(super) fn capabilities(plan: &Plan) -> BTreeSet<u8> {
+    plan.layers.iter().flat_map(|layer| layer.capabilities.iter().copied()).collect()
+}
+
+/// What is another in `new`.
+pub(super) fn between(old: &Assembly, new: &Assembly) -> Change {
+    let settings = old.settings != new.settings;
+    let found = diff(&old.stated, &new.stated);
+    let mut touched = Vec::new();
+    for (number, image) in new.images.iter().enumerate() {
+        let was = old.images.get(number);
+        let is_same = was.is_some_and(|was| same(was, image));
+        let told = settings && image.own.is_none();
+        touched.push(!is_same || told && matches!(image.plan.program, Program::Run(_)));
+    }
+    // What was leased from a ledger that begins anew nobody must go on holding.
+    let ledger = |it: &LayerImage| {
+        it.own.as_ref().is_some_and(|own| own.role == Role::Service(Service::Ledger))
+    };
+    let ledgers = new.images.iter().zip(&touched);
+    if ledgers.into_iter().any(|(image, touched)| *touched && ledger(image)) {
+        for (touched, image) in touched.iter_mut().zip(&new.images) {
+            *touched |= image.services.contains(&Service::Ledger);
+        }
+    }
+    let (was, is) = (&old.plan.facilities, &new.plan.facilities);
+    Change {
+        lines: lines(&found),
+        gains: found.gained(),
+        is_none: !settings && old.policy == new.policy,
+        touched,
+        kept: [
+            alike(&was.queues, &is.queues),
+            alike(&was.fifos, &is.fifos),
+            alike(&was.regions, &is.regions),
+            alike(&was.mapped_files, &is.mapped_files),
+        ],
+        listen: listens(&old.images, &new.images),
+    }
+}
+
+fn alike<T: PartialEq>(old: &[T], new: &[T]) -> Vec<bool> {
+    new.iter().enumerate().map(|(number, it)| old.get(number) == Some(it)).collect()
+}
+
+/// Whether a life that was started from one needn't end for the other.
+fn same(old: &LayerImage, new: &LayerImage) -> bool {
+    match (level(old), level(new)) {
+        (Some(old), Some(new)) => old == new,
+        _ => false,
+    }
+}
+
+/// All that a life of a layer has of its image: neither the policy's id nor what the supervisor alone
+/// goes by.
+fn level(image: &LayerImage) -> Option<Vec<u8>> {
+    let mut image = image.clone();
+    let mut part: Part = postcard::from_bytes(&image.part).ok()?;
+    part.policy = PolicyId([0; 32]);
+    image.part = part.encode().ok()?;
+    let plan = &mut image.plan;
+    plan.restart = Restart::default();
+    plan.after = Vec::new();
+    plan.instances = plan.instances.min(1);
+    postcard::to_stdvec(&image).ok()
+}
+
+/// Which of the sockets that are there each layer's are.
+fn listens(old: &[LayerImage], new: &[LayerImage]) -> Vec<Vec<Option<(usize, usize)>>> {
+    type Key<'a> = (Option<(&'a Name, &'a Name)>, &'a ListenAddress);
+    let mut there: BTreeMap<(usize, usize), (&Name, &Name, &ListenAddress)> = BTreeMap::new();
+    for (number, image) in old.iter().enumerate() {
+        for (place, it) in image.plan.listen.iter().enumerate() {
+            there.insert((number, place), (&image.plan.name, &it.name, &it.address));
+        }
+    }
+    let mut found: Vec<Vec<Option<(usize, usize)>>> =
+        new.iter().map(|image| vec![None; image.plan.listen.len()]).collect();
+    // Those of the same name first, so that nobody takes another's at an address of any port.
+    for by_name in [true, false] {
+        for (number, image) in new.iter().enumerate() {
+            for (place, it) in image.plan.listen.iter().enumerate() {
+                if found[number][place].is_some() {
+                    continue;
+                }
+                let named = by_name.then_some((&image.plan.name, &it.name));
+                let key: Key<'_> = (named, &it.address);
+                let is_it = |(layer, name, address): &(&Name, &Name, &ListenAddress)| {
+                    *address == key.1 && key.0.is_none_or(|own| own == (*layer, *name))
+                };
+                let at = there.iter().find(|(_, socket)| is_it(socket)).map(|(at, _)| *at);
+                if let Some(at) = at {
+                    there.remove(&at);
+                }
+                found[number][place] = at;
+            }
+        }
+    }
+    found
+}

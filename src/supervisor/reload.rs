@@ -1,0 +1,364 @@
+//! A new policy while the daemon runs.
+//!
+//! What it comes to is prepared by the steward ([`crate::prepare::steward`]), in the order of the
+//! plan that holds, so that whatever stays keeps its number. Here the tables are exchanged at once,
+//! those whose part is another are asked to finish, and nobody begins anew before all of them have:
+//! no life of the new policy meets one of the old on what the two say differently.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::time::ClockId;
+
+use super::image;
+use super::listen::Listening;
+use super::pace::Pace;
+use super::roster::Seat;
+use super::{Life, Place, Supervisor};
+use crate::mark;
+use crate::prepare::assembly::{Assembly, Change};
+use crate::prepare::own::Role;
+use crate::prepare::steward::{Failure, Prepared, Steward};
+use crate::sys::clock::nanoseconds;
+use crate::wire::control::ToLayer;
+
+/// How long a policy may take to be prepared: a name service or a disk may hold up its setup.
+const PREPARING: Duration = Duration::from_mins(2);
+
+/// The most who wait for their reload.
+const MOST_WAITING: usize = 8;
+
+/// Reloads, and what the next one begins from.
+pub(super) struct Reloads {
+    /// `None`: it is gone, and nothing can be reloaded any more.
+    pub steward: Option<Steward>,
+    /// What holds now, sealed.
+    before: OwnedFd,
+    /// Whose users the layers are.
+    key: Option<String>,
+    stage: Stage,
+    waiting: VecDeque<Asker>,
+}
+
+enum Stage {
+    /// Nothing is under way.
+    Idle,
+    /// The steward has it prepared.
+    Preparing(Asker, Instant),
+    /// It holds, and what is changed by it ends and begins.
+    Applying(Asker),
+}
+
+/// Who asked for a reload.
+pub(super) struct Asker {
+    /// Their number at the door; `None`: a signal.
+    pub caller: Option<u32>,
+    /// In words.
+    pub who: String,
+    /// Whether authority may be gained.
+    pub gain: bool,
+}
+
+impl Reloads {
+    pub(super) fn new(steward: Steward, before: OwnedFd, key: Option<String>) -> Self {
+        let (steward, waiting) = (Some(steward), VecDeque::new());
+        Self { steward, before, key, stage: Stage::Idle, waiting }
+    }
+
+    /// When the steward is given up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Preparing(_, until) => Some(until),
+            _ => None,
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Somebody wants the policy to be read anew.
+    pub(super) fn reload(&mut self, asker: Asker) {
+        self.note_command(None, "reload", &asker.who);
+        if self.stopping {
+            return self.refuse_reload(&asker, "the daemon stops");
+        }
+        if self.reloads.waiting.len() >= MOST_WAITING {
+            return self.refuse_reload(&asker, "too many reloads wait already");
+        }
+        self.reloads.waiting.push_back(asker);
+        self.begin_reload();
+    }
+
+    fn begin_reload(&mut self) {
+        let reloads = &mut self.reloads;
+        if !matches!(reloads.stage, Stage::Idle) || self.stopping {
+            return;
+        }
+        let Some(asker) = reloads.waiting.pop_front() else { return };
+        let sent = match &reloads.steward {
+            Some(steward) => steward.ask(&reloads.before, reloads.key.as_deref()),
+            None => Err(std::io::Error::other("who prepares them is gone; restart the daemon")),
+        };
+        if let Err(error) = sent {
+            return self.refuse_reload(&asker, &error.to_string());
+        }
+        self.log.note(&format!("the policy is read anew: {} asks for it", asker.who));
+        self.reloads.stage = Stage::Preparing(asker, Instant::now() + PREPARING);
+        let now = nanoseconds(ClockId::Monotonic) / 1_000;
+        self.manager.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
+    }
+
+    /// Takes what the steward has prepared, once it is all there.
+    pub(super) fn hear_steward(&mut self) {
+        let Some(steward) = &mut self.reloads.steward else { return };
+        let Some(answer) = steward.answer() else { return };
+        let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
+        let Stage::Preparing(asker, _) = stage else {
+            self.reloads.stage = stage;
+            return self.reloads.steward = None;
+        };
+        match answer {
+            Ok(prepared) => self.take_over(asker, prepared),
+            Err(Failure::Refused(why)) => self.end_reload(&asker, Err(why)),
+            Err(Failure::Gone(why)) => {
+                self.reloads.steward = None;
+                let why = format!("who prepares it can't be understood: {why}; restart the daemon");
+                self.end_reload(&asker, Err(why));
+            }
+        }
+    }
+
+    /// Gives a steward up that takes too long.
+    pub(super) fn watch_steward(&mut self) {
+        if self.reloads.deadline().is_none_or(|until| until > Instant::now()) {
+            return;
+        }
+        let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
+        self.reloads.steward = None;
+        if let Stage::Preparing(asker, _) = stage {
+            let why = "it wasn't prepared in two minutes; nothing can be reloaded before a restart";
+            self.end_reload(&asker, Err(why.to_owned()));
+        }
+    }
+
+    fn take_over(&mut self, asker: Asker, prepared: Prepared) {
+        let Prepared { assembly, memory, made, notes } = prepared;
+        self.log.print(&notes);
+        let Some(change) = assembly.change.clone() else {
+            return self.end_reload(&asker, Err("it isn't said what changes".to_owned()));
+        };
+        for line in &change.lines {
+            self.log.note(&format!("reload: {line}"));
+            self.tell_asker(&asker, line, None);
+        }
+        let Some(made) = made.filter(|_| !change.is_none) else {
+            return self.end_reload(&asker, Ok("the policy is the same as before"));
+        };
+        if self.stopping {
+            return self.end_reload(&asker, Err("the daemon stops".to_owned()));
+        }
+        if change.gains && !asker.gain {
+            return self.end_reload(&asker, Err("the policy gains authority".to_owned()));
+        }
+        match self.exchange(assembly, made, &change) {
+            Ok(()) => {
+                self.reloads.before = memory;
+                self.reloads.stage = Stage::Applying(asker);
+                self.end_those_touched(&change);
+                self.finish_reload();
+            }
+            Err(why) => self.end_reload(&asker, Err(why)),
+        }
+    }
+
+    /// Puts the new tables in the place of the old ones. An error has changed nothing.
+    fn exchange(
+        &mut self,
+        assembly: Assembly,
+        mut made: crate::prepare::Made,
+        change: &Change,
+    ) -> Result<(), String> {
+        mark::reached("supervisor.reload.prepared");
+        let plan = assembly.whole();
+        let Assembly { images, reports, settings, policy, .. } = assembly;
+        let ground = Rc::clone(&self.images[0].ground);
+        let images = image::complete(images, reports, settings, &ground);
+        let mut images = images.map_err(|error| error.to_string())?;
+        let objects = std::mem::take(&mut made.objects);
+        let fifos = std::mem::take(&mut made.fifos);
+        self.objects.renew(&plan, &change.kept, objects, fifos).map_err(|e| e.to_string())?;
+        let mut sockets: Vec<Vec<Option<Listening>>> = Vec::new();
+        for image in &mut self.images {
+            sockets.push(std::mem::take(&mut image.listeners).into_iter().map(Some).collect());
+        }
+        for (number, image) in images.iter_mut().enumerate() {
+            image.take_users(&mut made);
+            image.listeners = Vec::new();
+            let listens = image.data.plan.listen.iter().zip(&change.listen[number]);
+            for (plan, from) in listens {
+                let there =
+                    from.and_then(|(layer, place)| sockets.get_mut(layer)?.get_mut(place)?.take());
+                let socket = there.map(|it| it.for_plan(plan));
+                let socket = socket.or_else(|| Some(Listening::new(plan, made.listeners.next()?)));
+                image.listeners.extend(socket);
+            }
+            if let Some(old) = self.images.get_mut(number) {
+                image.inherit(old, !change.touched[number]);
+            }
+        }
+        for note in &made.notes {
+            self.log.note(note);
+        }
+        self.pipes.forget_changed(&self.plan, &plan);
+        self.switchboard.forget_changed(&self.plan.facilities, &plan.facilities);
+        self.plan = plan;
+        self.images = images;
+        if let Some(audit) = &mut self.audit {
+            audit.renumber(&self.images);
+        }
+        if let Some(helper) = self.place_of(Role::Control).filter(|&it| self.person(it).is_some()) {
+            self.tell(helper, &ToLayer::Policy(policy), None);
+        }
+        self.log.note(&format!("policy {} takes the place of the one before", policy.short()));
+        mark::reached("supervisor.reload.exchanged");
+        Ok(())
+    }
+
+    /// Ends those in order that hold something else now, or whose place is gone, and makes places
+    /// for those that have come.
+    fn end_those_touched(&mut self, change: &Change) {
+        let now = Instant::now();
+        let copies = self.plan.layers.iter().map(|layer| layer.instances).collect::<Vec<_>>();
+        for place in 0..self.places.len() {
+            let Place { seat, life, retired, fresh, .. } = &mut self.places[place];
+            let was_retired = *retired;
+            *retired = seat.instance.index >= copies[seat.layer];
+            seat.restart_by(&self.plan.layers[seat.layer]);
+            if !(change.touched[seat.layer] || *retired || was_retired) {
+                continue;
+            }
+            if !*retired {
+                seat.begin_anew(&self.plan.layers[seat.layer]);
+            }
+            // Our own know layers by their names and numbers, which stay.
+            *fresh = self.images[seat.layer].data.own.is_none();
+            match life {
+                Life::Running(child) => child.stale = true,
+                life if *retired => *life = Life::Down,
+                life => {
+                    *life = Life::first(&self.images[seat.layer].data, seat.instance.index, now);
+                }
+            }
+            self.pipes.finished.remove(&place);
+            self.changed(place);
+        }
+        for (layer, copies) in copies.into_iter().enumerate() {
+            for index in 0..copies {
+                let is_it = |it: &Place| it.seat.layer == layer && it.seat.instance.index == index;
+                if self.places.iter().any(is_it) {
+                    continue;
+                }
+                let seat = Seat::new(layer, &self.plan.layers[layer], index, true);
+                let life = Life::first(&self.images[layer].data, index, now);
+                let since = nanoseconds(ClockId::Monotonic);
+                let pace = Pace::new(now);
+                let fresh = self.images[layer].data.own.is_none();
+                self.places.push(Place {
+                    seat,
+                    life,
+                    since,
+                    last: None,
+                    pace,
+                    retired: false,
+                    fresh,
+                });
+                self.changed(self.places.len() - 1);
+            }
+        }
+    }
+
+    /// Asks those to finish that a reload ends, our own once those have ended that they work for.
+    pub(super) fn ask_stale_to_finish(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let stale: Vec<usize> = (0..self.places.len()).filter(|&it| self.is_stale(it)).collect();
+        let last = |place| self.own(place).map_or(0, |own| own.last);
+        let first = stale.iter().map(|&place| last(place)).min();
+        let turn: Vec<usize> = stale.into_iter().filter(|&it| Some(last(it)) == first).collect();
+        for place in turn {
+            let Life::Running(child) = &self.places[place].life else { continue };
+            if child.deadline.is_none() && child.is_serving() {
+                self.end_in_order(place);
+            } else if !child.is_serving() {
+                self.kill(place);
+            }
+        }
+    }
+
+    fn is_stale(&self, place: usize) -> bool {
+        matches!(&self.places[place].life, Life::Running(child) if child.stale)
+    }
+
+    /// Whether a place must wait until all have ended that a reload ends.
+    pub(super) fn waits_for_stale(&self, place: usize) -> bool {
+        self.places[place].fresh && self.children().any(|child| child.stale)
+    }
+
+    /// Says that a reload is over, once all that it changes is ready again.
+    pub(super) fn finish_reload(&mut self) {
+        if !matches!(self.reloads.stage, Stage::Applying(_)) {
+            return self.begin_reload();
+        }
+        let is_there = |place: &Place| {
+            place.retired || place.seat.was_ready || matches!(place.life, Life::Down | Life::Spare)
+        };
+        let comes = |place: usize| {
+            let is_own = self.role(place).is_some();
+            !(is_own || is_there(&self.places[place]))
+        };
+        if self.children().any(|child| child.stale) || (0..self.places.len()).any(comes) {
+            return;
+        }
+        let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
+        if let Stage::Applying(asker) = stage {
+            self.end_reload(&asker, Ok("reloaded"));
+        }
+    }
+
+    fn end_reload(&mut self, asker: &Asker, result: Result<&str, String>) {
+        if !self.stopping {
+            self.manager.tell("READY=1");
+        }
+        match result {
+            Ok(what) => {
+                self.log.note(what);
+                self.tell_asker(asker, what, Some(true));
+            }
+            Err(why) => self.refuse_reload(asker, &why),
+        }
+        self.begin_reload();
+    }
+
+    /// Whoever asked hears why nothing changes.
+    fn refuse_reload(&mut self, asker: &Asker, why: &str) {
+        for line in why.lines() {
+            self.log.say(&format!("nothing is reloaded: {line}"));
+        }
+        let mut lines: Vec<&str> = why.trim_end().lines().collect();
+        let last = lines.pop().unwrap_or_default().to_owned();
+        for line in lines {
+            self.tell_asker(asker, line, None);
+        }
+        self.tell_asker(asker, &format!("nothing is reloaded: {last}"), Some(false));
+    }
+
+    fn tell_asker(&mut self, asker: &Asker, text: &str, last: Option<bool>) {
+        let helper = self.place_of(Role::Control).filter(|&it| self.person(it).is_some());
+        if let (Some(helper), Some(caller)) = (helper, asker.caller) {
+            let text: String = text.chars().take(800).collect();
+            self.tell(helper, &ToLayer::Told { caller, text, last }, None);
+        }
+    }
+}
