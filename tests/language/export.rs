@@ -306,6 +306,7 @@ fn a_unit_takes_nothing_that_a_layer_is_granted() {
     let plain = text("syscalls = [\"@core\"]\n");
     let has = |line: &str| assert!(plain.lines().any(|it| it == line), "{line}\n{plain}");
     has("ExecStart=/bin/x \"a b\"");
+    has("ExecReload=/bin/kill -HUP $MAINPID");
     has("SystemCallFilter=~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap");
     has("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6");
     has("PrivateDevices=yes");

@@ -78,6 +78,13 @@ pub fn service_unit(plan: &Plan, command: &[String]) -> String {
     let words: Vec<_> = command.iter().map(|word| quote(word, true)).collect();
     say("ExecStart", &words.join(" "));
     say("Type", "notify");
+    // By the command it is known whether it came to anything; a signal is heard by every daemon.
+    let program = command.first().map(String::as_str);
+    if let Some(cofferdam) = program.filter(|it| it.ends_with("/cofferdam")) {
+        say("ExecReload", &format!("{} reload {}", quote(cofferdam, true), plan.name));
+    } else {
+        say("ExecReload", "/bin/kill -HUP $MAINPID");
+    }
     // The supervisor says itself that it lives, from the loop that does all else.
     say("WatchdogSec", "30");
     say("KillMode", "mixed");
