@@ -15,13 +15,12 @@ use super::change;
 use super::child::{self, Kind, PrepareError};
 use super::image::Derivation;
 use super::own::Own;
-use crate::confine::filter::supervisor::{own_calls, supervisor_filter};
+use crate::confine::filter::supervisor_filter;
 use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::orders::Orders;
 use crate::layer::logger::orders::Marks;
 use crate::layer::slice::ReportsSlice;
-use crate::policy::plan::{Audit, LayerPlan, Plan, Program};
-use crate::policy::syscall::{init_plan, spawner_plan};
+use crate::policy::plan::{Audit, LayerPlan, Plan};
 use crate::seal::{Chance, OsChance};
 
 /// It has handles on files, at most with root's eyes. None of them reads or writes.
@@ -145,13 +144,7 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
         _ => derivation.image(layer),
     };
     let images = plan.layers.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>()?;
-    let is_exec = |layer: &LayerPlan| matches!(layer.program, Program::Exec(_));
-    let init = if plan.layers.iter().any(is_exec) { init_plan() } else { Vec::new() };
-    let granted = plan.layers.iter().map(|layer| layer.syscalls.as_slice());
-    let serves = plan.layers.iter().any(LayerPlan::is_inetd);
-    let spawner = if serves { spawner_plan(&[]) } else { Vec::new() };
-    let granted = granted.chain([init.as_slice(), spawner.as_slice()]);
-    let filter = supervisor_filter(granted, &own_calls())
+    let filter = supervisor_filter(&change::calls(&plan))
         .map_err(|error| format!("the supervisor can't confine itself: {error}"))?;
     let mut assembly = Assembly {
         stated: stated.clone(),

@@ -6,10 +6,10 @@ use super::arrange;
 use super::assembly::{Assembly, Change};
 use super::image::LayerImage;
 use super::own::Role;
-use crate::confine::filter::supervisor::own_calls;
+use crate::confine::filter::supervisor::let_through;
 use crate::ident::{Name, PolicyId};
 use crate::layer::slice::Part;
-use crate::policy::plan::{ListenAddress, Plan, Program, Restart};
+use crate::policy::plan::{LayerPlan, ListenAddress, Plan, Program, Restart};
 use crate::policy::syscall::{init_plan, spawner_plan};
 use crate::review::diff::{diff, lines};
 use crate::wire::control::Service;
@@ -65,17 +65,12 @@ pub(super) fn arranged(before: &Assembly, stated: &Plan) -> Result<Plan, String>
 
 /// The calls that a supervisor needs for a plan's layers, by number.
 pub(super) fn calls(plan: &Plan) -> BTreeSet<u32> {
-    let granted = plan.layers.iter().flat_map(|layer| layer.syscalls.iter());
-    let granted = granted.filter(|call| !call.allow.is_empty()).map(|call| call.number);
-    let mut calls: BTreeSet<u32> = granted.chain(own_calls()).collect();
-    let programs = |it: &crate::policy::plan::LayerPlan| matches!(it.program, Program::Exec(_));
-    if plan.layers.iter().any(programs) {
-        calls.extend(init_plan().iter().map(|call| call.number));
-    }
-    if plan.layers.iter().any(crate::policy::plan::LayerPlan::is_inetd) {
-        calls.extend(spawner_plan(&[]).iter().map(|call| call.number));
-    }
-    calls
+    let runs_programs = plan.layers.iter().any(|it| matches!(it.program, Program::Exec(_)));
+    let init = if runs_programs { init_plan() } else { Vec::new() };
+    let serves = plan.layers.iter().any(LayerPlan::is_inetd);
+    let spawner = if serves { spawner_plan(&[]) } else { Vec::new() };
+    let granted = plan.layers.iter().flat_map(|layer| &layer.syscalls);
+    let_through(granted.chain(&init).chain(&spawner))
 }
 
 /// The capabilities that a plan's layers are granted.

@@ -7,35 +7,32 @@
 //! that dies with every layer. It does so by the answer that yields to every other one: so what is
 //! refused to the program of an `exec` layer comes to its init, and isn't answered here before.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::{Action, Arch, Filter, FilterError, compile_with};
 use crate::policy::plan::{CallRule, SyscallPlan};
 use crate::policy::syscall::by_name;
 
-/// Compiles the supervisor's filter: `own` calls ([`own_calls`]), and those that any layer is
-/// granted.
-pub fn supervisor_filter<'a>(
-    layers: impl Iterator<Item = &'a [SyscallPlan]>,
-    own: &[u32],
-) -> Result<Filter, FilterError> {
-    let granted = layers.flatten().filter(|plan| !plan.allow.is_empty()).map(|plan| plan.number);
-    let plans: BTreeMap<u32, SyscallPlan> = own
-        .iter()
-        .copied()
-        .chain(granted)
-        .map(|number| {
-            let allow = vec![CallRule(Vec::new())];
-            (number, SyscallPlan { number, allow, otherwise: None })
-        })
-        .collect();
-    let plans: Vec<SyscallPlan> = plans.into_values().collect();
+/// Compiles the supervisor's filter out of all calls that it lets through, by number: its own
+/// ([`own_calls`]), and those that any layer is granted.
+pub fn supervisor_filter(calls: &BTreeSet<u32>) -> Result<Filter, FilterError> {
+    let plan = |&number: &u32| {
+        let allow = vec![CallRule(Vec::new())];
+        SyscallPlan { number, allow, otherwise: None }
+    };
+    let plans: Vec<SyscallPlan> = calls.iter().map(plan).collect();
     compile_with(&plans, Arch::NATIVE, Action::Trace)
 }
 
 /// The numbers of [`OWN`], without those that the running architecture lacks.
 pub fn own_calls() -> Vec<u32> {
     OWN.iter().filter_map(|name| by_name(name)).collect()
+}
+
+/// The calls that the supervisor's filter has to let through for layers that are granted these.
+pub fn let_through<'p>(granted: impl IntoIterator<Item = &'p SyscallPlan>) -> BTreeSet<u32> {
+    let granted = granted.into_iter().filter(|plan| !plan.allow.is_empty());
+    granted.map(|plan| plan.number).chain(own_calls()).collect()
 }
 
 /// What the supervisor itself, the start of its children and the recipe call.
@@ -286,7 +283,7 @@ mod tests {
         let items =
             [parse_item("inotify_init1").unwrap(), parse_item("ioctl(_, FIONREAD)").unwrap()];
         let layer = assemble(&items, &[(by_name("ptrace").unwrap(), 2)], Implied::Run);
-        let filter = supervisor_filter(std::iter::once(layer.as_slice()), &own_calls()).unwrap();
+        let filter = supervisor_filter(&let_through(&layer)).unwrap();
         for name in ["inotify_init1", "ioctl", "clone3", "seccomp", "mount"] {
             assert_eq!(verdict(&filter, name), Verdict::Allow, "{name}");
         }

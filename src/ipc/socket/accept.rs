@@ -81,6 +81,12 @@ impl Acceptor {
     /// An error is the system's (accept(2)), such as `EMFILE` at the layer's limit of descriptors:
     /// close some and try again.
     pub async fn accept(&self) -> io::Result<Connection> {
+        let (fd, slot) = self.next(|| self.try_accept()).await?;
+        self.connection(fd, slot)
+    }
+
+    /// Waits until `take` has taken one, as the policy's rate and the reports let it.
+    pub(super) async fn next<T>(&self, take: impl Fn() -> io::Result<Option<T>>) -> io::Result<T> {
         let ready = self.ready().await?;
         loop {
             let wait = self.wait();
@@ -89,10 +95,8 @@ impl Acceptor {
                 continue;
             }
             self.room().await;
-            match self.try_accept() {
-                Ok(Some((fd, slot))) => {
-                    return self.connection(fd, slot);
-                }
+            match take() {
+                Ok(Some(taken)) => return Ok(taken),
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.readable().await?.clear_ready();

@@ -14,32 +14,20 @@ use super::accept::{Slotted, Taken};
 use super::{Acceptor, Connection, blocking};
 use crate::ipc::broker::Broker;
 use crate::ipc::companion::{Companion, Ends, Waiter};
-use crate::mark;
 use crate::wire::broker::{Answer, Ask, Refusal};
 use crate::wire::control::FromLayer;
 
 impl Acceptor {
     /// Waits for the connection of this life.
     pub(crate) async fn single(self, broker: &Broker) -> io::Result<Connection> {
-        let ready = self.ready().await?;
         loop {
-            self.room().await;
-            match self.take() {
-                Ok(Some(taken)) => {
-                    let answer = match self.ask_for(&taken, broker)? {
-                        Some(ask) => Some(broker.ask(ask).await?.0),
-                        None => None,
-                    };
-                    if let Some((fd, slot)) = self.answered(taken, answer)? {
-                        return self.connection(fd, slot);
-                    }
-                }
-                Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.readable().await?.clear_ready();
-                    mark::reached("socket.accept.woken");
-                }
-                Err(error) => return Err(error),
+            let taken = self.next(|| self.take()).await?;
+            let answer = match self.ask_for(&taken, broker)? {
+                Some(ask) => Some(broker.ask(ask).await?.0),
+                None => None,
+            };
+            if let Some((fd, slot)) = self.answered(taken, answer)? {
+                return self.connection(fd, slot);
             }
         }
     }
