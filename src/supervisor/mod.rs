@@ -205,6 +205,21 @@ enum Life {
     Running(Box<Child>),
 }
 
+impl Place {
+    /// One where nobody was yet.
+    fn new(image: &LayerImage, seat: Seat, now: Instant) -> Self {
+        Self {
+            life: Life::first(image, seat.instance.index, now),
+            since: nanoseconds(ClockId::Monotonic),
+            last: None,
+            pace: Pace::new(now),
+            retired: false,
+            fresh: false,
+            seat,
+        }
+    }
+}
+
 impl Life {
     /// How the place of a copy begins.
     fn first(image: &LayerImage, index: u16, now: Instant) -> Self {
@@ -288,19 +303,7 @@ impl<'a> Supervisor<'a> {
         let audit = directory.map(|_| Audit::begin(&images)).transpose()?;
         lockdown::lock(&filter, &images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
-        let place = |seat: Seat| {
-            let life = Life::first(&images[seat.layer].data, seat.instance.index, now);
-            let since = nanoseconds(ClockId::Monotonic);
-            Place {
-                seat,
-                life,
-                since,
-                last: None,
-                pace: Pace::new(now),
-                retired: false,
-                fresh: false,
-            }
-        };
+        let place = |seat: Seat| Place::new(&images[seat.layer].data, seat, now);
         let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();
         Ok(Self {
             plan,

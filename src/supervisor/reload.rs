@@ -14,7 +14,6 @@ use rustix::time::ClockId;
 
 use super::image;
 use super::listen::Listening;
-use super::pace::Pace;
 use super::roster::Seat;
 use super::{Life, Place, Supervisor};
 use crate::mark;
@@ -260,19 +259,9 @@ impl Supervisor<'_> {
                     continue;
                 }
                 let seat = Seat::new(layer, &self.plan.layers[layer], index, true);
-                let life = Life::first(&self.images[layer].data, index, now);
-                let since = nanoseconds(ClockId::Monotonic);
-                let pace = Pace::new(now);
-                let fresh = self.images[layer].data.own.is_none();
-                self.places.push(Place {
-                    seat,
-                    life,
-                    since,
-                    last: None,
-                    pace,
-                    retired: false,
-                    fresh,
-                });
+                let image = &self.images[layer].data;
+                let fresh = image.own.is_none();
+                self.places.push(Place { fresh, ..Place::new(image, seat, now) });
                 self.changed(self.places.len() - 1);
             }
         }
