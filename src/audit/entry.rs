@@ -43,7 +43,8 @@ numbered! {
         ClockJump = 12, "clock-jump";
         /// Old segments were dropped: before segment `value`, record `sequence`.
         Retained = 13, "retained";
-        /// The payload of record `sequence` was removed.
+        /// The payload of record `sequence` is to be removed: `value` is the user who asked, the
+        /// detail says why.
         Redacted = 14, "redacted";
         /// The log has the first `sequence` reports of `reporter`.
         Progress = 15, "progress";

@@ -17,7 +17,8 @@ use super::note::Signed;
 use super::store::{Store, StoreError};
 use crate::seal::{Chance, SealError};
 
-const KEY: &str = "key";
+/// The file of the current secret.
+pub const KEY: &str = "key";
 const NEXT: &str = "key.next";
 /// The file of the first checkpoint, and the last of every epoch. Never dropped.
 pub const EPOCHS: &str = "epochs.note";

@@ -24,11 +24,23 @@ pub enum Redaction {
 
 /// Removes the payload of record `index`: marks it, then writes zeros over it, each durably.
 ///
-/// A writer may be at work: it never touches what is committed. The caller says who asked for it,
-/// by a [`Redacted`](super::entry::Kind::Redacted) record where it writes the log itself. The old
-/// bytes may stay on disks and file systems that write elsewhere instead of in place, and in
+/// A writer may be at work: it never touches what is committed. The caller has an
+/// [`Order`](super::log::Order) written down before, or verifying the log finds that nobody did. The
+/// old bytes may stay on disks and file systems that write elsewhere instead of in place, and in
 /// backups.
 pub fn redact(store: &Store, index: u64) -> Result<Redaction, StoreError> {
+    visit(store, index, true)
+}
+
+/// How many bytes the payload of record `index` has, if [`redact`] would remove it.
+pub fn removable(store: &Store, index: u64) -> Result<Option<u32>, StoreError> {
+    Ok(match visit(store, index, false)? {
+        Redaction::Done(record) => record.payload.map(|mark| mark.length),
+        _ => None,
+    })
+}
+
+fn visit(store: &Store, index: u64, removes: bool) -> Result<Redaction, StoreError> {
     let mut numbers: Vec<u64> =
         store.names()?.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
@@ -52,7 +64,9 @@ pub fn redact(store: &Store, index: u64) -> Result<Redaction, StoreError> {
                 PayloadState::Removed => Ok(Redaction::Already),
                 PayloadState::Altered => Ok(Redaction::Damaged),
                 PayloadState::There | PayloadState::Leftover => {
-                    remove(store, &name, offset, &frame)?;
+                    if removes {
+                        remove(store, &name, offset, &frame)?;
+                    }
                     Ok(Redaction::Done(Box::new(record)))
                 }
             };

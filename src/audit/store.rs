@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 /// A directory that holds a log.
@@ -171,6 +171,36 @@ impl Store {
         file.write_all_at(bytes, 0).map_err(failed("write", name))?;
         file.sync_all().map_err(failed("sync", name))?;
         self.sync()
+    }
+
+    /// Puts a file with these bytes there, if there is none of that name; it belongs to the owner of
+    /// the file `like`. False: there is one.
+    pub fn offer(&self, name: &str, bytes: &[u8], like: &str) -> Result<bool, StoreError> {
+        let draft = format!("{name}.draft");
+        self.write(&draft, bytes)?;
+        self.give(&draft, like)?;
+        match fs::renameat_with(&self.dir, &draft, &self.dir, name, RenameFlags::NOREPLACE) {
+            Ok(()) => self.sync().map(|()| true),
+            Err(Errno::EXIST) => self.remove(&draft).map(|()| false),
+            Err(errno) => Err(failed("rename", &draft)(errno)),
+        }
+    }
+
+    /// Gives a file to the owner of another one, if this process may.
+    fn give(&self, name: &str, like: &str) -> Result<(), StoreError> {
+        let to = fs::fstat(self.reader(like)?).map_err(failed("look at", like))?;
+        let file = self.reader(name)?;
+        let about = fs::fstat(&file).map_err(failed("look at", name))?;
+        if (about.st_uid, about.st_gid) == (to.st_uid, to.st_gid) {
+            return Ok(());
+        }
+        let (owner, group) = (Uid::from_raw(to.st_uid), Gid::from_raw(to.st_gid));
+        fs::fchown(&file, Some(owner), Some(group)).map_err(failed("give away", name))
+    }
+
+    /// Gives all files to the owner of the file `like`: where root has written a log of another user.
+    pub fn give_all(&self, like: &str) -> Result<(), StoreError> {
+        self.names()?.iter().try_for_each(|name| self.give(name, like))
     }
 
     /// Writes zeros over a file's bytes, durably.

@@ -284,7 +284,7 @@ fn strange(stat: &Stat, known: &[Option<u32>]) -> Option<String> {
 fn is_of_a_log(name: &str) -> bool {
     let name = name.strip_suffix(".draft").unwrap_or(name);
     let numbered = |rest: &str| rest.len() >= 8 && rest.bytes().all(|byte| byte.is_ascii_digit());
-    matches!(name, "epochs.note" | "key" | "key.next" | "lock")
+    matches!(name, "epochs.note" | "key" | "key.next" | "lock" | "redaction")
         || name.rsplit_once('.').is_some_and(|(number, kind)| {
             matches!(kind, "log" | "note" | "idx") && numbered(number)
         })
@@ -296,7 +296,14 @@ mod tests {
 
     #[test]
     fn a_directory_that_holds_something_else_is_left_alone() {
-        for name in ["00000000.log", "00000012.idx.draft", "key.next", "lock", "123456789.note"] {
+        for name in [
+            "00000000.log",
+            "00000012.idx.draft",
+            "key.next",
+            "lock",
+            "redaction",
+            "123456789.note",
+        ] {
             assert!(is_of_a_log(name), "{name}");
         }
         for name in ["passwd", "1.log", "0000000x.log", "00000000.txt", ".draft", "keys"] {

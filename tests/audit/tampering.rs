@@ -10,6 +10,7 @@ use std::path::Path;
 use crate::support::log::*;
 use cofferdam::audit::entry::{Entry, Facility, Kind, Side};
 use cofferdam::audit::frame::{self, PayloadState};
+use cofferdam::audit::log::Order;
 use cofferdam::audit::prove::{prove, prove_extension};
 use cofferdam::audit::query::{Filter, query};
 use cofferdam::audit::redact::{Redaction, redact};
@@ -292,6 +293,10 @@ fn a_payload_is_removed_and_the_chain_still_verifies() {
         all.windows(text.len()).any(|window| window == text.as_bytes())
     };
     assert!(text(53));
+    let mut log = open(dir.path(), small(), 90);
+    let order = Order { payloads: vec![(with[5], 9)], user: 7, because: "a complaint".to_owned() };
+    log.redacted(&order, at(90)).unwrap();
+    log.close(at(91)).unwrap();
     assert!(matches!(redact(&store, with[5]).unwrap(), Redaction::Done(_)));
     assert!(!text(53) && text(63));
     assert_eq!(redact(&store, with[5]).unwrap(), Redaction::Already);

@@ -299,6 +299,8 @@ class Verifier:
             self.findings = [it for it in self.findings if it[2] != "the end is not signed"]
         else:
             self.unsigned(scans, max(anchors, default=0), signed, size)
+        if not self.findings:
+            self.redactions(scans, first)
         print(f"{len(scans)} segments, records {first} to {size}, {signed} signed")
 
     def unsigned(self, scans, most, signed, size):
@@ -315,7 +317,18 @@ class Verifier:
                 self.find(scans[-1].name, signed, "not signed for long")
 
 
-START, STOP = 1, 2
+    def redactions(self, scans, first):
+        told = {record for scan in scans for record in scan.redacted}
+        gone = {record: scan for scan in scans for record in scan.removed}
+        for record in sorted(set(gone) - told)[:100]:
+            self.find(gone[record].name, record, "removed, and no record says by whom")
+        for record in sorted(it for it in told - set(gone) if it >= first)[:100]:
+            for scan in scans:
+                if scan.first <= record < scan.next:
+                    self.find(scan.name, record, "said to be removed, and is there")
+
+
+START, STOP, REDACTED = 1, 2, 14
 
 
 def follows(before, kind, clean):
@@ -451,6 +464,7 @@ class Segment:
         self.begin, self.link, self.tree = None, None, None
         self.misplaced, self.indexed = False, True
         self.begins, self.ends, self.unsigned, self.last = None, None, None, None
+        self.removed, self.redacted = [], []
         self.index = Index()
         data = verifier.bytes(self.name)
         at = self.header(data)
@@ -546,7 +560,7 @@ class Segment:
         leaf = hashed(b"cfd-leaf", body)
         kind, side, verdict, facility = body[:4]
         detail = body_length - 128 - (32 if payload_length else 0)
-        good = 1 <= kind <= 16 and side <= 5 and verdict <= 4 and facility <= 13
+        good = 1 <= kind <= 17 and side <= 5 and verdict <= 4 and facility <= 13
         good = good and 0 <= detail <= 4 << 20
         index = struct.unpack("<Q", body[16:24])[0] if good else self.next
         if index != self.next and self.elsewhere == index:
@@ -565,6 +579,8 @@ class Segment:
             self.tree = push(self.tree, leaf)
         if payload_length and flags and any(payload):
             self.find(place, "a removed payload is there")
+        elif payload_length and flags:
+            self.removed.append(place)
         elif payload_length and not flags and hashed(b"cfd-data", payload) != body[128:160]:
             self.find(place, "the payload was altered")
         if good:
@@ -583,6 +599,8 @@ class Segment:
                 self.find(place, wrong)
         if clean and self.ends == STOP and place not in self.anchors:
             self.find(place - 1, "the end is not signed")
+        if kind == REDACTED:
+            self.redacted.append(struct.unpack("<Q", body[48:56])[0])
         times = struct.unpack("<QQ", body[24:40])
         self.ends, self.last = kind, times
         if max(self.anchors, default=0) == place:

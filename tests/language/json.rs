@@ -216,7 +216,8 @@ fn audit_is_as_documented() {
     let kept = kept.path().to_str().unwrap();
     // The log's own beginning is record 0.
     let first = ask(&["audit", "redact", kept, "1", "--one"]);
-    agrees("audit redact", &[first, ask(&["audit", "redact", kept, "1"])]);
+    let why = ["--because", "a complaint"];
+    agrees("audit redact", &[first, ask(&[&["audit", "redact", kept, "1"], &why[..]].concat())]);
     let proof = folder.path().join("proof.json");
     let proof = proof.to_str().unwrap();
     daemon::says(0, &["prove", path, "20", "-o", proof]);

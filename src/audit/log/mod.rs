@@ -6,6 +6,7 @@
 
 mod crash;
 mod open;
+mod redaction;
 mod rotate;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use super::tree::Frontier;
 use crate::seal::{Chance, SealError};
 
 pub use open::{Recovery, first_record};
+pub use redaction::{MAX_REASON, ORDER, Order};
 
 /// Bounds and rhythms of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

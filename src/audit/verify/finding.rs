@@ -97,6 +97,15 @@ pub enum What {
     /// A payload is marked as removed and is still there.
     #[error("the payload is marked as removed, but bytes of it are there: remove it again")]
     Leftover,
+    /// A payload is gone, and no record says who removed it.
+    #[error("the payload was removed, and no record says by whom and why")]
+    Unrecorded,
+    /// A record says that a payload was removed, and it is there.
+    #[error("record {by} says that this payload was removed, and it is there: remove it again")]
+    NotRemoved {
+        /// Which record says so.
+        by: u64,
+    },
     /// A segment doesn't begin where the one before ends.
     #[error("the segment doesn't go on where the one before ends: records are missing or put in")]
     Seam,

@@ -5,6 +5,7 @@
 
 mod finding;
 mod notes;
+mod redactions;
 mod region;
 mod scan;
 
@@ -115,7 +116,7 @@ pub fn verify(store: &Store, options: &Options) -> Result<Verified, StoreError> 
     out.size = scans.iter().rfind(known).map_or(0, |scan| scan.next);
     out.signed = last.map_or(0, |last| last.size);
     out.bytes = scans.iter().map(|scan| scan.bytes).sum();
-    out.redacted = scans.iter().map(|scan| scan.redacted).sum();
+    out.redacted = scans.iter().map(|scan| scan.removed.len() as u64).sum();
     out.unknown.extend(scans.iter().flat_map(|scan| scan.unknown.iter().cloned()));
 
     let mut walk = Walk::new(&anchors);
@@ -143,6 +144,10 @@ pub fn verify(store: &Store, options: &Options) -> Result<Verified, StoreError> 
         signs_what_it_must(&mut walk.findings, &scans, &sizes, &out, options);
     }
     let whole = walk.findings.is_empty();
+    // Where records are altered, those that say so may be among them.
+    if whole && out.findings.is_empty() {
+        redactions::compare(&scans, out.first, options.live, &mut walk.findings);
+    }
     out.findings.append(&mut walk.findings);
     let unchecked = sizes.iter().filter(|size| **size < out.first).count();
     conclude(&mut out, &scans, options, unchecked as u64);

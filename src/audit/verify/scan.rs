@@ -11,7 +11,7 @@ use crate::audit::store::{self, Store, StoreError};
 use crate::audit::tree::Frontier;
 
 /// No more payloads of one segment are named than this.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// What of a segment bears on whether its records are those that were signed, in their order.
 #[derive(Clone, Debug)]
@@ -50,7 +50,10 @@ pub(super) struct Scan {
     /// What would be the next number if the last record's own were right.
     elsewhere: Option<u64>,
     pub(super) bytes: u64,
-    pub(super) redacted: u64,
+    /// The records whose payload was removed.
+    pub(super) removed: Vec<u64>,
+    /// The records of which one here says that their payload is to be removed, each with that one.
+    pub(super) redacted: Vec<(u64, u64)>,
     /// The first record's kind, and whether that is a start which says that the last life ended in
     /// order.
     pub(super) begins: Option<(Kind, bool)>,
@@ -171,7 +174,7 @@ impl Scan {
         }
         match frame.payload_state() {
             PayloadState::None | PayloadState::There => {}
-            PayloadState::Removed => self.redacted += 1,
+            PayloadState::Removed => self.removed.push(place),
             PayloadState::Leftover => self.find(place, offset, What::Leftover),
             PayloadState::Altered => self.find(place, offset, What::Payload),
         }
@@ -196,6 +199,9 @@ impl Scan {
         }
         if clean && self.ends == Some(Kind::Stop) && sizes.binary_search(&place).is_err() {
             self.find(place - 1, offset, What::StopUnsigned);
+        }
+        if kind == Kind::Redacted {
+            self.redacted.push((record.entry.sequence, place));
         }
         self.ends = Some(kind);
         if sizes.last().map_or(0, |size| *size) == place {

@@ -123,7 +123,14 @@ fn numbers(record: &Record, said: &Said<'_>, out: &mut String) {
             );
         }
         Kind::Redacted => {
-            let _ = write!(out, " record {}", entry.sequence);
+            let _ = write!(
+                out,
+                " record {}, {} B, for user {}:",
+                entry.sequence, entry.length, entry.value
+            );
+            if entry.detail.is_empty() {
+                out.push_str(" no reason given");
+            }
         }
         Kind::Progress => {
             let _ = write!(out, " {} reports", entry.sequence);

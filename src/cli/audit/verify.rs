@@ -134,7 +134,11 @@ fn text(told: &Verified, live: bool) -> String {
     let id = told.log.map_or_else(|| "not known".to_owned(), |id| hex(&id));
     let _ = writeln!(out, "log id {id}, {} epochs of keys", told.epochs);
     if told.redacted > 0 {
-        let _ = writeln!(out, "{} payloads were removed; by whom is not seen", told.redacted);
+        let _ = writeln!(
+            out,
+            "payloads removed: {}; `cofferdam audit query DIR --kind redacted` says for whom and why",
+            told.redacted
+        );
     }
     for unknown in &told.unknown {
         let _ = writeln!(out, "not known: {}", neutralise(unknown.to_string().as_bytes()));

@@ -71,6 +71,9 @@ pub(crate) const HALT: i32 = 75;
 /// How long the supervisor may take to hear that the daemon must stop.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long another writer may take to let go of the log.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// How long the rings must be silent before an auditor whose supervisor is dead goes too: the
 /// layers are being killed by the kernel meanwhile.
 const ORPHANED: Duration = Duration::from_millis(50);
@@ -152,6 +155,11 @@ impl<'a> Auditor<'a> {
             return Err(Fault::Directory);
         }
         let reading = Store::open(Path::new(&orders.directory))?;
+        // Whoever writes a redaction down while no auditor is there is done in a moment.
+        let until = Instant::now() + LET_GO;
+        while store.is_held() && Instant::now() < until {
+            std::thread::sleep(NAP);
+        }
         let (log, recovery) = Log::open(store, orders.options(), Box::new(OsChance), now())?;
         let rules = Rules::of(&orders.plan);
         let tables = orders.tables(&rules);
@@ -285,6 +293,9 @@ impl<'a> Auditor<'a> {
             self.reconciler.tick(now().monotonic, &mut |it| disagreements.push(it));
             self.write_down_disagreements();
             self.tell_of_alarms_kept_back();
+            if !self.log.take_order(now()).unwrap_or(true) {
+                self.alarm(Who::NOBODY, "an order to remove payloads couldn't be read");
+            }
         }
         self.tried = at;
         let commits = at.duration_since(self.committed) >= COMMIT

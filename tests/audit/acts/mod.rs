@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::support::log::*;
 use cofferdam::audit::entry::Side;
+use cofferdam::audit::log::Order;
 use cofferdam::audit::note::{Checkpoint, Signed};
 use cofferdam::audit::verify::{Finding, Options as Verify, What};
 use cofferdam::audit::{Log, LogError, Options, Store};
@@ -167,6 +168,15 @@ fn signed(how: impl Fn(&mut Checkpoint) + 'static) -> impl Fn(&Path) {
         how(&mut check);
         change(dir, name, |text| text.extend(format!("{}\n", check.sign(&key).encode()).bytes()));
     }
+}
+
+/// Has the log say that a payload was removed, as who removes one does before.
+fn say_redacted(dir: &Path, record: u64) {
+    let mut log =
+        Log::open(Store::open(dir).unwrap(), small(), Box::new(Counter(7)), at(300)).unwrap().0;
+    let order = Order { payloads: vec![(record, 9)], user: 7, because: "a complaint".to_owned() };
+    log.redacted(&order, at(301)).unwrap();
+    log.close(at(302)).unwrap();
 }
 
 /// Does each act to a copy of the log, and compares what is said.

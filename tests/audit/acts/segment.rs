@@ -1,6 +1,7 @@
 //! What is done to segments.
 
 use super::*;
+use cofferdam::audit::entry::Kind;
 use cofferdam::audit::redact::redact;
 
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -70,9 +71,44 @@ pub(super) fn rows(base: &Path) -> Vec<Row> {
         row(
             "a payload removed as it should be",
             move |dir| {
+                say_redacted(dir, of_payload);
                 redact(&Store::open(dir).unwrap(), of_payload).unwrap();
             },
             Told::Sound,
+        ),
+        row(
+            "a payload removed, and no record says so",
+            move |dir| {
+                redact(&Store::open(dir).unwrap(), of_payload).unwrap();
+            },
+            one!("00000002.log", Some((of_payload, of_payload)), What::Unrecorded),
+        ),
+        row(
+            "a payload removed, and a record says so of another one",
+            move |dir| {
+                say_redacted(dir, of_payload + 1);
+                redact(&Store::open(dir).unwrap(), of_payload).unwrap();
+            },
+            Told::Many(2),
+        ),
+        row(
+            "a payload that a record says was removed",
+            move |dir| say_redacted(dir, of_payload),
+            one!("00000002.log", Some((of_payload, of_payload)), What::NotRemoved { .. }),
+        ),
+        row(
+            "a payload removed, and the record of it",
+            move |dir| {
+                say_redacted(dir, of_payload);
+                redact(&Store::open(dir).unwrap(), of_payload).unwrap();
+                let (at, length) = {
+                    let bytes = fs::read(dir.join(LAST)).unwrap();
+                    let all = frames(&bytes);
+                    *all.iter().find(|(at, _)| bytes[at + 16] == Kind::Redacted as u8).unwrap()
+                };
+                change(dir, LAST, |bytes| drop(bytes.drain(at..at + length)));
+            },
+            one!("00000005.log", None, What::Order { .. }),
         ),
         row(
             "a body, its checksum put right",

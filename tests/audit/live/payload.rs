@@ -11,7 +11,7 @@ use cofferdam::seal::capture;
 use super::Test;
 use super::layers::policy;
 use super::log::{alarms, assert_sound, records};
-use crate::harness::Daemon;
+use crate::harness::{Daemon, eventually};
 
 pub(crate) const TESTS: &[Test] = &[
     ("payload::only_the_auditors_key_opens_it", sealed),
@@ -38,8 +38,26 @@ fn by_hand() {
     let mut daemon =
         Daemon::start("-", &policy("talker", "listener", &audit, "audit = \"payload\""));
     daemon.line("all said");
-    assert_eq!(daemon.stop(), Some(0), "{daemon}");
     let log = daemon.directory().join("log");
+    // While the auditor writes: it takes the order into its log first.
+    let mut first = None;
+    eventually("both ends' records of a message", || {
+        let mut all: Vec<_> = records(&log).into_iter().filter(|it| it.payload.is_some()).collect();
+        let Some(one) = (!all.is_empty()).then(|| all.remove(0)) else { return false };
+        first = Some(one.index);
+        all.iter().any(|it| it.entry.hash == one.entry.hash)
+    });
+    let first = first.unwrap().to_string();
+    let dir = log.to_str().unwrap();
+    assert_eq!(cofferdam(&["redact", dir, &first, "--because", "asked by letter"]).0, Some(0));
+    assert!(!log.join("redaction").exists());
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    let told: Vec<_> =
+        records(&log).into_iter().filter(|it| it.entry.kind == Kind::Redacted).collect();
+    assert_eq!(told.len(), 2, "both ends kept it: {told:?}");
+    assert_eq!(told[0].entry.detail, b"asked by letter");
+    assert!(told.iter().any(|it| it.entry.sequence.to_string() == first));
+    assert_sound(&log);
     let last = records(&log)
         .into_iter()
         .rfind(|record| record.entry.form == Form::Request)
