@@ -104,5 +104,5 @@ pub mod wire;
 pub use confine::Receipt;
 pub use daemon::policy_file::{Defect, PolicyFileError};
 pub use daemon::{Daemon, Flags, Setup, SetupError};
-pub use handle::{Handle, HandleError, InstanceStatus, State, Status, Usage};
+pub use handle::{Handle, HandleError, InstanceStatus, Load, State, Status, Usage};
 pub use layer::{Layer, LayerConnectError, LayerError};

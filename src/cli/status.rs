@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::audit::{Failure, written};
 use super::read::Format;
-use crate::handle::{Handle, InstanceStatus, State, Status};
+use crate::handle::{Handle, InstanceStatus, Load, State, Status};
 use crate::text::neutralise;
 
 /// Arguments of `cofferdam status`.
@@ -101,6 +101,11 @@ fn row(instance: &InstanceStatus) -> [String; 8] {
     let state = match instance.state {
         State::Down if instance.finished => "finished",
         state => state.word(),
+    };
+    // What runs and has something to do is told by that.
+    let state = match instance.load.filter(|_| instance.state == State::Running) {
+        None | Some(Load::Idle) => state,
+        Some(load) => load.word(),
     };
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     [

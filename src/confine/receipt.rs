@@ -323,6 +323,7 @@ pub(crate) mod tests {
             program: Program::Run(Name::new("worker").expect("a good name")),
             instances: 1,
             workers: None,
+            elastic: None,
             syscalls: vec![],
             listen: vec![],
             limits: Limits::default(),

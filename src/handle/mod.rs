@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use self::status::{InstanceStatus, State, Status, Usage};
 pub(crate) use self::status::{MAX_REQUEST, Reply, Request};
 use crate::registry::{Registry, Running};
+pub use crate::wire::life::Load;
 
 /// How long an answer may take that needs nothing to be done, in milliseconds on any machine.
 const ANSWER: Duration = Duration::from_secs(20);

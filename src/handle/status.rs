@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ident::{Instance, Name};
+use crate::wire::life::Load;
+
 /// The longest request, in bytes.
 pub(crate) const MAX_REQUEST: usize = 1024;
 
@@ -93,6 +96,10 @@ pub struct InstanceStatus {
     pub since: u64,
     /// Its process; for an `exec` layer that of its init.
     pub pid: Option<u32>,
+    /// How much it has in its hands, by its own count; `None` where its policy doesn't say that there
+    /// are as many copies as there is to do, or where it doesn't run.
+    #[serde(default)]
+    pub load: Option<Load>,
     /// How often it was started again.
     pub restarts: u64,
     /// How the life before ended, or the last one, in words.
@@ -103,6 +110,14 @@ pub struct InstanceStatus {
     /// microseconds: all its processes together where it has a cgroup of its own.
     #[serde(default)]
     pub usage: Option<Usage>,
+}
+
+impl InstanceStatus {
+    /// Who it is, unless its layer's name is none.
+    pub(crate) fn instance(&self) -> Option<Instance> {
+        let layer = Name::new(&self.layer).ok()?;
+        Some(Instance { layer, index: self.copy, generation: self.generation })
+    }
 }
 
 /// What an instance uses.

@@ -12,6 +12,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::gauge::Gauge;
+
 /// What a thread that sleeps attends to besides: the layer's control socket, by which new peers
 /// come and a stop is asked for. A task leaves that to the runtime.
 pub trait Companion: Send + Sync {
@@ -31,6 +33,12 @@ pub trait Companion: Send + Sync {
 
     /// Whether the layer has been asked to finish.
     fn is_stopping(&self) -> bool;
+
+    /// What counts how much the layer has to do, if anybody wants to know. A thread that sleeps tells
+    /// it when it is due.
+    fn gauge(&self) -> Option<&Arc<Gauge>> {
+        None
+    }
 
     /// A descriptor that can be read once the layer has been asked to finish.
     fn stop_bell(&self) -> io::Result<Arc<OwnedFd>>;
@@ -95,11 +103,17 @@ impl Waiter {
         rest: Option<Duration>,
     ) -> io::Result<bool> {
         let control = self.companion.as_ref().map(|companion| companion.socket());
+        let gauge = self.companion.as_ref().and_then(|companion| companion.gauge());
+        let due = gauge.and_then(|gauge| gauge.settle());
+        let rest = rest.into_iter().chain(due).min();
         let mut fds: Vec<_> =
             watched.into_iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
         let own = fds.len();
         let besides = control.iter().chain(&self.bell);
         fds.extend(besides.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+        if let Some(gauge) = gauge {
+            fds.push(PollFd::new(gauge.bell()?, PollFlags::IN));
+        }
         // A time beyond what the kernel can tell is none.
         let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
         match poll(&mut fds, rest.as_ref()) {
@@ -112,6 +126,9 @@ impl Waiter {
             && fds.get(own).is_some_and(is_ready)
         {
             companion.attend_once()?;
+        }
+        if let Some(gauge) = gauge.filter(|_| fds.last().is_some_and(is_ready)) {
+            gauge.silence();
         }
         Ok(fds[..own].iter().any(is_ready))
     }

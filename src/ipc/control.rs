@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use crate::sys::passing;
-use crate::wire::control::{MAX_CONTROL, ToLayer};
+use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
 
 /// What one look at a socket found.
 #[derive(Debug)]
@@ -39,4 +39,11 @@ pub fn look(socket: &OwnedFd) -> io::Result<Heard> {
         Ok((message, [])) if !received.is_cut => Ok(Heard::Message(message, received.fd)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a control message is malformed")),
     }
+}
+
+/// Says something without waiting; one that finds no room wasn't said.
+pub fn say(socket: &OwnedFd, message: &FromLayer) -> io::Result<()> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::send(socket, &message.encode(), flags)?;
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod companion;
 pub(crate) mod control;
 pub mod fifo;
 pub mod file;
+pub(crate) mod gauge;
 pub mod mapped_file;
 pub mod message;
 pub(crate) mod patience;

@@ -55,6 +55,9 @@ impl Shared {
                 let broker = Arc::clone(broker);
                 runtime.spawn(async move { broker.drive().await });
             }
+            if let Some(gauge) = layer.gauge.clone() {
+                runtime.spawn(async move { gauge.drive().await });
+            }
             runtime.spawn(attend(layer));
         }
     }

@@ -22,6 +22,7 @@ use super::slice::{ChannelSlice, Slice};
 use super::{Layer, Shared, Stop, own};
 use crate::confine::{Confined, Got, Receipt, confine};
 use crate::ipc::broker::Broker;
+use crate::ipc::gauge::Gauge;
 use crate::ipc::message::{Channel, ChannelSpec, Side};
 use crate::ipc::pipe::{Pipe, PipeSpec};
 use crate::ipc::queue::{Queue, QueueSpec};
@@ -168,6 +169,10 @@ fn run(slice: Slice, function: &Function, inbox: Inbox) -> Result<LayerResult, (
             for queue in shared.queues.values() {
                 queue.accompany(companion.clone());
             }
+            if let Some(gauge) = &shared.gauge {
+                shared.channels.values().for_each(|channel| channel.measure(gauge));
+                shared.queues.values().for_each(|queue| queue.measure(gauge));
+            }
             for pipe in shared.pipes.values() {
                 pipe.accompany(companion.clone());
             }
@@ -235,6 +240,7 @@ fn shared(
         receipt,
         settings: slice.settings,
         grace: slice.order.layer.grace,
+        gauge: slice.order.layer.elastic.map(|it| Gauge::new(it.busy, inbox.socket())),
         is_worker: slice.order.layer.workers.is_some(),
         inbox,
         attending: Mutex::default(),

@@ -40,6 +40,7 @@ use crate::confine::receipt::Receipt;
 use crate::ident::{Instance, Name, PolicyId};
 use crate::ipc::broker::Broker;
 use crate::ipc::file::Directory;
+use crate::ipc::gauge::Gauge;
 use crate::ipc::message::{Channel, Violation};
 use crate::ipc::pipe::Pipe;
 use crate::ipc::queue::Queue;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     grace: Duration,
     /// Whether this life serves one connection.
     is_worker: bool,
+    /// Counts what this life has in its hands, where the policy has as many copies as there is to do.
+    gauge: Option<Arc<Gauge>>,
     pub(crate) inbox: inbox::Inbox,
     attending: Mutex<()>,
     attendant: attendant::Attendant,

@@ -12,6 +12,7 @@ use super::inbox::Heard;
 use super::order::{Arrival, Order};
 use super::{Layer, Shared};
 use crate::ident::Name;
+use crate::ipc::gauge::Gauge;
 use crate::ipc::message::{Channel, Companion};
 use crate::seal::PublicKey;
 use crate::wire::control::{FromLayer, ToLayer};
@@ -75,6 +76,9 @@ impl Function {
                     for broker in layer.0.services.values() {
                         let broker = Arc::clone(broker);
                         tokio::spawn(async move { broker.drive().await });
+                    }
+                    if let Some(gauge) = layer.0.gauge.clone() {
+                        tokio::spawn(async move { gauge.drive().await });
                     }
                     // A task of its own: with several threads it goes on while the function's own
                     // thread is busy.
@@ -153,6 +157,10 @@ impl Companion for Shared {
 
     fn is_stopping(&self) -> bool {
         self.stop.is_asked()
+    }
+
+    fn gauge(&self) -> Option<&Arc<Gauge>> {
+        self.gauge.as_ref()
     }
 
     fn stop_bell(&self) -> io::Result<Arc<OwnedFd>> {

@@ -9,7 +9,7 @@ use super::own::Role;
 use crate::confine::filter::supervisor::let_through;
 use crate::ident::{Name, PolicyId};
 use crate::layer::slice::Part;
-use crate::policy::plan::{LayerPlan, ListenAddress, Plan, Program, Restart};
+use crate::policy::plan::{Elastic, LayerPlan, ListenAddress, Plan, Program, Restart};
 use crate::policy::syscall::{init_plan, spawner_plan};
 use crate::review::diff::{diff, lines};
 use crate::wire::control::Service;
@@ -138,6 +138,8 @@ fn level(image: &LayerImage) -> Option<Vec<u8>> {
     plan.restart = Restart::default();
     plan.after = Vec::new();
     plan.instances = plan.instances.min(1);
+    // Of these a life knows only from when on it is busy.
+    plan.elastic = plan.elastic.map(|it| Elastic { min: 1, idle: Elastic::DEFAULT_IDLE, ..it });
     postcard::to_stdvec(&image).ok()
 }
 

@@ -6,7 +6,7 @@ use super::score::{self, Exposure, exposure, may};
 use super::settings;
 use crate::ident::Name;
 use crate::policy::plan::{
-    ChannelPlan, DescriptorPlan, Direction, LayerPlan, MethodPlan, Plan, Program,
+    ChannelPlan, DescriptorPlan, Direction, Elastic, LayerPlan, MethodPlan, Plan, Program,
 };
 use crate::policy::syscall::meaning::implies;
 use crate::policy::syscall::{Group, all, groups, is_dangerous, name_of, parse_item};
@@ -56,9 +56,10 @@ pub fn explain(plan: &Plan, layer: &LayerPlan, ways: &Ways) -> Account {
         ("limits", vec![settings::limits(layer)]),
         ("may be missing", missing(layer)),
     ];
-    let copies = match layer.instances {
-        1 => String::new(),
-        copies => format!(", {copies} copies"),
+    let copies = match (layer.instances, layer.elastic) {
+        (most, Some(Elastic { min, .. })) => format!(", {min} to {most} copies"),
+        (1, None) => String::new(),
+        (copies, None) => format!(", {copies} copies"),
     };
     Account {
         layer: layer.name.clone(),

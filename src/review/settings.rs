@@ -45,6 +45,7 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         // No authority.
         restart: _,
         workers: _,
+        elastic: _,
         after: _,
         ready: _,
         health: _,

@@ -19,7 +19,7 @@ use crate::ident::Instance;
 use crate::sys::pidfd::{self, Ended};
 use crate::wire::broker::SOURCE;
 use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
-use crate::wire::life::{Culprit, Ending};
+use crate::wire::life::{Culprit, Ending, Load};
 
 /// A running instance.
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing that has happened to it")]
@@ -56,6 +56,10 @@ pub struct Child {
     pub ready: bool,
     /// When it is asked next whether it is well, or has to have answered.
     pub health: Pulse,
+    /// How much it has in its hands, and since when.
+    pub load: (Load, Instant),
+    /// It was asked to end because there is nothing for it to do.
+    pub spared: bool,
     /// It was asked to end so that the next life begins.
     pub renewed: bool,
     /// The connection that it is there for, once it has it.

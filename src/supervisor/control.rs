@@ -172,7 +172,7 @@ impl Supervisor<'_> {
     }
 
     /// Tells the helper how the instance at a place is, if somebody asks.
-    fn tell_standing(&mut self, place: usize) {
+    pub(super) fn tell_standing(&mut self, place: usize) {
         let helper = self.place_of(Role::Control).filter(|&it| self.person(it).is_some());
         let (Some(helper), Ok(seat)) = (helper, u32::try_from(place)) else { return };
         let standing = self.standing(place, seat);
@@ -186,7 +186,8 @@ impl Supervisor<'_> {
 
     fn standing(&self, place: usize, seat: u32) -> Standing {
         let it = &self.places[place];
-        let (mut pid, mut receipt) = (0, Vec::new());
+        let (mut pid, mut receipt, mut load) = (0, Vec::new(), None);
+        let elastic = self.plan.layers[it.seat.layer].elastic;
         let stage = match &it.life {
             Life::Down if it.retired => Stage::Gone,
             Life::Down => Stage::Down,
@@ -195,6 +196,7 @@ impl Supervisor<'_> {
             Life::Running(child) => {
                 pid = child.pid.as_raw_nonzero().get().unsigned_abs();
                 receipt.clone_from(&child.receipt);
+                load = elastic.map(|_| child.load.0);
                 match child.stage {
                     ChildStage::Confining => Stage::Confining,
                     ChildStage::Serving(_) if child.deadline.is_some() => Stage::Finishing,
@@ -205,6 +207,6 @@ impl Supervisor<'_> {
             }
         };
         let (instance, last) = (it.seat.instance.clone(), it.last.as_deref().cloned());
-        Standing { seat, instance, stage, since: it.since, pid, receipt, last }
+        Standing { seat, instance, stage, since: it.since, pid, receipt, load, last }
     }
 }

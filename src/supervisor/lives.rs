@@ -111,6 +111,7 @@ impl Supervisor<'_> {
         let layer = &self.plan.layers[self.places[place].seat.layer];
         let has_init = matches!(layer.program, Program::Exec(_));
         let tells = layer.ready == Ready::Told;
+        let is_elastic = layer.elastic.is_some();
         for _ in 0..MESSAGES_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
             // Who doesn't read isn't listened to either. An init asks for nothing.
@@ -139,6 +140,9 @@ impl Supervisor<'_> {
                 }
                 (Ok(Some(FromLayer::Well)), Stage::Serving(_)) if child.health.is_asked() => {
                     self.watch_health(place);
+                }
+                (Ok(Some(FromLayer::Load(load))), Stage::Serving(_)) if is_elastic => {
+                    self.has_in_hand(place, load);
                 }
                 // Of an end that isn't its own, only the init of another program can tell.
                 (
@@ -345,8 +349,8 @@ impl Supervisor<'_> {
             let again = if is_own { Life::Waiting(now) } else { life };
             return self.places[place].life = again;
         }
-        // Whatever became of it, it was that connection's alone.
-        if child.serves.is_some() {
+        // Whatever became of it, it was that connection's alone, or had nothing to do.
+        if child.serves.is_some() || child.spared {
             return self.places[place].life = Life::Spare;
         }
         let mut ending = self.judged(place, ending);

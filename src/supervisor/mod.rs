@@ -10,6 +10,7 @@ mod audit;
 mod broker;
 mod child;
 mod control;
+mod elastic;
 mod health;
 mod image;
 mod listen;
@@ -142,7 +143,7 @@ struct Supervisor<'a> {
     pipes: Pipes,
     /// Queues whose senders get their new keys once the receivers have them.
     late_keys: BTreeSet<usize>,
-    /// When it was told last that no worker of a layer is left.
+    /// When it was told last that a layer has as many copies as it may, all of them busy.
     full: BTreeMap<usize, Instant>,
     switchboard: Switchboard,
     places: Vec<Place>,
@@ -225,9 +226,9 @@ impl Life {
     fn first(image: &LayerImage, index: u16, now: Instant) -> Self {
         // Who answers at the door is there only if somebody comes.
         let dormant = image.own.as_ref().is_some_and(|own| own.role == Role::Control);
-        match &image.plan.workers {
+        match image.plan.first_instances() {
             _ if dormant => Self::Down,
-            Some(workers) if index >= workers.warm => Self::Spare,
+            first if index >= first => Self::Spare,
             _ => Self::Waiting(now),
         }
     }
@@ -346,6 +347,7 @@ impl<'a> Supervisor<'a> {
             self.flush_late_outboxes();
             self.kill_what_is_late();
             self.look_after_health();
+            self.look_after_load();
             self.flush_notes();
             self.watch_steward();
             self.ask_stale_to_finish();
@@ -411,7 +413,7 @@ impl<'a> Supervisor<'a> {
         let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
         let manager = self.manager.deadline();
-        let places = places.chain(self.reloads.deadline());
+        let places = places.chain(self.reloads.deadline()).chain(self.load_deadline(now));
         places.chain(sweep).chain(self.flushes_at()).chain(manager).chain(throttled).min()
     }
 

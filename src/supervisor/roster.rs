@@ -121,14 +121,14 @@ impl Seat {
 /// Whether those who start after a layer wait for that copy: not for one that is there only when it is
 /// needed.
 fn is_waited_for(plan: &LayerPlan, index: u16) -> bool {
-    index < plan.workers.as_ref().map_or(plan.instances, |workers| workers.warm)
+    index < plan.first_instances()
 }
 
 /// What follows an ending.
 fn restart_of(plan: &LayerPlan) -> Restart {
     let mut restart = plan.restart.clone();
     // How many stay is nothing that one of them decides by ending in order.
-    if plan.workers.is_some() && restart.on == RestartOn::Failure {
+    if (plan.workers.is_some() || plan.elastic.is_some()) && restart.on == RestartOn::Failure {
         restart.on = RestartOn::Always;
     }
     restart

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -21,7 +22,7 @@ use crate::layer::enter::TITLE;
 use crate::layer::slice::{PIPE_FDS, Slice};
 use crate::policy::plan::Program;
 use crate::sys::spawn::{self, Namespaces, Spawn};
-use crate::wire::life::Culprit;
+use crate::wire::life::{Culprit, Load};
 
 impl Image {
     /// Starts `instance`. When this returns, its program has been executed, and nothing else has
@@ -119,6 +120,8 @@ impl Image {
             receipt: Vec::new(),
             ready: false,
             health: Pulse::default(),
+            load: (Load::Idle, Instant::now()),
+            spared: false,
             renewed: false,
             serves: None,
             stale: false,

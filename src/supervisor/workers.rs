@@ -68,17 +68,24 @@ impl Supervisor<'_> {
         }
     }
 
-    fn tell_full(&mut self, layer: usize, all: usize) {
+    /// Whether it was told lately that no copy of a layer is left.
+    pub(super) fn told_full(&self, layer: usize, now: Instant) -> bool {
+        self.full.get(&layer).is_some_and(|&at| now < at + TOLD_AGAIN)
+    }
+
+    pub(super) fn tell_full(&mut self, layer: usize, all: usize) {
         let now = Instant::now();
-        if self.full.get(&layer).is_some_and(|&at| now < at + TOLD_AGAIN) {
+        if self.told_full(layer, now) {
             return;
         }
         self.full.insert(layer, now);
-        self.log.say(&format!(
-            "[layer.{}] all {all} processes serve connections, and more wait until one has ended: \
-             `instances` says how many there may be",
-            self.plan.layers[layer].name
-        ));
+        let (what, key) = match self.plan.layers[layer].elastic {
+            None => ("processes serve connections, and more wait until one has ended", "instances"),
+            Some(_) => ("instances are busy, and more waits for them", "instances.max"),
+        };
+        let name = &self.plan.layers[layer].name;
+        self.log
+            .say(&format!("[layer.{name}] all {all} {what}: `{key}` says how many there may be"));
     }
 
     /// Asks those to finish that have served their connection for as long as they may.

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::broker::{Answer, Ask};
-use super::life::{Culprit, End, Standing};
+use super::life::{Culprit, End, Load, Standing};
 use crate::ident::{Instance, Name, PolicyId};
 use crate::policy::plan::Protection;
 
@@ -292,6 +292,8 @@ pub enum FromLayer {
     Up,
     /// The answer to [`ToLayer::AreYouWell`], once each.
     Well,
+    /// How much the layer has in its hands, where its policy has as many copies as there is to do.
+    Load(Load),
     /// Not confined, and so not running. Once, first and last.
     Failed(String),
     /// The program of an `exec` layer has ended. Once, last; the init exits next.
@@ -395,6 +397,7 @@ const COMMAND: u8 = 15;
 const CALLER_GONE: u8 = 16;
 const UP: u8 = 17;
 const WELL: u8 = 18;
+const LOAD: u8 = 19;
 
 const RESTART: u8 = 1;
 const STOP: u8 = 2;
@@ -427,6 +430,7 @@ impl FromLayer {
             Self::Resumed => vec![RESUMED],
             Self::Up => vec![UP],
             Self::Well => vec![WELL],
+            Self::Load(load) => vec![LOAD, *load as u8],
             Self::Broke { seat, generation } => {
                 [&[BROKE][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
             }
@@ -492,6 +496,10 @@ impl FromLayer {
             [RESUMED] => Some(Self::Resumed),
             [UP] => Some(Self::Up),
             [WELL] => Some(Self::Well),
+            [LOAD, load] => {
+                let all = [Load::Idle, Load::Serving, Load::Busy];
+                all.into_iter().find(|it| *it as u8 == *load).map(Self::Load)
+            }
             [BROKE, s0, s1, s2, s3, generation @ ..] => Some(Self::Broke {
                 seat: u32::from_le_bytes([*s0, *s1, *s2, *s3]),
                 generation: u64::from_le_bytes(generation.try_into().ok()?),
@@ -554,6 +562,8 @@ mod tests {
             FromLayer::Resumed,
             FromLayer::Up,
             FromLayer::Well,
+            FromLayer::Load(Load::Idle),
+            FromLayer::Load(Load::Busy),
             FromLayer::Broke { seat: 1 << 20, generation: 1 << 33 },
             FromLayer::Printed { seat: 1 << 21, generation: 1 << 34 },
             FromLayer::Ask { request: 11, ask: Ask::Serve { source: [4; SOURCE] } },
@@ -588,6 +598,8 @@ mod tests {
             &[RESUMED, 0],
             &[UP, 0],
             &[WELL, 0],
+            &[LOAD],
+            &[LOAD, 3],
             &[COMMAND, STOP, 1, 0, 0, 0, 1, 0, 0, 0],
             &[COMMAND, RELOAD, 1, 0, 0, 0, 2, 0, 0, 0],
             &[COMMAND, 9, 1, 0, 0, 0, 0, 0, 0, 0],

@@ -113,8 +113,34 @@ pub struct Standing {
     pub pid: u32,
     /// What the kernel enforces on it: the receipt in its fixed form, empty before there is one.
     pub receipt: Vec<u8>,
+    /// How much it has to do, where its policy has as many copies as there is to do.
+    pub load: Option<Load>,
     /// How the life before ended, or the last one.
     pub last: Option<End>,
+}
+
+/// How much an instance has in its hands, by its own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// Something, and room for more.
+    Serving,
+    /// As much as its policy calls busy, or more.
+    Busy,
+}
+
+impl Load {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Serving => "serving",
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// How far an instance is in its life.

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod elastic;
 mod fifo;
 mod file;
 mod file_follow;
@@ -73,6 +74,7 @@ pub(crate) enum Runs {
 }
 
 const MODULES: &[(&[Test], &[Function])] = &[
+    (elastic::TESTS, elastic::LAYERS),
     (fifo::TESTS, fifo::LAYERS),
     (file::TESTS, file::LAYERS),
     (file_follow::TESTS, file_follow::LAYERS),

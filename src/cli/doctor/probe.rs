@@ -167,6 +167,7 @@ fn layer(view: View) -> io::Result<LayerPlan> {
         name,
         instances: 1,
         workers: None,
+        elastic: None,
         syscalls: Vec::new(),
         listen: Vec::new(),
         limits: Limits { cpu: Some(100), ..Limits::default() },

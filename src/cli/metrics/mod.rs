@@ -13,6 +13,7 @@ use self::numbers::{Edge, Life, Numbers};
 use super::audit::{Failure, open, written};
 use super::running;
 use super::top::view::View;
+use crate::handle::{Handle, InstanceStatus, Load};
 use crate::ident::Instance;
 
 /// Arguments of `cofferdam metrics`.
@@ -45,6 +46,10 @@ fn print(args: &Args) -> Result<ExitCode, Failure> {
         numbers.is_up = true;
         for (name, usage) in Groups::of(daemon.pid).usage() {
             numbers.usage.push((name, usage));
+        }
+        if let Ok(status) = Handle::find(Some(&daemon.name)).and_then(|daemon| daemon.status()) {
+            let told = |it: &InstanceStatus| Some((it.instance()?, it.load? == Load::Busy));
+            numbers.busy.extend(status.instances.iter().filter_map(told));
         }
         daemon.audit
     };

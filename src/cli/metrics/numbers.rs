@@ -23,6 +23,8 @@ pub(super) struct Numbers {
     pub(super) alarms: u64,
     /// Reports that the auditor lost.
     pub(super) lost: u64,
+    /// Of each instance that counts what it has in its hands, whether that is as much as it may be.
+    pub(super) busy: Vec<(Instance, bool)>,
     /// What each instance uses.
     pub(super) usage: Vec<(Instance, Usage)>,
 }

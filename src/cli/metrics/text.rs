@@ -19,8 +19,19 @@ enum Type {
 
 /// The text of a daemon's numbers.
 pub(super) fn text(numbers: &Numbers) -> String {
-    let Numbers { daemon, is_up, started, is_logged, lives, ends, edges, alarms, lost, usage } =
-        numbers;
+    let Numbers {
+        daemon,
+        is_up,
+        started,
+        is_logged,
+        lives,
+        ends,
+        edges,
+        alarms,
+        lost,
+        busy,
+        usage,
+    } = numbers;
     let mut out = Text { daemon, out: String::new() };
     out.family("up", Type::Gauge, "Whether the daemon runs.");
     out.sample("up", &[], u8::from(*is_up));
@@ -82,6 +93,13 @@ pub(super) fn text(numbers: &Numbers) -> String {
         out.sample("audit_alarms_total", &[], alarms);
         out.family("audit_lost_reports_total", Type::Counter, "Reports that the audit log lacks.");
         out.sample("audit_lost_reports_total", &[], lost);
+    }
+    if !busy.is_empty() {
+        let what = "Whether an instance has as much in its hands as its policy calls busy.";
+        let instances = busy.iter().map(|(instance, busy)| (instance, busy));
+        out.each("instance_busy", Type::Gauge, what, instances, |busy| {
+            Some(u8::from(*busy).to_string())
+        });
     }
     used(&mut out, usage);
     out.out.push_str("# EOF\n");
@@ -200,6 +218,7 @@ mod tests {
             }],
             alarms: 0,
             lost: 0,
+            busy: vec![(instance.clone(), true)],
             usage: vec![(instance, usage)],
         }
     }
@@ -215,6 +234,7 @@ mod tests {
              reason=\"a \\\"quoted\\\"\\\\\\nend\"} 2",
             "cofferdam_edge_messages_total{daemon=\"web-2\",edge=\"channel.ask\",\
              verdict=\"refused\"} 2",
+            "cofferdam_instance_busy{daemon=\"web-2\",layer=\"keeper\",instance=\"1\"} 1",
             "cofferdam_instance_cpu_seconds_total{daemon=\"web-2\",layer=\"keeper\",\
              instance=\"1\"} 1.234",
             "cofferdam_instance_changed_time_seconds{daemon=\"web-2\",layer=\"keeper\",\

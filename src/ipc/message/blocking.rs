@@ -19,7 +19,7 @@ use crate::wire::record::Kind;
 
 /// A channel whose verbs block. A handle; clones are the same end.
 #[derive(Clone, Debug)]
-pub struct Channel(super::Channel);
+pub struct Channel(pub(super) super::Channel);
 
 /// A call of one method, before it is made: [`Channel::call`].
 #[must_use = "no call is made before `send`, `send_typed`, `begin` or `stream`"]

@@ -70,6 +70,7 @@ use crate::channel::{Introducing, Rules};
 pub use crate::channel::{LinkError, PeerFault, Side};
 use crate::confine::Confined;
 use crate::ident::{EdgeId, Instance, Name};
+use crate::ipc::gauge::{Gauge, InHand};
 use crate::policy::plan::ChannelPlan;
 use crate::report::{Desk, Facility};
 use crate::seal::handshake::Introduction;
@@ -120,6 +121,16 @@ impl Channel {
     #[doc(hidden)]
     pub fn accompany(&self, companion: Weak<dyn Companion>) {
         self.shared.accompany(companion);
+    }
+
+    /// Something is handled that wants no answer.
+    fn take(&self) -> Option<InHand> {
+        self.shared.take()
+    }
+
+    /// Names who counts the calls that are to be answered, once.
+    pub(crate) fn measure(&self, gauge: &Arc<Gauge>) {
+        self.shared.measure(gauge);
     }
 
     /// Takes a peer up: the supervisor says that `peer` with this key holds the other end of

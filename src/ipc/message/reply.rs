@@ -16,6 +16,7 @@ use super::wait::{Shared, Who};
 use crate::channel::Rules;
 use crate::ident::Instance;
 use crate::ipc::Blocking;
+use crate::ipc::gauge::InHand;
 use crate::wire::limits::{REASON, SHARED_PAYLOAD};
 use crate::wire::record::{Descriptor, Kind};
 
@@ -28,6 +29,8 @@ pub struct Replier {
     peer: Instance,
     method: u16,
     answered: bool,
+    /// As long as this is to be answered.
+    _in_hand: Option<InHand>,
 }
 
 /// What became of an answer. Neither is a failure of who answers.
@@ -53,8 +56,9 @@ impl Replier {
         call: u32,
         deadline: Option<Instant>,
     ) -> Self {
+        let in_hand = shared.take();
         let caller = Caller { shared, link, call, deadline };
-        Self { caller, rules, peer, method, answered: false }
+        Self { caller, rules, peer, method, answered: false, _in_hand: in_hand }
     }
 
     /// Who waits, for who looks after it apart from the answer.

@@ -47,6 +47,7 @@ impl Channel {
     ) -> Result<(), ChannelError> {
         while let Some(event) = self.next().await? {
             let Some((request, reply)) = split(event) else { continue };
+            let _in_hand = if reply.is_none() { self.take() } else { None };
             let answer = handler(request).await;
             let Some(reply) = reply else { continue };
             let done = match checked(&reply, answer) {
@@ -68,6 +69,7 @@ impl blocking::Channel {
     ) -> Result<(), ChannelError> {
         while let Some(event) = self.next()? {
             let Some((request, reply)) = split(event) else { continue };
+            let _in_hand = if reply.is_none() { self.0.take() } else { None };
             let answer = handler(request);
             let Some(reply) = reply else { continue };
             go_on(match checked(&reply, answer) {

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 use super::error::ChannelError;
 use super::state::{Link, Pumped, State};
 use crate::ipc::companion::{Companion, Ends, Waiter, attended};
+use crate::ipc::gauge::{Gauge, InHand};
 use crate::ipc::patience::Patience;
 use crate::sys;
 use crate::wire::limits::TURN;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     bells: Mutex<Vec<Arc<OwnedFd>>>,
     companion: OnceLock<Weak<dyn Companion>>,
+    gauge: OnceLock<Arc<Gauge>>,
     pub(super) patience: Patience,
 }
 
@@ -51,6 +53,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             bells: Mutex::default(),
             companion: OnceLock::new(),
+            gauge: OnceLock::new(),
             patience: Patience::default(),
         });
         let hub = Hub(Arc::downgrade(&shared));
@@ -61,6 +64,16 @@ impl Shared {
     /// Names the companion of threads that sleep here, once.
     pub(super) fn accompany(&self, companion: Weak<dyn Companion>) {
         let _ = self.companion.set(companion);
+    }
+
+    /// Names who counts what comes here and is to be answered, once.
+    pub(super) fn measure(&self, gauge: &Arc<Gauge>) {
+        let _ = self.gauge.set(Arc::clone(gauge));
+    }
+
+    /// Something has been taken, if anybody counts that.
+    pub(super) fn take(&self) -> Option<InHand> {
+        self.gauge.get().map(Gauge::take)
     }
 
     /// Looks at the state, and wakes whom that concerns once the mutex is free.

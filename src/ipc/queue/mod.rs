@@ -53,6 +53,7 @@ pub use self::keys::MOST as MOST_EPOCHS;
 use self::seal::{Opener, Sealer, largest};
 use self::wait::{For, Lane};
 use super::broker::Broker;
+use super::gauge::{Gauge, InHand};
 use super::message::{Companion, DecodeError};
 use super::patience::Patience;
 use crate::confine::Confined;
@@ -99,6 +100,8 @@ struct Shared {
     /// What reports its messages, if anything does.
     tap: Option<Tap>,
     companion: OnceLock<Weak<dyn Companion>>,
+    /// Who counts what was taken, and that, until the next message is asked for.
+    gauge: OnceLock<(Arc<Gauge>, Mutex<Option<InHand>>)>,
     patience: Patience,
     born: Instant,
     /// When the supervisor was listened to last, in microseconds since `born`.
@@ -175,6 +178,7 @@ impl Queue {
             broker,
             tap,
             companion: OnceLock::new(),
+            gauge: OnceLock::new(),
             patience: Patience::default(),
             born: Instant::now(),
             listened: AtomicU64::new(0),
@@ -185,6 +189,11 @@ impl Queue {
     #[doc(hidden)]
     pub fn accompany(&self, companion: Weak<dyn Companion>) {
         let _ = self.0.companion.set(companion);
+    }
+
+    /// Names who counts the message that was taken last, once.
+    pub(crate) fn measure(&self, gauge: &Arc<Gauge>) {
+        let _ = self.0.gauge.set((Arc::clone(gauge), Mutex::default()));
     }
 
     /// Takes the next lane of an end, in their order.
@@ -381,8 +390,17 @@ impl Shared {
         Ok(lanes)
     }
 
-    /// Takes the next message and opens it; `None` if there is none.
+    /// Takes the next message; what was taken before is done with.
     fn try_recv(&self) -> Result<Option<Event>, QueueError> {
+        let Some((gauge, in_hand)) = self.gauge.get() else { return self.take_next() };
+        *lock(in_hand) = None;
+        let event = self.take_next()?;
+        *lock(in_hand) = event.as_ref().map(|_| gauge.take());
+        Ok(event)
+    }
+
+    /// Takes the next message and opens it; `None` if there is none.
+    fn take_next(&self) -> Result<Option<Event>, QueueError> {
         // A fork has no keys: what it took would be lost.
         if is_copy() {
             return Err(SealError::Copy.into());

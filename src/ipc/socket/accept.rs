@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 
 use super::Stream;
 use super::limit::{Pace, Slot, Source, Sources};
+use crate::ipc::gauge::{Gauge, InHand};
 use crate::mark;
 use crate::policy::plan::{ListenAddress, ListenPlan};
 use crate::report::{Facts, Side, Tap, Verdict, room};
@@ -31,7 +32,7 @@ use crate::sys;
 /// These limits guard this layer from outside; they bind nobody who has taken it over. Each copy
 /// of the layer, and each life, counts for itself.
 #[derive(Clone, Debug)]
-pub struct Acceptor(Arc<Inner>);
+pub struct Acceptor(Arc<Inner>, Option<Arc<Gauge>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -64,6 +65,7 @@ pub(super) struct Taken {
 pub(crate) struct Slotted {
     pub(super) source: Source,
     _slot: Slot,
+    _in_hand: Option<InHand>,
 }
 
 impl Acceptor {
@@ -73,7 +75,12 @@ impl Acceptor {
         let pace = plan.rate.map(Pace::new);
         let (sources, closed) = (Sources::default(), AtomicU64::new(0));
         let (socket, ready) = (Arc::new(socket), OnceCell::new());
-        Self(Arc::new(Inner { plan, socket, ready, pace, sources, closed, tap }))
+        Self(Arc::new(Inner { plan, socket, ready, pace, sources, closed, tap }), None)
+    }
+
+    /// The same, whose connections are counted as what the layer has in its hands.
+    pub(crate) fn measured(self, gauge: Option<&Arc<Gauge>>) -> Self {
+        Self(self.0, gauge.cloned())
     }
 
     /// Waits for a connection. Needs the tokio runtime. Cancelling it loses none.
@@ -169,7 +176,8 @@ impl Acceptor {
         }
         self.report(Verdict::Allowed, taken.address, source);
         mark::reached("socket.accept.counted");
-        Some(Slotted { source, _slot: slot })
+        let in_hand = self.1.as_ref().map(Gauge::take);
+        Some(Slotted { source, _slot: slot, _in_hand: in_hand })
     }
 
     /// Accepts one, without waiting, and looks where it comes from; `None` if it is gone already.

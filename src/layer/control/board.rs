@@ -72,7 +72,7 @@ pub(super) fn has_finished(standing: &Standing) -> bool {
 }
 
 fn instance(standing: &Standing, now: u64) -> InstanceStatus {
-    let Standing { instance, stage, since, pid, receipt, last, .. } = standing;
+    let Standing { instance, stage, since, pid, receipt, load, last, .. } = standing;
     let receipt = receipt.as_slice().try_into().ok();
     let receipt = receipt.and_then(|bytes| Receipt::from_bytes(&bytes));
     InstanceStatus {
@@ -90,6 +90,7 @@ fn instance(standing: &Standing, now: u64) -> InstanceStatus {
         finished: has_finished(standing),
         since: now.saturating_sub(*since) / 1_000_000,
         pid: (*pid > 0).then_some(*pid),
+        load: *load,
         restarts: instance.generation.saturating_sub(1),
         last: last.as_ref().map(|end| sentence(end, "")),
         receipt: receipt.map(|receipt| receipt.summary()),

@@ -54,7 +54,8 @@ impl Layer {
         }
         let number = self.listen_number(name);
         let tap = self.0.desk.tap(Facility::Listen, number, Audit::Digest);
-        Ok(Acceptor::new(plan.clone(), self.listening(name)?, tap))
+        let acceptor = Acceptor::new(plan.clone(), self.listening(name)?, tap);
+        Ok(acceptor.measured(self.0.gauge.as_ref()))
     }
 
     /// The same for a layer without the async runtime.
@@ -177,6 +178,12 @@ impl Layer {
         }
         if plan.rate.is_some() || plan.per_source.is_some() {
             let why = "it has limits, which `Layer::acceptor` keeps".to_owned();
+            return Err(self.misused(name, why));
+        }
+        if self.0.gauge.is_some() && !matches!(plan.address, ListenAddress::Udp(_)) {
+            let why = "how many copies there are is a matter of its connections, which \
+                       `Layer::acceptor` counts"
+                .to_owned();
             return Err(self.misused(name, why));
         }
         self.listener_fd(name)

@@ -2,7 +2,7 @@
 
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
-use crate::policy::document::{At, AuditText, Document, LayerText};
+use crate::policy::document::{At, AuditText, Document};
 use crate::policy::plan::{Audit, AuditPlan, ChannelPlan, Plan};
 use crate::policy::source_map;
 use crate::policy::tree::Table;
@@ -74,7 +74,7 @@ fn few_enough_links(document: &Document, out: &mut Diagnostics) {
     let copies = |end: &Option<At<String>>| {
         let end = end.as_ref().map(|end| &end.value);
         let layer = document.layers.iter().find(|layer| Some(&layer.name.value) == end);
-        let copies = layer.map_or(1, LayerText::instances);
+        let copies = layer.map_or(1, |layer| layer.instances().most);
         u64::from(copies)
     };
     let (mut all, most) = (0_u64, ChannelPlan::MAX_WITNESSED);

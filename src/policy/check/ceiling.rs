@@ -96,7 +96,7 @@ fn layer(layer: &LayerText, ceiling: &CeilingText, calls: &[SyscallPlan], out: &
 
 fn numbers(layer: &LayerText, ceiling: &CeilingText, out: &mut Diagnostics) {
     if let Some(most) = &ceiling.instances {
-        let copies = Amount::Count(layer.instances().into());
+        let copies = Amount::Count(layer.instances().most.into());
         let own = (layer.instances.as_ref().map(|it| &it.span), Some(copies));
         at_most("instances", layer, own, (&most.span, Amount::Count(most.value.into())), out);
     }

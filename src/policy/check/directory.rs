@@ -17,7 +17,7 @@ const IN_MEMORY: u64 = 16 << 20;
 pub(super) fn all(layer: &LayerText, out: &mut Diagnostics) -> Vec<DirectoryPlan> {
     let texts = of(layer);
     if let (Some(copies), Some((_, first))) = (&layer.instances, texts.first())
-        && copies.value > 1
+        && copies.value.most > 1
         && let Some(path) = &first.path
     {
         out.error(Code::Contradiction, &path.span, "a directory of several copies")

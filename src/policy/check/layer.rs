@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    connect, danger, directory, implied, inetd, name, program, rate, socket, standard, start,
-    syscalls, workers,
+    connect, danger, directory, elastic, implied, inetd, name, program, rate, socket, standard,
+    start, syscalls, workers,
 };
 use crate::ident::Name;
 use crate::policy::code::Code;
@@ -49,7 +49,8 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
     let [stdin, stdout, stderr] = standard::all(layer, document, out);
     let plan = LayerPlan {
         name: own_name?,
-        instances: layer.instances(),
+        instances: layer.instances().most,
+        elastic: elastic::plan(layer, document, out),
         workers: workers::plan(layer, document, out),
         syscalls: syscalls::plan(
             layer,

@@ -7,6 +7,7 @@ mod channel;
 mod connect;
 mod danger;
 mod directory;
+mod elastic;
 mod ends;
 mod file;
 mod implied;

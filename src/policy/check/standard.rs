@@ -63,7 +63,9 @@ fn one(
         return None;
     }
     if text.value == Stream::INHERITED {
-        if let (Way::In, Some(copies)) = (way, layer.instances.as_ref().filter(|it| it.value > 1)) {
+        if let (Way::In, Some(copies)) =
+            (way, layer.instances.as_ref().filter(|it| it.value.most > 1))
+        {
             out.error(Code::Contradiction, &text.span, "several copies would read one input")
                 .label("each byte goes to whichever copy reads first")
                 .also(&copies.span, "there are several")

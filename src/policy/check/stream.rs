@@ -113,7 +113,7 @@ fn programs_in_pairs(text: &PipeText, layers: &Layers<'_>, out: &mut Diagnostics
     let copies = |end: Option<&At<String>>| {
         let layer = layers.find(end?, &mut Diagnostics::default())?;
         layer.exec.as_ref()?;
-        Some(layer.instances())
+        Some(layer.instances().most)
     };
     let (Some(from), Some(to)) = (&text.from, &text.to) else { return };
     if let (Some(writers), Some(readers)) = (copies(Some(from)), copies(Some(to)))
@@ -130,7 +130,7 @@ fn programs_in_pairs(text: &PipeText, layers: &Layers<'_>, out: &mut Diagnostics
 fn one_reader(to: &At<String>, layers: &Layers<'_>, out: &mut Diagnostics) {
     let layer = layers.find(to, &mut Diagnostics::default());
     let copies = layer.and_then(|layer| layer.instances.as_ref());
-    if let Some(copies) = copies.filter(|copies| copies.value > 1) {
+    if let Some(copies) = copies.filter(|copies| copies.value.most > 1) {
         out.error(Code::Contradiction, &to.span, "a fifo is read by one copy of a layer")
             .label("the copies would take pieces of each other's lines")
             .also(&copies.span, "there are several")

@@ -58,8 +58,8 @@ pub(super) fn plan(
         }
     }
     let warm = layer.warm.as_ref().map_or(1, |warm| warm.value);
-    if let Some(text) = layer.warm.as_ref().filter(|_| warm > layer.instances()) {
-        let message = format!("{warm} are to wait, of {} in all", layer.instances());
+    if let Some(text) = layer.warm.as_ref().filter(|_| warm > layer.instances().most) {
+        let message = format!("{warm} are to wait, of {} in all", layer.instances().most);
         let mistake = out.error(Code::OutOfRange, &text.span, message);
         mistake.label("more than `instances`");
         if let Some(instances) = &layer.instances {

@@ -14,8 +14,8 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Per, Ready, Restart,
-    RestartOn, Runtime, StopSignal,
+    Elastic, GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Per, Ready,
+    Restart, RestartOn, Runtime, StopSignal,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -29,8 +29,9 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
     exec: Command, or "one of `run` and `exec`";
         "Another program by its absolute path, and its arguments. No search path is used.";
         "Pid 2 of a pid namespace of its own, confined before execveat(2).";
-    instances: Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }> = 1;
-        "How many copies run at once.";
+    instances: Instances = Copies::fixed(1);
+        "How many copies run at once; of a `run` layer also from how many to how many, by what there \
+         is to do, as in `{ min = 2, max = 64, idle = \"30s\" }`.";
         "Each copy has its own process, user, keys and limits.";
     per: Word<Per>, or "none: its lives have no end of their own";
         "What each life of a `run` layer is for: one `connection` of its listening socket, which the \
@@ -171,6 +172,28 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
          2147352574. 0 needs a `because`.";
         "setresgid(2); an ordinary user's daemon has the number within a user namespace.";
     + because: Reason = BECAUSE;
+}
+
+table! { INSTANCES, InstancesText: "instances", "instances = { ... }", "`instances`";
+    "How many copies a `run` layer has, by what there is to do: what a copy has in its hands are \
+     connections of its acceptors, calls that it hasn't answered, and the message that it took last \
+     from a queue.";
+
+    min: Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }> = 1;
+        "How many there are at least.";
+        "";
+    max: Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }> => "`max = 8`";
+        "How many there are at most.";
+        "One more begins once all are busy.";
+    // A day is for ever.
+    idle: Time<1000, DAY> = Elastic::DEFAULT_IDLE;
+        "How long one of more than `min` copies has had nothing in its hands when one is asked to \
+         finish, the last one that has nothing. None is while all others are busy.";
+        "";
+    busy: Integer<u32, 1, { 1 << 16 }> = 1;
+        "So much in its hands makes a copy busy: 1 fits one that does one thing after the other, more \
+         one that serves many connections at a time.";
+        "The library counts, and tells the supervisor when that changes.";
 }
 
 table! { named LISTEN, ListenText: "listen", "listen = { NAME = { ... } }", "a listening socket";
@@ -342,6 +365,53 @@ table! { LOG, LogText: "log", "log = { ... }", "`log`";
          for each 256 bytes begun. As many as come in ten seconds at that rate may come at once. \
          More are dropped, counted, and told of; the last ones before an end are kept.";
         "The framework's own writer of the log, which holds nobody up for long.";
+}
+
+/// How many copies: `4`, or `{ max = 8 }`.
+pub(crate) struct Instances;
+
+type Fixed = Integer<u16, 1, { LayerPlan::MAX_INSTANCES as u64 }>;
+
+/// How many copies there are, and whether that changes with what there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Copies {
+    /// How many at most.
+    pub(crate) most: u16,
+    /// `None`: always as many.
+    pub(crate) elastic: Option<Elastic>,
+}
+
+impl Copies {
+    /// Always as many.
+    pub(crate) const fn fixed(most: u16) -> Self {
+        Self { most, elastic: None }
+    }
+}
+
+impl Takes for Instances {
+    type Text = Option<At<Copies>>;
+    const KIND: Kind = Kind::Either(&Fixed::KIND, &Kind::Table(&INSTANCES));
+
+    fn read(layer: &Section<'_>, key: &'static str, out: &mut Diagnostics) -> Self::Text {
+        let node = layer.get(key)?;
+        if !matches!(node.value, Value::Table(_)) {
+            let At { value, span } = Fixed::read(layer, key, out)?;
+            return Some(At { value: Copies::fixed(value), span });
+        }
+        let text: InstancesText = Section::open(node, &INSTANCES, out)?.read(out);
+        let elastic = Elastic { min: text.min(), idle: text.idle(), busy: text.busy() };
+        let most = text.max.map_or(elastic.min, |max| max.value);
+        let value = Copies { most, elastic: Some(elastic) };
+        Some(At { value, span: node.span.clone() })
+    }
+}
+
+impl kinds::Plain for Instances {
+    type Value = Copies;
+
+    fn show(value: Copies) -> String {
+        value.most.to_string()
+    }
 }
 
 /// Listening sockets: `"tcp:127.0.0.1:80"`, or `{ address = "tcp:127.0.0.1:80", rate = "100/s" }`.

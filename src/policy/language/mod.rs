@@ -149,9 +149,10 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 23] = [
+pub const TABLES: [&Table; 24] = [
     &top::POLICY,
     &layer::LAYER,
+    &layer::INSTANCES,
     &layer::LISTEN,
     &connect::CONNECT,
     &layer::LIMITS,
@@ -395,6 +396,10 @@ mod tests {
         let text = match table {
             "layer" => format!("{layer}{line}\n"),
             "health" | "limits" | "log" | "restart" => inside(layer, table),
+            "instances" => {
+                let door = "listen = { door = \"tcp:127.0.0.1:0\" }";
+                format!("{layer}{door}\ninstances = {{ max = 64, {line} }}\n")
+            }
             "directory" => {
                 format!("{layer}runtime-directory = {{ {line}, path = \"/run/x\" }}\n")
             }

@@ -20,6 +20,9 @@ pub struct LayerPlan {
     pub program: Program,
     /// How many copies run at once, 1 to [`LayerPlan::MAX_INSTANCES`].
     pub instances: u16,
+    /// How many of them there are, if that changes with what there is to do; then `instances` is how
+    /// many at most.
+    pub elastic: Option<Elastic>,
     /// What its lives are for, if each serves one connection; then `instances` is how many serve and
     /// wait at most.
     pub workers: Option<Workers>,
@@ -92,6 +95,28 @@ impl LayerPlan {
     /// How the names of the framework's own layers begin, and no policy's: the auditor's, and the
     /// witness's.
     pub const RESERVED: &str = "cofferdam-";
+
+    /// How many copies begin before anybody needs more.
+    pub fn first_instances(&self) -> u16 {
+        let warm = self.workers.as_ref().map(|workers| workers.warm);
+        warm.or(self.elastic.map(|elastic| elastic.min)).unwrap_or(self.instances)
+    }
+}
+
+/// A layer with as many copies as there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elastic {
+    /// How many there are at least.
+    pub min: u16,
+    /// How long one beyond those has had nothing in its hands when it is asked to finish.
+    pub idle: Duration,
+    /// How much in its hands makes a copy busy.
+    pub busy: u32,
+}
+
+impl Elastic {
+    /// The `idle` of a layer whose policy says nothing of it.
+    pub const DEFAULT_IDLE: Duration = Duration::from_secs(30);
 }
 
 /// A layer each of whose lives serves one connection, and ends with it.

@@ -4,8 +4,8 @@ use super::{REASON, Text, duration, inline, list, quote, rate, size, syscalls};
 use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
-    Amount, ConnectPlan, DirectoryPlan, Health, InjectPlan, LayerPlan, Limits, ListenPlan, LogPlan,
-    Pass, Per, Program, Protection, Restart, RestartOn, StopSignal, Stream, View, Workers,
+    Amount, ConnectPlan, DirectoryPlan, Elastic, Health, InjectPlan, LayerPlan, Limits, ListenPlan,
+    LogPlan, Pass, Per, Program, Protection, Restart, RestartOn, StopSignal, Stream, View, Workers,
 };
 use crate::policy::value::show_view_part;
 
@@ -15,6 +15,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         name,
         program,
         instances,
+        elastic,
         workers,
         syscalls: _,
         listen,
@@ -48,7 +49,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         Program::Run(name) => out.line("run", quote(name.as_str())),
         Program::Exec(words) => out.line("exec", list(words)),
     }
-    out.line("instances", instances);
+    out.line("instances", self::instances(*instances, *elastic));
     self::workers(workers.as_ref(), out);
     syscalls::print(layer, out);
     let sockets = listen.iter().map(|socket| (socket.name.as_str(), self::listen(socket)));
@@ -109,6 +110,13 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         out.line("group", group);
     }
     out.line("because", quote(REASON));
+}
+
+fn instances(max: u16, elastic: Option<Elastic>) -> String {
+    let Some(Elastic { min, idle, busy }) = elastic else { return max.to_string() };
+    let counts = [("min", min.into()), ("max", max.into()), ("busy", busy)];
+    let counts = counts.map(|(key, count): (_, u32)| (key, count.to_string()));
+    inline(counts.into_iter().chain([("idle", duration(idle))]))
 }
 
 fn workers(workers: Option<&Workers>, out: &mut Text) {

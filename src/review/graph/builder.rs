@@ -145,7 +145,10 @@ impl Builder {
              at most {memory} of memory, {} descriptors, {} tasks\nmay run without: {}\n\
              system calls: {}",
             layer.name,
-            layer.instances,
+            layer.elastic.map_or(layer.instances.to_string(), |it| format!(
+                "{} to {}",
+                it.min, layer.instances
+            )),
             layer.limits.files,
             layer.limits.tasks,
             if optional.is_empty() { "nothing".to_owned() } else { optional.join(" ") },
