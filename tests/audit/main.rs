@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod account;
 mod acts;
 mod cli;
 mod crash;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         crash::other_process(&part);
     }
     let tests = [
+        account::TESTS,
         acts::TESTS,
         cli::TESTS,
         crash::TESTS,

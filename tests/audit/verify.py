@@ -324,7 +324,7 @@ class Verifier:
             self.find(gone[record].name, record, "removed, and no record says by whom")
         for record in sorted(it for it in told - set(gone) if it >= first)[:100]:
             for scan in scans:
-                if scan.first <= record < scan.next:
+                if record in scan.kept:
                     self.find(scan.name, record, "said to be removed, and is there")
 
 
@@ -464,7 +464,7 @@ class Segment:
         self.begin, self.link, self.tree = None, None, None
         self.misplaced, self.indexed = False, True
         self.begins, self.ends, self.unsigned, self.last = None, None, None, None
-        self.removed, self.redacted = [], []
+        self.removed, self.redacted, self.kept = [], [], set()
         self.index = Index()
         data = verifier.bytes(self.name)
         at = self.header(data)
@@ -577,6 +577,8 @@ class Segment:
             self.fault(place, what)
         elif self.tree:
             self.tree = push(self.tree, leaf)
+        if payload_length and not flags:
+            self.kept.add(place)
         if payload_length and flags and any(payload):
             self.find(place, "a removed payload is there")
         elif payload_length and flags:

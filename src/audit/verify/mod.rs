@@ -146,7 +146,7 @@ pub fn verify(store: &Store, options: &Options) -> Result<Verified, StoreError> 
     let whole = walk.findings.is_empty();
     // Where records are altered, those that say so may be among them.
     if whole && out.findings.is_empty() {
-        redactions::compare(&scans, out.first, options.live, &mut walk.findings);
+        redactions::compare(store, &scans, (out.first, options.live), &mut walk.findings)?;
     }
     out.findings.append(&mut walk.findings);
     let unchecked = sizes.iter().filter(|size| **size < out.first).count();

@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
-use super::names::{Names, layer, method};
+use super::names::{Names, layer, method, place};
 use super::time;
+use super::traffic::EdgeId;
 use crate::audit::entry::{Facility, Form, Kind, Record, Verdict, Who};
 use crate::audit::query::{Effort, Filter, query};
 use crate::audit::runs;
@@ -18,7 +19,7 @@ pub(in crate::cli) struct Wanted {
     /// Only where this layer, copy or life is at either end: `keeper`, `keeper/0`, `keeper/0.g2`
     #[arg(long, value_name = "LAYER", value_parser = Party::parse)]
     layer: Option<Party>,
-    /// Only this facility, `channel.sign`, or this kind of facility, `channel`
+    /// Only this facility, `channel.sign` or `listen.front.https`, or this kind of facility, `channel`
     #[arg(long, value_name = "KIND[.NAME]", value_parser = Subject::parse)]
     edge: Option<Subject>,
     /// Only this method, act, signal or system call
@@ -107,6 +108,7 @@ pub(in crate::cli) struct Meant {
     filter: Filter,
     party: Option<(Party, u16)>,
     facility: Option<Facility>,
+    place: Option<EdgeId>,
     /// Facility, edge and number of each method of the name that is asked for.
     methods: Option<Vec<Method>>,
 }
@@ -131,6 +133,7 @@ impl Meant {
             |(party, n): &(Party, u16)| party.is(*n, entry.reporter) || party.is(*n, entry.peer);
         self.party.as_ref().is_none_or(party)
             && self.facility.is_none_or(|facility| facility == entry.facility)
+            && self.place.is_none_or(|place| EdgeId::of(entry) == Some(place))
             && (of(entry.method)
                 || entry.form == Form::Batch
                     && runs::of(entry).iter().any(|run| of(run.method.into())))
@@ -150,11 +153,16 @@ impl Wanted {
                 Some((party.clone(), number))
             }
         };
-        let mut facility = None;
-        if let Some(place) = &self.edge {
-            facility = Some(place.facility);
-            if let Some(name) = &place.name {
-                filter.edge = Some((place.facility, edge_number(tables, place.facility, name)?));
+        let (mut facility, mut at) = (None, None);
+        if let Some(subject) = &self.edge {
+            facility = Some(subject.facility);
+            if let Some(name) = &subject.name {
+                let found = place(tables, subject.facility, name)?;
+                at = Some(found);
+                // What is connected to has its number in another field.
+                if found.facility != Facility::Connect {
+                    filter.edge = Some((found.facility, found.edge));
+                }
             }
         }
         let methods = match &self.method {
@@ -166,7 +174,7 @@ impl Wanted {
         {
             filter.method = Some(*number);
         }
-        Some(Meant { filter, party, facility, methods })
+        Some(Meant { filter, party, facility, place: at, methods })
     }
 
     /// Refuses a name that is in none of the log's tables.
@@ -191,7 +199,7 @@ impl Wanted {
             return none("layer", &party.layer, all);
         }
         if let Some(Subject { facility, name: Some(name) }) = &self.edge
-            && edge_number(tables, *facility, name).is_none()
+            && place(tables, *facility, name).is_none()
         {
             let all = tables.edges(*facility).iter().map(|edge| edge.name.clone()).collect();
             return none(facility.name(), name, all);
@@ -206,14 +214,6 @@ fn layer_number(tables: &Tables, name: &str) -> Option<u16> {
     let special = [Who::SUPERVISOR.layer, Who::AUDITOR.layer];
     let numbers = (0..).take(tables.layers.len()).chain(special);
     numbers.into_iter().find(|number| layer(tables, *number) == name)
-}
-
-fn edge_number(tables: &Tables, facility: Facility, name: &str) -> Option<u16> {
-    if let Some(number) = name.strip_prefix('#') {
-        return number.parse().ok();
-    }
-    let edges = tables.edges(facility);
-    u16::try_from(edges.iter().position(|edge| edge.name == name)?).ok()
 }
 
 /// All methods of that name, as narrow as the edge that is asked for.

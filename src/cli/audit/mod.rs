@@ -4,6 +4,7 @@
 //! usage; 3 the system refused. All verbs but `redact` only read, take no lock, and may be used
 //! while a daemon writes.
 
+pub(super) mod account;
 pub(super) mod calls;
 mod export;
 pub(super) mod filter;

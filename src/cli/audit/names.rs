@@ -8,12 +8,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::time::rfc3339;
+use super::traffic::EdgeId;
 use crate::audit::entry::{Facility, Form, Kind, Record, Side, Verdict, Who};
 use crate::audit::query::{Filter, query};
 use crate::audit::runs;
 use crate::audit::store::{Store, StoreError};
-use crate::audit::tables::Tables;
-use crate::ident::hex;
+use crate::audit::tables::{self, Tables};
+use crate::ident::{Name, hex};
 use crate::policy::signal::signal_name;
 use crate::policy::syscall;
 use crate::text::neutralise;
@@ -46,8 +47,8 @@ impl Names {
         }
         let Some(tables) = Tables::parse(&record.entry.detail) else { return };
         let tables = neutral(tables);
-        if self.eras.last().is_none_or(|(_, last)| **last != tables) {
-            self.eras.push((record.index, Arc::new(tables)));
+        if self.eras.last().is_none_or(|(_, last)| !is_same(last, &tables)) {
+            self.eras.push((record.index, Arc::new(addressed(tables))));
         }
     }
 
@@ -96,6 +97,38 @@ fn neutral(mut tables: Tables) -> Tables {
     tables
 }
 
+/// Whether tables say the same as others did before they were [`addressed`].
+fn is_same(known: &Tables, tables: &Tables) -> bool {
+    let own = |it: &Tables| (it.policy.clone(), it.daemon.clone(), it.layers.clone());
+    known.edges.get(..tables.edges.len()) == Some(tables.edges.as_slice())
+        && own(known) == own(tables)
+        && known.rules == tables.rules
+        && known.text == tables.text
+}
+
+/// The tables with the names of what layers listen on and connect to, which the policy's text alone
+/// has: `listener.https`, in the order of each layer's own numbers.
+fn addressed(mut tables: Tables) -> Tables {
+    let plan = crate::policy::check("the log's policy", tables.text.as_bytes()).plan;
+    let Some(plan) = plan else { return tables };
+    let edge = |layer: &Name, name: &Name| tables::Edge {
+        name: format!("{layer}.{name}"),
+        from: vec![layer.to_string()],
+        ..tables::Edge::default()
+    };
+    let layers = || plan.layers.iter();
+    let listens = layers().flat_map(|it| it.listen.iter().map(|at| edge(&it.name, &at.name)));
+    let connects = layers().flat_map(|it| it.connect.iter().map(|at| edge(&it.name, &at.name)));
+    let kinds: [(Facility, Vec<tables::Edge>); 2] =
+        [(Facility::Listen, listens.collect()), (Facility::Connect, connects.collect())];
+    for (facility, edges) in kinds {
+        if tables.edges(facility).is_empty() {
+            tables.edges.push(tables::Edges { facility: facility.name().to_owned(), edges });
+        }
+    }
+    tables
+}
+
 /// An instance: `keeper/0.g1`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::cli) struct Instance<'a> {
@@ -133,15 +166,52 @@ pub(in crate::cli) fn layer(tables: &Tables, number: u16) -> Cow<'_, str> {
     }
 }
 
-/// The name of an edge, `channel.sign`; `None` for no facility, and for the kinds without names.
-pub(in crate::cli) fn edge(tables: &Tables, facility: Facility, number: u16) -> Option<String> {
-    match facility {
-        Facility::None | Facility::Syscall | Facility::Landlock => None,
-        facility => Some(match tables.edges(facility).get(usize::from(number)) {
-            Some(edge) => format!("{}.{}", facility.name(), edge.name),
-            None => format!("{}#{number}", facility.name()),
-        }),
+/// The name of an edge, `channel.sign` or `listen.listener.https`; `None` for no facility, and for
+/// the kinds without names.
+pub(in crate::cli) fn edge(tables: &Tables, place: EdgeId) -> Option<String> {
+    let EdgeId { facility, edge, layer } = place;
+    let number = usize::from(edge);
+    let all = tables.edges(facility);
+    let found = match facility {
+        Facility::None | Facility::Syscall | Facility::Landlock => return None,
+        Facility::Listen | Facility::Connect => {
+            let owner = tables.layers.get(usize::from(layer));
+            let own = |it: &&tables::Edge| it.from.first() == owner && owner.is_some();
+            all.iter().filter(own).nth(number)
+        }
+        _ => all.get(number),
+    };
+    let name = facility.name();
+    Some(match (found, layer == Who::NOBODY.layer) {
+        (Some(edge), _) => format!("{name}.{}", edge.name),
+        (None, true) => format!("{name}#{number}"),
+        (None, false) => format!("{name}.{}#{number}", self::layer(tables, layer)),
+    })
+}
+
+/// The place of the edge of that name: the facility's word, and what [`edge`] puts behind it.
+pub(in crate::cli) fn place(tables: &Tables, facility: Facility, name: &str) -> Option<EdgeId> {
+    let nobody = Who::NOBODY.layer;
+    let all = tables.edges(facility);
+    let number = |number: usize| u16::try_from(number).ok();
+    if !matches!(facility, Facility::Listen | Facility::Connect) {
+        let edge = match name.strip_prefix('#') {
+            Some(digits) => digits.parse().ok()?,
+            None => number(all.iter().position(|edge| edge.name == name)?)?,
+        };
+        return Some(EdgeId { facility, edge, layer: nobody });
     }
+    let layers = tables.layers.iter();
+    let (owner, edge) = if let Some((owner, digits)) = name.split_once('#') {
+        (owner, digits.parse().ok()?)
+    } else {
+        let found = all.iter().find(|edge| edge.name == name)?;
+        let own = |it: &&tables::Edge| it.from == found.from;
+        let edge = all.iter().filter(own).position(|edge| edge.name == name)?;
+        (found.from.first()?.as_str(), number(edge)?)
+    };
+    let layer = number(layers.clone().position(|layer| *layer == owner)?)?;
+    Some(EdgeId { facility, edge, layer })
 }
 
 fn named(names: &[String], number: usize, other: impl FnOnce() -> String) -> Cow<'_, str> {
@@ -321,7 +391,7 @@ pub(in crate::cli) fn say<'a>(tables: &'a Tables, record: &'a Record) -> Said<'a
         side: (entry.side != Side::None).then_some(entry.side.name()),
         verdict: (entry.verdict != Verdict::None).then_some(entry.verdict.name()),
         facility: (entry.facility != Facility::None).then_some(entry.facility.name()),
-        edge: edge(tables, entry.facility, entry.edge),
+        edge: EdgeId::of(entry).and_then(|place| edge(tables, place)),
         form: (entry.form != Form::None).then_some(entry.form.name()),
         method: named(entry.method),
         rule: rule.map(|n| self::named(&tables.rules, n, || format!("rule#{n}"))),

@@ -10,6 +10,7 @@ use super::names::{Names, edge, instance};
 use super::{Dir, Failure, Format, damaged, written};
 use crate::audit::entry::Side;
 use crate::audit::reconcile::{Bounds, Counts, Disagreement, Outcome, reconcile};
+use crate::cli::audit::traffic::EdgeId;
 
 /// Arguments of `cofferdam audit reconcile`.
 #[derive(Debug, clap::Args)]
@@ -77,7 +78,12 @@ impl Words {
             Some(Side::Receiver) => receiver.clone(),
             _ => None,
         };
-        Self { edge: edge(tables, stream.facility, stream.edge), sender, receiver, against }
+        Self {
+            edge: edge(tables, EdgeId::both(stream.facility, stream.edge)),
+            sender,
+            receiver,
+            against,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::calls::Calls;
 use super::histogram::Histogram;
 use crate::audit::entry::{Entry, Facility, Form, Kind, Record, Side, Verdict, Who};
 use crate::audit::runs;
+use crate::wire::report::acts;
 
 /// The most edges, and the most methods of one, that are told apart: more than policies have, for
 /// numbers in a log may be anything.
@@ -25,6 +26,11 @@ pub(in crate::cli) struct EdgeId {
 }
 
 impl EdgeId {
+    /// An edge that has two ends, and so is nobody's own.
+    pub(in crate::cli) const fn both(facility: Facility, edge: u16) -> Self {
+        Self { facility, edge, layer: Who::NOBODY.layer }
+    }
+
     /// Where an entry's act took place; `None` if at no edge.
     pub(in crate::cli) fn of(entry: &Entry) -> Option<Self> {
         let anybody = Who::NOBODY.layer;
@@ -39,31 +45,41 @@ impl EdgeId {
     }
 }
 
+/// Whose act a record of kind `use` or `broker` is about: a receiver that refuses tells of its peer's.
+pub(in crate::cli) fn whom(entry: &Entry) -> Who {
+    let by_receiver = entry.kind == Kind::Use && entry.side == Side::Receiver;
+    if by_receiver { entry.peer } else { entry.reporter }
+}
+
 /// What went over one edge, or was asked of one method.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct Count {
     /// Records about it.
     pub(in crate::cli) records: u64,
-    /// Messages, or uses, that senders and the broker report.
+    /// Messages that senders report.
     pub(in crate::cli) sent: u64,
-    /// Messages, or uses, that receivers report.
+    /// Messages that receivers report.
     pub(in crate::cli) received: u64,
     /// Bytes that senders report.
     pub(in crate::cli) bytes_sent: u64,
     /// Bytes that receivers report.
     pub(in crate::cli) bytes_received: u64,
+    /// What the broker did, and other uses that have no two ends.
+    pub(in crate::cli) acts: u64,
     /// Acts that were refused, or ended the one who tried.
     pub(in crate::cli) refused: u64,
     /// Acts that were allowed and failed.
     pub(in crate::cli) failed: u64,
+    /// Calls that were answered with a refusal of the answerer's own.
+    pub(in crate::cli) declined: u64,
     /// How long calls took, as their callers saw it.
     pub(in crate::cli) latency: Histogram,
 }
 
 impl Count {
-    /// How many messages or uses there were: one that only one end reports counts.
+    /// How many messages and acts there were: a message that only one end reports counts.
     pub(in crate::cli) fn messages(&self) -> u64 {
-        self.sent.max(self.received)
+        self.sent.max(self.received).saturating_add(self.acts)
     }
 
     /// How many bytes they had.
@@ -73,23 +89,38 @@ impl Count {
 
     fn add(&mut self, entry: &Entry, messages: u64) {
         self.records += 1;
-        match entry.verdict {
-            Verdict::Refused | Verdict::Killed => {
-                self.refused += 1;
+        let (count, bytes) = match (entry.kind, entry.side) {
+            (Kind::Use, Side::Sender) => (&mut self.sent, &mut self.bytes_sent),
+            (Kind::Use, Side::Receiver) => (&mut self.received, &mut self.bytes_received),
+            _ => {
+                // How large what was mapped is, and the like, went nowhere.
+                match entry.verdict {
+                    Verdict::Refused | Verdict::Killed => self.refused += 1,
+                    Verdict::Failed => self.failed += 1,
+                    Verdict::None | Verdict::Allowed => self.acts += 1,
+                }
                 return;
             }
-            Verdict::Failed => self.failed += 1,
-            Verdict::None | Verdict::Allowed => {}
-        }
-        let (count, bytes) = if entry.side == Side::Receiver {
-            (&mut self.received, &mut self.bytes_received)
-        } else {
-            (&mut self.sent, &mut self.bytes_sent)
         };
-        *count = count.saturating_add(messages);
-        // A signal's length is a count, and a broker's act has none.
-        if entry.facility != Facility::Signal {
-            *bytes = bytes.saturating_add(entry.length);
+        // A length that is a count.
+        let length = match (entry.facility, entry.method) {
+            (Facility::Signal, _) | (Facility::Region, acts::RING) => 0,
+            _ => entry.length,
+        };
+        match entry.verdict {
+            Verdict::Refused | Verdict::Killed => self.refused += 1,
+            Verdict::Failed => {
+                self.failed += 1;
+                // It was reported before it was tried.
+                if matches!(entry.facility, Facility::Queue | Facility::MappedFile) {
+                    *count = count.saturating_sub(messages);
+                    *bytes = bytes.saturating_sub(length);
+                }
+            }
+            Verdict::None | Verdict::Allowed => {
+                *count = count.saturating_add(messages);
+                *bytes = bytes.saturating_add(length);
+            }
         }
     }
 
@@ -101,8 +132,10 @@ impl Count {
             (&mut self.received, other.received),
             (&mut self.bytes_sent, other.bytes_sent),
             (&mut self.bytes_received, other.bytes_received),
+            (&mut self.acts, other.acts),
             (&mut self.refused, other.refused),
             (&mut self.failed, other.failed),
+            (&mut self.declined, other.declined),
         ] {
             *mine = mine.saturating_add(theirs);
         }
@@ -136,6 +169,11 @@ impl Traffic {
         &self.edges
     }
 
+    /// How many calls were not measured since too many were open.
+    pub(in crate::cli) fn unmeasured(&self) -> u64 {
+        self.calls.unmeasured
+    }
+
     /// Takes a record in. Kinds that say nothing about edges change nothing.
     pub(in crate::cli) fn take(&mut self, record: &Record) {
         let entry = &record.entry;
@@ -161,8 +199,10 @@ impl Traffic {
     fn used(&mut self, place: EdgeId, entry: &Entry) {
         let edge = self.edges.entry(place).or_default();
         if place.facility != Facility::Channel {
-            edge.all.add(entry, 1);
-            edge.layer(entry, 1);
+            let ring = (place.facility, entry.method) == (Facility::Region, acts::RING);
+            let messages = if ring { entry.length } else { 1 };
+            edge.all.add(entry, messages);
+            edge.layer(entry, messages);
             return;
         }
         let runs = runs::of(entry);
@@ -181,9 +221,10 @@ impl Traffic {
         }
         self.calls.push(entry, |call| {
             let took = call.to - call.from;
-            edge.all.latency.add(took);
-            if let Some(method) = edge.methods.get_mut(&call.method) {
-                method.latency.add(took);
+            let method = edge.methods.get_mut(&call.method);
+            for count in [Some(&mut edge.all), method].into_iter().flatten() {
+                count.latency.add(took);
+                count.declined += u64::from(call.refused);
             }
         });
     }
@@ -193,22 +234,9 @@ impl Edge {
     fn layer(&mut self, entry: &Entry, messages: u64) {
         let key = (entry.reporter.layer, entry.side);
         let known = self.layers.len() < MOST || self.layers.contains_key(&key);
-        if known && matches!(entry.verdict, Verdict::Allowed | Verdict::None | Verdict::Failed) {
+        if known && matches!(entry.verdict, Verdict::Allowed | Verdict::None) {
             let count = self.layers.entry(key).or_default();
             *count = count.saturating_add(messages);
         }
-    }
-
-    /// Adds what another one counted, whose methods and layers have the same numbers.
-    pub(in crate::cli) fn merge(&mut self, other: &Self) {
-        self.all.merge(&other.all);
-        for (method, count) in &other.methods {
-            self.methods.entry(*method).or_default().merge(count);
-        }
-        for (layer, count) in &other.layers {
-            let mine = self.layers.entry(*layer).or_default();
-            *mine = mine.saturating_add(*count);
-        }
-        self.lost = self.lost.saturating_add(other.lost);
     }
 }

@@ -20,6 +20,7 @@ use crate::audit::follow::{Event, Follower};
 use crate::audit::reconcile::{Bounds, Disagreement, Reading};
 use crate::audit::verify::{Options, verify};
 use crate::audit::{Store, store::Trouble};
+use crate::cli::audit::traffic::EdgeId;
 use crate::policy::value::duration;
 
 /// How often a growing log is looked at.
@@ -206,7 +207,7 @@ impl Watch {
         let words = format!(
             "{}: {} {} -> {}, message {}",
             found.outcome.name(),
-            known(edge(tables, stream.facility, stream.edge)),
+            known(edge(tables, EdgeId::both(stream.facility, stream.edge))),
             name(stream.sender),
             name(stream.receiver),
             found.from

@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::audit::entry::{Kind, Record, Verdict, Who};
+use crate::audit::entry::{Kind, Record, Side, Verdict, Who};
 use crate::audit::follow::{Event, Follower};
 use crate::audit::query::{Filter, query};
 use crate::audit::store::{Store, StoreError};
 use crate::cli::audit::Failure;
 use crate::cli::audit::names::{self, Names};
-use crate::cli::audit::report::{name_of, plan_of};
 use crate::cli::audit::tail::last_segment;
 use crate::cli::audit::time;
-use crate::cli::audit::traffic::{Edge, EdgeId, Traffic};
-use crate::policy::plan::Plan;
+use crate::cli::audit::traffic::{Edge, EdgeId, Traffic, whom};
 use crate::text::neutralise;
 
 const SECOND: u64 = 1_000_000_000;
@@ -58,7 +56,6 @@ pub(in crate::cli) struct Row {
 pub(in crate::cli) struct View {
     follower: Follower,
     names: Names,
-    plan: Option<Plan>,
     seats: BTreeMap<(u16, u16), Seat>,
     traffic: Traffic,
     /// Messages and bytes of each edge at the beginning of each of the last seconds.
@@ -84,11 +81,9 @@ impl View {
     pub(in crate::cli) fn begin(store: &Store) -> Result<Self, Failure> {
         let first = last_segment(store)?;
         let names = Names::read(store)?;
-        let plan = plan_of(names.at(first));
         let mut view = Self {
             follower: Follower::new(first),
             names,
-            plan,
             seats: BTreeMap::new(),
             traffic: Traffic::default(),
             marks: VecDeque::new(),
@@ -145,8 +140,7 @@ impl View {
         if record.entry.kind == Kind::Policy {
             let before = self.names.at(record.index.saturating_sub(1)).policy.clone();
             self.names.learn(record);
-            if self.names.at(record.index).policy != before || self.plan.is_none() {
-                self.plan = plan_of(self.names.at(record.index));
+            if self.names.at(record.index).policy != before {
                 // Numbers mean something else now.
                 self.traffic = Traffic::default();
                 self.marks.clear();
@@ -236,12 +230,10 @@ impl View {
                 }
             }
             Kind::Use | Kind::Broker
-                if matches!(entry.verdict, Verdict::Refused | Verdict::Killed) =>
+                if matches!(entry.verdict, Verdict::Refused | Verdict::Killed)
+                    && entry.side != Side::Witness =>
             {
-                let receiver =
-                    entry.kind == Kind::Use && entry.side == crate::audit::entry::Side::Receiver;
-                let who = if receiver { entry.peer } else { entry.reporter };
-                if let Some(seat) = self.seats.get_mut(&of(who)) {
+                if let Some(seat) = self.seats.get_mut(&of(whom(entry))) {
                     seat.refused += 1;
                 }
             }
@@ -266,7 +258,7 @@ impl View {
             let (messages, bytes) =
                 (all.0.saturating_sub(before.0), all.1.saturating_sub(before.1));
             Row {
-                name: name_of(tables, self.plan.as_ref(), *place),
+                name: names::edge(tables, *place).unwrap_or_default(),
                 edge: edge.clone(),
                 recent: (messages, bytes, self.now.saturating_sub(since).max(SECOND)),
             }

@@ -89,7 +89,7 @@ pub(super) fn rows(base: &Path) -> Vec<Row> {
                 say_redacted(dir, of_payload + 1);
                 redact(&Store::open(dir).unwrap(), of_payload).unwrap();
             },
-            Told::Many(2),
+            one!("00000002.log", Some((of_payload, of_payload)), What::Unrecorded),
         ),
         row(
             "a payload that a record says was removed",

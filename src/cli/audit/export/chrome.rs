@@ -16,6 +16,7 @@ use crate::audit::{Entry, Record};
 use crate::cli::audit::calls::{Call, Calls};
 use crate::cli::audit::names::{Names, Said, edge, instance, method};
 use crate::cli::audit::time::rfc3339;
+use crate::cli::audit::traffic::EdgeId;
 
 /// How many messages may wait for their other end. What is behind that has no arrow.
 const MOST: usize = 1 << 18;
@@ -215,7 +216,7 @@ impl<'a> Trace<'a> {
     fn call(&mut self, era: usize, index: u64, call: &Call, out: &mut dyn Write) -> io::Result<()> {
         let tables = self.names.at(index);
         let facility = Facility::Channel;
-        let edge = edge(tables, facility, call.edge).unwrap_or_default();
+        let edge = edge(tables, EdgeId::both(facility, call.edge)).unwrap_or_default();
         let method = method(tables, Kind::Use, (facility, call.edge), call.method);
         let name = format!("{edge}.{}", method.as_deref().unwrap_or("?"));
         let answerer = instance(tables, call.answerer).map(|it| it.to_string());

@@ -55,8 +55,8 @@ struct Scale {
 
 impl Scale {
     fn of(story: &Story) -> Self {
-        let from = story.density.from.unwrap_or(story.period.0);
-        let to = story.period.1.max(from);
+        let from = story.density.from.unwrap_or(story.total.period.unwrap_or_default().0);
+        let to = story.total.period.unwrap_or_default().1.max(from);
         let lives = story.lives.shown.iter().filter_map(|life| life.to).max().unwrap_or(0);
         Self { from, span: (to.max(lives) - from).max(1) }
     }

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::story::Story;
-pub(in crate::cli) use self::story::{name_of, plan_of};
 use super::{Dir, Failure, damaged, save};
 
 /// Arguments of `cofferdam audit report`.

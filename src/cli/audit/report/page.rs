@@ -46,7 +46,7 @@ fn section(title: &str, id: &str, out: &mut String) {
 
 fn summary(story: &Story, daemon: &str, out: &mut String) {
     let tables = story.tables();
-    let (from, to) = story.period;
+    let (from, to) = story.total.period.unwrap_or_default();
     let _ = writeln!(
         out,
         "<header><h1>{daemon}</h1><p class=\"dim\">audit report · policy <code>{}</code> · {} to {} \
@@ -56,17 +56,17 @@ fn summary(story: &Story, daemon: &str, out: &mut String) {
         text(&moment(to)),
         text(&duration(to.saturating_sub(from))),
     );
-    let messages: u64 = story.edges.values().map(|(edge, _)| edge.all.messages()).sum();
-    let calls: u64 = story.edges.values().map(|(edge, _)| edge.all.latency.total).sum();
+    let messages: u64 = story.total.edges.values().map(|edge| edge.all.messages()).sum();
+    let calls: u64 = story.total.edges.values().map(|edge| edge.all.latency.total).sum();
     let cards = [
-        ("records", story.records, false),
+        ("records", story.total.records, false),
         ("messages and uses", messages, false),
         ("calls answered", calls, false),
         ("lives", story.lives.all, false),
         ("ended badly", story.lives.failed, true),
         ("refusals", story.refusals.all, true),
         ("kernel denials", story.denials.all, true),
-        ("alarms", story.of(Kind::Alarm), true),
+        ("alarms", story.total.of(Kind::Alarm), true),
         ("reports lost", story.losses.all, true),
     ];
     out.push_str("<ul class=\"cards\">\n");
@@ -133,7 +133,7 @@ fn topology(story: &Story, out: &mut String) {
     };
     let exposed = Ways::of(plan);
     let mut graph = Graph::new(plan, &|layer| exposure(layer, &exposed).score);
-    let most = story.edges.values().map(|(edge, _)| edge.all.messages()).max().unwrap_or(0);
+    let most = story.total.edges.values().map(|edge| edge.all.messages()).max().unwrap_or(0);
     graph.show_traffic(&|name, layer| Some(on_edge(story, most, name, layer)));
     let picture = graph.svg();
     // It is made smaller to fit, but not so small that nobody can read it.
@@ -149,18 +149,14 @@ fn topology(story: &Story, out: &mut String) {
 /// What a picture says about an edge; of a thing that several layers use, what one of them did.
 fn on_edge(story: &Story, most: u64, name: &str, layer: Option<&str>) -> Traffic {
     let audited = story.plan.as_ref().is_none_or(|plan| !unaudited(plan).contains(name));
-    let Some((edge, _)) = story.edges.get(name) else {
+    let Some(edge) = story.total.edges.get(name) else {
         let line = if audited { "nothing" } else { "not audited" };
         return Traffic { line: line.to_owned(), share: 0, alarm: false };
     };
     let all = &edge.all;
-    let number = layer.and_then(|layer| {
-        let layers = &story.tables().layers;
-        u16::try_from(layers.iter().position(|name| name == layer)?).ok()
-    });
-    let count = match number {
-        Some(number) => {
-            edge.layers.iter().filter(|((layer, _), _)| *layer == number).map(|it| it.1).sum()
+    let count = match layer {
+        Some(layer) => {
+            edge.layers.iter().filter(|((name, _), _)| *name == layer).map(|it| it.1).sum()
         }
         None => all.messages(),
     };
@@ -186,7 +182,7 @@ fn share(count: u64, most: u64) -> u8 {
 
 fn edges(story: &Story, out: &mut String) {
     section("Edges", "edges", out);
-    if story.edges.is_empty() {
+    if story.total.edges.is_empty() {
         out.push_str("<p>No use of any facility is in the log.</p>\n");
         return;
     }
@@ -205,17 +201,16 @@ fn edges(story: &Story, out: &mut String) {
         "#lost",
     ];
     let mut table = Table::new(&columns);
-    let span = story.period.1.saturating_sub(story.period.0);
+    let span = story.total.span();
     let mut rows = 0;
-    for (name, (edge, methods)) in &story.edges {
+    for (name, edge) in &story.total.edges {
         rows += 1 + edge.methods.len();
         if rows > ROWS {
             break;
         }
         table.row("edge", counts(name, "", &edge.all, edge.lost, span));
-        let several = edge.methods.len() > 1 || methods.values().any(|name| !name.starts_with('#'));
+        let several = edge.methods.len() > 1 || edge.methods.keys().any(|it| !it.starts_with('#'));
         for (method, count) in edge.methods.iter().filter(|_| several) {
-            let method = methods.get(method).map_or("", String::as_str);
             table.row("", counts(name, method, count, 0, span));
         }
     }
@@ -325,7 +320,7 @@ fn trouble(story: &Story, out: &mut String) {
             );
         }
         out.push_str(&table.end());
-        let all = story.of(Kind::Alarm);
+        let all = story.total.of(Kind::Alarm);
         let shown = story.alarms.len() as u64;
         if all > shown {
             let _ = writeln!(out, "<p class=\"dim\">and {} before these</p>", number(all - shown));

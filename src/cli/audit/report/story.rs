@@ -1,6 +1,6 @@
 //! What a report tells, gathered in one look at the log, in bounded memory.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use crate::audit::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
 use crate::audit::query::{Effort, Filter, query};
@@ -10,8 +10,9 @@ use crate::audit::tables::Tables;
 use crate::audit::usage::Usage;
 use crate::audit::verify::{self, Verified};
 use crate::audit::ways::{Found, Ways};
+use crate::cli::audit::account::{Account, Total};
 use crate::cli::audit::names::{self, Names};
-use crate::cli::audit::traffic::{Edge, EdgeId, Traffic};
+use crate::cli::audit::traffic::whom;
 use crate::policy::plan::Plan;
 
 /// The most lives that are shown, the newest ones.
@@ -28,13 +29,8 @@ pub(super) struct Story {
     pub(super) names: Names,
     /// The last policy of the log, if it can be read.
     pub(super) plan: Option<Plan>,
-    pub(super) records: u64,
-    /// When the log took the first and the last record: real time, nanoseconds.
-    pub(super) period: (u64, u64),
-    /// Records of each kind.
-    pub(super) kinds: BTreeMap<Kind, u64>,
-    /// What went over each edge, by its name, and its methods' names.
-    pub(super) edges: BTreeMap<String, (Edge, BTreeMap<u32, String>)>,
+    /// What was counted.
+    pub(super) total: Total,
     pub(super) density: Density,
     pub(super) lives: Lives,
     /// Who was refused what: layer, act, at what, why, rule.
@@ -73,15 +69,11 @@ impl Story {
             telling.take(&record);
             true
         })?;
-        telling.fold();
-        let Telling { records, period, kinds, edges, density, .. } = telling;
-        let Telling { lives, refusals, denials, losses, alarms, .. } = telling;
+        let Telling { account, density, lives, refusals, denials, losses, alarms, .. } = telling;
+        let total = account.finish();
         Ok(Self {
             plan,
-            records,
-            period,
-            kinds,
-            edges,
+            total,
             density,
             lives,
             refusals,
@@ -98,11 +90,6 @@ impl Story {
         })
     }
 
-    /// How many records there are of a kind.
-    pub(super) fn of(&self, kind: Kind) -> u64 {
-        self.kinds.get(&kind).copied().unwrap_or(0)
-    }
-
     /// The tables of the last policy.
     pub(super) fn tables(&self) -> &Tables {
         self.names.at(u64::MAX)
@@ -110,35 +97,13 @@ impl Story {
 }
 
 /// The plan that the tables' text makes.
-pub(in crate::cli) fn plan_of(tables: &Tables) -> Option<Plan> {
+fn plan_of(tables: &Tables) -> Option<Plan> {
     crate::policy::check("the log's policy", tables.text.as_bytes()).plan
-}
-
-/// What a place is called: `channel.sign`, `listen.front.https`, as in pictures of the policy.
-pub(in crate::cli) fn name_of(tables: &Tables, plan: Option<&Plan>, place: EdgeId) -> String {
-    let number = usize::from(place.edge);
-    let layer = || plan.and_then(|plan| plan.layers.get(usize::from(place.layer)));
-    let address = match place.facility {
-        Facility::Listen => layer().and_then(|it| Some((it, &it.listen.get(number)?.name))),
-        Facility::Connect => layer().and_then(|it| Some((it, &it.connect.get(number)?.name))),
-        _ => None,
-    };
-    if let Some((layer, name)) = address {
-        return format!("{}.{}.{name}", place.facility.name(), layer.name);
-    }
-    names::edge(tables, place.facility, place.edge)
-        .unwrap_or_else(|| place.facility.name().to_owned())
 }
 
 struct Telling<'a> {
     names: &'a Names,
-    /// Which of the names are in force, and what went over the edges under them.
-    era: Option<(u64, Option<Plan>)>,
-    traffic: Traffic,
-    records: u64,
-    period: (u64, u64),
-    kinds: BTreeMap<Kind, u64>,
-    edges: BTreeMap<String, (Edge, BTreeMap<u32, String>)>,
+    account: Account<'a>,
     density: Density,
     lives: Lives,
     refusals: Groups<5>,
@@ -151,12 +116,7 @@ impl<'a> Telling<'a> {
     fn new(names: &'a Names) -> Self {
         Self {
             names,
-            era: None,
-            traffic: Traffic::default(),
-            records: 0,
-            period: (0, 0),
-            kinds: BTreeMap::new(),
-            edges: BTreeMap::new(),
+            account: Account::new(names),
             density: Density::default(),
             lives: Lives::default(),
             refusals: Groups::default(),
@@ -168,16 +128,9 @@ impl<'a> Telling<'a> {
 
     fn take(&mut self, record: &Record) {
         let entry = &record.entry;
-        if self.records == 0 {
-            self.period.0 = record.at.real;
-        }
-        self.period.1 = record.at.real;
-        self.records += 1;
-        *self.kinds.entry(entry.kind).or_default() += 1;
         let refused = matches!(entry.verdict, Verdict::Refused | Verdict::Killed);
         self.density.add(record.at.real, refused || entry.kind == Kind::Denial);
         match entry.kind {
-            Kind::Policy => self.policy(record),
             Kind::Spawn | Kind::Exit => self.lives.take(record),
             Kind::Start => self.lives.all_over(record.at.real),
             Kind::Alarm => {
@@ -201,52 +154,20 @@ impl<'a> Telling<'a> {
                 let edge = said.edge.unwrap_or_else(|| "anywhere".to_owned());
                 self.losses.add([layer, edge], entry.length, record);
             }
-            Kind::Use | Kind::Broker if refused => self.refusal(record),
+            Kind::Use | Kind::Broker if refused && entry.side != Side::Witness => {
+                self.refusal(record);
+            }
             _ => {}
         }
-        self.traffic.take(record);
-    }
-
-    fn policy(&mut self, record: &Record) {
-        let tables = self.names.at(record.index);
-        // Every segment begins with it.
-        let begins = self.names.eras().filter(|(range, _)| range.contains(&record.index));
-        let Some(begin) = begins.map(|(range, _)| range.start).last() else { return };
-        if self.era.as_ref().is_none_or(|(era, _)| *era != begin) {
-            self.fold();
-            self.era = Some((begin, plan_of(tables)));
-        }
-    }
-
-    /// Puts what went over the edges of one policy to what did over those of the same names.
-    fn fold(&mut self) {
-        let traffic = std::mem::take(&mut self.traffic);
-        let (tables, plan) = match &self.era {
-            Some((begin, plan)) => (self.names.at(*begin), plan.as_ref()),
-            None => (self.names.at(0), None),
-        };
-        for (place, edge) in traffic.edges() {
-            let (sum, methods) = self.edges.entry(name_of(tables, plan, *place)).or_default();
-            sum.merge(edge);
-            for number in edge.methods.keys() {
-                let place = (place.facility, place.edge);
-                let name = names::method(tables, Kind::Use, place, *number);
-                methods.insert(*number, name.map_or_else(String::new, Into::into));
-            }
-        }
+        self.account.take(record);
     }
 
     fn refusal(&mut self, record: &Record) {
         let entry = &record.entry;
         let said = self.names.say(record);
         let layer = |it: names::Instance<'_>| it.layer.into_owned();
-        // The receiver refuses what its peer sent.
-        let by_receiver = entry.kind == Kind::Use && entry.side == Side::Receiver;
-        let who = if by_receiver { said.peer.clone() } else { said.reporter.clone() };
-        let place = EdgeId::of(entry);
-        let plan = self.era.as_ref().and_then(|(_, plan)| plan.as_ref());
-        let tables = self.names.at(record.index);
-        let edge = place.map_or_else(String::new, |place| name_of(tables, plan, place));
+        let who = names::instance(self.names.at(record.index), whom(entry));
+        let edge = said.edge.clone().unwrap_or_default();
         let act = match entry.facility {
             Facility::Connect | Facility::Listen => String::new(),
             _ => said.method.map_or_else(String::new, Into::into),

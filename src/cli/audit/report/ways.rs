@@ -4,31 +4,23 @@ use std::fmt::Write;
 
 use super::html::text;
 use super::show::{duration, moment, number};
-use super::story::{Story, name_of, plan_of};
+use super::story::Story;
 use crate::audit::entry::{Entry, Facility, Kind, Who};
 use crate::audit::tables::Tables;
 use crate::audit::ways::{Step, Way, What};
 use crate::cli::audit::names;
 use crate::cli::audit::traffic::EdgeId;
-use crate::policy::plan::Plan;
 
 /// All of them, beneath each other.
 pub(super) fn list(story: &Story, ways: &[std::sync::Arc<Way>]) -> String {
     let mut out = String::new();
-    let mut era: Option<(*const Tables, Option<Plan>)> = None;
     for way in ways {
-        let tables = story.names.at(way.record);
-        // Most ways are under the same policy.
-        if era.as_ref().is_none_or(|(known, _)| !std::ptr::eq(*known, tables)) {
-            era = Some((std::ptr::from_ref(tables), plan_of(tables)));
-        }
-        let plan = era.as_ref().and_then(|(_, plan)| plan.as_ref());
-        one(way, tables, plan, &mut out);
+        one(way, story.names.at(way.record), &mut out);
     }
     out
 }
 
-fn one(way: &Way, tables: &Tables, plan: Option<&Plan>, out: &mut String) {
+fn one(way: &Way, tables: &Tables, out: &mut String) {
     let Some(first) = way.steps.first() else { return };
     let took = way.took();
     let unsure = if way.unsure() { "<span class=\"tag\">mixed</span>" } else { "" };
@@ -36,7 +28,7 @@ fn one(way: &Way, tables: &Tables, plan: Option<&Plan>, out: &mut String) {
         out,
         "<div class=\"way\"><p><b>{}</b> {} <span class=\"dim\">{} · record {}</span>{unsure}</p>",
         text(&duration(took)),
-        text(&line(first, tables, plan)),
+        text(&line(first, tables)),
         text(&moment(way.at)),
         text(&number(way.record)),
     );
@@ -67,7 +59,7 @@ fn one(way: &Way, tables: &Tables, plan: Option<&Plan>, out: &mut String) {
              <span class=\"track\"><i class=\"{class}\" style=\"left:{};width:{}\"></i></span>\
              <span class=\"n\">{}</span></div>",
             depth.min(8),
-            text(&line(step, tables, plan)),
+            text(&line(step, tables)),
             if step.unsure { " <span class=\"tag\">unsure</span>" } else { "" },
             part(begin),
             part(lasted.unwrap_or(0)),
@@ -93,7 +85,7 @@ fn order(way: &Way) -> Vec<usize> {
 }
 
 /// `parser → keeper sign` and so on.
-fn line(step: &Step, tables: &Tables, plan: Option<&Plan>) -> String {
+fn line(step: &Step, tables: &Tables) -> String {
     let layer = |who: Who| {
         names::instance(tables, who).map_or_else(String::new, |it| match it.copy {
             0 => it.layer.into_owned(),
@@ -107,7 +99,7 @@ fn line(step: &Step, tables: &Tables, plan: Option<&Plan>) -> String {
         reporter: if step.from == Who::NOBODY { step.to } else { step.from },
         ..Entry::new(Kind::Use)
     };
-    let edge = EdgeId::of(&place).map_or_else(String::new, |place| name_of(tables, plan, place));
+    let edge = EdgeId::of(&place).and_then(|place| names::edge(tables, place)).unwrap_or_default();
     // A file that is opened without the broker is opened for the same things.
     let asked = step.what == What::Asked || step.facility == Facility::File;
     let kind = if asked { Kind::Broker } else { Kind::Use };
