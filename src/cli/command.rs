@@ -34,6 +34,21 @@ pub struct ReloadArgs {
     no_gain: bool,
 }
 
+/// Arguments of `cofferdam upgrade`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The program at the path by which the daemon was started is tried first, and takes
+the daemon's place in the same process if it can: what the daemon listens on, and
+what waits in queues and regions, stays. Then every layer ends in order and begins
+anew. A program that can't take over changes nothing. SIGUSR2 does the same.")]
+pub struct UpgradeArgs {
+    /// Which daemon, if several run
+    name: Option<String>,
+    /// Refuse a policy that grants anything that the present one doesn't
+    #[arg(long)]
+    no_gain: bool,
+}
+
 /// Arguments of `cofferdam stop`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "It has stopped when this ends.")]
@@ -62,6 +77,20 @@ pub(super) fn reload(args: &ReloadArgs) -> ExitCode {
     let done = || -> Result<(), Failure> {
         let mut told = Ok(());
         Handle::find(args.name.as_deref())?.reload(!args.no_gain, |line| {
+            let line = neutralise(line.as_bytes());
+            told = told.and_then(|()| writeln!(anstream::stdout(), "{line}").map_err(|e| e.kind()));
+        })?;
+        written(told.map_err(Into::into))
+    };
+    code(done())
+}
+
+/// Upgrades. Exit code 0: every layer runs the new program; 1: no daemon runs, or nothing has changed, and
+/// why; 2: no such daemon.
+pub(super) fn upgrade(args: &UpgradeArgs) -> ExitCode {
+    let done = || -> Result<(), Failure> {
+        let mut told = Ok(());
+        Handle::find(args.name.as_deref())?.upgrade(!args.no_gain, |line| {
             let line = neutralise(line.as_bytes());
             told = told.and_then(|()| writeln!(anstream::stdout(), "{line}").map_err(|e| e.kind()));
         })?;

@@ -69,6 +69,8 @@ enum Verb {
     Restart(command::RestartArgs),
     /// Have a running daemon read its policy anew, and change what the policy changes
     Reload(command::ReloadArgs),
+    /// Have the program that is at a running daemon's path now take its place
+    Upgrade(command::UpgradeArgs),
     /// Stop a running daemon in order
     Stop(command::StopArgs),
     /// Watch a running daemon: its layers, its edges, refusals and alarms
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Restart(args) => command::restart(&args),
         Verb::Reload(args) => command::reload(&args),
+        Verb::Upgrade(args) => command::upgrade(&args),
         Verb::Stop(args) => command::stop(&args),
         Verb::Top(args) => top::run(&args),
         Verb::Metrics(args) => metrics::run(&args),

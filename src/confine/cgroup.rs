@@ -49,7 +49,7 @@ impl Grouped {
 }
 
 /// A controller that limits something of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Controller {
     /// `memory`.
     Memory,
@@ -202,6 +202,47 @@ impl Hierarchies {
     }
 }
 
+/// What a program must know of the hierarchies that the one before it in the same process has found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CarriedHierarchies {
+    /// By controller: whether its interface is version 2, and the daemon's directory.
+    usable: Vec<(Controller, bool, PathBuf)>,
+    /// Why a controller can't be had: where it was tried, and the errno if there is one.
+    refused: Vec<(Controller, PathBuf, Option<i32>, String)>,
+}
+
+impl Hierarchies {
+    /// What another program in this process must know, and the locks that it must hold.
+    pub fn carry(&self) -> (CarriedHierarchies, impl Iterator<Item = BorrowedFd<'_>>) {
+        let usable = |(controller, it): &(Controller, Hierarchy)| {
+            (*controller, it.version == Version::V2, it.base.clone())
+        };
+        let refused = |it: &Refusal| {
+            let errno = it.error.raw_os_error();
+            (it.controller, it.path.clone(), errno, it.error.to_string())
+        };
+        let carried = CarriedHierarchies {
+            usable: self.usable.iter().map(usable).collect(),
+            refused: self.refused.iter().map(refused).collect(),
+        };
+        (carried, self.usable.iter().map(|(_, hierarchy)| hierarchy.claim.as_fd()))
+    }
+
+    /// Those that the program before has found, and their locks.
+    pub fn carried(from: CarriedHierarchies, claims: Vec<OwnedFd>) -> Self {
+        let usable = from.usable.into_iter().zip(claims);
+        let usable = usable.map(|((controller, is_second, base), claim)| {
+            let version = if is_second { Version::V2 } else { Version::V1 };
+            (controller, Hierarchy { version, base, claim: claim.into() })
+        });
+        let refused = from.refused.into_iter().map(|(controller, path, errno, text)| {
+            let error = errno.map_or_else(|| io::Error::other(text), io::Error::from_raw_os_error);
+            Refusal { controller, path, error }
+        });
+        Self { usable: usable.collect(), refused: refused.collect() }
+    }
+}
+
 /// The daemon's own groups go with it, if they are empty.
 impl Drop for Hierarchies {
     fn drop(&mut self) {
@@ -243,7 +284,26 @@ pub struct Joins<'a> {
     pub tasks: Vec<BorrowedFd<'a>>,
 }
 
+/// What a program must know of a group that the one before it in the same process has made, and whose
+/// instance runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CarriedGroup {
+    directories: Vec<PathBuf>,
+    grouped: Grouped,
+}
+
 impl Group {
+    /// What another program in this process must know.
+    pub fn carry(&self) -> CarriedGroup {
+        CarriedGroup { directories: self.directories.clone(), grouped: self.grouped }
+    }
+
+    /// The one that the program before has made. Nobody joins it any more.
+    pub fn carried(from: CarriedGroup) -> Self {
+        let CarriedGroup { directories, grouped } = from;
+        Self { directories, unified: None, tasks: Vec::new(), grouped }
+    }
+
     /// What it limits.
     pub const fn grouped(&self) -> Grouped {
         self.grouped

@@ -17,7 +17,8 @@ use crate::layer::slice::MAX_SETTINGS;
 use crate::layer::{Function, Layer};
 use crate::log::LogFormat;
 use crate::prepare::planner::{self, Refusal, Request, Text};
-use crate::prepare::steward::{Found, Steward};
+use crate::prepare::steward::{self, Found, Steward};
+use crate::prepare::upgrade::{self, Part, rehearsal};
 use crate::supervisor::{self, Outcome, Start};
 use crate::wire::life::Ending;
 
@@ -205,12 +206,21 @@ impl Daemon {
         if enter::is_layer() {
             return enter::main(&self.functions);
         }
+        let part = match upgrade::part() {
+            None => None,
+            Some(Ok(Part::Supervise(state))) => Some(state),
+            Some(other) => return self.rehearse(other),
+        };
         let mut log = Log::default();
         let launches = self.launches;
         if launches {
             log.hush();
         }
-        let outcome = self.supervise(&mut log);
+        let outcome = match part {
+            Some(state) => supervisor::resume(&state, &mut log)
+                .map_err(|why| Refusal::system(format!("the upgrade has failed: {why}"))),
+            None => self.supervise(&mut log),
+        };
         let code = match outcome {
             Ok(Outcome::Fine) => ExitCode::SUCCESS,
             Ok(Outcome::GaveUp(ending)) if launches => ExitCode::from(as_shells(ending)),
@@ -227,6 +237,23 @@ impl Daemon {
         code
     }
 
+    /// Has its part in an upgrade of a daemon that runs this program, or is about to.
+    fn rehearse(mut self, part: Result<Part, String>) -> ExitCode {
+        let mut find = || self.find_anew();
+        ExitCode::from(match part {
+            Ok(Part::Prepare(tools)) => rehearsal::prepare(tools, &supervisor::NEEDED, &mut find),
+            Ok(Part::Try(state)) => rehearsal::tried(&state),
+            Ok(Part::Steward(socket, path)) => steward::serve(&socket, &path, &mut find),
+            Ok(Part::Supervise(_)) | Err(_) => REFUSED,
+        })
+    }
+
+    /// What the daemon starts from, as it is now; an error is for a person.
+    fn find_anew(&mut self) -> Result<Found, String> {
+        let found = self.set_up().and_then(|setup| self.find(&setup));
+        found.map_err(|(notes, refusal)| [notes, refusal.lines.join("\n")].concat())
+    }
+
     fn supervise(mut self, log: &mut Log) -> Result<Outcome, Refusal> {
         // The kernel gives a process's first thread the process's number.
         if rustix::thread::gettid() != rustix::process::getpid() {
@@ -241,10 +268,7 @@ impl Daemon {
         log.write_as(format).map_err(|error| {
             Refusal::system(format!("`--log-format journal`: {error}; write `text` or `json`"))
         })?;
-        let steward = Steward::begin(&mut || {
-            let found = self.set_up().and_then(|setup| self.find(&setup));
-            found.map_err(|(notes, refusal)| [notes, refusal.lines.join("\n")].concat())
-        });
+        let steward = Steward::begin(&mut || self.find_anew());
         let steward = steward.map_err(|error| {
             Refusal::system(format!("the process that prepares reloads can't be started: {error}"))
         })?;

@@ -141,8 +141,23 @@ impl Handle {
     /// # Errors
     /// [`HandleError::Failed`] if the policy has mistakes, grants more, or takes a restart of the daemon:
     /// then nothing has changed.
-    pub fn reload(&self, gain: bool, mut progress: impl FnMut(&str)) -> Result<(), HandleError> {
-        self.ask(&Request::Reload { gain }, None, |reply| match reply {
+    pub fn reload(&self, gain: bool, progress: impl FnMut(&str)) -> Result<(), HandleError> {
+        self.change(&Request::Reload { gain }, progress)
+    }
+
+    /// Has the program that is at its path now take its place, in the same process, and read its policy
+    /// anew; waits until every layer runs the new program. What it listens on, and what waits in queues
+    /// and regions, stays. `progress` and `gain` are those of [`Handle::reload`].
+    ///
+    /// # Errors
+    /// [`HandleError::Failed`] if the new program can't take over, or if the policy is one that a reload
+    /// refuses: then nothing has changed.
+    pub fn upgrade(&self, gain: bool, progress: impl FnMut(&str)) -> Result<(), HandleError> {
+        self.change(&Request::Upgrade { gain }, progress)
+    }
+
+    fn change(&self, request: &Request, mut progress: impl FnMut(&str)) -> Result<(), HandleError> {
+        self.ask(request, None, |reply| match reply {
             Reply::Progress(text) => {
                 progress(&text);
                 Ok(())

@@ -33,6 +33,12 @@ pub(crate) enum Request {
         /// Whether authority may be gained.
         gain: bool,
     },
+    /// That the program which is at the daemon's path now takes its place, and the policy is read anew.
+    /// The answer is that of [`Request::Reload`].
+    Upgrade {
+        /// Whether authority may be gained.
+        gain: bool,
+    },
 }
 
 /// What is answered: a line each.

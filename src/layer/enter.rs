@@ -37,6 +37,10 @@ use crate::wire::control::{FromLayer, Service, ToLayer};
 /// What the supervisor puts before the instance's name in `argv[0]`.
 pub(crate) const TITLE: &str = "cofferdam-layer:";
 
+/// `argv[0]` of a program that only rehearses the place of a running supervisor. A program of a version
+/// that knows nothing of upgrades takes it for a layer's, finds nothing that a layer has, and ends.
+pub(crate) const REHEARSES: &str = "cofferdam-layer:upgrade";
+
 /// Where the re-executed program finds its slice and its control socket.
 const SLICE_FD: i32 = 3;
 const CONTROL_FD: i32 = 4;
@@ -51,7 +55,9 @@ pub(crate) const NOT_MAIN: &str = "`Daemon::main` was called on another thread t
 /// Whether this process was started by a supervisor to become a layer.
 pub(crate) fn is_layer() -> bool {
     let title = std::env::args_os().next();
-    title.is_some_and(|title| title.as_encoded_bytes().starts_with(TITLE.as_bytes()))
+    title.is_some_and(|title| {
+        title.as_encoded_bytes().starts_with(TITLE.as_bytes()) && title != REHEARSES
+    })
 }
 
 /// Confines this process and runs its layer.

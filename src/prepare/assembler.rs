@@ -96,6 +96,8 @@ pub(crate) struct Request<'a> {
     pub settings: &'a [u8],
     /// What it takes the place of while the daemon runs.
     pub before: Option<&'a Assembly>,
+    /// Whether the program is another, so that no life of before stays.
+    pub program: bool,
 }
 
 /// Assembles all layers of a plan in a child. The answer comes in the sealed memory too in which it
@@ -115,7 +117,8 @@ pub(crate) fn assemble(request: &Request<'_>) -> Result<(Assembly, OwnedFd), Pre
 
 /// The child's work. An error is for a person.
 fn work(request: &Request<'_>) -> Result<Assembly, String> {
-    let &Request { plan: stated, policy, log, waiting, tells_paths, settings, before } = request;
+    let &Request { plan: stated, policy, log, waiting, tells_paths, settings, before, .. } =
+        request;
     let arranged = match before {
         Some(before) => change::arranged(before, stated)?,
         None => stated.clone(),
@@ -123,7 +126,7 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
     let mut plan = arranged.clone();
     Own::add(&mut plan, log.map(|(path, _)| path)).map_err(|error| error.to_string())?;
     let lasting = match before {
-        Some(before) => before.lasting.clone(),
+        Some(before) => change::within(&plan, &before.lasting)?.clone(),
         None => lasting(&plan, log, waiting)?,
     };
     let auditor = log.map(|log| Orders {
@@ -158,7 +161,7 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
         change: None,
         lasting,
     };
-    assembly.change = before.map(|before| change::between(before, &assembly));
+    assembly.change = before.map(|before| change::between(before, &assembly, request.program));
     Ok(assembly)
 }
 
@@ -237,7 +240,9 @@ mod tests {
         let policy = plan.id().unwrap();
         let more = (10, false, &[][..]);
         let (waiting, tells_paths, settings) = more;
-        work(&Request { plan, policy, log, waiting, tells_paths, settings, before: None }).unwrap()
+        let (before, program) = (None, false);
+        work(&Request { plan, policy, log, waiting, tells_paths, settings, before, program })
+            .unwrap()
     }
 
     #[test]
@@ -290,6 +295,7 @@ mod tests {
             tells_paths: false,
             settings: &[],
             before: None,
+            program: false,
         })
         .unwrap();
         assert_eq!(more.descriptors, assembled(&plan, false).descriptors + 7);

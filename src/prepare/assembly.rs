@@ -2,10 +2,13 @@
 //! it.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::child;
 use super::image::LayerImage;
 use crate::confine::filter::Filter;
 use crate::ident::{Name, PolicyId};
@@ -56,6 +59,11 @@ pub(crate) struct Lasting {
 }
 
 impl Assembly {
+    /// Reads one out of the memory in which it was given.
+    pub(crate) fn read(memory: &OwnedFd) -> io::Result<Self> {
+        child::read(memory)
+    }
+
     /// The plan in the order of its numbers, with the framework's own layers.
     pub(crate) fn whole(&self) -> Plan {
         let layers = self.images.iter().map(|image| image.plan.clone()).collect();
@@ -89,7 +97,9 @@ pub(crate) struct Change {
     pub lines: Vec<String>,
     /// Whether anything is gained.
     pub gains: bool,
-    /// Whether the policy and the settings are the same as before.
+    /// Whether the program is another: then no life of before stays.
+    pub program: bool,
+    /// Whether the program, the policy and the settings are the same as before.
     pub is_none: bool,
     /// By layer: whether what a life of before holds is another now.
     pub touched: Vec<bool>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::arrange;
-use super::assembly::{Assembly, Change};
+use super::assembly::{Assembly, Change, Lasting};
 use super::image::LayerImage;
 use super::own::Role;
 use crate::confine::filter::supervisor::let_through;
@@ -27,14 +27,6 @@ pub(super) fn arranged(before: &Assembly, stated: &Plan) -> Result<Plan, String>
     }
     if stated.audit.ring_bytes != before.stated.audit.ring_bytes {
         return restart("[audit] has rings of another size");
-    }
-    let more: Vec<_> =
-        capabilities(stated).difference(&before.lasting.capabilities).copied().collect();
-    if !more.is_empty() {
-        return restart("a layer is granted a capability that the supervisor has given up");
-    }
-    if calls(stated).difference(&before.lasting.calls).next().is_some() {
-        return restart("a layer is granted a system call that the supervisor's own filter lacks");
     }
     for layer in &stated.layers {
         let old = before.images.iter().find(|it| it.plan.name == layer.name);
@@ -63,6 +55,19 @@ pub(super) fn arranged(before: &Assembly, stated: &Plan) -> Result<Plan, String>
     arrange::arrange(&before.plan, &layers, stated)
 }
 
+/// What the supervisor has from its start, unless a plan's layers, the framework's own among them, need more
+/// than that.
+pub(super) fn within<'l>(plan: &Plan, lasting: &'l Lasting) -> Result<&'l Lasting, String> {
+    let restart = |what: &str| Err(format!("{what}: that takes a restart of the daemon"));
+    if capabilities(plan).difference(&lasting.capabilities).next().is_some() {
+        return restart("a layer is granted a capability that the supervisor has given up");
+    }
+    if calls(plan).difference(&lasting.calls).next().is_some() {
+        return restart("a layer is granted a system call that the supervisor's own filter lacks");
+    }
+    Ok(lasting)
+}
+
 /// The calls that a supervisor needs for a plan's layers, by number.
 pub(super) fn calls(plan: &Plan) -> BTreeSet<u32> {
     let runs_programs = plan.layers.iter().any(|it| matches!(it.program, Program::Exec(_)));
@@ -78,8 +83,8 @@ pub(super) fn capabilities(plan: &Plan) -> BTreeSet<u8> {
     plan.layers.iter().flat_map(|layer| layer.capabilities.iter().copied()).collect()
 }
 
-/// What is another in `new`.
-pub(super) fn between(old: &Assembly, new: &Assembly) -> Change {
+/// What is another in `new`; `program`: what it is run by, too.
+pub(super) fn between(old: &Assembly, new: &Assembly, program: bool) -> Change {
     let settings = old.settings != new.settings;
     let found = diff(&old.stated, &new.stated);
     let mut touched = Vec::new();
@@ -103,7 +108,8 @@ pub(super) fn between(old: &Assembly, new: &Assembly) -> Change {
     Change {
         lines: lines(&found),
         gains: found.gained(),
-        is_none: !settings && old.policy == new.policy,
+        program,
+        is_none: !program && !settings && old.policy == new.policy,
         touched,
         kept: [
             alike(&was.queues, &is.queues),

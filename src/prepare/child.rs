@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use caps::Capability;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -71,6 +73,11 @@ impl Handover {
     /// One that leads to whoever holds the other end of a socket.
     pub(super) fn over(socket: OwnedFd) -> Self {
         Self(socket)
+    }
+
+    /// What it goes by.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.0
     }
 
     /// Hands a descriptor over.
@@ -176,6 +183,21 @@ pub(super) enum Taken {
     Failed(String),
     /// Nobody is there any more.
     Died,
+}
+
+/// Waits until there is something to read, or a process has ended; false: not in that time.
+pub(super) fn wait_readable(fds: &[&OwnedFd], within: Duration) -> io::Result<bool> {
+    let until = Instant::now() + within;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
+        match poll(&mut fds, Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 fn take(socket: &OwnedFd, most: usize) -> io::Result<Taken> {

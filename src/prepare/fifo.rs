@@ -68,10 +68,15 @@ impl FifoAtPath {
         Ok(Self { held, directory, name, made, given_away: false })
     }
 
+    /// Itself and its directory.
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.held.as_fd(), self.directory.as_fd()]
+    }
+
     /// Itself and its directory, for another process, which removes it from now on.
     pub(super) fn give_away(&mut self) -> [BorrowedFd<'_>; 2] {
         self.given_away = true;
-        [self.held.as_fd(), self.directory.as_fd()]
+        self.descriptors()
     }
 
     /// Sets mode and owner. Nobody else reads it: that would take lines away from the layer. The

@@ -33,6 +33,7 @@ mod queue;
 mod region;
 pub(crate) mod steward;
 mod tree;
+pub(crate) mod upgrade;
 pub(crate) mod walk;
 
 pub(crate) use child::PrepareError;

@@ -18,7 +18,7 @@ use crate::sys::process::landlock_abi;
 use crate::wire::control::{Object, ToLayer, mapped_file_part};
 
 /// What becomes of a descriptor.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Use {
     /// Every life of these layers gets a copy, with this message.
     Handed(ToLayer, Vec<Name>),

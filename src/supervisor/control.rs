@@ -7,6 +7,7 @@
 //! knows for itself.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use super::{Life, Outcome, Supervisor};
 use crate::mark;
 use crate::policy::plan::Ready;
 use crate::prepare::own::Role;
+use crate::prepare::upgrade::state::{self, Luggage};
 use crate::sys::clock::nanoseconds;
 use crate::wire::control::{Command, ToLayer};
 use crate::wire::life::{Stage, Standing};
@@ -45,6 +47,24 @@ struct Caller {
 impl Door {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self { socket, callers: BTreeMap::new(), next: 1 }
+    }
+
+    /// Itself and who is there, for a program that takes this one's place.
+    pub(super) fn carry(&self, luggage: &mut Luggage) -> state::Door {
+        let callers = self.callers.iter().map(|(&number, it)| (number, it.uid, it.pid)).collect();
+        state::Door { socket: luggage.add(&self.socket), callers, next: self.next }
+    }
+
+    /// What the program before has left.
+    pub(super) fn carried(from: state::Door) -> io::Result<Self> {
+        let caller = |(number, uid, pid)| (number, Caller { uid, pid, line: None });
+        let callers = from.callers.into_iter().map(caller).collect();
+        Ok(Self { socket: from.socket.take()?, callers, next: from.next })
+    }
+
+    /// Whether somebody was let in whom the helper hasn't heard of.
+    pub(super) fn has_new(&self) -> bool {
+        self.callers.values().any(|caller| caller.line.is_some())
     }
 
     /// Whether one more may come in.
@@ -127,7 +147,12 @@ impl Supervisor<'_> {
                 self.log.say(&format!("stopping: {who} asks for it"));
                 self.stop(Outcome::Fine);
             }
-            Command::Reload { gain } => self.reload(Asker { caller: Some(caller), who, gain }),
+            Command::Reload { gain } => {
+                self.reload(Asker { caller: Some(caller), who, gain, program: false });
+            }
+            Command::Upgrade { gain } => {
+                self.reload(Asker { caller: Some(caller), who, gain, program: true });
+            }
             Command::Restart(seat) => match usize::try_from(seat).ok() {
                 Some(place)
                     if place < self.places.len()

@@ -17,6 +17,7 @@ use crate::policy::plan::Plan;
 use crate::prepare::Made;
 use crate::prepare::image::{Access, HeldFile, LayerImage};
 use crate::prepare::own::Role;
+use crate::prepare::upgrade::state::{self, Fd, Luggage};
 use crate::sys::memory;
 use crate::sys::pin::pin;
 use crate::sys::reopen::{reopen, reopen_untruncatable};
@@ -69,6 +70,11 @@ pub enum ImageError {
 impl Ground {
     /// Looks at what there is, but for namespaces.
     pub fn survey(plan: &Plan) -> Result<Self, ImageError> {
+        Self::with(|| cgroup::Hierarchies::find(plan.name.as_str()))
+    }
+
+    /// The same, with the groups that the program before has found.
+    pub fn with(groups: impl FnOnce() -> cgroup::Hierarchies) -> Result<Self, ImageError> {
         let rootless = !rustix::process::geteuid().is_root();
         let program = pin_own_program().map_err(|e| ImageError::System("/proc/self/exe", e))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
@@ -77,13 +83,27 @@ impl Ground {
             null: null.map_err(|e| ImageError::System("/dev/null", e.into()))?,
             namespaces: spaces::Given::new(rootless),
             ids: rootless.then(spaces::own_ids),
-            groups: cgroup::Hierarchies::find(plan.name.as_str()),
+            groups: groups(),
         })
     }
 }
 
-/// Makes every layer's image, without what is made by name: see [`Image::take`].
+/// Makes every layer's image, without what is made by name: see [`Image::take`]. What can't be opened now is
+/// told before anything runs.
 pub fn complete(
+    layers: Vec<LayerImage>,
+    reports: Option<ReportsSlice>,
+    settings: Vec<u8>,
+    ground: &Rc<Ground>,
+) -> Result<Vec<Image>, ImageError> {
+    let images = make(layers, reports, settings, ground)?;
+    let mut files = images.iter().flat_map(|image| &image.data.files);
+    files.try_for_each(|file| file.open().map(drop))?;
+    Ok(images)
+}
+
+/// The same, of layers that run already.
+pub fn make(
     layers: Vec<LayerImage>,
     reports: Option<ReportsSlice>,
     settings: Vec<u8>,
@@ -105,8 +125,6 @@ pub fn complete(
             users: Vec::new(),
             data,
         };
-        // What can't be opened now is told before anything runs.
-        image.data.files.iter().try_for_each(|file| file.open().map(drop))?;
         images.push(image);
     }
     Ok(images)
@@ -135,6 +153,27 @@ impl Image {
         if same && old.state.is_some() {
             self.state = old.state.take();
         }
+    }
+
+    /// What is held for it, for a program that takes this one's place.
+    pub fn carry(&self, luggage: &mut Luggage) -> state::Layer {
+        state::Layer {
+            state: self.state.as_ref().map(|fd| luggage.add(fd)),
+            kernel_log: self.kernel_log.as_ref().map(|fd| luggage.add(fd)),
+            listeners: luggage.all(self.listeners.iter().map(Listening::socket)),
+            users: self.users.clone(),
+        }
+    }
+
+    /// Takes what the program before has held for it.
+    pub fn carried(&mut self, from: state::Layer) -> io::Result<()> {
+        self.state = from.state.map(Fd::take).transpose()?;
+        self.kernel_log = from.kernel_log.map(Fd::take).transpose()?;
+        let listeners = self.data.plan.listen.iter().zip(from.listeners);
+        let listeners = listeners.map(|(plan, fd)| Ok(Listening::new(plan, fd.take()?)));
+        self.listeners = listeners.collect::<io::Result<_>>()?;
+        self.users = from.users;
+        Ok(())
     }
 
     /// The user that copy `index` of this layer is.

@@ -29,6 +29,11 @@ impl Listening {
         Self { plan: plan.clone(), bound, socket }
     }
 
+    /// The socket itself.
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
     /// The same socket, of which another plan says something else.
     pub fn for_plan(self, plan: &ListenPlan) -> Self {
         Self { plan: plan.clone(), ..self }

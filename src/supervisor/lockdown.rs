@@ -14,7 +14,7 @@ use crate::confine::filter::Filter;
 use crate::confine::identity;
 
 /// What starting, confining and killing layers takes of root's capabilities (capabilities(7)).
-const NEEDED: [Capability; 9] = [
+pub(crate) const NEEDED: [Capability; 9] = [
     // Namespaces, mounts, the new root.
     Capability::CAP_SYS_ADMIN,
     // A layer's own user and group.
@@ -54,6 +54,12 @@ pub fn lock(filter: &Filter, images: &[Image]) -> io::Result<()> {
     }
     rustix::thread::set_no_new_privs(true)?;
     filter.load().map_err(io::Error::other)
+}
+
+/// The capabilities that this process has, as bits.
+pub fn held() -> u64 {
+    let held = caps::read(None, caps::CapSet::Effective).unwrap_or_default();
+    held.iter().fold(0, |bits, capability| bits | capability.bitmask())
 }
 
 fn drop_capabilities(images: &[Image]) -> io::Result<()> {

@@ -1,12 +1,14 @@
 //! What a service manager is told of the daemon (`sd_notify(3)`): that it is ready, that it stops,
 //! and, where a watchdog waits for that, that it is alive.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
 
 use super::Supervisor;
+use crate::prepare::upgrade::state::{self, Luggage};
 
 /// A service manager that wants to hear of the daemon.
 #[derive(Debug)]
@@ -32,6 +34,20 @@ impl Manager {
         let every = manager.as_ref().and_then(|manager| manager.watchdog).map(|time| time / 2);
         let watchdog = every.map(|every| (every, Instant::now()));
         Self { socket: manager.map(|manager| manager.socket), watchdog, knows: false }
+    }
+
+    /// What a program must know that takes this one's place.
+    pub(super) fn carry(&self, luggage: &mut Luggage) -> Option<state::Manager> {
+        let every = self.watchdog.map(|(every, _)| every);
+        let socket = luggage.add(self.socket.as_ref()?);
+        Some(state::Manager { socket, every, knows: self.knows })
+    }
+
+    /// What the program before has left.
+    pub(super) fn carried(from: Option<state::Manager>) -> io::Result<Self> {
+        let (every, knows) = from.as_ref().map_or((None, false), |it| (it.every, it.knows));
+        let socket = from.map(|it| it.socket.take()).transpose()?;
+        Ok(Self { socket, watchdog: every.map(|every| (every, Instant::now())), knows })
     }
 
     /// Tells it something; lost if it doesn't read.

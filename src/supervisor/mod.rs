@@ -31,6 +31,7 @@ mod signals;
 mod spawn;
 mod start_error;
 mod stop;
+mod upgrade;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ use self::broker::signal::Switchboard;
 use self::child::{Child, Printing};
 use self::control::Door;
 use self::image::{Ground, Image};
+pub(crate) use self::lockdown::NEEDED;
 use self::manager::Manager;
 pub(crate) use self::manager::ServiceManager;
 use self::objects::Objects;
@@ -55,6 +57,7 @@ use self::pipes::Pipes;
 use self::reload::{Asker, Reloads};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
+pub(crate) use self::upgrade::resume;
 use crate::confine::cgroup::Group;
 use crate::layer::logger::log::Log;
 use crate::policy::plan::Plan;
@@ -155,7 +158,7 @@ struct Supervisor<'a> {
     /// Where the daemon is asked; `None`: it can't be.
     door: Option<Door>,
     /// By what this daemon is found, as long as it runs.
-    _registered: Option<Registered>,
+    registered: Option<Registered>,
     log: &'a mut Log,
     leftovers: Leftovers,
     receipts: bool,
@@ -247,7 +250,7 @@ enum Source {
 /// The file by which this daemon is found, locked as long as it runs, and its socket.
 struct Registered {
     path: PathBuf,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Drop for Registered {
@@ -274,6 +277,7 @@ impl<'a> Supervisor<'a> {
             tells_paths,
             settings: &settings,
             before: None,
+            program: false,
         })?;
         let Assembly { images, reports, filter, descriptors, .. } = assembly;
         let stated = plan.layers.len();
@@ -286,7 +290,7 @@ impl<'a> Supervisor<'a> {
         let wanted = Wanted { plan: &plan, policy: &name, users, runs, log: log_of, passed };
         let mut made = prepare::make(wanted)?;
         let (registered, door) = made.entered.take().map_or((None, None), |entered| {
-            let registered = Registered { path: entered.path, _lock: entered.lock };
+            let registered = Registered { path: entered.path, lock: entered.lock };
             (Some(registered), Some(Door::new(entered.door)))
         });
         for image in &mut images {
@@ -320,7 +324,7 @@ impl<'a> Supervisor<'a> {
             reloads: Reloads::new(steward, memory, made.key),
             audit,
             door,
-            _registered: registered,
+            registered,
             log,
             leftovers: Leftovers::default(),
             receipts,
@@ -352,6 +356,7 @@ impl<'a> Supervisor<'a> {
             self.watch_steward();
             self.ask_stale_to_finish();
             self.finish_reload();
+            self.upgrade_if_quiet();
             self.manager.tell_alive();
         }
         self.finish()
@@ -438,7 +443,11 @@ impl<'a> Supervisor<'a> {
         match order {
             Order::Reload => {
                 let who = "SIGHUP".to_owned();
-                self.reload(Asker { caller: None, who, gain: true });
+                self.reload(Asker { caller: None, who, gain: true, program: false });
+            }
+            Order::Upgrade => {
+                let who = "SIGUSR2".to_owned();
+                self.reload(Asker { caller: None, who, gain: true, program: true });
             }
             Order::Stop if self.stopping => self.stop_at_once(),
             Order::Stop => {

@@ -22,6 +22,7 @@ use super::{Life, Supervisor};
 use crate::ident::Instance;
 use crate::mark;
 use crate::policy::plan::{PipePlan, Plan, Program, RestartOn, Stream};
+use crate::prepare::upgrade::state::{Fd, Luggage, State};
 use crate::sys::inherit::own_streams;
 use crate::wire::control::ToLayer;
 use crate::wire::life::Ending;
@@ -36,6 +37,27 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
+    /// What waits, for a program that takes this one's place.
+    pub(super) fn carry(&self, state: &mut State, luggage: &mut Luggage) {
+        let end =
+            |it: &WaitingEnd| (it.pipe, it.place as u64, it.holder.clone(), luggage.add(&it.end));
+        state.ends = self.ends.iter().map(end).collect();
+        state.finished = self.finished.iter().map(|&place| place as u64).collect();
+    }
+
+    /// What the program before has left.
+    pub(super) fn carried(state: &mut State) -> io::Result<Self> {
+        let place = |place: u64| usize::try_from(place).map_err(io::Error::other);
+        let ends = std::mem::take(&mut state.ends).into_iter();
+        let end = |(pipe, at, holder, end): (u16, u64, Instance, Fd)| {
+            Ok(WaitingEnd { pipe, place: place(at)?, holder, end: end.take()? })
+        };
+        Ok(Self {
+            ends: ends.map(end).collect::<io::Result<_>>()?,
+            finished: state.finished.iter().copied().map(place).collect::<io::Result<_>>()?,
+        })
+    }
+
     /// Ends of pipes that are others from now on wait for nobody.
     pub(super) fn forget_changed(&mut self, old: &Plan, new: &Plan) {
         let of = |plan: &Plan, pipe: u16| plan.facilities.pipes.get(usize::from(pipe)).cloned();

@@ -19,12 +19,15 @@ use super::{Life, Place, Supervisor};
 use crate::mark;
 use crate::prepare::assembly::{Assembly, Change};
 use crate::prepare::own::Role;
-use crate::prepare::steward::{Failure, Prepared, Steward};
+use crate::prepare::steward::{Failure, Prepared, Steward, Successor};
 use crate::sys::clock::nanoseconds;
 use crate::wire::control::ToLayer;
 
 /// How long a policy may take to be prepared: a name service or a disk may hold up its setup.
 const PREPARING: Duration = Duration::from_mins(2);
+
+/// How often it is looked whether anything is half done while a new program waits.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The most who wait for their reload.
 const MOST_WAITING: usize = 8;
@@ -34,23 +37,26 @@ pub(super) struct Reloads {
     /// `None`: it is gone, and nothing can be reloaded any more.
     pub steward: Option<Steward>,
     /// What holds now, sealed.
-    before: OwnedFd,
+    pub before: OwnedFd,
     /// Whose users the layers are.
-    key: Option<String>,
-    stage: Stage,
-    waiting: VecDeque<Asker>,
+    pub key: Option<String>,
+    pub stage: Stage,
+    pub waiting: VecDeque<Asker>,
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// Nothing is under way.
     Idle,
     /// The steward has it prepared.
     Preparing(Asker, Instant),
+    /// A new program takes over as soon as nothing is half done, which must be by then.
+    Rehearsed(Asker, Instant, Box<Successor>),
     /// It holds, and what is changed by it ends and begins.
     Applying(Asker),
 }
 
-/// Who asked for a reload.
+/// Who asked for a reload or an upgrade.
+#[derive(Clone)]
 pub(super) struct Asker {
     /// Their number at the door; `None`: a signal.
     pub caller: Option<u32>,
@@ -58,6 +64,15 @@ pub(super) struct Asker {
     pub who: String,
     /// Whether authority may be gained.
     pub gain: bool,
+    /// Whether another program is to take over.
+    pub program: bool,
+}
+
+impl Asker {
+    /// What isn't done where it can't be.
+    fn undone(&self) -> &'static str {
+        if self.program { "nothing is upgraded" } else { "nothing is reloaded" }
+    }
 }
 
 impl Reloads {
@@ -70,15 +85,17 @@ impl Reloads {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Preparing(_, until) => Some(until),
+            Stage::Rehearsed(..) => Some(Instant::now() + LOOK),
             _ => None,
         }
     }
 }
 
 impl Supervisor<'_> {
-    /// Somebody wants the policy to be read anew.
+    /// Somebody wants the policy to be read anew, or another program in this one's place.
     pub(super) fn reload(&mut self, asker: Asker) {
-        self.note_command(None, "reload", &asker.who);
+        let what = if asker.program { "upgrade" } else { "reload" };
+        self.note_command(None, what, &asker.who);
         if self.stopping {
             return self.refuse_reload(&asker, "the daemon stops");
         }
@@ -95,14 +112,21 @@ impl Supervisor<'_> {
             return;
         }
         let Some(asker) = reloads.waiting.pop_front() else { return };
+        let reloads = &self.reloads;
+        let (before, key) = (&reloads.before, reloads.key.as_deref());
         let sent = match &reloads.steward {
-            Some(steward) => steward.ask(&reloads.before, reloads.key.as_deref()),
+            Some(steward) if asker.program => {
+                let state = self.state(None, [].iter()).write();
+                state.and_then(|state| steward.rehearse(before, &state, key))
+            }
+            Some(steward) => steward.ask(before, key),
             None => Err(std::io::Error::other("who prepares them is gone; restart the daemon")),
         };
         if let Err(error) = sent {
             return self.refuse_reload(&asker, &error.to_string());
         }
-        self.log.note(&format!("the policy is read anew: {} asks for it", asker.who));
+        let what = if asker.program { "the program is tried" } else { "the policy is read anew" };
+        self.log.note(&format!("{what}: {} asks for it", asker.who));
         self.reloads.stage = Stage::Preparing(asker, Instant::now() + PREPARING);
         let now = nanoseconds(ClockId::Monotonic) / 1_000;
         self.manager.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
@@ -113,24 +137,41 @@ impl Supervisor<'_> {
         let Some(steward) = &mut self.reloads.steward else { return };
         let Some(answer) = steward.answer() else { return };
         let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
-        let Stage::Preparing(asker, _) = stage else {
-            self.reloads.stage = stage;
-            return self.reloads.steward = None;
+        let (asker, answer) = match (stage, answer) {
+            (Stage::Preparing(asker, _), answer) => (asker, answer),
+            (Stage::Rehearsed(asker, ..), Err(failure)) => (asker, Err(failure)),
+            (stage, _) => {
+                self.reloads.stage = stage;
+                return self.reloads.steward = None;
+            }
         };
-        match answer {
-            Ok(prepared) => self.take_over(asker, prepared),
-            Err(Failure::Refused(why)) => self.end_reload(&asker, Err(why)),
-            Err(Failure::Gone(why)) => {
+        let done = match answer {
+            Err(failure) => return self.give_up(&asker, failure),
+            Ok(handed) if asker.program => {
+                handed.successor().map(|successor| self.consider(asker.clone(), successor))
+            }
+            Ok(handed) => handed.prepared().map(|prepared| self.take_over(asker.clone(), prepared)),
+        };
+        if let Err(error) = done {
+            self.give_up(&asker, Failure::Gone(error.to_string()));
+        }
+    }
+
+    /// Nothing was prepared.
+    fn give_up(&mut self, asker: &Asker, failure: Failure) {
+        match failure {
+            Failure::Refused(why) => self.end_reload(asker, Err(why)),
+            Failure::Gone(why) => {
                 self.reloads.steward = None;
                 let why = format!("who prepares it can't be understood: {why}; restart the daemon");
-                self.end_reload(&asker, Err(why));
+                self.end_reload(asker, Err(why));
             }
         }
     }
 
     /// Gives a steward up that takes too long.
     pub(super) fn watch_steward(&mut self) {
-        if self.reloads.deadline().is_none_or(|until| until > Instant::now()) {
+        if !matches!(self.reloads.stage, Stage::Preparing(_, until) if until <= Instant::now()) {
             return;
         }
         let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
@@ -141,25 +182,40 @@ impl Supervisor<'_> {
         }
     }
 
-    fn take_over(&mut self, asker: Asker, prepared: Prepared) {
+    /// Says what was prepared. False: it is refused.
+    pub(super) fn tell_change(
+        &mut self,
+        asker: &Asker,
+        notes: &str,
+        (lines, gains): (&[String], bool),
+    ) -> bool {
+        self.log.print(notes);
+        for line in lines {
+            self.log.note(&format!("reload: {line}"));
+            self.tell_asker(asker, line, None);
+        }
+        let why = match () {
+            () if self.stopping => "the daemon stops",
+            () if gains && !asker.gain => "the policy gains authority",
+            () => return true,
+        };
+        self.end_reload(asker, Err(why.to_owned()));
+        false
+    }
+
+    pub(super) fn take_over(&mut self, asker: Asker, prepared: Prepared) {
         let Prepared { assembly, memory, made, notes } = prepared;
-        self.log.print(&notes);
         let Some(change) = assembly.change.clone() else {
             return self.end_reload(&asker, Err("it isn't said what changes".to_owned()));
         };
-        for line in &change.lines {
-            self.log.note(&format!("reload: {line}"));
-            self.tell_asker(&asker, line, None);
+        // Of an upgrade the program before has told, and it has let it pass.
+        let told = (&*change.lines, change.gains);
+        if !change.program && !self.tell_change(&asker, &notes, told) {
+            return;
         }
         let Some(made) = made.filter(|_| !change.is_none) else {
             return self.end_reload(&asker, Ok("the policy is the same as before"));
         };
-        if self.stopping {
-            return self.end_reload(&asker, Err("the daemon stops".to_owned()));
-        }
-        if change.gains && !asker.gain {
-            return self.end_reload(&asker, Err("the policy gains authority".to_owned()));
-        }
         match self.exchange(assembly, made, &change) {
             Ok(()) => {
                 self.reloads.before = memory;
@@ -234,7 +290,11 @@ impl Supervisor<'_> {
             let was_retired = *retired;
             *retired = seat.instance.index >= copies[seat.layer];
             seat.restart_by(&self.plan.layers[seat.layer]);
-            if !(change.touched[seat.layer] || *retired || was_retired) {
+            let own = self.images[seat.layer].data.own.as_ref();
+            // Who answers those who asked for this ends by itself, soon after they have gone.
+            let answers = own.is_some_and(|own| own.role == Role::Control);
+            let is_replaced = change.touched[seat.layer] || change.program && !answers;
+            if !(is_replaced || *retired || was_retired) {
                 continue;
             }
             if !*retired {
@@ -267,7 +327,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Asks those to finish that a reload ends, our own once those have ended that they work for.
+    /// Asks those to finish that a reload ends: who calls others before those, and our own once those have
+    /// ended that they work for.
     pub(super) fn ask_stale_to_finish(&mut self) {
         if self.stopping {
             return;
@@ -276,7 +337,7 @@ impl Supervisor<'_> {
         let last = |place| self.own(place).map_or(0, |own| own.last);
         let first = stale.iter().map(|&place| last(place)).min();
         let turn: Vec<usize> = stale.into_iter().filter(|&it| Some(last(it)) == first).collect();
-        for place in turn {
+        for place in self.first_to_finish(turn) {
             let Life::Running(child) = &self.places[place].life else { continue };
             if child.deadline.is_none() && child.is_serving() {
                 self.end_in_order(place);
@@ -312,11 +373,12 @@ impl Supervisor<'_> {
         }
         let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
         if let Stage::Applying(asker) = stage {
-            self.end_reload(&asker, Ok("reloaded"));
+            let done = if asker.program { "upgraded" } else { "reloaded" };
+            self.end_reload(&asker, Ok(done));
         }
     }
 
-    fn end_reload(&mut self, asker: &Asker, result: Result<&str, String>) {
+    pub(super) fn end_reload(&mut self, asker: &Asker, result: Result<&str, String>) {
         if !self.stopping {
             self.manager.tell("READY=1");
         }
@@ -333,14 +395,14 @@ impl Supervisor<'_> {
     /// Whoever asked hears why nothing changes.
     fn refuse_reload(&mut self, asker: &Asker, why: &str) {
         for line in why.lines() {
-            self.log.say(&format!("nothing is reloaded: {line}"));
+            self.log.say(&format!("{}: {line}", asker.undone()));
         }
         let mut lines: Vec<&str> = why.trim_end().lines().collect();
         let last = lines.pop().unwrap_or_default().to_owned();
         for line in lines {
             self.tell_asker(asker, line, None);
         }
-        self.tell_asker(asker, &format!("nothing is reloaded: {last}"), Some(false));
+        self.tell_asker(asker, &format!("{}: {last}", asker.undone()), Some(false));
     }
 
     fn tell_asker(&mut self, asker: &Asker, text: &str, last: Option<bool>) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ident::Instance;
 use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
+use crate::prepare::upgrade::state;
 use crate::wire::life::Ending;
 
 /// The first wait before a restart. Long enough that a layer that fails at once can't keep a
@@ -68,6 +69,27 @@ impl Seat {
     /// From now on this plan says what follows an ending.
     pub fn restart_by(&mut self, plan: &LayerPlan) {
         self.restart = restart_of(plan);
+    }
+
+    /// Writes into `to` what a program must know that takes this one's place.
+    pub fn carry(&self, to: &mut state::Place) {
+        to.started = self.started.map(Into::into);
+        to.failures_in_a_row = self.failures_in_a_row;
+        to.recent_restarts = self.recent_restarts.iter().copied().map(Into::into).collect();
+    }
+
+    /// The seat as the program before has left it.
+    pub fn carried(layer: usize, plan: &LayerPlan, from: &state::Place) -> Self {
+        Self {
+            layer,
+            instance: from.instance.clone(),
+            has_run: from.has_run,
+            was_ready: from.was_ready,
+            restart: restart_of(plan),
+            started: from.started.map(Into::into),
+            failures_in_a_row: from.failures_in_a_row,
+            recent_restarts: from.recent_restarts.iter().copied().map(Into::into).collect(),
+        }
     }
 
     /// Begins the next life and names it.

@@ -11,11 +11,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub enum Order {
     /// SIGTERM or SIGINT: stop.
     Stop,
-    /// SIGHUP: nothing is reloaded so far, and the daemon doesn't die of it.
+    /// SIGHUP: read the policy anew.
     Reload,
+    /// SIGUSR2: give way to the program that is at the daemon's path now.
+    Upgrade,
 }
 
-/// SIGTERM, SIGINT and SIGHUP, blocked and read from a descriptor. All others stay blocked for good,
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR2, blocked and read from a descriptor. All others stay blocked for good,
 /// but those that tell of a fault of the supervisor's own and those by which a person at a terminal
 /// quits or suspends it: a signal that it doesn't know must not end every layer. SIGPIPE is among
 /// them, since a log reader that goes away is an error of a write, and so is SIGTTOU.
@@ -38,7 +40,8 @@ const UNBLOCKED: [Signal; 9] = [
 impl Signals {
     /// Blocks the signals.
     pub fn new() -> io::Result<Self> {
-        let obeyed = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+        let obeyed = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2];
+        let obeyed = SigSet::from_iter(obeyed);
         let mut blocked = SigSet::all();
         for signal in UNBLOCKED {
             blocked.remove(signal);
@@ -52,6 +55,7 @@ impl Signals {
         let signal = self.0.read_signal().ok().flatten()?;
         match Signal::try_from(i32::try_from(signal.ssi_signo).ok()?).ok()? {
             Signal::SIGHUP => Some(Order::Reload),
+            Signal::SIGUSR2 => Some(Order::Upgrade),
             _ => Some(Order::Stop),
         }
     }

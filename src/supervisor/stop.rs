@@ -43,7 +43,25 @@ impl Supervisor<'_> {
         if !self.stopping {
             return;
         }
-        let runs = |layer: &str| self.children().any(|child| child.instance.layer == *layer);
+        // The witness passes on what everybody says to the end, and the auditor hears of that.
+        let running: Vec<usize> = (0..self.places.len())
+            .filter(|&place| matches!(self.places[place].life, Life::Running(_)))
+            .filter(|&place| !self.waits_for_others(place))
+            .collect();
+        for place in self.first_to_finish(running) {
+            let Life::Running(child) = &self.places[place].life else { continue };
+            // Who still confines itself is asked once that is done.
+            if child.is_serving() && child.deadline.is_none() {
+                self.end_in_order(place);
+            }
+        }
+    }
+
+    /// Those of some that run which none of them may still call, or all where they call each other in a
+    /// circle.
+    pub(super) fn first_to_finish(&self, running: Vec<usize>) -> Vec<usize> {
+        let layer_of = |place: usize| self.places[place].seat.instance.layer.as_str();
+        let runs = |layer: &str| running.iter().any(|&place| layer_of(place) == layer);
         // Who starts after others ends before them, and who calls others too.
         let is_called = |layer: &str| {
             let mut layers = self.plan.layers.iter();
@@ -54,12 +72,6 @@ impl Supervisor<'_> {
                 || channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
                 || pipes.any(|pipe| pipe.to == *layer && runs(pipe.from.as_str()))
         };
-        // The witness passes on what everybody says to the end, and the auditor hears of that.
-        let running: Vec<usize> = (0..self.places.len())
-            .filter(|&place| matches!(self.places[place].life, Life::Running(_)))
-            .filter(|&place| !self.waits_for_others(place))
-            .collect();
-        let layer_of = |place: usize| self.places[place].seat.instance.layer.as_str();
         let mut next: Vec<usize> =
             running.iter().copied().filter(|&place| !is_called(layer_of(place))).collect();
         if next.is_empty() {
@@ -73,13 +85,7 @@ impl Supervisor<'_> {
         if next.is_empty() {
             next = running;
         }
-        for place in next {
-            let Life::Running(child) = &self.places[place].life else { continue };
-            // Who still confines itself is asked once that is done.
-            if child.is_serving() && child.deadline.is_none() {
-                self.end_in_order(place);
-            }
-        }
+        next
     }
 
     /// Asks the instance at a place to finish within its grace.

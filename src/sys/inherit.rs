@@ -8,6 +8,9 @@
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::io::FdFlags;
 
 /// Which of the first 64 numbers have been given out.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
@@ -34,6 +37,48 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, and nobody else owns it: this function gives each number out once, and
     // what this process opened itself would have been closed by an exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Has a descriptor outlive this process's next exec, or not.
+pub fn outlive_exec(fd: impl AsFd, outlives: bool) -> io::Result<()> {
+    let flags = if outlives { FdFlags::empty() } else { FdFlags::CLOEXEC };
+    Ok(rustix::io::fcntl_setfd(fd, flags)?)
+}
+
+/// The same for descriptors by their numbers.
+pub fn all_outlive_exec(numbers: &[RawFd], outlive: bool) -> io::Result<()> {
+    let flags = if outlive { 0 } else { libc::FD_CLOEXEC };
+    for &number in numbers {
+        // SAFETY: F_SETFD on a number touches no memory, and fails if the number isn't open. What it
+        // decides is only whether an exec closes the descriptor.
+        if unsafe { libc::fcntl(number, libc::F_SETFD, flags) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Takes descriptor `number`, which this process had before its exec ([`outlive_exec`]), and makes it
+/// close-on-exec again.
+///
+/// An error if it isn't open, or if something in this process owns it (`AlreadyExists`): so none is
+/// taken twice. For the beginning of `main`, where there is one thread.
+pub fn carried(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKING: Mutex<()> = Mutex::new(());
+    let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if is_owned(number)? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // SAFETY: F_SETFD on a number touches no memory, and fails if the number isn't open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and nobody else owns it: it came over an exec, which whatever this process
+    // has opened since would not have, and from now on it looks like one of those.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -126,6 +171,20 @@ mod tests {
         // It is still its owner's.
         file.metadata().unwrap();
         assert!(inherited(2).is_err());
+    }
+
+    #[test]
+    fn what_came_over_an_exec_is_taken_once() {
+        let file = File::open("/dev/null").unwrap();
+        let number = file.as_raw_fd();
+        assert_eq!(carried(number).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        outlive_exec(&file, true).unwrap();
+        // As an exec leaves it: there, and nobody's.
+        std::mem::forget(file);
+        let taken = carried(number).unwrap();
+        assert_eq!(carried(number).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        drop(taken);
+        assert!(carried(number).is_err() && carried(2).is_err());
     }
 
     #[test]

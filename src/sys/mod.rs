@@ -18,6 +18,7 @@
 //! | [`resolve`] | `openat2`, also where a filter refuses it |
 //! | [`secret_page`] | memory for a private key |
 //! | [`socket`] | socket options |
+//! | [`exec`] | another program in this process |
 //! | [`inherit`] | descriptors that the process was started with |
 //! | [`mapping`] | memory that other processes map as well |
 //! | `fault` | what becomes of an access to a mapped file that was cut |
@@ -40,6 +41,7 @@
 
 pub mod clock;
 mod clone;
+pub mod exec;
 mod fault;
 pub mod fork;
 pub mod futex;

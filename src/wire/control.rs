@@ -217,6 +217,11 @@ pub enum Command {
         /// Whether authority may be gained.
         gain: bool,
     },
+    /// That the program which is at its path now takes the supervisor's place.
+    Upgrade {
+        /// Whether authority may be gained.
+        gain: bool,
+    },
 }
 
 /// What a helper does for layers.
@@ -402,6 +407,7 @@ const LOAD: u8 = 19;
 const RESTART: u8 = 1;
 const STOP: u8 = 2;
 const RELOAD: u8 = 3;
+const UPGRADE: u8 = 4;
 
 impl FromLayer {
     /// The message's bytes.
@@ -442,6 +448,7 @@ impl FromLayer {
                     Command::Restart(seat) => (RESTART, *seat),
                     Command::Stop => (STOP, 0),
                     Command::Reload { gain } => (RELOAD, u32::from(*gain)),
+                    Command::Upgrade { gain } => (UPGRADE, u32::from(*gain)),
                 };
                 [&[COMMAND, act][..], &caller.to_le_bytes(), &seat.to_le_bytes()].concat()
             }
@@ -514,6 +521,7 @@ impl FromLayer {
                     RESTART => Command::Restart(seat),
                     STOP if seat == 0 => Command::Stop,
                     RELOAD if seat <= 1 => Command::Reload { gain: seat == 1 },
+                    UPGRADE if seat <= 1 => Command::Upgrade { gain: seat == 1 },
                     _ => return None,
                 };
                 Some(Self::Command { caller: u32::from_le_bytes([*c0, *c1, *c2, *c3]), command })
@@ -577,6 +585,7 @@ mod tests {
             FromLayer::Command { caller: 1, command: Command::Stop },
             FromLayer::Command { caller: 1, command: Command::Reload { gain: false } },
             FromLayer::Command { caller: 1, command: Command::Reload { gain: true } },
+            FromLayer::Command { caller: 1, command: Command::Upgrade { gain: true } },
             FromLayer::CallerGone { caller: 1 << 18 },
         ];
         for message in messages {

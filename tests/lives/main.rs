@@ -36,6 +36,7 @@ mod reload;
 mod restarts;
 mod runtimes;
 mod talk;
+mod upgrade;
 mod view;
 mod writer;
 
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         restarts::TESTS,
         runtimes::TESTS,
         talk::TESTS,
+        upgrade::TESTS,
         view::TESTS,
         writer::TESTS,
     ];

@@ -36,7 +36,7 @@ struct Reloaded {
 }
 
 /// A layer that says `word` and waits, with what `more` says of it.
-fn layer(name: &str, word: &str, more: &str) -> String {
+pub(crate) fn layer(name: &str, word: &str, more: &str) -> String {
     format!(
         "[layer.{name}]\n\
          exec = [\"/bin/sh\", \"-c\", \"trap 'echo ends; exit 0' TERM; echo {word}; \
@@ -118,7 +118,7 @@ fn text(name: &str, layers: &[String]) -> String {
     format!("cofferdam = 1\nname = \"{name}\"\n{}", layers.concat())
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err)
 }

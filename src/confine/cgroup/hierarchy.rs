@@ -25,7 +25,7 @@ pub(super) struct Hierarchy {
     pub(super) base: PathBuf,
     /// That directory, locked for as long as we live: so who sweeps can tell, also from another
     /// pid namespace, where our number is somebody else's.
-    _claim: File,
+    pub(super) claim: File,
 }
 
 /// The directory of all our daemons.
@@ -64,7 +64,7 @@ impl Hierarchy {
         if version == Version::V2 {
             delegate(&base, controller).map_err(refuse(&base))?;
         }
-        Ok(Self { version, base, _claim: claim })
+        Ok(Self { version, base, claim })
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) enum Work {
     },
     /// The daemon stops.
     Stop,
-    /// The supervisor reloads the policy.
+    /// The supervisor reloads the policy, or another program takes its place.
     Reload,
     /// All is said.
     Over,
@@ -127,6 +127,8 @@ impl Caller {
         let end = self.said.iter().position(|byte| *byte == b'\n');
         match end {
             Some(end) => {
+                // What it asks for takes as long as it takes.
+                self.until = None;
                 let request = serde_json::from_slice(&self.said[..end]);
                 Some(request.map_err(|error| format!("this is no request: {error}")))
             }

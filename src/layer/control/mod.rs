@@ -154,6 +154,10 @@ impl Desk<'_> {
                 caller.work = Work::Reload;
                 self.command(number, Command::Reload { gain });
             }
+            Request::Upgrade { gain } => {
+                caller.work = Work::Reload;
+                self.command(number, Command::Upgrade { gain });
+            }
             Request::Stop => {
                 caller.work = Work::Stop;
                 caller.tell(&Reply::Done);

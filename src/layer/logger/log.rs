@@ -114,6 +114,16 @@ impl Log {
         self.waiting.push_back(message);
     }
 
+    /// In which form lines are written.
+    pub fn format(&self) -> LogFormat {
+        self.lines.format()
+    }
+
+    /// Whether nothing is said of what goes as it should.
+    pub fn is_hushed(&self) -> bool {
+        self.quiet
+    }
+
     /// Takes what is to be said next.
     pub fn next(&mut self) -> Option<ToLayer> {
         let Some(next) = self.waiting.pop_front() else {

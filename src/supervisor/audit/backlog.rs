@@ -51,6 +51,11 @@ pub enum Pushed {
 }
 
 impl Backlog {
+    /// An empty one after so many acts, of which so many were lost.
+    pub fn after((number, lost): (u64, u64)) -> Self {
+        Self { number, lost, ..Self::default() }
+    }
+
     /// Appends an act.
     pub fn push(&mut self, entry: &Entry) -> Pushed {
         let number = self.number;

@@ -18,6 +18,7 @@ use crate::ident::{Instance, Name};
 use crate::layer::auditor::HALT;
 use crate::policy::plan::LogFull;
 use crate::prepare::own::Role;
+use crate::prepare::upgrade::state::{self, Luggage};
 use crate::report::{AT_COUNT, AT_STOP};
 use crate::ring::{self, Producer};
 use crate::sys::mapping::Mapping;
@@ -80,7 +81,17 @@ impl Audit {
         ring::format(&memory);
         let producer = Producer::resume(&memory);
         let rings = BTreeMap::from([(OWN_RING, Held { reporter: None, bytes: OWN, fd })]);
-        Ok(Self {
+        Ok(Self::with(layers, bytes, memory, producer, rings))
+    }
+
+    fn with(
+        layers: Vec<Name>,
+        bytes: u32,
+        memory: Mapping,
+        producer: Producer,
+        rings: BTreeMap<u32, Held>,
+    ) -> Self {
+        Self {
             layers,
             bytes,
             open: false,
@@ -92,7 +103,41 @@ impl Audit {
             losing: Vec::new(),
             until: None,
             held: false,
-        })
+        }
+    }
+
+    /// What a program must know that takes this one's place.
+    pub(super) fn carry(&self, luggage: &mut Luggage) -> state::Audit {
+        let ring = |(&ring, held): (&u32, &Held)| {
+            (ring, held.reporter.clone(), held.bytes, luggage.add(&held.fd))
+        };
+        state::Audit {
+            bytes: self.bytes,
+            open: self.open,
+            rings: self.rings.iter().map(ring).collect(),
+            next_ring: self.next_ring,
+            acts: (self.backlog.number(), self.backlog.missing()),
+        }
+    }
+
+    /// What the program before has left, for a daemon of these layers.
+    pub(super) fn carried(images: &[Image], from: state::Audit) -> io::Result<Self> {
+        let layers = images.iter().map(|image| image.data.plan.name.clone()).collect();
+        let ring = |(ring, reporter, bytes, fd): (u32, _, _, state::Fd)| {
+            Ok((ring, Held { reporter, bytes, fd: fd.take()? }))
+        };
+        let rings = from.rings.into_iter().map(ring).collect::<io::Result<BTreeMap<_, _>>>()?;
+        let own = rings.get(&OWN_RING).ok_or(io::ErrorKind::NotFound)?;
+        let memory = Mapping::sealed(own.fd.as_fd(), OWN as usize, true)?;
+        let producer = Producer::resume(&memory);
+        let (next_ring, backlog) = (from.next_ring, Backlog::after(from.acts));
+        let begun = Self::with(layers, from.bytes, memory, producer, rings);
+        Ok(Self { open: from.open, next_ring, backlog, ..begun })
+    }
+
+    /// Whether an act waits for room.
+    pub(super) fn waits(&self) -> bool {
+        !self.backlog.is_empty() || self.held
     }
 
     /// Takes the layers that there are from now on: those of before are the first.

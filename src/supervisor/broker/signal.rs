@@ -17,6 +17,7 @@ use crate::ident::Name;
 use crate::ipc::signal::slots;
 use crate::mark::reached;
 use crate::policy::plan::{Facilities, Program};
+use crate::prepare::upgrade::state::{Fd, Luggage};
 use crate::supervisor::{Life, Supervisor};
 use crate::sys::mapping::{Mapping, WORD};
 use crate::sys::reopen::reopen;
@@ -34,6 +35,7 @@ pub struct Switchboard {
 #[derive(Debug)]
 struct Counts {
     memory: Mapping,
+    fd: OwnedFd,
     /// Where each grant's signal stands, and its count.
     slots: BTreeMap<(u16, u8), (usize, u64)>,
 }
@@ -58,9 +60,39 @@ impl Switchboard {
         // So that nobody who holds the reading one opens it again for writing.
         rustix::fs::fchmod(&memory, Mode::empty())?;
         let slots = (0..).step_by(WORD).zip(slots).map(|(at, slot)| (slot, (at, 0))).collect();
-        self.counts.insert(place, Counts { memory: counted, slots });
+        self.counts.insert(place, Counts { memory: counted, fd: memory, slots });
         reached("signal.open.made");
         Ok(Some(reading))
+    }
+
+    /// The counts, for a program that takes this one's place.
+    pub fn carry(&self, luggage: &mut Luggage) -> Vec<(u64, Fd, Vec<u64>)> {
+        let counts = self.counts.iter().map(|(&place, it)| {
+            let counts = it.slots.values().map(|&(_, count)| count).collect();
+            (place as u64, luggage.add(&it.fd), counts)
+        });
+        counts.collect()
+    }
+
+    /// Those of the program before, of the layers at these places.
+    pub fn carried<'p>(
+        from: &[(u64, Fd, Vec<u64>)],
+        layer_at: impl Fn(usize) -> Option<&'p Name>,
+        all: &Facilities,
+    ) -> io::Result<Self> {
+        let mut counts = BTreeMap::new();
+        for (place, fd, counted) in from {
+            let place = usize::try_from(*place).map_err(io::Error::other)?;
+            let layer = layer_at(place).ok_or(io::ErrorKind::InvalidData)?;
+            let slots: Vec<(u16, u8)> = slots((0..).zip(&all.signals), layer).collect();
+            let fd = fd.take()?;
+            let memory = Mapping::sealed(fd.as_fd(), WORD * slots.len(), true)?;
+            let at: BTreeMap<_, _> = slots.into_iter().zip((0..).step_by(WORD)).collect();
+            // In the order of the grants, as they are written.
+            let slots = at.into_iter().zip(counted).map(|((slot, at), &count)| (slot, (at, count)));
+            counts.insert(place, Counts { memory, fd, slots: slots.collect() });
+        }
+        Ok(Self { counts, ..Self::default() })
     }
 
     /// What the buckets hold of grants that are others from now on counts no more.

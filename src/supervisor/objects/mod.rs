@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use crate::ident::Name;
 use crate::mark::reached;
 use crate::policy::plan::{LayerPlan, Plan};
+use crate::prepare::upgrade::state::{Luggage, State};
 use crate::prepare::{FifoAtPath, Use};
 use crate::wire::control::{Object, ToLayer};
 
@@ -49,6 +50,35 @@ impl Objects {
         let queues = (0..).zip(&all.queues).map(queue).collect::<Result<_, _>>()?;
         let readers = all.fifos.iter().map(|plan| plan.to.clone());
         Ok(Self { queues, fifos: readers.zip(fifos.into_iter().map(Some)).collect(), table })
+    }
+
+    /// All of them, for a program that takes this one's place.
+    pub fn carry(&self, state: &mut State, luggage: &mut Luggage) {
+        state.queues = self.queues.iter().map(|queue| queue.carry(luggage)).collect();
+        let held = self.table.iter().map(|(becomes, fd)| (becomes.clone(), luggage.add(fd)));
+        state.table = held.collect();
+        let mut ends = |fifo: &FifoAtPath| fifo.descriptors().map(|fd| luggage.add(fd));
+        let fifos = self.fifos.iter().map(|(to, fifo)| (to.clone(), fifo.as_ref().map(&mut ends)));
+        state.fifos = fifos.collect();
+    }
+
+    /// What the program before has left.
+    pub fn carried(plan: &Plan, state: &mut State) -> io::Result<Self> {
+        let table = std::mem::take(&mut state.table).into_iter();
+        let table = table.map(|(becomes, fd)| Ok((becomes, fd.take()?)));
+        let table = table.collect::<io::Result<Vec<_>>>()?;
+        let all = &plan.facilities;
+        let queues = (0..).zip(all.queues.iter().zip(&state.queues));
+        let queue = |(number, (plan, from))| Queue::carried(plan, ends(number, &table)?, from);
+        let queues = queues.map(queue).collect::<io::Result<_>>()?;
+        let mut fifos = Vec::new();
+        for (plan, (to, ends)) in all.fifos.iter().zip(&state.fifos) {
+            let fifo = ends.map(|[held, directory]| {
+                FifoAtPath::of_descriptors(plan, held.take()?, directory.take()?)
+            });
+            fifos.push((to.clone(), fifo.transpose()?));
+        }
+        Ok(Self { queues, table, fifos })
     }
 
     /// Takes what was made for another plan in the place of this one. `kept` says by queue, FIFO,

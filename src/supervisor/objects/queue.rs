@@ -13,6 +13,7 @@ use crate::ident::Name;
 use crate::ipc::queue::MOST_EPOCHS;
 use crate::mark::reached;
 use crate::policy::plan::QueuePlan;
+use crate::prepare::upgrade::state::{self, Luggage};
 use crate::seal::secret::KEY;
 use crate::sys::{memory, mqueue};
 use crate::wire::control::{Object, ToLayer};
@@ -20,6 +21,9 @@ use crate::wire::control::{Object, ToLayer};
 /// Keys that stay when old ones are let go of, which is when they are as many as a member holds
 /// and no message is in the queue. A sender that is that many behind is lost.
 const KEPT_EPOCHS: usize = MOST_EPOCHS / 2;
+
+/// The kernel's random device.
+const RANDOM: &str = "/dev/urandom";
 
 /// A message queue.
 pub struct Queue {
@@ -33,6 +37,22 @@ impl Queue {
     /// Takes the receiving ends that were made for it, and makes its first key.
     pub fn new(plan: &QueuePlan, ends: Vec<OwnedFd>) -> io::Result<Self> {
         Ok(Self { plan: plan.clone(), ends, keys: Keys::begin()? })
+    }
+
+    /// Its keys, for a program that takes this one's place.
+    pub fn carry(&self, luggage: &mut Luggage) -> state::Queue {
+        let Keys { epoch, count, all, newest, .. } = &self.keys;
+        let (all, newest) = (luggage.add(all), luggage.add(newest));
+        state::Queue { epoch: *epoch, count: *count as u64, all, newest }
+    }
+
+    /// The queue with the keys that the program before has left.
+    pub fn carried(plan: &QueuePlan, ends: Vec<OwnedFd>, from: &state::Queue) -> io::Result<Self> {
+        let count = usize::try_from(from.count).map_err(io::Error::other)?;
+        let (all, newest) = (from.all.take()?, from.newest.take()?);
+        let random = File::open(RANDOM)?;
+        let keys = Keys { epoch: from.epoch, count, all, newest, random };
+        Ok(Self { plan: plan.clone(), ends, keys })
     }
 
     /// The keys that `layer` needs: a receiver those of all messages that may be in the queue.
@@ -100,7 +120,7 @@ struct Keys {
 impl Keys {
     /// The first epoch.
     fn begin() -> io::Result<Self> {
-        Self::begin_from("/dev/urandom")
+        Self::begin_from(RANDOM)
     }
 
     /// Where the kernel copies none there is no queue: the supervisor would have to read the key.

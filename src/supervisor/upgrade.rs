@@ -1,0 +1,380 @@
+//! Another program in this process, with all that the supervisor holds.
+//!
+//! The steward has had it rehearsed ([`crate::prepare::upgrade`]), so what is left is to write down what is
+//! held, at a moment when nothing is half done, and to execute it. It finds itself with what the state
+//! names, and goes on as after a reload that changes every layer. If the execution fails nothing has
+//! changed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::audit::Audit;
+use super::broker::signal::Switchboard;
+use super::child::{Child, Printing, Serves, Stage as ChildStage};
+use super::control::Door;
+use super::health::Pulse;
+use super::image::{self, Ground, Image};
+use super::manager::Manager;
+use super::objects::Objects;
+use super::outbox::Outbox;
+use super::pace::Pace;
+use super::pipes::Pipes;
+use super::reload::{Asker, Reloads, Stage};
+use super::roster::Seat;
+use super::signals::Signals;
+use super::{Leftovers, Life, Outcome, Place, Registered, Supervisor, lockdown};
+use crate::confine::cgroup::{Group, Hierarchies};
+use crate::layer::logger::log::Log;
+use crate::mark;
+use crate::prepare::assembly::Assembly;
+use crate::prepare::own::Role;
+use crate::prepare::steward::{Handed, Steward, Successor};
+use crate::prepare::upgrade::state::{self, Fd, Luggage, State};
+use crate::prepare::upgrade::take_over;
+use crate::wire::control::FromLayer;
+
+/// How long a new program waits for a moment when nothing is half done. A layer that doesn't read what it is
+/// told is ended before.
+const QUIET: Duration = Duration::from_secs(20);
+
+impl Supervisor<'_> {
+    /// Has a program take over that was rehearsed, as soon as that can be.
+    pub(super) fn consider(&mut self, asker: Asker, successor: Successor) {
+        let told = (&*successor.lines, successor.gains);
+        if self.tell_change(&asker, &successor.notes, told) {
+            let until = Instant::now() + QUIET;
+            self.reloads.stage = Stage::Rehearsed(asker, until, Box::new(successor));
+        }
+    }
+
+    /// Executes a program that waits, if nothing is half done.
+    pub(super) fn upgrade_if_quiet(&mut self) {
+        let Stage::Rehearsed(_, until, _) = self.reloads.stage else { return };
+        let why = match self.half_done() {
+            _ if self.stopping => "the daemon stops".to_owned(),
+            Some(_) if Instant::now() < until => return,
+            Some(what) => format!("{what} all the time; try again"),
+            None => self.give_way(),
+        };
+        let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
+        if let Stage::Rehearsed(asker, ..) = stage {
+            self.end_reload(&asker, Err(why));
+        }
+    }
+
+    /// What is under way that isn't carried over.
+    fn half_done(&self) -> Option<&'static str> {
+        let is_behind = |child: &Child| !child.outbox.is_empty();
+        let writer = self.place_of(Role::Log).map(|it| &self.places[it].life);
+        let is_read = writer.is_some_and(|life| !matches!(life, Life::Down));
+        match () {
+            () if self.children().any(is_behind) => Some("a layer has to be told something"),
+            () if self.children().any(|it| !it.is_serving()) => Some("a layer is about to begin"),
+            () if is_read && !self.leftovers.printing.is_empty() => {
+                Some("output of layers has to be written")
+            }
+            () if !self.log.is_empty() => Some("a line has to be written"),
+            () if self.audit.as_ref().is_some_and(Audit::waits) => Some("acts have to be noted"),
+            () if self.door.as_ref().is_some_and(Door::has_new) => {
+                Some("somebody has to be let in")
+            }
+            () if !self.late_keys.is_empty() => Some("keys have to be passed on"),
+            () if !self.leftovers.groups.is_empty() => Some("a control group has to be removed"),
+            () => None,
+        }
+    }
+
+    /// Executes the program. Comes back with why it couldn't be.
+    fn give_way(&self) -> String {
+        let Stage::Rehearsed(asker, _, successor) = &self.reloads.stage else {
+            return String::new();
+        };
+        mark::reached("supervisor.upgrade.quiet");
+        let prepared = Some((&successor.told, &*successor.fds));
+        let askers = std::iter::once(asker).chain(&self.reloads.waiting);
+        let state = self.state(prepared, askers);
+        mark::reached("supervisor.upgrade.written");
+        format!("executing the new program: {}", take_over(&successor.program, &state))
+    }
+
+    /// Writes down what is held.
+    pub(super) fn state<'a>(
+        &self,
+        prepared: Option<(&OwnedFd, &[OwnedFd])>,
+        askers: impl Iterator<Item = &'a Asker>,
+    ) -> State {
+        let mut luggage = Luggage::default();
+        let luggage = &mut luggage;
+        let (groups, claims) = self.images[0].ground.groups.carry();
+        let groups = (groups, luggage.all(claims));
+        let steward = self.reloads.steward.as_ref();
+        let registered = self.registered.as_ref();
+        let mut state = State {
+            descriptors: Vec::new(),
+            before: luggage.add(&self.reloads.before),
+            prepared: prepared.map(|(told, fds)| (luggage.add(told), luggage.all(fds))),
+            key: self.reloads.key.clone(),
+            askers: askers.map(Asker::carry).collect(),
+            comm: rustix::thread::name().map(CString::into_bytes).unwrap_or_default(),
+            capabilities: lockdown::held(),
+            layers: self.images.iter().map(|image| image.carry(luggage)).collect(),
+            groups,
+            queues: Vec::new(),
+            table: Vec::new(),
+            fifos: Vec::new(),
+            places: self.places.iter().map(|place| place.carry(luggage)).collect(),
+            ends: Vec::new(),
+            finished: Vec::new(),
+            counts: self.switchboard.carry(luggage),
+            audit: self.audit.as_ref().map(|audit| audit.carry(luggage)),
+            door: self.door.as_ref().map(|door| door.carry(luggage)),
+            registered: registered.map(|it| (it.path.clone(), luggage.add(&it.lock))),
+            manager: self.manager.carry(luggage),
+            steward: steward.map(|it| (luggage.add(&it.socket), luggage.add(&it.process))),
+            log: state::Log { format: self.log.format(), quiet: self.log.is_hushed() },
+            receipts: self.receipts,
+        };
+        self.objects.carry(&mut state, luggage);
+        self.pipes.carry(&mut state, luggage);
+        state.descriptors = std::mem::take(luggage).numbers();
+        state
+    }
+}
+
+/// Goes on where the program before has been, and runs until every layer is down. An error is for a person.
+pub(crate) fn resume(memory: &OwnedFd, log: &mut Log) -> Result<Outcome, String> {
+    let mut state = State::read(memory)?;
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if let Ok(comm) = CString::new(std::mem::take(&mut state.comm)) {
+        let _ = rustix::thread::set_name(&comm);
+    }
+    // Without a journal there is standard error.
+    let _ = log.write_as(state.log.format);
+    if state.log.quiet {
+        log.hush();
+    }
+    let text = |error: std::io::Error| error.to_string();
+    let (told, fds) = state.prepared.take().ok_or("nothing was prepared")?;
+    let mut askers: Vec<Asker> = state.askers.drain(..).map(Asker::carried).collect();
+    let mut supervisor = Supervisor::carried(state, log)?;
+    mark::reached("supervisor.upgrade.resumed");
+    let fds = fds.into_iter().map(Fd::take).collect::<Result<_, _>>().map_err(text)?;
+    let prepared = Handed::of(told.take().map_err(text)?, fds).prepared().map_err(text)?;
+    let asker = askers.remove(0);
+    supervisor.reloads.waiting = askers.into();
+    if supervisor.reloads.steward.as_ref().is_none_or(|steward| steward.renew().is_err()) {
+        supervisor.reloads.steward = None;
+    }
+    supervisor.log.note(&format!("the program has taken over: {} asked for it", asker.who));
+    supervisor.take_over(asker, prepared);
+    supervisor.ask_stale_to_finish();
+    Ok(supervisor.run())
+}
+
+impl<'a> Supervisor<'a> {
+    /// The supervisor as the program before has left it.
+    fn carried(mut state: State, log: &'a mut Log) -> Result<Self, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let before = state.before.take().map_err(text)?;
+        let assembly = Assembly::read(&before).map_err(text)?;
+        if !state.is_of(&assembly) || state.askers.is_empty() && state.prepared.is_some() {
+            return Err("the state isn't of the policy".to_owned());
+        }
+        let plan = assembly.whole();
+        log.belong_to(plan.name.as_str());
+        let (groups, claims) = state.groups.clone();
+        let claims = claims.into_iter().map(Fd::take).collect::<Result<_, _>>().map_err(text)?;
+        let ground = Ground::with(|| Hierarchies::carried(groups, claims));
+        let ground = Rc::new(ground.map_err(|error| error.to_string())?);
+        let Assembly { images, reports, settings, .. } = assembly;
+        let images = image::make(images, reports, settings, &ground);
+        let mut images = images.map_err(|error| error.to_string())?;
+        for (image, from) in images.iter_mut().zip(std::mem::take(&mut state.layers)) {
+            image.carried(from).map_err(text)?;
+        }
+        let objects = Objects::carried(&plan, &mut state).map_err(text)?;
+        let pipes = Pipes::carried(&mut state).map_err(text)?;
+        let mut places = Vec::new();
+        for from in std::mem::take(&mut state.places) {
+            places.push(Place::carried(from, &images).map_err(text)?);
+        }
+        let layer_at = |place: usize| places.get(place).map(|it: &Place| &it.seat.instance.layer);
+        let switchboard = Switchboard::carried(&state.counts, layer_at, &plan.facilities);
+        let switchboard = switchboard.map_err(text)?;
+        let audit = state.audit.map(|from| Audit::carried(&images, from)).transpose();
+        let registered =
+            state.registered.map(|(path, lock)| lock.take().map(|lock| Registered { path, lock }));
+        let steward = state.steward.map(|(socket, process)| {
+            Ok::<_, std::io::Error>(Steward::of(socket.take()?, process.take()?))
+        });
+        let steward = steward.transpose().map_err(text)?;
+        Ok(Self {
+            plan,
+            images,
+            objects,
+            pipes,
+            late_keys: BTreeSet::new(),
+            full: BTreeMap::new(),
+            switchboard,
+            places,
+            signals: Signals::new().map_err(text)?,
+            manager: Manager::carried(state.manager).map_err(text)?,
+            reloads: Reloads {
+                steward,
+                before,
+                key: state.key,
+                stage: Stage::Idle,
+                waiting: VecDeque::new(),
+            },
+            audit: audit.map_err(text)?,
+            door: state.door.map(Door::carried).transpose().map_err(text)?,
+            registered: registered.transpose().map_err(text)?,
+            log,
+            leftovers: Leftovers::default(),
+            receipts: state.receipts,
+            stopping: false,
+            outcome: Outcome::Fine,
+        })
+    }
+}
+
+impl Asker {
+    fn carry(&self) -> state::Asker {
+        let Self { caller, who, gain, program } = self.clone();
+        state::Asker { caller, who, gain, program }
+    }
+
+    fn carried(from: state::Asker) -> Self {
+        let state::Asker { caller, who, gain, program } = from;
+        Self { caller, who, gain, program }
+    }
+}
+
+impl Place {
+    fn carry(&self, luggage: &mut Luggage) -> state::Place {
+        let life = match &self.life {
+            Life::Down => state::Life::Down,
+            Life::Spare => state::Life::Spare,
+            Life::Waiting(at) => state::Life::Waiting((*at).into()),
+            Life::Running(child) => state::Life::Running(Box::new(child.carry(luggage))),
+        };
+        let mut place = state::Place {
+            layer: self.seat.layer as u64,
+            instance: self.seat.instance.clone(),
+            has_run: self.seat.has_run,
+            was_ready: self.seat.was_ready,
+            started: None,
+            failures_in_a_row: 0,
+            recent_restarts: Vec::new(),
+            since: self.since,
+            last: self.last.as_deref().cloned(),
+            retired: self.retired,
+            fresh: self.fresh,
+            life,
+        };
+        self.seat.carry(&mut place);
+        place
+    }
+
+    fn carried(from: state::Place, images: &[Image]) -> std::io::Result<Self> {
+        let layer = usize::try_from(from.layer).map_err(std::io::Error::other)?;
+        let seat = Seat::carried(layer, &images[layer].data.plan, &from);
+        let life = match from.life {
+            state::Life::Down => Life::Down,
+            state::Life::Spare => Life::Spare,
+            state::Life::Waiting(at) => Life::Waiting(at.into()),
+            state::Life::Running(child) => {
+                let child = Child::carried(*child, from.instance)?;
+                Life::Running(Box::new(child))
+            }
+        };
+        Ok(Self {
+            seat,
+            life,
+            since: from.since,
+            last: from.last.map(Box::new),
+            pace: Pace::new(Instant::now()),
+            retired: from.retired,
+            fresh: from.fresh,
+        })
+    }
+}
+
+impl Child {
+    fn carry(&self, luggage: &mut Luggage) -> state::Child {
+        let serves = |it: &Serves| (it.source.to_vec(), it.until.map(Into::into));
+        state::Child {
+            process: luggage.add(&self.process),
+            pid: self.pid.as_raw_nonzero().get(),
+            control: luggage.add(&self.control),
+            culprit: self.printing.culprit,
+            output: luggage.all(&self.printing.output),
+            group: self.cgroup.as_ref().map(Group::carry),
+            key: match self.stage {
+                ChildStage::Serving(key) => Some(key),
+                ChildStage::Confining => None,
+            },
+            deadline: self.deadline.map(Into::into),
+            last_words: self.last_words.as_ref().map(FromLayer::encode),
+            mute: self.mute,
+            severed: self.severed,
+            receipt: self.receipt.clone(),
+            ready: self.ready,
+            health: match self.health {
+                Pulse::Unwatched => state::Pulse::Unwatched,
+                Pulse::AskAt(at) => state::Pulse::AskAt(at.into()),
+                Pulse::AnswerBy(at) => state::Pulse::AnswerBy(at.into()),
+                Pulse::Lost(within) => state::Pulse::Lost(within),
+            },
+            load: (self.load.0, self.load.1.into()),
+            spared: self.spared,
+            renewed: self.renewed,
+            serves: self.serves.as_ref().map(serves),
+            stale: self.stale,
+            breached: self.breached,
+        }
+    }
+
+    fn carried(from: state::Child, instance: crate::ident::Instance) -> std::io::Result<Self> {
+        let output = from.output.into_iter().map(Fd::take).collect::<std::io::Result<_>>()?;
+        let printing = Printing { instance: instance.clone(), culprit: from.culprit, output };
+        let garbled = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+        let serves = from.serves.map(|(source, until)| {
+            let source = source.try_into().map_err(|_| garbled())?;
+            Ok::<_, std::io::Error>(Serves { source, until: until.map(Into::into) })
+        });
+        Ok(Self {
+            instance,
+            process: from.process.take()?,
+            pid: Pid::from_raw(from.pid).ok_or_else(garbled)?,
+            control: from.control.take()?,
+            outbox: Outbox::default(),
+            printing: Rc::new(printing),
+            cgroup: from.group.map(Group::carried),
+            stage: from.key.map_or(ChildStage::Confining, ChildStage::Serving),
+            deadline: from.deadline.map(Into::into),
+            last_words: from.last_words.as_deref().and_then(FromLayer::decode),
+            mute: from.mute,
+            severed: from.severed,
+            receipt: from.receipt,
+            ready: from.ready,
+            health: match from.health {
+                state::Pulse::Unwatched => Pulse::Unwatched,
+                state::Pulse::AskAt(at) => Pulse::AskAt(at.into()),
+                state::Pulse::AnswerBy(at) => Pulse::AnswerBy(at.into()),
+                state::Pulse::Lost(within) => Pulse::Lost(within),
+            },
+            load: (from.load.0, from.load.1.into()),
+            spared: from.spared,
+            renewed: from.renewed,
+            serves: serves.transpose()?,
+            stale: from.stale,
+            breached: from.breached,
+        })
+    }
+}
