@@ -10,6 +10,7 @@ use super::rules::Rules;
 use super::tables::Tables;
 use crate::ident::hex;
 use crate::policy::plan::{Audit, ChannelPlan, MapRight, MethodPlan, Plan, Program};
+use crate::policy::syscall::by_name;
 use crate::review::tighten::Cut;
 
 /// Why a log can't tell whether a grant is used.
@@ -21,6 +22,8 @@ pub enum Blind {
     Foreign,
     /// The kernel tells nobody of it.
     Kernel,
+    /// The layer may open it by its path, without this library, which leaves no record.
+    ByPath,
 }
 
 impl Blind {
@@ -30,6 +33,7 @@ impl Blind {
             Self::NotAudited => "it has audit = \"none\"",
             Self::Foreign => "a foreign program reports nothing",
             Self::Kernel => "the kernel tells nobody of it",
+            Self::ByPath => "the layer may open it by its path, which leaves no record",
         }
     }
 }
@@ -162,14 +166,20 @@ impl Usage {
         self.judged().filter(|grant| !self.used.contains(&grant.rule))
     }
 
-    /// The grants that records can tell of.
+    /// The grants that records can tell of: also those of which they might not, and do.
     pub fn judged(&self) -> impl Iterator<Item = &Grant> {
-        self.grants.iter().filter(|grant| grant.blind.is_none())
+        let told = |it: &&Grant| it.blind.is_none_or(|blind| self.is_told(it, blind));
+        self.grants.iter().filter(told)
     }
 
     /// The grants that no record can tell of.
     pub fn blind(&self) -> impl Iterator<Item = (&Grant, Blind)> {
-        self.grants.iter().filter_map(|grant| Some((grant, grant.blind?)))
+        let blind = self.grants.iter().filter_map(|grant| Some((grant, grant.blind?)));
+        blind.filter(|(grant, blind)| !self.is_told(grant, *blind))
+    }
+
+    fn is_told(&self, grant: &Grant, blind: Blind) -> bool {
+        blind == Blind::ByPath && self.used.contains(&grant.rule)
     }
 
     /// What to take out of the policy: facilities that nobody uses as a whole, and what is unused
@@ -244,6 +254,19 @@ fn carrier(channel: &ChannelPlan, method: Option<&MethodPlan>) -> String {
     }
 }
 
+/// Whether a layer may open what lies at a file's path without this library, which opens by
+/// `openat2` alone, and without a helper.
+fn by_path(plan: &Plan, file: &str, layer: &str) -> bool {
+    let Some(layer) = plan.layer(layer) else { return false };
+    let file = plan.files.iter().find(|it| it.name == *file);
+    let opens = |name| {
+        let number = by_name(name);
+        layer.syscalls.iter().any(|call| Some(call.number) == number && !call.allow.is_empty())
+    };
+    file.is_some_and(|it| !it.is_brokered(&layer.name))
+        && ["open", "openat", "creat"].into_iter().any(opens)
+}
+
 /// The facilities of which the log keeps nothing, as `channel.sign`.
 pub fn unaudited(plan: &Plan) -> BTreeSet<String> {
     let parts = plan.parts().into_iter();
@@ -263,8 +286,11 @@ fn grants(plan: &Plan) -> Vec<Grant> {
                 Some(Blind::NotAudited)
             }
             ["file", .., "execute" | "symlink" | "socket" | "fifo"] => Some(Blind::Kernel),
-            ["file", _, "grant", layer, _] | ["layer", layer, ..] => {
-                foreign(layer).then_some(Blind::Foreign)
+            ["file", _, "grant", layer, _] | ["layer", layer, ..] if foreign(layer) => {
+                Some(Blind::Foreign)
+            }
+            ["file", name, "grant", layer, _] => {
+                by_path(plan, name, layer).then_some(Blind::ByPath)
             }
             ["pipe", name] => {
                 let pipe = plan.facilities.pipes.iter().find(|pipe| pipe.name == **name);

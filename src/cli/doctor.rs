@@ -59,7 +59,9 @@ pub fn run(args: &Args) -> ExitCode {
         Format::Json => print_json(&findings, &facts, &obstacles),
     };
     // Whoever closed the pipe has seen enough; the exit code still tells.
-    let _ = written;
+    if let Err(failure) = super::audit::written(written) {
+        return failure.tell();
+    }
     let lacks = |protection: Protection| !findings.receipt.got(protection).satisfies();
     ExitCode::from(u8::from(Protection::ALL.into_iter().any(lacks)))
 }

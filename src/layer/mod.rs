@@ -354,7 +354,9 @@ impl Layer {
 
     fn not_granted(&self, kind: &'static str, name: &str, line: String) -> LayerError {
         let layer = self.0.instance.layer.clone();
-        LayerError::NotGranted { layer, kind, name: name.to_owned(), line }
+        let error = LayerError::NotGranted { layer, kind, name: name.to_owned(), line };
+        self.0.desk.refused(&error.to_string());
+        error
     }
 }
 

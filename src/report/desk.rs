@@ -8,10 +8,13 @@ use crate::ident::{Instance, Name};
 use crate::policy::plan::Audit;
 use crate::seal::capture::{self, Capture};
 use crate::wire::limits::RECORD;
-use crate::wire::report::{Facility, Facts, HEAD, Side, WHOLE, Who, runs};
+use crate::wire::report::{Facility, Facts, HEAD, Side, Verdict, WHOLE, Who, runs};
 
 /// How often a task that waits for room in the ring looks for some: nobody wakes it.
 const NAP: Duration = Duration::from_millis(5);
+
+/// In a record, as the reason for a refusal: the policy doesn't grant it.
+const NOT_GRANTED: u32 = 1;
 
 /// Room for the longest report without a payload: a whole message, the list of a batch's messages,
 /// and another report of what is wrong with it.
@@ -57,6 +60,15 @@ impl Desk {
         }
     }
 
+    /// Reports that this process was refused what no part of the policy allows, in its own code: it got
+    /// no further. `what` was asked for, in words.
+    pub fn refused(&self, what: &str) {
+        if let Some(open) = &self.0 {
+            let facts = Facts::new(Facility::None, 0, Side::None);
+            refuse(&open.reporter, facts, what);
+        }
+    }
+
     /// Has a facility report, if there is a log and the policy doesn't say otherwise.
     pub fn tap(&self, facility: Facility, edge: u16, audit: Audit) -> Option<Tap> {
         let desk = self.0.as_ref().filter(|_| audit != Audit::None)?;
@@ -87,6 +99,15 @@ impl Desk {
             open.reporter.fall_silent();
         }
     }
+}
+
+/// The longest text of what was refused, in bytes.
+const WORDS: usize = 512;
+
+fn refuse(reporter: &Reporter, facts: Facts, what: &str) {
+    let facts = Facts { verdict: Verdict::Refused, value: NOT_GRANTED, ..facts };
+    let end = what.floor_char_boundary(WORDS);
+    reporter.report(&facts, b"", &what.as_bytes()[..end]);
 }
 
 /// Waits in this task until what a facility reports next finds room, if it reports at all.
@@ -124,6 +145,16 @@ impl Tap {
     /// Reports an act. Of the message nothing is kept but its hash.
     pub fn report(&self, facts: &Facts, message: &[u8], detail: &[u8]) {
         self.desk.reporter.report(facts, message, detail);
+    }
+
+    /// Reports that a use of this facility was refused that the policy doesn't allow, before anything
+    /// was done. Of a channel no message was made, so its edge stands in `what` alone.
+    pub fn refused(&self, method: u32, what: &str) {
+        let facts = match self.facility {
+            Facility::Channel => Facts::new(Facility::None, 0, Side::None),
+            _ => Facts { method, ..self.facts(Side::None) },
+        };
+        refuse(&self.desk.reporter, facts, what);
     }
 
     /// Begins a report; see [`Reporter::begin`].

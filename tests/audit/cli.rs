@@ -294,6 +294,35 @@ fn a_proof_convinces_somebody_without_the_log_and_no_other_record_does() {
     says(0, &["prove", &path, "150", "--checkpoint", &known, "-o", &under]);
     says(0, &["prove", "--check", &under, "--checkpoint", &known]);
 
+    // One that knows a later checkpoint alone is convinced too.
+    let notes = fs::read(dir.path().join(files(dir.path(), ".note").pop().unwrap())).unwrap();
+    let middle = fs::read_to_string(&epochs).unwrap();
+    let middle: Vec<&str> = middle.split_inclusive("\n\n").collect();
+    let middle: String = middle[middle.len() - 4..middle.len() - 2].concat();
+    let middle = middle.trim_end().to_owned() + "\n";
+    let size = |note: &str| note.lines().nth(1).unwrap().parse::<u64>().unwrap();
+    let some = file("some.note");
+    fs::write(&some, &middle).unwrap();
+    let early = file("early.json");
+    let newest = file("newest.note");
+    let end = dir.path().join(files(dir.path(), ".note").iter().rev().nth(1).unwrap());
+    let last = [Notes::read(&notes), Notes::read(&fs::read(end).unwrap())];
+    let last = last.iter().flat_map(|it| &it.notes).map(|it| it.1.unwrap());
+    let last = last.max_by_key(|it| it.checkpoint.size).unwrap();
+    fs::write(&newest, last.encode()).unwrap();
+    says(0, &["prove", &path, "7", "-o", &early]);
+    says(0, &["prove", "--check", &early, "--checkpoint", &newest]);
+    assert!(size(&middle) > 7);
+    complains(1, &["prove", "--check", &early, "--checkpoint", &some]);
+    says(0, &["prove", &path, "7", "--also", &some, "-o", &early]);
+    says(0, &["prove", "--check", &early, "--checkpoint", &some]);
+    let mut bad: Value = serde_json::from_str(&fs::read_to_string(&early).unwrap()).unwrap();
+    for later in bad["later"].as_array_mut().unwrap() {
+        later["path"] = serde_json::json!([]);
+    }
+    fs::write(&early, bad.to_string()).unwrap();
+    complains(1, &["prove", "--check", &early, "--checkpoint", &some]);
+
     // Every part of it counts.
     let good = fs::read_to_string(&proof).unwrap();
     let json: Value = serde_json::from_str(&good).unwrap();
@@ -318,7 +347,7 @@ fn a_proof_convinces_somebody_without_the_log_and_no_other_record_does() {
         fs::write(&proof, bad).unwrap();
         assert_eq!(audit(&["prove", "--check", &proof]).status.code(), Some(1), "byte {at}");
     }
-    complains(1, &["prove", &path, "100000"]);
+    complains(2, &["prove", &path, "100000"]);
     complains(3, &["prove", "--check", "/no/such/proof"]);
     complains(2, &["prove", &path]);
 }

@@ -19,6 +19,7 @@ crate::support::suite::tests! {
     what_remains_is_always_a_policy,
     what_is_not_audited_is_not_judged,
     a_denied_try_is_no_use,
+    what_may_be_opened_by_its_path_is_not_called_unused,
     the_log_itself_says_which_policy_it_is_of,
     a_result_that_can_not_be_written_ends_with_3,
 }
@@ -385,5 +386,25 @@ fn a_result_that_can_not_be_written_ends_with_3() {
             .unwrap();
         assert_eq!(out.status.code(), Some(3), "{verb:?}: {out:?}");
         assert!(String::from_utf8_lossy(&out.stderr).contains("can't write"), "{verb:?}: {out:?}");
+    }
+}
+
+/// The library opens by `openat2` alone; a layer whose filter has `openat` may do without it.
+fn what_may_be_opened_by_its_path_is_not_called_unused() {
+    let folder = tempfile::tempdir().unwrap();
+    let direct = POLICY.replace("\"openat2\"]", "\"openat2\", \"openat\"]");
+    assert_ne!(direct, POLICY);
+    for (name, policy, write_is_unused) in [("a", POLICY, true), ("b", direct.as_str(), false)] {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("wide.toml"), policy).unwrap();
+        write(&folder, policy, some);
+        let (code, out, err) = cofferdam(&folder, &["audit", "unused", "wide.toml", "log"]);
+        assert_eq!((code, err.as_str()), (1, ""), "{out}");
+        let line = "  - file.key.grant.keeper.write: the layer may open it by its path";
+        assert_eq!(out.contains(line), !write_is_unused, "{out}");
+        let without = "grant = { keeper = [\"read\"] }";
+        assert_eq!(out.contains(without), write_is_unused, "{out}");
+        assert!(!out.contains("file.key.grant.keeper.read"), "it was used: {out}");
     }
 }

@@ -461,14 +461,17 @@ fn meaning(record: &Record) -> Option<String> {
     ];
     let Record { entry, .. } = record;
     let value = entry.value;
-    let refuses = entry.kind == Kind::Broker || entry.facility == Facility::File;
+    let own = matches!(entry.facility, Facility::File | Facility::Signal | Facility::None);
+    let refuses = entry.kind == Kind::Broker || own;
     match entry.kind {
         Kind::Exit => Some(ended(value)),
         Kind::Broker | Kind::Use if refuses && entry.verdict != Verdict::Allowed => {
             let refusal = usize::try_from(value).ok()?.checked_sub(1)?;
             REFUSALS.get(refusal).map(|name| (*name).to_owned())
         }
+        Kind::Start if record.index == 0 => Some("a new log".to_owned()),
         Kind::Start if value == 1 => Some("the last one stopped in order".to_owned()),
+        Kind::Start => Some("the last one did not stop in order".to_owned()),
         Kind::ClockJump if value == 1 => Some("back".to_owned()),
         _ => None,
     }

@@ -19,9 +19,11 @@ use crate::audit::hash::Hash;
 use crate::audit::keys::EPOCHS;
 use crate::audit::log::{notes_name, segment_number};
 use crate::audit::note::{Checkpoint, Notes, Signed};
-use crate::audit::prove::{Proof, ProofError, prove};
+use crate::audit::prove::{Proof, ProofError, prove, prove_extension};
+use crate::audit::query::{Filter, query};
 use crate::audit::store::Store;
 use crate::audit::tables::Tables;
+use crate::audit::tree::extends;
 use crate::ident::hex;
 use crate::text::neutralise;
 
@@ -37,7 +39,8 @@ A proof holds the record, the way from it to the root of the log's tree, and a
 signed checkpoint of that root. Who checks it needs nothing else, but should
 know the checkpoint, its key or at least the log's id from elsewhere.
 
-Exit code 0: proved; 1: the proof is false, or there can be none.")]
+Exit code 0: proved; 1: the proof is false, or nothing signs the record yet; 2:
+there is no such record; 3: the log or the proof can't be read.")]
 pub struct Args {
     /// The directory of the log
     #[arg(value_name = "DIR", required_unless_present = "check")]
@@ -51,6 +54,10 @@ pub struct Args {
     /// Prove under, or trust, a checkpoint in this file, and no other
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Let the proof hold under the checkpoints in this file too, besides the log's newest one; may be
+    /// given several times
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    also: Vec<PathBuf>,
     /// With --check: the public key that must have signed, in base64 as checkpoints have it
     #[arg(long, value_name = "BASE64", requires = "check", value_parser = key)]
     key: Option<Hash>,
@@ -76,9 +83,34 @@ fn key(text: &str) -> Result<Hash, String> {
 struct Written {
     format: String,
     checkpoint: String,
+    /// Later checkpoints of the same log, and that each of them goes on from that one.
+    #[serde(default)]
+    later: Vec<Later>,
     record: Member,
     /// The policy record whose tables name the record's numbers.
     names: Option<Member>,
+}
+
+/// A later checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Later {
+    checkpoint: String,
+    /// The nodes of a consistency proof (RFC 9162, 2.1.4).
+    path: Vec<String>,
+}
+
+impl Later {
+    /// Whether the log that this signs begins with what the checkpoint `from` signs.
+    fn extends(&self, from: &Checkpoint) -> bool {
+        let node = |text: &String| STANDARD.decode(text).ok()?.try_into().ok();
+        let path: Option<Vec<Hash>> = self.path.iter().map(node).collect();
+        let to = Signed::parse(&self.checkpoint).map(|signed| signed.checkpoint);
+        path.zip(to.ok()).is_some_and(|(path, to)| {
+            let (old, new) = ((from.size, &from.root), (to.size, &to.root));
+            from.log == to.log && extends(old, new, &path)
+        })
+    }
 }
 
 /// A record of the tree.
@@ -139,6 +171,15 @@ fn make(dir: &Path, index: u64, args: &Args) -> Result<ExitCode, Failure> {
         None => covering(&store, index)?,
     };
     let Some(checkpoint) = checkpoint else {
+        let mut there = false;
+        let exactly = Filter { first: index, end: index.checked_add(1), ..Filter::default() };
+        query(&store, &exactly, |_| {
+            there = true;
+            false
+        })?;
+        if !there {
+            return Err(Failure::usage(format!("there is no record {index} in this log")));
+        }
         return Err(Failure::finding(format!(
             "no checkpoint signs record {index} yet: wait for the next one"
         )));
@@ -148,15 +189,45 @@ fn make(dir: &Path, index: u64, args: &Args) -> Result<ExitCode, Failure> {
     let era = names.eras().map(|(range, _)| range).filter(|range| range.contains(&index)).last();
     let policy = era.filter(|range| range.start > 0).map(|range| range.start);
     let policy = policy.map(|policy| prove(&store, policy, &checkpoint)).transpose()?;
+    let mut later = Vec::new();
+    for note in also(&store, args)? {
+        let size = |note: &str| Signed::parse(note).map_or(0, |it| it.checkpoint.size);
+        if size(&note) > size(&checkpoint) && later.iter().all(|it: &Later| it.checkpoint != note) {
+            let path = prove_extension(&store, &checkpoint, &note)?;
+            let path = path.iter().map(|node| STANDARD.encode(node)).collect();
+            later.push(Later { checkpoint: note, path });
+        }
+    }
     let written = Written {
         format: FORMAT.to_owned(),
         checkpoint,
+        later,
         record: Member::of(&record),
         names: policy.as_ref().map(Member::of),
     };
     let text = format!("{:#}\n", json!(written));
     save(args.output.as_deref(), |out| out.write_all(text.as_bytes()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The checkpoints that the proof is to hold under besides: the log's newest one, and those asked for.
+fn also(store: &Store, args: &Args) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for path in &args.also {
+        all.extend(checkpoints(path)?);
+    }
+    let mut numbers: Vec<u64> =
+        store.names()?.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let files = numbers.into_iter().rev().take(2).map(notes_name).chain([EPOCHS.to_owned()]);
+    let mut newest: Option<Signed> = None;
+    for name in files {
+        let bytes = store.read(&name, u64::MAX)?.unwrap_or_default();
+        let notes = Notes::read(&bytes).notes.into_iter().filter_map(|(_, note)| note.ok());
+        newest = newest.into_iter().chain(notes).max_by_key(|it| it.checkpoint.size);
+    }
+    all.extend(newest.map(|signed| signed.encode()));
+    Ok(all)
 }
 
 /// The first checkpoint that signs a record. What is signed early is signed with a key that is
@@ -198,7 +269,10 @@ fn check(file: &Path, args: &Args) -> Result<ExitCode, Failure> {
     let proof = written_proof.record.proof(note).ok_or_else(no_proof)?;
     let record = proof.check(args.key)?;
     let signed = Signed::parse(note).map_err(ProofError::from)?;
-    let trusted = trust(args, &signed)?;
+    if !written_proof.later.iter().all(|it| it.extends(&signed.checkpoint)) {
+        return Err(ProofError::False.into());
+    }
+    let trusted = trust(args, &signed, &written_proof.later)?;
     // The names are proved to be of the same log. That they are the ones in force at the record
     // is what the prover says.
     let tables = match &written_proof.names {
@@ -247,19 +321,22 @@ fn check(file: &Path, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Compares the checkpoint with what the one who checks knows. Whether that is enough to know who
-/// signed.
-fn trust(args: &Args, signed: &Signed) -> Result<bool, Failure> {
+/// Compares the checkpoint, or a later one that goes on from it, with what the one who checks knows.
+/// Whether that is enough to know who signed.
+fn trust(args: &Args, signed: &Signed, later: &[Later]) -> Result<bool, Failure> {
     if args.id.is_some_and(|id| id != signed.checkpoint.log) {
         return Err(Failure::finding("this is a proof about another log"));
     }
-    let mut trusted = args.key.is_some();
     if let Some(path) = &args.checkpoint {
         let known = checkpoints(path)?;
-        if !known.contains(&signed.encode()) {
-            return Err(Failure::finding("the proof's checkpoint is not among those you trust"));
+        let goes_on = |it: &Later| known.contains(&it.checkpoint);
+        if !known.contains(&signed.encode()) && !later.iter().any(goes_on) {
+            return Err(Failure::finding(
+                "neither the proof's checkpoint nor a later one in it is among those you trust: ask \
+                 for a proof with --also and yours",
+            ));
         }
-        trusted = true;
+        return Ok(true);
     }
-    Ok(trusted)
+    Ok(args.key.is_some())
 }

@@ -15,6 +15,22 @@ impl Channel {
         method: &str,
         message: &Message,
     ) -> Result<(u16, Vec<Descriptor>), Violation> {
+        self.judge(kind, method, message).inspect_err(|it| self.refused(it))
+    }
+
+    /// Reports what was refused.
+    fn refused(&self, violation: &Violation) {
+        if let Some(tap) = &self.tap {
+            tap.refused(0, &violation.to_string());
+        }
+    }
+
+    fn judge(
+        &self,
+        kind: Kind,
+        method: &str,
+        message: &Message,
+    ) -> Result<(u16, Vec<Descriptor>), Violation> {
         let plan = &self.rules.plan;
         let channel = || plan.name.clone();
         let number = self.rules.number(method);
@@ -40,7 +56,8 @@ impl Channel {
         streams: bool,
     ) -> Result<(u16, Vec<Descriptor>), Violation> {
         let checked = self.check(Kind::Request, method, message)?;
-        check_answer(&self.rules, checked.0, streams).map(|()| checked)
+        let answered = check_answer(&self.rules, checked.0, streams);
+        answered.map(|()| checked).inspect_err(|it| self.refused(it))
     }
 }
 

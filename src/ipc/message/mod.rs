@@ -72,7 +72,7 @@ use crate::confine::Confined;
 use crate::ident::{EdgeId, Instance, Name};
 use crate::ipc::gauge::{Gauge, InHand};
 use crate::policy::plan::ChannelPlan;
-use crate::report::{Desk, Facility};
+use crate::report::{Desk, Facility, Tap};
 use crate::seal::handshake::Introduction;
 use crate::seal::{Identity, OsChance, PublicKey};
 
@@ -100,6 +100,8 @@ pub struct Channel {
     spec: Arc<ChannelSpec>,
     rules: Arc<Rules>,
     identity: Arc<Identity>,
+    /// Where it is reported that a message was refused before it was made.
+    tap: Option<Tap>,
 }
 
 impl Channel {
@@ -110,11 +112,9 @@ impl Channel {
     #[doc(hidden)]
     pub fn new(spec: ChannelSpec, identity: Arc<Identity>, desk: &Desk, _proof: &Confined) -> Self {
         let rules = Arc::new(Rules { plan: spec.plan.clone(), side: spec.side });
-        let shared = Shared::new(State::new(
-            Arc::clone(&rules),
-            desk.tap(Facility::Channel, spec.number, spec.plan.audit),
-        ));
-        Self { shared, spec: Arc::new(spec), rules, identity }
+        let tap = desk.tap(Facility::Channel, spec.number, spec.plan.audit);
+        let shared = Shared::new(State::new(Arc::clone(&rules), tap.clone()));
+        Self { shared, spec: Arc::new(spec), rules, identity, tap }
     }
 
     /// Names who is attended to by threads that sleep on this channel.

@@ -8,6 +8,7 @@ use crate::ipc::broker::{Answered, Broker};
 use crate::mark::reached;
 use crate::policy::plan::SignalPlan;
 use crate::policy::signal::{signal_name, signal_number};
+use crate::report::Tap;
 use crate::wire::broker::{Answer, Ask, EVERY_COPY, Refusal};
 
 /// What this layer may send by one grant. A handle; clones are the same grant.
@@ -23,6 +24,7 @@ struct Shared {
     broker: Arc<Broker>,
     number: u16,
     plan: SignalPlan,
+    tap: Option<Tap>,
 }
 
 /// Why a signal was not sent.
@@ -73,8 +75,14 @@ pub enum SendError {
 }
 
 impl Sender {
-    pub(crate) fn new(broker: Arc<Broker>, number: u16, plan: SignalPlan) -> Self {
-        Self(Arc::new(Shared { broker, number, plan }))
+    /// What isn't asked for is reported to `tap`; the supervisor reports what is.
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        number: u16,
+        plan: SignalPlan,
+        tap: Option<Tap>,
+    ) -> Self {
+        Self(Arc::new(Shared { broker, number, plan, tap }))
     }
 
     /// The grant's name in the policy.
@@ -114,7 +122,8 @@ impl Sender {
     fn request_for(&self, instance: &Instance, signal: &str) -> Result<Ask, SendError> {
         if instance.layer != self.0.plan.to {
             let (to, instance) = (self.0.plan.to.clone(), instance.clone());
-            return Err(SendError::WrongLayer { grant: self.name().clone(), to, instance });
+            let error = SendError::WrongLayer { grant: self.name().clone(), to, instance };
+            return Err(self.refused(signal, error));
         }
         self.request(signal, instance.index, instance.generation)
     }
@@ -128,7 +137,17 @@ impl Sender {
             signal_name(*number).map_or_else(String::new, |name| format!("\"{name}\""))
         };
         let allowed = plan.send.iter().map(quoted).collect::<Vec<_>>().join(", ");
-        Err(SendError::NotGranted { grant: plan.name.clone(), signal: signal.to_owned(), allowed })
+        let (grant, asked) = (plan.name.clone(), signal.to_owned());
+        Err(self.refused(signal, SendError::NotGranted { grant, signal: asked, allowed }))
+    }
+
+    /// Reports that nothing was sent.
+    fn refused(&self, signal: &str, error: SendError) -> SendError {
+        if let Some(tap) = &self.0.tap {
+            let number = signal_number(signal).map_or(0, u32::from);
+            tap.refused(number, &error.to_string());
+        }
+        error
     }
 
     fn outcome(&self, answered: io::Result<Answered>) -> Result<(), SendError> {

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use crate::ipc::signal::{Inflow, Sender, Signals};
 use crate::layer::{Layer, LayerError, Shared, system};
-use crate::policy::plan::SignalPlan;
+use crate::policy::plan::{Audit, SignalPlan};
+use crate::report::Facility;
 use crate::wire::control::Object;
 
 impl Layer {
@@ -23,7 +24,8 @@ impl Layer {
             let line = format!("[signal.{name}] from = \"{own}\"");
             return Err(self.not_granted("signal to send", name, line));
         }
-        Ok(Sender::new(Arc::clone(&self.0.broker), granted.number, granted.plan.clone()))
+        let tap = self.0.desk.tap(Facility::Signal, granted.number, Audit::Digest);
+        Ok(Sender::new(Arc::clone(&self.0.broker), granted.number, granted.plan.clone(), tap))
     }
 
     /// The signals that others send to this layer. Every handle receives from the same stream.

@@ -12,6 +12,7 @@ mod layers;
 mod lies;
 mod log;
 mod payload;
+mod refused;
 mod strace;
 mod traffic;
 mod ways;
@@ -33,6 +34,7 @@ pub(crate) const TESTS: &[&[Test]] = &[
     kill::TESTS,
     lies::TESTS,
     payload::TESTS,
+    refused::TESTS,
     strace::TESTS,
     traffic::TESTS,
     witness::TESTS,
@@ -63,6 +65,7 @@ const LAYERS: &[Function] = &[
     ("hider", hidden::hider),
     ("holder", hidden::holder),
     ("crowd", hidden::crowd),
+    ("asker", refused::asker),
 ];
 
 /// A daemon with the functions that the policy at `path` runs; with all of them in a layer.

@@ -167,7 +167,8 @@ impl<'a> Telling<'a> {
         let said = self.names.say(record);
         let layer = |it: names::Instance<'_>| it.layer.into_owned();
         let who = names::instance(self.names.at(record.index), whom(entry));
-        let edge = said.edge.clone().unwrap_or_default();
+        // What no part of the policy names is named in words alone.
+        let edge = said.edge.clone().or_else(|| said.detail.clone()).unwrap_or_default();
         let act = match entry.facility {
             Facility::Connect | Facility::Listen => String::new(),
             _ => said.method.map_or_else(String::new, Into::into),
