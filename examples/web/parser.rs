@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustix::fs::OFlags;
@@ -57,6 +58,9 @@ const UNWANTED: usize = 64 << 10;
 
 /// How long the listener's last connections are waited for when the daemon stops.
 const LAST: Duration = Duration::from_millis(100);
+
+/// How long a connection on which nobody asks stays open once the layer is to stop.
+const ASKING: Duration = Duration::from_millis(500);
 
 /// What of the layer's grace is left for its own end. The rest is for what is in flight.
 const ENDING: Duration = Duration::from_secs(1);
@@ -130,19 +134,30 @@ impl Parser {
         let handshake = self.acceptor.accept(Idle::new(stream, IDLE));
         let Ok(Ok(stream)) = timeout(HANDSHAKE, handshake).await else { return };
 
+        let stops = stop.clone();
         let service = service_fn(|request| {
-            let parser = Arc::clone(&self);
+            let (parser, stops) = (Arc::clone(&self), stops.clone());
             async move {
                 let (head, body) = request.into_parts();
                 drain(body).await;
-                Ok::<_, Infallible>(parser.answer(&Request::from_parts(head, ())).await)
+                let version = head.version;
+                let mut response = parser.answer(&Request::from_parts(head, ())).await;
+                if *stops.borrow() && version < Version::HTTP_2 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
             }
         });
         let builder = builder();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             _ = connection.as_mut() => return,
-            _ = stop.wait_for(|&stop| stop) => connection.as_mut().graceful_shutdown(),
+            _ = stop.wait_for(|&stop| stop) => {}
+        }
+        // A client may be about to ask once more: it is answered, and told that it was the last time.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = sleep(ASKING) => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     }

@@ -97,6 +97,8 @@ fn chain(path: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
 /// none was asked for and the policy's is taken, as another demo may be running.
 fn free_address(asked: Option<SocketAddr>, policy: &str) -> Result<SocketAddr, Box<dyn Error>> {
     let address = match asked {
+        // Not looked for: an upgrade comes here while the daemon itself has it.
+        Some(address) if address.port() != 0 => return Ok(address),
         Some(address) => address,
         None => policy
             .strip_prefix("tcp:")

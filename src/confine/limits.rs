@@ -22,15 +22,17 @@ const CORE: u64 = 1;
 ///
 /// Where no cgroup limits memory, `RLIMIT_DATA` does: private writable memory of one process. It
 /// isn't set beside a cgroup, since it counts what is mapped, not what is used. `RLIMIT_NPROC`
-/// counts all tasks of the layer's user, and is set in any case.
+/// counts all tasks of the layer's user, and is set in any case: beside a cgroup for two lives, which
+/// are there at a time in an upgrade.
 pub fn rlimits(limits: &Limits, grouped: &Grouped) -> Vec<(Resource, u64)> {
+    let lives = if grouped.tasks == Got::Enforced { 2 } else { 1 };
     // The processor is a cgroup's only.
     let &Limits { memory, files, tasks, cpu: _, file_size } = limits;
     let mut list = vec![
         (Resource::RLIMIT_CORE, CORE),
         (Resource::RLIMIT_NOFILE, files),
         (Resource::RLIMIT_FSIZE, file_size),
-        (Resource::RLIMIT_NPROC, tasks),
+        (Resource::RLIMIT_NPROC, tasks.saturating_mul(lives)),
         (Resource::RLIMIT_STACK, STACK),
         (Resource::RLIMIT_MEMLOCK, LOCKED),
         (Resource::RLIMIT_SIGPENDING, QUEUED_SIGNALS),

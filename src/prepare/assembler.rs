@@ -161,6 +161,9 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
         change: None,
         lasting,
     };
+    if change::overlaps(&assembly) {
+        assembly.descriptors = descriptors(&plan, 2 * (EACH + waiting));
+    }
     assembly.change = before.map(|before| change::between(before, &assembly, request.program));
     Ok(assembly)
 }

@@ -92,6 +92,7 @@ impl Assembly {
 
 /// What a reload changes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something else about it")]
 pub(crate) struct Change {
     /// The difference in authority, for people.
     pub lines: Vec<String>,
@@ -99,6 +100,8 @@ pub(crate) struct Change {
     pub gains: bool,
     /// Whether the program is another: then no life of before stays.
     pub program: bool,
+    /// Whether a life of the new program may be there beside one of the old.
+    pub overlaps: bool,
     /// Whether the program, the policy and the settings are the same as before.
     pub is_none: bool,
     /// By layer: whether what a life of before holds is another now.

@@ -9,7 +9,7 @@ use super::own::Role;
 use crate::confine::filter::supervisor::let_through;
 use crate::ident::{Name, PolicyId};
 use crate::layer::slice::Part;
-use crate::policy::plan::{Elastic, LayerPlan, ListenAddress, Plan, Program, Restart};
+use crate::policy::plan::{Elastic, FileRight, LayerPlan, ListenAddress, Plan, Program, Restart};
 use crate::policy::syscall::{init_plan, spawner_plan};
 use crate::review::diff::{diff, lines};
 use crate::wire::control::Service;
@@ -109,6 +109,7 @@ pub(super) fn between(old: &Assembly, new: &Assembly, program: bool) -> Change {
         lines: lines(&found),
         gains: found.gained(),
         program,
+        overlaps: program && !settings && old.policy == new.policy && overlaps(new),
         is_none: !program && !settings && old.policy == new.policy,
         touched,
         kept: [
@@ -119,6 +120,37 @@ pub(super) fn between(old: &Assembly, new: &Assembly, program: bool) -> Change {
         ],
         listen: listens(&old.images, &new.images),
     }
+}
+
+/// Whether two lives of each copy may be there at a time. What they hold must be theirs alone, only be read,
+/// or be made for any number: so nothing of before is half done by the one and half by the other.
+pub(super) fn overlaps(assembly: &Assembly) -> bool {
+    let plan = &assembly.plan;
+    let all = &plan.facilities;
+    let alone = |layer: &LayerPlan| {
+        matches!(layer.program, Program::Run(_))
+            && layer.workers.is_none()
+            && layer.elastic.is_none()
+            && layer.directories.is_empty()
+    };
+    let only_reads =
+        |right: &FileRight| matches!(right, FileRight::Read | FileRight::List | FileRight::Execute);
+    // Connections go through the one, and the other lends to each life.
+    let single = |image: &LayerImage| {
+        let service = image.own.as_ref().map(|own| own.role);
+        matches!(service, Some(Role::Service(Service::Proxy | Service::Ledger)))
+    };
+    let stated = plan.layers.iter().filter(|layer| layer.instances > 0);
+    let mut stated = stated.filter(|layer| !layer.name.as_str().starts_with(LayerPlan::RESERVED));
+    stated.all(alone)
+        && plan.files.iter().flat_map(|file| file.grant.values().flatten()).all(only_reads)
+        && !plan.channels.iter().any(|channel| channel.witness)
+        && all.pipes.iter().all(|pipe| arrange::is_vacant(&pipe.from))
+        && all.fifos.iter().all(|fifo| arrange::is_vacant(&fifo.to))
+        && all.semaphores.iter().all(|semaphore| semaphore.holders.is_empty())
+        && all.regions.iter().all(|region| region.grant.is_empty())
+        && all.mapped_files.iter().all(|file| file.grant.is_empty())
+        && !assembly.images.iter().any(|it| it.plan.instances > 0 && single(it))
 }
 
 fn alike<T: PartialEq>(old: &[T], new: &[T]) -> Vec<bool> {

@@ -67,6 +67,8 @@ pub struct Child {
     /// What it holds is another by now: it ends, and what comes after it begins once all of these
     /// have ended.
     pub stale: bool,
+    /// It runs a former program.
+    pub outdated: bool,
     /// It broke the rules and is killed: what it has said since counts for nothing.
     pub breached: bool,
 }

@@ -224,7 +224,9 @@ impl Supervisor<'_> {
                 load = elastic.map(|_| child.load.0);
                 match child.stage {
                     ChildStage::Confining => Stage::Confining,
-                    ChildStage::Serving(_) if child.deadline.is_some() => Stage::Finishing,
+                    ChildStage::Serving(_) if child.deadline.is_some() || it.former => {
+                        Stage::Finishing
+                    }
                     // One that finishes something runs until it has.
                     ChildStage::Serving(_) if !child.ready && self.tells(place) => Stage::Confining,
                     ChildStage::Serving(_) => Stage::Running,

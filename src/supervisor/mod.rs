@@ -195,6 +195,8 @@ struct Place {
     /// What comes here holds what a reload has changed: it begins once all have ended that hold what
     /// there was before.
     fresh: bool,
+    /// Who is here runs a former program, and somebody else has its seat.
+    former: bool,
 }
 
 /// Whether a place is taken.
@@ -219,6 +221,7 @@ impl Place {
             pace: Pace::new(now),
             retired: false,
             fresh: false,
+            former: false,
             seat,
         }
     }
@@ -354,6 +357,7 @@ impl<'a> Supervisor<'a> {
             self.look_after_load();
             self.flush_notes();
             self.watch_steward();
+            self.let_former_go();
             self.ask_stale_to_finish();
             self.finish_reload();
             self.upgrade_if_quiet();

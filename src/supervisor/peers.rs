@@ -67,7 +67,10 @@ impl Supervisor<'_> {
             if !which(&self.plan.channels[usize::from(channel)]) {
                 continue;
             }
-            let peers = (0..self.places.len()).filter(|&other| other != place);
+            // Of another program's lives one is told nothing: what they say need not be the same.
+            let former = self.places[place].former;
+            let peers = (0..self.places.len())
+                .filter(|&other| other != place && self.places[other].former == former);
             meetings.extend(peers.filter_map(|other| {
                 let peer = self.person(other).filter(|(peer, _)| peer.layer == peer_layer)?;
                 let people = [own.clone(), peer];

@@ -29,6 +29,9 @@ const PREPARING: Duration = Duration::from_mins(2);
 /// How often it is looked whether anything is half done while a new program waits.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How long lives of a new program may take to be ready before those of the old one go all the same.
+pub(super) const COMING: Duration = Duration::from_mins(1);
+
 /// The most who wait for their reload.
 const MOST_WAITING: usize = 8;
 
@@ -52,7 +55,7 @@ pub(super) enum Stage {
     /// A new program takes over as soon as nothing is half done, which must be by then.
     Rehearsed(Asker, Instant, Box<Successor>),
     /// It holds, and what is changed by it ends and begins.
-    Applying(Asker),
+    Applying(Asker, Instant),
 }
 
 /// Who asked for a reload or an upgrade.
@@ -86,7 +89,8 @@ impl Reloads {
         match self.stage {
             Stage::Preparing(_, until) => Some(until),
             Stage::Rehearsed(..) => Some(Instant::now() + LOOK),
-            _ => None,
+            Stage::Applying(_, since) => Some(since + COMING).filter(|&at| at > Instant::now()),
+            Stage::Idle => None,
         }
     }
 }
@@ -219,8 +223,12 @@ impl Supervisor<'_> {
         match self.exchange(assembly, made, &change) {
             Ok(()) => {
                 self.reloads.before = memory;
-                self.reloads.stage = Stage::Applying(asker);
-                self.end_those_touched(&change);
+                self.reloads.stage = Stage::Applying(asker, Instant::now());
+                if change.overlaps {
+                    self.begin_beside();
+                } else {
+                    self.end_those_touched(&change);
+                }
                 self.finish_reload();
             }
             Err(why) => self.end_reload(&asker, Err(why)),
@@ -286,7 +294,10 @@ impl Supervisor<'_> {
         let now = Instant::now();
         let copies = self.plan.layers.iter().map(|layer| layer.instances).collect::<Vec<_>>();
         for place in 0..self.places.len() {
-            let Place { seat, life, retired, fresh, .. } = &mut self.places[place];
+            let Place { seat, life, retired, fresh, former, .. } = &mut self.places[place];
+            if *former {
+                continue;
+            }
             let was_retired = *retired;
             *retired = seat.instance.index >= copies[seat.layer];
             seat.restart_by(&self.plan.layers[seat.layer]);
@@ -314,7 +325,9 @@ impl Supervisor<'_> {
         }
         for (layer, copies) in copies.into_iter().enumerate() {
             for index in 0..copies {
-                let is_it = |it: &Place| it.seat.layer == layer && it.seat.instance.index == index;
+                let is_it = |it: &Place| {
+                    it.seat.layer == layer && it.seat.instance.index == index && !it.former
+                };
                 if self.places.iter().any(is_it) {
                     continue;
                 }
@@ -358,24 +371,30 @@ impl Supervisor<'_> {
 
     /// Says that a reload is over, once all that it changes is ready again.
     pub(super) fn finish_reload(&mut self) {
-        if !matches!(self.reloads.stage, Stage::Applying(_)) {
+        if !matches!(self.reloads.stage, Stage::Applying(..)) {
             return self.begin_reload();
         }
-        let is_there = |place: &Place| {
-            place.retired || place.seat.was_ready || matches!(place.life, Life::Down | Life::Spare)
+        let leaves = |place: usize| match &self.places[place].life {
+            Life::Running(child) => {
+                child.stale || child.outdated && self.role(place) != Some(Role::Control)
+            }
+            _ => false,
         };
-        let comes = |place: usize| {
-            let is_own = self.role(place).is_some();
-            !(is_own || is_there(&self.places[place]))
-        };
-        if self.children().any(|child| child.stale) || (0..self.places.len()).any(comes) {
+        if (0..self.places.len()).any(|place| leaves(place) || self.comes(place)) {
             return;
         }
         let stage = std::mem::replace(&mut self.reloads.stage, Stage::Idle);
-        if let Stage::Applying(asker) = stage {
+        if let Stage::Applying(asker, _) = stage {
             let done = if asker.program { "upgraded" } else { "reloaded" };
             self.end_reload(&asker, Ok(done));
         }
+    }
+
+    /// Whether somebody of the policy's is still to be ready for the first time.
+    pub(super) fn comes(&self, place: usize) -> bool {
+        let Place { seat, life, retired, .. } = &self.places[place];
+        let is_there = *retired || seat.was_ready || matches!(life, Life::Down | Life::Spare);
+        !is_there && self.role(place).is_none()
     }
 
     pub(super) fn end_reload(&mut self, asker: &Asker, result: Result<&str, String>) {

@@ -29,6 +29,7 @@ pub enum Decision {
 }
 
 /// One copy of a layer, across its lives.
+#[derive(Clone)]
 pub struct Seat {
     /// Place of the layer in the plan.
     pub layer: usize,

@@ -125,6 +125,7 @@ impl Image {
             renewed: false,
             serves: None,
             stale: false,
+            outdated: false,
             breached: false,
         })
     }

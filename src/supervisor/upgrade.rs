@@ -24,7 +24,7 @@ use super::objects::Objects;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::pipes::Pipes;
-use super::reload::{Asker, Reloads, Stage};
+use super::reload::{Asker, COMING, Reloads, Stage};
 use super::roster::Seat;
 use super::signals::Signals;
 use super::{Leftovers, Life, Outcome, Place, Registered, Supervisor, lockdown};
@@ -243,6 +243,71 @@ impl<'a> Supervisor<'a> {
     }
 }
 
+impl Supervisor<'_> {
+    /// Begins a life of the new program beside each of the old one, at a place of its own. Those two never
+    /// meet: who is former knows the former ones.
+    pub(super) fn begin_beside(&mut self) {
+        let now = Instant::now();
+        for old in 0..self.places.len() {
+            let is_own = self.role(old).is_some();
+            let place = &mut self.places[old];
+            if let Life::Running(child) = &mut place.life {
+                child.outdated = true;
+            }
+            if is_own || place.retired {
+                continue;
+            }
+            place.seat.begin_anew(&self.plan.layers[place.seat.layer]);
+            if !matches!(place.life, Life::Running(_)) {
+                place.life = Life::Waiting(now);
+                continue;
+            }
+            (place.retired, place.former) = (true, true);
+            let seat = place.seat.clone();
+            let (layer, index) = (seat.layer, seat.instance.index);
+            let new = Place::new(&self.images[layer].data, seat, now);
+            let is_free = |it: &Place| {
+                let was = (it.seat.layer, it.seat.instance.index);
+                it.former && matches!(it.life, Life::Down) && was == (layer, index)
+            };
+            if let Some(free) = self.places.iter().position(is_free) {
+                self.places[free] = new;
+                self.changed(free);
+            } else {
+                self.places.push(new);
+                self.changed(self.places.len() - 1);
+            }
+            self.changed(old);
+        }
+    }
+
+    /// Has the lives of the old program finish once those of the new one are ready, or have had the time;
+    /// then our own begin anew, for whom nobody of before is left.
+    pub(super) fn let_former_go(&mut self) {
+        let Stage::Applying(_, since) = &self.reloads.stage else { return };
+        let is_late = Instant::now() >= *since + COMING;
+        let outdated = |it: &Place| matches!(&it.life, Life::Running(child) if child.outdated);
+        let former = |it: &Place| it.former && outdated(it);
+        let comes = |place: usize| self.comes(place);
+        let goes: Vec<usize> = if self.places.iter().any(former) {
+            if !is_late && (0..self.places.len()).any(comes) {
+                return;
+            }
+            (0..self.places.len()).filter(|&it| former(&self.places[it])).collect()
+        } else {
+            let answers = |place| self.role(place) == Some(Role::Control);
+            (0..self.places.len())
+                .filter(|&it| outdated(&self.places[it]) && !answers(it))
+                .collect()
+        };
+        for place in goes {
+            if let Life::Running(child) = &mut self.places[place].life {
+                child.stale = true;
+            }
+        }
+    }
+}
+
 impl Asker {
     fn carry(&self) -> state::Asker {
         let Self { caller, who, gain, program } = self.clone();
@@ -275,6 +340,7 @@ impl Place {
             last: self.last.as_deref().cloned(),
             retired: self.retired,
             fresh: self.fresh,
+            former: self.former,
             life,
         };
         self.seat.carry(&mut place);
@@ -301,6 +367,7 @@ impl Place {
             pace: Pace::new(Instant::now()),
             retired: from.retired,
             fresh: from.fresh,
+            former: from.former,
         })
     }
 }
@@ -336,6 +403,7 @@ impl Child {
             renewed: self.renewed,
             serves: self.serves.as_ref().map(serves),
             stale: self.stale,
+            outdated: self.outdated,
             breached: self.breached,
         }
     }
@@ -374,6 +442,7 @@ impl Child {
             renewed: from.renewed,
             serves: serves.transpose()?,
             stale: from.stale,
+            outdated: from.outdated,
             breached: from.breached,
         })
     }

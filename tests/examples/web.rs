@@ -207,6 +207,80 @@ fn a_site_and_a_certificate_of_ones_own() {
 }
 
 #[test]
+fn an_upgrade_fails_no_request() {
+    let directory = open_directory();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir(path("site")).unwrap();
+    let names = vec!["localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fs::write(path("certificate.pem"), made.cert.pem()).unwrap();
+    fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (site, certificate, key) = (path("site"), path("certificate.pem"), path("key.pem"));
+    let listen = free.to_string();
+    let arguments =
+        ["--site", &site, "--certificate", &certificate, "--key", &key, "--listen", &listen];
+    let mut web = Web::start(&arguments);
+    web.certificate = Some(certificate.into());
+    let bytes = noise(32 * MIB);
+    web.put("large", &bytes);
+    web.put("page.txt", b"a page");
+    let pid = web.pid();
+
+    // Longer than the upgrades take, by whoever has begun it.
+    let target = web.scratch("download");
+    let mut curl = web.curl("/large");
+    curl.args(["--limit-rate", "8M", "--output"]).arg(&target);
+    let mut download = curl.spawn().unwrap();
+    eventually("the download runs", || fs::metadata(&target).is_ok_and(|file| file.len() > 0));
+    let parser = web.layer("parser/0").unwrap().0;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for http in ["--http1.1", "--http2", "--http1.1"] {
+            let (web, stop, asked) = (&web, &stop, &asked);
+            scope.spawn(move || {
+                use std::sync::atomic::Ordering::Relaxed;
+                while !stop.load(Relaxed) {
+                    // Many requests on one connection, one after the other.
+                    let mut curl = web.curl("/page.txt");
+                    let url = format!("https://localhost:{}/page.txt", web.address.port());
+                    curl.args([http, "--fail"]).args(vec![url; 49]);
+                    let output = curl.output().unwrap();
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    assert!(output.status.success(), "{http}: {said}{}", web.log());
+                    assert_eq!(output.stdout, b"a page".repeat(50), "{http}");
+                    asked.fetch_add(50, Relaxed);
+                }
+            });
+        }
+        let upgraded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..3 {
+                web.upgrade();
+            }
+        }));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Err(panic) = upgraded {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    assert!(download.wait().unwrap().success(), "{}", web.log());
+    assert!(fs::read(&target).unwrap() == bytes);
+    assert!(asked.into_inner() > 0);
+    assert_eq!(web.pid(), pid);
+    assert_ne!(web.layer("parser/0").unwrap().0, parser);
+    // Each layer has one life, and no other is left.
+    eventually("two of our own and five others", || web.layers().len() == 6);
+    web.terminate();
+    assert_eq!(web.wait().code(), Some(0), "{}", web.log());
+    let log = web.log();
+    let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text}: {log}"));
+    assert!(at("parser/0.g2 is confined") < at("parser/0.g1 ended"), "{log}");
+    assert!(at("listener/0.g1 ended") < at("parser/0.g1 ended"), "{log}");
+    assert!(at("parser/0.g1 ended") < at("keeper/0.g1 ended"), "{log}");
+}
+
+#[test]
 fn wrong_arguments_are_told() {
     for (arguments, told) in [
         (["--site", "/nonexistent"].as_slice(), "/nonexistent: No such file"),

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("upgrade::a_new_policy_comes_with_it", with_policy),
     ("upgrade::a_listening_socket_stays", listener),
     ("upgrade::callers_end_before_those_they_call", calls),
+    ("upgrade::lives_begin_beside_those_of_before", beside),
     ("upgrade::the_audit_log_goes_on", logged),
     ("upgrade::a_signal_asks_for_it_too", signal),
     ("upgrade::asked_for_twice_it_is_done_twice", twice),
@@ -336,6 +337,38 @@ fn calls() {
     assert!(at("c/0.g1 ended") < at("b/0.g1 ended"), "{lines}");
     assert!(at("b/0.g1 ended") < at("a/0.g1 ended"), "{lines}");
     assert!(at("a/0.g2 is confined") < at("b/0.g2 is confined"), "{lines}");
+}
+
+fn beside() {
+    // The callee holds nothing that is there once; the caller asks it all the time.
+    let policy = "[layer.caller]\nrun = \"caller\"\nsyscalls = [\"@core\"]\n\
+                  [layer.callee]\nrun = \"callee\"\nsyscalls = [\"@core\"]\ninstances = 2\n\
+                  [channel.talk]\nfrom = \"caller\"\nto = \"callee\"\nmethods = [\"echo\"]\n";
+    let mut daemon = Daemon::start("talk", policy);
+    daemon.line("answer: hello from callee/");
+    for generation in 2..5 {
+        kill_process(daemon.pid(), Signal::USR2).unwrap();
+        let said = format!("caller/0.g{generation}: answer: hello from callee/");
+        let answer = daemon.line(&said);
+        assert!(answer.ends_with(&format!(".g{generation}")), "{answer}");
+        daemon.line("cofferdam: upgraded");
+    }
+    assert_eq!(daemon.stop(), Some(0));
+    let lines = daemon.to_string();
+    let at = |text: &str| lines.find(text).unwrap_or_else(|| panic!("{text}: {lines}"));
+    assert!(at("callee/1.g2 is confined") < at("caller/0.g1 ended"), "{lines}");
+    assert!(at("caller/0.g1 ended") < at("callee/1.g1 ended"), "{lines}");
+    // No call was lost, and nobody met a life of another program.
+    for other in ["answer: lost", "restarted:", "event:"] {
+        assert_eq!(daemon.count(other), 0, "{lines}");
+    }
+    for (caller, callee) in [(1, 2), (2, 1), (2, 3), (3, 2)] {
+        let met = |line: &&str| {
+            line.starts_with(&format!("caller/0.g{caller}: answer"))
+                && line.ends_with(&format!(".g{callee}"))
+        };
+        assert_eq!(lines.lines().find(met), None, "{lines}");
+    }
 }
 
 fn logged() {

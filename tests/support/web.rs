@@ -129,6 +129,17 @@ impl Web {
         Answer { status, head, body: output.stdout[end + 4..].to_vec() }
     }
 
+    /// Asks for an upgrade, to the same program, and waits until no life of before is left.
+    pub(crate) fn upgrade(&self) {
+        let done = || self.log().lines().filter(|line| *line == "cofferdam: upgraded").count();
+        let before = done();
+        self.process.signal(Signal::USR2);
+        eventually("it is upgraded", || {
+            assert!(!self.log().contains("nothing is upgraded"), "{}", self.log());
+            done() > before
+        });
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::TERM);
@@ -178,6 +189,9 @@ fn command(directory: &Path, arguments: &[&str]) -> Command {
         program.display()
     );
     let mut command = Command::new(program);
-    command.args(["--listen", "127.0.0.1:0"]).args(arguments).env("TMPDIR", directory);
+    if !arguments.contains(&"--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    command.args(arguments).env("TMPDIR", directory);
     command
 }

@@ -30,8 +30,17 @@ impl Board {
 
     /// The copies of a layer; without a name, of every layer of the policy.
     pub(super) fn seats(&self, layer: Option<&str>) -> Vec<u32> {
+        // Somebody else is what it was, while it finishes.
+        let is_former = |it: &Standing| {
+            let mut others = self.0.values().map(|other| &other.instance);
+            it.stage == Stage::Finishing
+                && others.any(|other| {
+                    (&other.layer, other.index) == (&it.instance.layer, it.instance.index)
+                        && other.generation > it.instance.generation
+                })
+        };
         let wanted = |it: &&Standing| match layer {
-            _ if it.stage == Stage::Spare => false,
+            _ if it.stage == Stage::Spare || is_former(it) => false,
             Some(layer) => it.instance.layer == *layer,
             None => !is_own(&it.instance.layer),
         };

@@ -25,7 +25,7 @@ use crate::wire::life::{Culprit, End, Load};
 /// The form of a state, and of all that two programs say to each other over an upgrade: of an
 /// [`Assembly`], of what is handed over for it, and of what helpers and layers say. It rises with every
 /// change of one of them: a program of another form doesn't take over.
-pub(crate) const FORM: u32 = 1;
+pub(crate) const FORM: u32 = 2;
 
 /// What a state begins with; its form and the digest of the rest follow.
 const MAGIC: &[u8; 16] = b"cofferdam state\n";
@@ -175,6 +175,7 @@ pub(crate) struct Place {
     pub last: Option<End>,
     pub retired: bool,
     pub fresh: bool,
+    pub former: bool,
     pub life: Life,
 }
 
@@ -214,6 +215,7 @@ pub(crate) struct Child {
     /// Of which source the connection is that it serves, and until when.
     pub serves: Option<(Vec<u8>, Option<Moment>)>,
     pub stale: bool,
+    pub outdated: bool,
     pub breached: bool,
 }
 
