@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod hmi;
+mod hmi_browser;
 mod ten_ways;
 mod vault;
 mod web;

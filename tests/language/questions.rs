@@ -211,10 +211,10 @@ fn a_way_past_a_gatekeeper_is_gained() {
 fn each_end_is_told_what_it_does() {
     let (_, text) = ask(&["explain", "policies/hmi.toml"]);
     for says in [
-        "calls interlock on channel.requests: log-in, set and silence",
+        "calls interlock on channel.requests: acknowledge, log-in and",
         "receives from interlock on channel.requests: decided",
-        "answers display on channel.requests: log-in, set and silence",
-        "sends to display on channel.requests: decided",
+        "answers screen on channel.requests: acknowledge, log-in and",
+        "sends to screen on channel.requests: decided",
     ] {
         assert_eq!(text.matches(says).count(), 1, "{says}: {text}");
     }

@@ -43,7 +43,7 @@ pub enum Violation {
     },
     /// Too many descriptors.
     #[error(
-        "{count} descriptors are more than the {max} that {} allows",
+        "the message has more descriptors than {} allows: {count}, and not {max}",
         .key.fds("fds.max")
     )]
     DescriptorCount {

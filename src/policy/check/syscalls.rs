@@ -228,7 +228,8 @@ fn without_effect(
                 .help("take it out");
         }
     }
-    for refusal in refusals {
+    let always = always_granted(plans);
+    for refusal in refusals.iter().filter(|it| !always.contains(&it.number)) {
         let answer = by_number.get(&refusal.number).and_then(|plan| plan.otherwise);
         if answer != Some(refusal.errno) {
             let message = format!("the answer of `{}` is fixed", refusal.text.value.escape_debug());

@@ -42,10 +42,10 @@ fn is_granted(group: &Group, whole: &[SyscallPlan]) -> bool {
             let covered = |rule| plan.allow.iter().any(|wider| implies(rule, wider));
             member.call.rules.iter().all(covered)
         })
-    }) && group
-        .refuse
-        .iter()
-        .all(|(number, _)| find(*number).is_some_and(|plan| plan.otherwise.is_some()))
+    }) && group.refuse.iter().all(|(number, _)| {
+        let always = |plan: &SyscallPlan| plan.allow.iter().any(|rule| rule.0.is_empty());
+        find(*number).is_some_and(|plan| plan.otherwise.is_some() || always(plan))
+    })
 }
 
 /// The call expression of one rule.

@@ -218,10 +218,11 @@ impl Assembly {
     fn finish(self) -> Vec<SyscallPlan> {
         self.0
             .into_iter()
-            .map(|(number, (rules, otherwise))| SyscallPlan {
-                number,
-                allow: widest(rules),
-                otherwise,
+            .map(|(number, (rules, otherwise))| {
+                let allow = widest(rules);
+                // What is always granted is never answered.
+                let otherwise = otherwise.filter(|_| !allow.iter().any(|rule| rule.0.is_empty()));
+                SyscallPlan { number, allow, otherwise }
             })
             .collect()
     }
