@@ -12,7 +12,7 @@ use cofferdam::ipc::message::{Channel, Event, Message};
 use cofferdam::ipc::queue::{Queue, QueueError};
 use cofferdam::ipc::region::Subscriber;
 use cofferdam::ipc::semaphore::Semaphore;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Outcome;
 use crate::operators::Operators;
@@ -27,6 +27,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the gateway, or a lease, is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long an answer may find no room.
+const ANSWERING: Duration = Duration::from_millis(20);
 
 /// How many looks there are between two words to the gateway.
 const GUARDING: u64 = 4;
@@ -66,10 +69,14 @@ pub(crate) async fn interlock(layer: Layer) -> Outcome {
                         "set" => interlock.set(&message).await,
                         _ => interlock.acknowledge(&message).await,
                     };
-                    match answer {
-                        Ok(answer) => drop(reply.reply(answer).await),
-                        Err(error) => drop(reply.refuse(&error.to_string()).await),
-                    }
+                    let answered = async {
+                        match answer {
+                            Ok(answer) => reply.reply(answer).await,
+                            Err(error) => reply.refuse(&error.to_string()).await,
+                        }
+                    };
+                    // A screen that takes no answers holds up nobody.
+                    let _ = timeout(ANSWERING, answered).await;
                 }
                 // It is taken as lost to somebody else, and has no way to this layer any more.
                 Event::PeerBroke { peer, why } => {

@@ -289,6 +289,8 @@ fn a_screen_that_was_taken_over_moves_nothing_past_the_limits() {
         "the picture's memory, to write",
         "harm, seen in the picture",
         "a file of the host",
+        "to take no answers",
+        "to fill the tank",
         "a flood",
     ] {
         let line = format!("TRIED {name}: ");
@@ -299,6 +301,11 @@ fn a_screen_that_was_taken_over_moves_nothing_past_the_limits() {
     assert_eq!(deadly.len(), 17, "{said}");
     let killed = said.lines().filter(|line| line.contains("SIGSYS")).count();
     assert!(killed >= 17, "{killed}: {said}");
+
+    // Nobody else ended for it, and it killed nobody.
+    for layer in ["interlock", "gateway", "alarm-logic", "historian"] {
+        assert!(!said.contains(&format!("{layer}/0.g2")), "{layer}: {said}");
+    }
 
     // Whatever it did, the plant took no harm, and every move was within its limits.
     let (pump, heater) = (plant.moves("pump"), plant.moves("heater"));

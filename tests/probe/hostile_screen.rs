@@ -69,6 +69,7 @@ async fn screen(layer: Layer) -> Outcome {
             told(name, &attack().map_err(|error| error.to_string()));
             Ok(())
         }
+        _ if life - 2 == DEADLY.len() => deaf(&layer).await,
         _ => last(&layer).await,
     }
 }
@@ -263,11 +264,36 @@ const DEADLY: [(&str, Attack); 17] = [
     ("more rights by a key", || call(libc::SYS_keyctl, [0; 4])),
 ];
 
+/// Asks as often as the policy's rates allow, and takes no answer: whoever waits until there is room for
+/// one waits for ever.
+async fn deaf(layer: &Layer) -> Outcome {
+    let requests = layer.channel("requests")?;
+    let log_in = postcard::to_stdvec(&LogIn { name: "vic".to_owned(), code: String::new() })?;
+    let nothing = Ask { token: Token([0; 16]), number: 1, actuator: Actuator::Pump, value: 0 };
+    let seen = Seen { token: Token([0; 16]), number: 1, alarm: 0 };
+    let (set, seen) = (postcard::to_stdvec(&nothing)?, postcard::to_stdvec(&seen)?);
+    let mut calls = Vec::new();
+    for _ in 0..55 {
+        calls.push(requests.call("log-in").begin(log_in.clone()).await?);
+    }
+    for _ in 0..60 {
+        calls.push(requests.call("set").begin(set.clone()).await?);
+        calls.push(requests.call("acknowledge").begin(seen.clone()).await?);
+        sleep(Duration::from_millis(110)).await;
+    }
+    sleep(Duration::from_secs(3)).await;
+    eprintln!("TRIED to take no answers: {} were due", calls.len());
+    Ok(())
+}
+
 /// By what is allowed, as fast as it is allowed: fill the tank, shut the outlet, and heat.
 async fn last(layer: &Layer) -> Outcome {
     let mut ann = Stolen::log_in(layer, "ann", "1234").await?;
     let mut image = layer.region("image")?.subscriber::<Image>();
     let mut was_refused = false;
+    // What it is told must not be in the way of what it asks.
+    let told = ann.requests.clone();
+    tokio::spawn(async move { while told.recv().await.is_ok() {} });
     for round in 0.. {
         let Some(now) = image.latest()?.map(|it| it.value) else { continue };
         if was_refused && now.set[0] == 0 {
