@@ -15,6 +15,7 @@ mod account;
 mod acts;
 mod cli;
 mod crash;
+mod elsewhere;
 mod export;
 mod follow;
 mod live;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         acts::TESTS,
         cli::TESTS,
         crash::TESTS,
+        elsewhere::TESTS,
         export::TESTS,
         follow::TESTS,
         policy::TESTS,

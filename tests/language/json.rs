@@ -218,6 +218,8 @@ fn audit_is_as_documented() {
     let first = ask(&["audit", "redact", kept, "1", "--one"]);
     let why = ["--because", "a complaint"];
     agrees("audit redact", &[first, ask(&[&["audit", "redact", kept, "1"], &why[..]].concat())]);
+    let ship = folder.path().join("copy");
+    agrees("audit ship", &[ask(&["audit", "ship", kept, ship.to_str().unwrap()])]);
     let proof = folder.path().join("proof.json");
     let proof = proof.to_str().unwrap();
     daemon::says(0, &["prove", path, "20", "-o", proof]);

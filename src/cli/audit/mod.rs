@@ -6,6 +6,7 @@
 
 pub(super) mod account;
 pub(super) mod calls;
+mod checkpoints;
 mod export;
 pub(super) mod filter;
 pub(super) mod histogram;
@@ -19,6 +20,7 @@ mod query;
 mod reconcile;
 mod redact;
 pub(super) mod report;
+mod ship;
 mod stats;
 pub(super) mod tail;
 pub(super) mod time;
@@ -60,6 +62,8 @@ enum Verb {
     Watch(watch::Args),
     /// Tell whether the ends of every edge report the same
     Reconcile(reconcile::Args),
+    /// Copy the log to another place, and verify it there
+    Ship(ship::Args),
     /// Prove to somebody without the log that a record is in it, or check such a proof
     Prove(prove::Args),
     /// Write what a message said, for whoever has the key of payloads
@@ -87,6 +91,7 @@ pub fn run(args: &Args) -> ExitCode {
         Verb::Verify(args) => verify::run(args),
         Verb::Watch(args) => watch::run(args),
         Verb::Reconcile(args) => reconcile::run(args),
+        Verb::Ship(args) => ship::run(args),
         Verb::Prove(args) => prove::run(args),
         Verb::Payload(args) => payload::run(args),
         Verb::Key(args) => key::run(args),

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::checkpoints::newest;
 use super::line::line;
 use super::names::{Names, say};
 use super::verify::{checkpoints, digest};
@@ -216,17 +217,7 @@ fn also(store: &Store, args: &Args) -> Result<Vec<String>, Failure> {
     for path in &args.also {
         all.extend(checkpoints(path)?);
     }
-    let mut numbers: Vec<u64> =
-        store.names()?.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    let files = numbers.into_iter().rev().take(2).map(notes_name).chain([EPOCHS.to_owned()]);
-    let mut newest: Option<Signed> = None;
-    for name in files {
-        let bytes = store.read(&name, u64::MAX)?.unwrap_or_default();
-        let notes = Notes::read(&bytes).notes.into_iter().filter_map(|(_, note)| note.ok());
-        newest = newest.into_iter().chain(notes).max_by_key(|it| it.checkpoint.size);
-    }
-    all.extend(newest.map(|signed| signed.encode()));
+    all.extend(newest(store)?.map(|signed| signed.encode()));
     Ok(all)
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::checkpoints::witnessed;
 use super::{Dir, Failure, Format, written};
 use crate::audit::hash::Hash;
 use crate::audit::note::Notes;
@@ -31,6 +32,9 @@ pub struct Args {
     /// A file of checkpoints of this log that was kept elsewhere; may be given several times
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// The file of a witness, to which `watch --witness` writes checkpoints; may be given several times
+    #[arg(long, value_name = "FILE")]
+    witness: Vec<PathBuf>,
     /// The log's id, as it was noted elsewhere
     #[arg(long, value_name = "HEX", value_parser = digest)]
     id: Option<Hash>,
@@ -48,6 +52,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut outside = Vec::new();
     for path in &args.checkpoint {
         outside.extend(checkpoints(path)?);
+    }
+    for path in &args.witness {
+        outside.extend(witnessed(path)?);
     }
     let live = store.is_held();
     let options = Options { outside, id: args.id, live, threads: 0, closed: args.closed };

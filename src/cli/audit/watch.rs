@@ -7,24 +7,29 @@ mod sinks;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use self::alarm::{Alarm, Cause};
 use self::rules::Rule;
 use self::sinks::{Sinks, Target};
+use super::checkpoints::{Pushed, Witness, newest, witnessed};
 use super::names::{Names, edge, instance};
 use super::tail::last_segment;
 use super::{Dir, Failure, Format};
 use crate::audit::entry::{Kind, Record};
 use crate::audit::follow::{Event, Follower};
 use crate::audit::reconcile::{Bounds, Disagreement, Reading};
-use crate::audit::verify::{Options, verify};
-use crate::audit::{Store, store::Trouble};
+use crate::audit::store::{Store, StoreError, Trouble};
+use crate::audit::verify::{Options, Verified, verify};
 use crate::cli::audit::traffic::EdgeId;
 use crate::policy::value::duration;
 
 /// How often a growing log is looked at.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a witness is given the newest checkpoint.
+const PUSH: Duration = Duration::from_secs(1);
 
 /// The most findings that are remembered, so as to tell each once.
 const MOST_FINDINGS: usize = 4096;
@@ -58,6 +63,10 @@ pub struct Args {
     /// Send each alarm to a syslog as well (RFC 5424): `unix:/dev/log`, `udp:192.0.2.1:514`
     #[arg(long, value_name = "ADDRESS", value_parser = Target::parse)]
     syslog: Option<Target>,
+    /// Append the log's newest checkpoint to this file, on another mount, each second; the log must go on
+    /// from what the file holds
+    #[arg(long, value_name = "FILE")]
+    witness: Option<PathBuf>,
     /// Begin with the records of the last segment, not of the whole log
     #[arg(long)]
     recent: bool,
@@ -93,6 +102,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         sinks,
         damaged: None,
         raised: 0,
+        witness: args.witness.as_deref().map(Witness::open).transpose()?,
+        is_cut: false,
+        verifying: None,
     };
     let is_absent = watch.follow(args, &store, Follower::new(first))?;
     watch.end();
@@ -112,6 +124,11 @@ struct Watch {
     damaged: Option<u64>,
     /// How many alarms were raised.
     raised: u64,
+    witness: Option<Witness>,
+    /// Whether it was told that the witness knows more than the log.
+    is_cut: bool,
+    /// The log is being verified, in a thread of its own: alarms don't wait for that.
+    verifying: Option<JoinHandle<Result<Verified, StoreError>>>,
 }
 
 impl Watch {
@@ -124,6 +141,7 @@ impl Watch {
     ) -> Result<bool, Failure> {
         let mut verified: Option<Instant> = None;
         let mut written = Instant::now();
+        let mut pushed: Option<Instant> = None;
         loop {
             // Asked before the look: what was written before the end is still read.
             let is_live = store.is_held();
@@ -136,12 +154,21 @@ impl Watch {
             }
             self.tell_rules(super::time::now());
             let is_over = args.until_end && !is_live;
+            if is_over || pushed.is_none_or(|at| at.elapsed() >= PUSH) {
+                pushed = Some(Instant::now());
+                self.push(store)?;
+            }
             let is_due = verified.is_none_or(|at| at.elapsed() >= args.verify_every);
-            if is_due || is_over || self.damaged.is_some() {
-                self.verify(store, is_live)?;
+            let is_done = self.verifying.as_ref().is_some_and(JoinHandle::is_finished);
+            if is_over || is_done {
+                self.verified()?;
+            }
+            if is_over || self.verifying.is_none() && (is_due || self.damaged.is_some()) {
+                self.verify(args, is_live)?;
                 verified = Some(Instant::now());
             }
             if is_over {
+                self.verified()?;
                 return Ok(false);
             }
             if is_live {
@@ -219,10 +246,45 @@ impl Watch {
         });
     }
 
-    /// Verifies the whole log, and tells what wasn't told before.
-    fn verify(&mut self, store: &Store, live: bool) -> Result<(), Failure> {
-        let options = Options { live, ..Options::default() };
-        let verified = match verify(store, &options) {
+    /// Gives the witness the log's newest checkpoint.
+    fn push(&mut self, store: &Store) -> Result<(), Failure> {
+        let Some(witness) = &mut self.witness else { return Ok(()) };
+        let Some(newest) = newest(store)? else { return Ok(()) };
+        let words = match witness.push(&newest)? {
+            Pushed::Done | Pushed::Nothing => {
+                self.is_cut = false;
+                return Ok(());
+            }
+            Pushed::Cut(known) => format!(
+                "the witness has a checkpoint of {known} records, and the log's newest one is of {}: \
+                 the tail was cut",
+                newest.checkpoint.size
+            ),
+            Pushed::OtherLog => "the witness has checkpoints of another log".to_owned(),
+        };
+        if !std::mem::replace(&mut self.is_cut, true) {
+            self.raise(&Alarm::new(Cause::Broken, &words));
+        }
+        Ok(())
+    }
+
+    /// Begins to verify the whole log.
+    fn verify(&mut self, args: &Args, live: bool) -> Result<(), Failure> {
+        let store = args.dir.open()?;
+        let outside = match &args.witness {
+            Some(path) if std::fs::metadata(path).is_ok_and(|it| it.len() > 0) => witnessed(path)?,
+            _ => Vec::new(),
+        };
+        let options = Options { outside, live, ..Options::default() };
+        self.verifying = Some(std::thread::spawn(move || verify(&store, &options)));
+        Ok(())
+    }
+
+    /// Tells what verifying found that wasn't told before.
+    fn verified(&mut self) -> Result<(), Failure> {
+        let Some(thread) = self.verifying.take() else { return Ok(()) };
+        let ended = |_| Failure::system("the log couldn't be verified: the verifier ended");
+        let verified = match thread.join().map_err(ended)? {
             // A segment was dropped meanwhile: the next time will tell.
             Err(error) if error.trouble() == Trouble::Missing => return Ok(()),
             verified => verified?,
