@@ -84,7 +84,8 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
     for layer in diff.old_layers.iter().filter(told) {
         let _ = writeln!(out, "{layer} (no layer any more), which could do nothing");
     }
-    log(old, new, &diff.log, &mut out);
+    log(old, new, "the audit log", &diff.log, &mut out);
+    log(old, new, "the daemon", &diff.daemon, &mut out);
     ways(new, "through others it gains", &diff.reach_gained, &mut out);
     ways(old, "through others it loses", &diff.reach_lost, &mut out);
     let past = [shown(&diff.bypass_gained), shown(&diff.bypass_lost)];
@@ -95,7 +96,8 @@ fn text(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> String {
             let _ = writeln!(out, "{word} refused: that {layer} reaches {reach}");
         }
     }
-    let gains = || diff.changes.iter().map(|it| it.gain).chain(diff.log.iter().map(|it| it.gain));
+    let of_all = || diff.log.iter().chain(&diff.daemon).map(|it| it.gain);
+    let gains = || diff.changes.iter().map(|it| it.gain).chain(of_all());
     let gained = gains().filter(|gain| *gain != Gain::Lost).count();
     let lost = gains().filter(|gain| *gain != Gain::Gained).count();
     let reach = (diff.reach_gained.len(), diff.reach_lost.len());
@@ -189,9 +191,9 @@ fn log_place(old: &Sound, new: &Sound, change: &LogChange) -> Option<Location> {
     new.place(&change.rule).or_else(|| old.place(&change.rule))
 }
 
-fn log(old: &Sound, new: &Sound, changes: &[LogChange], out: &mut String) {
+fn log(old: &Sound, new: &Sound, what: &str, changes: &[LogChange], out: &mut String) {
     if !changes.is_empty() {
-        out.push_str("\x1b[1mthe audit log\x1b[0m\n");
+        let _ = writeln!(out, "\x1b[1m{what}\x1b[0m");
     }
     for change in changes {
         let place = log_place(old, new, change);
@@ -322,6 +324,7 @@ fn json(old: &Sound, new: &Sound, diff: &Diff, same: bool) -> Value {
         "old_layers": diff.old_layers.iter().map(Name::as_str).collect::<Vec<_>>(),
         "changes": diff.changes.iter().map(change).collect::<Vec<_>>(),
         "log": diff.log.iter().map(log).collect::<Vec<_>>(),
+        "daemon": diff.daemon.iter().map(log).collect::<Vec<_>>(),
         "reach_gained": ways(new, &diff.reach_gained),
         "reach_lost": ways(old, &diff.reach_lost),
         "bypass_gained": past(new, &diff.bypass_gained),

@@ -270,6 +270,46 @@ pub struct Strikes {
     pub tasks: u64,
 }
 
+/// A file in which a group counts, of either version of the interface (cgroups(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counter {
+    /// Bytes of memory.
+    Memory,
+    /// The same, by version 1.
+    OldMemory,
+    /// Processor time, among other numbers.
+    Cpu,
+    /// Nanoseconds of processor time, by version 1.
+    OldCpu,
+    /// Processes and threads.
+    Tasks,
+}
+
+impl Counter {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Memory, Self::OldMemory, Self::Cpu, Self::OldCpu, Self::Tasks];
+
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Memory => "memory.current",
+            Self::OldMemory => "memory.usage_in_bytes",
+            Self::Cpu => "cpu.stat",
+            Self::OldCpu => "cpuacct.usage",
+            Self::Tasks => "pids.current",
+        }
+    }
+
+    /// The number in its text: bytes, microseconds or tasks.
+    pub fn number(self, text: &str) -> Option<u64> {
+        match self {
+            Self::Cpu => event(text, "usage_usec"),
+            Self::OldCpu => Some(text.trim().parse::<u64>().ok()? / 1000),
+            Self::Memory | Self::OldMemory | Self::Tasks => text.trim().parse().ok(),
+        }
+    }
+}
+
 /// The number behind `key` in a file of events, one `key number` a line.
 fn event(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
@@ -328,6 +368,16 @@ impl Group {
             memory: count("memory.events", "oom_kill") + count("memory.oom_control", "oom_kill"),
             tasks: count("pids.events", "max"),
         }
+    }
+
+    /// What the group counts of those in it, open to be read again and again: which of
+    /// [`Counter::ALL`], and the file.
+    pub fn counters(&self) -> Vec<(u8, OwnedFd)> {
+        let open = |(number, counter): (u8, &Counter)| {
+            let mut paths = self.directories.iter().map(|directory| directory.join(counter.file()));
+            Some((number, paths.find_map(|path| File::open(path).ok())?.into()))
+        };
+        (0..).zip(&Counter::ALL).filter_map(open).collect()
     }
 
     /// Removes what the kernel gives back by now; true once nothing is left. Call it again later

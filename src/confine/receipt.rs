@@ -311,7 +311,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::ident::Name;
-    use crate::policy::plan::{Limits, LogPlan, Ready, Restart, StopSignal, View};
+    use crate::policy::plan::{Limits, LogPlan, OnReload, Ready, Restart, StopSignal, View};
 
     pub(crate) fn layer() -> LayerPlan {
         LayerPlan {
@@ -330,6 +330,7 @@ pub(crate) mod tests {
             restart: Restart::default(),
             after: Vec::new(),
             ready: Ready::default(),
+            reload: OnReload::default(),
             health: None,
             optional: vec![],
             view: View::default(),

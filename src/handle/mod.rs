@@ -4,6 +4,7 @@
 //! daemon's own user may connect. `cofferdam status`, `restart` and `stop` are this, and a program
 //! that looks after daemons has it as [`Handle`].
 
+pub(crate) mod numbers;
 mod status;
 mod usage;
 

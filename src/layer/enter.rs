@@ -16,6 +16,7 @@ use super::firsts::Firsts;
 use super::inbox::{Heard, Inbox};
 use super::objects::Objects;
 use super::order::Orders;
+use super::reloaded::Reloaded;
 use super::run::{Function, LayerResult, SETUP_FAILED, say};
 use super::share::Numbered;
 use super::slice::{ChannelSlice, Slice};
@@ -242,9 +243,11 @@ fn shared(
     }
     Ok(Shared {
         instance: own,
+        daemon: slice.part.daemon.clone(),
         policy: slice.part.policy,
         receipt,
         settings: slice.settings,
+        reloaded: Reloaded::default(),
         grace: slice.order.layer.grace,
         gauge: slice.order.layer.elastic.map(|it| Gauge::new(it.busy, inbox.socket())),
         is_worker: slice.order.layer.workers.is_some(),
@@ -258,6 +261,7 @@ fn shared(
         queues,
         directories: slice.part.directories.into_iter().collect(),
         listeners: Mutex::default(),
+        held: Mutex::default(),
         files: Mutex::default(),
         share: slice.part.share,
         objects: Objects::default(),

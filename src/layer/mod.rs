@@ -14,10 +14,12 @@ pub(crate) mod inbox;
 mod lanes;
 pub(crate) mod ledger;
 pub(crate) mod logger;
+pub(crate) mod metrics;
 mod objects;
 mod order;
 mod own;
 pub(crate) mod proxy;
+mod reloaded;
 mod run;
 pub(crate) mod script;
 mod service;
@@ -63,9 +65,13 @@ pub struct Layer(pub(crate) Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) instance: Instance,
+    /// The daemon's name in its policy.
+    pub(crate) daemon: Name,
     pub(crate) policy: PolicyId,
     pub(crate) receipt: Receipt,
     pub(crate) settings: Vec<u8>,
+    /// Others, once there are any.
+    reloaded: reloaded::Reloaded,
     grace: Duration,
     /// Whether this life serves one connection.
     is_worker: bool,
@@ -81,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) queues: BTreeMap<u16, Queue>,
     pub(crate) directories: BTreeMap<Name, String>,
     pub(crate) listeners: Mutex<BTreeMap<Name, OwnedFd>>,
+    /// A connection that came before this life did.
+    held: Mutex<Option<OwnedFd>>,
     pub(crate) files: Mutex<BTreeMap<Name, OwnedFd>>,
     pub(crate) share: share::Share,
     pub(crate) objects: objects::Objects,
@@ -175,7 +183,8 @@ impl Layer {
     }
 
     /// The bytes that the daemon's program gave to every layer
-    /// ([`Daemon::settings`](crate::Daemon::settings)).
+    /// ([`Daemon::settings`](crate::Daemon::settings)) when this life began. What a reload finds is
+    /// [`Layer::reloaded`].
     pub fn settings(&self) -> &[u8] {
         &self.0.settings
     }

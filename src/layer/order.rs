@@ -97,8 +97,17 @@ pub(crate) enum Order {
     },
     /// For who answers at the door: the policy's digest from now on.
     Policy(PolicyId),
-    /// For who answers at the door: how an instance is.
+    /// For who answers at the door, and who serves numbers: how an instance is.
     Standing(Box<Standing>),
+    /// For who serves numbers: where the kernel counts what an instance uses.
+    Counter {
+        /// Its place.
+        seat: u32,
+        /// Which of all.
+        counter: u8,
+        /// The file.
+        file: OwnedFd,
+    },
 }
 
 /// A ring that the supervisor has handed over.

@@ -1,6 +1,8 @@
 //! The functions of the framework's own layers, by name.
 
-use super::{Function, auditor, connector, control, files, ledger, logger, proxy, witness};
+use super::{
+    Function, auditor, connector, control, files, ledger, logger, metrics, proxy, witness,
+};
 use crate::ident::Name;
 
 /// The one of that name, if there is one.
@@ -14,6 +16,7 @@ pub(super) fn function(name: &Name) -> Option<Function> {
         connector::PATHS => Function::from_blocking(|layer| connector::run_paths(&layer)),
         proxy::NAME => Function::from_blocking(|layer| proxy::run(&layer)),
         logger::NAME => Function::from_blocking(|layer| logger::run(&layer)),
+        metrics::NAME => Function::from_blocking(|layer| metrics::run(&layer)),
         control::NAME => Function::from_blocking(|layer| control::run(&layer)),
         _ => return None,
     })

@@ -203,8 +203,12 @@ impl Shared {
                 self.stop.ask();
                 self.channels.values().for_each(Channel::finish);
             }
+            Heard::Message(ToLayer::Settings { bytes }, Some(memory)) => {
+                self.reloaded.put(&memory, bytes)?;
+            }
             Heard::Message(ToLayer::AreYouWell, None) => self.inbox.say(&FromLayer::Well)?,
             Heard::Message(ToLayer::Listener(name), Some(fd)) => keep(&self.listeners, name, fd),
+            Heard::Message(ToLayer::Connection, Some(fd)) => self.hold(fd),
             Heard::Message(ToLayer::File(name), Some(fd)) => keep(&self.files, name, fd),
             Heard::Message(ToLayer::Object { kind, number, part }, Some(fd)) => {
                 let rest = match &self.orders {
@@ -273,6 +277,9 @@ impl Shared {
             Heard::Message(ToLayer::Standing(standing), None) => {
                 self.order(Order::Standing(standing))?;
             }
+            Heard::Message(ToLayer::Counter { seat, counter }, Some(file)) => {
+                self.order(Order::Counter { seat, counter, file })?;
+            }
             Heard::Message(ToLayer::Service(service), Some(socket)) => {
                 let broker = self.services.get(&service);
                 broker
@@ -284,6 +291,11 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Keeps the connection that this life is for.
+    fn hold(&self, connection: OwnedFd) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
     }
 
     /// Keeps what a layer of the framework's own is told.

@@ -12,7 +12,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Audit, AuditPlan, ChannelPlan, DescriptorPlan, Direction, FilePlan, Plan, Rate, Transport,
+    Audit, AuditPlan, ChannelPlan, DescriptorPlan, Direction, FilePlan, ListenAddress, Plan, Rate,
+    ReloadPlan, Transport,
 };
 use super::value::show_size;
 use crate::ident::hex;
@@ -49,6 +50,14 @@ pub fn print(plan: &Plan) -> String {
     }
     facility::print(plan, &mut out);
     log(&plan.audit, &mut out);
+    if plan.reload != ReloadPlan::default() {
+        out.head("reload");
+        out.line("gain", plan.reload.gain);
+    }
+    if let Some(address) = plan.metrics {
+        out.head("metrics");
+        out.line("listen", quote(&ListenAddress::Tcp(address).to_string()));
+    }
     facility::never(plan, &mut out);
     out.0
 }

@@ -20,7 +20,7 @@ use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::orders::Orders;
 use crate::layer::logger::orders::Marks;
 use crate::layer::slice::ReportsSlice;
-use crate::policy::plan::{Audit, LayerPlan, Plan};
+use crate::policy::plan::{Audit, LayerPlan, Plan, Workers};
 use crate::seal::{Chance, OsChance};
 
 /// It has handles on files, at most with root's eyes. None of them reads or writes.
@@ -207,7 +207,9 @@ fn descriptors(plan: &Plan, each: u64) -> u64 {
     // A message carries 253 descriptors (SCM_MAX_FD), and what is one of them too many is counted
     // only once it is in flight.
     let directories = plan.layers.iter().map(|layer| layer.directories.len() as u64).sum::<u64>();
-    OWN_DESCRIPTORS + instances * each + 2 * links + directories + largest + 253
+    let waits = |layer: &&LayerPlan| layer.workers.as_ref().is_some_and(|it| it.wait.is_some());
+    let held = plan.layers.iter().filter(waits).count() as u64 * Workers::MOST_HELD as u64;
+    OWN_DESCRIPTORS + held + instances * each + 2 * links + directories + largest + 253
 }
 
 #[cfg(test)]

@@ -106,6 +106,8 @@ pub(crate) struct Change {
     pub is_none: bool,
     /// By layer: whether what a life of before holds is another now.
     pub touched: Vec<bool>,
+    /// By layer: whether its lives go on, and are told of other settings.
+    pub told: Vec<bool>,
     /// By queue, FIFO, region and mapped file: whether it is the one of before.
     pub kept: [Vec<bool>; 4],
     /// By layer, for each of its listening sockets: whose it was, and which of those.

@@ -9,7 +9,9 @@ use super::own::Role;
 use crate::confine::filter::supervisor::let_through;
 use crate::ident::{Name, PolicyId};
 use crate::layer::slice::Part;
-use crate::policy::plan::{Elastic, FileRight, LayerPlan, ListenAddress, Plan, Program, Restart};
+use crate::policy::plan::{
+    Elastic, FileRight, LayerPlan, ListenAddress, OnReload, Plan, Program, Restart, Workers,
+};
 use crate::policy::syscall::{init_plan, spawner_plan};
 use crate::review::diff::{diff, lines};
 use crate::wire::control::Service;
@@ -87,12 +89,17 @@ pub(super) fn capabilities(plan: &Plan) -> BTreeSet<u8> {
 pub(super) fn between(old: &Assembly, new: &Assembly, program: bool) -> Change {
     let settings = old.settings != new.settings;
     let found = diff(&old.stated, &new.stated);
-    let mut touched = Vec::new();
+    let (mut touched, mut informed) = (Vec::new(), Vec::new());
     for (number, image) in new.images.iter().enumerate() {
         let was = old.images.get(number);
         let is_same = was.is_some_and(|was| same(was, image));
-        let told = settings && image.own.is_none();
-        touched.push(!is_same || told && matches!(image.plan.program, Program::Run(_)));
+        let knows = settings
+            && image.own.is_none()
+            && matches!(image.plan.program, Program::Run(_))
+            && image.plan.instances > 0;
+        let takes = image.plan.reload == OnReload::Told;
+        touched.push(!is_same || knows && !takes);
+        informed.push(knows && takes);
     }
     // What was leased from a ledger that begins anew nobody must go on holding.
     let ledger = |it: &LayerImage| {
@@ -112,6 +119,7 @@ pub(super) fn between(old: &Assembly, new: &Assembly, program: bool) -> Change {
         overlaps: program && !settings && old.policy == new.policy && overlaps(new),
         is_none: !program && !settings && old.policy == new.policy,
         touched,
+        told: informed,
         kept: [
             alike(&was.queues, &is.queues),
             alike(&was.fifos, &is.fifos),
@@ -174,8 +182,11 @@ fn level(image: &LayerImage) -> Option<Vec<u8>> {
     image.part = part.encode().ok()?;
     let plan = &mut image.plan;
     plan.restart = Restart::default();
+    plan.reload = OnReload::default();
     plan.after = Vec::new();
     plan.instances = plan.instances.min(1);
+    // How many wait, and for how long, is no matter of who serves.
+    plan.workers = plan.workers.take().map(|_| Workers { warm: 1, lifetime: None, wait: None });
     // Of these a life knows only from when on it is busy.
     plan.elastic = plan.elastic.map(|it| Elastic { min: 1, idle: Elastic::DEFAULT_IDLE, ..it });
     postcard::to_stdvec(&image).ok()

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::confine::cgroup::Counter;
 use crate::confine::filter::Action;
 use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::layer::auditor::{self, orders::Orders};
 use crate::layer::logger::orders::{Marks, Settings};
-use crate::layer::{connector, control, files, ledger, logger, proxy, witness};
+use crate::layer::{connector, control, files, ledger, logger, metrics, proxy, witness};
 use crate::policy::plan::{FilePlan, LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
 use crate::wire::control::{Service, host_part};
@@ -67,6 +68,8 @@ pub(crate) enum Role {
     Witness,
     /// Answers people who ask after the daemon; there only while somebody does.
     Control,
+    /// Serves the daemon's numbers.
+    Metrics,
     /// Writes the log on standard error. Nobody else begins before it does.
     Log,
     /// Does something for other layers that ask it.
@@ -97,7 +100,7 @@ pub(crate) struct OwnImage {
 }
 
 /// All there are. The auditor is the first, for its number in the log.
-static OWN: [Own; 9] = [
+static OWN: [Own; 10] = [
     Own {
         role: Role::Auditor,
         name: auditor::NAME,
@@ -126,6 +129,14 @@ static OWN: [Own; 9] = [
         name: control::NAME,
         policy: ("control.toml", include_str!("own/control.toml")),
         needed: |_, _| true,
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Metrics,
+        name: metrics::NAME,
+        policy: ("metrics.toml", include_str!("own/metrics.toml")),
+        needed: |plan, _| plan.metrics.is_some(),
+        fit: fit_metrics,
         ..Own::PLAIN
     },
     Own {
@@ -406,6 +417,13 @@ fn fit_paths(layer: &mut LayerPlan, plan: &Plan) {
 fn fit_log(layer: &mut LayerPlan, plan: &Plan) {
     layer.limits.files += fit_clients(layer, plan, |_, _| true) * 6;
     layer.limits.file_size = u64::MAX;
+}
+
+/// What the kernel counts of each instance, and where it listens.
+fn fit_metrics(layer: &mut LayerPlan, plan: &Plan) {
+    let instances: u64 = plan.layers.iter().map(|layer| u64::from(layer.instances)).sum();
+    layer.limits.files += (instances + OWN.len() as u64) * Counter::ALL.len() as u64;
+    layer.listen = plan.metrics.and_then(metrics::listen).into_iter().collect();
 }
 
 /// What a helper owes to its clients: it may lack a protection that all of them may lack, and uses

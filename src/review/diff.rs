@@ -46,6 +46,8 @@ pub struct Diff {
     /// [`settings::log`]. What is recorded of each facility is a bound of
     /// those who use it.
     pub log: Vec<LogChange>,
+    /// Changes of the daemon as a whole, in the order of [`settings::daemon`].
+    pub daemon: Vec<LogChange>,
     /// What must never be possible in the old one only.
     pub guards_lost: Vec<Never>,
     /// What must never be possible in the new one only.
@@ -65,7 +67,7 @@ pub struct Change {
     pub rule: String,
 }
 
-/// A change of the audit log.
+/// A change of the audit log, or of the daemon as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogChange {
     /// Less evidence, or another reader, counts as gained.
@@ -137,13 +139,14 @@ impl Diff {
             || !self.reach_gained.is_empty()
             || !self.bypass_gained.is_empty()
             || self.changes.iter().any(|it| it.gain != Gain::Lost)
-            || self.log.iter().any(|it| it.gain != Gain::Lost)
+            || self.log.iter().chain(&self.daemon).any(|it| it.gain != Gain::Lost)
     }
 
     /// Whether there is no difference in authority.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
             && self.log.is_empty()
+            && self.daemon.is_empty()
             && self.new_layers.is_empty()
             && self.old_layers.is_empty()
             && self.reach_gained.is_empty()
@@ -196,6 +199,9 @@ pub fn lines(diff: &Diff) -> Vec<String> {
     for LogChange { gain, name, old, new, .. } in &diff.log {
         lines.push(format!("{} the audit log: {name} from {old} to {new}", sign(*gain)));
     }
+    for LogChange { gain, name, old, new, .. } in &diff.daemon {
+        lines.push(format!("{} the daemon: {name} from {old} to {new}", sign(*gain)));
+    }
     let through = [("+", &diff.reach_gained, "reaches"), ("-", &diff.reach_lost, "reached")];
     for (sign, reached, verb) in through {
         lines.extend(
@@ -233,6 +239,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Diff {
         guards_lost: old.never.iter().filter(|it| !new.never.contains(it)).cloned().collect(),
         guards_gained: new.never.iter().filter(|it| !old.never.contains(it)).cloned().collect(),
         log: log(&old.audit, &new.audit),
+        daemon: compared(settings::daemon(old), settings::daemon(new)),
         ..Diff::default()
     };
     for name in olds.union(&news) {
@@ -363,20 +370,20 @@ fn bound(old: &Bound, new: &Bound) -> Option<Gain> {
 
 /// Compares the logs. How one is kept that was not there, or is there no more, says nothing.
 fn log(old: &AuditPlan, new: &AuditPlan) -> Vec<LogChange> {
-    let (old, new) = (settings::log(old), settings::log(new));
-    let mut changes: Vec<LogChange> = old
-        .into_iter()
-        .zip(new)
-        .filter_map(|(was, is)| {
-            let gain = bound(&was.bound, &is.bound)?;
-            let (old, new) = (was.bound.text, is.bound.text);
-            Some(LogChange { gain, name: is.name, old, new, rule: is.rule })
-        })
-        .collect();
+    let mut changes = compared(settings::log(old), settings::log(new));
     if changes.first().is_some_and(|first| first.name == "log") {
         changes.truncate(1);
     }
     changes
+}
+
+fn compared(old: Vec<Setting>, new: Vec<Setting>) -> Vec<LogChange> {
+    let change = |(was, is): (Setting, Setting)| {
+        let gain = bound(&was.bound, &is.bound)?;
+        let (old, new) = (was.bound.text, is.bound.text);
+        Some(LogChange { gain, name: is.name, old, new, rule: is.rule })
+    };
+    old.into_iter().zip(new).filter_map(change).collect()
 }
 
 fn setting(layer: &Name, old: &Setting, new: &Setting, out: &mut Vec<Change>) {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::ident::hex;
 use crate::policy::plan::{
-    Amount, AuditPlan, DirectoryKind, DirectoryPlan, LayerPlan, Limits, LogFull, Program,
+    Amount, AuditPlan, DirectoryKind, DirectoryPlan, LayerPlan, Limits, LogFull, Plan, Program,
     Protection, Stream, View, ViewPart,
 };
 use crate::policy::value::{show_duration, show_size};
@@ -48,6 +48,7 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         elastic: _,
         after: _,
         ready: _,
+        reload: _,
         health: _,
         env: _,
         threads: _,
@@ -128,6 +129,18 @@ pub fn log(audit: &AuditPlan) -> Vec<Setting> {
         setting("payload-key", Bound::flag("payload-key", true, key)),
         setting("keep", kept("keep", bytes)),
         setting("keep-age", kept("keep-age", age)),
+    ]
+}
+
+/// Every setting of the daemon as a whole, in the same order for all daemons.
+pub fn daemon(plan: &Plan) -> Vec<Setting> {
+    let setting =
+        |rule: &str, bound| Setting { name: rule.to_owned(), rule: rule.to_owned(), bound };
+    let served = plan.metrics.map_or("nowhere".to_owned(), |at| format!("at tcp:{at}"));
+    let gain = plan.reload.gain;
+    vec![
+        setting("reload.gain", Bound::flag("gain", gain, if gain { "allowed" } else { "refused" })),
+        setting("metrics.listen", Bound::flag("listen", plan.metrics.is_some(), served)),
     ]
 }
 

@@ -60,6 +60,8 @@ pub struct Child {
     pub load: (Load, Instant),
     /// It was asked to end because there is nothing for it to do.
     pub spared: bool,
+    /// When it must have taken settings that it was told of.
+    pub owes: Option<Instant>,
     /// It was asked to end so that the next life begins.
     pub renewed: bool,
     /// The connection that it is there for, once it has it.

@@ -17,6 +17,7 @@ use rustix::time::ClockId;
 use super::child::{Breach, Stage as ChildStage};
 use super::reload::Asker;
 use super::{Life, Outcome, Supervisor};
+use crate::confine::cgroup::Group;
 use crate::mark;
 use crate::policy::plan::Ready;
 use crate::prepare::own::Role;
@@ -198,10 +199,33 @@ impl Supervisor<'_> {
 
     /// Tells the helper how the instance at a place is, if somebody asks.
     pub(super) fn tell_standing(&mut self, place: usize) {
-        let helper = self.place_of(Role::Control).filter(|&it| self.person(it).is_some());
+        let Ok(seat) = u32::try_from(place) else { return };
+        let helpers = [Role::Control, Role::Metrics].map(|role| self.place_of(role));
+        for helper in helpers.into_iter().flatten() {
+            if self.person(helper).is_some() {
+                let standing = Box::new(self.standing(place, seat));
+                self.tell(helper, &ToLayer::Standing(standing), None);
+            }
+        }
+    }
+
+    /// Tells the helper that serves numbers, which has just become ready, of everybody.
+    pub(super) fn begin_metrics(&mut self) {
+        for place in 0..self.places.len() {
+            self.tell_standing(place);
+            self.tell_counters(place);
+        }
+    }
+
+    /// Hands that helper what the kernel counts of the instance at a place.
+    pub(super) fn tell_counters(&mut self, place: usize) {
+        let helper = self.place_of(Role::Metrics).filter(|&it| self.person(it).is_some());
         let (Some(helper), Ok(seat)) = (helper, u32::try_from(place)) else { return };
-        let standing = self.standing(place, seat);
-        self.tell(helper, &ToLayer::Standing(Box::new(standing)), None);
+        let Life::Running(child) = &self.places[place].life else { return };
+        let counters = child.cgroup.as_ref().map_or(Vec::new(), Group::counters);
+        for (counter, file) in counters {
+            self.tell(helper, &ToLayer::Counter { seat, counter }, Some(&file));
+        }
     }
 
     /// Whether a layer says by itself when it is ready.

@@ -9,11 +9,12 @@ use super::outbox::{Outbox, Overrun};
 use super::pipes::Anew;
 use super::roster::Decision;
 use super::start_error::StartError;
+use super::workers::Held;
 use super::{Life, Outcome, Place, Supervisor};
 use crate::confine::Receipt;
 use crate::ident::Instance;
 use crate::mark;
-use crate::policy::plan::{Program, Ready};
+use crate::policy::plan::{OnReload, Program, Ready};
 use crate::prepare::own::Role;
 use crate::wire::control::{FromLayer, Object, ToLayer};
 use crate::wire::life::{End, Ending, LimitMet};
@@ -70,6 +71,7 @@ impl Supervisor<'_> {
                 self.hand_over_new_ring(&instance);
                 self.note_spawn(&instance);
                 self.changed(place);
+                self.tell_counters(place);
                 if let Err(error) = self.hand_over_output(place) {
                     self.log.say(&format!("what {instance} prints can't be written: {error}"));
                 }
@@ -111,6 +113,7 @@ impl Supervisor<'_> {
         let layer = &self.plan.layers[self.places[place].seat.layer];
         let has_init = matches!(layer.program, Program::Exec(_));
         let tells = layer.ready == Ready::Told;
+        let takes = layer.reload == OnReload::Told;
         let is_elastic = layer.elastic.is_some();
         for _ in 0..MESSAGES_IN_A_TURN {
             let Life::Running(child) = &mut self.places[place].life else { return };
@@ -141,6 +144,8 @@ impl Supervisor<'_> {
                 (Ok(Some(FromLayer::Well)), Stage::Serving(_)) if child.health.is_asked() => {
                     self.watch_health(place);
                 }
+                // It may have taken them too late, and be about to end.
+                (Ok(Some(FromLayer::Reloaded)), Stage::Serving(_)) if takes => child.owes = None,
                 (Ok(Some(FromLayer::Load(load))), Stage::Serving(_)) if is_elastic => {
                     self.has_in_hand(place, load);
                 }
@@ -240,6 +245,8 @@ impl Supervisor<'_> {
             let socket = listening.hand_over()?;
             messages.push((ToLayer::Listener(listening.plan.name.clone()), socket));
         }
+        let held = self.held.get_mut(&self.places[place].seat.layer);
+        messages.extend(held.and_then(Held::next).map(|fd| (ToLayer::Connection, fd)));
         for file in &image.data.files {
             messages.push((ToLayer::File(file.name.clone()), file.open()?));
         }
@@ -259,6 +266,7 @@ impl Supervisor<'_> {
             Some(Role::Auditor) => self.hand_over_rings(place),
             Some(Role::Log) => self.begin_writing(place)?,
             Some(Role::Control) => self.begin_control(place),
+            Some(Role::Metrics) => self.begin_metrics(),
             _ => {}
         }
         mark::reached("supervisor.hand-over.done");

@@ -58,6 +58,7 @@ use self::reload::{Asker, Reloads};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
 pub(crate) use self::upgrade::resume;
+use self::workers::Held;
 use crate::confine::cgroup::Group;
 use crate::layer::logger::log::Log;
 use crate::policy::plan::Plan;
@@ -146,6 +147,8 @@ struct Supervisor<'a> {
     pipes: Pipes,
     /// Queues whose senders get their new keys once the receivers have them.
     late_keys: BTreeSet<usize>,
+    /// Connections that wait for a process, by layer.
+    held: BTreeMap<usize, Held>,
     /// When it was told last that a layer has as many copies as it may, all of them busy.
     full: BTreeMap<usize, Instant>,
     switchboard: Switchboard,
@@ -246,6 +249,8 @@ enum Source {
     Signals,
     Door,
     Steward,
+    /// Whoever waits for a process of this layer.
+    Waiting(usize),
     Process(usize),
     Control(usize),
 }
@@ -319,6 +324,7 @@ impl<'a> Supervisor<'a> {
             objects,
             pipes: Pipes::default(),
             late_keys: BTreeSet::new(),
+            held: BTreeMap::new(),
             full: BTreeMap::new(),
             switchboard: Switchboard::default(),
             places,
@@ -355,8 +361,10 @@ impl<'a> Supervisor<'a> {
             self.kill_what_is_late();
             self.look_after_health();
             self.look_after_load();
+            self.close_what_waited();
             self.flush_notes();
             self.watch_steward();
+            self.restart_who_took_nothing();
             self.let_former_go();
             self.ask_stale_to_finish();
             self.finish_reload();
@@ -378,6 +386,11 @@ impl<'a> Supervisor<'a> {
         if let Some(steward) = &self.reloads.steward {
             sources.push(Source::Steward);
             fds.push(PollFd::new(&steward.socket, PollFlags::IN));
+        }
+        for layer in self.holding() {
+            sources.push(Source::Waiting(layer));
+            let listening = self.images[layer].listeners.iter();
+            fds.extend(listening.map(|it| PollFd::new(it.socket(), PollFlags::IN)));
         }
         for (index, place) in self.places.iter().enumerate() {
             let Life::Running(child) = &place.life else { continue };
@@ -416,13 +429,21 @@ impl<'a> Supervisor<'a> {
             Life::Waiting(at) => (!self.must_wait(index)).then_some(*at),
             Life::Running(child) => {
                 let health = child.health.deadline();
-                child.ends_at().into_iter().chain(child.outbox.deadline()).chain(health).min()
+                let told = child.owes;
+                child
+                    .ends_at()
+                    .into_iter()
+                    .chain(child.outbox.deadline())
+                    .chain(health)
+                    .chain(told)
+                    .min()
             }
         };
         let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);
         let places = self.places.iter().enumerate().filter_map(of_place);
         let manager = self.manager.deadline();
         let places = places.chain(self.reloads.deadline()).chain(self.load_deadline(now));
+        let places = places.chain(self.held_deadline());
         places.chain(sweep).chain(self.flushes_at()).chain(manager).chain(throttled).min()
     }
 
@@ -435,6 +456,7 @@ impl<'a> Supervisor<'a> {
             }
             Source::Door => self.answer_door(),
             Source::Steward => self.hear_steward(),
+            Source::Waiting(layer) => self.hold(layer),
             Source::Control(place) => {
                 self.flush_outbox(place);
                 self.serve_control(place);

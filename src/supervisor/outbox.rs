@@ -177,6 +177,14 @@ impl Outbox {
                 self.remove(|other| matches!(other, ToLayer::Standing(o) if o.seat == it.seat));
                 false
             }
+            ToLayer::Settings { .. } => {
+                self.remove(|other| matches!(other, ToLayer::Settings { .. }));
+                false
+            }
+            ToLayer::Counter { .. } => {
+                self.remove(|other| other == message);
+                false
+            }
             // Of each client at most one end and one beginning wait: a life that the helper never
             // met never was, and the end of the one before it is told already.
             ToLayer::ClientGone { seat } => {
@@ -210,6 +218,9 @@ fn is_counted(message: &ToLayer) -> bool {
         | ToLayer::Service(_)
         | ToLayer::Caller { .. }
         | ToLayer::Standing(_)
+        | ToLayer::Counter { .. }
+        | ToLayer::Connection
+        | ToLayer::Settings { .. }
         | ToLayer::Policy(_)
         | ToLayer::Start
         | ToLayer::AreYouWell

@@ -21,6 +21,7 @@ use crate::prepare::assembly::{Assembly, Change};
 use crate::prepare::own::Role;
 use crate::prepare::steward::{Failure, Prepared, Steward, Successor};
 use crate::sys::clock::nanoseconds;
+use crate::sys::memory;
 use crate::wire::control::ToLayer;
 
 /// How long a policy may take to be prepared: a name service or a disk may hold up its setup.
@@ -201,6 +202,10 @@ impl Supervisor<'_> {
         let why = match () {
             () if self.stopping => "the daemon stops",
             () if gains && !asker.gain => "the policy gains authority",
+            // By the policy that holds: the new one can't allow itself what this one forbids.
+            () if gains && !self.plan.reload.gain => {
+                "the policy gains authority, which `gain` in [reload] of the present one forbids"
+            }
             () => return true,
         };
         self.end_reload(asker, Err(why.to_owned()));
@@ -228,6 +233,7 @@ impl Supervisor<'_> {
                     self.begin_beside();
                 } else {
                     self.end_those_touched(&change);
+                    self.tell_settings(&change);
                 }
                 self.finish_reload();
             }
@@ -338,6 +344,57 @@ impl Supervisor<'_> {
                 self.changed(self.places.len() - 1);
             }
         }
+        // There may be more of them now that wait for a connection.
+        (0..self.places.len()).for_each(|place| self.fill(place));
+    }
+
+    /// Gives those the program's settings that take them without a restart.
+    fn tell_settings(&mut self, change: &Change) {
+        let told = |it: &Place| change.told[it.seat.layer] && !it.retired;
+        for place in (0..self.places.len()).filter(|&it| told(&self.places[it])).collect::<Vec<_>>()
+        {
+            let layer = self.places[place].seat.layer;
+            let (settings, grace) = (&self.images[layer].settings, self.plan.layers[layer].grace);
+            let memory = memory::sealed("cofferdam-settings", settings);
+            let bytes = u32::try_from(settings.len()).unwrap_or(u32::MAX);
+            let Life::Running(child) = &mut self.places[place].life else { continue };
+            if child.stale {
+                continue;
+            }
+            match memory {
+                Ok(memory) if child.is_serving() => {
+                    child.owes = Some(Instant::now() + grace);
+                    self.tell(place, &ToLayer::Settings { bytes }, Some(&memory));
+                }
+                // It began with the former ones.
+                _ => self.make_stale(place),
+            }
+        }
+    }
+
+    /// Has those begin anew that were told of settings and haven't taken them in time.
+    pub(super) fn restart_who_took_nothing(&mut self) {
+        let now = Instant::now();
+        for place in 0..self.places.len() {
+            let Life::Running(child) = &mut self.places[place].life else { continue };
+            if child.owes.is_some_and(|at| at <= now) {
+                child.owes = None;
+                self.log.say(&format!(
+                    "{} has not taken the reloaded settings within its `grace`, and is restarted \
+                     (`reload` in [layer.{}])",
+                    child.instance, child.instance.layer
+                ));
+                self.make_stale(place);
+            }
+        }
+    }
+
+    fn make_stale(&mut self, place: usize) {
+        let Place { seat, life: Life::Running(child), fresh, .. } = &mut self.places[place] else {
+            return;
+        };
+        (child.stale, *fresh) = (true, true);
+        seat.begin_anew(&self.plan.layers[seat.layer]);
     }
 
     /// Asks those to finish that a reload ends: who calls others before those, and our own once those have
@@ -376,7 +433,8 @@ impl Supervisor<'_> {
         }
         let leaves = |place: usize| match &self.places[place].life {
             Life::Running(child) => {
-                child.stale || child.outdated && self.role(place) != Some(Role::Control)
+                let goes = child.stale || child.owes.is_some();
+                goes || child.outdated && self.role(place) != Some(Role::Control)
             }
             _ => false,
         };

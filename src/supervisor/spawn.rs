@@ -122,6 +122,7 @@ impl Image {
             health: Pulse::default(),
             load: (Load::Idle, Instant::now()),
             spared: false,
+            owes: None,
             renewed: false,
             serves: None,
             stale: false,

@@ -19,6 +19,7 @@ impl Supervisor<'_> {
         }
         // Nobody comes for them any more.
         self.pipes.ends.clear();
+        self.held.clear();
         for place in 0..self.places.len() {
             let waits = matches!(self.places[place].life, Life::Waiting(_) | Life::Spare);
             if waits && !self.is_wanted(place) {

@@ -27,7 +27,7 @@ use super::pipes::Pipes;
 use super::reload::{Asker, COMING, Reloads, Stage};
 use super::roster::Seat;
 use super::signals::Signals;
-use super::{Leftovers, Life, Outcome, Place, Registered, Supervisor, lockdown};
+use super::{Leftovers, Life, Outcome, Place, Registered, Supervisor, lockdown, workers};
 use crate::confine::cgroup::{Group, Hierarchies};
 use crate::layer::logger::log::Log;
 use crate::mark;
@@ -129,6 +129,7 @@ impl Supervisor<'_> {
             fifos: Vec::new(),
             places: self.places.iter().map(|place| place.carry(luggage)).collect(),
             ends: Vec::new(),
+            held: workers::carry(&self.held, luggage),
             finished: Vec::new(),
             counts: self.switchboard.carry(luggage),
             audit: self.audit.as_ref().map(|audit| audit.carry(luggage)),
@@ -219,6 +220,7 @@ impl<'a> Supervisor<'a> {
             objects,
             pipes,
             late_keys: BTreeSet::new(),
+            held: workers::carried(state.held).map_err(text)?,
             full: BTreeMap::new(),
             switchboard,
             places,
@@ -439,6 +441,8 @@ impl Child {
             },
             load: (from.load.0, from.load.1.into()),
             spared: from.spared,
+            // No reload is under way.
+            owes: None,
             renewed: from.renewed,
             serves: serves.transpose()?,
             stale: from.stale,

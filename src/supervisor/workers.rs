@@ -4,18 +4,142 @@
 //! as its program, and afterwards it has let go of the listening socket. The supervisor counts who
 //! serves whom, and has others wait in its place. What a worker says of its source is believed once.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
 
 use super::child::{Breach, Serves};
 use super::{Life, Supervisor};
+use crate::mark;
 use crate::policy::plan::Workers;
+use crate::prepare::upgrade::state::{Fd, Luggage, Moment};
 use crate::wire::broker::{Answer, Refusal, SOURCE};
 use crate::wire::control::ToLayer;
 
 /// How often it is told that no worker is left: a flood of connections is no flood of lines.
 const TOLD_AGAIN: Duration = Duration::from_mins(1);
 
+/// Connections of a layer that wait for a process, accepted and unread. Those that are not accepted
+/// yet wait in the socket's own queue, and nobody keeps their time.
+#[derive(Default)]
+pub(super) struct Held {
+    waiting: VecDeque<(OwnedFd, Instant)>,
+    /// How many were closed, and not told of.
+    closed: u64,
+    /// When it was told last.
+    told: Option<Instant>,
+}
+
+impl Held {
+    /// The one that has waited longest.
+    pub(super) fn next(&mut self) -> Option<OwnedFd> {
+        Some(self.waiting.pop_front()?.0)
+    }
+}
+
+/// Writes down who waits.
+pub(super) fn carry(held: &BTreeMap<usize, Held>, luggage: &mut Luggage) -> Vec<(u64, Fd, Moment)> {
+    let all = held.iter().flat_map(|(layer, it)| it.waiting.iter().map(|one| (*layer, one)));
+    all.map(|(layer, (line, since))| (layer as u64, luggage.add(line), (*since).into())).collect()
+}
+
+/// Who waited as the program before has left them.
+pub(super) fn carried(from: Vec<(u64, Fd, Moment)>) -> io::Result<BTreeMap<usize, Held>> {
+    let mut held = BTreeMap::<usize, Held>::new();
+    for (layer, line, since) in from {
+        let layer = usize::try_from(layer).map_err(io::Error::other)?;
+        held.entry(layer).or_default().waiting.push_back((line.take()?, since.into()));
+    }
+    Ok(held)
+}
+
 impl Supervisor<'_> {
+    /// The layers for which connections are accepted in the stead of a process: nobody is there, or
+    /// will be, until one that serves another has ended.
+    pub(super) fn holding(&self) -> Vec<usize> {
+        let has_room = |layer: &usize| {
+            self.held.get(layer).is_none_or(|it| it.waiting.len() < Workers::MOST_HELD)
+        };
+        let waits = |layer: &usize| self.wait_of(*layer).is_some() && !self.stopping;
+        let nobody = |layer: &usize| {
+            let mut of_layer = self.places.iter().filter(|it| it.seat.layer == *layer);
+            of_layer.all(|it| match &it.life {
+                Life::Running(child) => child.serves.is_some() || child.deadline.is_some(),
+                Life::Down => true,
+                Life::Waiting(_) | Life::Spare => it.retired,
+            })
+        };
+        let layers = 0..self.plan.layers.len();
+        layers.filter(waits).filter(has_room).filter(nobody).collect()
+    }
+
+    fn wait_of(&self, layer: usize) -> Option<Duration> {
+        self.plan.layers[layer].workers.as_ref()?.wait
+    }
+
+    /// Accepts who waits for a process of a layer.
+    pub(super) fn hold(&mut self, layer: usize) {
+        let Some(listening) = self.images[layer].listeners.first() else { return };
+        let held = self.held.entry(layer).or_default();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while held.waiting.len() < Workers::MOST_HELD {
+            match accept_with(listening.socket(), flags) {
+                Ok(line) => held.waiting.push_back((line, Instant::now())),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// When the first that waits has waited for long enough.
+    pub(super) fn held_deadline(&self) -> Option<Instant> {
+        let first = |(layer, held): (&usize, &Held)| {
+            let (_, since) = held.waiting.front()?;
+            Some(*since + self.wait_of(*layer).unwrap_or_default())
+        };
+        self.held.iter().filter_map(first).min()
+    }
+
+    /// Closes those that have waited for as long as their layer's policy says.
+    pub(super) fn close_what_waited(&mut self) {
+        let now = Instant::now();
+        let mut tell = Vec::new();
+        for (&layer, held) in &mut self.held {
+            let workers = self.plan.layers[layer].workers.as_ref();
+            let wait = workers.and_then(|it| it.wait).unwrap_or_default();
+            while held.waiting.pop_front_if(|(_, since)| *since + wait <= now).is_some() {
+                mark::reached("supervisor.held.closed");
+                held.closed += 1;
+            }
+            if held.closed > 0 {
+                tell.push((layer, wait));
+            }
+        }
+        for (layer, wait) in tell {
+            self.tell_closed(layer, wait, now);
+        }
+    }
+
+    /// At once the first time, and then how many there were since, once a minute.
+    fn tell_closed(&mut self, layer: usize, wait: Duration, now: Instant) {
+        let Some(held) = self.held.get_mut(&layer) else { return };
+        if held.told.is_some_and(|at| now < at + TOLD_AGAIN) {
+            return;
+        }
+        held.told = Some(now);
+        let closed = std::mem::take(&mut held.closed);
+        let (name, wait) = (&self.plan.layers[layer].name, wait.as_millis());
+        self.log.say(&format!(
+            "[layer.{name}] {} closed, having waited {wait} ms for a process: `wait` says how long, \
+             `instances` how many there may be",
+            if closed == 1 { "1 connection was".to_owned() } else { format!("{closed} connections were") }
+        ));
+    }
+
     /// The worker at a place has accepted a connection.
     pub(super) fn serves(&mut self, place: usize, request: u64, source: [u8; SOURCE]) {
         let (layer, now) = (self.places[place].seat.layer, Instant::now());

@@ -33,6 +33,9 @@ pub const MAX_FAILURE: usize = 1024;
 pub enum ToLayer {
     /// A listening socket that the policy grants; the descriptor goes with it.
     Listener(Name),
+    /// A connection that came while nobody was there to take it, for a layer of which each life
+    /// serves one; it goes with this.
+    Connection,
     /// A file that the policy grants, opened with the granted rights; the descriptor goes with it.
     File(Name),
     /// An object of a facility; the descriptor goes with it. One that comes again takes the place
@@ -170,10 +173,25 @@ pub enum ToLayer {
     },
     /// For the helper that people ask: the digest of the policy that holds from now on.
     Policy(PolicyId),
-    /// For the helper that people ask: how one of the daemon's instances is.
+    /// For the helper that people ask, and the one that serves numbers: how one of the daemon's
+    /// instances is.
     Standing(Box<Standing>),
+    /// For the helper that serves numbers: a file goes with it in which the kernel counts what an
+    /// instance uses.
+    Counter {
+        /// The instance's place.
+        seat: u32,
+        /// Which of [`Counter::ALL`](crate::confine::cgroup::Counter::ALL).
+        counter: u8,
+    },
     /// All that the layer holds from the start has been handed over: run.
     Start,
+    /// The program's settings are others; memory that holds them goes with this.
+    /// [`FromLayer::Reloaded`] is the answer, once the layer has taken them.
+    Settings {
+        /// How many bytes.
+        bytes: u32,
+    },
     /// Is the layer well? [`FromLayer::Well`] is the answer.
     AreYouWell,
     /// Finish what is under way and return.
@@ -297,6 +315,8 @@ pub enum FromLayer {
     Up,
     /// The answer to [`ToLayer::AreYouWell`], once each.
     Well,
+    /// The layer has taken the settings that it was told of, where its policy says that it does.
+    Reloaded,
     /// How much the layer has in its hands, where its policy has as many copies as there is to do.
     Load(Load),
     /// Not confined, and so not running. Once, first and last.
@@ -403,6 +423,7 @@ const CALLER_GONE: u8 = 16;
 const UP: u8 = 17;
 const WELL: u8 = 18;
 const LOAD: u8 = 19;
+const RELOADED: u8 = 20;
 
 const RESTART: u8 = 1;
 const STOP: u8 = 2;
@@ -436,6 +457,7 @@ impl FromLayer {
             Self::Resumed => vec![RESUMED],
             Self::Up => vec![UP],
             Self::Well => vec![WELL],
+            Self::Reloaded => vec![RELOADED],
             Self::Load(load) => vec![LOAD, *load as u8],
             Self::Broke { seat, generation } => {
                 [&[BROKE][..], &seat.to_le_bytes(), &generation.to_le_bytes()].concat()
@@ -503,6 +525,7 @@ impl FromLayer {
             [RESUMED] => Some(Self::Resumed),
             [UP] => Some(Self::Up),
             [WELL] => Some(Self::Well),
+            [RELOADED] => Some(Self::Reloaded),
             [LOAD, load] => {
                 let all = [Load::Idle, Load::Serving, Load::Busy];
                 all.into_iter().find(|it| *it as u8 == *load).map(Self::Load)
@@ -570,6 +593,7 @@ mod tests {
             FromLayer::Resumed,
             FromLayer::Up,
             FromLayer::Well,
+            FromLayer::Reloaded,
             FromLayer::Load(Load::Idle),
             FromLayer::Load(Load::Busy),
             FromLayer::Broke { seat: 1 << 20, generation: 1 << 33 },
@@ -607,6 +631,7 @@ mod tests {
             &[RESUMED, 0],
             &[UP, 0],
             &[WELL, 0],
+            &[RELOADED, 0],
             &[LOAD],
             &[LOAD, 3],
             &[COMMAND, STOP, 1, 0, 0, 0, 1, 0, 0, 0],

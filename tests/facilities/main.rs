@@ -41,6 +41,7 @@ mod raw;
 mod refusals;
 mod refused_acts;
 mod region;
+mod reloaded;
 mod semaphore;
 mod shipped;
 mod signal;
@@ -101,6 +102,7 @@ const MODULES: &[(&[Test], &[Function])] = &[
     (queue_hostile::TESTS, queue_hostile::LAYERS),
     (refusals::TESTS, refusals::LAYERS),
     (region::TESTS, region::LAYERS),
+    (reloaded::TESTS, reloaded::LAYERS),
     (semaphore::TESTS, semaphore::LAYERS),
     (shipped::apps::TESTS, &[]),
     (shipped::memory::TESTS, &[]),

@@ -19,6 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("workers::a_killed_worker_takes_its_own_connection_with_it", killed),
     ("workers::one_source_has_no_more_workers_than_the_policy_says", per_source),
     ("workers::more_than_the_limit_wait_their_turn", limit),
+    ("workers::who_waits_is_served_in_turn", in_turn),
+    ("workers::who_waits_for_too_long_is_closed", waits),
     ("workers::one_that_outlives_its_connection_is_ended", outlives),
     ("workers::a_stop_ends_those_that_wait", stop),
     ("workers::each_connection_is_in_the_audit_log", audited),
@@ -266,6 +268,52 @@ fn limit() {
     assert_eq!(third.join().unwrap().as_deref(), Some("third"), "{daemon}");
     drop(second);
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+fn in_turn() {
+    for function in ["workers_echo", "workers_echo_blocking"] {
+        let address = free();
+        let more = "instances = 1\nwait = \"1h\"";
+        let mut daemon = Daemon::start("-", &layer(function, address, "per-source = 9", more));
+        daemon.confined("w/0.g1");
+        let first = Client::new(address);
+        daemon.line("all 1 processes serve connections");
+        let waiting: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+        drop(first);
+        let mut workers = Vec::new();
+        for stream in waiting {
+            let mut client = Client::over(stream).expect("each has its turn");
+            assert_eq!(client.ask("hello").as_deref(), Some("hello"), "{daemon}");
+            workers.push(client.worker.clone());
+        }
+        assert_eq!(workers, ["w/0.g2", "w/0.g3", "w/0.g4", "w/0.g5", "w/0.g6"], "{daemon}");
+        assert_eq!(daemon.stop(), Some(0), "{daemon}");
+        assert_eq!(daemon.count("closed"), 0, "{daemon}");
+    }
+}
+
+fn waits() {
+    let address = free();
+    let more = "instances = 1\nwait = \"200ms\"";
+    let mut daemon = Daemon::start("-", &layer("workers_echo", address, "", more));
+    daemon.confined("w/0.g1");
+    let mut first = Client::new(address);
+    // More than are kept at a time: those behind them have their turn to wait, and to be closed.
+    let waiting: Vec<_> = (0..80).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // One that goes by itself is no trouble.
+    drop(TcpStream::connect(address).unwrap());
+    daemon.line("closed, having waited 200 ms for a process");
+    for stream in waiting {
+        assert!(Client::over(stream).is_none(), "{daemon}");
+    }
+    assert_eq!(first.ask("still there").as_deref(), Some("still there"));
+    drop(first);
+    let mut next = Client::new(address);
+    assert_eq!(next.ask("next").as_deref(), Some("next"), "{daemon}");
+    drop(next);
+    // A flood is told of once.
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("closed, having waited"), 1, "{daemon}");
 }
 
 fn outlives() {

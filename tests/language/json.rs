@@ -169,7 +169,7 @@ fn diff_is_as_documented() {
             ),
             (
                 "[layer.keeper]",
-                "[audit]\n\n[layer.spare]\nrun = \"spare\"\nsyscalls = [\"@core\"]\n\n[layer.keeper]",
+                "[audit]\n\n[reload]\ngain = false\n\n[layer.spare]\nrun = \"spare\"\nsyscalls = [\"@core\"]\n\n[layer.keeper]",
             ),
         ],
     );

@@ -32,10 +32,21 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             let setup = Setup::from_text("own", "no policy").flags(flags);
             Daemon::from_setup(move || Ok::<_, String>(setup.clone())).layer("sleeper", sleeper)
         }
+        "reloading" => {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let daemon = Daemon::from_setup(move || {
+                let settings = std::fs::read(path.with_file_name("settings"))?;
+                Ok::<_, Box<dyn std::error::Error>>(Setup::from_file(&path)?.settings(settings))
+            });
+            reloading(daemon, &text)
+        }
         // In a re-executed layer the name is unknown: every function is there.
         "" => crate::readme::layers(daemon)
             .layer("sleeper", sleeper)
             .layer("teller", teller)
+            .layer("taking", taking)
+            .blocking_layer("taking_blocking", taking_blocking)
+            .layer("taker_of_nothing", taker_of_nothing)
             .blocking_layer("liar", liar)
             .layer("hanging", hanging)
             .layer("always_hanging", always_hanging)
@@ -689,4 +700,50 @@ async fn configured(layer: Layer) -> Outcome {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Takes settings as they come.
+async fn taking(layer: Layer) -> Result<(), std::io::Error> {
+    say(format!("begins with {}", String::from_utf8_lossy(layer.settings())));
+    while let Some(fresh) = layer.until_stopping(layer.reloaded()).await {
+        say(format!("goes on with {}", String::from_utf8_lossy(&fresh?)));
+    }
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a layer's function has it")]
+fn taking_blocking(layer: Layer) -> Result<(), std::io::Error> {
+    say(format!("begins with {}", String::from_utf8_lossy(layer.settings())));
+    while !layer.is_stopping() {
+        if let Some(fresh) = layer.try_reloaded()? {
+            say(format!("goes on with {}", String::from_utf8_lossy(&fresh)));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Says that it has taken settings that nobody gave it.
+async fn taker_of_nothing(layer: Layer) -> Result<(), std::io::Error> {
+    layer.say(&FromLayer::Reloaded)?;
+    layer.stopping().await;
+    Ok(())
+}
+
+/// The functions that a policy runs.
+fn reloading(mut daemon: Daemon, policy: &str) -> Daemon {
+    let runs = |name: &str| policy.contains(&format!("run = \"{name}\""));
+    if runs("sleeper") {
+        daemon = daemon.layer("sleeper", sleeper);
+    }
+    if runs("taking") {
+        daemon = daemon.layer("taking", taking);
+    }
+    if runs("taking_blocking") {
+        daemon = daemon.blocking_layer("taking_blocking", taking_blocking);
+    }
+    if runs("taker_of_nothing") {
+        daemon = daemon.layer("taker_of_nothing", taker_of_nothing);
+    }
+    daemon
 }

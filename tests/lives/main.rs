@@ -35,6 +35,8 @@ mod readme;
 mod reload;
 mod restarts;
 mod runtimes;
+mod served;
+mod settings;
 mod talk;
 mod upgrade;
 mod view;
@@ -85,7 +87,9 @@ fn main() -> ExitCode {
         program::TESTS,
         reload::TESTS,
         restarts::TESTS,
+        settings::TESTS,
         runtimes::TESTS,
+        served::TESTS,
         talk::TESTS,
         upgrade::TESTS,
         view::TESTS,

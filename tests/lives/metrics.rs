@@ -91,7 +91,7 @@ fn of_a_daemon_that_runs() {
 }
 
 /// What Prometheus's own tool says of it.
-fn accepted(text: &str) {
+pub(crate) fn accepted(text: &str) {
     let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn();
     let Ok(mut tool) = tool else {
         let _ = writeln!(std::io::stderr(), "without promtool, it isn't asked");

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("reload::what_does_not_change_goes_on", goes_on),
     ("reload::a_policy_that_cannot_hold_changes_nothing", refused),
     ("reload::a_gain_is_refused_where_none_is_wanted", no_gain),
+    ("reload::a_policy_forbids_later_ones_to_gain", forbidden),
     ("reload::a_grant_that_is_gone_is_gone", taken),
     ("reload::signals_one_after_the_other_are_all_obeyed", signals),
     ("reload::a_listening_socket_stays", listener),
@@ -194,6 +195,27 @@ fn no_gain() {
     let output = daemon.ask("reload", &["--no-gain"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(daemon.names(), ["a/0.g1"]);
+}
+
+/// What holds decides, and not what comes: nobody lifts it by a reload.
+fn forbidden() {
+    let (a, b) = (layer("a", "here", ""), layer("b", "here", ""));
+    let (no, yes) = ("[reload]\ngain = false\n".to_owned(), "[reload]\ngain = true\n".to_owned());
+    let daemon = Reloaded::start(&[a.clone(), no.clone()], &[]);
+    for wanted in
+        [vec![a.clone(), b.clone()], vec![a.clone(), b.clone(), yes.clone()], vec![a.clone(), yes]]
+    {
+        daemon.write(&wanted);
+        let output = daemon.ask("reload", &[]);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        let why = "`gain` in [reload] of the present one forbids";
+        assert!(said(&output).contains(why), "{}", said(&output));
+        assert_eq!(daemon.names(), ["a/0.g1"]);
+    }
+    // A change that is no gain is none.
+    let said = daemon.reload(&[layer("a", "here", "grace = \"5s\""), no]);
+    assert!(said.contains("reloaded"), "{said}");
+    assert_eq!(daemon.names(), ["a/0.g2"]);
 }
 
 /// A layer that tries to read a file, again in each life.

@@ -18,7 +18,8 @@ use crate::confine::spaces::{self, Possible};
 use crate::confine::{Got, Identity, Order, Receipt, confine};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::{
-    LayerPlan, Limits, LogPlan, Program, Protection, Ready, Restart, StopSignal, View, ViewPart,
+    LayerPlan, Limits, LogPlan, OnReload, Program, Protection, Ready, Restart, StopSignal, View,
+    ViewPart,
 };
 use crate::sys::inherit::inherited;
 use crate::sys::spawn::{self, Namespaces, Spawn, SpawnError};
@@ -174,6 +175,7 @@ fn layer(view: View) -> io::Result<LayerPlan> {
         restart: Restart::default(),
         after: Vec::new(),
         ready: Ready::default(),
+        reload: OnReload::default(),
         health: None,
         optional: Protection::ALL.to_vec(),
         view,

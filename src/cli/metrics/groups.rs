@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::instance;
-use super::numbers::Usage;
+use crate::handle::numbers::Usage;
 use crate::ident::Instance;
 
 /// A daemon's groups: of each instance, its directories.

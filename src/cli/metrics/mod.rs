@@ -1,18 +1,16 @@
 //! `cofferdam metrics [NAME]`: a running daemon's numbers, for who collects them.
 
 mod groups;
-mod numbers;
-mod text;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::groups::Groups;
-use self::numbers::{Edge, Life, Numbers};
 use super::audit::{Failure, open, written};
 use super::running;
 use super::top::view::View;
+use crate::handle::numbers::{Edge, Life, Numbers, text};
 use crate::handle::{Handle, InstanceStatus, Load};
 use crate::ident::Instance;
 
@@ -56,7 +54,7 @@ fn print(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(directory) = log {
         add(&mut numbers, &directory)?;
     }
-    written(std::io::stdout().write_all(text::text(&numbers).as_bytes()))?;
+    written(std::io::stdout().write_all(text(&numbers).as_bytes()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ struct Inner {
     sources: Sources,
     closed: AtomicU64,
     tap: Option<Tap>,
+    /// One that somebody else has accepted, which comes first.
+    held: Mutex<Option<OwnedFd>>,
 }
 
 /// An accepted connection; dropping it frees its place among those of its source.
@@ -75,7 +77,14 @@ impl Acceptor {
         let pace = plan.rate.map(Pace::new);
         let (sources, closed) = (Sources::default(), AtomicU64::new(0));
         let (socket, ready) = (Arc::new(socket), OnceCell::new());
-        Self(Arc::new(Inner { plan, socket, ready, pace, sources, closed, tap }), None)
+        let held = Mutex::default();
+        Self(Arc::new(Inner { plan, socket, ready, pace, sources, closed, tap, held }), None)
+    }
+
+    /// The same, with a connection that somebody else has accepted for it.
+    pub(crate) fn beginning_with(self, held: Option<OwnedFd>) -> Self {
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        self
     }
 
     /// The same, whose connections are counted as what the layer has in its hands.
@@ -184,12 +193,19 @@ impl Acceptor {
     pub(super) fn take(&self) -> io::Result<Option<Taken>> {
         use rustix::io::Errno;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (fd, address) = match rustix::net::acceptfrom_with(self.socket(), flags) {
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let accepted = match held {
+            // One whose client is gone is refused here, and dropped.
+            Some(fd) => rustix::net::getpeername(&fd).map(|address| (fd, address)),
+            None => rustix::net::acceptfrom_with(self.socket(), flags),
+        };
+        let (fd, address) = match accepted {
             Ok(accepted) => accepted,
             // accept(2): errors of the new connection, which concern nobody else.
             Err(
                 Errno::INTR
                 | Errno::CONNABORTED
+                | Errno::NOTCONN
                 | Errno::NETDOWN
                 | Errno::PROTO
                 | Errno::NOPROTOOPT

@@ -100,7 +100,8 @@ impl Layer {
             );
         };
         let tap = self.0.desk.tap(Facility::Listen, 0, Audit::Digest);
-        Ok(Acceptor::new(plan, socket, tap))
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(Acceptor::new(plan, socket, tap).beginning_with(held))
     }
 
     /// The listening socket `name` of any kind, non-blocking; the limits of its policy are its

@@ -26,6 +26,9 @@ pub(super) fn hold(document: &Document, ceiling: &CeilingText, out: &mut Diagnos
     for path in files.chain(fifos).chain(mapped).chain(directory::kept(document)) {
         matches(&path.value, &path.span, &ceiling.paths, out);
     }
+    for address in document.metrics.iter().flat_map(|metrics| &metrics.listen) {
+        matches(&address.value.to_string(), &address.span, &ceiling.listen, out);
+    }
     recorded(document, ceiling, out);
     for signal in
         document.signals.iter().flat_map(|grant| grant.send.iter().flat_map(|it| &it.value))

@@ -19,7 +19,7 @@ use crate::policy::plan::{
 const EXEC_FILES: u64 = 32;
 
 pub(super) fn all(document: &Document, out: &mut Diagnostics) -> Vec<LayerPlan> {
-    socket::one_address_each(&document.layers, out);
+    socket::one_address_each(document, out);
     one_user_each(&document.layers, out);
     start::circles(&document.layers, out);
     document.layers.iter().filter_map(|layer| one(layer, document, out)).collect()
@@ -73,6 +73,7 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
         restart: restart(&layer.restart, out),
         after: start::after(layer, document, out),
         ready: start::ready(layer, out),
+        reload: start::reload(layer, out),
         health: start::health(layer, out),
         optional: optional(layer, out),
         view: layer.view.as_ref().map_or(system, |view| view.value.clone()),

@@ -39,7 +39,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 use super::document::{self, At, CeilingText, Document, Gathered};
 use super::inputs::Inputs;
 use super::nearest::nearest;
-use super::plan::{Facilities, Plan};
+use super::plan::{Facilities, Plan, ReloadPlan};
 use super::source_map::SourceMap;
 use super::tree::Table;
 use crate::ident::Name;
@@ -163,8 +163,22 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     order::calls(document, out);
     useless::nobody_opens(document, out);
     let audit = audit::plan(document, out);
-    let mut plan =
-        Plan { name: daemon?, layers: confined, channels, files, facilities, audit, never };
+    let reload = document
+        .reload
+        .as_ref()
+        .map_or_else(ReloadPlan::default, |text| ReloadPlan { gain: text.gain() });
+    let metrics = socket::metrics(document, out);
+    let mut plan = Plan {
+        name: daemon?,
+        layers: confined,
+        channels,
+        files,
+        facilities,
+        audit,
+        reload,
+        metrics,
+        never,
+    };
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));

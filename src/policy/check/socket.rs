@@ -1,9 +1,11 @@
 //! Checking `listen`.
 
+use std::net::SocketAddr;
+
 use super::{name, rate};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
-use crate::policy::document::{At, LayerText, ListenText};
+use crate::policy::document::{At, Document, LayerText, ListenText};
 use crate::policy::plan::{ListenAddress, ListenPlan, Pass, PassWord, Rate};
 
 /// As many as the supervisor could ever want to hold open.
@@ -113,8 +115,21 @@ fn numbers(layer: &LayerText, out: &mut Diagnostics) {
     }
 }
 
+/// Where the daemon's numbers are served.
+pub(super) fn metrics(document: &Document, out: &mut Diagnostics) -> Option<SocketAddr> {
+    let listen = document.metrics.as_ref()?.listen.as_ref()?;
+    let ListenAddress::Tcp(address) = listen.value else {
+        out.error(Code::Contradiction, &listen.span, "metrics are served by HTTP, over TCP")
+            .label("this is another kind of address")
+            .help("write `listen = \"tcp:127.0.0.1:9464\"`");
+        return None;
+    };
+    Some(address)
+}
+
 /// Two sockets on one address: the second `bind` would fail.
-pub(super) fn one_address_each(layers: &[LayerText], out: &mut Diagnostics) {
+pub(super) fn one_address_each(document: &Document, out: &mut Diagnostics) {
+    let layers = &document.layers;
     let count: usize = layers.iter().map(|layer| layer.listen.len()).sum();
     let last = layers.iter().flat_map(|layer| &layer.listen).next_back();
     if let (true, Some(last)) = (count > MAX_SOCKETS, last) {
@@ -124,7 +139,9 @@ pub(super) fn one_address_each(layers: &[LayerText], out: &mut Diagnostics) {
         return;
     }
     let mut taken: Vec<&At<ListenAddress>> = Vec::new();
-    for address in layers.iter().flat_map(|layer| &layer.listen).flat_map(|it| &it.address) {
+    let own = document.metrics.iter().flat_map(|metrics| &metrics.listen);
+    let all = layers.iter().flat_map(|layer| &layer.listen).flat_map(|it| &it.address);
+    for address in all.chain(own) {
         match taken.iter().find(|other| overlap(&other.value, &address.value)) {
             Some(other) => {
                 out.error(Code::AddressTaken, &address.span, "two sockets listen on one address")

@@ -7,7 +7,7 @@ use crate::ident::Name;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, Document, LayerText};
-use crate::policy::plan::{Health, Ready, RestartOn};
+use crate::policy::plan::{Health, OnReload, Ready, RestartOn};
 
 /// The layers that must be ready before this one starts, sorted.
 pub(super) fn after(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Vec<Name> {
@@ -46,6 +46,17 @@ pub(super) fn ready(layer: &LayerText, out: &mut Diagnostics) -> Ready {
         _ => {}
     }
     text.value
+}
+
+/// What it does when the program's settings are others.
+pub(super) fn reload(layer: &LayerText, out: &mut Diagnostics) -> OnReload {
+    if let (Some(text), Some(exec)) = (&layer.reload, &layer.exec) {
+        out.error(Code::Contradiction, &text.span, "`reload` of a foreign program")
+            .label("it has none of the program's settings")
+            .also(&exec.span, "this layer runs a foreign program")
+            .help("take out `reload`");
+    }
+    layer.reload()
 }
 
 /// How it is asked whether it is well.

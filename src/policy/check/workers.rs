@@ -15,6 +15,7 @@ pub(super) fn plan(
         let useless = [
             ("warm", layer.warm.as_ref().map(|it| &it.span)),
             ("lifetime", layer.lifetime.as_ref().map(|it| &it.span)),
+            ("wait", layer.wait.as_ref().map(|it| &it.span)),
         ];
         for (key, span) in useless {
             let Some(span) = span else { continue };
@@ -67,7 +68,11 @@ pub(super) fn plan(
         }
         mistake.help(format!("write `instances = {warm}` or more, or a lower `warm`"));
     }
-    Some(Workers { warm, lifetime: layer.lifetime.as_ref().map(|it| it.value) })
+    Some(Workers {
+        warm,
+        lifetime: layer.lifetime.as_ref().map(|it| it.value),
+        wait: layer.wait.as_ref().map(|it| it.value),
+    })
 }
 
 /// Connections come by one socket of streams, which has no `rate`: no process knows of the others.

@@ -12,8 +12,9 @@ use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
     At, AuditText, CeilingText, ChannelText, ConnectText, DescriptorsText, DirectoryText, FifoText,
-    FileText, LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, NeverText,
-    Pair, PipeText, QueueText, RegionText, RestartText, SemaphoreText, SignalText, Written, level,
+    FileText, LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, MetricsText,
+    NeverText, Pair, PipeText, QueueText, RegionText, ReloadText, RestartText, SemaphoreText,
+    SignalText, Written, level,
 };
 use super::plan::Audit;
 use super::tree::{Node, Table, Value};
@@ -42,6 +43,10 @@ pub(crate) struct Document {
     pub(crate) mapped_files: Vec<MappedFileText>,
     /// The audit log.
     pub(crate) audit: Option<AuditText>,
+    /// What may change while the daemon runs.
+    pub(crate) reload: Option<ReloadText>,
+    /// Where its numbers are served.
+    pub(crate) metrics: Option<MetricsText>,
     /// What must never be possible.
     pub(crate) never: Vec<NeverText>,
 }
@@ -74,6 +79,8 @@ impl Document {
             regions,
             mapped_files,
             audit: _,
+            reload: _,
+            metrics: _,
             never: _,
         } = self;
         let mut all = Vec::new();
@@ -120,9 +127,6 @@ pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
         }
     }
     top.demand("name", "the daemon's name, as in `name = \"signer\"`", out);
-    let audit = |out: &mut Diagnostics| {
-        Some(Section::open(top.get("audit")?, AuditText::TABLE, out)?.read(out))
-    };
     Document {
         vars,
         name: top.string("name", out),
@@ -136,7 +140,9 @@ pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
         semaphores: all(&top, out),
         regions: all(&top, out),
         mapped_files: all(&top, out),
-        audit: audit(out),
+        audit: one(&top, out),
+        reload: one(&top, out),
+        metrics: one(&top, out),
         never: never(&top, out),
     }
 }
@@ -146,6 +152,11 @@ pub(crate) fn read_ceiling(tree: &Table, out: &mut Diagnostics) -> Option<Ceilin
     let top = Section::root(tree, &CEILING_FILE, out);
     top.demand("ceiling", "`[ceiling]`, with what any layer may have at most", out);
     Some(Section::open(top.get("ceiling")?, CeilingText::TABLE, out)?.read(out))
+}
+
+/// Reads a table of which there is one.
+fn one<T: Written>(top: &Section<'_>, out: &mut Diagnostics) -> Option<T> {
+    Some(T::read(&Section::open(top.get(T::TABLE.name)?, T::TABLE, out)?, out))
 }
 
 /// Reads `[KIND.NAME]` tables.

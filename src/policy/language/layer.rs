@@ -14,8 +14,8 @@ use crate::policy::code::Code;
 use crate::policy::diagnostic::{Diagnostics, Span};
 use crate::policy::language::kinds;
 use crate::policy::plan::{
-    Elastic, GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, Pass, PassWord, Per, Ready,
-    Restart, RestartOn, Runtime, StopSignal,
+    Elastic, GiveUp, LayerPlan, Limits, ListenAddress, LogLevel, OnReload, Pass, PassWord, Per,
+    Ready, Restart, RestartOn, Runtime, StopSignal,
 };
 use crate::policy::tree::{Node, Value};
 use crate::policy::value;
@@ -47,6 +47,12 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
         "How long a process that is there for one connection may serve it. Then it is asked to finish, \
          and has its `grace`.";
         "The supervisor counts from when the process says that it has the connection.";
+    // Longer than anybody waits for a page.
+    wait: Time<100, HOUR>, or "as long as the client does";
+        "How long a connection waits for a process of a layer with `per` while all serve others. Then \
+         it is closed.";
+        "The supervisor accepts and keeps it, unread, until a process is there; 64 at a time, and more \
+         wait in the kernel's queue.";
     syscalls: Any<Call>, or "none";
         "The system calls that it may make: groups (`@core`), names (`openat2`) and calls with \
          conditions (`ioctl(_, FIONREAD)`). `exec` layers get what the program loader needs \
@@ -87,6 +93,11 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
          `finished` in order.";
         "Told to those that start after it, and to the service manager (sd_notify(3)) once all \
          layers are.";
+    reload: Word<OnReload> = OnReload::Restart;
+        "What a `run` layer does when a reload finds that the program's settings are others: it begins \
+         anew (`restart`), or is `told`, and takes them by `layer.reloaded()` within its `grace`. One \
+         that doesn't begins anew too.";
+        "";
     health: Nested<HealthText>, or "it isn't asked";
         "Has a `run` layer asked whether it is well, as in `{ every = \"5s\", within = \"1s\" }`: one \
          that doesn't answer in time hangs, or is stopped, and is killed. That is a failure, and \

@@ -32,7 +32,9 @@ pub(crate) use kinds::{Plain, Takes};
 pub(crate) use layer::{LayerText, LimitsText, ListenText, LogText, RestartText};
 pub(crate) use link::{ChannelText, DescriptorsText, FileText, MethodText};
 pub(crate) use section::{MAX_ENTRIES, Section, integer_of, string, strings, wrong_type};
-pub(crate) use top::{CEILING_FILE, CeilingText, NeverText, POLICY, never};
+pub(crate) use top::{
+    CEILING_FILE, CeilingText, MetricsText, NeverText, POLICY, ReloadText, never,
+};
 
 pub(crate) use layer::read as layer;
 
@@ -149,7 +151,7 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 24] = [
+pub const TABLES: [&Table; 26] = [
     &top::POLICY,
     &layer::LAYER,
     &layer::INSTANCES,
@@ -172,6 +174,8 @@ pub const TABLES: [&Table; 24] = [
     &facility::MAPPED_FILE,
     &directory::DIRECTORY,
     &audit::AUDIT,
+    &top::RELOAD,
+    &top::METRICS,
     &top::NEVER,
     &top::CEILING,
 ];
@@ -425,7 +429,7 @@ mod tests {
                     "[mapped-file.x]\npath = \"/x\"\nsize = \"4KiB\"\ngrant.a = \"rw\"\n{line}\n"
                 )
             }
-            "audit" => format!("[audit]\n{line}\n"),
+            "audit" | "reload" => format!("[{table}]\n{line}\n"),
             other => panic!("no policy with [{other}] is here"),
         };
         format!("{HEAD}{log}{text}")

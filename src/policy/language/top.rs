@@ -1,8 +1,8 @@
 //! The policy as a whole, `[[never]]`, and the ceiling.
 
 use super::kinds::{
-    Allowed, Any, Call, Capability, Inside, Integer, Layer, Level, Most, Object, Protection,
-    Reason, Signal, Text,
+    Allowed, Any, Boolean, Call, Capability, Inside, Integer, Layer, Level, Most, Object,
+    Protection, Reason, Signal, Text,
 };
 use super::{Default, Key, Kind, LimitsText, Section, Table, audit, facility, layer, link, table};
 use crate::policy::code::Code;
@@ -92,6 +92,20 @@ pub(crate) static POLICY: Table = Table {
             "",
         ),
         said(
+            "reload",
+            Kind::Table(&RELOAD),
+            "whatever a new policy says",
+            "What may change while the daemon runs.",
+            "",
+        ),
+        said(
+            "metrics",
+            Kind::Table(&METRICS),
+            "nowhere",
+            "Where the daemon's numbers are served.",
+            "",
+        ),
+        said(
             "never",
             Kind::Array(&NEVER),
             "none",
@@ -100,6 +114,25 @@ pub(crate) static POLICY: Table = Table {
         ),
     ],
 };
+
+table! { RELOAD, ReloadText: "reload", "[reload]", "`[reload]`";
+    "What may change while the daemon runs (`cofferdam reload`, SIGHUP).";
+
+    gain: Boolean = true;
+        "Whether a policy may take effect that grants anything which this one doesn't, as `cofferdam \
+         diff` tells it. To say `true` where it was `false` is such a grant, so `false` holds until \
+         the daemon is started anew.";
+        "The supervisor, by the policy that holds, whatever the new one says.";
+}
+
+table! { METRICS, MetricsText: "metrics", "[metrics]", "`[metrics]`";
+    "Where the daemon's numbers are served, as OpenMetrics by HTTP. Whoever reaches the address reads \
+     the names of the daemon, its layers, and how their processes are.";
+
+    listen: layer::Address => "where, as in `listen = \"tcp:127.0.0.1:9464\"`";
+        "A TCP address. `GET /metrics` is all that is answered there.";
+        "A helper layer of the framework's own, `cofferdam-metrics`, which has nothing else.";
+}
 
 table! { NEVER, NeverText: "never", "[[never]]", "`never`";
     "A promise that the checker keeps: no way leads from the layer to the object, or the policy is \

@@ -47,6 +47,8 @@ pub struct LayerPlan {
     pub after: Vec<Name>,
     /// From when on it is ready.
     pub ready: Ready,
+    /// What it does when the program's settings are others.
+    pub reload: OnReload,
     /// How it is asked whether it is well; `None`: it isn't.
     pub health: Option<Health>,
     /// Protections that may be missing, sorted. Everything else is demanded.
@@ -126,6 +128,13 @@ pub struct Workers {
     pub warm: u16,
     /// How long one may serve its connection until it is asked to finish.
     pub lifetime: Option<Duration>,
+    /// How long a connection waits while all serve others; `None`: as long as the client does.
+    pub wait: Option<Duration>,
+}
+
+impl Workers {
+    /// Connections of one layer whose time is kept while they wait.
+    pub const MOST_HELD: usize = 64;
 }
 
 /// What a life of a layer is for.
@@ -267,6 +276,18 @@ pub enum Ready {
 }
 
 words!(Ready { Confined = "confined", Told = "told", Finished = "finished" });
+
+/// What a layer does when a reload finds that the program's settings are others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnReload {
+    /// It ends, and begins anew with them.
+    #[default]
+    Restart,
+    /// It is told, and takes them.
+    Told,
+}
+
+words!(OnReload { Restart = "restart", Told = "told" });
 
 /// How a layer is asked whether it is well, from when on it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,8 @@ mod syscall;
 mod view;
 mod word;
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::audit::*;
@@ -52,8 +54,26 @@ pub struct Plan {
     pub facilities: Facilities,
     /// The audit log.
     pub audit: AuditPlan,
+    /// What may change while it runs.
+    pub reload: ReloadPlan,
+    /// Where its numbers are served, a TCP address; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// What must never be possible, sorted. It holds, or there would be no plan.
     pub never: Vec<Never>,
+}
+
+/// What may change while a daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadPlan {
+    /// Whether a new policy may grant what this one doesn't.
+    pub gain: bool,
+}
+
+impl Default for ReloadPlan {
+    /// What holds where a policy says nothing.
+    fn default() -> Self {
+        Self { gain: true }
+    }
 }
 
 /// Something that must never be possible, in any number of steps.

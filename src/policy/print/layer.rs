@@ -5,7 +5,8 @@ use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::plan::{
     Amount, ConnectPlan, DirectoryPlan, Elastic, Health, InjectPlan, LayerPlan, Limits, ListenPlan,
-    LogPlan, Pass, Per, Program, Protection, Restart, RestartOn, StopSignal, Stream, View, Workers,
+    LogPlan, OnReload, Pass, Per, Program, Protection, Ready, Restart, RestartOn, StopSignal,
+    Stream, View, Workers,
 };
 use crate::policy::value::show_view_part;
 
@@ -27,6 +28,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         restart,
         after,
         ready,
+        reload,
         health,
         optional,
         view,
@@ -71,11 +73,7 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     if !after.is_empty() {
         out.line("after", list(after.iter().map(Name::as_str)));
     }
-    out.line("ready", quote(ready.name()));
-    if let Some(Health { every, within }) = health {
-        let keys = [("every", duration(*every)), ("within", duration(*within))];
-        out.line("health", inline(keys));
-    }
+    life(*ready, *reload, *health, out);
     out.line("optional", list(optional.iter().copied().map(Protection::name)));
     out.line("view", self::view(view));
     for DirectoryPlan { kind, path, size } in directories {
@@ -112,6 +110,17 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
     out.line("because", quote(REASON));
 }
 
+fn life(ready: Ready, reload: OnReload, health: Option<Health>, out: &mut Text) {
+    out.line("ready", quote(ready.name()));
+    if reload != OnReload::default() {
+        out.line("reload", quote(reload.name()));
+    }
+    if let Some(Health { every, within }) = health {
+        let keys = [("every", duration(every)), ("within", duration(within))];
+        out.line("health", inline(keys));
+    }
+}
+
 fn instances(max: u16, elastic: Option<Elastic>) -> String {
     let Some(Elastic { min, idle, busy }) = elastic else { return max.to_string() };
     let counts = [("min", min.into()), ("max", max.into()), ("busy", busy)];
@@ -120,11 +129,14 @@ fn instances(max: u16, elastic: Option<Elastic>) -> String {
 }
 
 fn workers(workers: Option<&Workers>, out: &mut Text) {
-    let Some(Workers { warm, lifetime }) = workers else { return };
+    let Some(Workers { warm, lifetime, wait }) = workers else { return };
     out.line("per", quote(Per::Connection.name()));
     out.line("warm", warm);
     if let Some(lifetime) = lifetime {
         out.line("lifetime", duration(*lifetime));
+    }
+    if let Some(wait) = wait {
+        out.line("wait", duration(*wait));
     }
 }
 

@@ -118,6 +118,8 @@ pub(crate) struct State {
     pub places: Vec<Place>,
     /// Ends of pipes that wait for the other side: of which pipe, for whom, whose.
     pub ends: Vec<(u16, u64, Instance, Fd)>,
+    /// Connections that wait for a process, by layer, and since when.
+    pub held: Vec<(u64, Fd, Moment)>,
     /// Places of programs that have finished.
     pub finished: Vec<u64>,
     /// What layers were sent as signals, by place: the memory in which it is counted, and the counts.

@@ -35,7 +35,7 @@ pub(crate) fn layer() -> LayerPlan {
         "within": {"secs": 1, "nanos": 0}, "then": "StopDaemon",
         "backoff": {"secs": 5, "nanos": 0}}, "optional": [],
         "view": {"parts": []}, "directories": [], "cwd": "/", "umask": 63, "group": null, "env": {}, "threads": null, "vars": {},
-        "grace": {"secs": 10, "nanos": 0}, "stop_signal": "Term", "after": [], "ready": "Confined", "health": null, "workers": null, "elastic": null,
+        "grace": {"secs": 10, "nanos": 0}, "stop_signal": "Term", "after": [], "ready": "Confined", "reload": "Restart", "health": null, "workers": null, "elastic": null,
         "log": {"level": "Info", "rate": {"count": 1000, "per": {"secs": 1, "nanos": 0}}}, "capabilities": [], "execmem": false, "uid": null
     }"#;
     serde_json::from_str(text).expect("a plan's layer")

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::numbers::{Numbers, Usage};
+use super::{Numbers, Usage};
 use crate::ident::Instance;
 
 /// What a family of samples is.
@@ -18,7 +18,7 @@ enum Type {
 }
 
 /// The text of a daemon's numbers.
-pub(super) fn text(numbers: &Numbers) -> String {
+pub(crate) fn text(numbers: &Numbers) -> String {
     let Numbers {
         daemon,
         is_up,
@@ -40,8 +40,8 @@ pub(super) fn text(numbers: &Numbers) -> String {
         out.family("start_time_seconds", Type::Gauge, what);
         out.sample("start_time_seconds", &[], started);
     }
-    if *is_logged {
-        let instances = || lives.iter().map(|life| (&life.instance, life));
+    let instances = || lives.iter().map(|life| (&life.instance, life));
+    if *is_logged || !lives.is_empty() {
         out.each("instance_running", Type::Gauge, "Whether an instance runs.", instances(), |it| {
             Some(u8::from(it.runs).to_string())
         });
@@ -57,6 +57,12 @@ pub(super) fn text(numbers: &Numbers) -> String {
         out.each("instance_restarts_total", Type::Counter, what, instances(), |it| {
             Some(it.lives.saturating_sub(1).to_string())
         });
+        out.family("layer_ends_total", Type::Counter, "Lives of a layer's that ended, and how.");
+        for ((layer, how), count) in ends {
+            out.sample("layer_ends_total", &[("layer", layer), ("reason", how)], count);
+        }
+    }
+    if *is_logged {
         let what = "Acts of an instance that the framework refused.";
         out.each("instance_refusals_total", Type::Counter, what, instances(), |it| {
             Some(it.refused.to_string())
@@ -65,10 +71,6 @@ pub(super) fn text(numbers: &Numbers) -> String {
         out.each("instance_denials_total", Type::Counter, what, instances(), |it| {
             Some(it.denied.to_string())
         });
-        out.family("layer_ends_total", Type::Counter, "Lives of a layer's that ended, and how.");
-        for ((layer, how), count) in ends {
-            out.sample("layer_ends_total", &[("layer", layer), ("reason", how)], count);
-        }
         let what = "Messages over an edge, or uses of it, since the log's last segment began.";
         out.family("edge_messages_total", Type::Counter, what);
         for edge in edges {
@@ -186,7 +188,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::numbers::{Edge, Life};
+    use super::super::{Edge, Life};
     use super::*;
     use crate::ident::Name;
 
