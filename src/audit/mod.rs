@@ -17,12 +17,14 @@
 //! | [`log`] | append, commit, checkpoint, rotate, retain, recover |
 //! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
 //! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`], [`payload`] | questions to a log |
+//! | [`done`] | whether a layer did what it may, and how often |
 //! | [`ways`] | what followed from what |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
 
 #![forbid(unsafe_code)]
 
+pub mod done;
 pub mod entry;
 pub mod follow;
 pub mod frame;

@@ -273,6 +273,23 @@ pub fn unaudited(plan: &Plan) -> BTreeSet<String> {
     parts.filter(|part| part.audit == Audit::None).map(|part| part.object()).collect()
 }
 
+/// Why a log can't tell whether any of these rules is used; `None` if of one it can, and `Kernel` if
+/// they are no grants of which a log tells.
+pub fn why_blind(plan: &Plan, rules: &[String]) -> Option<Blind> {
+    let is_it = |grant: &&Grant| {
+        let beneath = |rule: &String| {
+            let rest = grant.rule.strip_prefix(rule.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        rules.iter().any(beneath)
+    };
+    let found: Vec<Grant> = grants(plan).into_iter().filter(|it| is_it(&it)).collect();
+    if found.iter().any(|it| it.blind.is_none()) {
+        return None;
+    }
+    Some(found.iter().find_map(|it| it.blind).unwrap_or(Blind::Kernel))
+}
+
 /// Everything that a plan grants and that is a rule of its own, or a part of one.
 fn grants(plan: &Plan) -> Vec<Grant> {
     let foreign = |name: &str| {

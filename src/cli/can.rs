@@ -2,14 +2,20 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::audit::time::rfc3339;
+use super::audit::{Failure, damaged, open};
 use super::read::{self, Format, Sound, at, wrap};
+use crate::audit::done::{Deed, Done, Time};
+use crate::audit::query::{Filter, query};
+use crate::audit::usage::{Blind, why_blind};
 use crate::ident::Name;
-use crate::policy::ways::Fact;
+use crate::policy::plan::Plan;
+use crate::policy::ways::{Act, Fact};
 use crate::review::calls::{Refusal, Verdict};
 use crate::review::can::{Answer, Change, REACH, can};
 use crate::review::explain::words;
@@ -39,6 +45,9 @@ pub struct Args {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Tell also whether it did, how often and when, by the audit log in this directory
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
     #[command(flatten)]
     outside: read::Outside,
 }
@@ -58,11 +67,101 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let did = match args.log.as_deref().map(|dir| Did::read(dir, &policy.plan, &answer)) {
+        None => None,
+        Some(Ok(did)) => Some(did),
+        Some(Err(failure)) => return failure.tell(),
+    };
     let text = match args.format {
-        Format::Text => text(&policy, &answer),
-        Format::Json => format!("{:#}\n", json(&policy, &answer)),
+        Format::Text => {
+            text(&policy, &answer) + &did.map_or_else(String::new, |it| it.text(&answer))
+        }
+        Format::Json => {
+            let mut told = json(&policy, &answer);
+            told["log"] = did.map_or(Value::Null, |it| it.json());
+            format!("{told:#}\n")
+        }
     };
     read::give(&text, u8::from(!answer.yes))
+}
+
+/// What an audit log says of it.
+struct Did {
+    done: Done,
+    /// Why it can't tell, if it can't.
+    blind: Option<Blind>,
+}
+
+impl Did {
+    /// Reads the log. One that is damaged is an error: it may hold more.
+    fn read(dir: &Path, plan: &Plan, answer: &Answer) -> Result<Self, Failure> {
+        let store = open(dir)?;
+        // Of a file a rule is a layer's grant, and the rights stand beneath it.
+        let rule = |fact: &Fact| match &*fact.rule {
+            rule if rule.starts_with("file.") => format!("{rule}.{}", fact.act.name()),
+            rule => rule.to_owned(),
+        };
+        let rules: Vec<String> = answer.facts.iter().map(rule).collect();
+        let receives = |fact: &Fact| matches!(fact.act, Act::Answer | Act::Receive | Act::Accept);
+        let receives = answer.facts.first().is_some_and(receives);
+        let blind = why_blind(plan, &rules);
+        let layer = answer.layer.to_string();
+        let mut done = Done::new(Deed { layer, rules, receives });
+        let effort = query(&store, &Filter { full: true, ..Filter::default() }, |record| {
+            done.take(&record);
+            true
+        })?;
+        if effort.damaged > 0 {
+            return Err(damaged(effort.damaged));
+        }
+        Ok(Self { done, blind })
+    }
+
+    fn text(&self, answer: &Answer) -> String {
+        let Answer { layer, act, object, .. } = answer;
+        if answer.facts.is_empty() {
+            return String::new();
+        }
+        let Done { count, times, refused, lives, .. } = &self.done;
+        let mut out = match (times, self.blind) {
+            (Some((first, last)), _) => format!(
+                "it did, {count} times: first at {} (record {}), last at {} (record {})\n",
+                rfc3339(first.at),
+                first.record,
+                rfc3339(last.at),
+                last.record
+            ),
+            (None, Some(blind)) => {
+                format!("whether it did, the log can't tell: {}\n", blind.why())
+            }
+            (None, None) => {
+                let lives = match lives {
+                    1 => "1 life".to_owned(),
+                    lives => format!("{lives} lives"),
+                };
+                format!(
+                    "it never did: {layer} has {lives} in the log, and {act} {object} in none\n"
+                )
+            }
+        };
+        if *refused > 0 {
+            let _ = writeln!(out, "it was refused {refused} times besides");
+        }
+        out
+    }
+
+    fn json(&self) -> Value {
+        let Done { count, times, refused, lives, .. } = &self.done;
+        let time = |it: &Time| json!({ "time": rfc3339(it.at), "record": it.record });
+        json!({
+            "count": count,
+            "first": times.as_ref().map(|(first, _)| time(first)),
+            "last": times.as_ref().map(|(_, last)| time(last)),
+            "refused": refused,
+            "lives": lives,
+            "blind": self.blind.filter(|_| *count == 0).map(Blind::why),
+        })
+    }
 }
 
 fn text(policy: &Sound, answer: &Answer) -> String {

@@ -15,6 +15,7 @@ mod account;
 mod acts;
 mod cli;
 mod crash;
+mod did;
 mod elsewhere;
 mod export;
 mod follow;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         acts::TESTS,
         cli::TESTS,
         crash::TESTS,
+        did::TESTS,
         elsewhere::TESTS,
         export::TESTS,
         follow::TESTS,

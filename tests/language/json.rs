@@ -136,12 +136,21 @@ fn explain_is_as_documented() {
 
 #[test]
 fn can_is_as_documented() {
+    use crate::support::scene::{Scene, used, who};
+    use cofferdam::audit::entry::{Facility, Side};
+    let folder = TempDir::new().unwrap();
+    let mut scene = Scene::begin(folder.path(), &std::fs::read_to_string(WEB).unwrap());
+    let listener = who(scene.layer("listener"), 1);
+    scene.put(used(Facility::Listen, 0, listener, Side::Receiver));
+    scene.end();
+    let log = folder.path().to_str().unwrap();
     agrees(
         "can",
         &[
             ask(&["can", WEB, "parser", "open", "file.key"]),
             ask(&["can", WEB, "keeper", "read", "file.key"]),
             ask(&["can", WEB, "opener", "make", "syscall.fcntl"]),
+            ask(&["can", WEB, "listener", "accept", "listen.listener.https", "--log", log]),
         ],
     );
 }
