@@ -6,7 +6,6 @@
 mod live;
 mod pages;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,8 +20,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use self::live::Live;
 use self::pages::{Body, failure, json, page};
@@ -42,21 +41,12 @@ const LARGEST: usize = 4 << 10;
 /// How long the interlock may take to decide.
 const DECIDING: Duration = Duration::from_secs(3);
 
-/// The least time between two requests of a kind: the policy's `rate` is a little higher, so that this
-/// layer never looks like one that somebody took over.
-const LOG_IN: Duration = Duration::from_secs(1);
-const REQUEST: Duration = Duration::from_millis(200);
-
 /// How long browsers get to take their last answer.
 const LAST: Duration = Duration::from_secs(1);
 
 pub(crate) async fn screen(layer: Layer) -> Outcome {
     let acceptor = layer.acceptor("browsers")?;
-    let screen = Arc::new(Screen {
-        requests: layer.channel("requests")?,
-        pace: Mutex::new(BTreeMap::new()),
-        live: Live::new(),
-    });
+    let screen = Arc::new(Screen { requests: layer.channel("requests")?, live: Live::new() });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, _) = watch::channel(false);
     tokio::spawn(Arc::clone(&screen).follow(layer.clone()));
@@ -90,8 +80,6 @@ pub(crate) async fn screen(layer: Layer) -> Outcome {
 
 struct Screen {
     requests: Channel,
-    /// When each kind of request may be made next. Held while one is decided: they go one by one.
-    pace: Mutex<BTreeMap<&'static str, Instant>>,
     live: Live,
 }
 
@@ -150,21 +138,14 @@ impl Screen {
         }
     }
 
-    /// Asks the interlock, when it is this request's turn.
+    /// Asks the interlock. More than the policy's rates allow wait, and not longer than it may take.
     async fn ask<T: Serialize, R: DeserializeOwned>(
         &self,
-        method: &'static str,
+        method: &str,
         value: &T,
     ) -> Result<R, Box<Response<Body>>> {
         let unavailable = |why: &str| Box::new(failure(StatusCode::SERVICE_UNAVAILABLE, why));
         let message = Message::encode(value).map_err(|error| unavailable(&error.to_string()))?;
-        let turn = timeout(DECIDING, self.pace.lock()).await;
-        let mut pace = turn.map_err(|_| unavailable("too much is asked at once"))?;
-        if let Some(next) = pace.get(method) {
-            sleep_until(*next).await;
-        }
-        let gap = if method == "log-in" { LOG_IN } else { REQUEST };
-        pace.insert(method, Instant::now() + gap);
         match self.requests.call(method).timeout(DECIDING).send(message).await {
             Ok(answer) => answer.decode().map_err(|error| unavailable(&error.to_string())),
             Err(CallError::Refused { reason, .. }) => {

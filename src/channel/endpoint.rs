@@ -6,6 +6,7 @@ pub(super) mod report;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use incoming::{Bytes, Incoming};
 pub use outgoing::OutboundMessage;
@@ -13,7 +14,7 @@ pub use report::LinkTap;
 
 use self::incoming::Partial;
 use self::outgoing::Large;
-use super::protocol::Progress;
+use super::protocol::{Pace, Progress};
 use super::rules::Rules;
 use crate::seal::Session;
 
@@ -36,14 +37,21 @@ pub struct Endpoint {
     pressed: bool,
     partial: Option<Partial>,
     progress: Progress,
+    pace: Pace,
+    /// Until when a message waits that would have come too early.
+    paced: Option<Instant>,
     tap: Option<Box<LinkTap>>,
 }
 
 impl Endpoint {
     /// An end whose handshake is done.
     pub fn new(socket: Arc<OwnedFd>, session: Session, rules: Arc<Rules>) -> Self {
+        let mut progress = Progress::new(&rules.plan);
+        progress.nothing_came(Instant::now);
         Self {
-            progress: Progress::new(&rules.plan),
+            progress,
+            pace: Pace::new(&rules.plan),
+            paced: None,
             socket,
             session,
             rules,
@@ -92,6 +100,13 @@ impl Endpoint {
     /// then be ready all the same: try again after a moment.
     pub fn pressed(&self) -> bool {
         self.pressed || self.held_up()
+    }
+
+    /// How long to wait until a message may be tried again that the policy's `rate` holds up; `None`
+    /// if there is none.
+    pub fn paced(&self) -> Option<Duration> {
+        let left = self.paced?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// Whether a record that is sent or received could find no room for its report. Nothing is sealed

@@ -166,6 +166,65 @@ fn a_rate_allows_its_count_at_once_and_a_steady_stream() {
 }
 
 #[test]
+fn what_was_sent_at_its_time_may_gather() {
+    let mut link = Clocked::new();
+    let start = link.start;
+    let at = |millis| start + Duration::from_millis(millis);
+    link.progress.nothing_came(|| at(0));
+    for _ in 0..3 {
+        assert_eq!(link.call(BEGIN, 0), None);
+    }
+    // The receiver looks at 100 ms, and then not for 900: nine may have been sent, and no more.
+    link.progress.nothing_came(|| at(100));
+    for _ in 0..10 {
+        assert_eq!(link.call(BEGIN, 1_000), None);
+    }
+    assert_eq!(link.call(BEGIN, 1_000), Some(MethodRule::Rate));
+    // If it did look, what was saved is one burst.
+    link.progress.nothing_came(|| at(9_000));
+    for _ in 0..3 {
+        assert_eq!(link.call(BEGIN, 9_000), None);
+    }
+    assert_eq!(link.call(BEGIN, 9_000), Some(MethodRule::Rate));
+}
+
+/// Whoever calls too often by mistake waits for its turn, and is never taken for an attacker, also
+/// by a receiver that was away.
+#[test]
+fn an_honest_sender_waits_for_its_turn() {
+    let (from, to) = pair(&ruled());
+    let sender = sending(from, &["begin"; 9]);
+    // Three at once, and one every 100 ms.
+    thread::sleep(Duration::from_millis(450));
+    for number in 0..9 {
+        let event = to.channel.blocking().recv(Some(LONG)).unwrap();
+        assert!(matches!(event, Event::Message { .. }), "{number}: {event:?}");
+    }
+    drop(to);
+    sender.join().unwrap().unwrap();
+}
+
+/// The same where the sender has no time to wait.
+#[test]
+fn a_call_that_would_come_too_early_is_not_executed() {
+    let (from, to) = pair(&ruled());
+    let answers = thread::spawn(move || {
+        while let Ok(Event::Request { reply, .. }) = to.channel.blocking().recv(Some(LONG)) {
+            reply.blocking().reply(Message::default()).unwrap();
+        }
+    });
+    let call = |time| from.channel.blocking().call("begin").timeout(time).send(vec![1]);
+    for _ in 0..3 {
+        call(LONG).unwrap();
+    }
+    let early = call(Duration::from_millis(10)).unwrap_err();
+    assert!(matches!(early, CallError::Deadline { may_have_executed: false }), "{early:?}");
+    call(LONG).unwrap();
+    drop(from);
+    answers.join().unwrap();
+}
+
+#[test]
 fn answers_are_no_calls() {
     let plan = ruled();
     let mut progress = Progress::new(&plan);
@@ -189,9 +248,14 @@ fn sending(end: End, methods: &'static [&'static str]) -> JoinHandle<Result<(), 
     })
 }
 
-/// What ends the link on which these are sent.
+/// What ends the link on which these are sent, by a peer that keeps no rate of its own.
 fn broken_by(methods: &'static [&'static str]) -> PeerFault {
-    let (from, to) = pair(&ruled());
+    let (honest, mut lawless) = (ruled(), ruled());
+    for method in &mut lawless.methods {
+        method.rate = None;
+    }
+    let (from, to) = (End::new(&lawless, Side::From, 0, 1), End::new(&honest, Side::To, 0, 1));
+    from.join(&to, &honest);
     let sender = sending(from, methods);
     let fault = loop {
         match to.channel.blocking().recv(Some(LONG)).unwrap() {

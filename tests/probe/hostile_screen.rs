@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use cofferdam::ipc::message::{Channel, Message};
 use cofferdam::{Daemon, Layer};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use self::protocol::{Actuator, Alarm, Ask, Decision, Image, LogIn, Seen, Token, Welcome};
 
@@ -109,8 +109,6 @@ impl Stolen {
         actuator: Actuator,
         value: u16,
     ) -> Result<(), String> {
-        // Within the policy's rate, whose breach is an attack of its own.
-        sleep(Duration::from_millis(120)).await;
         let ask = Ask { token, number, actuator, value };
         let decision = self.requests.call("set").send_typed::<_, Decision>(&ask).await;
         match decision.map_err(|error| error.to_string())?.refused {
@@ -120,7 +118,6 @@ impl Stolen {
     }
 
     async fn raw(&self, method: &str, message: impl Into<Message>) -> Result<(), String> {
-        sleep(Duration::from_millis(120)).await;
         self.requests.call(method).send(message).await.map(drop).map_err(|error| error.to_string())
     }
 }
@@ -279,7 +276,6 @@ async fn deaf(layer: &Layer) -> Outcome {
     for _ in 0..60 {
         calls.push(requests.call("set").begin(set.clone()).await?);
         calls.push(requests.call("acknowledge").begin(seen.clone()).await?);
-        sleep(Duration::from_millis(110)).await;
     }
     sleep(Duration::from_secs(3)).await;
     eprintln!("TRIED to take no answers: {} were due", calls.len());
@@ -316,17 +312,14 @@ async fn last(layer: &Layer) -> Outcome {
     Ok(())
 }
 
-/// Many more requests than the policy's rate.
+/// Many more requests than the policy's rate. The library has them wait; an end that doesn't loses its
+/// link, which tests/channels shows.
 async fn flood(ann: &Stolen) {
-    let mut last = Ok(());
-    for number in 0..200_u64 {
+    let begin = Instant::now();
+    for number in 0..30_u64 {
         let number = u64::MAX / 2 + number;
         let ask = Ask { token: ann.token, number, actuator: Actuator::Pump, value: 100 };
-        let asked = ann.requests.call("set").timeout(Duration::from_millis(300));
-        last = asked.send_typed::<_, Decision>(&ask).await.map(drop).map_err(|it| it.to_string());
-        if last.is_err() {
-            break;
-        }
+        drop(ann.requests.call("set").send_typed::<_, Decision>(&ask).await);
     }
-    told("a flood", &last);
+    eprintln!("TRIED a flood: 30 requests took {} ms", begin.elapsed().as_millis());
 }

@@ -87,7 +87,10 @@ impl Endpoint {
                 refuse(&self.tap, None, fault);
             }
         });
-        let Some(received) = received? else { return Ok(false) };
+        let Some(received) = received? else {
+            self.progress.nothing_came(Instant::now);
+            return Ok(false);
+        };
         mark::reached("message.record.received");
         let Received { bytes, fds } = received;
         let head = Head::decode(bytes)

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -43,7 +44,8 @@ pub(super) struct Large {
 impl Endpoint {
     /// Takes a message if it can, and sends it at once if the socket has room.
     ///
-    /// `false`: there is no room now, and the message is left as it was. With `hold`, a small
+    /// `false`: there is no room now, or it would come sooner than the policy's `rate` allows
+    /// ([`Endpoint::paced`]), and the message is left as it was. With `hold`, a small
     /// message may wait for [`Endpoint::flush`], to share a record with those that follow.
     /// What is held here is bounded by one record, one batch and one large message.
     pub fn try_send(
@@ -51,6 +53,16 @@ impl Endpoint {
         out: &mut OutboundMessage<'_>,
         hold: bool,
     ) -> Result<bool, LinkError> {
+        let (kind, method) = (out.kind, out.method);
+        self.paced = self.pace.due(&self.rules.plan, kind, method, Instant::now);
+        let taken = self.paced.is_none() && self.accept(out, hold)?;
+        if taken {
+            self.pace.count(&self.rules.plan, kind, method);
+        }
+        Ok(taken)
+    }
+
+    fn accept(&mut self, out: &mut OutboundMessage<'_>, hold: bool) -> Result<bool, LinkError> {
         let shares = out.body.len() <= SHARED_PAYLOAD && out.fds.is_empty();
         if self.unsent() || (hold && shares) {
             if shares && self.push_frame(out) {

@@ -245,7 +245,10 @@ impl State {
         match &link.phase {
             Phase::Meeting(_) => (true, false),
             Phase::Open(endpoint) => {
-                (!self.must_wait(place), link.has_unsent() && !endpoint.pressed())
+                // What only waits for its time needs no room.
+                let waits = endpoint.paced().is_some() && !endpoint.unsent();
+                let room = link.has_unsent() && !endpoint.pressed() && !waits;
+                (!self.must_wait(place), room)
             }
         }
     }

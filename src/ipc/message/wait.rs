@@ -39,10 +39,6 @@ pub(super) struct Shared {
     pub(super) patience: Patience,
 }
 
-/// How long who waits does so before it tries again to send descriptors, when too many are in
-/// flight, or to report, when the log takes nothing: no event tells when that is over.
-const PRESSED: Duration = Duration::from_millis(1);
-
 impl Shared {
     pub(super) fn new(state: State) -> Arc<Self> {
         let shared = Arc::new(Self {
@@ -171,19 +167,19 @@ impl Shared {
                 }
             }
             self.poll_links(cx)?;
-            let (result, pressed) = self.with(|state| {
+            let (result, again) = self.with(|state| {
                 let result = attempt(state);
                 if result.is_none() {
                     state.end_burst();
                     who.leave(state, cx.waker());
                 }
-                (result, state.pressed())
+                (result, state.look_again())
             });
             if let Some(result) = result {
                 return Poll::Ready(Ok(result));
             }
-            if pressed {
-                let alarm = alarm.insert(Box::pin(tokio::time::sleep(PRESSED)));
+            if let Some(again) = again {
+                let alarm = alarm.insert(Box::pin(tokio::time::sleep(again)));
                 if alarm.as_mut().poll(cx).is_ready() {
                     cx.waker().wake_by_ref();
                 }
@@ -204,8 +200,8 @@ impl Shared {
         poll_fn(|cx| {
             self.set_driver(Some(cx.waker()));
             self.with(State::flush);
-            if self.with(|state| state.pressed()) {
-                let alarm = alarm.insert(Box::pin(tokio::time::sleep(PRESSED)));
+            if let Some(again) = self.with(|state| state.look_again()) {
+                let alarm = alarm.insert(Box::pin(tokio::time::sleep(again)));
                 if alarm.as_mut().poll(cx).is_ready() {
                     cx.waker().wake_by_ref();
                 }
@@ -252,9 +248,9 @@ impl Shared {
         let waiter = Waiter::new(self.companion.get(), ends).map_err(refused)?;
         let begin = Instant::now();
         loop {
-            let (result, watched, pressed) = self.with(|state| {
+            let (result, watched, again) = self.with(|state| {
                 let result = try_once(state);
-                (result, watched(state), state.pressed())
+                (result, watched(state), state.look_again())
             });
             if let Some(result) = result {
                 self.patience.slept(begin.elapsed());
@@ -264,8 +260,8 @@ impl Shared {
             if rest == Some(Duration::ZERO) {
                 return Ok(None);
             }
-            if pressed {
-                rest = Some(rest.map_or(PRESSED, |rest| rest.min(PRESSED)));
+            if let Some(again) = again {
+                rest = Some(rest.map_or(again, |rest| rest.min(again)));
             }
             if waiter.is_stopping() {
                 return Err(ChannelError::Stopping);

@@ -54,7 +54,9 @@ table! { named METHOD, MethodText: "method", "methods = { NAME = { ... } }", "a 
     max: Size<u32, 1, MESSAGE>, or "the channel's `max`";
         "Its largest message, request and reply alike.";
         "The receiving endpoint.";
-    rate: Rate, or "no limit"; "Calls in a while, of one instance."; "The receiver.";
+    rate: Rate, or "no limit"; "Calls in a while, of one instance; more wait. Through a witness twice as many may \
+        come at once."; "The sender's library, and the receiver: whoever sends more than that has left its library behind, and the \
+        link ends.";
     once: Boolean = false; "Whether an instance calls it once only."; "The receiver.";
     after: Name, or "any time";
         "The method of this channel that must have been called before.";

@@ -1,7 +1,7 @@
 //! What goes out: which link takes it, and what becomes of it.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::owing::Leave;
 use super::send_operation::SubmitOutcome;
@@ -11,6 +11,10 @@ use crate::channel::{Endpoint, LinkError};
 use crate::ident::Instance;
 use crate::mark;
 use crate::wire::record::Kind;
+
+/// How long who waits does so before it tries again to send descriptors, when too many are in
+/// flight, or to report, when the log takes nothing: no event tells when that is over.
+const PRESSED: Duration = Duration::from_millis(1);
 
 impl State {
     /// Sends what waits on a link. A peer that takes nothing more is only noted: what it sent
@@ -192,9 +196,14 @@ impl State {
         })
     }
 
-    /// Whether something on some link waits for what no socket tells of.
-    pub(in crate::ipc::message) fn pressed(&self) -> bool {
-        (0..self.links.len()).any(|place| self.pressed_on(place))
+    /// After how long to look again for what no socket tells of, if there is such a thing.
+    pub(in crate::ipc::message) fn look_again(&self) -> Option<Duration> {
+        let on = |place: usize| match &self.links[place].phase {
+            Phase::Open(end) if end.pressed() => Some(PRESSED),
+            Phase::Open(end) => end.paced(),
+            Phase::Meeting(_) => None,
+        };
+        (0..self.links.len()).filter_map(on).min()
     }
 
     /// The same of one link.
