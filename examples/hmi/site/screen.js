@@ -10,6 +10,7 @@ let session = null;
 let number = 0;
 let heard = 0;
 let trend = [];
+let shown = "";
 
 function make(tag, text, kind) {
   const made = document.createElement(tag);
@@ -100,6 +101,13 @@ function show(picture) {
     trend = trend.slice(-KEPT);
     draw();
   }
+  // What didn't change stays: a button must not be exchanged under the finger that presses it.
+  const lists = JSON.stringify([picture.alarms, picture.happened, session]);
+  if (lists !== shown) list(picture);
+  shown = lists;
+}
+
+function list(picture) {
   element("alarms").replaceChildren(...picture.alarms.map(alarm => {
     const line = make("li", alarm.text, "u" + alarm.urgency + (alarm.is_on ? "" : " over"));
     if (alarm.acknowledged) {
