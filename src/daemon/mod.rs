@@ -5,6 +5,7 @@ mod inherited;
 mod manager;
 mod setup;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
@@ -268,7 +269,8 @@ impl Daemon {
         log.write_as(format).map_err(|error| {
             Refusal::system(format!("`--log-format journal`: {error}; write `text` or `json`"))
         })?;
-        let steward = Steward::begin(&mut || self.find_anew());
+        let passed = Cell::new(passed);
+        let steward = Steward::begin(&mut || self.find_anew(), || drop(passed.take()));
         let steward = steward.map_err(|error| {
             Refusal::system(format!("the process that prepares reloads can't be started: {error}"))
         })?;
@@ -279,6 +281,7 @@ impl Daemon {
         log.print(&found.notes);
         log.belong_to(found.planned.plan.name.as_str());
         let Flags { audit, users, receipts, .. } = flags;
+        let passed = passed.take();
         let start = Start { found, passed, audit, users, receipts, steward, manager };
         supervisor::run(start, log).map_err(|error| Refusal::system(error.to_string()))
     }

@@ -2,7 +2,8 @@
 //!
 //! One is taken for a `listen` of its name or else of its address, and only if it is what the
 //! policy says. One that the policy doesn't know is a mistake, and told: it would be a door that
-//! nobody watches.
+//! nobody watches. One that this daemon itself had the manager keep, before its supervisor died, is
+//! taken if nothing else is there, and let go of if it isn't what the policy says by now.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +23,17 @@ pub(crate) struct Passed {
     pub name: String,
     /// The descriptor.
     pub socket: OwnedFd,
+}
+
+/// The most descriptors that are taken from a manager, and that it is given to keep.
+pub(crate) const MOST_PASSED: u8 = 60;
+
+/// What the names of those begin with that a manager keeps for the daemon (`FDNAME`, `sd_notify(3)`).
+const KEPT: &str = "listen.";
+
+/// What a manager calls the socket of a layer's `listen` that it keeps.
+pub(crate) fn kept_name(layer: &Name, listen: &Name) -> String {
+    format!("{KEPT}{layer}.{listen}")
 }
 
 /// The sockets that were passed and nobody has taken yet.
@@ -118,8 +130,15 @@ impl Inherited {
         plan: &ListenPlan,
     ) -> Result<Option<OwnedFd>, InheritedError> {
         let by_name = self.0.iter().position(|it| it.name == plan.name.as_str());
-        let by_address = || self.0.iter().position(|it| is_at(&it.address, &plan.address));
-        let Some(at) = by_name.or_else(by_address) else { return Ok(None) };
+        let is_like = |it: &Found| !it.is_kept() && is_at(&it.address, &plan.address);
+        let by_address = || self.0.iter().position(is_like);
+        let Some(at) = by_name.or_else(by_address) else {
+            let name = kept_name(layer, &plan.name);
+            let fits =
+                |it: &Found| it.name == name && it.is_ready && is_at(&it.address, &plan.address);
+            let at = self.0.iter().position(fits);
+            return Ok(at.map(|at| self.0.remove(at).socket));
+        };
         let Found { number, name, address, is_ready, socket } = self.0.remove(at);
         if !is_at(&address, &plan.address) {
             let (layer, wanted) = (layer.clone(), plan.address.clone());
@@ -139,12 +158,19 @@ impl Inherited {
 
     /// All have been taken, or the first that hasn't is told.
     pub(super) fn end(mut self) -> Result<(), InheritedError> {
+        self.0.retain(|it| !it.is_kept());
         match self.0.pop() {
             None => Ok(()),
             Some(Found { number, name, address, .. }) => {
                 Err(InheritedError::Unknown { number, name, address })
             }
         }
+    }
+}
+
+impl Found {
+    fn is_kept(&self) -> bool {
+        self.name.starts_with(KEPT)
     }
 }
 

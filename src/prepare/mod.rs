@@ -38,7 +38,7 @@ pub(crate) mod walk;
 
 pub(crate) use child::PrepareError;
 pub(crate) use fifo::FifoAtPath;
-pub(crate) use inherited::{InheritedError, Passed};
+pub(crate) use inherited::{InheritedError, MOST_PASSED, Passed, kept_name};
 pub(crate) use log_directory::LogDirectory;
 pub(crate) use maker::{Made, Wanted, make};
 pub(crate) use objects::Use;

@@ -127,8 +127,8 @@ pub(crate) enum Failure {
 }
 
 impl Steward {
-    /// Starts it.
-    pub(crate) fn begin(find: Find<'_>) -> io::Result<Self> {
+    /// Starts it. `let_go` has it let go of what is the supervisor's alone.
+    pub(crate) fn begin(find: Find<'_>, let_go: impl FnOnce()) -> io::Result<Self> {
         let path = program::own_path()?;
         let flags = SocketFlags::CLOEXEC;
         let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
@@ -136,6 +136,7 @@ impl Steward {
         let process = fork(|| {
             // The supervisor's end is its alone.
             drop(near.take());
+            let_go();
             serve(&far, &path, find)
         })?;
         let socket = near.take().ok_or(io::ErrorKind::NotFound)?;

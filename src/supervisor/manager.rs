@@ -1,14 +1,18 @@
 //! What a service manager is told of the daemon (`sd_notify(3)`): that it is ready, that it stops,
 //! and, where a watchdog waits for that, that it is alive.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
 
 use super::Supervisor;
+use super::listen::Listening;
 use crate::prepare::upgrade::state::{self, Luggage};
+use crate::prepare::{MOST_PASSED, kept_name};
+use crate::sys::passing;
 
 /// A service manager that wants to hear of the daemon.
 #[derive(Debug)]
@@ -74,6 +78,29 @@ impl Manager {
 }
 
 impl Supervisor<'_> {
+    /// Has it keep the listening sockets, so that a supervisor that comes after a crash finds them with
+    /// whoever waits there; and let go of those that were there `before` and aren't any more.
+    pub(super) fn keep_listeners(&self, before: &BTreeSet<String>) {
+        let Some(socket) = &self.manager.socket else { return };
+        let kept = self.listening().take(usize::from(MOST_PASSED)).collect::<BTreeMap<_, _>>();
+        for (name, listener) in &kept {
+            let what = format!("FDSTORE=1\nFDNAME={name}");
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let _ = passing::send(socket, what.as_bytes(), Some(listener.as_fd()), flags);
+        }
+        for gone in before.iter().filter(|name| !kept.contains_key(*name)) {
+            self.manager.tell(&format!("FDSTOREREMOVE=1\nFDNAME={gone}"));
+        }
+    }
+
+    /// The listening sockets, by what a manager calls them.
+    pub(super) fn listening(&self) -> impl Iterator<Item = (String, &OwnedFd)> {
+        self.images.iter().flat_map(|image| {
+            let name = |it: &Listening| kept_name(&image.data.plan.name, &it.plan.name);
+            image.listeners.iter().map(move |it| (name(it), it.socket()))
+        })
+    }
+
     /// Tells the service manager once that every layer of the policy has been ready.
     pub(super) fn tell_manager_if_ready(&mut self) {
         let mut stated = (0..self.places.len())

@@ -345,6 +345,7 @@ impl<'a> Supervisor<'a> {
     /// Runs until every layer is down.
     fn run(&mut self) -> Outcome {
         self.log.flush();
+        self.keep_listeners(&BTreeSet::new());
         loop {
             self.start_what_is_due();
             self.flush_log();

@@ -257,6 +257,7 @@ impl Supervisor<'_> {
         let objects = std::mem::take(&mut made.objects);
         let fifos = std::mem::take(&mut made.fifos);
         self.objects.renew(&plan, &change.kept, objects, fifos).map_err(|e| e.to_string())?;
+        let before = self.listening().map(|(name, _)| name).collect();
         let mut sockets: Vec<Vec<Option<Listening>>> = Vec::new();
         for image in &mut self.images {
             sockets.push(std::mem::take(&mut image.listeners).into_iter().map(Some).collect());
@@ -283,6 +284,7 @@ impl Supervisor<'_> {
         self.switchboard.forget_changed(&self.plan.facilities, &plan.facilities);
         self.plan = plan;
         self.images = images;
+        self.keep_listeners(&before);
         if let Some(audit) = &mut self.audit {
             audit.renumber(&self.images);
         }

@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("socket::curl_is_never_refused_while_the_layer_is_killed", curl),
     ("socket::a_listener_that_was_shut_down_serves_the_next_life", shut_down),
     ("socket::a_service_manager_passes_sockets", passed),
+    ("socket::a_service_manager_keeps_sockets_over_a_crash", kept),
     ("socket::a_passed_socket_that_is_not_the_policys_is_refused", passed_wrongly),
 ];
 
@@ -501,13 +502,63 @@ fn manage(socket: &TcpListener, name: &str, policy: &str) -> Daemon {
     let path = directory.path().join("policy.toml");
     std::fs::write(&path, format!("cofferdam = 1\nname = \"test\"\n{policy}")).unwrap();
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+    let number = socket.as_raw_fd();
+    // And no other descriptor of it.
+    let other = if number == 3 { String::new() } else { format!("{number}<&-") };
     let script = format!(
-        "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$0\" --daemon - \"$1\" 3<&{}",
-        socket.as_raw_fd()
+        "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$0\" --daemon - \"$1\" \
+         3<&{number} {other}",
     );
     let mut command = Command::new("bash");
     command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).arg(path);
     Daemon::run(command, directory)
+}
+
+/// A manager that keeps sockets: a supervisor that is killed takes none with it.
+fn kept() {
+    use std::os::unix::net::UnixDatagram;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+    let policy = layer("socket_serve", "listen = { door = \"tcp:127.0.0.1:0\" }");
+    let mut daemon = Daemon::start_by(
+        "-",
+        &policy,
+        |_| {},
+        |command| {
+            command.env("NOTIFY_SOCKET", &path);
+        },
+    );
+    let mut text = [0; 512];
+    let flags = rustix::net::RecvFlags::empty();
+    let got = cofferdam::sys::passing::receive(&manager, &mut text, flags).unwrap();
+    let said = String::from_utf8_lossy(&text[..got.length]).into_owned();
+    assert_eq!(said, "FDSTORE=1\nFDNAME=listen.a.door");
+    let socket = TcpListener::from(got.fd.expect("a descriptor"));
+    let address = socket.local_addr().unwrap();
+    daemon.line("accepting");
+    // So that nobody accepts who comes now.
+    let serves = daemon.confined("a/0.g1");
+    kill_process(serves, Signal::STOP).unwrap();
+    let mut waits = TcpStream::connect(address).unwrap();
+    waits.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    daemon.signal(Signal::KILL);
+    daemon.end();
+    let mut again = manage(&socket, "listen.a.door", &policy);
+    drop(socket);
+    let mut answer = String::new();
+    waits.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("a/0.g1"), "{answer}{again}");
+    assert_eq!(again.stop(), Some(0), "{again}");
+    // One that the policy doesn't have any more is let go of.
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut other = manage(&socket, "listen.a.window", &policy);
+    drop(socket);
+    other.line("accepting");
+    TcpStream::connect(address).unwrap_err();
+    assert_eq!(other.stop(), Some(0), "{other}");
 }
 
 fn passed() {

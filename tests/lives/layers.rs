@@ -68,6 +68,8 @@ pub(crate) fn daemon(name: &str) -> Daemon {
             .layer("hopeful", hopeful)
             .blocking_layer("blocking_hopeful", blocking_hopeful)
             .layer("telling", telling)
+            .layer("putting", putting)
+            .layer("finding", finding)
             .blocking_layer("flooding", flooding)
             .blocking_layer("flooding_to_death", flooding_to_death)
             .blocking_layer("busy", busy)
@@ -92,6 +94,7 @@ pub(crate) fn daemon(name: &str) -> Daemon {
                 daemon.layer("hopeful", hopeful)
             }
         }
+        "holding" => daemon.layer("putting", putting).layer("finding", finding),
         "telling" => daemon.layer("telling", telling),
         "telling_json" => daemon.log_format(LogFormat::Json).layer("telling", telling),
         "telling_journal" => daemon.log_format(LogFormat::Journal).layer("telling", telling),
@@ -525,6 +528,46 @@ fn counting(layer: Layer) -> Outcome {
 }
 
 /// Tells events, and prints between them.
+/// In its first life puts something everywhere; in each it leases the permit.
+async fn putting(layer: Layer) -> Result<(), Box<dyn std::error::Error>> {
+    if layer.instance().generation == 1 {
+        layer.region("board")?.publisher::<[u8]>()?.publish(b"written by the first")?;
+        for number in 0..3 {
+            layer.queue("jobs")?.send(format!("job {number}"), 0).await?;
+        }
+    }
+    let lease = layer.semaphore("turn")?.acquire().await?;
+    say(format!("fence {}, abandoned {}", lease.fence(), lease.abandoned()));
+    layer.stopping().await;
+    Ok(())
+}
+
+/// From its second life on takes what is there.
+async fn finding(layer: Layer) -> Result<(), Box<dyn std::error::Error>> {
+    if layer.instance().generation == 1 {
+        layer.stopping().await;
+        return Ok(());
+    }
+    let mut board = layer.region("board")?.subscriber::<[u8]>();
+    let found = board.latest().map(|it| String::from_utf8_lossy(it.value).into_owned());
+    say(format!("the board: {found:?}"));
+    let jobs = layer.queue("jobs")?;
+    loop {
+        let event = tokio::select! {
+            event = jobs.recv() => event?,
+            () = layer.stopping() => return Ok(()),
+        };
+        match event {
+            cofferdam::ipc::queue::Event::Message(job) => {
+                say(format!("took {}", String::from_utf8_lossy(&job.body)));
+            }
+            cofferdam::ipc::queue::Event::Refused(refused) => {
+                say(format!("not taken: {}", refused.why));
+            }
+        }
+    }
+}
+
 async fn telling(layer: Layer) -> Outcome {
     let print = |text: &[u8]| std::io::stderr().write_all(text).map_err(|e| e.to_string());
     let outer = tracing::info_span!("outer").entered();

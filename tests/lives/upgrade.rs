@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("upgrade::a_listening_socket_stays", listener),
     ("upgrade::callers_end_before_those_they_call", calls),
     ("upgrade::lives_begin_beside_those_of_before", beside),
+    ("upgrade::what_facilities_hold_stays", holds),
     ("upgrade::the_audit_log_goes_on", logged),
     ("upgrade::a_signal_asks_for_it_too", signal),
     ("upgrade::asked_for_twice_it_is_done_twice", twice),
@@ -348,10 +349,10 @@ fn beside() {
     daemon.line("answer: hello from callee/");
     for generation in 2..5 {
         kill_process(daemon.pid(), Signal::USR2).unwrap();
-        let said = format!("caller/0.g{generation}: answer: hello from callee/");
-        let answer = daemon.line(&said);
-        assert!(answer.ends_with(&format!(".g{generation}")), "{answer}");
         daemon.line("cofferdam: upgraded");
+        // What it prints may come later than that.
+        let said = format!("caller/0.g{generation}: answer: hello from callee/");
+        eventually("the new caller to be answered", || daemon.seen(&said));
     }
     assert_eq!(daemon.stop(), Some(0));
     let lines = daemon.to_string();
@@ -369,6 +370,42 @@ fn beside() {
         };
         assert_eq!(lines.lines().find(met), None, "{lines}");
     }
+}
+
+fn holds() {
+    let policy = "[layer.puts]\nrun = \"putting\"\nsyscalls = [\"@core\"]\n\
+                  [layer.takes]\nrun = \"finding\"\nsyscalls = [\"@core\"]\n\
+                  [queue.jobs]\nsend = [\"puts\"]\nreceive = [\"takes\"]\ndepth = 4\n\
+                  max = \"64B\"\npriorities = 1\non-full = \"reject\"\n\
+                  [semaphore.turn]\npermits = 1\nholders = [\"puts\"]\nlease = \"1h\"\n\
+                  [region.board]\nsize = \"4KiB\"\ngrant = { puts = \"rw\", takes = \"r\" }\n";
+    let mut daemon = Daemon::start("holding", policy);
+    let fence = |line: &str| -> u64 {
+        assert!(line.ends_with("abandoned false"), "{line}");
+        let number = line.split("fence ").nth(1).unwrap().split(',').next().unwrap();
+        number.parse().unwrap()
+    };
+    let mut before = fence(&daemon.line("puts/0.g1: fence "));
+    for generation in 2..4 {
+        kill_process(daemon.pid(), Signal::USR2).unwrap();
+        daemon.line("cofferdam: upgraded");
+        let own = |text: &str| format!("/0.g{generation}: {text}");
+        eventually("all to be taken up", || {
+            daemon.seen(&own("fence ")) && daemon.seen(&own("the board: "))
+        });
+        let lines = daemon.lines();
+        let line = |text: &str| lines.iter().find(|it| it.contains(&own(text))).unwrap().clone();
+        assert!(line("the board: ").ends_with("Some(\"written by the first\")"), "{lines:?}");
+        let now = fence(&line("fence "));
+        assert!(now > before, "{lines:?}");
+        before = now;
+    }
+    eventually("the messages to come", || daemon.seen("takes/0.g2: took job 2"));
+    assert_eq!(daemon.stop(), Some(0));
+    for number in 0..3 {
+        assert_eq!(daemon.count(&format!("took job {number}")), 1, "{daemon}");
+    }
+    assert_eq!(daemon.count("not taken"), 0, "{daemon}");
 }
 
 fn logged() {

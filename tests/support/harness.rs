@@ -141,6 +141,16 @@ impl Daemon {
         Pid::from_raw(pid.parse().unwrap()).unwrap()
     }
 
+    /// Whether some line holds that, waited for or not.
+    pub(crate) fn seen(&self, text: &str) -> bool {
+        self.lines().iter().any(|line| line.contains(text))
+    }
+
+    /// All lines so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.process.lines(0)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

@@ -87,6 +87,11 @@ pub fn service_unit(plan: &Plan, command: &[String]) -> String {
     }
     // The supervisor says itself that it lives, from the loop that does all else.
     say("WatchdogSec", "30");
+    let listen = plan.layers.iter().map(|layer| layer.listen.len()).sum::<usize>();
+    if listen > 0 {
+        // With whoever waits there, they outlive a supervisor that dies.
+        say("FileDescriptorStoreMax", &listen.min(60).to_string());
+    }
     say("KillMode", "mixed");
     say("TimeoutStopSec", &stopping(plan).as_secs().to_string());
     say("Restart", "on-failure");
