@@ -139,7 +139,7 @@ fn can_is_as_documented() {
     use crate::support::scene::{Scene, used, who};
     use cofferdam::audit::entry::{Facility, Side};
     let folder = TempDir::new().unwrap();
-    let mut scene = Scene::begin(folder.path(), &std::fs::read_to_string(WEB).unwrap());
+    let mut scene = Scene::begin(folder.path(), include_str!("../../policies/web.toml"));
     let listener = who(scene.layer("listener"), 1);
     scene.put(used(Facility::Listen, 0, listener, Side::Receiver));
     scene.end();
