@@ -22,17 +22,20 @@ pub(super) fn own(
 ) -> Option<Name> {
     let layer = layers.find(text, out)?;
     if let (Some(exec), None) = (&layer.exec, &layer.run) {
-        foreign(&text.span, &exec.span, what, out);
+        foreign(&text.span, &exec.span, what, PIPE, out);
     }
     Name::new(&text.value).ok()
 }
 
-/// Tells a foreign program where it can't be.
-pub(super) fn foreign(at: &Span, exec: &Span, what: &str, out: &mut Diagnostics) {
+/// What reaches a foreign program instead of objects that take cofferdam's library.
+const PIPE: &str = "give it a pipe with `raw = true`, or files";
+
+/// Tells a foreign program where it can't be, and what it can have instead.
+pub(super) fn foreign(at: &Span, exec: &Span, what: &str, help: &str, out: &mut Diagnostics) {
     out.error(Code::ForeignEnd, at, format!("a foreign program can't use {what}"))
         .label("this layer knows nothing of cofferdam")
         .also(exec, "it runs a foreign program")
-        .help("give it a pipe with `raw = true`, or files");
+        .help(help);
 }
 
 /// A list of layers, sorted, none empty.

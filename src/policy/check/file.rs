@@ -114,12 +114,16 @@ fn deny(file: &FileText, layers: &Layers<'_>, out: &mut Diagnostics) -> Vec<Stri
     let brokered = brokered.or(file.max_open.as_ref().map(|max| &max.span));
     for (layer, rights) in file.grant.iter().flat_map(|grant| &grant.value) {
         let append = rights.value.iter().find(|right| right.value == FileRight::Append);
-        let brokered = brokered.or(append.map(|right| &right.span));
-        let (Some(at), Some(text)) = (brokered, layers.0.get(layer.value.as_str())) else {
-            continue;
-        };
-        if let (Some(exec), None) = (&text.exec, &text.run) {
-            ends::foreign(at, &exec.span, "files through the broker", out);
+        let Some(text) = layers.0.get(layer.value.as_str()) else { continue };
+        let (Some(exec), None) = (&text.exec, &text.run) else { continue };
+        if let Some(at) = brokered {
+            let help =
+                "it opens files by itself: grant it directories without what it may not have";
+            ends::foreign(at, &exec.span, "files through the broker", help, out);
+        } else if let Some(right) = append {
+            let help = "it opens files by itself, where the kernel doesn't tell appending from writing: have \
+                        it write on its standard output, or into a directory of its own (`logs`)";
+            ends::foreign(&right.span, &exec.span, "a right to append alone", help, out);
         }
     }
     let mut deny: Vec<_> = file.deny.iter().map(|pattern| pattern.value.clone()).collect();
