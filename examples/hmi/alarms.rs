@@ -1,6 +1,6 @@
 //! Which alarms there are, and when each is on: the rules of the alarm logic.
 
-use crate::protocol::{Alarm, Happened, Image};
+use super::protocol::{Alarm, Happened, Image};
 
 /// One thing to watch.
 struct Watch {

@@ -10,7 +10,7 @@
 //! | holding | 0 to 2 | set points of pump, valve and heater, tenths of a percent |
 //! | holding | 3 | heartbeat: any number, if it is another one than before |
 
-use crate::protocol::Image;
+use super::protocol::Image;
 
 /// How many input registers there are.
 pub(crate) const INPUTS: u16 = 6;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use crate::protocol::{Token, Welcome};
+use super::protocol::{Token, Welcome};
 
 /// Wrong codes in a row after which a name is locked, and for how many milliseconds.
 const TRIES: u32 = 5;

@@ -1,11 +1,11 @@
 //! What may be set when: the rules of the interlock, and nothing else.
 //!
 //! They look at the plant as it is, at what it is set to, and at what is asked. Who asks is settled
-//! before ([`crate::operators`]).
+//! before ([`super::operators`]).
 
 use std::fmt;
 
-use crate::protocol::{Actuator, Image, percent};
+use super::protocol::{Actuator, Image, percent};
 
 /// Bounds on one actuator.
 struct Bounds {

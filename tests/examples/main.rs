@@ -6,6 +6,8 @@ mod support;
 
 mod hmi;
 mod hmi_browser;
+#[allow(dead_code, reason = "the example uses what these tests don't")]
+mod hmi_parts;
 mod ten_ways;
 mod vault;
 mod web;
