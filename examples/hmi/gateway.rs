@@ -4,6 +4,7 @@
 //! limits; but it turns away whatever isn't from the interlock's newest lease, and it lets the
 //! controller shut everything off if the interlock falls silent.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use cofferdam::Layer;
@@ -43,7 +44,7 @@ pub(crate) async fn gateway(layer: Layer) -> Outcome {
                     .await
                 {
                     None => return shut_off(&mut controller).await,
-                    Some(Ok(never)) => never,
+                    Some(Ok(never)) => match never {},
                     Some(Err(error)) => {
                         was_told = false;
                         error.to_string()
@@ -76,7 +77,7 @@ async fn work(
     controller: &mut Context,
     images: &mut Publisher<Image>,
     orders: &mut Orders,
-) -> Outcome<String> {
+) -> Outcome<Infallible> {
     let setpoints = layer.channel("setpoints")?;
     let mut heartbeat = 0_u16;
     let mut polls = interval(POLL);

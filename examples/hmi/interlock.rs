@@ -56,12 +56,17 @@ pub(crate) async fn interlock(layer: Layer) -> Outcome {
     let requests = interlock.requests.clone();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for look in 0_u64.. {
+    let mut look = 0_u64;
+    loop {
         // The plant comes first, however much is asked.
         tokio::select! {
             biased;
-            () = layer.stopping() => break,
-            _ = looks.tick() => interlock.guard(look).await,
+            () = layer.stopping() => return Ok(()),
+            _ = looks.tick() => {
+                interlock.guard(look).await;
+                // Requests are no looks: whoever asks often keeps no word from the gateway.
+                look += 1;
+            }
             event = requests.recv() => match event? {
                 Event::Request { method, message, reply, .. } => {
                     let answer = match method.as_str() {
@@ -87,7 +92,6 @@ pub(crate) async fn interlock(layer: Layer) -> Outcome {
             }
         }
     }
-    Ok(())
 }
 
 struct Interlock {

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         }
         match wish()? {
             Wish::Plant(address) => {
-                scene::run_plant(address)?;
+                plant::run(address)?;
                 std::process::exit(0);
             }
             // Read again by each reload: its policy is a file.

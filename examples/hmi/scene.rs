@@ -14,7 +14,6 @@ use cofferdam::{Flags, Setup};
 use tempfile::TempDir;
 
 use crate::Outcome;
-use crate::plant;
 
 const POLICY: &str = include_str!("../../policies/hmi.toml");
 
@@ -124,9 +123,4 @@ impl Scene {
         self.plant.wait()?;
         Ok(self.directory.close()?)
     }
-}
-
-/// The plant alone.
-pub(crate) fn run_plant(address: SocketAddr) -> Outcome {
-    plant::run(address)
 }
