@@ -89,17 +89,7 @@ impl Reloaded {
 
     /// The instances of the policy's layers: `a/0.g1`, and the process.
     fn lives(&self) -> Vec<(String, u64)> {
-        let status = self.status();
-        let all = status["instances"].as_array().unwrap().iter().filter(|it| it["own"] == false);
-        let mut lives: Vec<_> = all
-            .map(|it| {
-                let layer = it["layer"].as_str().unwrap();
-                let life = format!("{layer}/{}.g{}", it["copy"], it["generation"]);
-                (life, it["pid"].as_u64().unwrap_or(0))
-            })
-            .collect();
-        lives.sort();
-        lives
+        lives(&self.status())
     }
 
     fn names(&self) -> Vec<String> {
@@ -107,12 +97,30 @@ impl Reloaded {
     }
 
     fn all_run(&self, least: usize) -> bool {
-        let output = self.ask("status", &["--format", "json"]);
-        let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return false };
-        let Some(all) = status["instances"].as_array() else { return false };
-        let stated: Vec<_> = all.iter().filter(|it| it["own"] == false).collect();
-        stated.len() >= least && stated.iter().all(|it| it["state"] == "running")
+        all_run(&self.ask("status", &["--format", "json"]), least)
     }
+}
+
+/// The instances of the policy's layers in what `status` says: `a/0.g1`, and the process.
+pub(crate) fn lives(status: &Value) -> Vec<(String, u64)> {
+    let all = status["instances"].as_array().unwrap().iter().filter(|it| it["own"] == false);
+    let mut lives: Vec<_> = all
+        .map(|it| {
+            let layer = it["layer"].as_str().unwrap();
+            let life = format!("{layer}/{}.g{}", it["copy"], it["generation"]);
+            (life, it["pid"].as_u64().unwrap_or(0))
+        })
+        .collect();
+    lives.sort();
+    lives
+}
+
+/// Whether so many of them run, and none doesn't.
+pub(crate) fn all_run(status: &Output, least: usize) -> bool {
+    let Ok(status) = serde_json::from_slice::<Value>(&status.stdout) else { return false };
+    let Some(all) = status["instances"].as_array() else { return false };
+    let stated: Vec<_> = all.iter().filter(|it| it["own"] == false).collect();
+    stated.len() >= least && stated.iter().all(|it| it["state"] == "running")
 }
 
 fn text(name: &str, layers: &[String]) -> String {

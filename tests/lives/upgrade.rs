@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::harness::{Daemon, directory, eventually};
-use crate::reload::{layer, said};
+use crate::reload::{all_run, layer, lives, said};
 use crate::support::process::write_policy;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -113,16 +113,7 @@ impl Upgraded {
     /// The supervisor's process, and the instances of the policy's layers with theirs.
     fn lives(&self) -> (u64, Vec<(String, u64)>) {
         let status = self.status();
-        let all = status["instances"].as_array().unwrap().iter().filter(|it| it["own"] == false);
-        let mut lives: Vec<_> = all
-            .map(|it| {
-                let layer = it["layer"].as_str().unwrap();
-                let life = format!("{layer}/{}.g{}", it["copy"], it["generation"]);
-                (life, it["pid"].as_u64().unwrap_or(0))
-            })
-            .collect();
-        lives.sort();
-        (status["pid"].as_u64().unwrap(), lives)
+        (status["pid"].as_u64().unwrap(), lives(&status))
     }
 
     fn names(&self) -> Vec<String> {
@@ -130,11 +121,7 @@ impl Upgraded {
     }
 
     fn all_run(&self, least: usize) -> bool {
-        let output = self.ask("status", &["--format", "json"]);
-        let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return false };
-        let Some(all) = status["instances"].as_array() else { return false };
-        let stated: Vec<_> = all.iter().filter(|it| it["own"] == false).collect();
-        stated.len() >= least && stated.iter().all(|it| it["state"] == "running")
+        all_run(&self.ask("status", &["--format", "json"]), least)
     }
 }
 
