@@ -70,6 +70,31 @@ pub struct Launch<'a> {
     pub stop: StopSignal,
 }
 
+impl Launch<'_> {
+    /// Starts the program.
+    pub(super) fn start(&self) -> Result<Child, SpawnError> {
+        let start = |filter, is_observed| {
+            spawn::spawn(&Spawn {
+                envp: self.envp,
+                fds: self.fds,
+                others: self.others,
+                program_at: Some(EXEC_FD),
+                filter: Some(filter),
+                is_observed,
+                ..Spawn::new(self.program, self.argv)
+            })
+        };
+        match (start(self.filter, self.is_observed), self.unobserved) {
+            (Err(SpawnError::Child(Step::Filter, error)), Some(filter))
+                if error.raw_os_error() == Some(libc::EBUSY) =>
+            {
+                start(filter, false)
+            }
+            (started, _) => started,
+        }
+    }
+}
+
 /// An init whose program is still to be started. Signals wait for it.
 #[derive(Debug)]
 #[must_use = "no program runs yet"]
@@ -127,25 +152,7 @@ impl Ready {
         launch: &Launch<'_>,
         load: impl FnOnce() -> Result<(), E>,
     ) -> Result<Init, ConfineError> {
-        let start = |filter, is_observed| {
-            spawn::spawn(&Spawn {
-                envp: launch.envp,
-                fds: launch.fds,
-                others: launch.others,
-                program_at: Some(EXEC_FD),
-                filter: Some(filter),
-                is_observed,
-                ..Spawn::new(launch.program, launch.argv)
-            })
-        };
-        let program = match (start(launch.filter, launch.is_observed), launch.unobserved) {
-            (Err(SpawnError::Child(Step::Filter, error)), Some(filter))
-                if error.raw_os_error() == Some(libc::EBUSY) =>
-            {
-                start(filter, false)
-            }
-            (started, _) => started,
-        }?;
+        let program = launch.start()?;
         let loaded = load().map_err(|error| io::Error::other(error.into()));
         if let Err(error) = loaded
             && self.receipt.asked(Protection::Seccomp) == Asked::Demanded

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signalfd::SignalFd;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, WaitOptions};
 
 use super::error::ConfineError;
@@ -18,7 +18,7 @@ use super::receipt::Asked;
 use crate::policy::plan::{Protection, StopSignal};
 use crate::policy::syscall::EXEC_FD;
 use crate::sys::pidfd::{self, Ended};
-use crate::sys::spawn::{self, Child, Spawn, SpawnError};
+use crate::sys::spawn::{Child, SpawnError};
 
 /// An init with any number of programs.
 #[derive(Debug)]
@@ -60,19 +60,24 @@ impl Ready {
 }
 
 impl Spawner {
-    /// Starts one more program.
-    pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<Pid, SpawnError> {
-        let child = spawn::spawn(&Spawn {
-            envp: launch.envp,
-            fds: launch.fds,
-            others: launch.others,
-            program_at: Some(EXEC_FD),
-            filter: Some(launch.filter),
-            ..Spawn::new(launch.program, launch.argv)
-        })?;
-        let pid = child.pid;
-        self.programs.insert(pid, child);
-        Ok(pid)
+    /// Starts one more program, and says where the calls come that its filter leaves to init, if it
+    /// does. All that stays open of it lies above [`EXEC_FD`].
+    pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<(Pid, Option<OwnedFd>), SpawnError> {
+        let mut child = launch.start()?;
+        let above = |fd: OwnedFd| fcntl_dupfd_cloexec(&fd, EXEC_FD + 1);
+        let (pid, pidfd, listener) = (child.pid, child.pidfd, child.listener.take());
+        let moved = listener.map(above).transpose();
+        match (fcntl_dupfd_cloexec(&pidfd, EXEC_FD + 1), moved) {
+            (Ok(pidfd), Ok(listener)) => {
+                self.programs.insert(pid, Child { pidfd, pid, listener: None });
+                Ok((pid, listener))
+            }
+            (Err(errno), _) | (_, Err(errno)) => {
+                // Nobody would know of it; it is reaped with what programs left behind.
+                let _ = pidfd::signal_number(&pidfd, libc::SIGKILL);
+                Err(SpawnError::Clone(errno.into()))
+            }
+        }
     }
 
     /// How many programs run.

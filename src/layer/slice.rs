@@ -27,6 +27,7 @@ pub const MAX_SETTINGS: usize = 64 << 10;
 
 /// Where another program's init finds what is for standard input, output and error, in this order,
 /// where the policy attaches something, and after them the pipe in which it tells what was refused.
+/// Of one that accepts connections, the first is the ring for reports if there is an auditor.
 pub(crate) const PIPE_FDS: std::ops::Range<i32> = 5..9;
 
 /// All that a layer learns before it is confined.

@@ -6,7 +6,7 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use super::own::{Own, OwnImage};
-use crate::confine::filter::{self, Action, Answers, Arch};
+use crate::confine::filter::{self, Action, Answers, Arch, Filter, FilterError};
 use crate::confine::generated;
 use crate::confine::paths::{Contents, Grant};
 use crate::ident::{Name, PolicyId};
@@ -16,7 +16,9 @@ use crate::layer::exec::{PATH_CALLS, placeholders};
 use crate::layer::logger::orders::Marks;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
-use crate::policy::plan::{ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program};
+use crate::policy::plan::{
+    ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program, SyscallPlan,
+};
 use crate::policy::syscall::{by_name, init_plan, spawner_plan};
 use crate::sys::pin::pin;
 use crate::wire::control::Service;
@@ -122,8 +124,7 @@ impl Derivation<'_> {
         let name = &layer.name;
         let own = Own::find(name);
         let unlisted = own.map_or(Action::Kill, |own| own.unlisted);
-        // The init of one that is started for each connection answers none of them.
-        let is_exec = matches!(layer.program, Program::Exec(_)) && !layer.is_inetd();
+        let is_exec = matches!(layer.program, Program::Exec(_));
         let compile = |tells| {
             let answers = Answers { unlisted, observed: &observed(layer, tells_paths), tells };
             filter::compile_observed(&layer.syscalls, Arch::NATIVE, answers)
@@ -138,13 +139,7 @@ impl Derivation<'_> {
         }
         files.grants.extend(own.into_iter().flat_map(|own| (own.view)(stated)));
         let services = Own::services(stated, layer);
-        let init = match layer.program {
-            // It starts programs for as long as it lives.
-            Program::Exec(_) if layer.is_inetd() => Some(spawner_plan(&layer.syscalls)),
-            Program::Exec(_) => Some(init_plan()),
-            Program::Run(_) => None,
-        };
-        let init = init.map(|plan| filter::compile(&plan, Arch::NATIVE)).transpose();
+        let init = is_exec.then(|| init_filter(layer)).transpose();
         let init = init.map_err(|error| error.to_string())?;
         let part = Part {
             policy,
@@ -179,6 +174,20 @@ impl Derivation<'_> {
     }
 }
 
+/// The filter of the init of an `exec` layer.
+fn init_filter(layer: &LayerPlan) -> Result<Filter, FilterError> {
+    if !layer.is_inetd() {
+        return filter::compile(&init_plan(), Arch::NATIVE);
+    }
+    // It starts programs for as long as it lives, so its filter is theirs too, and by its answer it
+    // leaves what they are refused to their own. Who debugs a process may pass over that answer.
+    let debugs =
+        |plan: &SyscallPlan| Some(plan.number) == by_name("ptrace") && !plan.allow.is_empty();
+    let is_debugged = layer.syscalls.iter().any(debugs);
+    let unlisted = if is_debugged { Action::Kill } else { Action::Trace };
+    filter::compile_with(&spawner_plan(&layer.syscalls), Arch::NATIVE, unlisted)
+}
+
 /// The init of an `exec` layer is a task too, and the policy doesn't count it. The system calls are
 /// the filter's.
 fn confined(layer: &LayerPlan) -> LayerPlan {
@@ -193,16 +202,21 @@ fn confined(layer: &LayerPlan) -> LayerPlan {
 /// program could do with the host's sockets what nobody granted, or reach an address that its policy
 /// doesn't declare. `tells_paths`: those that name paths as well.
 fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
-    if layer.is_inetd() || matches!(layer.program, Program::Run(_)) {
+    if matches!(layer.program, Program::Run(_)) {
         return Vec::new();
     }
     let has_sockets = !layer.listen.is_empty() || !layer.connect.is_empty();
+    // A connection can't be made into another socket by what such a program is granted.
+    let sockets: &[&str] = match layer.is_inetd() {
+        true => &[],
+        false if has_sockets => &["bind", "connect", "listen"],
+        false => &["bind", "connect"],
+    };
     let granted = |number: &u32| {
         layer.syscalls.iter().any(|call| call.number == *number && !call.allow.is_empty())
     };
     let paths = tells_paths.then_some(PATH_CALLS).into_iter().flatten();
-    let calls = ["bind", "connect"].into_iter().chain(has_sockets.then_some("listen")).chain(paths);
-    calls.filter_map(by_name).filter(granted).collect()
+    sockets.iter().copied().chain(paths).filter_map(by_name).filter(granted).collect()
 }
 
 fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {
@@ -299,6 +313,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::confine::filter::Verdict;
     use crate::policy::{Inputs, check_with};
 
     /// How a layer gets the file of that name in `directory`.
@@ -325,6 +340,37 @@ mod tests {
                 other => panic!("{other:?}"),
             },
         }
+    }
+
+    /// What the init of a layer that accepts connections answers to calls of its own.
+    fn answers(syscalls: &str) -> impl Fn(&str, [u64; 6]) -> Verdict {
+        let text = format!(
+            "cofferdam = 1\nname = \"x\"\n\
+             [layer.a]\nexec = [\"/a\"]\nsyscalls = [{syscalls}]\nbecause = \"tests\"\n\
+             listen = {{ door = {{ address = \"tcp:127.0.0.1:1\", pass = \"inetd\" }} }}\n"
+        );
+        let inputs = Inputs { load: None, vars: &[], ceiling: None };
+        let checked = check_with("test.toml", text.as_bytes(), &inputs);
+        let complaint = checked.render(false);
+        let plan = checked.plan.unwrap_or_else(|| panic!("{complaint}"));
+        let filter = init_filter(&plan.layers[0]).unwrap();
+        move |call, arguments| {
+            filter.evaluate(Arch::NATIVE.audit(), by_name(call).unwrap(), arguments)
+        }
+    }
+
+    /// Who debugs a process passes over an answer that yields.
+    #[test]
+    fn an_init_yields_to_its_programs_filter_unless_they_may_debug() {
+        let verdict = answers("\"@core\", \"socket(AF_UNIX, SOCK_STREAM)\"");
+        let (unix, internet) = ([1, 1, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0]);
+        assert_eq!(verdict("socket", unix), Verdict::Allow);
+        assert_eq!(verdict("socket", internet), Verdict::Trace);
+        assert_eq!(verdict("bpf", [0; 6]), Verdict::Trace);
+        let verdict = answers("\"@core\", \"ptrace\", \"socket(AF_UNIX, SOCK_STREAM)\"");
+        assert_eq!(verdict("socket", unix), Verdict::Allow);
+        assert_eq!(verdict("socket", internet), Verdict::Kill);
+        assert_eq!(verdict("bpf", [0; 6]), Verdict::Kill);
     }
 
     #[test]

@@ -51,12 +51,13 @@ impl Image {
         let identity = self.identity(instance.index);
         let own = self.data.own.as_ref();
         let runs = matches!(self.data.plan.program, Program::Run(_));
-        let tells = !runs && !self.data.plan.is_inetd();
         // Standard output and error, and where an init tells of refusals.
-        let printed = (0..if tells { 3 } else { 2 }).map(|_| log_pipe());
+        let printed = (0..if runs { 2 } else { 3 }).map(|_| log_pipe());
         let (output, far): (Vec<_>, Vec<_>) = printed.collect::<io::Result<_>>()?;
         let pipes = standard.streams.iter().flatten().chain(far.get(2));
         let pipes: Vec<&OwnedFd> = pipes.collect();
+        // The ring for reports, if there is one, comes before them.
+        let kept = if runs { 0 } else { pipes.len() + usize::from(reports.is_some()) };
         let order = Order {
             instance: instance.clone(),
             layer: self.data.plan.clone(),
@@ -65,7 +66,7 @@ impl Image {
             contents: self.data.contents.clone(),
             ports: own.map_or_else(Vec::new, |own| own.ports.clone()),
             sockets: own.is_some_and(|own| own.sockets),
-            keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(pipes.len())).collect(),
+            keep: [0, 1, 2, 3].into_iter().chain(PIPE_FDS.take(kept)).collect(),
             lingers: own.is_some_and(|own| own.lingers),
             grouped: group.as_ref().map_or_else(|| ground.groups.without_group(), Group::grouped),
         };
@@ -75,8 +76,7 @@ impl Image {
 
         let title = CString::new(format!("{TITLE}{instance}")).map_err(io::Error::other)?;
         let fds = [&ground.null, &far[0], &far[1], &slice, &far_control];
-        // Nobody has both: pipes are for other programs, and those don't report.
-        let fds: Vec<_> = fds.into_iter().chain(pipes).chain(reports).map(AsFd::as_fd).collect();
+        let fds: Vec<_> = fds.into_iter().chain(reports).chain(pipes).map(AsFd::as_fd).collect();
         let joins = group.as_ref().map(|group| group.joins());
         let argv = [title];
         // A foreign program gets its own from its init; ours is read before it is confined, so the

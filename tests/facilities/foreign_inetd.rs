@@ -20,6 +20,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("foreign_inetd::a_stop_ends_programs_that_wait", stop),
     ("foreign_inetd::each_connection_is_in_the_audit_log", audited),
     ("foreign_inetd::the_program_learns_who_is_there", peers),
+    ("foreign_inetd::what_a_program_is_refused_is_told", refused),
+    ("foreign_inetd::a_path_that_is_refused_is_told_if_asked", refused_path),
 ];
 
 pub(crate) const LAYERS: &[Function] = &[];
@@ -127,6 +129,77 @@ fn hostile() {
         assert_eq!(heard(stream), "four\n", "{daemon}");
     }
     assert_eq!(daemon.count("server/0.g1 ended"), 0, "{daemon}");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+/// The program itself, a child of it, what it left behind, and one that ignores the signal; then by
+/// errno, and with the line that would allow it.
+fn refused() {
+    const WORDS: &str = "\"/bin/sh\", \"-c\", \"read word; case $word in \
+        child) unshare -U true; echo went on;; \
+        orphan) (sleep 0.2; exec unshare -n true) < /dev/null > /dev/null & echo left;; \
+        deaf) trap '' SYS; exec unshare -i true;; \
+        *) exec unshare -m true;; esac\"";
+    let told = |flag: &str, answer: &str| {
+        format!("server/0.g1 made the system call unshare({flag}) and was refused ({answer}; ")
+    };
+    let address = free();
+    let policy = layer(WORDS, &tcp(address), "max = 8") + "[audit]\ndirectory = \"DIR/log\"\n";
+    let mut daemon = Daemon::start("-", &policy);
+    daemon.confined("server/0.g1");
+    let ask = |word: &str| echo(address, &format!("{word}\n"));
+    let acts = [
+        ("itself", "", "CLONE_NEWNS"),
+        ("child", "went on\n", "CLONE_NEWUSER"),
+        ("orphan", "left\n", "CLONE_NEWNET"),
+        ("deaf", "", "CLONE_NEWIPC"),
+    ];
+    for (word, answer, flag) in acts {
+        assert_eq!(ask(word), answer, "{word}: {daemon}");
+        daemon.line(&told(flag, "killed"));
+    }
+    assert_eq!(daemon.count("server/0.g1 ended"), 0, "{daemon}");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    let log = daemon.directory().join("log");
+    let asked = Command::new(env!("CARGO_BIN_EXE_cofferdam"))
+        .args(["audit", "query", log.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let records = String::from_utf8_lossy(&asked.stdout);
+    for (_, _, flag) in acts {
+        assert!(records.contains(&format!("unshare({flag})")), "{records}");
+    }
+
+    let more = "refuse = { unshare = \"EPERM\" }\n";
+    let address = free();
+    let mut daemon = Daemon::start("-", &(layer(WORDS, &tcp(address), "max = 8") + more));
+    daemon.confined("server/0.g1");
+    assert_eq!(echo(address, "child\n"), "went on\n", "{daemon}");
+    let line = daemon.line(&told("CLONE_NEWUSER", "EPERM"));
+    assert!(line.contains("\"unshare(CLONE_NEWUSER)\" in `syscalls` of [layer.server]"), "{line}");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+
+    let address = free();
+    let policy = layer(WORDS, &tcp(address), "max = 8")
+        .replace("\"@core\"", "\"@core\", \"unshare(CLONE_NEWUSER)\"");
+    let mut daemon = Daemon::start("-", &policy);
+    daemon.confined("server/0.g1");
+    assert_eq!(echo(address, "child\n"), "went on\n", "{daemon}");
+    assert_eq!(echo(address, "itself\n"), "", "{daemon}");
+    daemon.line(&told("CLONE_NEWNS", "killed"));
+    assert_eq!(daemon.count("call unshare(CLONE_NEWUSER)"), 0, "{daemon}");
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+fn refused_path() {
+    let exec = "\"/bin/sh\", \"-c\", \"exec cat /srv/none/secret\"";
+    let address = free();
+    let policy = layer(exec, &tcp(address), "max = 8");
+    let mut daemon = Daemon::command_line_prepared(&policy, &["--tell-paths"], |_| {});
+    daemon.confined("server/0.g1");
+    assert_eq!(echo(address, ""), "", "{daemon}");
+    let line = daemon.line("made the system call openat(\"/srv/none/secret\", O_RDONLY)");
+    assert!(line.contains("by its path, so ENOENT most likely; "), "{line}");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
 }
 

@@ -93,7 +93,7 @@ impl Leaf {
     fn planned(plan: &SyscallPlan, answers: Answers<'_>) -> Result<Self, FilterError> {
         let granted = answers.granted(plan.number);
         let refused = match plan.otherwise {
-            None => Action::Kill,
+            None => answers.unmet(),
             Some(errno @ 1..=4095) => Action::Errno(errno),
             Some(errno) => return Err(FilterError::Errno(plan.number, errno)),
         };

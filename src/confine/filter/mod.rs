@@ -169,6 +169,12 @@ impl Answers<'_> {
         if self.observed.contains(&number) { Action::Notify } else { Action::Allow }
     }
 
+    /// The answer to a call that is listed, where no rule holds and its plan names no errno. A filter
+    /// that yields to others yields here too.
+    fn unmet(&self) -> Action {
+        if self.unlisted == Action::Trace { Action::Trace } else { Action::Kill }
+    }
+
     /// The answer to a call of that number where none does, or that is of no interface that a policy
     /// grants. `clone3` is never granted, C libraries go on without it, and each new thread begins
     /// with it: so nobody is asked.
@@ -289,7 +295,7 @@ fn verify(
     answers: Answers<'_>,
 ) -> Result<(), FilterError> {
     let granted = answers.granted(plan.number);
-    let refused = plan.otherwise.map_or(Action::Kill, Action::Errno);
+    let refused = plan.otherwise.map_or(answers.unmet(), Action::Errno);
     let refused = answers.refused(Some(plan.number), refused);
     for arguments in probes(plan) {
         let expected = if permits(plan, &arguments) { granted } else { refused };

@@ -11,15 +11,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::getpeername;
 use rustix::process::Pid;
 
 use super::handed::{Handed, take};
 use super::said::Said;
-use super::{Started, not_started, program, strings};
+use super::teller::Teller;
+use super::watch::Watch;
+use super::{CANT_BE_TOLD, Started, not_started, pipes, program, reserve, strings};
 use crate::confine::filter::Filter;
 use crate::confine::init::{Launch, Ready};
+use crate::confine::paths::view_entries;
 use crate::confine::spawner::Spawner;
 use crate::confine::{ConfineError, prepare};
 use crate::ipc::socket::{Acceptor, Slotted};
@@ -28,6 +31,7 @@ use crate::layer::inbox::{Heard, Inbox};
 use crate::layer::run::{SETUP_FAILED, say};
 use crate::layer::slice::Slice;
 use crate::policy::plan::{Audit, StopSignal};
+use crate::policy::syscall::EXEC_FD;
 use crate::report::{Desk, Facility};
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{FilterLine, SpawnError};
@@ -43,20 +47,32 @@ const REST: Duration = Duration::from_millis(100);
 pub(super) fn run(
     slice: &Slice,
     argv: &[String],
-    inbox: Inbox,
+    mut inbox: Inbox,
 ) -> Result<ExitCode, (Inbox, String)> {
-    let begun = match begin(slice, argv, &inbox) {
+    let begun = match inbox.above(EXEC_FD) {
+        Ok(above) => {
+            inbox = above;
+            begin(slice, argv, &inbox)
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let Begun { init, filter, rules, program, desk, refusals, reserved } = match begun {
         Ok(begun) => begun,
         Err(error) => return Err((inbox, error)),
     };
-    let (init, filter, program, desk) = begun;
     let _ = inbox.say(&FromLayer::Ready { key: [0; 32], receipt: init.receipt().to_bytes() });
     let served = Handed::receive(&inbox).and_then(|handed| {
         let signals = slice.part.share.signals_to(&slice.order.layer.name);
         let stop = slice.order.layer.stop_signal;
         let spawner = init.into_spawner(&signals, stop, || filter.load());
         let spawner = spawner.map_err(|error| error.to_string())?;
-        let mut server = Server::new(slice, spawner, program, handed, &desk)?;
+        let name = program.argv.first().map(|path| path.to_string_lossy()).unwrap_or_default();
+        let teller = Teller::new(Some(refusals), Pid::INIT, &name);
+        let order = &slice.order;
+        let entries = slice.part.tells_paths.then(|| view_entries(&order.layer, &order.contents));
+        let watch = Watch::new(&rules, teller, entries.unwrap_or_default());
+        let starts = Starts { spawner, program, watch, reserved };
+        let mut server = Server::new(slice, starts, handed, &desk)?;
         server.serve(&inbox).map_err(|error| error.to_string())
     });
     match served {
@@ -71,35 +87,61 @@ pub(super) fn run(
     }
 }
 
-fn begin(
-    slice: &Slice,
-    argv: &[String],
-    inbox: &Inbox,
-) -> Result<(Ready, Filter, Started, Desk), String> {
+/// An init that is confined and knows its program.
+struct Begun {
+    init: Ready,
+    filter: Filter,
+    /// What the program's filter answers where it leaves nothing to anybody.
+    rules: Filter,
+    program: Started,
+    desk: Desk,
+    /// Where refusals are told.
+    refusals: OwnedFd,
+    /// All numbers up to [`EXEC_FD`]: a program that is observed finds what it gets there.
+    reserved: Vec<OwnedFd>,
+}
+
+fn begin(slice: &Slice, argv: &[String], inbox: &Inbox) -> Result<Begun, String> {
     let blame = |error: io::Error| format!("it can't report to the auditor: {error}");
     let desk = slice.reports.as_ref().map_or_else(|| Ok(Desk::default()), desk).map_err(blame)?;
     let filter = slice.part.init.clone().ok_or("its init has no filter")?;
+    let rules = slice.part.rules.clone().ok_or("its program has no filter")?;
+    let blame = |error: io::Error| format!("its descriptors: {error}");
+    let (_, refusals) = pipes(slice).map_err(blame)?;
     let bare = prepare(&slice.order, inbox.as_fd()).map_err(|error| error.to_string())?;
+    let refusals = fcntl_dupfd_cloexec(refusals, EXEC_FD + 1).map_err(|it| blame(it.into()))?;
+    let reserved = reserve().map_err(blame)?;
     let program = program(slice, argv)?;
     let init = bare.into_init().map_err(|error| error.to_string())?;
     #[cfg(target_env = "gnu")]
     crate::sys::process::prepare_malloc();
-    Ok((init, filter, program, desk))
+    Ok(Begun { init, filter, rules, program, desk, refusals, reserved })
 }
 
 /// Accepts, starts and reaps.
-struct Server {
-    spawner: Spawner,
+struct Server<'a> {
+    starts: Starts<'a>,
     doors: Vec<Door>,
-    program: Started,
     environment: BTreeMap<String, String>,
     filter: Vec<FilterLine>,
+    /// The same, for where the kernel lets nobody observe the program.
+    unobserved: Vec<FilterLine>,
     /// Whose connection a program has.
     served: HashMap<Pid, (usize, Slotted)>,
     /// Nothing is accepted until then.
     rests_until: Option<Instant>,
     stops: bool,
     said: Said,
+}
+
+/// What starting the program takes, and what it needs while it runs.
+struct Starts<'a> {
+    spawner: Spawner,
+    program: Started,
+    /// Answers what it is refused.
+    watch: Watch<'a>,
+    /// Numbers that are free only while it is started.
+    reserved: Vec<OwnedFd>,
 }
 
 /// A listening socket.
@@ -114,13 +156,14 @@ enum Source {
     Others,
     /// A connection at this door.
     Door(usize),
+    /// A call of a program, by its number in the watch.
+    Call(u64),
 }
 
-impl Server {
+impl<'a> Server<'a> {
     fn new(
         slice: &Slice,
-        spawner: Spawner,
-        program: Started,
+        starts: Starts<'a>,
         mut handed: Handed,
         desk: &Desk,
     ) -> Result<Self, String> {
@@ -134,11 +177,11 @@ impl Server {
             doors.push(Door { acceptor: Acceptor::new(plan.clone(), socket, tap), max });
         }
         Ok(Self {
-            spawner,
+            starts,
             doors,
-            program,
             environment: layer.env.clone(),
             filter: slice.part.filter.lines(),
+            unobserved: slice.part.filter.unobserved(),
             served: HashMap::new(),
             rests_until: None,
             stops: false,
@@ -148,10 +191,10 @@ impl Server {
 
     fn serve(&mut self, inbox: &Inbox) -> io::Result<()> {
         loop {
-            let happened = self.spawner.attend()?;
+            let happened = self.starts.spawner.attend()?;
             for (pid, how) in happened.ended {
                 self.served.remove(&pid);
-                if let Ended::Killed(signal) = how
+                if let Ended::Killed(signal) = self.starts.watch.ending(pid, how)
                     && !self.stops
                 {
                     self.tell_killed(signal);
@@ -162,12 +205,15 @@ impl Server {
                 // The supervisor keeps them for the next life.
                 self.doors.clear();
             }
-            if self.stops && self.spawner.running() == 0 {
+            if self.stops && self.starts.spawner.running() == 0 {
+                self.starts.watch.finish();
                 return Ok(());
             }
-            for source in self.wait(inbox)? {
+            self.starts.watch.look_after()?;
+            for (source, found) in self.wait(inbox)? {
                 match source {
-                    Source::Door(at) => self.accept(at),
+                    Source::Door(at) => self.accept(at)?,
+                    Source::Call(number) => self.starts.watch.serve(number, found)?,
                     Source::Others => {
                         if matches!(inbox.look()?, Heard::HungUp) {
                             return Err(io::Error::other("the supervisor is gone"));
@@ -178,14 +224,21 @@ impl Server {
         }
     }
 
-    /// Waits until something happens.
-    fn wait(&mut self, inbox: &Inbox) -> io::Result<Vec<Source>> {
+    /// Waits until something happens: what, and how it is.
+    fn wait(&mut self, inbox: &Inbox) -> io::Result<Vec<(Source, PollFlags)>> {
         let now = Instant::now();
         self.rests_until = self.rests_until.filter(|&until| until > now);
-        let mut timeout = self.rests_until.map(|until| until - now);
+        let due = [self.rests_until, self.starts.watch.deadline()].into_iter().flatten().min();
+        let mut timeout = due.map(|until| until.saturating_duration_since(now));
         let mut sources = vec![Source::Others, Source::Others];
-        let mut polled =
-            vec![PollFd::new(&self.spawner, PollFlags::IN), PollFd::new(inbox, PollFlags::IN)];
+        let mut polled = vec![
+            PollFd::new(&self.starts.spawner, PollFlags::IN),
+            PollFd::new(inbox, PollFlags::IN),
+        ];
+        for (number, listener) in self.starts.watch.questions() {
+            sources.push(Source::Call(number));
+            polled.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
+        }
         for (at, door) in self.doors.iter().enumerate() {
             if self.rests_until.is_some() || self.at(at) >= door.max {
                 continue;
@@ -204,8 +257,8 @@ impl Server {
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(errno) => return Err(errno.into()),
         }
-        let found: Vec<bool> = polled.iter().map(|it| !it.revents().is_empty()).collect();
-        Ok(sources.into_iter().zip(found).filter(|(_, found)| *found).map(|(it, _)| it).collect())
+        let found = sources.into_iter().zip(polled.iter().map(PollFd::revents));
+        Ok(found.filter(|(_, found)| !found.is_empty()).collect())
     }
 
     /// How many programs serve the connections of a door.
@@ -214,64 +267,78 @@ impl Server {
     }
 
     /// Takes what has come at a door.
-    fn accept(&mut self, at: usize) {
+    fn accept(&mut self, at: usize) -> io::Result<()> {
         for _ in 0..IN_A_TURN {
             let Some(door) = self.doors.get(at).filter(|door| self.at(at) < door.max) else {
-                return;
+                break;
             };
             if !door.acceptor.wait().is_zero() {
-                return;
+                break;
             }
             match door.acceptor.try_accept() {
                 // Closed at once for its source, or gone already.
                 Ok(None) => {}
-                Ok(Some((connection, slot))) => match self.start(&connection) {
+                Ok(Some((connection, slot))) => match self.start(&connection)? {
                     Ok(pid) => drop(self.served.insert(pid, (at, slot))),
                     Err(why) => {
                         self.said.once(|layer| {
                             format!("[layer.{layer}] a connection was closed: {why}")
                         });
                         self.rests_until = Some(Instant::now() + REST);
-                        return;
+                        break;
                     }
                 },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     self.said.once(|layer| format!("[layer.{layer}] accepting: {error}"));
                     self.rests_until = Some(Instant::now() + REST);
-                    return;
+                    break;
                 }
             }
         }
+        Ok(())
     }
 
-    /// Starts the program for a connection.
-    fn start(&mut self, connection: &OwnedFd) -> Result<Pid, String> {
-        rustix::io::ioctl_fionbio(connection, false).map_err(|error| error.to_string())?;
+    /// Starts the program for a connection; the inner error is why it could not be.
+    fn start(&mut self, connection: &OwnedFd) -> io::Result<Result<Pid, String>> {
         let mut environment = self.environment.clone();
         environment.extend(peer(connection));
-        let envp = strings(environment.iter().map(|(name, value)| format!("{name}={value}")))?;
+        let envp = strings(environment.iter().map(|(name, value)| format!("{name}={value}")));
+        let envp = match (rustix::io::ioctl_fionbio(connection, false), envp) {
+            (Ok(()), Ok(envp)) => envp,
+            (Err(errno), _) => return Ok(Err(errno.to_string())),
+            (_, Err(why)) => return Ok(Err(why)),
+        };
         let stderr = io::stderr();
-        let started = self.spawner.spawn(&Launch {
-            program: self.program.file.as_fd(),
-            argv: &self.program.argv,
+        let Starts { spawner, program, watch, reserved } = &mut self.starts;
+        reserved.clear();
+        let started = spawner.spawn(&Launch {
+            program: program.file.as_fd(),
+            argv: &program.argv,
             envp: &envp,
             fds: &[connection.as_fd(), connection.as_fd(), stderr.as_fd()],
             others: &[],
             filter: &self.filter,
-            is_observed: false,
-            unobserved: None,
+            is_observed: true,
+            unobserved: Some(&self.unobserved),
             signals: &[],
             stop: StopSignal::default(),
         });
-        started.map_err(|error| match error {
-            SpawnError::Clone(cause) if cause.raw_os_error() == Some(libc::EAGAIN) => {
-                format!(
+        *reserved = reserve()?;
+        let (pid, listener) = match started {
+            Ok(started) => started,
+            Err(SpawnError::Clone(cause)) if cause.raw_os_error() == Some(libc::EAGAIN) => {
+                return Ok(Err(format!(
                     "{cause}: no task is left of `limits.tasks`; a higher one, or a lower `max`"
-                )
+                )));
             }
-            error => not_started(&ConfineError::Spawn(error)),
-        })
+            Err(error) => return Ok(Err(not_started(&ConfineError::Spawn(error)))),
+        };
+        match listener {
+            Some(listener) => watch.begin(pid, listener),
+            None => self.said.once(|layer| format!("[layer.{layer}] {CANT_BE_TOLD}")),
+        }
+        Ok(Ok(pid))
     }
 
     fn tell_killed(&mut self, signal: u8) {

@@ -8,6 +8,8 @@
 //! | `proxied` | what its environment says of the proxy |
 //! | `observer` | answers the calls that the program's filter leaves to init |
 //! | `bind`, `dial` | what it answers to `bind(2)` and `connect(2)` |
+//! | `watch` | the same for the programs of an init that accepts, of refusals alone |
+//! | `refused` | what it answers to a call that the filter refuses |
 //! | `condemned` | ends the processes that the filter would have ended |
 //! | `teller`, `site` | tells what was refused, and where in the program that was called |
 //! | `paths` | what calls ask of paths, and what the policy doesn't grant of that |
@@ -24,9 +26,11 @@ mod observer;
 mod paths;
 mod places;
 mod proxied;
+mod refused;
 mod said;
 mod site;
 mod teller;
+mod watch;
 
 pub(crate) use self::dial::placeholders;
 pub(crate) use self::paths::CALLS as PATH_CALLS;
@@ -100,6 +104,10 @@ pub(super) fn run(
     }
 }
 
+/// Where a program can't be observed.
+const CANT_BE_TOLD: &str = "what its program is refused can't be told: an ancestor of this process \
+    is observed already (seccomp_unotify(2)), and the kernel lets nobody else";
+
 /// Stays until the program has ended.
 fn finish(running: Running, slice: &Slice, inbox: &Inbox) -> ExitCode {
     let Running { mut init, answering, teller, network } = running;
@@ -109,8 +117,7 @@ fn finish(running: Running, slice: &Slice, inbox: &Inbox) -> ExitCode {
         let told = (rules, teller, entries.unwrap_or_default());
         Observer::new(&init, inbox, listener, answering, told, network).run()
     } else {
-        say("what its program is refused can't be told: an ancestor of this process is observed \
-             already (seccomp_unotify(2)), and the kernel lets nobody else");
+        say(CANT_BE_TOLD);
         init.run()
     };
     let last_words = match ended {
@@ -249,9 +256,9 @@ fn reserve() -> io::Result<Vec<OwnedFd>> {
 }
 
 /// What is for the standard streams, where the policy attaches something, and the pipe for refusals,
-/// which doesn't wait.
+/// which doesn't wait. After the ring for reports was taken, if there is one.
 fn pipes(slice: &Slice) -> io::Result<([Option<OwnedFd>; 3], OwnedFd)> {
-    let mut places = PIPE_FDS;
+    let mut places = PIPE_FDS.skip(usize::from(slice.reports.is_some()));
     let mut streams = [None, None, None];
     for (stream, attached) in streams.iter_mut().zip(slice.order.layer.streams()) {
         if let Some(place) = attached.and_then(|_| places.next()) {

@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType};
 use rustix::io::Errno;
 
 use super::asked::Asked;
@@ -18,9 +17,9 @@ use super::bind::Doors;
 use super::condemned::Condemned;
 use super::dial::Dialer;
 use super::kind::{Kind, written};
-use super::paths::{self, Look};
-use super::teller::{Teller, failed, read};
-use crate::confine::filter::{Filter, Verdict};
+use super::refused;
+use super::teller::{Teller, failed};
+use crate::confine::filter::Filter;
 use crate::confine::init::Init;
 use crate::confine::paths::ViewEntry;
 use crate::layer::inbox::{Heard, Inbox};
@@ -30,7 +29,7 @@ use crate::sys::notify::{Listener, Notification, Reply};
 use crate::sys::pidfd::Ended;
 use crate::sys::socket::network_of;
 use crate::wire::control::{Service, ToLayer};
-use crate::wire::refusal::{Answer, Lacks, TEXT};
+use crate::wire::refusal::Lacks;
 
 /// What init does for the program while it runs.
 pub(super) struct Observer<'a> {
@@ -162,17 +161,10 @@ impl<'a> Observer<'a> {
     /// Takes one call and answers it.
     fn take(&mut self) -> io::Result<()> {
         let Some(call) = self.listener.receive()? else { return Ok(()) };
-        match self.rules.evaluate(call.arch, call.number, call.arguments) {
-            // Left to us where it is granted.
-            Verdict::Notify => {}
-            Verdict::Errno(errno) => {
-                self.teller.tell(&call, Answer::Failed(errno), Lacks::Call);
-                return self.listener.answer(&call, Reply::Refused(errno.into()));
-            }
-            _ => {
-                self.teller.tell(&call, Answer::Killed, Lacks::Call);
-                return self.condemned.end(&self.listener, &call, self.init.program());
-            }
+        let program = self.init.program();
+        let answerer = (&self.listener, &mut self.condemned, program);
+        if refused::answer(&call, self.rules, answerer, &mut self.teller)? {
+            return Ok(());
         }
         match self.decide(&call) {
             Ok(Some(reply)) => self.listener.answer(&call, reply),
@@ -186,7 +178,7 @@ impl<'a> Observer<'a> {
         let number = Some(call.number);
         let of_sockets = [self.numbers.bind, self.numbers.listen, self.numbers.connect];
         if !of_sockets.contains(&number) {
-            return Ok(Some(self.look_at_paths(call)));
+            return Ok(Some(refused::look_at_paths(call, &self.entries, &mut self.teller)));
         }
         if self.answering.is_none() {
             return self.decide_without(call).map(Some);
@@ -220,21 +212,6 @@ impl<'a> Observer<'a> {
         Err(Errno::ACCESS)
     }
 
-    /// Tells of what a call asks of paths and isn't granted. It is granted as a call, so the kernel
-    /// carries it out, and refuses it if the path isn't.
-    fn look_at_paths(&mut self, call: &Notification) -> Reply {
-        for need in paths::needs(call.number, &call.arguments, &Process(call)) {
-            if let Some(lack) = paths::lack(&need, &self.entries) {
-                let errno = if lack.is_seen { Errno::ACCESS } else { Errno::NOENT };
-                let errno = u16::try_from(errno.raw_os_error()).unwrap_or(0);
-                let rights = lack.rights.iter().map(|right| right.name().to_owned()).collect();
-                let lacks = Lacks::Path { path: lack.path, rights, is_seen: lack.is_seen };
-                self.teller.tell(call, Answer::Likely(errno), lacks);
-            }
-        }
-        Reply::CarriedOut
-    }
-
     /// The socket that a call names first.
     fn asked<'b>(&self, call: &'b Notification) -> Result<Asked<'b>, Errno> {
         let number = low(call.arguments[0]);
@@ -265,24 +242,6 @@ impl<'a> Observer<'a> {
             return Err(Errno::FAULT);
         }
         Address::parse(&bytes[..length]).ok_or(Errno::INVAL)
-    }
-}
-
-/// The process that makes a call.
-struct Process<'a>(&'a Notification);
-
-impl Look for Process<'_> {
-    fn text(&self, address: u64) -> Option<String> {
-        let mut bytes = [0; TEXT];
-        let length = read(self.0, address, &mut bytes);
-        let text = bytes.get(..length)?;
-        let text = &text[..text.iter().position(|&byte| byte == 0)?];
-        String::from_utf8(text.to_vec()).ok()
-    }
-
-    fn kind(&self, path: &str) -> Option<FileType> {
-        let found = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        Some(FileType::from_raw_mode(found.st_mode))
     }
 }
 

@@ -42,6 +42,11 @@ impl Teller {
         Self { pipe, program: (program, name), told: BTreeMap::new(), lost: 0 }
     }
 
+    /// What is told next is about this program.
+    pub fn is_of(&mut self, program: Pid) {
+        self.program.0 = program;
+    }
+
     /// Tells of a call, unless its like was told: that is counted, and told at each power of ten.
     pub fn tell(&mut self, call: &Notification, answer: Answer, lacks: Lacks) {
         let made = Made { number: call.number, arguments: call.arguments };
