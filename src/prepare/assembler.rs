@@ -15,6 +15,7 @@ use super::change;
 use super::child::{self, Kind, PrepareError};
 use super::image::Derivation;
 use super::own::Own;
+use super::relations::Relations;
 use crate::confine::filter::supervisor_filter;
 use crate::ident::{Name, PolicyId};
 use crate::layer::auditor::orders::Orders;
@@ -149,11 +150,13 @@ fn work(request: &Request<'_>) -> Result<Assembly, String> {
     let images = plan.layers.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>()?;
     let filter = supervisor_filter(&change::calls(&plan))
         .map_err(|error| format!("the supervisor can't confine itself: {error}"))?;
+    let relations = Relations::of(&plan, &images);
     let mut assembly = Assembly {
         stated: stated.clone(),
         plan: arranged,
         policy,
         images,
+        relations,
         settings: settings.to_vec(),
         reports: log.map(|_| reports(&plan)),
         filter,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::child;
 use super::image::LayerImage;
+use super::relations::Relations;
 use crate::confine::filter::Filter;
 use crate::ident::{Name, PolicyId};
 use crate::layer::logger::orders::Marks;
@@ -27,6 +28,8 @@ pub(crate) struct Assembly {
     pub policy: PolicyId,
     /// The plan's layers in its order, then those of the framework's own that it needs.
     pub images: Vec<LayerImage>,
+    /// Who has to do with whom.
+    pub relations: Relations,
     /// What the daemon's program wants every layer to know.
     pub settings: Vec<u8>,
     /// What stays the same as long as the daemon runs.

@@ -31,6 +31,7 @@ pub(crate) mod planner;
 pub mod policy_file;
 mod queue;
 mod region;
+pub(crate) mod relations;
 pub(crate) mod steward;
 mod tree;
 pub(crate) mod upgrade;

@@ -2,27 +2,26 @@
 //! and where it prints.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal};
 
-use super::health::Pulse;
 use super::objects::Handed;
 use super::outbox::{OVERDUE, Outbox};
 use crate::confine::cgroup::Group;
 use crate::ident::Instance;
+use crate::prepare::upgrade::facts::{Facts, Stage};
 use crate::sys::pidfd::{self, Ended};
-use crate::wire::broker::SOURCE;
+use crate::sys::poller::Interest;
 use crate::wire::control::{FromLayer, MAX_CONTROL, ToLayer};
-use crate::wire::life::{Culprit, Ending, Load};
+use crate::wire::life::{Culprit, Ending};
 
 /// A running instance.
-#[expect(clippy::struct_excessive_bools, reason = "each is one thing that has happened to it")]
 #[derive(Debug)]
 pub struct Child {
     /// Who it is.
@@ -39,49 +38,22 @@ pub struct Child {
     pub printing: Rc<Printing>,
     /// Its cgroup.
     pub cgroup: Option<Group>,
-    /// How far it has come.
-    pub stage: Stage,
-    /// When it is killed unless it has ended.
-    pub deadline: Option<Instant>,
-    /// What it said last of its own end.
-    pub last_words: Option<FromLayer>,
-    /// It has closed its end of the control socket, or sent a message of no bytes, which looks the
-    /// same: nothing is heard from it any more.
-    pub mute: bool,
-    /// The other side of a pipe at its standard input or output has ended.
-    pub severed: bool,
-    /// What the kernel enforces on it: its receipt in the fixed form, empty before there is one.
-    pub receipt: Vec<u8>,
-    /// It is ready for others.
-    pub ready: bool,
-    /// When it is asked next whether it is well, or has to have answered.
-    pub health: Pulse,
-    /// How much it has in its hands, and since when.
-    pub load: (Load, Instant),
-    /// It was asked to end because there is nothing for it to do.
-    pub spared: bool,
-    /// When it must have taken settings that it was told of.
-    pub owes: Option<Instant>,
-    /// It was asked to end so that the next life begins.
-    pub renewed: bool,
-    /// The connection that it is there for, once it has it.
-    pub serves: Option<Serves>,
-    /// What it holds is another by now: it ends, and what comes after it begins once all of these
-    /// have ended.
-    pub stale: bool,
-    /// It runs a former program.
-    pub outdated: bool,
-    /// It broke the rules and is killed: what it has said since counts for nothing.
-    pub breached: bool,
+    /// What has happened to it.
+    pub facts: Facts,
 }
 
-/// A worker's connection.
-#[derive(Debug)]
-pub struct Serves {
-    /// Whose it is, as far as limits tell sources apart.
-    pub source: [u8; SOURCE],
-    /// When the worker is asked to finish.
-    pub until: Option<Instant>,
+impl Deref for Child {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+impl DerefMut for Child {
+    fn deref_mut(&mut self) -> &mut Facts {
+        &mut self.facts
+    }
 }
 
 /// Where an instance prints.
@@ -106,15 +78,6 @@ impl Printing {
         });
         handed.collect()
     }
-}
-
-/// How far an instance has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// It confines itself.
-    Confining,
-    /// It is confined and runs; this is its public key.
-    Serving([u8; 32]),
 }
 
 /// Why an instance is ended by the supervisor.
@@ -174,14 +137,20 @@ impl Child {
         }
     }
 
+    /// When it has to be looked at, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let all = [self.ends_at(), self.outbox.deadline(), self.health.deadline(), self.owes];
+        all.into_iter().flatten().min()
+    }
+
     /// What to look for on its control socket.
-    pub fn interest(&self) -> PollFlags {
-        let mut interest = PollFlags::empty();
+    pub fn interest(&self) -> Interest {
+        let mut interest = Interest::empty();
         if !(self.mute || self.breached || self.outbox.is_behind()) {
-            interest |= PollFlags::IN;
+            interest |= Interest::IN;
         }
         if !self.breached && self.outbox.wants_room() {
-            interest |= PollFlags::OUT;
+            interest |= Interest::OUT;
         }
         interest
     }

@@ -14,13 +14,14 @@ use std::time::Instant;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 use rustix::time::ClockId;
 
-use super::child::{Breach, Stage as ChildStage};
+use super::child::Breach;
 use super::reload::Asker;
 use super::{Life, Outcome, Supervisor};
 use crate::confine::cgroup::Group;
 use crate::mark;
 use crate::policy::plan::Ready;
 use crate::prepare::own::Role;
+use crate::prepare::upgrade::facts::Stage as ChildStage;
 use crate::prepare::upgrade::state::{self, Luggage};
 use crate::sys::clock::nanoseconds;
 use crate::wire::control::{Command, ToLayer};
@@ -97,7 +98,7 @@ impl Supervisor<'_> {
         if matches!(self.places[helper].life, Life::Down) {
             self.places[helper].life = Life::Waiting(Instant::now());
         }
-        if self.person(helper).is_some() {
+        if self.is_there(helper) {
             self.hand_over_callers(helper);
         }
     }
@@ -202,7 +203,7 @@ impl Supervisor<'_> {
         let Ok(seat) = u32::try_from(place) else { return };
         let helpers = [Role::Control, Role::Metrics].map(|role| self.place_of(role));
         for helper in helpers.into_iter().flatten() {
-            if self.person(helper).is_some() {
+            if self.is_there(helper) {
                 let standing = Box::new(self.standing(place, seat));
                 self.tell(helper, &ToLayer::Standing(standing), None);
             }
@@ -219,7 +220,7 @@ impl Supervisor<'_> {
 
     /// Hands that helper what the kernel counts of the instance at a place.
     pub(super) fn tell_counters(&mut self, place: usize) {
-        let helper = self.place_of(Role::Metrics).filter(|&it| self.person(it).is_some());
+        let helper = self.place_of(Role::Metrics).filter(|&it| self.is_there(it));
         let (Some(helper), Ok(seat)) = (helper, u32::try_from(place)) else { return };
         let Life::Running(child) = &self.places[place].life else { return };
         let counters = child.cgroup.as_ref().map_or(Vec::new(), Group::counters);
@@ -245,7 +246,7 @@ impl Supervisor<'_> {
             Life::Running(child) => {
                 pid = child.pid.as_raw_nonzero().get().unsigned_abs();
                 receipt.clone_from(&child.receipt);
-                load = elastic.map(|_| child.load.0);
+                load = elastic.map(|_| child.load);
                 match child.stage {
                     ChildStage::Confining => Stage::Confining,
                     ChildStage::Serving(_) if child.deadline.is_some() || it.former => {

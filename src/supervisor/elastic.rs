@@ -27,44 +27,37 @@ impl Supervisor<'_> {
     /// The copy at a place has something else in its hands.
     pub(super) fn has_in_hand(&mut self, place: usize, load: Load) {
         if let Life::Running(child) = &mut self.places[place].life {
-            child.load = (load, Instant::now());
+            (child.load, child.loaded) = (load, Instant::now());
         }
         self.tell_standing(place);
     }
 
-    /// Begins and ends copies.
-    pub(super) fn look_after_load(&mut self) {
-        let now = Instant::now();
-        for layer in 0..self.plan.layers.len() {
-            match self.called_for(layer) {
-                Some((Act::Begin(place), at)) if at <= now => {
-                    self.places[place].life = Life::Waiting(now);
-                    self.changed(place);
-                }
-                Some((Act::Full(all), at)) if at <= now => self.tell_full(layer, all),
-                Some((Act::Spare(place), at)) if at <= now => {
-                    if let Life::Running(child) = &mut self.places[place].life {
-                        child.spared = true;
-                        self.log.note(&format!(
-                            "{} has nothing to do, and is to finish",
-                            child.instance
-                        ));
-                    }
-                    self.end_in_order(place);
-                }
-                _ => {}
+    /// Begins and ends copies of a layer.
+    pub(super) fn look_after_load(&mut self, layer: usize, now: Instant) {
+        match self.called_for(layer) {
+            Some((Act::Begin(place), at)) if at <= now => {
+                self.places[place].life = Life::Waiting(now);
+                self.changed(place);
             }
+            Some((Act::Full(all), at)) if at <= now => self.tell_full(layer, all),
+            Some((Act::Spare(place), at)) if at <= now => {
+                if let Life::Running(child) = &mut self.places[place].life {
+                    child.spared = true;
+                    self.log
+                        .note(&format!("{} has nothing to do, and is to finish", child.instance));
+                }
+                self.end_in_order(place);
+            }
+            _ => {}
         }
     }
 
-    /// When there is a copy to begin or to end.
-    pub(super) fn load_deadline(&self, now: Instant) -> Option<Instant> {
-        let acts =
-            (0..self.plan.layers.len()).filter_map(|layer| match self.called_for(layer)? {
-                (Act::Full(_), _) if self.told_full(layer, now) => None,
-                (_, at) => Some(at),
-            });
-        acts.min()
+    /// When there is a copy of a layer to begin or to end.
+    pub(super) fn load_deadline(&self, layer: usize, now: Instant) -> Option<Instant> {
+        match self.called_for(layer)? {
+            (Act::Full(_), _) if self.told_full(layer, now) => None,
+            (_, at) => Some(at),
+        }
     }
 
     /// What a layer's load calls for, and when.
@@ -74,9 +67,10 @@ impl Supervisor<'_> {
             return None;
         }
         let (mut there, mut coming, mut spare) = (Vec::<(usize, &Child)>::new(), 0, None);
-        for (place, it) in self.places.iter().enumerate() {
+        for &place in self.places.of(layer) {
+            let it = &self.places[place];
             match &it.life {
-                _ if it.seat.layer != layer || it.retired => {}
+                _ if it.retired => {}
                 Life::Running(child) if child.stale || child.is_serving() => {
                     if !child.stale && child.deadline.is_none() {
                         there.push((place, child));
@@ -91,16 +85,16 @@ impl Supervisor<'_> {
         if let Some(place) = spare.filter(|_| all < usize::from(min)) {
             return Some((Act::Begin(place), Instant::now()));
         }
-        let busy = |(_, child): &&(usize, &Child)| child.load.0 == Load::Busy;
+        let busy = |(_, child): &&(usize, &Child)| child.load == Load::Busy;
         let is_busy = there.iter().filter(busy).count();
         if coming == 0 && is_busy == there.len() {
-            let at = there.iter().map(|(_, child)| child.load.1).max()? + GROWS_AFTER;
+            let at = there.iter().map(|(_, child)| child.loaded).max()? + GROWS_AFTER;
             return Some((spare.map_or(Act::Full(all), Act::Begin), at));
         }
         // One that had nothing for so long is one too many: the last of those that have nothing ends,
         // and none while all others are busy.
-        let mut idles = there.iter().filter(|(_, child)| child.load.0 == Load::Idle);
-        let at = idles.clone().map(|(_, child)| child.load.1).min()? + idle;
+        let mut idles = there.iter().filter(|(_, child)| child.load == Load::Idle);
+        let at = idles.clone().map(|(_, child)| child.loaded).min()? + idle;
         let (place, _) = idles.next_back()?;
         let is_spared = all > usize::from(min) && there.len() - is_busy > 1;
         is_spared.then_some((Act::Spare(*place), at))

@@ -1,25 +1,12 @@
 //! Whether layers are well: those are asked whose policy says so, from when on they are ready until
 //! they are asked to finish. Who doesn't answer in time is killed, which is a failure.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Life, Supervisor};
 use crate::policy::plan::Health;
+use crate::prepare::upgrade::facts::Pulse;
 use crate::wire::control::ToLayer;
-
-/// What is known of an instance's health.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pulse {
-    /// Nobody asks.
-    #[default]
-    Unwatched,
-    /// It is asked at this time.
-    AskAt(Instant),
-    /// It was asked, and has to answer by this time.
-    AnswerBy(Instant),
-    /// It didn't answer in this time, and is killed.
-    Lost(Duration),
-}
 
 impl Pulse {
     /// Whether an answer is due.
@@ -66,35 +53,32 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Asks those whose time has come, and kills those who owe an answer.
-    pub(super) fn look_after_health(&mut self) {
-        let now = Instant::now();
-        for place in 0..self.places.len() {
-            let Life::Running(child) = &mut self.places[place].life else { continue };
-            let pulse = child.health;
-            if pulse.deadline().is_none_or(|at| at > now) {
-                continue;
+    /// Asks one whose time has come, and kills one who owes an answer.
+    pub(super) fn look_after_health(&mut self, place: usize, now: Instant) {
+        let Life::Running(child) = &self.places[place].life else { return };
+        let pulse = child.health;
+        if pulse.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let (finishes, behind) = (child.deadline.is_some(), child.outbox.is_behind());
+        let next = match self.health_of(place) {
+            // Once it was asked to finish, its grace is what counts.
+            Some(health) if !finishes => {
+                // Its answer may be there while nobody listens to it.
+                let is_heard = !behind && self.throttled_until(place, now).is_none();
+                pulse.next(now, health, is_heard)
             }
-            let (finishes, behind) = (child.deadline.is_some(), child.outbox.is_behind());
-            let next = match self.health_of(place) {
-                // Once it was asked to finish, its grace is what counts.
-                Some(health) if !finishes => {
-                    // Its answer may be there while nobody listens to it.
-                    let is_heard = !behind && self.throttled_until(place, now).is_none();
-                    pulse.next(now, health, is_heard)
-                }
-                _ => Pulse::Unwatched,
-            };
-            if let Life::Running(child) = &mut self.places[place].life {
-                child.health = next;
+            _ => Pulse::Unwatched,
+        };
+        if let Life::Running(child) = &mut self.places[place].life {
+            child.health = next;
+        }
+        match next {
+            Pulse::AnswerBy(_) if !pulse.is_asked() => {
+                self.tell(place, &ToLayer::AreYouWell, None);
             }
-            match next {
-                Pulse::AnswerBy(_) if !pulse.is_asked() => {
-                    self.tell(place, &ToLayer::AreYouWell, None);
-                }
-                Pulse::Lost(_) => self.kill(place),
-                _ => {}
-            }
+            Pulse::Lost(_) => self.kill(place),
+            _ => {}
         }
     }
 
@@ -105,6 +89,8 @@ impl Supervisor<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const HEALTH: Health =

@@ -4,9 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::child::{Breach, Child, Stage};
+use super::child::{Breach, Child};
 use super::outbox::{Outbox, Overrun};
 use super::pipes::Anew;
+use super::poll::Source;
 use super::roster::Decision;
 use super::start_error::StartError;
 use super::workers::Held;
@@ -16,6 +17,8 @@ use crate::ident::Instance;
 use crate::mark;
 use crate::policy::plan::{OnReload, Program, Ready};
 use crate::prepare::own::Role;
+use crate::prepare::upgrade::facts::Stage;
+use crate::sys::poller::Interest;
 use crate::wire::control::{FromLayer, Object, ToLayer};
 use crate::wire::life::{End, Ending, LimitMet};
 
@@ -30,7 +33,7 @@ impl Supervisor<'_> {
     /// Starts every layer whose time has come.
     pub(super) fn start_what_is_due(&mut self) {
         let now = Instant::now();
-        for place in 0..self.places.len() {
+        for place in &self.waiting | self.places.touched() {
             let due = matches!(self.places[place].life, Life::Waiting(at) if at <= now);
             if due && !self.is_wanted(place) {
                 // What it was needed for has passed while it waited.
@@ -104,8 +107,7 @@ impl Supervisor<'_> {
 
     /// Whether any copy of the layer at a place has ever been confined.
     fn has_run(&self, place: usize) -> bool {
-        let layer = self.places[place].seat.layer;
-        self.places.iter().any(|place| place.seat.layer == layer && place.seat.has_run)
+        self.places.each_of(self.places[place].seat.layer).any(|place| place.seat.has_run)
     }
 
     /// Handles what a layer says of itself.
@@ -285,6 +287,8 @@ impl Supervisor<'_> {
         self.serve_control(place);
         let Life::Running(child) = &mut self.places[place].life else { return };
         let Some(ending) = child.ending() else { return };
+        self.poller.set(Source::Control(place).number(), &child.control, Interest::empty());
+        self.poller.set(Source::Process(place).number(), &child.process, Interest::empty());
         let Life::Running(mut child) = std::mem::replace(&mut self.places[place].life, Life::Down)
         else {
             return;
@@ -305,7 +309,7 @@ impl Supervisor<'_> {
         self.note_exit(&child.instance, ending, limit.map_or("", LimitMet::key));
         self.report(place, child, ending, limit);
         self.leftovers.groups.extend(child.cgroup.take());
-        self.announce_departure(child);
+        self.announce_departure(place, child);
         mark::reached("supervisor.reap.announced");
         self.tell_helpers(place, child);
         self.switchboard.close(place);
@@ -480,21 +484,16 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Tries again where the kernel couldn't, ends whom nothing can be told, and passes new keys on
-    /// to those who had to wait for others to have them.
-    pub(super) fn flush_late_outboxes(&mut self) {
-        let now = Instant::now();
-        for place in 0..self.places.len() {
-            let Life::Running(child) = &self.places[place].life else { continue };
-            if child.breached || child.outbox.deadline().is_none_or(|at| at > now) {
-                continue;
-            }
-            if child.outbox.is_overdue(now) {
-                self.breach(place, Breach::Deaf);
-            } else {
-                self.flush_outbox(place);
-            }
+    /// Tries again where the kernel couldn't, and ends whom nothing can be told.
+    pub(super) fn flush_late_outbox(&mut self, place: usize, now: Instant) {
+        let Life::Running(child) = &self.places[place].life else { return };
+        if child.breached || child.outbox.deadline().is_none_or(|at| at > now) {
+            return;
         }
-        self.tell_late_keys();
+        if child.outbox.is_overdue(now) {
+            self.breach(place, Breach::Deaf);
+        } else {
+            self.flush_outbox(place);
+        }
     }
 }

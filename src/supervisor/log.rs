@@ -67,7 +67,7 @@ impl Supervisor<'_> {
 
     /// Gives the writer of the log what the instance at a place prints, if both are there.
     pub(super) fn hand_over_output(&mut self, place: usize) -> io::Result<()> {
-        let writer = self.place_of(Role::Log).filter(|&it| self.person(it).is_some());
+        let writer = self.place_of(Role::Log).filter(|&it| self.is_there(it));
         let (Some(writer), Ok(seat)) = (writer, u32::try_from(place)) else { return Ok(()) };
         let Life::Running(child) = &self.places[place].life else { return Ok(()) };
         for (message, fd) in child.printing.handed(seat, false)? {

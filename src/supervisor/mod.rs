@@ -1,7 +1,7 @@
 //! The supervisor: it starts the layers, introduces them to each other, and sees to it that what
 //! ends is cleared away and started anew.
 //!
-//! One thread, one poll loop. It never waits on a layer: every descriptor that a layer holds the
+//! One thread, one loop by epoll. It never waits on a layer: every descriptor that a layer holds the
 //! other end of is non-blocking, everything that a layer may say is a message of fixed layout
 //! ([`FromLayer`](crate::wire::control::FromLayer)), and one that can't be told something is ended.
 //! It holds no channel's keys and is on no data path.
@@ -24,6 +24,8 @@ mod outbox;
 mod pace;
 mod peers;
 mod pipes;
+mod places;
+mod poll;
 mod reload;
 mod roster;
 mod services;
@@ -40,7 +42,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::ClockId;
 
 use self::audit::Audit;
@@ -54,6 +55,8 @@ pub(crate) use self::manager::ServiceManager;
 use self::objects::Objects;
 use self::pace::Pace;
 use self::pipes::Pipes;
+use self::places::Places;
+use self::poll::{Due, Source};
 use self::reload::{Asker, Reloads};
 use self::roster::Seat;
 use self::signals::{Order, Signals};
@@ -67,17 +70,16 @@ use crate::prepare::assembly::Assembly;
 use crate::prepare::image::LayerImage;
 use crate::prepare::own::Role;
 use crate::prepare::planner::Planned;
+use crate::prepare::relations::Relations;
 use crate::prepare::steward::{Found, Steward};
 use crate::prepare::{self, LogDirectory, Passed, Wanted};
 use crate::registry::door_beside;
 use crate::sys::clock::nanoseconds;
+use crate::sys::poller::{Agenda, Poller};
 use crate::text::counted;
 use crate::users::Key;
 use crate::wire::life::End;
 use crate::wire::life::Ending;
-
-/// How often what the kernel wouldn't give back yet (a cgroup) is tried again.
-const SWEEP: Duration = Duration::from_millis(50);
 
 /// How a daemon came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +144,7 @@ pub(crate) enum StartUp {
 /// A running daemon.
 struct Supervisor<'a> {
     plan: Plan,
+    relations: Relations,
     images: Vec<Image>,
     objects: Objects,
     pipes: Pipes,
@@ -152,7 +155,14 @@ struct Supervisor<'a> {
     /// When it was told last that a layer has as many copies as it may, all of them busy.
     full: BTreeMap<usize, Instant>,
     switchboard: Switchboard,
-    places: Vec<Place>,
+    places: Places,
+    /// Where somebody is to begin.
+    waiting: BTreeSet<usize>,
+    /// What has to be looked at when.
+    agenda: Agenda<Due>,
+    poller: Poller,
+    /// Acts waited for room in the log when who is listened to was looked at last.
+    crowded: bool,
     signals: Signals,
     manager: Manager,
     reloads: Reloads,
@@ -243,18 +253,6 @@ impl Life {
     }
 }
 
-/// What a polled descriptor belongs to.
-#[derive(Clone, Copy)]
-enum Source {
-    Signals,
-    Door,
-    Steward,
-    /// Whoever waits for a process of this layer.
-    Waiting(usize),
-    Process(usize),
-    Control(usize),
-}
-
 /// The file by which this daemon is found, locked as long as it runs, and its socket.
 struct Registered {
     path: PathBuf,
@@ -287,7 +285,7 @@ impl<'a> Supervisor<'a> {
             before: None,
             program: false,
         })?;
-        let Assembly { images, reports, filter, descriptors, .. } = assembly;
+        let Assembly { images, relations, reports, filter, descriptors, .. } = assembly;
         let stated = plan.layers.len();
         plan.layers.extend(images.iter().skip(stated).map(|image| image.plan.clone()));
         lockdown::raise_descriptors(descriptors).map_err(StartUp::Descriptors)?;
@@ -317,9 +315,10 @@ impl<'a> Supervisor<'a> {
         lockdown::lock(&filter, &images).map_err(StartUp::Lockdown)?;
         let now = Instant::now();
         let place = |seat: Seat| Place::new(&images[seat.layer].data, seat, now);
-        let places: Vec<Place> = roster::seats(&plan).into_iter().map(place).collect();
+        let places = roster::seats(&plan).into_iter().map(place).collect();
         Ok(Self {
             plan,
+            relations,
             images,
             objects,
             pipes: Pipes::default(),
@@ -328,6 +327,10 @@ impl<'a> Supervisor<'a> {
             full: BTreeMap::new(),
             switchboard: Switchboard::default(),
             places,
+            waiting: BTreeSet::new(),
+            agenda: Agenda::default(),
+            poller: Poller::new().map_err(StartUp::Signals)?,
+            crowded: false,
             signals,
             manager,
             reloads: Reloads::new(steward, memory, made.key),
@@ -358,94 +361,15 @@ impl<'a> Supervisor<'a> {
             for source in self.wait() {
                 self.serve(source);
             }
-            self.flush_late_outboxes();
-            self.kill_what_is_late();
-            self.look_after_health();
-            self.look_after_load();
+            self.look_after_who_is_due();
+            self.tell_late_keys();
             self.close_what_waited();
             self.flush_notes();
             self.watch_steward();
-            self.restart_who_took_nothing();
-            self.let_former_go();
-            self.ask_stale_to_finish();
-            self.finish_reload();
-            self.upgrade_if_quiet();
+            self.go_on_with_reload();
             self.manager.tell_alive();
         }
         self.finish()
-    }
-
-    /// Waits for something to happen and says what.
-    fn wait(&mut self) -> Vec<Source> {
-        let now = Instant::now();
-        let mut sources = vec![Source::Signals];
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        if let Some(door) = self.door.as_ref().filter(|door| door.is_open()) {
-            sources.push(Source::Door);
-            fds.push(PollFd::new(&door.socket, PollFlags::IN));
-        }
-        if let Some(steward) = &self.reloads.steward {
-            sources.push(Source::Steward);
-            fds.push(PollFd::new(&steward.socket, PollFlags::IN));
-        }
-        for layer in self.holding() {
-            sources.push(Source::Waiting(layer));
-            let listening = self.images[layer].listeners.iter();
-            fds.extend(listening.map(|it| PollFd::new(it.socket(), PollFlags::IN)));
-        }
-        for (index, place) in self.places.iter().enumerate() {
-            let Life::Running(child) = &place.life else { continue };
-            // Control before process, so that last words are heard before the end is.
-            let mut interest = child.interest();
-            if self.throttled_until(index, now).is_some() {
-                interest.remove(PollFlags::IN);
-            }
-            if !interest.is_empty() {
-                sources.push(Source::Control(index));
-                fds.push(PollFd::new(&child.control, interest));
-            }
-            sources.push(Source::Process(index));
-            fds.push(PollFd::new(&child.process, PollFlags::IN));
-        }
-        // By the same time as above: who is throttled there must be waited for here.
-        let timeout =
-            self.next_deadline(now).map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
-            return Vec::new();
-        }
-        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        sources.into_iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|(s, _)| s).collect()
-    }
-
-    /// When there is something to do whatever happens, as seen at `now`.
-    fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let throttled = (0..self.places.len()).filter_map(|place| match self.places[place].life {
-            Life::Running(_) => self.throttled_until(place, now),
-            _ => None,
-        });
-        let of_place = |(index, place): (usize, &Place)| match &place.life {
-            Life::Down | Life::Spare => None,
-            // What it waits for is an act of another, which a descriptor tells.
-            Life::Waiting(at) => (!self.must_wait(index)).then_some(*at),
-            Life::Running(child) => {
-                let health = child.health.deadline();
-                let told = child.owes;
-                child
-                    .ends_at()
-                    .into_iter()
-                    .chain(child.outbox.deadline())
-                    .chain(health)
-                    .chain(told)
-                    .min()
-            }
-        };
-        let sweep = (!self.leftovers.groups.is_empty()).then(|| Instant::now() + SWEEP);
-        let places = self.places.iter().enumerate().filter_map(of_place);
-        let manager = self.manager.deadline();
-        let places = places.chain(self.reloads.deadline()).chain(self.load_deadline(now));
-        let places = places.chain(self.held_deadline());
-        places.chain(sweep).chain(self.flushes_at()).chain(manager).chain(throttled).min()
     }
 
     fn serve(&mut self, source: Source) {

@@ -12,7 +12,7 @@ impl Supervisor<'_> {
 
     /// Leaves those down whose turn can't come any more, and says why.
     pub(super) fn give_up_those_behind(&mut self) {
-        for place in 0..self.places.len() {
+        for place in &self.waiting | self.places.touched() {
             let lost = |first: &Place| !first.seat.was_ready && matches!(first.life, Life::Down);
             let waits = matches!(self.places[place].life, Life::Waiting(_));
             let Some(first) = self.firsts(place).find(|first| waits && lost(first)) else {
@@ -31,9 +31,8 @@ impl Supervisor<'_> {
     }
 
     fn firsts(&self, place: usize) -> impl Iterator<Item = &Place> {
-        let after = &self.plan.layers[self.places[place].seat.layer].after;
-        let firsts = |place: &&Place| !place.retired && after.contains(&place.seat.instance.layer);
-        self.places.iter().filter(firsts)
+        let firsts = self.relations.firsts(self.places[place].seat.layer);
+        firsts.iter().flat_map(|&it| self.places.each_of(it)).filter(|it| !it.retired)
     }
 
     /// The instance at a place has come so far; it is ready if that is what its policy waits for.

@@ -6,12 +6,14 @@
 //! witness relays the channel there are two pairs, whose inner ends it gets; a restarted witness
 //! gets new ones, and so do all whose links went through the former.
 
-use super::child::{Child, Stage};
-use super::{Life, Supervisor};
+use super::child::Child;
+use super::{Life, Place, Supervisor};
 use crate::channel::socketpair;
-use crate::ident::{Instance, Name};
+use crate::ident::Instance;
 use crate::mark;
 use crate::policy::plan::ChannelPlan;
+use crate::prepare::relations::Link;
+use crate::prepare::upgrade::facts::Stage;
 use crate::wire::control::ToLayer;
 
 /// Two instances that a channel joins, and what each is told.
@@ -62,32 +64,28 @@ impl Supervisor<'_> {
     /// Whom the instance at `place` meets on those channels.
     fn meetings_of(&self, place: usize, which: impl Fn(&ChannelPlan) -> bool) -> Vec<Meeting> {
         let Some(own) = self.person(place) else { return Vec::new() };
+        let Place { seat, former, .. } = &self.places[place];
         let mut meetings = Vec::new();
-        for (channel, peer_layer, _) in self.channels_of(&own.0.layer) {
+        for &Link { channel, peer, .. } in self.relations.links(seat.layer) {
             if !which(&self.plan.channels[usize::from(channel)]) {
                 continue;
             }
-            // Of another program's lives one is told nothing: what they say need not be the same.
-            let former = self.places[place].former;
-            let peers = (0..self.places.len())
-                .filter(|&other| other != place && self.places[other].former == former);
-            meetings.extend(peers.filter_map(|other| {
-                let peer = self.person(other).filter(|(peer, _)| peer.layer == peer_layer)?;
+            for &other in self.places.of(peer) {
+                // Of another program's lives one is told nothing: what they say need not be the same.
+                if other == place || self.places[other].former != *former {
+                    continue;
+                }
+                let Some(peer) = self.person(other) else { continue };
                 let people = [own.clone(), peer];
-                Some(Meeting { channel, places: [place, other], people })
-            }));
+                meetings.push(Meeting { channel, places: [place, other], people });
+            }
         }
         meetings
     }
 
-    /// The channels of a layer, each with the layer at the other end and whether this one calls it.
-    fn channels_of(&self, layer: &Name) -> Vec<(u16, Name, bool)> {
-        let end = |(number, plan): (u16, &ChannelPlan)| match layer {
-            layer if *layer == plan.from => Some((number, plan.to.clone(), true)),
-            layer if *layer == plan.to => Some((number, plan.from.clone(), false)),
-            _ => None,
-        };
-        (0..).zip(&self.plan.channels).filter_map(end).collect()
+    /// Whether the instance at `place` is confined and runs.
+    pub(super) fn is_there(&self, place: usize) -> bool {
+        matches!(&self.places[place].life, Life::Running(child) if child.is_serving())
     }
 
     /// The confined instance at `place` and its public key.
@@ -101,15 +99,15 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Tells everybody who was introduced to `gone` that it has ended.
-    pub(super) fn announce_departure(&mut self, gone: &Child) {
+    /// Tells everybody who was introduced to `gone`, which was at `place`, that it has ended.
+    pub(super) fn announce_departure(&mut self, place: usize, gone: &Child) {
         if !gone.is_serving() {
             return;
         }
-        for (channel, peer, _) in self.channels_of(&gone.instance.layer) {
+        for Link { channel, peer, .. } in self.links_at(place) {
             let message = ToLayer::Departed { channel, peer: gone.instance.clone() };
             if !self.plan.channels[usize::from(channel)].witness {
-                self.tell_copies(&peer, &message);
+                self.tell_copies(peer, &message);
             } else if let Some((witness, _)) = self.witness() {
                 // The ends learn it from the witness, behind all that is still on its way.
                 self.tell(witness, &message, None);
@@ -117,10 +115,14 @@ impl Supervisor<'_> {
         }
     }
 
+    fn links_at(&self, place: usize) -> Vec<Link> {
+        self.relations.links(self.places[place].seat.layer).to_vec()
+    }
+
     /// Tells every confined copy of a layer.
-    fn tell_copies(&mut self, layer: &Name, message: &ToLayer) {
-        for place in 0..self.places.len() {
-            if self.person(place).is_some_and(|(it, _)| it.layer == *layer) {
+    fn tell_copies(&mut self, layer: usize, message: &ToLayer) {
+        for place in self.places.of(layer).to_vec() {
+            if self.is_there(place) {
                 self.tell(place, message, None);
             }
         }
@@ -132,30 +134,27 @@ impl Supervisor<'_> {
     /// Once the daemon stops, only callers are told. Whom a layer no longer calls is asked to finish
     /// next.
     pub(super) fn tell_if_down(&mut self, place: usize) {
-        let layer = self.places[place].seat.instance.layer.clone();
-        if !self.is_down(&layer) {
+        if !self.is_down(self.places[place].seat.layer) {
             return;
         }
-        for (channel, peer, calls) in self.channels_of(&layer) {
+        for Link { channel, peer, calls } in self.links_at(place) {
             if !(calls && self.stopping) {
-                self.tell_copies(&peer, &ToLayer::PeerDown { channel });
+                self.tell_copies(peer, &ToLayer::PeerDown { channel });
             }
         }
     }
 
     /// Tells the layer at `place`, which is about to run, which of its peers it waits for in vain.
     pub(super) fn tell_who_is_down(&mut self, place: usize) {
-        let layer = self.places[place].seat.instance.layer.clone();
-        for (channel, peer, _) in self.channels_of(&layer) {
-            if self.is_down(&peer) {
+        for Link { channel, peer, .. } in self.links_at(place) {
+            if self.is_down(peer) {
                 self.tell(place, &ToLayer::PeerDown { channel }, None);
             }
         }
     }
 
     /// Whether no instance of a layer runs or will come.
-    fn is_down(&self, layer: &Name) -> bool {
-        let mut places = self.places.iter().filter(|place| place.seat.instance.layer == *layer);
-        places.all(|place| matches!(place.life, Life::Down))
+    fn is_down(&self, layer: usize) -> bool {
+        self.places.each_of(layer).all(|place| matches!(place.life, Life::Down))
     }
 }

@@ -180,7 +180,7 @@ impl Supervisor<'_> {
         for end in std::mem::take(&mut self.pipes.ends) {
             let layer = &self.plan.layers[self.places[end.place].seat.layer];
             let runs = matches!(layer.program, Program::Run(_));
-            if !runs || self.person(end.place).is_none() || self.is_confining(&end.holder) {
+            if !runs || !self.is_there(end.place) || self.is_confining(&end.holder) {
                 kept.push(end);
                 continue;
             }

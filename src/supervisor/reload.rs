@@ -14,14 +14,17 @@ use rustix::time::ClockId;
 
 use super::image;
 use super::listen::Listening;
+use super::poll::Source;
 use super::roster::Seat;
 use super::{Life, Place, Supervisor};
 use crate::mark;
 use crate::prepare::assembly::{Assembly, Change};
 use crate::prepare::own::Role;
 use crate::prepare::steward::{Failure, Prepared, Steward, Successor};
+pub(super) use crate::prepare::upgrade::facts::Asker;
 use crate::sys::clock::nanoseconds;
 use crate::sys::memory;
+use crate::sys::poller::Interest;
 use crate::wire::control::ToLayer;
 
 /// How long a policy may take to be prepared: a name service or a disk may hold up its setup.
@@ -57,19 +60,6 @@ pub(super) enum Stage {
     Rehearsed(Asker, Instant, Box<Successor>),
     /// It holds, and what is changed by it ends and begins.
     Applying(Asker, Instant),
-}
-
-/// Who asked for a reload or an upgrade.
-#[derive(Clone)]
-pub(super) struct Asker {
-    /// Their number at the door; `None`: a signal.
-    pub caller: Option<u32>,
-    /// In words.
-    pub who: String,
-    /// Whether authority may be gained.
-    pub gain: bool,
-    /// Whether another program is to take over.
-    pub program: bool,
 }
 
 impl Asker {
@@ -250,7 +240,7 @@ impl Supervisor<'_> {
     ) -> Result<(), String> {
         mark::reached("supervisor.reload.prepared");
         let plan = assembly.whole();
-        let Assembly { images, reports, settings, policy, .. } = assembly;
+        let Assembly { images, relations, reports, settings, policy, .. } = assembly;
         let ground = Rc::clone(&self.images[0].ground);
         let images = image::complete(images, reports, settings, &ground);
         let mut images = images.map_err(|error| error.to_string())?;
@@ -258,6 +248,15 @@ impl Supervisor<'_> {
         let fifos = std::mem::take(&mut made.fifos);
         self.objects.renew(&plan, &change.kept, objects, fifos).map_err(|e| e.to_string())?;
         let before = self.listening().map(|(name, _)| name).collect();
+        for (layer, image) in self.images.iter().enumerate() {
+            if let Some(listening) = image.listeners.first() {
+                self.poller.set(
+                    Source::Waiting(layer).number(),
+                    listening.socket(),
+                    Interest::empty(),
+                );
+            }
+        }
         let mut sockets: Vec<Vec<Option<Listening>>> = Vec::new();
         for image in &mut self.images {
             sockets.push(std::mem::take(&mut image.listeners).into_iter().map(Some).collect());
@@ -282,13 +281,13 @@ impl Supervisor<'_> {
         }
         self.pipes.forget_changed(&self.plan, &plan);
         self.switchboard.forget_changed(&self.plan.facilities, &plan.facilities);
-        self.plan = plan;
-        self.images = images;
+        (self.plan, self.relations, self.images) = (plan, relations, images);
+        self.places.touch_all();
         self.keep_listeners(&before);
         if let Some(audit) = &mut self.audit {
             audit.renumber(&self.images);
         }
-        if let Some(helper) = self.place_of(Role::Control).filter(|&it| self.person(it).is_some()) {
+        if let Some(helper) = self.place_of(Role::Control).filter(|&it| self.is_there(it)) {
             self.tell(helper, &ToLayer::Policy(policy), None);
         }
         self.log.note(&format!("policy {} takes the place of the one before", policy.short()));
@@ -333,17 +332,15 @@ impl Supervisor<'_> {
         }
         for (layer, copies) in copies.into_iter().enumerate() {
             for index in 0..copies {
-                let is_it = |it: &Place| {
-                    it.seat.layer == layer && it.seat.instance.index == index && !it.former
-                };
-                if self.places.iter().any(is_it) {
+                let is_it = |it: &Place| it.seat.instance.index == index && !it.former;
+                if self.places.each_of(layer).any(is_it) {
                     continue;
                 }
                 let seat = Seat::new(layer, &self.plan.layers[layer], index, true);
                 let image = &self.images[layer].data;
                 let fresh = image.own.is_none();
-                self.places.push(Place { fresh, ..Place::new(image, seat, now) });
-                self.changed(self.places.len() - 1);
+                let place = self.places.push(Place { fresh, ..Place::new(image, seat, now) });
+                self.changed(place);
             }
         }
         // There may be more of them now that wait for a connection.
@@ -374,21 +371,18 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Has those begin anew that were told of settings and haven't taken them in time.
-    pub(super) fn restart_who_took_nothing(&mut self) {
-        let now = Instant::now();
-        for place in 0..self.places.len() {
-            let Life::Running(child) = &mut self.places[place].life else { continue };
-            if child.owes.is_some_and(|at| at <= now) {
-                child.owes = None;
-                self.log.say(&format!(
-                    "{} has not taken the reloaded settings within its `grace`, and is restarted \
-                     (`reload` in [layer.{}])",
-                    child.instance, child.instance.layer
-                ));
-                self.make_stale(place);
-            }
+    /// Has one begin anew that was told of settings and hasn't taken them in time.
+    pub(super) fn restart_if_it_took_nothing(&mut self, place: usize, now: Instant) {
+        let Life::Running(child) = &mut self.places[place].life else { return };
+        if child.owes.take_if(|at| *at <= now).is_none() {
+            return;
         }
+        self.log.say(&format!(
+            "{} has not taken the reloaded settings within its `grace`, and is restarted \
+             (`reload` in [layer.{}])",
+            child.instance, child.instance.layer
+        ));
+        self.make_stale(place);
     }
 
     fn make_stale(&mut self, place: usize) {
@@ -397,6 +391,20 @@ impl Supervisor<'_> {
         };
         (child.stale, *fresh) = (true, true);
         seat.begin_anew(&self.plan.layers[seat.layer]);
+    }
+
+    /// Goes on with a reload or an upgrade, if one is under way.
+    pub(super) fn go_on_with_reload(&mut self) {
+        match self.reloads.stage {
+            Stage::Idle => self.begin_reload(),
+            Stage::Preparing(..) => {}
+            Stage::Rehearsed(..) => self.upgrade_if_quiet(),
+            Stage::Applying(..) => {
+                self.let_former_go();
+                self.ask_stale_to_finish();
+                self.finish_reload();
+            }
+        }
     }
 
     /// Asks those to finish that a reload ends: who calls others before those, and our own once those have
@@ -485,7 +493,7 @@ impl Supervisor<'_> {
     }
 
     fn tell_asker(&mut self, asker: &Asker, text: &str, last: Option<bool>) {
-        let helper = self.place_of(Role::Control).filter(|&it| self.person(it).is_some());
+        let helper = self.place_of(Role::Control).filter(|&it| self.is_there(it));
         if let (Some(helper), Some(caller)) = (helper, asker.caller) {
             let text: String = text.chars().take(800).collect();
             self.tell(helper, &ToLayer::Told { caller, text, last }, None);

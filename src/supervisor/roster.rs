@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ident::Instance;
 use crate::policy::plan::{GiveUp, LayerPlan, Plan, Restart, RestartOn};
-use crate::prepare::upgrade::state;
+pub(super) use crate::prepare::upgrade::facts::Seat;
 use crate::wire::life::Ending;
 
 /// The first wait before a restart. Long enough that a layer that fails at once can't keep a
@@ -26,24 +26,6 @@ pub enum Decision {
     LeaveDown,
     /// The policy's restarts are used up and it says to stop: the whole daemon stops.
     StopDaemon,
-}
-
-/// One copy of a layer, across its lives.
-#[derive(Clone)]
-pub struct Seat {
-    /// Place of the layer in the plan.
-    pub layer: usize,
-    /// The present or the last life. Generation 0: never started.
-    pub instance: Instance,
-    /// Whether a life of it was ever confined: then what keeps another from beginning is no fault of
-    /// the policy's.
-    pub has_run: bool,
-    /// Whether a life of it was ever ready for those that start after it.
-    pub was_ready: bool,
-    restart: Restart,
-    started: Option<Instant>,
-    failures_in_a_row: u32,
-    recent_restarts: VecDeque<Instant>,
 }
 
 impl Seat {
@@ -70,27 +52,6 @@ impl Seat {
     /// From now on this plan says what follows an ending.
     pub fn restart_by(&mut self, plan: &LayerPlan) {
         self.restart = restart_of(plan);
-    }
-
-    /// Writes into `to` what a program must know that takes this one's place.
-    pub fn carry(&self, to: &mut state::Place) {
-        to.started = self.started.map(Into::into);
-        to.failures_in_a_row = self.failures_in_a_row;
-        to.recent_restarts = self.recent_restarts.iter().copied().map(Into::into).collect();
-    }
-
-    /// The seat as the program before has left it.
-    pub fn carried(layer: usize, plan: &LayerPlan, from: &state::Place) -> Self {
-        Self {
-            layer,
-            instance: from.instance.clone(),
-            has_run: from.has_run,
-            was_ready: from.was_ready,
-            restart: restart_of(plan),
-            started: from.started.map(Into::into),
-            failures_in_a_row: from.failures_in_a_row,
-            recent_restarts: from.recent_restarts.iter().copied().map(Into::into).collect(),
-        }
     }
 
     /// Begins the next life and names it.

@@ -61,7 +61,8 @@ impl Supervisor<'_> {
 
     /// The place of one of the framework's own layers, if the plan has it.
     pub(super) fn place_of(&self, role: Role) -> Option<usize> {
-        (0..self.places.len()).find(|&place| self.role(place) == Some(role))
+        let layer = self.relations.helpers.iter().find(|(it, _)| *it == role)?.1;
+        self.places.of(layer).first().copied()
     }
 
     /// Whether a place is to be filled: while the daemon stops, only that of somebody whom others
@@ -120,8 +121,8 @@ impl Supervisor<'_> {
     /// What the helper at one place does for the instance at another, if both run.
     fn service_between(&self, helper: usize, client: usize) -> Option<Service> {
         let Some(Role::Service(service)) = self.role(helper) else { return None };
-        (self.person(helper).is_some()
-            && self.person(client).is_some()
+        (self.is_there(helper)
+            && self.is_there(client)
             && self.image_at(client).services.contains(&service))
         .then_some(service)
     }
@@ -146,7 +147,7 @@ impl Supervisor<'_> {
         }
         for service in self.image_at(place).services.clone() {
             let helper = self.place_of(Role::Service(service));
-            if let Some(helper) = helper.filter(|&helper| self.person(helper).is_some()) {
+            if let Some(helper) = helper.filter(|&helper| self.is_there(helper)) {
                 self.tell(helper, &ToLayer::ClientGone { seat }, None);
             }
         }

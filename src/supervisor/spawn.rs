@@ -4,13 +4,11 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::child::{Child, Printing, Stage};
-use super::health::Pulse;
+use super::child::{Child, Printing};
 use super::image::Image;
 use super::outbox::Outbox;
 use super::pipes::Standard;
@@ -21,8 +19,9 @@ use crate::ident::Instance;
 use crate::layer::enter::TITLE;
 use crate::layer::slice::{PIPE_FDS, Slice};
 use crate::policy::plan::Program;
+use crate::prepare::upgrade::facts::Facts;
 use crate::sys::spawn::{self, Namespaces, Spawn};
-use crate::wire::life::{Culprit, Load};
+use crate::wire::life::Culprit;
 
 impl Image {
     /// Starts `instance`. When this returns, its program has been executed, and nothing else has
@@ -112,22 +111,7 @@ impl Image {
             control,
             outbox: Outbox::default(),
             cgroup: group,
-            stage: Stage::Confining,
-            deadline: None,
-            last_words: None,
-            mute: false,
-            severed: standard.severed,
-            receipt: Vec::new(),
-            ready: false,
-            health: Pulse::default(),
-            load: (Load::Idle, Instant::now()),
-            spared: false,
-            owes: None,
-            renewed: false,
-            serves: None,
-            stale: false,
-            outdated: false,
-            breached: false,
+            facts: Facts::new(standard.severed),
         })
     }
 

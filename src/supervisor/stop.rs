@@ -1,5 +1,6 @@
 //! Stopping: who is asked when, and who is killed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Life, Outcome, Place, Supervisor};
@@ -16,6 +17,7 @@ impl Supervisor<'_> {
             self.stopping = true;
             self.outcome = outcome;
             self.manager.tell("STOPPING=1");
+            self.places.touch_all();
         }
         // Nobody comes for them any more.
         self.pipes.ends.clear();
@@ -61,20 +63,10 @@ impl Supervisor<'_> {
     /// Those of some that run which none of them may still call, or all where they call each other in a
     /// circle.
     pub(super) fn first_to_finish(&self, running: Vec<usize>) -> Vec<usize> {
-        let layer_of = |place: usize| self.places[place].seat.instance.layer.as_str();
-        let runs = |layer: &str| running.iter().any(|&place| layer_of(place) == layer);
-        // Who starts after others ends before them, and who calls others too.
-        let is_called = |layer: &str| {
-            let mut layers = self.plan.layers.iter();
-            let mut channels = self.plan.channels.iter();
-            // Who reads a pipe comes to its end once its writer has finished.
-            let mut pipes = self.plan.facilities.pipes.iter();
-            layers.any(|it| it.after.iter().any(|first| *first == *layer) && runs(it.name.as_str()))
-                || channels.any(|c| c.to == *layer && c.from != c.to && runs(c.from.as_str()))
-                || pipes.any(|pipe| pipe.to == *layer && runs(pipe.from.as_str()))
-        };
-        let mut next: Vec<usize> =
-            running.iter().copied().filter(|&place| !is_called(layer_of(place))).collect();
+        let layer_of = |place: usize| self.places[place].seat.layer;
+        let run: BTreeSet<usize> = running.iter().map(|&place| layer_of(place)).collect();
+        let is_used = |place| self.relations.is_used(layer_of(place), |it| run.contains(&it));
+        let mut next: Vec<usize> = running.iter().copied().filter(|&it| !is_used(it)).collect();
         if next.is_empty() {
             // A program in the circle is fed by pipes, and ends with what feeds it.
             let own = |place: &&usize| {
@@ -111,18 +103,19 @@ impl Supervisor<'_> {
         }
     }
 
-    pub(super) fn kill_what_is_late(&mut self) {
-        let now = Instant::now();
-        self.end_long_served(now);
-        for place in &mut self.places {
-            let Life::Running(child) = &mut place.life else { continue };
-            if child.deadline.is_some_and(|at| at <= now) {
-                let why = if child.is_serving() { "finish" } else { "confine itself" };
-                self.log.say(&format!("{} did not {why} in time and is killed", child.instance));
-                child.deadline = Some(now + AGAIN);
-                child.kill();
-            }
+    /// Kills one that should have ended by now, or asks one to finish that has served for long enough.
+    pub(super) fn end_if_late(&mut self, place: usize, now: Instant) {
+        let Life::Running(child) = &mut self.places[place].life else { return };
+        if child.ends_at().is_none_or(|at| at > now) {
+            return;
         }
+        if child.deadline.is_none() {
+            return self.end_long_served(place);
+        }
+        let why = if child.is_serving() { "finish" } else { "confine itself" };
+        self.log.say(&format!("{} did not {why} in time and is killed", child.instance));
+        child.deadline = Some(now + AGAIN);
+        child.kill();
     }
 
     /// Asks another program to finish, in the way that it knows: its init passes SIGTERM on.

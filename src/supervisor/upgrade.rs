@@ -15,17 +15,16 @@ use rustix::process::Pid;
 
 use super::audit::Audit;
 use super::broker::signal::Switchboard;
-use super::child::{Child, Printing, Serves, Stage as ChildStage};
+use super::child::{Child, Printing};
 use super::control::Door;
-use super::health::Pulse;
-use super::image::{self, Ground, Image};
+use super::image::{self, Ground};
 use super::manager::Manager;
 use super::objects::Objects;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::pipes::Pipes;
+use super::places::Places;
 use super::reload::{Asker, COMING, Reloads, Stage};
-use super::roster::Seat;
 use super::signals::Signals;
 use super::{Leftovers, Life, Outcome, Place, Registered, Supervisor, lockdown, workers};
 use crate::confine::cgroup::{Group, Hierarchies};
@@ -36,7 +35,7 @@ use crate::prepare::own::Role;
 use crate::prepare::steward::{Handed, Steward, Successor};
 use crate::prepare::upgrade::state::{self, Fd, Luggage, State};
 use crate::prepare::upgrade::take_over;
-use crate::wire::control::FromLayer;
+use crate::sys::poller::{Agenda, Poller};
 
 /// How long a new program waits for a moment when nothing is half done. A layer that doesn't read what it is
 /// told is ended before.
@@ -119,7 +118,7 @@ impl Supervisor<'_> {
             before: luggage.add(&self.reloads.before),
             prepared: prepared.map(|(told, fds)| (luggage.add(told), luggage.all(fds))),
             key: self.reloads.key.clone(),
-            askers: askers.map(Asker::carry).collect(),
+            askers: askers.cloned().collect(),
             comm: rustix::thread::name().map(CString::into_bytes).unwrap_or_default(),
             capabilities: lockdown::held(),
             layers: self.images.iter().map(|image| image.carry(luggage)).collect(),
@@ -161,7 +160,7 @@ pub(crate) fn resume(memory: &OwnedFd, log: &mut Log) -> Result<Outcome, String>
     }
     let text = |error: std::io::Error| error.to_string();
     let (told, fds) = state.prepared.take().ok_or("nothing was prepared")?;
-    let mut askers: Vec<Asker> = state.askers.drain(..).map(Asker::carried).collect();
+    let mut askers = std::mem::take(&mut state.askers);
     let mut supervisor = Supervisor::carried(state, log)?;
     mark::reached("supervisor.upgrade.resumed");
     let fds = fds.into_iter().map(Fd::take).collect::<Result<_, _>>().map_err(text)?;
@@ -192,7 +191,7 @@ impl<'a> Supervisor<'a> {
         let claims = claims.into_iter().map(Fd::take).collect::<Result<_, _>>().map_err(text)?;
         let ground = Ground::with(|| Hierarchies::carried(groups, claims));
         let ground = Rc::new(ground.map_err(|error| error.to_string())?);
-        let Assembly { images, reports, settings, .. } = assembly;
+        let Assembly { images, relations, reports, settings, .. } = assembly;
         let images = image::make(images, reports, settings, &ground);
         let mut images = images.map_err(|error| error.to_string())?;
         for (image, from) in images.iter_mut().zip(std::mem::take(&mut state.layers)) {
@@ -200,10 +199,8 @@ impl<'a> Supervisor<'a> {
         }
         let objects = Objects::carried(&plan, &mut state).map_err(text)?;
         let pipes = Pipes::carried(&mut state).map_err(text)?;
-        let mut places = Vec::new();
-        for from in std::mem::take(&mut state.places) {
-            places.push(Place::carried(from, &images).map_err(text)?);
-        }
+        let places = std::mem::take(&mut state.places).into_iter().map(Place::carried);
+        let places: Places = places.collect::<std::io::Result<_>>().map_err(text)?;
         let layer_at = |place: usize| places.get(place).map(|it: &Place| &it.seat.instance.layer);
         let switchboard = Switchboard::carried(&state.counts, layer_at, &plan.facilities);
         let switchboard = switchboard.map_err(text)?;
@@ -216,6 +213,7 @@ impl<'a> Supervisor<'a> {
         let steward = steward.transpose().map_err(text)?;
         Ok(Self {
             plan,
+            relations,
             images,
             objects,
             pipes,
@@ -224,6 +222,10 @@ impl<'a> Supervisor<'a> {
             full: BTreeMap::new(),
             switchboard,
             places,
+            waiting: BTreeSet::new(),
+            agenda: Agenda::default(),
+            poller: Poller::new().map_err(text)?,
+            crowded: false,
             signals: Signals::new().map_err(text)?,
             manager: Manager::carried(state.manager).map_err(text)?,
             reloads: Reloads {
@@ -268,17 +270,19 @@ impl Supervisor<'_> {
             let seat = place.seat.clone();
             let (layer, index) = (seat.layer, seat.instance.index);
             let new = Place::new(&self.images[layer].data, seat, now);
-            let is_free = |it: &Place| {
-                let was = (it.seat.layer, it.seat.instance.index);
-                it.former && matches!(it.life, Life::Down) && was == (layer, index)
+            let is_free = |it: &usize| {
+                let it = &self.places[*it];
+                let ended = it.former && matches!(it.life, Life::Down);
+                ended && it.seat.instance.index == index
             };
-            if let Some(free) = self.places.iter().position(is_free) {
-                self.places[free] = new;
-                self.changed(free);
-            } else {
-                self.places.push(new);
-                self.changed(self.places.len() - 1);
-            }
+            let number = match self.places.of(layer).iter().copied().find(is_free) {
+                Some(free) => {
+                    self.places[free] = new;
+                    free
+                }
+                None => self.places.push(new),
+            };
+            self.changed(number);
             self.changed(old);
         }
     }
@@ -310,18 +314,6 @@ impl Supervisor<'_> {
     }
 }
 
-impl Asker {
-    fn carry(&self) -> state::Asker {
-        let Self { caller, who, gain, program } = self.clone();
-        state::Asker { caller, who, gain, program }
-    }
-
-    fn carried(from: state::Asker) -> Self {
-        let state::Asker { caller, who, gain, program } = from;
-        Self { caller, who, gain, program }
-    }
-}
-
 impl Place {
     fn carry(&self, luggage: &mut Luggage) -> state::Place {
         let life = match &self.life {
@@ -330,53 +322,28 @@ impl Place {
             Life::Waiting(at) => state::Life::Waiting((*at).into()),
             Life::Running(child) => state::Life::Running(Box::new(child.carry(luggage))),
         };
-        let mut place = state::Place {
-            layer: self.seat.layer as u64,
-            instance: self.seat.instance.clone(),
-            has_run: self.seat.has_run,
-            was_ready: self.seat.was_ready,
-            started: None,
-            failures_in_a_row: 0,
-            recent_restarts: Vec::new(),
-            since: self.since,
-            last: self.last.as_deref().cloned(),
-            retired: self.retired,
-            fresh: self.fresh,
-            former: self.former,
-            life,
-        };
-        self.seat.carry(&mut place);
-        place
+        let &Self { since, retired, fresh, former, .. } = self;
+        let (seat, last) = (self.seat.clone(), self.last.clone());
+        state::Place { seat, since, last, retired, fresh, former, life }
     }
 
-    fn carried(from: state::Place, images: &[Image]) -> std::io::Result<Self> {
-        let layer = usize::try_from(from.layer).map_err(std::io::Error::other)?;
-        let seat = Seat::carried(layer, &images[layer].data.plan, &from);
-        let life = match from.life {
+    fn carried(from: state::Place) -> std::io::Result<Self> {
+        let state::Place { seat, since, last, retired, fresh, former, life } = from;
+        let life = match life {
             state::Life::Down => Life::Down,
             state::Life::Spare => Life::Spare,
             state::Life::Waiting(at) => Life::Waiting(at.into()),
             state::Life::Running(child) => {
-                let child = Child::carried(*child, from.instance)?;
-                Life::Running(Box::new(child))
+                Life::Running(Box::new(Child::carried(*child, seat.instance.clone())?))
             }
         };
-        Ok(Self {
-            seat,
-            life,
-            since: from.since,
-            last: from.last.map(Box::new),
-            pace: Pace::new(Instant::now()),
-            retired: from.retired,
-            fresh: from.fresh,
-            former: from.former,
-        })
+        let pace = Pace::new(Instant::now());
+        Ok(Self { seat, life, since, last, pace, retired, fresh, former })
     }
 }
 
 impl Child {
     fn carry(&self, luggage: &mut Luggage) -> state::Child {
-        let serves = |it: &Serves| (it.source.to_vec(), it.until.map(Into::into));
         state::Child {
             process: luggage.add(&self.process),
             pid: self.pid.as_raw_nonzero().get(),
@@ -384,70 +351,22 @@ impl Child {
             culprit: self.printing.culprit,
             output: luggage.all(&self.printing.output),
             group: self.cgroup.as_ref().map(Group::carry),
-            key: match self.stage {
-                ChildStage::Serving(key) => Some(key),
-                ChildStage::Confining => None,
-            },
-            deadline: self.deadline.map(Into::into),
-            last_words: self.last_words.as_ref().map(FromLayer::encode),
-            mute: self.mute,
-            severed: self.severed,
-            receipt: self.receipt.clone(),
-            ready: self.ready,
-            health: match self.health {
-                Pulse::Unwatched => state::Pulse::Unwatched,
-                Pulse::AskAt(at) => state::Pulse::AskAt(at.into()),
-                Pulse::AnswerBy(at) => state::Pulse::AnswerBy(at.into()),
-                Pulse::Lost(within) => state::Pulse::Lost(within),
-            },
-            load: (self.load.0, self.load.1.into()),
-            spared: self.spared,
-            renewed: self.renewed,
-            serves: self.serves.as_ref().map(serves),
-            stale: self.stale,
-            outdated: self.outdated,
-            breached: self.breached,
+            facts: self.facts.clone(),
         }
     }
 
     fn carried(from: state::Child, instance: crate::ident::Instance) -> std::io::Result<Self> {
         let output = from.output.into_iter().map(Fd::take).collect::<std::io::Result<_>>()?;
         let printing = Printing { instance: instance.clone(), culprit: from.culprit, output };
-        let garbled = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-        let serves = from.serves.map(|(source, until)| {
-            let source = source.try_into().map_err(|_| garbled())?;
-            Ok::<_, std::io::Error>(Serves { source, until: until.map(Into::into) })
-        });
         Ok(Self {
             instance,
             process: from.process.take()?,
-            pid: Pid::from_raw(from.pid).ok_or_else(garbled)?,
+            pid: Pid::from_raw(from.pid).ok_or(std::io::ErrorKind::InvalidData)?,
             control: from.control.take()?,
             outbox: Outbox::default(),
             printing: Rc::new(printing),
             cgroup: from.group.map(Group::carried),
-            stage: from.key.map_or(ChildStage::Confining, ChildStage::Serving),
-            deadline: from.deadline.map(Into::into),
-            last_words: from.last_words.as_deref().and_then(FromLayer::decode),
-            mute: from.mute,
-            severed: from.severed,
-            receipt: from.receipt,
-            ready: from.ready,
-            health: match from.health {
-                state::Pulse::Unwatched => Pulse::Unwatched,
-                state::Pulse::AskAt(at) => Pulse::AskAt(at.into()),
-                state::Pulse::AnswerBy(at) => Pulse::AnswerBy(at.into()),
-                state::Pulse::Lost(within) => Pulse::Lost(within),
-            },
-            load: (from.load.0, from.load.1.into()),
-            spared: from.spared,
-            // No reload is under way.
-            owes: None,
-            renewed: from.renewed,
-            serves: serves.transpose()?,
-            stale: from.stale,
-            outdated: from.outdated,
-            breached: from.breached,
+            facts: from.facts,
         })
     }
 }

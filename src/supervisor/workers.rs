@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::child::{Breach, Serves};
+use super::child::Breach;
 use super::{Life, Supervisor};
 use crate::mark;
 use crate::policy::plan::Workers;
-use crate::prepare::upgrade::state::{Fd, Luggage, Moment};
+use crate::prepare::upgrade::facts::Serves;
+use crate::prepare::upgrade::moment::Moment;
+use crate::prepare::upgrade::state::{Fd, Luggage};
 use crate::wire::broker::{Answer, Refusal, SOURCE};
 use crate::wire::control::ToLayer;
 
@@ -58,26 +60,19 @@ pub(super) fn carried(from: Vec<(u64, Fd, Moment)>) -> io::Result<BTreeMap<usize
 }
 
 impl Supervisor<'_> {
-    /// The layers for which connections are accepted in the stead of a process: nobody is there, or
-    /// will be, until one that serves another has ended.
-    pub(super) fn holding(&self) -> Vec<usize> {
-        let has_room = |layer: &usize| {
-            self.held.get(layer).is_none_or(|it| it.waiting.len() < Workers::MOST_HELD)
+    /// Whether connections of a layer are accepted in the stead of a process: nobody is there, or will be,
+    /// until one that serves another has ended.
+    pub(super) fn holds(&self, layer: usize) -> bool {
+        let held = self.held.get(&layer).map_or(0, |it| it.waiting.len());
+        let nobody = |it: &super::Place| match &it.life {
+            Life::Running(child) => child.serves.is_some() || child.deadline.is_some(),
+            Life::Down => true,
+            Life::Waiting(_) | Life::Spare => it.retired,
         };
-        let waits = |layer: &usize| self.wait_of(*layer).is_some() && !self.stopping;
-        let nobody = |layer: &usize| {
-            let mut of_layer = self.places.iter().filter(|it| it.seat.layer == *layer);
-            of_layer.all(|it| match &it.life {
-                Life::Running(child) => child.serves.is_some() || child.deadline.is_some(),
-                Life::Down => true,
-                Life::Waiting(_) | Life::Spare => it.retired,
-            })
-        };
-        let layers = 0..self.plan.layers.len();
-        layers.filter(waits).filter(has_room).filter(nobody).collect()
+        !self.stopping && held < Workers::MOST_HELD && self.places.each_of(layer).all(nobody)
     }
 
-    fn wait_of(&self, layer: usize) -> Option<Duration> {
+    pub(super) fn wait_of(&self, layer: usize) -> Option<Duration> {
         self.plan.layers[layer].workers.as_ref()?.wait
     }
 
@@ -149,7 +144,7 @@ impl Supervisor<'_> {
             Life::Running(child) => child.serves.as_ref().is_some_and(|it| it.source == source),
             _ => false,
         };
-        let others = self.places.iter().filter(|it| it.seat.layer == layer).filter(serving).count();
+        let others = self.places.each_of(layer).filter(serving).count();
         let until = plan.workers.as_ref().map(|workers| workers.lifetime.map(|time| now + time));
         let refused = bound.is_some_and(|most| others >= most as usize);
         match (&mut self.places[place].life, until) {
@@ -177,14 +172,14 @@ impl Supervisor<'_> {
             Life::Running(child) => child.serves.is_none() && child.deadline.is_none(),
             Life::Down | Life::Spare => false,
         };
-        let of_layer = |it: &usize| self.places[*it].seat.layer == layer;
-        let seats: Vec<usize> = (0..self.places.len()).filter(of_layer).collect();
+        let seats = self.places.of(layer);
         let waiting = seats.iter().filter(|&&it| waits(&self.places[it].life)).count();
         let spare = |it: &&usize| matches!(self.places[**it].life, Life::Spare);
         let missing = usize::from(warm).saturating_sub(waiting);
         let next: Vec<usize> = seats.iter().filter(spare).take(missing).copied().collect();
+        let all = seats.len();
         if waiting == 0 && next.is_empty() {
-            self.tell_full(layer, seats.len());
+            self.tell_full(layer, all);
         }
         for place in next {
             self.places[place].life = Life::Waiting(Instant::now());
@@ -212,17 +207,12 @@ impl Supervisor<'_> {
             .say(&format!("[layer.{name}] all {all} {what}: `{key}` says how many there may be"));
     }
 
-    /// Asks those to finish that have served their connection for as long as they may.
-    pub(super) fn end_long_served(&mut self, now: Instant) {
-        for place in 0..self.places.len() {
-            let Life::Running(child) = &self.places[place].life else { continue };
-            if child.deadline.is_none() && child.ends_at().is_some_and(|at| at <= now) {
-                self.log.say(&format!(
-                    "{} has served its connection for as long as `lifetime` allows, and is to finish",
-                    child.instance
-                ));
-                self.end_in_order(place);
-            }
-        }
+    /// Asks one to finish that has served its connection for as long as it may.
+    pub(super) fn end_long_served(&mut self, place: usize) {
+        let instance = &self.places[place].seat.instance;
+        self.log.say(&format!(
+            "{instance} has served its connection for as long as `lifetime` allows, and is to finish"
+        ));
+        self.end_in_order(place);
     }
 }

@@ -56,6 +56,7 @@ pub mod original;
 pub mod passing;
 pub mod pidfd;
 pub mod pin;
+pub mod poller;
 pub mod probe;
 pub mod process;
 pub mod reopen;

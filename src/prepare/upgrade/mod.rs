@@ -9,6 +9,8 @@
 //! A program that is executed for one of these parts learns of it by a variable of its environment, and
 //! by `argv[0]` where an older one would otherwise take itself for started anew.
 
+pub(crate) mod facts;
+pub(crate) mod moment;
 pub(crate) mod program;
 pub(crate) mod rehearsal;
 pub(crate) mod state;

@@ -7,25 +7,25 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use blake2::{Blake2s256, Digest};
-use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
+use super::facts::{Asker, Facts, Seat};
+use super::moment::Moment;
 use crate::confine::cgroup::{CarriedGroup, CarriedHierarchies};
 use crate::ident::{Instance, Name};
 use crate::prepare::Use;
 use crate::prepare::assembly::Assembly;
-use crate::sys::clock::nanoseconds;
 use crate::sys::{inherit, memory};
 use crate::wire::control::LogFormat;
-use crate::wire::life::{Culprit, End, Load};
+use crate::wire::life::{Culprit, End};
 
 /// The form of a state, and of all that two programs say to each other over an upgrade: of an
 /// [`Assembly`], of what is handed over for it, and of what helpers and layers say. It rises with every
 /// change of one of them: a program of another form doesn't take over.
-pub(crate) const FORM: u32 = 3;
+pub(crate) const FORM: u32 = 4;
 
 /// What a state begins with; its form and the digest of the rest follow.
 const MAGIC: &[u8; 16] = b"cofferdam state\n";
@@ -67,28 +67,6 @@ impl Luggage {
     /// All of them.
     pub(crate) fn numbers(self) -> Vec<RawFd> {
         self.0
-    }
-}
-
-/// A point in time, by `CLOCK_MONOTONIC` in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Moment(u64);
-
-impl From<Instant> for Moment {
-    fn from(at: Instant) -> Self {
-        let (now, clock) = (Instant::now(), nanoseconds(ClockId::Monotonic));
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let ahead = nanos(at.saturating_duration_since(now));
-        let behind = nanos(now.saturating_duration_since(at));
-        Self(clock.saturating_add(ahead).saturating_sub(behind))
-    }
-}
-
-impl From<Moment> for Instant {
-    fn from(Moment(at): Moment) -> Self {
-        let (now, clock) = (Self::now(), nanoseconds(ClockId::Monotonic));
-        let ahead = now + Duration::from_nanos(at.saturating_sub(clock));
-        ahead.checked_sub(Duration::from_nanos(clock.saturating_sub(at))).unwrap_or(now)
     }
 }
 
@@ -135,15 +113,6 @@ pub(crate) struct State {
     pub receipts: bool,
 }
 
-/// Who asked for something.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Asker {
-    pub caller: Option<u32>,
-    pub who: String,
-    pub gain: bool,
-    pub program: bool,
-}
-
 /// What is held for a layer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Layer {
@@ -164,17 +133,10 @@ pub(crate) struct Queue {
 
 /// A place and who is there.
 #[derive(Debug, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "as it is held")]
 pub(crate) struct Place {
-    pub layer: u64,
-    pub instance: Instance,
-    pub has_run: bool,
-    pub was_ready: bool,
-    pub started: Option<Moment>,
-    pub failures_in_a_row: u32,
-    pub recent_restarts: Vec<Moment>,
+    pub seat: Seat,
     pub since: u64,
-    pub last: Option<End>,
+    pub last: Option<Box<End>>,
     pub retired: bool,
     pub fresh: bool,
     pub former: bool,
@@ -192,7 +154,6 @@ pub(crate) enum Life {
 
 /// A running instance.
 #[derive(Debug, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "as it is held")]
 pub(crate) struct Child {
     pub process: Fd,
     pub pid: i32,
@@ -200,34 +161,7 @@ pub(crate) struct Child {
     pub culprit: Culprit,
     pub output: Vec<Fd>,
     pub group: Option<CarriedGroup>,
-    /// Its public key, once it is confined.
-    pub key: Option<[u8; 32]>,
-    pub deadline: Option<Moment>,
-    /// What it said of its end, as it said it.
-    pub last_words: Option<Vec<u8>>,
-    pub mute: bool,
-    pub severed: bool,
-    pub receipt: Vec<u8>,
-    pub ready: bool,
-    pub health: Pulse,
-    /// How much it has in its hands, and since when.
-    pub load: (Load, Moment),
-    pub spared: bool,
-    pub renewed: bool,
-    /// Of which source the connection is that it serves, and until when.
-    pub serves: Option<(Vec<u8>, Option<Moment>)>,
-    pub stale: bool,
-    pub outdated: bool,
-    pub breached: bool,
-}
-
-/// What is known of an instance's health.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) enum Pulse {
-    Unwatched,
-    AskAt(Moment),
-    AnswerBy(Moment),
-    Lost(Duration),
+    pub facts: Facts,
 }
 
 /// The supervisor's side of the audit log.
@@ -293,9 +227,8 @@ impl State {
             && self.queues.len() == plan.facilities.queues.len()
             && self.fifos.len() == plan.facilities.fifos.len()
             && self.audit.is_some() == before.reports.is_some()
-            && self.places.iter().all(|place| {
-                let layer = usize::try_from(place.layer).ok().and_then(|it| plan.layers.get(it));
-                layer.is_some_and(|layer| layer.name == place.instance.layer)
+            && self.places.iter().all(|Place { seat, .. }| {
+                plan.layers.get(seat.layer).is_some_and(|it| it.name == seat.instance.layer)
             })
     }
 }
@@ -345,17 +278,6 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             unframed(&bad).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn a_moment_stays_where_it_was() {
-        let now = Instant::now();
-        let ago = now.checked_sub(Duration::from_secs(3)).unwrap();
-        for at in [now, now + Duration::from_secs(7), ago] {
-            let back = Instant::from(Moment::from(at));
-            let off = back.max(at) - back.min(at);
-            assert!(off < Duration::from_secs(1), "{off:?}");
         }
     }
 }
