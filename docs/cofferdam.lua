@@ -23,6 +23,9 @@ local f = {
   meaning = ProtoField.string("cofferdam.meaning", "Meaning"),
   batch = ProtoField.string("cofferdam.batch", "Batch"),
   detail = ProtoField.string("cofferdam.detail", "Detail"),
+  trace = ProtoField.string("cofferdam.trace", "Trace"),
+  span = ProtoField.string("cofferdam.span", "Span"),
+  parent = ProtoField.string("cofferdam.parent", "Parent span"),
   index = ProtoField.uint64("cofferdam.index", "Record"),
   monotonic = ProtoField.uint64("cofferdam.monotonic", "Monotonic clock (ns)"),
   reported = ProtoField.uint64("cofferdam.reported", "Reported as of (ns)"),
@@ -47,7 +50,7 @@ proto.experts = { malformed, suspicious }
 
 -- What each text is, by its number.
 local texts = { "kind", "side", "verdict", "facility", "edge", "form", "method", "rule",
-  "reporter", "peer", "meaning", "batch", "detail" }
+  "reporter", "peer", "meaning", "batch", "detail", "trace", "span", "parent" }
 
 local BODY = 128
 
@@ -89,7 +92,7 @@ function proto.dissector(buffer, pinfo, root)
     tree:add_le(f[number[1]], buffer(stop + number[2], number[3]))
   end
   tree:add(f.hash, buffer(stop + 96, 32))
-  if stop + BODY + 32 <= length then
+  if buffer(stop + 92, 4):le_uint() > 0 and stop + BODY + 32 <= length then
     tree:add(f.digest, buffer(stop + BODY, 32))
   end
 

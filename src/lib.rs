@@ -37,11 +37,11 @@
 //! | 5 | [`cli`], [`daemon`] | the verbs of the command line; a daemon as its program writes it |
 //! | 4 | [`supervisor`], [`prepare`], [`layer`] | who starts, joins and clears away; what is made before the first layer starts; what a layer's code sees |
 //! | 3 | [`ipc`], [`audit`] | the facilities by which layers communicate; the log of what they did |
-//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`log`], [`review`], [`registry`], [`handle`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; what its code tells people; what people ask of a policy; which daemons run; one of them, from outside |
+//! | 2 | [`confine`], [`users`], [`channel`], [`report`], [`trace`], [`log`], [`review`], [`registry`], [`handle`] | what the kernel enforces on a layer; which user it is; one sealed link; what a process tells the auditor; which request it is at; what its code tells people; what people ask of a policy; which daemons run; one of them, from outside |
 //! | 1 | [`policy`], [`wire`], [`seal`], [`ring`] | pure: the policy and its plan, bytes on the wire, keys; a ring in shared memory |
 //! | 0 | [`ident`], [`text`], [`calendar`], [`sockaddr`], [`sys`], `mark` | names; harmless text; dates; socket addresses; system calls and all unsafe code; points at which tests stop |
 //!
-//! What a daemon is written with is [`Daemon`], [`Layer`], [`ipc`], [`policy`] and their errors. The
+//! What a daemon is written with is [`Daemon`], [`Layer`], [`ipc`], [`policy`], [`trace`] and their errors. The
 //! other modules are for the command line, and for tests, benches and fuzzing of this crate: they
 //! are left out of these pages, and change as they need to.
 //!
@@ -96,6 +96,7 @@ pub mod supervisor;
 pub mod sys;
 #[doc(hidden)]
 pub mod text;
+pub mod trace;
 #[doc(hidden)]
 pub mod users;
 #[doc(hidden)]

@@ -1,7 +1,6 @@
 //! The listener: accepts connections and passes them on, unread.
 
 use std::error::Error;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use cofferdam::Layer;
 use cofferdam::ipc::message::{Channel, Message};
+use cofferdam::ipc::socket::{Connection, Stream};
 
 /// How long to wait when descriptors or memory have run out, or when no parser is there.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -30,20 +30,19 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// The layer's function.
 pub(crate) async fn listener(layer: Layer) -> Result<(), Box<dyn Error>> {
-    let listener = layer.listener("https")?;
+    let acceptor = layer.acceptor("https")?;
     let parsers = layer.channel("connections")?;
     let hands = Arc::new(Semaphore::new(IN_HAND as usize));
     let serve = async {
         while let Ok(hand) = Arc::clone(&hands).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, _)) => {
+            match acceptor.accept().await {
+                Ok(connection) => {
                     let parsers = parsers.clone();
                     tokio::spawn(async move {
-                        pass(&parsers, &stream).await;
+                        pass(&parsers, &connection).await;
                         drop(hand);
                     });
                 }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     eprintln!("accept: {error}");
                     sleep(PAUSE).await;
@@ -62,7 +61,8 @@ pub(crate) async fn listener(layer: Layer) -> Result<(), Box<dyn Error>> {
 
 /// Passes a connection to one of the parsers. If that one ends before it has said that it took
 /// the connection, another gets it: what a killed process still had before it was never served.
-async fn pass(parsers: &Channel, stream: &TcpStream) {
+async fn pass(parsers: &Channel, connection: &Connection) {
+    let Stream::Tcp(stream) = connection.stream() else { return };
     // Answers are written whole; waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     for _ in 0..OFFERS {

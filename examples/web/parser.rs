@@ -29,6 +29,7 @@ use crate::protocol::{OpenReply, OpenRequest, Settings};
 use crate::tls;
 use cofferdam::Layer;
 use cofferdam::ipc::message::{Channel, Event, Message};
+use cofferdam::trace;
 
 /// Connections that one parser serves at once. The next ones wait in the channel, then in the
 /// listener, then in the kernel. With [`FILES`] it stays below the policy's `files = 1024`.
@@ -73,6 +74,7 @@ pub(crate) async fn parser(layer: Layer) -> Result<(), Box<dyn Error>> {
         acceptor: tls::acceptor(&settings, layer.channel("sign")?)?,
         opener: layer.channel("open")?,
         files: Arc::new(Semaphore::new(FILES)),
+        layer: layer.clone(),
     });
     let room = Arc::new(Semaphore::new(CONNECTIONS as usize));
     let (stop, _) = watch::channel(false);
@@ -101,9 +103,10 @@ pub(crate) async fn parser(layer: Layer) -> Result<(), Box<dyn Error>> {
         {
             let (parser, stop) = (Arc::clone(&parser), stop.subscribe());
             tokio::spawn(async move {
+                let connection = reply.trace();
                 // Until the listener hears this, it keeps the connection for another parser.
                 let _ = reply.reply(Vec::new()).await;
-                parser.serve(socket, stop).await;
+                trace::within(connection, parser.serve(socket, stop)).await;
                 drop(permit);
             });
         }
@@ -121,6 +124,7 @@ struct Parser {
     acceptor: TlsAcceptor,
     opener: Channel,
     files: Arc<Semaphore>,
+    layer: Layer,
 }
 
 impl Parser {
@@ -134,14 +138,16 @@ impl Parser {
         let handshake = self.acceptor.accept(Idle::new(stream, IDLE));
         let Ok(Ok(stream)) = timeout(HANDSHAKE, handshake).await else { return };
 
-        let stops = stop.clone();
+        let (stops, connection) = (stop.clone(), trace::current());
         let service = service_fn(|request| {
             let (parser, stops) = (Arc::clone(&self), stops.clone());
             async move {
                 let (head, body) = request.into_parts();
                 drain(body).await;
                 let version = head.version;
-                let mut response = parser.answer(&Request::from_parts(head, ())).await;
+                // A stream of HTTP/2 is a task of its own.
+                let answer = parser.answer(Request::from_parts(head, ()));
+                let mut response = trace::within(connection, answer).await;
                 if *stops.borrow() && version < Version::HTTP_2 {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -162,9 +168,11 @@ impl Parser {
         let _ = connection.await;
     }
 
-    async fn answer(&self, request: &Request<()>) -> Response<Body> {
-        let response = match http::asked(request) {
-            Ok(path) => match timeout(OPENING, self.open(request, path)).await {
+    async fn answer(&self, request: Request<()>) -> Response<Body> {
+        let traceparent = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
+        self.layer.trace(traceparent);
+        let response = match http::asked(&request) {
+            Ok(path) => match timeout(OPENING, self.open(&request, path)).await {
                 Ok(Some(response)) => response,
                 Ok(None) | Err(_) => {
                     http::failure(StatusCode::SERVICE_UNAVAILABLE, "come again in a moment")
@@ -172,7 +180,7 @@ impl Parser {
             },
             Err(response) => *response,
         };
-        http::finished(request, response)
+        http::finished(&request, response)
     }
 
     /// Asks the opener and makes its answer a response; `None` if there is no sensible answer.

@@ -6,9 +6,13 @@
 use super::hash::Hash;
 use crate::wire::report::numbered;
 pub use crate::wire::report::{Facility, Form, Side, Verdict, Who};
+use crate::wire::trace::TRACE;
+pub use crate::wire::trace::Trace;
 
-/// Bytes of a body without payload digest and detail.
+/// Bytes of a body without payload digest, trace and detail.
 pub const BODY: usize = 128;
+/// The bit beside the side that says that there is a trace.
+const TRACED: u8 = 128;
 /// The longest detail, in bytes: room for a large policy.
 pub const MAX_DETAIL: usize = 4 << 20;
 /// The longest payload, in bytes: a message of 16 MiB, sealed.
@@ -101,6 +105,8 @@ pub struct Entry {
     pub value: u32,
     /// The hash of the message's header and ciphertext.
     pub hash: Hash,
+    /// Which request it was done for, as the reporter says.
+    pub trace: Option<Trace>,
     /// Text, or what else the kind says. At most [`MAX_DETAIL`] bytes.
     pub detail: Vec<u8>,
 }
@@ -128,6 +134,7 @@ impl Entry {
             peer: Who::NOBODY,
             value: 0,
             hash: [0; 32],
+            trace: None,
             detail: Vec::new(),
         }
     }
@@ -165,7 +172,7 @@ pub fn encode(
 ) {
     let mut head = [0_u8; BODY];
     head[0] = entry.kind as u8;
-    head[1] = entry.side as u8;
+    head[1] = entry.side as u8 | if entry.trace.is_some() { TRACED } else { 0 };
     head[2] = entry.verdict as u8;
     head[3] = entry.facility as u8;
     head[4..6].copy_from_slice(&entry.edge.to_le_bytes());
@@ -190,6 +197,9 @@ pub fn encode(
     if let Some(mark) = payload {
         out.extend_from_slice(&mark.digest);
     }
+    if let Some(trace) = &entry.trace {
+        out.extend_from_slice(&trace.to_bytes());
+    }
     out.extend_from_slice(&entry.detail);
 }
 
@@ -202,6 +212,9 @@ pub enum BodyError {
     /// An unknown number in one of the bytes that stand for kind, side, verdict, facility or form.
     #[error("byte {0} of the body holds an unknown number")]
     Number(u8),
+    /// It is said to have a trace, and that is none.
+    #[error("the trace in the body is all zeros")]
+    Trace,
 }
 
 fn bytes<const N: usize>(body: &[u8], at: usize) -> [u8; N] {
@@ -235,7 +248,7 @@ pub fn decode(body: &[u8]) -> Result<Record, BodyError> {
         return Err(length);
     }
     let kind = Kind::from_byte(body[0]).ok_or(BodyError::Number(0))?;
-    let side = Side::from_byte(body[1]).ok_or(BodyError::Number(1))?;
+    let side = Side::from_byte(body[1] & !TRACED).ok_or(BodyError::Number(1))?;
     let verdict = Verdict::from_byte(body[2]).ok_or(BodyError::Number(2))?;
     let facility = Facility::from_byte(body[3]).ok_or(BodyError::Number(3))?;
     let form = Form::from_byte(body[7]).ok_or(BodyError::Number(7))?;
@@ -243,6 +256,14 @@ pub fn decode(body: &[u8]) -> Result<Record, BodyError> {
         0 => (None, BODY),
         _ if body.len() < BODY + 32 => return Err(length),
         length => (Some(PayloadMark { length, digest: hash_at(body, BODY) }), BODY + 32),
+    };
+    let (trace, detail) = match body.get(detail..).and_then(<[u8]>::first_chunk) {
+        _ if body[1] & TRACED == 0 => (None, detail),
+        None => return Err(length),
+        Some(trace) => {
+            let trace = Trace::from_bytes(trace).ok_or(BodyError::Trace)?;
+            (Some(trace), detail + TRACE)
+        }
     };
     if body.len() - detail > MAX_DETAIL {
         return Err(length);
@@ -272,6 +293,7 @@ pub fn decode(body: &[u8]) -> Result<Record, BodyError> {
             peer: who(68, 80),
             value: u32_at(body, 88),
             hash: hash_at(body, 96),
+            trace,
             detail: body[detail..].to_vec(),
         },
         payload,

@@ -10,6 +10,7 @@
 
 use super::entry::{self, BODY, BodyError, MAX_DETAIL, MAX_PAYLOAD, Record};
 use super::hash::{self, Hash};
+use crate::wire::trace::TRACE;
 
 /// Bytes of a frame's head.
 pub const HEAD: usize = 16;
@@ -75,7 +76,7 @@ pub fn length(bytes: &[u8]) -> Result<usize, FrameError> {
         return Err(FrameError::Short { missing: (HEAD - bytes.len()) as u64 });
     }
     let (body, payload) = (entry::u32_at(bytes, 4) as usize, entry::u32_at(bytes, 8) as usize);
-    let sound = (BODY..=BODY + 32 + MAX_DETAIL).contains(&body)
+    let sound = (BODY..=BODY + 32 + TRACE + MAX_DETAIL).contains(&body)
         && payload <= MAX_PAYLOAD
         && (bytes[12] == 0 || bytes[12] == REMOVED && payload > 0)
         && bytes[13..16] == [0; 3];

@@ -18,7 +18,7 @@
 //! | [`index`], [`query`], [`follow`] | finding records among gigabytes, and as they come |
 //! | [`verify`], [`prove`], [`redact`], [`reconcile`], [`usage`], [`payload`] | questions to a log |
 //! | [`done`] | whether a layer did what it may, and how often |
-//! | [`ways`] | what followed from what |
+//! | [`ways`], [`traced`] | what followed from what; what belongs to one trace |
 //!
 //! Time comes in as [`entry::Moment`], randomness through [`Chance`](crate::seal::Chance).
 
@@ -44,6 +44,7 @@ pub mod runs;
 pub mod segment;
 pub mod store;
 pub mod tables;
+pub mod traced;
 pub mod tree;
 pub mod usage;
 pub mod verify;

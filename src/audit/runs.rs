@@ -13,5 +13,5 @@ pub fn of(entry: &Entry) -> Vec<Run> {
     }
     let method = u16::try_from(entry.method).unwrap_or(u16::MAX);
     let messages = u32::from(entry.form != Form::Piece);
-    vec![Run { form: entry.form, method, call: entry.value, messages }]
+    vec![Run { form: entry.form, method, call: entry.value, messages, trace: entry.trace }]
 }

@@ -1,7 +1,8 @@
 //! The way of a request through the layers: what came in at one, and what that did elsewhere
 //! while it was at it.
 //!
-//! No record says why a layer does something. That an act belongs to a request is concluded from
+//! A record that names its [trace](super::entry::Trace) says which step it follows from, and that is
+//! certain as far as its reporter is honest. Of all others it is concluded from
 //! time: the same instance did it after it had the request and before it answered. Where it was at
 //! several requests at once, the one that it got last is taken, and the conclusion is marked.
 //! One-way messages and accepted connections are never answered, so what follows within [`AFTER`]
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use self::order::{Order, Seen};
-use super::entry::{Facility, Form, Kind, Record, Side, Verdict, Who};
+use super::entry::{Facility, Form, Kind, Record, Side, Trace, Verdict, Who};
 
 /// For how long what an instance does counts as following from a message, in nanoseconds.
 pub const AFTER: u64 = 2_000_000_000;
@@ -62,6 +63,8 @@ pub struct Step {
     pub ended: Option<u64>,
     /// Whether it was refused.
     pub refused: bool,
+    /// Whether its record says from what it followed; otherwise that is concluded from time.
+    pub certain: bool,
     /// Whether it may as well have followed from another request.
     pub unsure: bool,
 }
@@ -79,6 +82,10 @@ pub struct Way {
     pub more: u64,
     /// When the last of it was reported.
     pub last: u64,
+    /// Its trace, if a record names one.
+    pub trace: Option<Trace>,
+    /// Of a request by a connection that was there before: when it came, by the monotonic clock.
+    pub since: Option<u64>,
 }
 
 impl Way {
@@ -86,7 +93,12 @@ impl Way {
     pub fn took(&self) -> u64 {
         let first = self.steps.first();
         let end = first.filter(|step| step.what == What::Request).and_then(|step| step.ended);
-        end.unwrap_or(self.last).saturating_sub(first.map_or(0, |step| step.begun))
+        end.unwrap_or(self.last).saturating_sub(self.begun())
+    }
+
+    /// When it began, by the monotonic clock in nanoseconds.
+    pub fn begun(&self) -> u64 {
+        self.since.unwrap_or_else(|| self.steps.first().map_or(0, |step| step.begun))
     }
 
     /// Whether some of it may belong to another one.
@@ -116,6 +128,10 @@ pub struct Ways {
     flying: HashMap<(Facility, u16, Who, Who, u64), At>,
     /// The requests that an instance is at.
     busy: HashMap<Who, Vec<At>>,
+    /// Steps by their spans.
+    spans: HashMap<u64, At>,
+    /// The steps that led to a span whose way is over, from a connection on.
+    origins: HashMap<u64, Arc<[Step]>>,
     /// The messages that it got, newest last.
     got: HashMap<Who, VecDeque<At>>,
     swept: u64,
@@ -150,6 +166,8 @@ impl Ways {
             flying: HashMap::new(),
             busy: HashMap::new(),
             got: HashMap::new(),
+            spans: HashMap::new(),
+            origins: HashMap::new(),
             swept: 0,
             newest: VecDeque::new(),
             slowest: Vec::new(),
@@ -188,6 +206,8 @@ impl Ways {
         self.flying.clear();
         self.busy.clear();
         self.got.clear();
+        self.spans.clear();
+        self.origins.clear();
         self.swept = 0;
     }
 
@@ -199,6 +219,9 @@ impl Ways {
             self.busy.remove(&seen.peer);
             self.got.remove(&seen.peer);
             return;
+        }
+        if seen.takes_up {
+            return self.taken_up(seen);
         }
         let sends = seen.side != Side::Receiver;
         match (seen.facility, seen.form) {
@@ -242,7 +265,7 @@ impl Ways {
         let at = known.unwrap_or_else(|| {
             // Its caller didn't say so, so nothing is known before it.
             let step = Step { what: What::Request, ..step(seen, seen.peer, seen.reporter) };
-            self.begin(seen, step)
+            self.follow_or_begin(seen, step)
         });
         self.calls.insert(key, at);
         self.touch(at, seen);
@@ -290,14 +313,16 @@ impl Ways {
 
     /// A receiver says that it has a message, a line or a connection.
     fn received(&mut self, seen: &Seen) {
+        let traced = seen.trace.and_then(|trace| self.spans.get(&trace.span()).copied());
         // A queue's sender doesn't know who will receive.
-        let known = self
-            .flying
-            .remove(&flight(seen, seen.peer, seen.reporter))
-            .or_else(|| self.flying.remove(&flight(seen, seen.peer, Who::NOBODY)));
+        let known = traced.or_else(|| {
+            self.flying
+                .remove(&flight(seen, seen.peer, seen.reporter))
+                .or_else(|| self.flying.remove(&flight(seen, seen.peer, Who::NOBODY)))
+        });
         let at = known.unwrap_or_else(|| {
             let step = Step { what: What::Message, ..step(seen, seen.peer, seen.reporter) };
-            self.begin(seen, step)
+            self.follow_or_begin(seen, step)
         });
         self.touch(at, seen);
         if let Some(step) = self.step(at) {
@@ -313,6 +338,10 @@ impl Ways {
 
     /// An instance did something: in which way, and from which step does it follow?
     fn act(&mut self, seen: &Seen, mut step: Step, begins: bool) -> Option<At> {
+        if let Some(from) = self.parent(seen) {
+            step.certain = true;
+            return self.follow(seen, step, from);
+        }
         let who = seen.reporter;
         let open = &self.open;
         let gone = |at: &At| !open.contains_key(&at.way);
@@ -335,6 +364,24 @@ impl Ways {
         let from = busy.and_then(|all| all.last()).or_else(|| got.and_then(|all| all.back()));
         let Some(&from) = from else { return begins.then(|| self.begin(seen, step)) };
         step.unsure = requests > 1 || requests == 0 && near_another(got, seen.at);
+        self.follow(seen, step, from)
+    }
+
+    /// The step that a record says it follows from, if that is under way.
+    fn parent(&self, seen: &Seen) -> Option<At> {
+        let from = self.spans.get(&seen.trace?.parent())?;
+        self.open.contains_key(&from.way).then_some(*from)
+    }
+
+    /// What only its receiver reports.
+    fn follow_or_begin(&mut self, seen: &Seen, step: Step) -> At {
+        let from = self.parent(seen);
+        let follows = from.and_then(|from| self.follow(seen, Step { certain: true, ..step }, from));
+        follows.unwrap_or_else(|| self.begin(seen, step))
+    }
+
+    /// Adds a step to a way; `None` if that has too many.
+    fn follow(&mut self, seen: &Seen, mut step: Step, from: At) -> Option<At> {
         step.parent = Some(from.step);
         let way = self.open.get_mut(&from.way)?;
         way.last = way.last.max(seen.at);
@@ -343,7 +390,34 @@ impl Ways {
             return None;
         }
         way.steps.push(step);
-        Some(At { way: from.way, step: way.steps.len() - 1, since: seen.at })
+        let at = At { way: from.way, step: way.steps.len() - 1, since: seen.at };
+        self.note(seen, at);
+        Some(at)
+    }
+
+    /// Remembers which step a span is.
+    fn note(&mut self, seen: &Seen, at: At) {
+        let Some(trace) = seen.trace else { return };
+        if let Some(way) = self.open.get_mut(&at.way) {
+            way.trace.get_or_insert(trace);
+        }
+        self.spans.insert(trace.span(), at);
+    }
+
+    /// A layer took up a trace: a way of its own, which begins at the connection by which it came.
+    fn taken_up(&mut self, seen: &Seen) {
+        let known = seen.before.and_then(|it| {
+            let at = self.spans.get(&it.span());
+            let chain = at.and_then(|at| Some(chain(self.open.get(&at.way)?, at.step)));
+            chain.or_else(|| self.origins.get(&it.span()).map(|steps| steps.to_vec()))
+        });
+        let steps = known.unwrap_or_else(|| vec![step(seen, seen.reporter, Who::NOBODY)]);
+        let at = self.begin(seen, step(seen, seen.reporter, Who::NOBODY));
+        let last = steps.len() - 1;
+        if let Some(way) = self.open.get_mut(&at.way) {
+            (way.steps, way.since) = (steps, Some(seen.at));
+        }
+        self.note(seen, At { step: last, ..at });
     }
 
     /// A way begins.
@@ -355,9 +429,12 @@ impl Ways {
         }
         let (way, steps) = (self.next, vec![step]);
         self.next += 1;
-        let begun = Way { record: seen.record, at: seen.real, steps, more: 0, last: seen.at };
+        let (record, at, last) = (seen.record, seen.real, seen.at);
+        let begun = Way { record, at, steps, more: 0, last, trace: None, since: None };
         self.open.insert(way, begun);
-        At { way, step: 0, since: seen.at }
+        let at = At { way, step: 0, since: seen.at };
+        self.note(seen, at);
+        at
     }
 
     fn step(&mut self, at: At) -> Option<&mut Step> {
@@ -387,6 +464,17 @@ impl Ways {
         };
         let over: Vec<u64> =
             self.open.iter().filter(|(_, way)| !waits(way)).map(|(number, _)| *number).collect();
+        let over_spans = self.spans.extract_if(|_, at| over.binary_search(&at.way).is_ok());
+        for (span, at) in over_spans {
+            let Some(way) = self.open.get(&at.way) else { continue };
+            let connects = |step: &Step| step.facility == Facility::Listen;
+            if way.steps.first().is_some_and(connects) {
+                if self.origins.len() >= OPEN {
+                    self.origins.clear();
+                }
+                self.origins.insert(span, chain(way, at.step).into());
+            }
+        }
         for number in over {
             if let Some(way) = self.open.remove(&number) {
                 self.done(way);
@@ -395,6 +483,7 @@ impl Ways {
         let open = &self.open;
         self.calls.retain(|_, at| open.contains_key(&at.way));
         self.flying.retain(|_, at| open.contains_key(&at.way));
+        self.spans.retain(|_, at| open.contains_key(&at.way));
         self.busy.retain(|_, all| !all.is_empty());
         self.got.retain(|_, all| !all.is_empty());
     }
@@ -450,6 +539,22 @@ fn step(seen: &Seen, from: Who, to: Who) -> Step {
         begun: seen.at,
         ended: None,
         refused: matches!(seen.verdict, Verdict::Refused | Verdict::Killed),
+        certain: false,
         unsure: false,
     }
+}
+
+/// The steps that lead to one, from the first on.
+fn chain(way: &Way, step: usize) -> Vec<Step> {
+    let mut chain = Vec::new();
+    let mut next = Some(step);
+    while let Some(step) = next.and_then(|at| way.steps.get(at)) {
+        chain.push(step.clone());
+        next = step.parent;
+    }
+    chain.reverse();
+    for (place, step) in chain.iter_mut().enumerate() {
+        step.parent = place.checked_sub(1);
+    }
+    chain
 }

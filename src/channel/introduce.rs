@@ -116,8 +116,7 @@ impl Introducing {
     fn receive(&self, buffer: &mut Buffer) -> Result<Option<[u8; MESSAGE]>, LinkError> {
         let Some(received) = buffer.receive(&self.socket, 0)? else { return Ok(None) };
         let head = Head::decode(received.bytes).map_err(PeerFault::from)?;
-        let due =
-            Head { kind: Kind::Handshake, method: 0, descriptors: 0, more: false, sequence: 0 };
+        let due = Head::bare(Kind::Handshake, 0);
         if head.kind != Kind::Handshake {
             return Err(PeerFault::from(WireError::Misplaced(head.kind)).into());
         }
@@ -136,7 +135,7 @@ pub(super) fn is_handshake(head: &Head, datagram: &[u8]) -> bool {
 }
 
 fn datagram(sequence: u64, message: &[u8; MESSAGE]) -> [u8; DATAGRAM] {
-    let head = Head { kind: Kind::Handshake, method: 0, descriptors: 0, more: false, sequence };
+    let head = Head::bare(Kind::Handshake, sequence);
     let mut bytes = [0; DATAGRAM];
     bytes[..HEADER].copy_from_slice(&head.encode());
     bytes[HEADER..].copy_from_slice(message);

@@ -192,7 +192,7 @@ impl Relay {
             descriptors: u8::try_from(fds).unwrap_or(u8::MAX),
             length: bytes.len() as u64,
             peer: *who,
-            ..self.tap.facts(Side::Witness)
+            ..self.tap.bare(Side::Witness)
         };
         let facts = head.map_or(facts, |head| Facts {
             form: if piece { Form::Piece } else { form(head.kind) },

@@ -7,8 +7,10 @@ use super::reporter::{Pending, Reporter};
 use crate::ident::{Instance, Name};
 use crate::policy::plan::Audit;
 use crate::seal::capture::{self, Capture};
+use crate::trace::{self, Trace};
 use crate::wire::limits::RECORD;
 use crate::wire::report::{Facility, Facts, HEAD, Side, Verdict, WHOLE, Who, runs};
+use crate::wire::trace::TRACE;
 
 /// How often a task that waits for room in the ring looks for some: nobody wakes it.
 const NAP: Duration = Duration::from_millis(5);
@@ -18,7 +20,7 @@ const NOT_GRANTED: u32 = 1;
 
 /// Room for the longest report without a payload: a whole message, the list of a batch's messages,
 /// and another report of what is wrong with it.
-const LONGEST: usize = 2 * (HEAD + WHOLE) + runs::MOST * runs::BYTES;
+const LONGEST: usize = 2 * (HEAD + WHOLE + TRACE) + (runs::MOST + 1) * runs::BYTES;
 
 /// What of this process reports, and where to. A handle; clones are the same desk.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,16 @@ impl Desk {
         if let Some(open) = &self.0 {
             let facts = Facts::new(Facility::None, 0, Side::None);
             refuse(&open.reporter, facts, what);
+        }
+    }
+
+    /// Reports that this task or thread goes on under another trace, and under which it was.
+    pub fn took_up(&self, trace: Trace, before: Option<Trace>) {
+        if let Some(open) = &self.0 {
+            let facts = Facts::new(Facility::None, 0, Side::None);
+            let detail = before.map(|it| it.to_bytes());
+            let detail = detail.as_ref().map_or(&[][..], |it| it);
+            open.reporter.report(&Facts { trace: Some(trace), ..facts }, b"", detail);
         }
     }
 
@@ -118,8 +130,16 @@ pub async fn room(tap: Option<&Tap>) {
 }
 
 impl Tap {
-    /// What a report on this facility says that says nothing else yet.
+    /// What a report on this facility says that says nothing else yet. What this layer does, it does
+    /// for the request that it is at, if it is known which.
     pub fn facts(&self, side: Side) -> Facts {
+        let trace = if side == Side::Receiver { None } else { trace::next() };
+        Facts { trace, ..self.bare(side) }
+    }
+
+    /// The same of a message that was taken down before, so that the request of this moment has
+    /// nothing to do with it.
+    pub fn bare(&self, side: Side) -> Facts {
         Facts::new(self.facility, self.edge, side)
     }
 
@@ -152,7 +172,7 @@ impl Tap {
     pub fn refused(&self, method: u32, what: &str) {
         let facts = match self.facility {
             Facility::Channel => Facts::new(Facility::None, 0, Side::None),
-            _ => Facts { method, ..self.facts(Side::None) },
+            _ => Facts { method, ..self.bare(Side::None) },
         };
         refuse(&self.desk.reporter, facts, what);
     }

@@ -12,6 +12,7 @@ use crate::ring::{self, AT_PRODUCER_SLEEPS, Producer};
 use crate::sys::clock::nanoseconds;
 use crate::sys::mapping::Mapping;
 use crate::wire::report::{Facts, HASH, HEAD, Head, WHOLE, What};
+use crate::wire::trace::TRACE;
 
 /// How long a reporter sleeps at a time while it waits for room. The auditor wakes it; this only
 /// bounds what a lost wake-up costs.
@@ -124,7 +125,7 @@ impl Reporter {
             return Pending { reporter: self, state: None, what, message: 0, extra, reported };
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = if self.reserve(&mut state, HEAD + message.len() + extra) {
+        let state = if self.reserve(&mut state, HEAD + message.len() + TRACE + extra) {
             state.producer.put(&self.memory, HEAD, message);
             Some(state)
         } else {
@@ -222,7 +223,9 @@ impl Pending<'_> {
         let memory = &self.reporter.memory;
         let mut at = HEAD + self.message;
         state.producer.put(memory, 0, &head.encode());
-        for part in [detail, payload] {
+        let trace = facts.trace.map(|trace| trace.to_bytes());
+        let trace = trace.as_ref().map_or(&[][..], |trace| trace);
+        for part in [trace, detail, payload] {
             if !part.is_empty() {
                 state.producer.put(memory, at, part);
                 at += part.len();

@@ -17,7 +17,7 @@ use super::{SealError, Session};
 use crate::ident::{EdgeId, Instance};
 
 /// The version of everything on a channel: handshake, records and frames.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Bytes of either handshake message: an ephemeral key and the tag of an empty payload.
 pub const MESSAGE: usize = KEY + TAG;

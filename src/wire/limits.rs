@@ -2,6 +2,7 @@
 
 use crate::policy::plan::{ChannelPlan, DescriptorPlan};
 use crate::seal::aead::TAG;
+use crate::wire::trace::TRACE;
 
 /// A record's header.
 pub const HEADER: usize = 16;
@@ -18,8 +19,9 @@ pub const DESCRIPTOR: usize = 24;
 /// socket's default send buffer (208 KiB) three times, which both ends working at once needs.
 pub const PAYLOAD: usize = 64 << 10;
 
-/// The largest body of a record before sealing: call, total, within, descriptions, payload.
-pub const BODY: usize = 4 + 4 + WITHIN + DescriptorPlan::MAX as usize * DESCRIPTOR + PAYLOAD;
+/// The largest body of a record before sealing: call, total, within, trace, descriptions, payload.
+pub const BODY: usize =
+    4 + 4 + WITHIN + TRACE + DescriptorPlan::MAX as usize * DESCRIPTOR + PAYLOAD;
 
 /// The largest record: header, sealed body, tag. A datagram longer than this is refused unread.
 pub const RECORD: usize = HEADER + BODY + TAG;

@@ -9,3 +9,4 @@ pub mod queue;
 pub mod record;
 pub mod refusal;
 pub mod report;
+pub mod trace;

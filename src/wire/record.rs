@@ -5,16 +5,17 @@
 //!     version u8, kind u8, method u16, descriptors u8, flags u8, reserved u16 = 0, sequence u64
 //! body, sealed:
 //!     lone message: call u32, [total u32 if it has more pieces,] [within u32 if it is a request,]
-//!                   a description for each descriptor, payload
+//!                   [trace 32 bytes if flagged,] a description for each descriptor, payload
 //!     later piece:  payload
-//!     batch:        frames of {kind u8, reserved u8 = 0, method u16, call u32, length u32,
-//!                   [within u32 if it is a request,] payload}
+//!     batch:        frames of {kind u8, flags u8, method u16, call u32, length u32,
+//!                   [within u32 if it is a request,] [trace 32 bytes if flagged,] payload}
 //! tag, 16 bytes
 //! ```
 //!
 //! `within` is how many milliseconds the caller waits for the answer, counted from when it sends;
 //! 0 is for ever. A credit's payload is how many more items may come, u32 and not 0; a cancel and
-//! an end have none.
+//! an end have none. A request or message says which [trace](super::trace) it belongs to, if its
+//! sender knows.
 //!
 //! All numbers are little-endian. A decoder here refuses everything that an encoder here would
 //! not have written, so each record has one meaning and one encoding.
@@ -24,6 +25,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use super::limits::{DESCRIPTOR, HEADER, WITHIN};
 use super::limits::{MESSAGE, PAYLOAD};
+pub use super::trace::TRACE;
+use super::trace::Trace;
 use crate::policy::plan::DescriptorPlan;
 pub use crate::seal::handshake::VERSION;
 
@@ -32,8 +35,10 @@ pub const FRAME: usize = size_of::<FrameHead>();
 const _: () = assert!(size_of::<Header>() == HEADER);
 const _: () = assert!(size_of::<U32>() == WITHIN);
 const _: () = assert!(size_of::<Descriptor>() == DESCRIPTOR);
-/// More pieces of the same message follow. The only flag.
+/// A flag: more pieces of the same message follow.
 pub const MORE: u8 = 1;
+/// A flag, also of a frame: the body says which trace the message belongs to.
+pub const TRACED: u8 = 2;
 
 /// What a record or frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +86,11 @@ impl Kind {
     /// Whether it is so short that it neither carries descriptors nor comes in pieces.
     fn is_short(self) -> bool {
         matches!(self, Self::Refusal | Self::Cancel | Self::End | Self::Credit)
+    }
+
+    /// Whether it can say which trace it belongs to.
+    fn is_traceable(self) -> bool {
+        matches!(self, Self::Message | Self::Request)
     }
 
     /// Whether its payload can be one. Limits by method are the endpoint's business.
@@ -131,6 +141,9 @@ pub enum WireError {
         /// What was due.
         expected: u64,
     },
+    /// A trace of zeros, which is none.
+    #[error("a trace in a record is all zeros")]
+    Trace,
     /// A length inside that disagrees with the record's own, or passes a limit.
     #[error("a length inside a record is wrong")]
     Length,
@@ -160,11 +173,18 @@ pub struct Head {
     pub descriptors: u8,
     /// Whether more pieces of this message follow.
     pub more: bool,
+    /// Whether it says which trace it belongs to.
+    pub traced: bool,
     /// The record's number in its direction.
     pub sequence: u64,
 }
 
 impl Head {
+    /// The head of a record that carries neither descriptors nor a method.
+    pub const fn bare(kind: Kind, sequence: u64) -> Self {
+        Self { kind, method: 0, descriptors: 0, more: false, traced: false, sequence }
+    }
+
     /// The header's bytes.
     pub fn encode(self) -> [u8; HEADER] {
         let header = Header {
@@ -172,7 +192,7 @@ impl Head {
             kind: self.kind as u8,
             method: self.method.into(),
             descriptors: self.descriptors,
-            flags: if self.more { MORE } else { 0 },
+            flags: if self.more { MORE } else { 0 } | if self.traced { TRACED } else { 0 },
             reserved: U16::ZERO,
             sequence: self.sequence.into(),
         };
@@ -186,7 +206,7 @@ impl Head {
             return Err(WireError::Version(header.version));
         }
         let kind = Kind::from_byte(header.kind)?;
-        if header.flags & !MORE != 0 {
+        if header.flags & !(MORE | TRACED) != 0 {
             return Err(WireError::Flags(header.flags));
         }
         if header.reserved != U16::ZERO {
@@ -197,6 +217,7 @@ impl Head {
             method: header.method.get(),
             descriptors: header.descriptors,
             more: header.flags & MORE != 0,
+            traced: header.flags & TRACED != 0,
             sequence: header.sequence.get(),
         };
         head.check()
@@ -215,6 +236,9 @@ impl Head {
         }
         if self.more && (bare || self.kind.is_short()) {
             return Err(WireError::Flags(MORE));
+        }
+        if self.traced && !self.kind.is_traceable() {
+            return Err(WireError::Flags(TRACED));
         }
         Ok(self)
     }
@@ -249,6 +273,8 @@ pub struct Opening<'a> {
     pub total: Option<u32>,
     /// Milliseconds that the caller waits, 0 for ever; 0 too for what is no request.
     pub within: u32,
+    /// The trace that it belongs to, if its head says that there is one.
+    pub trace: Option<Trace>,
     /// The descriptions.
     pub descriptors: &'a [Descriptor],
     /// The payload, or its first piece.
@@ -266,6 +292,7 @@ impl<'a> Opening<'a> {
             (None, rest)
         };
         let (within, rest) = take_within(head.kind, rest)?;
+        let (trace, rest) = take_trace(head.traced, rest)?;
         let (descriptors, payload) =
             <[Descriptor]>::ref_from_prefix_with_elems(rest, usize::from(head.descriptors))
                 .map_err(|_| WireError::Short)?;
@@ -283,7 +310,7 @@ impl<'a> Opening<'a> {
         }
         head.kind.check_payload(payload)?;
         let call = check_call(head.kind, call.get())?;
-        Ok(Self { call, total, within, descriptors, payload })
+        Ok(Self { call, total, within, trace, descriptors, payload })
     }
 
     /// Appends it to `body`, as the beginning of a record of this kind.
@@ -293,9 +320,18 @@ impl<'a> Opening<'a> {
             body.extend_from_slice(&total.to_le_bytes());
         }
         put_within(kind, self.within, body);
+        put_trace(self.trace, body);
         body.extend_from_slice(self.descriptors.as_bytes());
         body.extend_from_slice(self.payload);
     }
+}
+
+/// The trace that a record's body names, if its head says that there is one.
+pub fn trace_of(head: &Head, body: &[u8]) -> Option<Trace> {
+    let call_and_total = if head.more { 8 } else { 4 };
+    let within = if head.kind == Kind::Request { WITHIN } else { 0 };
+    let (trace, _) = take_trace(head.traced, body.get(call_and_total + within..)?).ok()?;
+    trace
 }
 
 /// A frame's head in a batch, as its bytes lie.
@@ -303,7 +339,7 @@ impl<'a> Opening<'a> {
 #[repr(C)]
 struct FrameHead {
     kind: u8,
-    reserved: u8,
+    flags: u8,
     method: U16,
     call: U32,
     length: U32,
@@ -320,6 +356,8 @@ pub struct Frame<'a> {
     pub call: u32,
     /// Milliseconds that the caller waits, 0 for ever; 0 too for what is no request.
     pub within: u32,
+    /// The trace that it belongs to.
+    pub trace: Option<Trace>,
     /// The payload.
     pub payload: &'a [u8],
 }
@@ -329,7 +367,7 @@ impl<'a> Frame<'a> {
     pub fn encode(&self, body: &mut Vec<u8>) {
         let head = FrameHead {
             kind: self.kind as u8,
-            reserved: 0,
+            flags: if self.trace.is_some() { TRACED } else { 0 },
             method: self.method.into(),
             call: self.call.into(),
             // Payloads in frames are bounded by `limits::SHARED_PAYLOAD`.
@@ -337,6 +375,7 @@ impl<'a> Frame<'a> {
         };
         body.extend_from_slice(head.as_bytes());
         put_within(self.kind, self.within, body);
+        put_trace(self.trace, body);
         body.extend_from_slice(self.payload);
     }
 
@@ -347,16 +386,18 @@ impl<'a> Frame<'a> {
         if matches!(kind, Kind::Handshake | Kind::Batch) {
             return Err(WireError::Misplaced(kind));
         }
-        if head.reserved != 0 {
-            return Err(WireError::Reserved);
+        let traced = head.flags == TRACED;
+        if head.flags != 0 && !(traced && kind.is_traceable()) {
+            return Err(WireError::Flags(head.flags));
         }
         let length = usize::try_from(head.length.get()).map_err(|_| WireError::Length)?;
         let (within, after) = take_within(kind, after)?;
+        let (trace, after) = take_trace(traced, after)?;
         let (payload, after) = after.split_at_checked(length).ok_or(WireError::Length)?;
         kind.check_payload(payload)?;
         *rest = after;
         let call = check_call(kind, head.call.get())?;
-        Ok(Self { kind, method: head.method.get(), call, within, payload })
+        Ok(Self { kind, method: head.method.get(), call, within, trace, payload })
     }
 }
 
@@ -375,6 +416,21 @@ fn put_within(kind: Kind, within: u32, body: &mut Vec<u8>) {
     }
 }
 
+fn take_trace(traced: bool, bytes: &[u8]) -> Result<(Option<Trace>, &[u8]), WireError> {
+    if !traced {
+        return Ok((None, bytes));
+    }
+    let (trace, rest) = bytes.split_first_chunk().ok_or(WireError::Short)?;
+    let trace = Trace::from_bytes(trace).ok_or(WireError::Trace)?;
+    Ok((Some(trace), rest))
+}
+
+fn put_trace(trace: Option<Trace>, body: &mut Vec<u8>) {
+    if let Some(trace) = trace {
+        body.extend_from_slice(&trace.to_bytes());
+    }
+}
+
 /// Messages have no call number, everything else has one.
 fn check_call(kind: Kind, call: u32) -> Result<u32, WireError> {
     if (kind == Kind::Message) == (call == 0) { Ok(call) } else { Err(WireError::Length) }
@@ -387,13 +443,20 @@ mod tests {
     use super::*;
 
     fn head() -> Head {
-        Head { kind: Kind::Request, method: 7, descriptors: 2, more: false, sequence: 9 }
+        Head {
+            kind: Kind::Request,
+            method: 7,
+            descriptors: 2,
+            more: false,
+            traced: false,
+            sequence: 9,
+        }
     }
 
     #[test]
     fn a_header_lies_as_documented() {
         let bytes = head().encode();
-        assert_eq!(bytes, [2, 3, 7, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes, [3, 3, 7, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Head::decode(&bytes), Ok(head()));
     }
 
@@ -408,7 +471,10 @@ mod tests {
         assert_eq!(with(1, 0), Err(WireError::Kind(0)));
         assert_eq!(with(1, 11), Err(WireError::Kind(11)));
         assert_eq!(with(1, 7), Err(WireError::Descriptors(2)));
-        assert_eq!(with(5, 2), Err(WireError::Flags(2)));
+        assert_eq!(with(5, 4), Err(WireError::Flags(4)));
+        assert_eq!(with(5, 2), Ok(Head { traced: true, ..head() }));
+        let reply = Head { kind: Kind::Reply, traced: true, ..head() };
+        assert_eq!(Head::decode(&reply.encode()), Err(WireError::Flags(2)));
         assert_eq!(with(6, 1), Err(WireError::Reserved));
         assert_eq!(with(7, 1), Err(WireError::Reserved));
         assert_eq!(with(4, 17), Err(WireError::Descriptors(17)));
@@ -419,8 +485,14 @@ mod tests {
     fn a_piece_must_fill_its_record_and_leave_some_for_the_next() {
         let head = Head { descriptors: 0, more: true, ..head() };
         let mut body = Vec::new();
-        let opening =
-            Opening { call: 1, total: Some(70_000), within: 9, descriptors: &[], payload: &[] };
+        let opening = Opening {
+            call: 1,
+            total: Some(70_000),
+            within: 9,
+            trace: None,
+            descriptors: &[],
+            payload: &[],
+        };
         opening.encode(head.kind, &mut body);
         body.resize(8 + WITHIN + PAYLOAD, 0);
         assert_eq!(Opening::decode(head, &body).unwrap().within, 9);
@@ -435,8 +507,22 @@ mod tests {
     #[test]
     fn frames_come_back_in_order() {
         let mut body = Vec::new();
-        let first = Frame { kind: Kind::Message, method: 1, call: 0, within: 0, payload: b"one" };
-        let second = Frame { kind: Kind::Request, method: 2, call: 5, within: 7, payload: b"" };
+        let first = Frame {
+            kind: Kind::Message,
+            method: 1,
+            call: 0,
+            within: 0,
+            trace: None,
+            payload: b"one",
+        };
+        let second = Frame {
+            trace: Trace::new([1; 16], 2, 0),
+            kind: Kind::Request,
+            method: 2,
+            call: 5,
+            within: 7,
+            payload: b"",
+        };
         first.encode(&mut body);
         second.encode(&mut body);
         let mut rest = body.as_slice();
@@ -444,13 +530,18 @@ mod tests {
         assert_eq!(Frame::decode(&mut rest), Ok(second));
         assert!(rest.is_empty());
         assert_eq!(Frame::decode(&mut &body[..14]), Err(WireError::Length));
+        assert_eq!(Frame::decode(&mut &body[15..50]), Err(WireError::Short));
+        body[16] = 4;
+        assert_eq!(Frame::decode(&mut &body[15..]), Err(WireError::Flags(4)));
+        body[15..17].copy_from_slice(&[Kind::Reply as u8, TRACED]);
+        assert_eq!(Frame::decode(&mut &body[15..]), Err(WireError::Flags(2)));
     }
 
     #[test]
     fn what_steers_a_call_has_its_one_payload_and_no_other() {
         let read = |kind, payload: &[u8]| {
             let mut body = Vec::new();
-            Frame { kind, method: 1, call: 3, within: 0, payload }.encode(&mut body);
+            Frame { kind, method: 1, call: 3, within: 0, trace: None, payload }.encode(&mut body);
             Frame::decode(&mut body.as_slice()).map(|frame| frame.payload.len())
         };
         for kind in [Kind::Cancel, Kind::End] {

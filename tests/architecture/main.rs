@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 25] = [
     ("users", 2),
     ("channel", 2),
     ("report", 2),
+    ("trace", 2),
     ("log", 2),
     ("review", 2),
     ("registry", 2),

@@ -137,7 +137,7 @@ fn put(scene: &mut Scene, draw: &Draw) {
                 let method = u16::try_from(entry.method).unwrap();
                 let messages = u32::from(draw.form % 4 + 1);
                 let call = if form == Form::Message { 0 } else { draw.call.into() };
-                runs::encode(&Run { form, method, call, messages }, &mut entry.detail);
+                runs::encode(&Run { form, method, call, messages, trace: None }, &mut entry.detail);
                 entry.value = messages;
             }
         }

@@ -182,7 +182,7 @@ fn all_rules_of_one_act_are_told() {
     assert_eq!(told(&file), rights);
     let mut batch = Entry { form: Form::Batch, ..entry(Kind::Use, Facility::Channel, 1, 0) };
     for (method, form) in [(0, Form::Request), (1, Form::Message), (1, Form::None)] {
-        runs::encode(&Run { form, method, call: 0, messages: 2 }, &mut batch.detail);
+        runs::encode(&Run { form, method, call: 0, messages: 2, trace: None }, &mut batch.detail);
     }
     assert_eq!(told(&batch), ["channel.sign.methods.key", "channel.sign.methods.sign"]);
 }

@@ -199,7 +199,16 @@ impl Raw {
     fn put(&mut self, kind: Kind, method: u16, call: u32, body: &[u8], within: u32) -> bool {
         let (mut body, mut fds) = (body.to_vec(), Vec::new());
         let (body, fds) = (&mut body, &mut fds);
-        let mut out = OutboundMessage { kind, method, call, within, body, fds, descriptions: &[] };
+        let mut out = OutboundMessage {
+            kind,
+            method,
+            call,
+            within,
+            trace: None,
+            body,
+            fds,
+            descriptions: &[],
+        };
         self.endpoint.try_send(&mut out, false).unwrap_or(false)
     }
 

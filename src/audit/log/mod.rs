@@ -280,7 +280,7 @@ impl Log {
             return Err(LogError::TooLong);
         }
         // A lone record that is larger than the backlog must still get through.
-        let more = frame::HEAD + entry::BODY + 64 + entry.detail.len() + payload.len();
+        let more = frame::HEAD + entry::BODY + 96 + entry.detail.len() + payload.len();
         if !self.buffer.is_empty() && self.buffer.len() + more > self.options.backlog {
             return Err(LogError::Backlog);
         }

@@ -1,7 +1,8 @@
 //! A message of which some reports are there and others not.
 
-use crate::audit::entry::{Entry, Form, Record, Side, Verdict};
+use crate::audit::entry::{Entry, Facility, Form, Record, Side, Verdict};
 use crate::audit::hash::Hash;
+use crate::wire::trace::TRACE;
 
 /// What the ends must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,20 +13,26 @@ pub(super) struct Says {
     length: u64,
     descriptors: u8,
     form: Form,
+    /// Zeros where there is none. `None`: the witness can't know.
+    trace: Option<[u8; TRACE]>,
 }
 
 impl Says {
     fn of(entry: &Entry) -> Self {
         let Entry { hash, method, length, descriptors, form, .. } = *entry;
+        let both = entry.facility == Facility::Channel && entry.side != Side::Witness;
+        let trace = both.then(|| entry.trace.map_or([0; TRACE], |it| it.to_bytes()));
         // Of a batch it is the first message's, which is sealed to the witness.
         let sealed = entry.side == Side::Witness && form == Form::Batch;
-        Self { hash, method: (!sealed).then_some(method), length, descriptors, form }
+        Self { hash, method: (!sealed).then_some(method), length, descriptors, form, trace }
     }
 
     /// Whether the two agree in all that both can know.
     fn agrees(&self, other: &Self) -> bool {
         let method = self.method.and(other.method).is_none() || self.method == other.method;
-        method && Self { method: None, ..*self } == Self { method: None, ..*other }
+        let trace = self.trace.and(other.trace).is_none() || self.trace == other.trace;
+        let rest = |says: &Self| Self { method: None, trace: None, ..*says };
+        method && trace && rest(self) == rest(other)
     }
 
     /// A few bits by which two differing ones are told apart.
@@ -147,6 +154,7 @@ impl Half {
         self.blank &= more.blank;
         if alike {
             self.says.method = self.says.method.or(more.says.method);
+            self.says.trace = self.says.trace.or(more.says.trace);
         }
         self.sides |= more.sides;
         self.refused |= more.refused;

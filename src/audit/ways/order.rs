@@ -4,8 +4,9 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use crate::audit::entry::{Facility, Form, Kind, Record, Side, Verdict, Who};
+use crate::audit::entry::{Facility, Form, Kind, Record, Side, Trace, Verdict, Who};
 use crate::audit::runs;
+use crate::audit::traced::taken_up;
 
 /// How much later than others a report may come, in nanoseconds.
 const LATE: u64 = 1_000_000_000;
@@ -33,6 +34,10 @@ pub(super) struct Seen {
     pub(super) method: u32,
     pub(super) call: u32,
     pub(super) sequence: u64,
+    pub(super) trace: Option<Trace>,
+    /// Whether a trace is taken up, and the one before it.
+    pub(super) takes_up: bool,
+    pub(super) before: Option<Trace>,
     pub(super) reporter: Who,
     pub(super) peer: Who,
 }
@@ -77,6 +82,9 @@ impl Order {
             method: entry.method,
             call: entry.value,
             sequence: entry.sequence,
+            trace: entry.trace,
+            takes_up: taken_up(entry).is_some(),
+            before: taken_up(entry).and_then(|(_, before)| before),
             reporter: entry.reporter,
             peer: entry.peer,
         };
@@ -86,10 +94,12 @@ impl Order {
         }
         for run in runs::of(entry) {
             let (form, method) = (run.form, u32::from(run.method));
-            // Messages of a batch share its number: one stands for all.
-            let messages = if run.call == 0 { 1 } else { run.messages.min(OF_BATCH) };
-            for call in (0..messages).map(|n| run.call.wrapping_add(n)) {
-                self.0.push(Seen { form, method, call, ..seen });
+            // Messages of a batch share its number: one stands for all, unless each has its trace.
+            let alike = run.call == 0 && run.trace.is_none();
+            let messages = if alike { 1 } else { run.messages.min(OF_BATCH) };
+            for n in 0..messages {
+                let (call, trace) = (run.call.wrapping_add(n), run.trace_of(n));
+                self.0.push(Seen { form, method, call, trace, ..seen });
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::seal::Session;
 use crate::seal::aead::TAG;
 use crate::wire::limits::PAYLOAD;
 use crate::wire::record::{Frame, HEADER, Head, Kind, Opening, WireError};
+use crate::wire::trace::Trace;
 
 /// A message that came.
 pub struct Incoming<'a> {
@@ -23,6 +24,8 @@ pub struct Incoming<'a> {
     pub call: u32,
     /// How many milliseconds the caller of a request waits; 0 is for ever.
     pub within: u32,
+    /// The trace that it belongs to, as its sender says.
+    pub trace: Option<Trace>,
     /// The bytes, within the method's max.
     pub body: Bytes<'a>,
     /// The descriptors, compared and of the plan's kinds.
@@ -60,6 +63,7 @@ pub(super) struct Partial {
     head: Head,
     call: u32,
     within: u32,
+    trace: Option<Trace>,
     total: usize,
     body: Vec<u8>,
     fds: Vec<OwnedFd>,
@@ -145,10 +149,10 @@ impl Endpoint {
             return Err(WireError::Short.into());
         }
         while !rest.is_empty() {
-            let Frame { kind, method, call, within, payload } = Frame::decode(&mut rest)?;
+            let Frame { kind, method, call, within, trace, payload } = Frame::decode(&mut rest)?;
             self.check(kind, method, payload.len())?;
             let body = Bytes::Borrowed(payload);
-            sink(Incoming { kind, method, call, within, body, fds: Vec::new() })?;
+            sink(Incoming { kind, method, call, within, trace, body, fds: Vec::new() })?;
         }
         Ok(())
     }
@@ -160,19 +164,20 @@ impl Endpoint {
         fds: Vec<OwnedFd>,
         sink: &mut dyn FnMut(Incoming<'_>) -> Result<(), PeerFault>,
     ) -> Result<(), PeerFault> {
-        let Opening { call, total, within, descriptors, payload } = Opening::decode(head, body)?;
+        let opening = Opening::decode(head, body)?;
+        let Opening { call, total, within, trace, descriptors, payload } = opening;
         let total = total.and_then(|total| usize::try_from(total).ok());
         self.check(head.kind, head.method, total.unwrap_or(payload.len()))?;
         descriptor::compare_all(self.rules.plan.fds_of(head.method), descriptors, &fds)?;
         let Some(total) = total else {
             let body = Bytes::Borrowed(payload);
             let (kind, method) = (head.kind, head.method);
-            return sink(Incoming { kind, method, call, within, body, fds });
+            return sink(Incoming { kind, method, call, within, trace, body, fds });
         };
         // The total is within the policy's max, and memory is only used as bytes come in.
         let mut body = Vec::with_capacity(total);
         body.extend_from_slice(payload);
-        self.partial = Some(Partial { head, call, within, total, body, fds });
+        self.partial = Some(Partial { head, call, within, trace, total, body, fds });
         Ok(())
     }
 
@@ -185,6 +190,7 @@ impl Endpoint {
         let Some(mut partial) = self.partial.take() else { return Err(PeerFault::Piece) };
         let same = head.kind == partial.head.kind
             && head.method == partial.head.method
+            && !head.traced
             && head.descriptors == 0;
         let left = partial.total - partial.body.len();
         let due = left.min(PAYLOAD);
@@ -197,10 +203,10 @@ impl Endpoint {
             self.partial = Some(partial);
             return Ok(());
         }
-        let Partial { head, call, within, body, fds, .. } = partial;
+        let Partial { head, call, within, trace, body, fds, .. } = partial;
         let body = Bytes::Owned(body);
         let (kind, method) = (head.kind, head.method);
-        sink(Incoming { kind, method, call, within, body, fds })
+        sink(Incoming { kind, method, call, within, trace, body, fds })
     }
 
     fn check(&mut self, kind: Kind, method: u16, size: usize) -> Result<(), PeerFault> {

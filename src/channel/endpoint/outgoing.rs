@@ -13,7 +13,8 @@ use crate::mark;
 use crate::seal::SealError;
 use crate::sys::original::is_copy;
 use crate::wire::limits::{BODY, PAYLOAD, SHARED_PAYLOAD};
-use crate::wire::record::{Descriptor, FRAME, Frame, HEADER, Head, Kind, Opening, WITHIN};
+use crate::wire::record::{Descriptor, FRAME, Frame, HEADER, Head, Kind, Opening, TRACE, WITHIN};
+use crate::wire::trace::Trace;
 
 /// A message to be sent. What is taken is moved out of `body` and `fds`.
 pub struct OutboundMessage<'a> {
@@ -25,6 +26,8 @@ pub struct OutboundMessage<'a> {
     pub call: u32,
     /// How many milliseconds the caller of a request waits; 0 is for ever.
     pub within: u32,
+    /// The trace that a request or message belongs to; other kinds have none.
+    pub trace: Option<Trace>,
     /// The bytes, within the method's max.
     pub body: &'a mut Vec<u8>,
     /// The descriptors, with what `descriptor::describe_all` said of them.
@@ -85,13 +88,14 @@ impl Endpoint {
             // The plan's bound on descriptors is far below 256.
             descriptors: u8::try_from(out.fds.len()).unwrap_or(u8::MAX),
             more: out.body.len() > PAYLOAD,
+            traced: out.trace.is_some(),
             sequence: 0,
         };
         let first = out.body.len().min(PAYLOAD);
         let total = head.more.then(|| u32::try_from(out.body.len()).unwrap_or(u32::MAX));
         self.begin_record();
-        let (call, within, payload) = (out.call, out.within, &out.body[..first]);
-        Opening { call, total, within, descriptors: out.descriptions, payload }
+        let OutboundMessage { call, within, trace, descriptions: descriptors, .. } = *out;
+        Opening { call, total, within, trace, descriptors, payload: &out.body[..first] }
             .encode(out.kind, &mut self.record);
         self.record_fds.append(out.fds);
         self.accepted += 1;
@@ -137,8 +141,7 @@ impl Endpoint {
                 mem::swap(&mut self.record, &mut self.batch);
                 self.batch.clear();
                 let ends = mem::take(&mut self.batched);
-                let head =
-                    Head { kind: Kind::Batch, method: 0, descriptors: 0, more: false, sequence: 0 };
+                let head = Head::bare(Kind::Batch, 0);
                 self.seal_record(head, ends, false)?;
             } else {
                 return Ok(true);
@@ -148,12 +151,13 @@ impl Endpoint {
 
     /// Appends a frame to the batch, if it has room.
     fn push_frame(&mut self, out: &mut OutboundMessage<'_>) -> bool {
-        if self.batch.len().max(HEADER) + FRAME + WITHIN + out.body.len() > HEADER + BODY {
+        let most = FRAME + WITHIN + TRACE + out.body.len();
+        if self.batch.len().max(HEADER) + most > HEADER + BODY {
             return false;
         }
         self.batch.resize(self.batch.len().max(HEADER), 0);
-        let OutboundMessage { kind, method, call, within, .. } = *out;
-        let frame = Frame { kind, method, call, within, payload: out.body };
+        let OutboundMessage { kind, method, call, within, trace, .. } = *out;
+        let frame = Frame { kind, method, call, within, trace, payload: out.body };
         frame.encode(&mut self.batch);
         mark::reached("message.record.gathered");
         self.batched += 1;
@@ -196,7 +200,7 @@ impl Endpoint {
         let more = rest.len() > PAYLOAD;
         self.record.extend_from_slice(&rest[..piece]);
         large.at += piece;
-        let head = Head { more, descriptors: 0, ..large.head };
+        let head = Head { more, descriptors: 0, traced: false, ..large.head };
         debug_assert_eq!(large.call == 0, head.kind == Kind::Message);
         if !more {
             self.large = None;

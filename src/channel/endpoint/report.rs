@@ -3,7 +3,7 @@
 use crate::channel::fault::PeerFault;
 use crate::report::{CAPTURE_OVERHEAD, Facts, Form, Side, Tap, Verdict, Who};
 use crate::seal::aead::TAG;
-use crate::wire::record::{FRAME, Frame, HEADER, Head, Kind};
+use crate::wire::record::{FRAME, Frame, HEADER, Head, Kind, trace_of};
 use crate::wire::report::runs::{self, Run};
 
 /// A tap on a link to one peer.
@@ -28,7 +28,8 @@ impl List {
     fn fill(&mut self, mut batch: &[u8], facts: &mut Facts) {
         self.runs.clear();
         while let Ok(frame) = Frame::decode(&mut batch) {
-            runs::count(&mut self.runs, form(frame.kind), frame.method, frame.call);
+            let Frame { kind, method, call, trace, .. } = frame;
+            runs::count(&mut self.runs, form(kind), method, call, trace);
         }
         facts.value = self.runs.iter().map(|run| run.messages).fold(0, u32::saturating_add);
         facts.method = self.runs.first().map_or(0, |run| run.method.into());
@@ -57,7 +58,7 @@ impl LinkTap {
             sequence: self.first.wrapping_add(head.sequence),
             length: length as u64,
             peer: self.peer,
-            ..self.tap.facts(side)
+            ..self.tap.bare(side)
         }
     }
 
@@ -65,7 +66,7 @@ impl LinkTap {
     /// kept of it.
     pub(super) fn look(&mut self, head: &Head, body: &[u8], piece: bool) -> (Facts, Vec<u8>) {
         let mut facts = self.facts(Side::Sender, head, HEADER + body.len() + TAG, piece);
-        describe(&mut facts, &mut self.list, body);
+        describe(&mut facts, &mut self.list, head, body);
         let kept = keep(&self.tap, &facts, body);
         (facts, kept)
     }
@@ -92,7 +93,7 @@ impl LinkTap {
         let pending = self.tap.begin(record, runs * runs::BYTES + kept);
         let opened = open(record);
         if let Ok(body) = opened {
-            describe(&mut facts, &mut self.list, body);
+            describe(&mut facts, &mut self.list, head, body);
             let kept = keep(&self.tap, &facts, body);
             pending.finish(&facts, &self.list.bytes, &kept);
         }
@@ -107,7 +108,7 @@ impl LinkTap {
             None => Facts {
                 sequence: self.first.wrapping_add(due),
                 peer: self.peer,
-                ..self.tap.facts(Side::None)
+                ..self.tap.bare(Side::None)
             },
         };
         let facts = Facts { verdict: Verdict::Refused, value: fault.code(), ..facts };
@@ -115,13 +116,16 @@ impl LinkTap {
     }
 }
 
-/// Adds what the body says: how many messages it holds, or which call it belongs to.
-fn describe(facts: &mut Facts, list: &mut List, body: &[u8]) {
+/// Adds what the body says: how many messages it holds, or which call and which trace it belongs to.
+fn describe(facts: &mut Facts, list: &mut List, head: &Head, body: &[u8]) {
     list.bytes.clear();
     match facts.form {
         Form::Batch => list.fill(body, facts),
         Form::Piece => {}
-        _ => facts.value = body.first_chunk().map_or(0, |call| u32::from_le_bytes(*call)),
+        _ => {
+            facts.value = body.first_chunk().map_or(0, |call| u32::from_le_bytes(*call));
+            facts.trace = trace_of(head, body);
+        }
     }
 }
 

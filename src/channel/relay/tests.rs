@@ -84,7 +84,7 @@ fn pair() -> (OwnedFd, OwnedFd) {
 
 fn record(kind: Kind, sequence: u64, more: bool, length: usize) -> Vec<u8> {
     let descriptors = 0;
-    let head = Head { kind, method: 0, descriptors, more, sequence };
+    let head = Head { descriptors, more, ..Head::bare(kind, sequence) };
     let mut bytes = head.encode().to_vec();
     bytes.resize(length, 7);
     bytes

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::audit::entry::{Entry, Form, Kind, Side, Who};
+use crate::audit::entry::{Entry, Form, Kind, Side, Trace, Who};
 use crate::audit::runs;
 
 /// How many calls may be open at once. One more is not measured.
@@ -28,12 +28,22 @@ pub(in crate::cli) struct Call {
     pub(in crate::cli) to: u64,
     /// Whether that was a refusal.
     pub(in crate::cli) refused: bool,
+    /// The trace that it belongs to.
+    pub(in crate::cli) trace: Option<Trace>,
+}
+
+/// A call that nobody has answered yet: when it was made, of which method, and for what.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    from: u64,
+    method: u32,
+    trace: Option<Trace>,
 }
 
 /// Calls that are open.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Calls {
-    open: HashMap<(u16, Who, Who, u32), (u64, u32)>,
+    open: HashMap<(u16, Who, Who, u32), Asked>,
     /// Requests that were not measured since too many were open.
     pub(in crate::cli) unmeasured: u64,
 }
@@ -48,13 +58,15 @@ impl Calls {
             }
             (Kind::Use, Side::Sender) if asks(entry.form) => {
                 for run in runs::of(entry).into_iter().filter(|run| run.form == Form::Request) {
-                    for call in calls(&run) {
+                    for (n, call) in (0..).zip(calls(&run)) {
                         if self.open.len() >= MOST {
                             self.unmeasured += 1;
                             continue;
                         }
                         let key = (entry.edge, entry.reporter, entry.peer, call);
-                        self.open.insert(key, (entry.reported, run.method.into()));
+                        let (from, method, trace) =
+                            (entry.reported, run.method.into(), run.trace_of(n));
+                        self.open.insert(key, Asked { from, method, trace });
                     }
                 }
             }
@@ -63,7 +75,8 @@ impl Calls {
                 for run in runs::of(entry).into_iter().filter(|run| ends(run.form)) {
                     for call in calls(&run) {
                         let key = (entry.edge, entry.reporter, entry.peer, call);
-                        let Some((from, method)) = self.open.remove(&key) else { continue };
+                        let Some(asked) = self.open.remove(&key) else { continue };
+                        let Asked { from, method, trace } = asked;
                         each(Call {
                             edge: entry.edge,
                             method,
@@ -73,6 +86,7 @@ impl Calls {
                             from,
                             to: entry.reported.max(from),
                             refused: run.form == Form::Refusal,
+                            trace,
                         });
                     }
                 }

@@ -11,6 +11,7 @@ use crate::audit::query::{Effort, Filter, query};
 use crate::audit::runs;
 use crate::audit::store::{Store, StoreError};
 use crate::audit::tables::Tables;
+use crate::audit::traced::{Prefix, Traced};
 use crate::text::neutralise;
 
 /// Which records.
@@ -31,6 +32,10 @@ pub(in crate::cli) struct Wanted {
     /// Only records of this kind: use, broker, denial, alarm, spawn, exit and so on
     #[arg(long, value_name = "WORD", value_delimiter = ',', value_parser = kind)]
     kind: Vec<Kind>,
+    /// Only what belongs to this trace, by its id, the first digits of that, or a `traceparent`: what
+    /// names it, answers to its calls, and the connection that it came by
+    #[arg(long, value_name = "ID", value_parser = Prefix::parse)]
+    trace: Option<Prefix>,
 }
 
 /// From when to when.
@@ -253,6 +258,7 @@ fn methods_named(
 #[derive(Debug)]
 pub(in crate::cli) struct Sieve {
     wanted: Wanted,
+    traced: Option<Traced>,
     /// What it means by the tables in force, and which these are.
     meant: Option<(usize, Option<Meant>)>,
 }
@@ -260,11 +266,17 @@ pub(in crate::cli) struct Sieve {
 impl Sieve {
     /// One that lets through what is wanted.
     pub(in crate::cli) fn new(wanted: Wanted) -> Self {
-        Self { wanted, meant: None }
+        let traced = wanted.trace.clone().map(Traced::new);
+        Self { wanted, traced, meant: None }
     }
 
     /// Whether the record is wanted.
     pub(in crate::cli) fn accepts(&mut self, names: &Names, record: &Record) -> bool {
+        if let Some(traced) = &mut self.traced
+            && !traced.takes(&record.entry)
+        {
+            return false;
+        }
         let era = names.era(record.index);
         if self.meant.as_ref().is_none_or(|(known, _)| *known != era) {
             self.meant = Some((era, self.wanted.by(names.at(record.index))));
@@ -285,6 +297,15 @@ pub(in crate::cli) fn search(
 ) -> Result<Effort, StoreError> {
     let mut all = Effort::default();
     let mut go_on = true;
+    let mut traced = wanted.trace.clone().map(Traced::new);
+    if let Some(traced) = &mut traced {
+        // What it came by stands before what says so.
+        let uses = Filter { kinds: vec![Kind::Use], full, ..Filter::default() };
+        query(store, &uses, |record| {
+            traced.look(&record.entry);
+            true
+        })?;
+    }
     for (era, tables) in names.eras() {
         let (first, end) = (era.start.max(range.start), era.end.min(range.end));
         let Some(meant) = wanted.by(tables).filter(|_| first < end && go_on) else { continue };
@@ -297,7 +318,8 @@ pub(in crate::cli) fn search(
             ..meant.filter.clone()
         };
         let effort = query(store, &filter, |record| {
-            if meant.accepts_found(&record) {
+            let belongs = traced.as_mut().is_none_or(|it| it.takes(&record.entry));
+            if belongs && meant.accepts_found(&record) {
                 all.found += 1;
                 go_on = each(record);
             }

@@ -14,6 +14,8 @@ const PLAIN: &str = "\x1b[0m";
 
 /// The longest detail that a line shows, in characters.
 const DETAIL: usize = 160;
+/// How many digits of a trace's id it shows: as `--trace` takes them.
+const TRACE: usize = 16;
 
 /// The record as a line, with colours; for [`anstream`] to print, which takes them out where they
 /// are not wanted.
@@ -68,6 +70,9 @@ pub(in crate::cli) fn line(record: &Record, said: &Said<'_>) -> String {
     if let Some(rule) = &said.rule {
         let _ = write!(out, " {DIM}by {rule}{PLAIN}");
     }
+    if let Some(trace) = &said.trace {
+        let _ = write!(out, " {DIM}trace {}{PLAIN}", &trace[..TRACE]);
+    }
     if let Some(detail) = &said.detail {
         let _ = write!(out, " {}", short(detail, DETAIL));
     }
@@ -79,6 +84,7 @@ fn numbers(record: &Record, said: &Said<'_>, out: &mut String) {
     match entry.kind {
         Kind::Use => {
             match (entry.facility, entry.method) {
+                (Facility::None, _) if said.trace.is_some() => return,
                 (Facility::File | Facility::Listen, _) => {}
                 (Facility::Signal, _) => drop(write!(out, " {} times", entry.length)),
                 (Facility::Region, acts::RING) => {

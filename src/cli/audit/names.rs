@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::time::rfc3339;
 use super::traffic::EdgeId;
-use crate::audit::entry::{Facility, Form, Kind, Record, Side, Verdict, Who};
+use crate::audit::entry::{Facility, Form, Kind, Record, Side, Trace, Verdict, Who};
 use crate::audit::query::{Filter, query};
 use crate::audit::runs;
 use crate::audit::store::{Store, StoreError};
 use crate::audit::tables::{self, Tables};
+use crate::audit::traced::taken_up;
 use crate::ident::{Name, hex};
 use crate::policy::signal::signal_name;
 use crate::policy::syscall;
@@ -288,6 +289,12 @@ pub(in crate::cli) struct Part<'a> {
     pub(in crate::cli) call: u32,
     /// How many there are.
     pub(in crate::cli) messages: u32,
+    /// The trace that they belong to: its id, in hexadecimal digits.
+    pub(in crate::cli) trace: Option<String>,
+    /// The first one's place in it; the others' follow.
+    pub(in crate::cli) span: Option<String>,
+    /// The place that they follow from.
+    pub(in crate::cli) parent: Option<String>,
 }
 
 /// A payload, as far as the record itself tells.
@@ -342,6 +349,12 @@ pub(in crate::cli) struct Said<'a> {
     pub(in crate::cli) meaning: Option<String>,
     /// The messages of a batch.
     pub(in crate::cli) batch: Vec<Part<'a>>,
+    /// The trace that it belongs to: its id, in hexadecimal digits.
+    pub(in crate::cli) trace: Option<String>,
+    /// Its place in the trace.
+    pub(in crate::cli) span: Option<String>,
+    /// The place that it follows from.
+    pub(in crate::cli) parent: Option<String>,
     /// The hash of header and ciphertext, in hexadecimal digits.
     pub(in crate::cli) hash: Option<String>,
     /// The payload beside it.
@@ -381,6 +394,9 @@ pub(in crate::cli) fn say<'a>(tables: &'a Tables, record: &'a Record) -> Said<'a
         method: named(run.method.into()).filter(|_| run.form != Form::None),
         call: run.call,
         messages: run.messages,
+        trace: run.trace.map(|it| it.hexadecimal()),
+        span: run.trace.map(|it| span(it.span())),
+        parent: parent(run.trace),
     };
     Said {
         index: record.index,
@@ -403,6 +419,9 @@ pub(in crate::cli) fn say<'a>(tables: &'a Tables, record: &'a Record) -> Said<'a
         value: entry.value,
         meaning: meaning(record),
         batch: if batch { runs::of(entry).into_iter().map(part).collect() } else { Vec::new() },
+        trace: entry.trace.map(|it| it.hexadecimal()),
+        span: entry.trace.map(|it| span(it.span())),
+        parent: parent(entry.trace),
         hash: (entry.hash != [0; 32]).then(|| hex(&entry.hash)),
         payload: record
             .payload
@@ -410,6 +429,14 @@ pub(in crate::cli) fn say<'a>(tables: &'a Tables, record: &'a Record) -> Said<'a
         detail: detail(record).filter(|_| !batch),
         refused: refused(record),
     }
+}
+
+fn span(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+fn parent(trace: Option<Trace>) -> Option<String> {
+    trace.map(|it| it.parent()).filter(|&it| it != 0).map(span)
 }
 
 fn refused(record: &Record) -> Option<Refused> {
@@ -440,6 +467,11 @@ fn detail(record: &Record) -> Option<String> {
         let parts = detail.split(|&byte| byte == 0).take(5).filter(|part| !part.is_empty());
         let parts: Vec<String> = parts.map(neutralise).collect();
         return (!parts.is_empty()).then(|| parts.join("; "));
+    }
+    if let Some((_, before)) = taken_up(&record.entry) {
+        let came =
+            |it: Trace| format!("until then at {} of trace {}", span(it.span()), it.hexadecimal());
+        return before.map(came);
     }
     (!detail.is_empty()).then(|| neutralise(detail))
 }
@@ -472,6 +504,7 @@ fn meaning(record: &Record) -> Option<String> {
         Kind::Start if record.index == 0 => Some("a new log".to_owned()),
         Kind::Start if value == 1 => Some("the last one stopped in order".to_owned()),
         Kind::Start => Some("the last one did not stop in order".to_owned()),
+        Kind::Use if taken_up(entry).is_some() => Some("takes up a trace".to_owned()),
         Kind::ClockJump if value == 1 => Some("back".to_owned()),
         _ => None,
     }

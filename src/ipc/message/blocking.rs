@@ -15,6 +15,7 @@ use super::state::{SendOperation, SendRequest, State, Target};
 use super::{Event, Message, PendingCall, ReplyStream};
 use crate::ident::Instance;
 use crate::ipc::companion::Ends;
+use crate::trace;
 use crate::wire::record::Kind;
 
 /// A channel whose verbs block. A handle; clones are the same end.
@@ -91,6 +92,7 @@ impl Channel {
     /// [`ChannelError::Stopping`] once nothing is left to receive. Answer requests with
     /// [`Replier::blocking`](super::Replier::blocking).
     pub fn recv(&self, time: Option<Duration>) -> Result<Event, ChannelError> {
+        trace::done();
         let item = self.0.shared.block_until(deadline(time), Ends::WithLayer, State::take)?;
         item.map(|item| self.0.event(item)).ok_or(ChannelError::Timeout)
     }

@@ -5,6 +5,7 @@ use super::state::SendRequest;
 use super::{Channel, Message};
 use crate::channel::Rules;
 use crate::channel::descriptor::describe_all;
+use crate::trace;
 use crate::wire::record::{Descriptor, Kind};
 
 impl Channel {
@@ -105,12 +106,18 @@ pub(super) fn check_message(
     })
 }
 
-/// A message that goes as soon as it can.
+/// A message that goes as soon as it can. It belongs to the request that this task or thread is at; a
+/// call belongs to one of its own where that isn't known.
 pub(super) fn request<'a>(
     kind: Kind,
     method: u16,
     message: &'a mut Message,
     descriptions: &'a [Descriptor],
 ) -> SendRequest<'a> {
-    SendRequest { kind, method, message, descriptions, deadline: None, hold: false }
+    let trace = match kind {
+        Kind::Request => Some(trace::next().unwrap_or_else(trace::begin)),
+        Kind::Message => trace::next(),
+        _ => None,
+    };
+    SendRequest { kind, method, message, descriptions, deadline: None, trace, hold: false }
 }

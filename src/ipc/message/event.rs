@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::state::Item;
-use super::{Channel, Message, Method, Replier};
+use super::{Caller, Channel, Message, Method, Replier};
 use crate::channel::LinkError;
 use crate::ident::Instance;
+use crate::trace::{self, Held};
 
 /// What [`Channel::recv`] gives.
 #[derive(Debug)]
@@ -61,13 +62,17 @@ pub enum Event {
 impl Channel {
     pub(super) fn event(&self, item: Item) -> Event {
         match item {
-            Item::Request { link, from, method, number, call, deadline, message } => {
+            Item::Request { link, from, method, number, call, deadline, trace, message } => {
                 let (shared, rules) = (Arc::clone(&self.shared), Arc::clone(&self.rules));
-                let peer = from.clone();
-                let reply = Replier::new(shared, rules, link, peer, number, call, deadline);
+                let (peer, held) = (from.clone(), Held::taken(trace));
+                let caller = Caller { shared, link, call, deadline };
+                let reply = Replier::new(caller, rules, peer, number, held);
                 Event::Request { from, method, message, reply }
             }
-            Item::Message { from, method, message, .. } => Event::Message { from, method, message },
+            Item::Message { from, method, trace, message, .. } => {
+                trace::heard(trace);
+                Event::Message { from, method, message }
+            }
             Item::Restarted { old, new } => Event::PeerRestarted { old, new },
             Item::Gone(peer) => Event::PeerGone(peer),
             Item::Broke { peer, why } => Event::PeerBroke { peer, why },

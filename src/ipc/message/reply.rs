@@ -17,6 +17,7 @@ use crate::channel::Rules;
 use crate::ident::Instance;
 use crate::ipc::Blocking;
 use crate::ipc::gauge::InHand;
+use crate::trace::{Held, Trace};
 use crate::wire::limits::{REASON, SHARED_PAYLOAD};
 use crate::wire::record::{Descriptor, Kind};
 
@@ -29,6 +30,7 @@ pub struct Replier {
     peer: Instance,
     method: u16,
     answered: bool,
+    held: Held,
     /// As long as this is to be answered.
     _in_hand: Option<InHand>,
 }
@@ -48,17 +50,14 @@ pub struct StreamReplier(Replier);
 
 impl Replier {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        caller: Caller,
         rules: Arc<Rules>,
-        link: u64,
         peer: Instance,
         method: u16,
-        call: u32,
-        deadline: Option<Instant>,
+        held: Held,
     ) -> Self {
-        let in_hand = shared.take();
-        let caller = Caller { shared, link, call, deadline };
-        Self { caller, rules, peer, method, answered: false, _in_hand: in_hand }
+        let in_hand = caller.shared.take();
+        Self { caller, rules, peer, method, answered: false, held, _in_hand: in_hand }
     }
 
     /// Who waits, for who looks after it apart from the answer.
@@ -69,6 +68,12 @@ impl Replier {
     /// Who waits for the answer.
     pub fn peer(&self) -> &Instance {
         &self.peer
+    }
+
+    /// The trace of the call, for who handles it in another task than the one that received it:
+    /// [`trace::within`](crate::trace::within).
+    pub fn trace(&self) -> Option<Trace> {
+        self.held.trace()
     }
 
     /// Until when the caller waits. Give it on to what is called for this call's sake:

@@ -7,6 +7,7 @@ use super::state::{SendOperation, SendOutcome, SendRequest, State, Target};
 use super::wait::Who;
 use super::{Channel, ChannelError, Event, Message, SendError};
 use crate::ident::Instance;
+use crate::trace;
 use crate::wire::limits::SHARED_PAYLOAD;
 use crate::wire::record::Kind;
 
@@ -60,14 +61,21 @@ impl Channel {
     }
 
     /// Receives the next event. Dropping the future loses nothing.
-    pub async fn recv(&self) -> Result<Event, ChannelError> {
-        let item = self.shared.wait(Who::Receiver, State::take).await?;
-        Ok(self.event(item))
+    ///
+    /// What this task does from then on, until it receives again or has answered, is done for what
+    /// came, and is [traced](crate::trace) so.
+    pub fn recv(&self) -> impl Future<Output = Result<Event, ChannelError>> + Send {
+        trace::done();
+        async {
+            let item = self.shared.wait(Who::Receiver, State::take).await?;
+            Ok(self.event(item))
+        }
     }
 
     /// The next event, or `None` once the layer is asked to finish and nothing is left to receive.
     /// Dropping the future loses nothing.
-    pub async fn next(&self) -> Result<Option<Event>, ChannelError> {
+    pub fn next(&self) -> impl Future<Output = Result<Option<Event>, ChannelError>> + Send {
+        trace::done();
         let take = |state: &mut State| match state.take() {
             Some(item) => Some(Some(item)),
             None if self.shared.is_stopping() => {
@@ -76,12 +84,15 @@ impl Channel {
             }
             None => None,
         };
-        let item = self.shared.wait(Who::Receiver, take).await?;
-        Ok(item.map(|item| self.event(item)))
+        async move {
+            let item = self.shared.wait(Who::Receiver, take).await?;
+            Ok(item.map(|item| self.event(item)))
+        }
     }
 
     /// The next event, if one is there now.
     pub fn try_recv(&self) -> Option<Event> {
+        trace::done();
         let item = self.shared.with(|state| {
             state.take().or_else(|| {
                 state.pump();

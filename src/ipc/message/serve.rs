@@ -6,6 +6,7 @@ use super::caller::Caller;
 use super::error::{ChannelError, SendError};
 use super::{Channel, Delivery, Event, Message, Method, Replier, blocking};
 use crate::ident::Instance;
+use crate::trace::{self, Trace};
 
 /// What [`Channel::serve`] gives its handler: a call, or a message that wants no answer.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Channel {
         while let Some(event) = self.next().await? {
             let Some((request, reply)) = split(event) else { continue };
             let _in_hand = if reply.is_none() { self.take() } else { None };
-            let answer = handler(request).await;
+            let answer = trace::within(trace_of(reply.as_ref()), handler(request)).await;
             let Some(reply) = reply else { continue };
             let done = match checked(&reply, answer) {
                 Ok(message) => reply.reply(message).await,
@@ -70,7 +71,7 @@ impl blocking::Channel {
         while let Some(event) = self.next()? {
             let Some((request, reply)) = split(event) else { continue };
             let _in_hand = if reply.is_none() { self.0.take() } else { None };
-            let answer = handler(request);
+            let answer = trace::run(trace_of(reply.as_ref()), || handler(request));
             let Some(reply) = reply else { continue };
             go_on(match checked(&reply, answer) {
                 Ok(message) => reply.blocking().reply(message),
@@ -96,6 +97,11 @@ fn split(event: Event) -> Option<(Request, Option<Replier>)> {
         | Event::PeerBroke { .. }
         | Event::PeerDown => None,
     }
+}
+
+/// What the handler is at: this very call, or the message that has just come.
+fn trace_of(reply: Option<&Replier>) -> Option<Trace> {
+    reply.map_or_else(trace::current, Replier::trace)
 }
 
 /// The answer, or why there is none: also one that the policy forbids, which may be what the

@@ -24,6 +24,7 @@ use crate::mark;
 use crate::policy::plan::{ListenAddress, ListenPlan};
 use crate::report::{Facts, Side, Tap, Verdict, room};
 use crate::sys;
+use crate::trace::{self, Held, Trace};
 
 /// A listening socket with the limits of its policy.
 ///
@@ -66,6 +67,7 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Slotted {
     pub(super) source: Source,
+    held: Held,
     _slot: Slot,
     _in_hand: Option<InHand>,
 }
@@ -172,7 +174,7 @@ impl Acceptor {
     /// Closes a connection that its source may not have.
     pub(super) fn turn_away(&self, taken: &Taken) {
         self.0.closed.fetch_add(1, Ordering::Relaxed);
-        self.report(Verdict::Refused, taken.address, taken.source);
+        self.report(Verdict::Refused, taken.address, taken.source, None);
         mark::reached("socket.accept.closed");
     }
 
@@ -183,10 +185,12 @@ impl Acceptor {
         if let Some(pace) = &self.0.pace {
             pace.count(Instant::now());
         }
-        self.report(Verdict::Allowed, taken.address, source);
+        let trace = trace::begin();
+        self.report(Verdict::Allowed, taken.address, source, Some(trace));
         mark::reached("socket.accept.counted");
         let in_hand = self.1.as_ref().map(Gauge::take);
-        Some(Slotted { source, _slot: slot, _in_hand: in_hand })
+        let held = Held::carried(Some(trace));
+        Some(Slotted { source, held, _slot: slot, _in_hand: in_hand })
     }
 
     /// Accepts one, without waiting, and looks where it comes from; `None` if it is gone already.
@@ -228,14 +232,20 @@ impl Acceptor {
     }
 
     /// Reports a connection that has come, before anybody reads from it.
-    fn report(&self, verdict: Verdict, address: Option<SocketAddr>, source: Source) {
+    fn report(
+        &self,
+        verdict: Verdict,
+        address: Option<SocketAddr>,
+        source: Source,
+        trace: Option<Trace>,
+    ) {
         let Some(tap) = &self.0.tap else { return };
         let from = match (address, source) {
             (Some(address), _) => address.to_string(),
             (None, Source::User(user)) => format!("user {user}"),
             (None, Source::V4(_) | Source::V6(_)) => String::new(),
         };
-        let facts = Facts { verdict, ..tap.facts(Side::Receiver) };
+        let facts = Facts { verdict, trace, ..tap.facts(Side::Receiver) };
         tap.report(&facts, &[], from.as_bytes());
     }
 
@@ -248,14 +258,32 @@ impl Acceptor {
     }
 }
 
+impl Slotted {
+    /// This task or thread is at this connection.
+    pub(super) fn used(&self) {
+        self.held.used();
+    }
+
+    /// The trace that the connection began.
+    pub(super) const fn trace(&self) -> Option<Trace> {
+        self.held.trace()
+    }
+}
+
 impl Connection {
+    /// The trace that it begins: of whoever uses it, unless that takes another one up.
+    pub const fn trace(&self) -> Option<Trace> {
+        self.slot.trace()
+    }
+
     /// Where it comes from, as the limits see it.
     pub const fn source(&self) -> Source {
         self.slot.source
     }
 
     /// The stream beneath, to ask and set its options.
-    pub const fn stream(&self) -> &Stream {
+    pub fn stream(&self) -> &Stream {
+        self.slot.used();
         &self.stream
     }
 }
@@ -266,7 +294,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+        let own = self.get_mut();
+        own.slot.used();
+        Pin::new(&mut own.stream).poll_read(cx, buffer)
     }
 }
 
@@ -276,7 +306,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let own = self.get_mut();
+        own.slot.used();
+        Pin::new(&mut own.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,6 +11,7 @@ use rustix::event::PollFlags;
 use super::accept::Slotted;
 use super::limit::Source;
 use crate::ipc::companion::{Companion, Ends, Waiter};
+use crate::trace::Trace;
 
 /// A connected stream whose reads and writes block.
 #[derive(Debug)]
@@ -112,25 +113,33 @@ impl Connection {
         Ok(Self { stream: Stream::new(fd, is_tcp)?, slot })
     }
 
+    /// The trace that it begins: of whoever uses it, unless that takes another one up.
+    pub const fn trace(&self) -> Option<Trace> {
+        self.slot.trace()
+    }
+
     /// Where it comes from, as the limits see it.
     pub const fn source(&self) -> Source {
         self.slot.source
     }
 
     /// The stream beneath, to ask and set its options.
-    pub const fn stream(&self) -> &Stream {
+    pub fn stream(&self) -> &Stream {
+        self.slot.used();
         &self.stream
     }
 }
 
 impl Read for Connection {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.slot.used();
         self.stream.read(bytes)
     }
 }
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.slot.used();
         self.stream.write(bytes)
     }
 

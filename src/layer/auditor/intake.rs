@@ -118,10 +118,13 @@ impl Auditor<'_> {
     /// Writes a use down, with the rule that it falls under.
     fn record(&mut self, place: usize, mut entry: Entry, payload: &[u8], at: Moment) {
         entry.rule = self.rules.find(&entry);
-        // Which methods are in a batch, only those know who can open it.
+        // Which methods are in a batch, only those know who can open it; and which request a layer is at
+        // takes no grant.
         let sealed = entry.side == Side::Witness && entry.form == Form::Batch;
         // What a helper refused falls under no rule either.
-        let ruled = entry.verdict != Verdict::Allowed || entry.rule != Entry::NO_RULE || sealed;
+        let takes_up = entry.facility == Facility::None && entry.trace.is_some();
+        let unruled = sealed || takes_up;
+        let ruled = entry.verdict != Verdict::Allowed || entry.rule != Entry::NO_RULE || unruled;
         if ruled {
             self.write_down(place, entry, payload, at);
         } else if self.append(place, &entry, payload, at) {
@@ -328,6 +331,7 @@ fn entry_of(reporter: Who, report: &Report<'_>, denies: bool) -> Entry {
         peer,
         value: facts.value,
         hash,
+        trace: facts.trace,
         detail: detail.to_vec(),
     }
 }

@@ -9,6 +9,7 @@ mod region;
 mod semaphore;
 mod signal;
 mod socket;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -3,8 +3,9 @@
 //! ```text
 //! what u8, side u8, verdict u8, facility u8, edge u16, descriptors u8, form u8, method u32,
 //! value u32, number u64, reported u64, sequence u64, length u64, peer's layer u16, copy u16,
-//! zero u32, generation u64, bytes of the message u32, bytes of the detail u32
-//! then the message as it went over the socket, or its hash; the detail; the payload
+//! bytes of the trace u32, generation u64, bytes of the message u32, bytes of the detail u32
+//! then the message as it went over the socket, or its hash; the trace, if there is one; the detail;
+//! the payload
 //! ```
 //! All numbers are little-endian. The fields are those of a record of the log
 //! (`docs/audit-format.md`, section 3). `number` counts a reporter's reports from 0, those
@@ -19,6 +20,7 @@ pub mod runs;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::trace::{TRACE, Trace};
 use crate::ident::{Instance, Name};
 
 /// Makes an enum of one byte, its numbers and its words.
@@ -214,6 +216,9 @@ const LINK_SHIFT: u32 = 48;
 
 /// Bytes of a report before its message.
 pub const HEAD: usize = size_of::<HeadBytes>();
+/// Bytes of a report's trace, where it has one.
+const TRACED: u32 = 32;
+const _: () = assert!(TRACED as usize == TRACE);
 
 /// Bytes of a message's hash.
 pub const HASH: usize = 32;
@@ -248,6 +253,8 @@ pub struct Facts {
     pub length: u64,
     /// Who is at the other end.
     pub peer: Who,
+    /// Which request it was done for, if that is known.
+    pub trace: Option<Trace>,
 }
 
 impl Facts {
@@ -265,6 +272,7 @@ impl Facts {
             sequence: 0,
             length: 0,
             peer: Who::NOBODY,
+            trace: None,
         }
     }
 }
@@ -313,7 +321,7 @@ struct HeadBytes {
     length: U64,
     layer: U16,
     copy: U16,
-    zero: U32,
+    trace: U32,
     generation: U64,
     message: U32,
     detail: U32,
@@ -356,7 +364,7 @@ impl Head {
             length: facts.length.into(),
             layer: facts.peer.layer.into(),
             copy: facts.peer.copy.into(),
-            zero: U32::ZERO,
+            trace: if facts.trace.is_some() { TRACED.into() } else { U32::ZERO },
             generation: facts.peer.generation.into(),
             message: self.message.into(),
             detail: self.detail.into(),
@@ -383,6 +391,16 @@ impl<'a> Report<'a> {
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = HeadBytes::ref_from_prefix(bytes).ok()?;
         let what = What::from_byte(head.what)?;
+        let (message, detail) = (head.message.get(), head.detail.get());
+        let (bytes, rest) = rest.split_at_checked(usize::try_from(message).ok()?)?;
+        let (trace, rest) = match head.trace.get() {
+            0 => (None, rest),
+            TRACED => {
+                let (trace, rest) = rest.split_first_chunk()?;
+                (Some(Trace::from_bytes(trace)?), rest)
+            }
+            _ => return None,
+        };
         let facts = Facts {
             side: Side::from_byte(head.side)?,
             verdict: Verdict::from_byte(head.verdict)?,
@@ -399,19 +417,17 @@ impl<'a> Report<'a> {
                 copy: head.copy.get(),
                 generation: head.generation.get(),
             },
+            trace,
         };
-        let (message, detail) = (head.message.get(), head.detail.get());
-        let sound = head.zero.get() == 0
-            && match what {
-                What::Bare | What::Loss => message == 0,
-                What::Hash => message == 32,
-                What::Message => true,
-            };
+        let sound = match what {
+            What::Bare | What::Loss => message == 0,
+            What::Hash => message == 32,
+            What::Message => true,
+        };
         let (number, reported) = (head.number.get(), head.reported.get());
         let head = Head { what, facts, number, reported, message, detail };
-        let (message, rest) = rest.split_at_checked(usize::try_from(message).ok()?)?;
         let (detail, payload) = rest.split_at_checked(usize::try_from(detail).ok()?)?;
-        sound.then_some(Self { head, message, detail, payload })
+        sound.then_some(Self { head, message: bytes, detail, payload })
     }
 }
 
@@ -440,6 +456,13 @@ mod tests {
         let bytes = [&head.encode()[..], b"msg", b"dt", b"payload"].concat();
         let expected = Report { head, message: b"msg", detail: b"dt", payload: b"payload" };
         assert_eq!(Report::decode(&bytes), Some(expected));
+
+        let trace = Trace::new([5; 16], 6, 7);
+        let head = Head { facts: Facts { trace, ..head.facts }, ..head };
+        let trace = trace.unwrap().to_bytes();
+        let bytes = [&head.encode()[..], b"msg", &trace, b"dt", b"payload"].concat();
+        assert_eq!(Report::decode(&bytes), Some(Report { head, ..expected }));
+        assert_eq!(Report::decode(&bytes[..HEAD + 3 + TRACE - 1]), None);
     }
 
     #[test]

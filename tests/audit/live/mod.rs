@@ -14,6 +14,7 @@ mod log;
 mod payload;
 mod refused;
 mod strace;
+mod traces;
 mod traffic;
 mod ways;
 mod witness;
@@ -36,6 +37,7 @@ pub(crate) const TESTS: &[&[Test]] = &[
     payload::TESTS,
     refused::TESTS,
     strace::TESTS,
+    traces::TESTS,
     traffic::TESTS,
     witness::TESTS,
 ];
@@ -66,6 +68,9 @@ const LAYERS: &[Function] = &[
     ("holder", hidden::holder),
     ("crowd", hidden::crowd),
     ("asker", refused::asker),
+    ("trace_front", traces::trace_front),
+    ("trace_middle", traces::trace_middle),
+    ("trace_back", traces::trace_back),
 ];
 
 /// A daemon with the functions that the policy at `path` runs; with all of them in a layer.

@@ -117,8 +117,8 @@ pub fn write_daemon(dir: &Path, calls: u64) {
     }
     let mut detail = Vec::new();
     for run in [
-        Run { form: Form::Message, method: 0, call: 0, messages: 3 },
-        Run { form: Form::Message, method: 1, call: 0, messages: 2 },
+        Run { form: Form::Message, method: 0, call: 0, messages: 3, trace: None },
+        Run { form: Form::Message, method: 1, call: 0, messages: 2, trace: None },
     ] {
         runs::encode(&run, &mut detail);
     }

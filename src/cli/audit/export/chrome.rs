@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::Writer;
+use super::clock::Clock;
 use crate::audit::entry::{Facility, Kind, Side, Who};
 use crate::audit::{Entry, Record};
 use crate::cli::audit::calls::{Call, Calls};
@@ -20,9 +21,6 @@ use crate::cli::audit::traffic::EdgeId;
 
 /// How many messages may wait for their other end. What is behind that has no arrow.
 const MOST: usize = 1 << 18;
-/// By how much the clocks may drift before another offset between them is taken, in nanoseconds.
-const SLACK: u64 = 100_000_000;
-const SECOND: u64 = 1_000_000_000;
 
 /// Where something stands: process and thread.
 type Track = (u32, u32);
@@ -47,40 +45,6 @@ pub(super) struct Trace<'a> {
     next: u64,
     last: u64,
     begun: bool,
-}
-
-/// Moments of both clocks on one line: nanoseconds since a second before the first record.
-#[derive(Default)]
-struct Clock {
-    /// What is taken from the real clock.
-    base: Option<u64>,
-    /// What is added to the monotonic one to get the real one.
-    offset: i128,
-}
-
-impl Clock {
-    fn see(&mut self, record: &Record) {
-        let (real, monotonic) = (i128::from(record.at.real), i128::from(record.at.monotonic));
-        let first = self.base.is_none();
-        self.base.get_or_insert(record.at.real.saturating_sub(SECOND));
-        if first || (real - monotonic - self.offset).unsigned_abs() > SLACK.into() {
-            self.offset = real - monotonic;
-        }
-    }
-
-    /// A moment of the monotonic clock.
-    fn at(&self, monotonic: u64) -> u64 {
-        let base = i128::from(self.base.unwrap_or(0));
-        u64::try_from(i128::from(monotonic) + self.offset - base).unwrap_or(0)
-    }
-
-    /// When a record's event happened: as its reporter says, but not after the log took it.
-    fn of(&self, record: &Record) -> u64 {
-        match record.entry.reported {
-            0 => self.at(record.at.monotonic),
-            reported => self.at(reported.min(record.at.monotonic)),
-        }
-    }
 }
 
 impl<'a> Trace<'a> {
@@ -220,7 +184,13 @@ impl<'a> Trace<'a> {
         let method = method(tables, Kind::Use, (facility, call.edge), call.method);
         let name = format!("{edge}.{}", method.as_deref().unwrap_or("?"));
         let answerer = instance(tables, call.answerer).map(|it| it.to_string());
-        let args = json!({ "call": call.number, "by": answerer, "declined": call.refused });
+        let args = json!({
+            "call": call.number,
+            "by": answerer,
+            "declined": call.refused,
+            "trace": call.trace.map(|it| it.hexadecimal()),
+            "span": call.trace.map(|it| format!("{:016x}", it.span())),
+        });
         let place = self.place(era, index, call.caller, out)?;
         let times = (self.clock.at(call.from), self.clock.at(call.to));
         self.span(place, times, (name, "call"), &args, out)
@@ -263,6 +233,9 @@ impl Writer for Trace<'_> {
             "value": entry.value,
             "meaning": said.meaning,
             "detail": said.detail,
+            "trace": said.trace,
+            "span": said.span,
+            "parent": said.parent,
         });
         let event = if entry.kind == Kind::Use {
             json!({ "ph": "X", "cat": said.kind, "name": name, "dur": 0.001, "args": args })
@@ -301,7 +274,7 @@ impl Writer for Trace<'_> {
             let args = json!({ "end": Value::Null });
             self.span(place, (from, last), ("life".to_owned(), "life"), &args, out)?;
         }
-        let base = self.clock.base.map(rfc3339);
+        let base = self.clock.base().map(rfc3339);
         let other = json!({ "zero": base, "by": "cofferdam audit export" });
         write!(out, "\n],\"otherData\":{other}}}\n")
     }

@@ -1,6 +1,8 @@
 //! `cofferdam audit export DIR`: the records for other programs.
 
 mod chrome;
+mod clock;
+mod otlp;
 mod pcapng;
 
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +23,7 @@ pcapng  for Wireshark, link type 147, with docs/cofferdam.lua:
         tshark -X lua_script:docs/cofferdam.lua -r audit.pcapng
 chrome  a trace for chrome://tracing and ui.perfetto.dev: a process for each
         layer, a thread for each instance, calls as spans, messages as arrows
+otlp    spans for OpenTelemetry, a request a line: of what names its trace
 
 Exit code 0: exported; 1: a part of the log can't be read.")]
 pub struct Args {
@@ -46,6 +49,8 @@ enum Form {
     Pcapng,
     /// Trace events
     Chrome,
+    /// OpenTelemetry's spans as JSON Lines
+    Otlp,
 }
 
 /// What writes one of the forms.
@@ -100,6 +105,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Form::Json => Box::new(Lines),
         Form::Pcapng => Box::new(pcapng::Capture::new(names.at(u64::MAX))),
         Form::Chrome => Box::new(chrome::Trace::new(&names)),
+        Form::Otlp => Box::new(otlp::Spans::new(&names)),
     };
     let mut effort = Ok(Effort::default());
     save(args.output.as_deref(), |out| {

@@ -44,6 +44,9 @@ enum Text {
     Meaning = 11,
     Batch = 12,
     Detail = 13,
+    Trace = 14,
+    Span = 15,
+    Parent = 16,
 }
 
 /// A capture being written.
@@ -137,7 +140,8 @@ fn packet(record: &Record, said: &Said<'_>) -> (Vec<u8>, u32) {
             let method = part.method.as_deref().unwrap_or("");
             let call =
                 if part.call > 0 { format!(" from call {}", part.call) } else { String::new() };
-            format!("{} {form} {method}{call}", part.messages)
+            let trace = part.trace.as_deref().map(|it| format!(" trace {it}")).unwrap_or_default();
+            format!("{} {form} {method}{call}{trace}", part.messages)
         })
         .collect();
     let batch = batch.join(", ");
@@ -155,6 +159,9 @@ fn packet(record: &Record, said: &Said<'_>) -> (Vec<u8>, u32) {
         (Text::Meaning, said.meaning.as_deref()),
         (Text::Batch, (!batch.is_empty()).then_some(batch.as_str())),
         (Text::Detail, detail),
+        (Text::Trace, said.trace.as_deref()),
+        (Text::Span, said.span.as_deref()),
+        (Text::Parent, said.parent.as_deref()),
     ];
     let mut list = Vec::new();
     for (what, text) in texts {

@@ -26,13 +26,14 @@ fn one(way: &Way, tables: &Tables, out: &mut String) {
     let unsure = if way.unsure() { "<span class=\"tag\">mixed</span>" } else { "" };
     let _ = writeln!(
         out,
-        "<div class=\"way\"><p><b>{}</b> {} <span class=\"dim\">{} · record {}</span>{unsure}</p>",
+        "<div class=\"way\"><p><b>{}</b> {} <span class=\"dim\">{} · record {}{}</span>{unsure}</p>",
         text(&duration(took)),
         text(&line(first, tables)),
         text(&moment(way.at)),
         text(&number(way.record)),
+        way.trace.map_or_else(String::new, |it| format!(" · trace {}", it.hexadecimal())),
     );
-    let span = way.last.saturating_sub(first.begun).max(1);
+    let span = way.last.saturating_sub(way.begun()).max(1);
     let mut depths: Vec<usize> = Vec::with_capacity(way.steps.len());
     // Steps stand beneath the one from which they followed.
     for at in order(way) {
@@ -42,7 +43,7 @@ fn one(way: &Way, tables: &Tables, out: &mut String) {
             depths.resize(at + 1, 0);
         }
         depths[at] = depth;
-        let begin = step.begun.saturating_sub(first.begun).min(span);
+        let begin = step.begun.saturating_sub(way.begun()).min(span);
         let lasted = step.ended.map(|end| end.saturating_sub(step.begun));
         let part = |value: u64| {
             let thousandths = u128::from(value.min(span)) * 1_000 / u128::from(span);
@@ -55,10 +56,11 @@ fn one(way: &Way, tables: &Tables, out: &mut String) {
         };
         let _ = writeln!(
             out,
-            "<div class=\"step\"><span class=\"what d{}\">{}{}</span>\
+            "<div class=\"step\"><span class=\"what d{}{}\">{}{}</span>\
              <span class=\"track\"><i class=\"{class}\" style=\"left:{};width:{}\"></i></span>\
              <span class=\"n\">{}</span></div>",
             depth.min(8),
+            if at == 0 || step.certain { "" } else { " by-time" },
             text(&line(step, tables)),
             if step.unsure { " <span class=\"tag\">unsure</span>" } else { "" },
             part(begin),
@@ -109,6 +111,9 @@ fn line(step: &Step, tables: &Tables) -> String {
     };
     let method = method.map_or_else(String::new, |name| format!(" {name}"));
     let (from, to) = (layer(step.from), layer(step.to));
+    if step.facility == Facility::None {
+        return format!("{from}: a request from outside");
+    }
     let ends = match (from.is_empty(), to.is_empty()) {
         (false, false) => format!("{from} → {to}"),
         (true, false) => match step.facility {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::super::{Message, Method};
 use crate::channel::LinkError;
 use crate::ident::Instance;
+use crate::trace::Trace;
 use crate::wire::limits::{INBOX, INBOX_BYTES, INBOX_DESCRIPTORS, TIDINGS};
 
 /// What waits for `recv`.
@@ -18,12 +19,14 @@ pub(in crate::ipc::message) enum Item {
         number: u16,
         call: u32,
         deadline: Option<Instant>,
+        trace: Option<Trace>,
         message: Message,
     },
     Message {
         link: u64,
         from: Instance,
         method: Method,
+        trace: Option<Trace>,
         message: Message,
     },
     Restarted {

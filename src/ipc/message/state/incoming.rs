@@ -78,7 +78,8 @@ impl Intake<'_> {
                 let link = self.link;
                 let (from, method) = (self.peer.clone(), self.method(incoming.method));
                 let message = Message { body: incoming.body.into_vec(), fds: incoming.fds };
-                self.keep(Item::Message { link, from, method, message });
+                let trace = incoming.trace;
+                self.keep(Item::Message { link, from, method, trace, message });
                 Ok(())
             }
         }
@@ -126,7 +127,7 @@ impl Intake<'_> {
     }
 
     fn request(&mut self, incoming: Incoming<'_>) -> Result<(), PeerFault> {
-        let Incoming { method: number, call, within, body, fds, .. } = incoming;
+        let Incoming { method: number, call, within, trace, body, fds, .. } = incoming;
         let window = self.rules.streams(number).then(|| self.rules.window(number));
         self.owing.request(call, window)?;
         let time = (within != 0).then(|| Duration::from_millis(within.into()));
@@ -137,6 +138,7 @@ impl Intake<'_> {
             number,
             call,
             deadline: time.and_then(|time| Instant::now().checked_add(time)),
+            trace,
             message: Message { body: body.into_vec(), fds },
         });
         Ok(())

@@ -226,6 +226,7 @@ impl State {
             method: request.method,
             call,
             within: request.deadline.map_or(0, within),
+            trace: request.trace,
             body: &mut request.message.body,
             fds: &mut request.message.fds,
             descriptions: request.descriptions,
@@ -292,7 +293,16 @@ pub(super) fn send_small(
     body: &mut Vec<u8>,
 ) -> Result<bool, LinkError> {
     let fds = &mut Vec::new();
-    let mut out = OutboundMessage { kind, method, call, within: 0, body, fds, descriptions: &[] };
+    let mut out = OutboundMessage {
+        kind,
+        method,
+        call,
+        within: 0,
+        trace: None,
+        body,
+        fds,
+        descriptions: &[],
+    };
     endpoint.try_send(&mut out, false)
 }
 

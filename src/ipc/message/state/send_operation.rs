@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::super::{Message, SendError};
 use super::State;
 use crate::ident::Instance;
+use crate::trace::Trace;
 use crate::wire::record::{Descriptor, Kind};
 
 /// A message, and what is to be said with it.
@@ -15,6 +16,8 @@ pub(in crate::ipc::message) struct SendRequest<'a> {
     pub(in crate::ipc::message) descriptions: &'a [Descriptor],
     /// Of a request: until when its caller waits.
     pub(in crate::ipc::message) deadline: Option<Instant>,
+    /// The trace that it belongs to.
+    pub(in crate::ipc::message) trace: Option<Trace>,
     /// May wait a little to share a record.
     pub(in crate::ipc::message) hold: bool,
 }
