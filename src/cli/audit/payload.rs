@@ -14,8 +14,9 @@ use crate::text::neutralise;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The bytes are the body of the channel's record as it was before it was sealed:
-call u32, [total u32 if more pieces follow,] [within u32 if it is a request,] the
-descriptions of descriptors, the message.
+call u32, [total u32 if more pieces follow,] [within u32 if it is a request,]
+[the trace, 32, if the record names one,] the descriptions of descriptors,
+the message.
 
 Exit code 0: it was written; 1: the record has no payload, it was removed, or it
 was sealed to another key; 2: there is no such record.")]
