@@ -9,7 +9,7 @@ use super::entry::{Entry, Facility, Kind, Record, Side, Verdict};
 use super::rules::Rules;
 use super::tables::Tables;
 use crate::ident::hex;
-use crate::policy::plan::{Audit, ChannelPlan, MapRight, MethodPlan, Plan, Program};
+use crate::policy::plan::{Audit, ChannelPlan, DirectoryKind, MapRight, MethodPlan, Plan, Program};
 use crate::policy::syscall::by_name;
 use crate::review::tighten::Cut;
 
@@ -303,6 +303,10 @@ fn grants(plan: &Plan) -> Vec<Grant> {
                 Some(Blind::NotAudited)
             }
             ["file", .., "execute" | "symlink" | "socket" | "fifo"] => Some(Blind::Kernel),
+            // The layer opens what it likes in there, by itself.
+            ["layer", _, kind] if DirectoryKind::ALL.iter().any(|it| it.name() == *kind) => {
+                Some(Blind::Kernel)
+            }
             ["file", _, "grant", layer, _] | ["layer", layer, ..] if foreign(layer) => {
                 Some(Blind::Foreign)
             }
@@ -329,6 +333,10 @@ fn grants(plan: &Plan) -> Vec<Grant> {
             Some((pipe, _)) => rules.push(pipe.to_owned()),
             None => rules.push(name.clone()),
         }
+    }
+    for layer in &plan.layers {
+        let kinds = layer.directories.iter().map(|it| it.kind.name());
+        rules.extend(kinds.map(|kind| format!("layer.{}.{kind}", layer.name)));
     }
     for channel in &plan.channels {
         rules.extend((channel.fds.max > 0).then(|| carrier(channel, None)));

@@ -26,8 +26,11 @@ use crate::text::neutralise;
 #[command(after_help = "\
 Objects: file.NAME channel.NAME channel.NAME.METHOD signal.NAME queue.NAME
   pipe.NAME fifo.NAME semaphore.NAME region.NAME mapped-file.NAME
-  listen.LAYER.NAME connect.LAYER.NAME syscall.NAME capability.NAME layer.NAME
+  listen.LAYER.NAME connect.LAYER.NAME state.LAYER cache.LAYER logs.LAYER
+  runtime-directory.LAYER syscall.NAME capability.NAME layer.NAME
+  or an absolute path of the host: what is granted there
 Acts: open (any right on a file) read write truncate create remove list execute,
+  own (a directory of its own: all of these but execute),
   call answer send receive pass, map, signal, lease, accept, connect,
   make (a system call), use (a capability), reach (anything, in any number of
   steps)

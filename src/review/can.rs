@@ -81,7 +81,9 @@ pub enum QuestionError {
 /// Answers whether a layer may do something.
 ///
 /// `act` is a word of [`Act`], one of `open`, `map`, `send`, `receive` that stand for several, or
-/// [`REACH`]. `object` is as in [`Fact::object`]; `layer.NAME` can only be reached.
+/// [`REACH`]. `object` is as in [`Fact::object`]; `layer.NAME` can only be reached. An absolute path
+/// stands for what is granted there: the grant or the layer's own directory that it lies in, the
+/// one that makes the answer yes if there are several, or else the nearest.
 pub fn can(plan: &Plan, layer: &str, act: &str, object: &str) -> Result<Answer, QuestionError> {
     let mut answer = ask(plan, &Ways::of(plan), layer, act, object)?;
     if !answer.yes {
@@ -130,7 +132,11 @@ pub fn ask(
         let hint = did_you_mean(layer, layers, "layers are");
         return Err(QuestionError::Layer { asked: layer.to_owned(), hint });
     };
-    let object = known::object(plan, &ways.facts, object)?;
+    let object = if object.starts_with('/') {
+        known::at_path(plan, &ways.facts, (layer, act), object)?
+    } else {
+        known::object(plan, &ways.facts, object)?
+    };
     let acts = acts(act, &object)?;
     let facts: Vec<Fact> = ways
         .facts

@@ -296,8 +296,8 @@ fn side_by_side<'f>(
 /// Tells a fact that only one of the lists has, `mine`. A method of a channel that changes as a
 /// whole is told with the channel.
 fn only(fact: &Fact, mine: &[Fact], others: &[Fact], gain: Gain, out: &mut Vec<Change>) {
-    // That any descriptor is passed is told by their kinds.
-    if fact.act == Act::Pass && !fact.object.contains(".fds.") {
+    // That any descriptor is passed is told by their kinds, and a directory of its own by the key.
+    if fact.act == Act::Own || fact.act == Act::Pass && !fact.object.contains(".fds.") {
         return;
     }
     let alone = |object| {
@@ -322,6 +322,9 @@ fn parent(object: &str) -> Option<&str> {
 
 /// Compares the bounds of what a layer may do in both.
 fn bounds(old: &Fact, new: &Fact, out: &mut Vec<Change>) {
+    if new.act == Act::Own {
+        return;
+    }
     for (was, is) in old.bounds.iter().zip(&new.bounds) {
         if let Some(gain) = bound(was, is) {
             let (was, text) = (was.text.clone(), is.text.clone());

@@ -59,7 +59,7 @@ fn one(
 }
 
 /// What a layer says of directories, by kind.
-fn of(layer: &LayerText) -> Vec<(DirectoryKind, &DirectoryText)> {
+pub(super) fn of(layer: &LayerText) -> Vec<(DirectoryKind, &DirectoryText)> {
     let texts = [
         (DirectoryKind::State, &layer.state),
         (DirectoryKind::Cache, &layer.cache),

@@ -1,6 +1,6 @@
 //! Checking `[[never]]`: what it names exists, and it holds.
 
-use super::Layers;
+use super::{Layers, directory};
 use crate::ident::Name;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::code::Code;
@@ -14,7 +14,7 @@ use crate::policy::tree::Table;
 use crate::policy::ways::{Act, Ways};
 
 /// The kinds of objects, as they are written.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 18] = [
     "file.NAME",
     "channel.NAME",
     "layer.NAME",
@@ -27,6 +27,10 @@ const KINDS: [&str; 14] = [
     "mapped-file.NAME",
     "listen.LAYER.NAME",
     "connect.LAYER.NAME",
+    "state.LAYER",
+    "cache.LAYER",
+    "logs.LAYER",
+    "runtime-directory.LAYER",
     "syscall.NAME",
     "capability.NAME",
 ];
@@ -95,6 +99,8 @@ fn objects(document: &Document) -> Vec<String> {
         let own = |kind, name: &At<String>| format!("{kind}.{}.{}", layer.name.value, name.value);
         all.extend(layer.listen.iter().map(|socket| own("listen", &socket.name)));
         all.extend(layer.connect.iter().map(|socket| own("connect", &socket.name)));
+        let directories = directory::of(layer).into_iter();
+        all.extend(directories.map(|(kind, _)| format!("{}.{}", kind.name(), layer.name.value)));
     }
     all
 }

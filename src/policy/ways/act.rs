@@ -53,6 +53,8 @@ pub enum Act {
     Accept,
     /// Use a connection to an address outside.
     Connect,
+    /// Do in a directory of the layer's own whatever its user may: all but execute.
+    Own,
     /// Make a system call.
     Make,
     /// Use a capability.
@@ -61,7 +63,7 @@ pub enum Act {
 
 impl Act {
     /// Every act.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Read,
         Self::Write,
         Self::Truncate,
@@ -85,6 +87,7 @@ impl Act {
         Self::Lease,
         Self::Accept,
         Self::Connect,
+        Self::Own,
         Self::Make,
         Self::Use,
     ];
@@ -115,6 +118,7 @@ impl Act {
             Self::Lease => "lease",
             Self::Accept => "accept",
             Self::Connect => "connect",
+            Self::Own => "own",
             Self::Make => "make",
             Self::Use => "use",
         }
@@ -146,6 +150,7 @@ impl Act {
             Self::Lease => "leases",
             Self::Accept => "accepts on",
             Self::Connect => "connects to",
+            Self::Own => "owns",
             Self::Make => "makes",
             Self::Use => "uses",
         }
@@ -162,6 +167,7 @@ impl Act {
                 | Self::Receive
                 | Self::Accept
                 | Self::Connect
+                | Self::Own
         )
     }
 }
@@ -220,7 +226,7 @@ pub(crate) const UMBRELLAS: [(&str, &[Act]); 4] = [
 ];
 
 /// The kinds of objects, as the first part of an object's name, and the acts on each.
-pub(crate) const KINDS: [(&str, &[Act]); 13] = [
+pub(crate) const KINDS: [(&str, &[Act]); 17] = [
     ("file", UMBRELLAS[0].1),
     ("channel", &[Act::Call, Act::Answer, Act::Send, Act::Receive, Act::Pass]),
     ("signal", &[Act::Signal]),
@@ -232,6 +238,10 @@ pub(crate) const KINDS: [(&str, &[Act]); 13] = [
     ("mapped-file", &[Act::Read, Act::Write]),
     ("listen", &[Act::Accept]),
     ("connect", &[Act::Connect]),
+    ("state", &[Act::Own]),
+    ("cache", &[Act::Own]),
+    ("logs", &[Act::Own]),
+    ("runtime-directory", &[Act::Own]),
     ("syscall", &[Act::Make]),
     ("capability", &[Act::Use]),
 ];
@@ -248,9 +258,15 @@ pub fn meant(word: &str, object: &str) -> Vec<Act> {
     let possible = acts_on(object);
     let kind = object.split('.').next().unwrap_or_default();
     match (word, kind) {
+        ("open", _) if possible == [Act::Own] => return vec![Act::Own],
         ("open", kind) if kind != "file" => return Vec::new(),
         ("map", kind) if !matches!(kind, "region" | "mapped-file") => return Vec::new(),
         _ => {}
+    }
+    // Whoever owns a directory may do all of that in it.
+    let of_owner = |act: &&Act| act.name() == word && **act != Act::Execute;
+    if possible == [Act::Own] && UMBRELLAS[0].1.iter().any(|act| of_owner(&act)) {
+        return vec![Act::Own];
     }
     Act::ALL
         .into_iter()
@@ -291,5 +307,10 @@ mod tests {
         assert_eq!(meant("send", "channel.a"), [Act::Call, Act::Send]);
         assert_eq!(meant("send", "queue.a"), [Act::Send]);
         assert_eq!(meant("read", "teapot.a"), []);
+        for word in ["own", "open", "read", "append", "mkdir"] {
+            assert_eq!(meant(word, "state.a"), [Act::Own], "{word}");
+        }
+        assert_eq!(meant("execute", "state.a"), []);
+        assert_eq!(meant("send", "state.a"), []);
     }
 }

@@ -25,7 +25,8 @@ pub struct Fact {
     pub act: Act,
     /// To what: `file.key`, `channel.sign`, `channel.sign.hello` (one method),
     /// `channel.open.fds.stream` (one kind of descriptor), `signal.reload.HUP` (one signal),
-    /// `listen.LAYER.NAME`, `connect.LAYER.NAME`, `syscall.NAME`, `capability.NAME`.
+    /// `listen.LAYER.NAME`, `connect.LAYER.NAME`, `state.LAYER` (and `cache`, `logs`,
+    /// `runtime-directory`), `syscall.NAME`, `capability.NAME`.
     pub object: Arc<str>,
     /// The path of the rule in the policy: `file.key.grant.keeper`.
     pub rule: Arc<str>,

@@ -219,7 +219,8 @@ impl Flows {
         for (writers, readers) in pairs {
             let (written, read) = (&spots[writers], &spots[readers]);
             for &(from, act) in &written.writers {
-                let rule = format!("{}.grant.{from}", written.object);
+                let grant = || format!("{}.grant.{from}", written.object);
+                let rule = written.rule.clone().unwrap_or_else(grant);
                 for &to in &read.readers {
                     let words = || {
                         let does = format!("{} {}", act.verb(), written.object);

@@ -65,6 +65,10 @@ pub(super) fn for_yes(plan: &Plan, layer: &LayerPlan, acts: &[Act], object: &str
     match kind {
         "channel" => channel::advice(plan, me, acts, name, &parts[2..]),
         "listen" | "connect" => socket(me, kind, name, object),
+        "state" | "cache" | "logs" | "runtime-directory" => Advice::Words(format!(
+            "{object} is the layer's alone: have it hand over what {me} needs, by a channel or a \
+             pipe, or have both use a directory of `[file.NAME]`"
+        )),
         "syscall" => syscall(plan, layer, name),
         "capability" => capability(plan, layer, name),
         _ => facility(plan, me, acts, kind, name).unwrap_or(Advice::None),

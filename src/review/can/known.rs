@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::QuestionError;
+use crate::policy::beneath::denied;
 use crate::policy::capability::CAPABILITIES;
 use crate::policy::nearest::nearest;
 use crate::policy::plan::{DescriptorKind, Plan};
 use crate::policy::syscall::{all, by_name};
-use crate::policy::ways::act::KINDS;
+use crate::policy::ways::act::{KINDS, meant};
 use crate::policy::ways::facts::Facts;
 
 /// The full name of an object, if there is one.
@@ -34,6 +35,47 @@ pub(super) fn object(plan: &Plan, facts: &Facts, asked: &str) -> Result<String, 
         _ => false,
     };
     if known { Ok(asked.to_owned()) } else { Err(unknown(plan, facts, asked)) }
+}
+
+/// What is granted at a path of the host, by the letters of the path: of all that it lies in, what
+/// answers yes, or else the nearest.
+pub(super) fn at_path(
+    plan: &Plan,
+    facts: &Facts,
+    (layer, act): (&str, &str),
+    path: &str,
+) -> Result<String, QuestionError> {
+    let files = plan.files.iter().filter(|file| {
+        let beneath = path.get(file.path.len()..).unwrap_or("").trim_start_matches('/');
+        denied(&file.deny, beneath.as_bytes()).is_none()
+    });
+    let files = files.map(|file| (&file.path, format!("file.{}", file.name)));
+    let mapped = plan.facilities.mapped_files.iter();
+    let mapped = mapped.map(|file| (&file.path, format!("mapped-file.{}", file.name)));
+    let owned = plan.layers.iter().flat_map(|owner| {
+        // What isn't kept is there for its layer alone.
+        let seen = owner.directories.iter().filter(|it| it.kind.is_kept() || owner.name == layer);
+        seen.map(|it| (&it.path, format!("{}.{}", it.kind.name(), owner.name)))
+    });
+    let all = files.chain(mapped).chain(owned);
+    let mut around: Vec<_> = all.filter(|(place, _)| is_within(path, place)).collect();
+    around.sort_by_key(|(place, _)| place.len());
+    let may = |object: &str| {
+        let acts = meant(act, object);
+        facts.about(object).any(|fact| fact.layer == layer && acts.contains(&fact.act))
+    };
+    let found = around.iter().rev().find(|(_, object)| may(object)).or(around.last());
+    found.map(|(_, object)| object.clone()).ok_or_else(|| QuestionError::Object {
+        asked: path.to_owned(),
+        hint: "no grant of this policy and no layer's own directory holds that path; what `view` shows \
+               a layer, `cofferdam explain POLICY LAYER` says"
+            .to_owned(),
+    })
+}
+
+fn is_within(path: &str, place: &str) -> bool {
+    let rest = path.strip_prefix(place.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Every kind of descriptor is one that could be passed: `open.fds.stream`.

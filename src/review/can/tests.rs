@@ -40,6 +40,62 @@ fn the_change_that_is_told_makes_it_a_yes() {
     }
 }
 
+/// A database, who reads what it exports, and who asks the reader.
+const OWNED: &str = "cofferdam = 1\nname = \"x\"\n\
+    [layer.db]\nrun = \"db\"\nsyscalls = [\"@core\"]\nstate = \"/var/lib/db\"\n\
+    runtime-directory = \"/run/db\"\n\
+    [layer.reader]\nrun = \"reader\"\nsyscalls = [\"@core\"]\n\
+    [layer.other]\nrun = \"other\"\nsyscalls = [\"@core\"]\n\
+    [channel.c]\nfrom = \"reader\"\nto = \"other\"\nmethods = { m = {} }\n\
+    [file.lib]\npath = \"/var/lib\"\ngrant = { reader = [\"read\"] }\n\
+    [file.srv]\npath = \"/srv\"\ngrant = { other = [\"read\"] }\ndeny = [\"*.key\"]\n";
+
+#[test]
+fn a_directory_of_its_own_is_an_object() {
+    let yes = |layer, act, object| answer(OWNED, layer, act, object).unwrap().yes;
+    for act in ["own", "open", "read", "append", "mkdir"] {
+        assert!(yes("db", act, "state.db"), "{act}");
+        assert!(!yes("reader", act, "state.db"), "{act}");
+    }
+    let error = answer(OWNED, "db", "execute", "state.db").unwrap_err().to_string();
+    assert!(error.contains("nothing that is done to state.db"), "{error}");
+    // What the owner writes comes to who reads there, and to whom that one tells of it.
+    let far = answer(OWNED, "db", "reach", "layer.other").unwrap();
+    let way: Vec<_> = far.way.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(
+        way,
+        [
+            "db owns state.db, where file.lib lies, which reader reads",
+            "reader calls m on channel.c"
+        ]
+    );
+    let no = answer(OWNED, "other", "write", "state.db").unwrap();
+    assert!(no.hint.unwrap().contains("[file.NAME]"));
+}
+
+#[test]
+fn a_path_stands_for_what_is_granted_there() {
+    let about = |layer, act, path| answer(OWNED, layer, act, path).map(|it| (it.object, it.yes));
+    let found = |object: &str, yes| Ok((object.to_owned(), yes));
+    assert_eq!(about("db", "write", "/var/lib/db/a/b"), found("state.db", true));
+    assert_eq!(about("db", "write", "/var/lib/db"), found("state.db", true));
+    // The nearest of those that say yes, or else the nearest.
+    assert_eq!(about("reader", "read", "/var/lib/db/a"), found("file.lib", true));
+    assert_eq!(about("reader", "write", "/var/lib/db/a"), found("state.db", false));
+    assert_eq!(about("reader", "write", "/var/lib/dbx"), found("file.lib", false));
+    assert_eq!(about("other", "read", "/srv/a/page"), found("file.srv", true));
+    for (layer, path) in [
+        ("other", "/srv/a/tls.key"),
+        ("db", "/var"),
+        ("db", "/etc/passwd"),
+        ("reader", "/run/db/socket"),
+    ] {
+        let error = about(layer, "read", path).unwrap_err().to_string();
+        assert!(error.contains("no layer's own directory holds that path"), "{path}: {error}");
+    }
+    assert_eq!(about("db", "write", "/run/db/socket"), found("runtime-directory.db", true));
+}
+
 #[test]
 fn no_change_grants_clone3() {
     assert_eq!(answer(WEB, "parser", "make", "syscall.clone3").unwrap().change, None);

@@ -1,4 +1,4 @@
-//! Facts that a layer's own table states: system calls, capabilities, sockets.
+//! Facts that a layer's own table states: system calls, capabilities, directories of its own, sockets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +20,12 @@ pub(super) fn all(plan: &Plan, out: &mut Vec<Fact>) {
         for &number in &layer.capabilities {
             let object = format!("capability.{}", names::capability(number));
             out.push(fact(name, Act::Use, object, rule("capabilities"), []));
+        }
+        for it in &layer.directories {
+            let (kind, size) = (it.kind.name(), it.size.map(|most| Bound::size("size", most)));
+            let mut bounds = vec![Bound::flag("path", true, it.path.clone())];
+            bounds.extend(size);
+            out.push(fact(name, Act::Own, format!("{kind}.{name}"), rule(kind), bounds));
         }
         for listen in &layer.listen {
             let object = format!("listen.{name}.{}", listen.name);

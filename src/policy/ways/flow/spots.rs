@@ -8,6 +8,8 @@ use crate::policy::ways::act::Act;
 pub(super) struct Spot<'p> {
     pub(super) path: &'p str,
     pub(super) object: String,
+    /// The rule of its only writer, where it isn't a grant of the object's.
+    pub(super) rule: Option<String>,
     pub(super) writers: Vec<(&'p Name, Act)>,
     pub(super) readers: Vec<&'p Name>,
 }
@@ -42,6 +44,7 @@ pub(super) fn spots(plan: &Plan) -> Vec<Spot<'_>> {
         Spot {
             path: &file.path,
             object: format!("file.{}", file.name),
+            rule: None,
             writers: writers.collect(),
             readers: readers.map(|(layer, _)| layer).collect(),
         }
@@ -49,6 +52,7 @@ pub(super) fn spots(plan: &Plan) -> Vec<Spot<'_>> {
     let mapped = plan.facilities.mapped_files.iter().map(|file| Spot {
         path: &file.path,
         object: format!("mapped-file.{}", file.name),
+        rule: None,
         writers: file
             .grant
             .iter()
@@ -60,10 +64,22 @@ pub(super) fn spots(plan: &Plan) -> Vec<Spot<'_>> {
     let fifos = plan.facilities.fifos.iter().map(|fifo| Spot {
         path: &fifo.path,
         object: format!("fifo.{}", fifo.name),
+        rule: None,
         writers: Vec::new(),
         readers: vec![&fifo.to],
     });
-    files.chain(mapped).chain(fifos).collect()
+    let owned = plan.layers.iter().flat_map(|layer| {
+        // What isn't kept is seen by nobody else.
+        let kept = layer.directories.iter().filter(|it| it.kind.is_kept());
+        kept.map(|it| Spot {
+            path: &it.path,
+            object: format!("{}.{}", it.kind.name(), layer.name),
+            rule: Some(format!("layer.{}.{}", layer.name, it.kind.name())),
+            writers: vec![(&layer.name, Act::Own)],
+            readers: vec![&layer.name],
+        })
+    });
+    files.chain(mapped).chain(fifos).chain(owned).collect()
 }
 
 /// A path and every directory above it.
