@@ -12,12 +12,13 @@ use crate::confine::paths::{Contents, Grant};
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::layer::auditor::orders as auditor;
-use crate::layer::exec::{PATH_CALLS, placeholders};
+use crate::layer::exec::{MODES, PATH_CALLS, placeholders};
 use crate::layer::logger::orders::Marks;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
 use crate::policy::plan::{
-    ChannelPlan, FilePlan, FileRight, LayerPlan, Plan, Program, SyscallPlan,
+    ChannelPlan, FilePlan, FileRight, LayerPlan, ListenAddress, ListenPlan, Pass, Plan, Program,
+    SyscallPlan,
 };
 use crate::policy::syscall::{by_name, init_plan, spawner_plan};
 use crate::sys::pin::pin;
@@ -200,7 +201,7 @@ fn confined(layer: &LayerPlan) -> LayerPlan {
 
 /// The calls of a layer, by number, that its init answers though they are granted: those by which a
 /// program could do with the host's sockets what nobody granted, or reach an address that its policy
-/// doesn't declare. `tells_paths`: those that name paths as well.
+/// doesn't declare; and those that set the mode of a Unix socket that was bound for it. `tells_paths`: those that name paths as well.
 fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
     if matches!(layer.program, Program::Run(_)) {
         return Vec::new();
@@ -212,11 +213,21 @@ fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
         false if has_sockets => &["bind", "connect", "listen"],
         false => &["bind", "connect"],
     };
+    let is_path =
+        |it: &ListenPlan| it.pass == Pass::Bind && matches!(it.address, ListenAddress::Unix(_));
+    let modes = layer.listen.iter().any(is_path).then_some(MODES.map(|(name, _)| name));
     let granted = |number: &u32| {
         layer.syscalls.iter().any(|call| call.number == *number && !call.allow.is_empty())
     };
     let paths = tells_paths.then_some(PATH_CALLS).into_iter().flatten();
-    sockets.iter().copied().chain(paths).filter_map(by_name).filter(granted).collect()
+    sockets
+        .iter()
+        .copied()
+        .chain(paths)
+        .chain(modes.into_iter().flatten())
+        .filter_map(by_name)
+        .filter(granted)
+        .collect()
 }
 
 fn channels_of(plan: &Plan, layer: &Name) -> Vec<ChannelSlice> {

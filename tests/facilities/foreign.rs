@@ -173,14 +173,26 @@ fn binds() {
     let ports = [four, six, data].map(|address| address.port().to_string());
     let [one, two, three] = &ports;
     let arguments = [one, two, three, "DIR/door", "DIR/own/door"];
-    let mut daemon = Daemon::start_with("-", &layer("binds", &arguments, &more), |directory| {
+    let calls = "\"@process\", \"@file-write\"]";
+    let policy = layer("binds", &arguments, &more).replace("\"@process\"]", calls);
+    let mut daemon = Daemon::start_with("-", &policy, |directory| {
         std::fs::create_dir(directory.join("own")).unwrap();
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(directory.join("own"), everybody).unwrap();
     });
     daemon.line("undeclared: PermissionDenied, elsewhere: AddrNotAvailable, again: InvalidInput");
     daemon.line("four: done, done, waits; six: done, done; data: done; path: done, done");
+    let set = "done, done; done, done; ReadOnlyFilesystem, ReadOnlyFilesystem; NotFound, NotFound";
+    daemon.line(&format!("modes: {set}"));
     daemon.line(&format!("its own name is {four}"));
+    // As the supervisor made it: whom it lets connect isn't the program's to say.
+    let permissions = |path| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = daemon.directory().join(path);
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(permissions("own/door"), 0o640, "{daemon}");
+    assert_ne!(permissions("door"), 0o640, "{daemon}");
     assert_eq!(heard(&mut TcpStream::connect(four).unwrap()), "four", "{daemon}");
     assert_eq!(heard(&mut TcpStream::connect(six).unwrap()), "six", "{daemon}");
     let path = daemon.directory().join("door");
@@ -234,6 +246,21 @@ fn inside_binds(arguments: &[String]) {
     let own = socket(AddressFamily::UNIX, SocketType::STREAM, PLAIN);
     bind(&own, &SocketAddrUnix::new(arguments[4].as_str()).unwrap()).unwrap();
     listen(&own, 16).unwrap();
+    // Servers set the mode of the socket that they think they made.
+    let mode = |path: &str| {
+        let name = std::ffi::CString::new(path).unwrap();
+        // SAFETY: the path is terminated.
+        let plainly = unsafe { libc::chmod(name.as_ptr(), 0o640) };
+        let plainly = if plainly == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+        let at = rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o640));
+        format!(
+            "{}, {}",
+            errno(plainly.map_err(|it| Errno::from_io_error(&it).unwrap())),
+            errno(at)
+        )
+    };
+    let modes = [&arguments[3], &arguments[4], "/etc/passwd", "/none"].map(mode).join("; ");
+    say(format!("modes: {modes}"));
     say(format!("its own name is {name}"));
     welcome(&four, "four");
     welcome(&six, "six");

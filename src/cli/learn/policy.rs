@@ -1,6 +1,7 @@
 //! The policy that comes of what was seen.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use toml_edit::DocumentMut;
 
@@ -9,10 +10,10 @@ use super::program::Chosen;
 use super::{Args, Refusal};
 use crate::cli::read::{self, Sound};
 use crate::policy::diagnostic::Severity;
-use crate::policy::plan::{LayerPlan, Plan, Program};
+use crate::policy::plan::{FileRight, LayerPlan, Plan, Program, View};
 use crate::policy::{Checked, check};
 use crate::review::learn::write::{self, Layer};
-use crate::review::learn::{Learner, Proposal, Seen, calls, objects};
+use crate::review::learn::{File, Learner, Proposal, Seen, calls, objects};
 
 /// What was learned.
 pub(super) struct Learned {
@@ -38,7 +39,7 @@ impl Learned {
         let layer = Layer {
             name: chosen.name.clone(),
             exec: chosen.words.clone(),
-            env: chosen.env.clone(),
+            env: environment(&chosen.env, seen),
             uid: chosen.user.map(|(uid, _)| uid).filter(|uid| *uid != 0),
         };
         let document = write::start(&layer);
@@ -57,6 +58,34 @@ impl Learned {
     pub(super) fn questions(&self) -> usize {
         self.proposals.iter().filter(|it| matches!(it, Proposal::Question { .. })).count()
     }
+}
+
+/// What the program had, and of the directories of `PATH` those that its layer sees: the system's, and
+/// where it executed something. Each once, and by what links lead to.
+fn environment(env: &[(String, String)], seen: &Seen) -> Vec<(String, String)> {
+    let executed = |file: &File| file.rights.contains(&FileRight::Execute);
+    let programs = seen.files.iter().filter(|(_, file)| executed(file));
+    let used: BTreeSet<_> = programs.filter_map(|(path, _)| Path::new(path).parent()).collect();
+    let view = View::system();
+    let kept = |directory: &Path| {
+        used.contains(directory) || view.paths().any(|shown| directory.starts_with(shown))
+    };
+    let search = |directories: &str| {
+        let mut all: Vec<PathBuf> = Vec::new();
+        let absolute = directories.split(':').filter(|it| it.starts_with('/'));
+        for real in absolute.filter_map(|it| Path::new(it).canonicalize().ok()) {
+            if kept(&real) && !all.contains(&real) {
+                all.push(real);
+            }
+        }
+        let all: Vec<_> = all.iter().map(|it| it.to_string_lossy()).collect();
+        all.join(":")
+    };
+    let shorter = |(name, value): &(String, String)| match name.as_str() {
+        "PATH" => (name.clone(), search(value)),
+        _ => (name.clone(), value.clone()),
+    };
+    env.iter().map(shorter).filter(|(name, value)| name != "PATH" || !value.is_empty()).collect()
 }
 
 /// Writes all that a layer lacks: first what brings calls along, then the calls that are missing.
@@ -229,5 +258,31 @@ impl Old {
         let text = document.to_string();
         let layer = layers.first().map_or_else(String::new, |(layer, ..)| layer.clone());
         Ok(Learned { layer, plan: plan(&text)?, text, proposals, owners })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learned_path_has_what_the_layer_sees() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap();
+        for name in ["used", "unused"] {
+            std::fs::create_dir(real.join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("used", real.join("link")).unwrap();
+        let at = |name: &str| real.join(name).display().to_string();
+        let mut seen = Seen::default();
+        seen.file(&at("used/tool"), false, &[FileRight::Read, FileRight::Execute], "sh");
+        seen.file(&at("unused/list"), false, &[FileRight::Read], "sh");
+        let path = ["/usr/bin", &at("unused"), &at("link"), "/usr/bin/", "", ".", &at("none")];
+        let env = |path: &str| environment(&[("PATH".to_owned(), path.to_owned())], &seen);
+        let learned = format!("/usr/bin:{}", at("used"));
+        assert_eq!(env(&path.join(":")), [("PATH".to_owned(), learned)]);
+        assert_eq!(env(&at("unused")), []);
+        let other = [("TZ".to_owned(), "UTC".to_owned())];
+        assert_eq!(environment(&other, &seen), other);
     }
 }

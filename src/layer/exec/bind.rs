@@ -46,6 +46,12 @@ impl Doors {
         Self { doors, may_bind_paths }
     }
 
+    /// Whether one of them is bound to this path.
+    pub fn is_at(&self, path: &str) -> bool {
+        let is_it = |door: &ListenAddress| matches!(door, ListenAddress::Unix(at) if at == path);
+        self.doors.iter().any(|(door, _)| is_it(door))
+    }
+
     /// Answers a `bind`.
     pub fn bind(
         &self,

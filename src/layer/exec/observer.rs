@@ -54,7 +54,13 @@ struct Numbers {
     bind: Option<u32>,
     listen: Option<u32>,
     connect: Option<u32>,
+    /// Those that set the mode of what lies at a path, each with the number of that argument.
+    modes: [(Option<u32>, usize); 3],
 }
+
+/// Calls that set the mode of what lies at a path, each with the number of that argument. Init has an
+/// answer to them of its own where the supervisor binds a Unix socket.
+pub(crate) const MODES: [(&str, usize); 3] = [("chmod", 0), ("fchmodat", 1), ("fchmodat2", 1)];
 
 /// What init waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,12 +85,13 @@ impl<'a> Observer<'a> {
         network: u64,
     ) -> Self {
         let [bind, listen, connect] = ["bind", "listen", "connect"].map(by_name);
+        let modes = MODES.map(|(name, path)| (by_name(name), path));
         Self {
             init,
             inbox,
             listener: Listener::new(listener),
             answering,
-            numbers: Numbers { bind, listen, connect },
+            numbers: Numbers { bind, listen, connect, modes },
             rules,
             entries,
             network,
@@ -178,6 +185,9 @@ impl<'a> Observer<'a> {
         let number = Some(call.number);
         let of_sockets = [self.numbers.bind, self.numbers.listen, self.numbers.connect];
         if !of_sockets.contains(&number) {
+            if self.is_of_a_door(call) {
+                return Ok(Some(Reply::Done));
+            }
             return Ok(Some(refused::look_at_paths(call, &self.entries, &mut self.teller)));
         }
         if self.answering.is_none() {
@@ -210,6 +220,15 @@ impl<'a> Observer<'a> {
         let lacks = if is_bind { Lacks::Listen(wanted) } else { Lacks::Connect(wanted) };
         self.teller.tell(call, failed(Errno::ACCESS), lacks);
         Err(Errno::ACCESS)
+    }
+
+    /// Whether a call would set the mode of a Unix socket that the supervisor has bound for the
+    /// program, which isn't there to be found. Who may connect to it is the policy's to say.
+    fn is_of_a_door(&self, call: &Notification) -> bool {
+        let Some((doors, _)) = &self.answering else { return false };
+        let modes = self.numbers.modes.iter().find(|(number, _)| *number == Some(call.number));
+        let path = modes.and_then(|(_, path)| refused::text(call, call.arguments[*path]));
+        path.is_some_and(|path| doors.is_at(&path)) && self.listener.is_waiting(call)
     }
 
     /// The socket that a call names first.

@@ -61,15 +61,20 @@ struct Process<'a>(&'a Notification);
 
 impl Look for Process<'_> {
     fn text(&self, address: u64) -> Option<String> {
-        let mut bytes = [0; TEXT];
-        let length = read(self.0, address, &mut bytes);
-        let text = bytes.get(..length)?;
-        let text = &text[..text.iter().position(|&byte| byte == 0)?];
-        String::from_utf8(text.to_vec()).ok()
+        text(self.0, address)
     }
 
     fn kind(&self, path: &str) -> Option<FileType> {
         let found = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some(FileType::from_raw_mode(found.st_mode))
     }
+}
+
+/// The text at an address of the process that makes a call, up to its zero.
+pub(super) fn text(call: &Notification, address: u64) -> Option<String> {
+    let mut bytes = [0; TEXT];
+    let length = read(call, address, &mut bytes);
+    let text = bytes.get(..length)?;
+    let text = &text[..text.iter().position(|&byte| byte == 0)?];
+    String::from_utf8(text.to_vec()).ok()
 }
