@@ -327,7 +327,8 @@ impl Supervisor<'_> {
         if self.auditor_halts(place, ending) {
             return;
         }
-        if self.stopping && !(ending.is_failure() && self.is_wanted(place)) {
+        // One of our own that an upgrade has ended meanwhile is needed as long as others run.
+        if self.stopping && !((ending.is_failure() || child.stale) && self.is_wanted(place)) {
             return self.tell_if_down(place);
         }
         // It did something else, unconfined, or a filter beneath us ended it: no better next time.

@@ -2,6 +2,7 @@
 //! circle; unsafe code stays in `src/sys`; the privileged core stays small.
 
 mod circles;
+mod form;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The facilities, and for each what its parties do and what must hold after a kill.
 
+mod exchange;
 mod fifo;
 mod file;
 mod lives;
@@ -12,6 +13,7 @@ mod region;
 mod semaphore;
 mod signal;
 mod socket;
+mod worker;
 
 use std::future::Future;
 use std::path::Path;
@@ -78,7 +80,13 @@ impl End {
 impl Facility {
     /// Who takes part in its cases from outside.
     pub(crate) fn outside(&self) -> Option<Outside> {
-        (self.name == fifo::FACILITY.name).then_some(fifo::OUTSIDE)
+        match self.name {
+            "fifo" => Some(fifo::OUTSIDE),
+            "reload" => Some(exchange::RELOADS),
+            "upgrade" => Some(exchange::UPGRADES),
+            "worker" => Some(worker::OUTSIDE),
+            _ => None,
+        }
     }
 }
 
@@ -106,4 +114,7 @@ pub(crate) const ALL: &[Facility] = &[
     region::FACILITY,
     message::FACILITY,
     mapped_file::FACILITY,
+    exchange::RELOAD,
+    exchange::UPGRADE,
+    worker::FACILITY,
 ];
