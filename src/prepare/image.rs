@@ -12,7 +12,7 @@ use crate::confine::paths::{Contents, Grant};
 use crate::ident::{Name, PolicyId};
 use crate::ipc::message::Side;
 use crate::layer::auditor::orders as auditor;
-use crate::layer::exec::{MODES, PATH_CALLS, placeholders};
+use crate::layer::exec::{AT_PATHS, PATH_CALLS, placeholders};
 use crate::layer::logger::orders::Marks;
 use crate::layer::share::Share;
 use crate::layer::slice::{ChannelSlice, Part};
@@ -201,7 +201,7 @@ fn confined(layer: &LayerPlan) -> LayerPlan {
 
 /// The calls of a layer, by number, that its init answers though they are granted: those by which a
 /// program could do with the host's sockets what nobody granted, or reach an address that its policy
-/// doesn't declare; and those that set the mode of a Unix socket that was bound for it. `tells_paths`: those that name paths as well.
+/// doesn't declare; and those that would remove or change a Unix socket that was bound for it. `tells_paths`: those that name paths as well.
 fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
     if matches!(layer.program, Program::Run(_)) {
         return Vec::new();
@@ -215,7 +215,7 @@ fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
     };
     let is_path =
         |it: &ListenPlan| it.pass == Pass::Bind && matches!(it.address, ListenAddress::Unix(_));
-    let modes = layer.listen.iter().any(is_path).then_some(MODES.map(|(name, _)| name));
+    let at_paths = layer.listen.iter().any(is_path).then_some(AT_PATHS.map(|(name, _)| name));
     let granted = |number: &u32| {
         layer.syscalls.iter().any(|call| call.number == *number && !call.allow.is_empty())
     };
@@ -224,7 +224,7 @@ fn observed(layer: &LayerPlan, tells_paths: bool) -> Vec<u32> {
         .iter()
         .copied()
         .chain(paths)
-        .chain(modes.into_iter().flatten())
+        .chain(at_paths.into_iter().flatten())
         .filter_map(by_name)
         .filter(granted)
         .collect()

@@ -167,12 +167,12 @@ fn binds() {
     let six = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
     let more = format!(
         "listen = {{ four = \"tcp:{four}\", six = \"tcp:{six}\", data = \"udp:{data}\", \
-         path = \"unix:DIR/door\" }}\n\
+         path = \"unix:DIR/door\", inner = \"unix:DIR/own/inner\" }}\n\
          [file.own]\npath = \"DIR/own\"\ngrant = {{ a = [\"owner\"] }}"
     );
     let ports = [four, six, data].map(|address| address.port().to_string());
     let [one, two, three] = &ports;
-    let arguments = [one, two, three, "DIR/door", "DIR/own/door"];
+    let arguments = [one, two, three, "DIR/door", "DIR/own/door", "DIR/own/inner"];
     let calls = "\"@process\", \"@file-write\"]";
     let policy = layer("binds", &arguments, &more).replace("\"@process\"]", calls);
     let mut daemon = Daemon::start_with("-", &policy, |directory| {
@@ -184,6 +184,7 @@ fn binds() {
     daemon.line("four: done, done, waits; six: done, done; data: done; path: done, done");
     let set = "done, done; done, done; ReadOnlyFilesystem, ReadOnlyFilesystem; NotFound, NotFound";
     daemon.line(&format!("modes: {set}"));
+    daemon.line("cleared: done; a file: done, is there: false");
     daemon.line(&format!("its own name is {four}"));
     // As the supervisor made it: whom it lets connect isn't the program's to say.
     let permissions = |path| {
@@ -199,6 +200,8 @@ fn binds() {
     assert_eq!(heard(&mut UnixStream::connect(path).unwrap()), "path", "{daemon}");
     let own = daemon.directory().join("own/door");
     assert_eq!(heard(&mut UnixStream::connect(own).unwrap()), "own", "{daemon}");
+    let inner = daemon.directory().join("own/inner");
+    assert_eq!(heard(&mut UnixStream::connect(inner).unwrap()), "inner", "{daemon}");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"ping", data).unwrap();
     let mut bytes = [0; 16];
@@ -261,11 +264,22 @@ fn inside_binds(arguments: &[String]) {
     };
     let modes = [&arguments[3], &arguments[4], "/etc/passwd", "/none"].map(mode).join("; ");
     say(format!("modes: {modes}"));
+    // As they clear away what a former life may have left, and after what is theirs.
+    let inner = socket(AddressFamily::UNIX, SocketType::STREAM, PLAIN);
+    let cleared = errno(rustix::fs::unlink(&arguments[5]));
+    bind(&inner, &SocketAddrUnix::new(arguments[5].as_str()).unwrap()).unwrap();
+    listen(&inner, 16).unwrap();
+    let file = format!("{}.lock", arguments[5]);
+    std::fs::write(&file, "").unwrap();
+    let removed = errno(rustix::fs::unlink(&file));
+    let is_there = std::fs::exists(&file).unwrap();
+    say(format!("cleared: {cleared}; a file: {removed}, is there: {is_there}"));
     say(format!("its own name is {name}"));
     welcome(&four, "four");
     welcome(&six, "six");
     welcome(&path, "path");
     welcome(&own, "own");
+    welcome(&inner, "inner");
     let data = UdpSocket::from(data);
     let (_, from) = data.recv_from(&mut [0; 16]).unwrap();
     data.send_to(b"data", from).unwrap();

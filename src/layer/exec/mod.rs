@@ -33,7 +33,7 @@ mod teller;
 mod watch;
 
 pub(crate) use self::dial::placeholders;
-pub(crate) use self::observer::MODES;
+pub(crate) use self::observer::AT_PATHS;
 pub(crate) use self::paths::CALLS as PATH_CALLS;
 
 use std::ffi::CString;

@@ -54,13 +54,14 @@ struct Numbers {
     bind: Option<u32>,
     listen: Option<u32>,
     connect: Option<u32>,
-    /// Those that set the mode of what lies at a path, each with the number of that argument.
-    modes: [(Option<u32>, usize); 3],
+    /// Those of [`AT_PATHS`].
+    at_paths: [(Option<u32>, usize); 5],
 }
 
-/// Calls that set the mode of what lies at a path, each with the number of that argument. Init has an
-/// answer to them of its own where the supervisor binds a Unix socket.
-pub(crate) const MODES: [(&str, usize); 3] = [("chmod", 0), ("fchmodat", 1), ("fchmodat2", 1)];
+/// Calls that remove what lies at a path or set its mode, each with the number of that argument. Init
+/// has an answer to them of its own where the supervisor binds a Unix socket.
+pub(crate) const AT_PATHS: [(&str, usize); 5] =
+    [("chmod", 0), ("fchmodat", 1), ("fchmodat2", 1), ("unlink", 0), ("unlinkat", 1)];
 
 /// What init waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,13 +86,13 @@ impl<'a> Observer<'a> {
         network: u64,
     ) -> Self {
         let [bind, listen, connect] = ["bind", "listen", "connect"].map(by_name);
-        let modes = MODES.map(|(name, path)| (by_name(name), path));
+        let at_paths = AT_PATHS.map(|(name, path)| (by_name(name), path));
         Self {
             init,
             inbox,
             listener: Listener::new(listener),
             answering,
-            numbers: Numbers { bind, listen, connect, modes },
+            numbers: Numbers { bind, listen, connect, at_paths },
             rules,
             entries,
             network,
@@ -222,12 +223,13 @@ impl<'a> Observer<'a> {
         Err(Errno::ACCESS)
     }
 
-    /// Whether a call would set the mode of a Unix socket that the supervisor has bound for the
-    /// program, which isn't there to be found. Who may connect to it is the policy's to say.
+    /// Whether a call would remove a Unix socket that the supervisor has bound for the program, or set
+    /// its mode. It is there before the program binds it, and stays for the next life.
     fn is_of_a_door(&self, call: &Notification) -> bool {
         let Some((doors, _)) = &self.answering else { return false };
-        let modes = self.numbers.modes.iter().find(|(number, _)| *number == Some(call.number));
-        let path = modes.and_then(|(_, path)| refused::text(call, call.arguments[*path]));
+        let all = &self.numbers.at_paths;
+        let found = all.iter().find(|(number, _)| *number == Some(call.number));
+        let path = found.and_then(|(_, path)| refused::text(call, call.arguments[*path]));
         path.is_some_and(|path| doors.is_at(&path)) && self.listener.is_waiting(call)
     }
 
