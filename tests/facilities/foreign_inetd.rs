@@ -10,6 +10,7 @@ use rustix::net::sockopt;
 use crate::foreign::{free, heard};
 use crate::foreign_servers::has;
 use crate::harness::{Daemon, eventually};
+use crate::refusals::beneath_an_observer;
 use crate::{Function, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("foreign_inetd::the_program_learns_who_is_there", peers),
     ("foreign_inetd::what_a_program_is_refused_is_told", refused),
     ("foreign_inetd::a_path_that_is_refused_is_told_if_asked", refused_path),
+    ("foreign_inetd::beneath_another_observer_the_filter_answers_itself", observed),
 ];
 
 pub(crate) const LAYERS: &[Function] = &[];
@@ -189,6 +191,20 @@ fn refused() {
     daemon.line(&told("CLONE_NEWNS", "killed"));
     assert_eq!(daemon.count("call unshare(CLONE_NEWUSER)"), 0, "{daemon}");
     assert_eq!(daemon.stop(), Some(0), "{daemon}");
+}
+
+fn observed() {
+    let address = free();
+    let exec = "\"/bin/sh\", \"-c\", \"unshare -U true; echo went on $?\"";
+    let mut daemon = beneath_an_observer(&layer(exec, &tcp(address), "max = 8"));
+    daemon.confined("server/0.g1");
+    for _ in 0..3 {
+        // 128 and SIGSYS.
+        assert_eq!(echo(address, ""), "went on 159\n", "{daemon}");
+    }
+    assert_eq!(daemon.stop(), Some(0), "{daemon}");
+    assert_eq!(daemon.count("what its program is refused can't be told"), 1, "{daemon}");
+    assert_eq!(daemon.count("and was refused"), 0, "{daemon}");
 }
 
 fn refused_path() {

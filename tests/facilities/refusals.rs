@@ -167,8 +167,8 @@ fn stubborn() {
     assert_eq!(daemon.count("went on"), 0, "{daemon}");
 }
 
-/// As in a container whose manager observes it.
-fn observed() {
+/// A daemon beneath an observer, as in a container whose manager observes it.
+pub(crate) fn beneath_an_observer(policy: &str) -> Daemon {
     use std::os::fd::IntoRawFd;
     use std::os::unix::process::CommandExt;
 
@@ -180,16 +180,20 @@ fn observed() {
         let _ = listener.into_raw_fd();
         Ok(())
     };
-    let policy = policy("", "", "", "").replace("\"acts\"", "\"stubborn\"");
-    let mut daemon = Daemon::start_by(
+    Daemon::start_by(
         "-",
-        &policy,
+        policy,
         |_| {},
         |command| {
             // SAFETY: makes system calls alone.
             unsafe { command.pre_exec(observe) };
         },
-    );
+    )
+}
+
+fn observed() {
+    let policy = policy("", "", "", "").replace("\"acts\"", "\"stubborn\"");
+    let mut daemon = beneath_an_observer(&policy);
     assert_eq!(daemon.end(), Some(0), "{daemon}");
     assert_eq!(daemon.count("what its program is refused can't be told"), 1, "{daemon}");
     for way in ["plainly", "handling", "blocking", "ignoring"] {

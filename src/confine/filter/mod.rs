@@ -254,7 +254,8 @@ impl Filter {
         self.program.iter().map(line).collect()
     }
 
-    /// The same, with what is left to an observer allowed.
+    /// The same, with what is left to an observer allowed. Only of one that [tells](Answers::tells)
+    /// nothing: else that is all that it refuses.
     pub fn unobserved(&self) -> Vec<FilterLine> {
         let [asks, allows] = [Action::Notify, Action::Allow].map(emit::answer);
         let swapped = |it: &Instruction| if *it == asks { allows } else { *it };

@@ -176,12 +176,13 @@ impl<'a> Server<'a> {
             let max = plan.max.unwrap_or(1).try_into().unwrap_or(usize::MAX);
             doors.push(Door { acceptor: Acceptor::new(plan.clone(), socket, tap), max });
         }
+        let unobserved = starts.watch.unobserved();
         Ok(Self {
             starts,
             doors,
             environment: layer.env.clone(),
             filter: slice.part.filter.lines(),
-            unobserved: slice.part.filter.unobserved(),
+            unobserved,
             served: HashMap::new(),
             rests_until: None,
             stops: false,

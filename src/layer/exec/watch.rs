@@ -18,6 +18,7 @@ use crate::confine::filter::Filter;
 use crate::confine::paths::ViewEntry;
 use crate::sys::notify::Listener;
 use crate::sys::pidfd::Ended;
+use crate::sys::spawn::FilterLine;
 
 /// Answers for every program that runs.
 pub(super) struct Watch<'a> {
@@ -44,6 +45,11 @@ impl<'a> Watch<'a> {
     /// Nobody yet.
     pub fn new(rules: &'a Filter, teller: Teller, entries: Vec<ViewEntry>) -> Self {
         Self { rules, entries, teller, watched: Vec::new(), count: 0 }
+    }
+
+    /// The filter of a program that nobody answers for: what it refuses, it refuses by itself.
+    pub fn unobserved(&self) -> Vec<FilterLine> {
+        self.rules.unobserved()
     }
 
     /// Answers for one program more.
