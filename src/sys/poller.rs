@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 pub use rustix::event::epoll::EventFlags as Interest;
@@ -73,6 +73,22 @@ impl Poller {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let many = epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()).unwrap_or(0);
         self.events.iter().take(many).map(|it| it.data.u64())
+    }
+}
+
+/// Waits until one of some descriptors is ready, or until that time, and says for each what it is ready for:
+/// for nothing, all of them, where the time has come or a signal has.
+pub fn ready(
+    fds: impl IntoIterator<Item = (impl AsFd, PollFlags)>,
+    until: Option<Instant>,
+) -> io::Result<Vec<PollFlags>> {
+    let fds: Vec<_> = fds.into_iter().collect();
+    let mut polled: Vec<_> = fds.iter().map(|(fd, it)| PollFd::new(fd, *it)).collect();
+    let timeout = until.map(|at| at.saturating_duration_since(Instant::now()));
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(polled.iter().map(PollFd::revents).collect()),
+        Err(error) => Err(error.into()),
     }
 }
 

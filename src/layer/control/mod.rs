@@ -9,13 +9,12 @@ mod board;
 mod caller;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{io, iter};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 
 use self::board::{Board, has_finished};
 use self::caller::{Caller, Work};
@@ -23,6 +22,7 @@ use super::Layer;
 use super::order::{Order, Orders};
 use crate::handle::{Reply, Request};
 use crate::ident::PolicyId;
+use crate::sys::poller;
 use crate::wire::control::{Command, FromLayer};
 use crate::wire::life::Stage;
 
@@ -72,26 +72,18 @@ impl Desk<'_> {
         if stops || self.idle.is_some_and(|since| now >= since + IDLE) {
             return Ok(false);
         }
-        self.wait(now)?;
+        self.wait()?;
         Ok(true)
     }
 
-    fn wait(&mut self, now: Instant) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(&self.control, PollFlags::IN)];
-        let callers = self.callers.values();
-        fds.extend(callers.map(|it| PollFd::from_borrowed_fd(it.fd(), it.interest())));
+    fn wait(&mut self) -> io::Result<()> {
+        let callers = self.callers.values().map(|it| (it.fd(), it.interest()));
         let idle = self.idle.map(|since| since + IDLE);
         let due = self.callers.values().filter_map(Caller::deadline).chain(idle).min();
-        let timeout = due.map(|at| at.saturating_duration_since(now));
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        let ready: Vec<_> = fds[1..].iter().map(PollFd::revents).collect();
+        let fds = iter::once((self.control.as_fd(), PollFlags::IN)).chain(callers);
+        let ready = poller::ready(fds, due)?;
         let callers: Vec<u32> = self.callers.keys().copied().collect();
-        for (caller, ready) in callers.into_iter().zip(ready) {
+        for (caller, ready) in callers.into_iter().zip(ready.into_iter().skip(1)) {
             self.serve(caller, ready);
         }
         Ok(())

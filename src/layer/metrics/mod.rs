@@ -11,11 +11,11 @@ mod request;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
@@ -25,6 +25,7 @@ use super::Layer;
 use super::order::Orders;
 use crate::ident::Name;
 use crate::policy::plan::{ListenAddress, ListenPlan, Pass};
+use crate::sys::poller;
 
 /// What this layer is called, as a layer and as a function. No policy may use the name.
 pub(crate) const NAME: &str = "cofferdam-metrics";
@@ -88,24 +89,15 @@ impl Desk<'_> {
     }
 
     fn wait(&mut self, now: Instant) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(&self.control, PollFlags::IN)];
         let lets_in = self.has_place(now);
         let door = if lets_in { PollFlags::IN } else { PollFlags::empty() };
-        fds.push(PollFd::new(&self.door, door));
-        let clients = self.clients.iter();
-        fds.extend(clients.map(|it| PollFd::from_borrowed_fd(it.fd(), it.interest())));
+        let own = [(self.control.as_fd(), PollFlags::IN), (self.door.as_fd(), door)];
+        let clients = self.clients.iter().map(|it| (it.fd(), it.interest()));
         let ends = self.clients.iter().map(Client::until);
         // Others may want the place of one that is slow to ask.
         let haste = self.clients.iter().filter(|it| !lets_in && !it.has_asked());
         let due = ends.chain(haste.map(|it| it.came() + HASTE)).min();
-        let timeout = due.map(|at| at.saturating_duration_since(now));
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        let ready: Vec<_> = fds.iter().map(PollFd::revents).collect();
+        let ready = poller::ready(own.into_iter().chain(clients), due)?;
         for (client, ready) in self.clients.iter_mut().zip(&ready[2..]) {
             client.serve(*ready, &mut self.board);
         }
