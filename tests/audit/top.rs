@@ -12,6 +12,7 @@ use cofferdam::registry::Registry;
 
 crate::support::suite::tests! {
     one_picture_says_it_all,
+    programs_are_told_the_same,
     a_daemon_is_found_by_its_name,
     the_terminal_is_given_back,
 }
@@ -76,6 +77,27 @@ fn one_picture_says_it_all() {
     assert!(words[1].parse::<f64>().unwrap() > 15.0, "{shown}");
     assert!(line("1 alarm").contains("3 reports lost"), "{shown}");
     line("keeper is \\x1b[31msilent\\u{202e}");
+}
+
+fn programs_are_told_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    signer(folder.path());
+    let log = folder.path().to_str().unwrap();
+    let out = top(&["--audit", log, "--format", "json"], folder.path());
+    let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&said["daemon"], &said["live"]), (&"web".into(), &false.into()));
+    assert_eq!((&said["alarms"], &said["lost"]), (&1.into(), &3.into()));
+    let instance = |name: &str| {
+        let all = said["instances"].as_array().unwrap();
+        all.iter().find(|it| it["name"] == name).unwrap().clone()
+    };
+    assert_eq!(instance("parser/0.g1")["last_end"], "SIGSEGV");
+    assert_eq!(
+        (&instance("keeper/0.g1")["denied"], &instance("keeper/0.g1")["ended"]),
+        (&1.into(), &().into())
+    );
+    let sign = said["edges"].as_array().unwrap().iter().find(|it| it["name"] == "channel.sign");
+    assert_eq!(sign.unwrap()["messages"], 80);
 }
 
 fn a_daemon_is_found_by_its_name() {
@@ -162,6 +184,16 @@ fn the_terminal_is_given_back() {
         until("the larger picture", &|now| {
             now.lines().next().is_some_and(|line| line.len().to_string() == wide)
         });
+        tmux(&["send-keys", "/sign", "Enter"]).unwrap();
+        until("what was asked for alone", &|now| {
+            now.contains("/sign") && now.contains("channel.sign") && !now.contains("keeper/0")
+        });
+        tmux(&["send-keys", "?"]).unwrap();
+        until("the keys", &|now| now.contains("sort edges by"));
+        tmux(&["send-keys", "x"]).unwrap();
+        until("the picture again", &|now| now.contains("channel.sign"));
+        tmux(&["send-keys", "s"]).unwrap();
+        until("the order", &|now| now.contains("sorted by name"));
         tmux(&["send-keys", key]).unwrap();
         let after = until(end, &|now| now.contains("code 0"));
         assert!(!after.contains("1 alarm,"), "{after}");

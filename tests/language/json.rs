@@ -214,6 +214,7 @@ fn audit_is_as_documented() {
     records.extend(daemon::lists(&["query", denials.path().to_str().unwrap()]));
     agrees("audit record", &records);
     agrees("audit stats", &[ask(&["audit", "stats", path])]);
+    agrees("top", &[ask(&["top", "--audit", path])]);
     // Both ends kept the message: first one copy goes, then the other.
     let kept = TempDir::new().unwrap();
     let mut both = open(kept.path(), small(), 0);

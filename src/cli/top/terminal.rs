@@ -18,10 +18,12 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 /// What somebody wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// To go on; or the terminal has another size.
     Nothing,
+    /// These keys.
+    Keys(Vec<u8>),
     /// To end.
     Quit,
 }
@@ -100,9 +102,11 @@ impl Terminal {
         }
         let mut bytes = [0; 64];
         let got = io::stdin().lock().read(&mut bytes)?;
-        // q, Ctrl-C, Ctrl-D, Escape alone; or nobody is there any more.
-        let quits = matches!(bytes.get(..got), None | Some([] | [b'q' | b'Q' | 3 | 4 | 27]));
-        Ok(if quits { Input::Quit } else { Input::Nothing })
+        Ok(match bytes.get(..got) {
+            // Nobody is there any more.
+            None | Some([]) => Input::Quit,
+            Some(keys) => Input::Keys(keys.to_vec()),
+        })
     }
 }
 

@@ -32,6 +32,8 @@ pub(in crate::cli) struct Seat {
     pub(in crate::cli) ended: Option<String>,
     /// How many lives it has had.
     pub(in crate::cli) lives: u64,
+    /// How the last life that ended did, and by which limit if one ended it.
+    pub(in crate::cli) last_end: Option<String>,
     /// Its receipt in brief.
     pub(in crate::cli) receipt: String,
     /// What it was refused, and what the kernel refused it.
@@ -192,6 +194,7 @@ impl View {
                     since: 0,
                     ended: None,
                     lives: 0,
+                    last_end: None,
                     receipt: String::new(),
                     refused: 0,
                     denied: 0,
@@ -213,6 +216,9 @@ impl View {
                     if self.ends.len() < PLACES {
                         *self.ends.entry((layer, ended.clone())).or_default() += 1;
                     }
+                    let limit = neutralise(&entry.detail);
+                    let by = if limit.is_empty() { limit } else { format!(" by {limit}") };
+                    seat.last_end = Some(format!("{ended}{by}"));
                     (seat.since, seat.ended) = (record.at.real, Some(ended));
                 }
             }
@@ -275,6 +281,11 @@ impl View {
     pub(in crate::cli) fn title(&self) -> (&str, &str) {
         let tables = self.names.at(u64::MAX);
         (&tables.daemon, tables.policy.get(..12).unwrap_or(&tables.policy))
+    }
+
+    /// The policy's whole id.
+    pub(in crate::cli) fn policy(&self) -> &str {
+        &self.names.at(u64::MAX).policy
     }
 
     /// The moment that is shown: now of a log that is written, else its last record's.
