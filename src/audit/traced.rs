@@ -38,7 +38,8 @@ impl Prefix {
         }
     }
 
-    fn is_of(&self, trace: Trace) -> bool {
+    /// Whether it is this one's.
+    pub fn is_of(&self, trace: Trace) -> bool {
         u128::from_be_bytes(trace.id()) >> (4 * (32 - self.digits)) == self.value
     }
 }

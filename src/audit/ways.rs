@@ -115,10 +115,20 @@ struct At {
     since: u64,
 }
 
+/// Which ways are asked for.
+struct Wanted(Box<dyn Fn(&Way) -> bool + Send>);
+
+impl std::fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wanted")
+    }
+}
+
 /// Finds the ways in a log, as its records come.
 #[derive(Debug)]
 pub struct Ways {
     most: usize,
+    wanted: Option<Wanted>,
     order: Order,
     open: BTreeMap<u64, Way>,
     next: u64,
@@ -159,6 +169,7 @@ impl Ways {
     pub fn new(most: usize) -> Self {
         Self {
             most,
+            wanted: None,
             order: Order::default(),
             open: BTreeMap::new(),
             next: 0,
@@ -174,6 +185,12 @@ impl Ways {
             all: 0,
             unsure: 0,
         }
+    }
+
+    /// Of these alone.
+    #[must_use]
+    pub fn only(self, wanted: impl Fn(&Way) -> bool + Send + 'static) -> Self {
+        Self { wanted: Some(Wanted(Box::new(wanted))), ..self }
     }
 
     /// Takes the next record of the log in.
@@ -493,6 +510,9 @@ impl Ways {
     fn done(&mut self, way: Way) {
         let request = way.steps.first().is_some_and(|step| step.what == What::Request);
         if !request && way.steps.len() < 2 {
+            return;
+        }
+        if self.wanted.as_ref().is_some_and(|Wanted(wanted)| !wanted(&way)) {
             return;
         }
         self.all += 1;

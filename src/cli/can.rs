@@ -137,15 +137,15 @@ impl Did {
             (None, Some(blind)) => {
                 format!("whether it did, the log can't tell: {}\n", blind.why())
             }
-            (None, None) => {
-                let lives = match lives {
-                    1 => "1 life".to_owned(),
-                    lives => format!("{lives} lives"),
-                };
-                format!(
-                    "it never did: {layer} has {lives} in the log, and {act} {object} in none\n"
-                )
-            }
+            (None, None) => match lives {
+                0 => format!("it never did: no life of {layer} is in the log\n"),
+                1 => format!(
+                    "it never did: {layer} has 1 life in the log, and {act} {object} not in it\n"
+                ),
+                lives => format!(
+                    "it never did: {layer} has {lives} lives in the log, and {act} {object} in none\n"
+                ),
+            },
         };
         if *refused > 0 {
             let _ = writeln!(out, "it was refused {refused} times besides");

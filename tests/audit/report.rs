@@ -9,6 +9,8 @@ use cofferdam::wire::broker::open;
 
 crate::support::suite::tests! {
     a_hundred_thousand_records_make_a_small_page_that_counts_right,
+    a_page_tells_of_what_is_asked_for_and_judges_all,
+    times_in_which_nothing_happened_take_no_room,
     nothing_that_a_log_holds_is_more_than_text,
     a_broken_log_says_so,
 }
@@ -163,8 +165,13 @@ fn a_hundred_thousand_records_make_a_small_page_that_counts_right() {
     let ways = page.split("requests, connections and messages had consequences").next().unwrap();
     let ways = ways.rsplit("<p>").next().unwrap().trim().replace(',', "");
     assert_eq!(ways.parse::<u64>().unwrap(), 9_101);
-    assert_eq!(page.matches("class=\"way\"").count(), 40);
     let slowest = page.split("The slowest").nth(1).unwrap().split("The newest").next().unwrap();
+    let newest = page.split("The newest").nth(1).unwrap();
+    assert_eq!(newest.matches("class=\"way\"").count(), 20);
+    // The others took the same steps, some besides read a file.
+    let groups = slowest.matches("class=\"way\"").count();
+    assert!((1..=3).contains(&groups), "{groups} groups");
+    assert!(slowest.contains(" like it, "), "{slowest}");
     let first = slowest.split("class=\"way\"").nth(1).unwrap();
     for step in [
         "listen.listener.https",
@@ -175,6 +182,73 @@ fn a_hundred_thousand_records_make_a_small_page_that_counts_right() {
         assert!(first.contains(step), "{step} is not in {first}");
     }
     assert!(first.contains("<b>40 ms</b>"), "{first}");
+}
+
+fn a_page_tells_of_what_is_asked_for_and_judges_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    load(dir, 1_600);
+    let page = |arguments: &[&str]| {
+        let (code, page, err) =
+            cofferdam(&[&["audit", "report", dir.to_str().unwrap()], arguments].concat());
+        assert_eq!((code, err.as_str()), (0, ""));
+        page
+    };
+    let all = page(&[]);
+    let refused = ["--verdict", "refused,killed", "--kind", "use,broker"];
+    for wanted in [&["--layer", "keeper"][..], &["--edge", "channel.sign"], &["--kind", "alarm"]] {
+        let told = page(wanted);
+        assert_eq!(card(&told, "records"), query(dir, wanted), "{wanted:?}");
+        if wanted[0] != "--kind" {
+            assert_eq!(card(&told, "refusals"), query(dir, &[wanted, &refused[..]].concat()));
+        }
+        assert!(card(&told, "records") < card(&all, "records"));
+        assert!(told.contains("a part of the log that was asked for"));
+        // What is judged is the whole log.
+        let judged = |page: &str| {
+            let begin = page.find("<div class=\"verdict").unwrap();
+            page[begin..page.find("id=\"topology\"").unwrap()].to_owned()
+        };
+        assert_eq!(judged(&told), judged(&all));
+    }
+    // Ways by an edge are whole; those of clients that were refused before have none.
+    let told = page(&["--edge", "channel.open"]);
+    let ways = told.split("The newest").nth(1).unwrap();
+    assert_eq!(ways.matches("class=\"way\"").count(), 20);
+    // Of a request that was refused nothing came before.
+    assert_eq!(ways.matches("channel.open open").count(), 19);
+    assert!(ways.contains("channel.open #9, refused"));
+    assert_eq!(ways.matches("channel.sign sign").count(), 19);
+    let none = page(&["--until", "2001-01-01T00:00:00Z"]);
+    assert_eq!(card(&none, "records"), 0);
+    assert!(none.contains("There are no refusals, denials by the kernel, alarms, lost reports in"));
+    let (code, _, err) =
+        cofferdam(&["audit", "report", dir.to_str().unwrap(), "--layer", "nobody-here"]);
+    assert!(code == 2 && err.contains("nobody-here"), "{err}");
+}
+
+fn times_in_which_nothing_happened_take_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::begin(folder.path(), &web());
+    let (parser, keeper) = (who(scene.layer("parser"), 1), who(scene.layer("keeper"), 1));
+    for _ in 0..3 {
+        for _ in 0..100 {
+            let sign = scene.call("sign", "sign", parser, keeper, 130);
+            scene.pass(2_000_000);
+            scene.answer(sign, Form::Reply, 256, 0);
+        }
+        scene.pass(40_000_000_000_000);
+    }
+    scene.exit(parser, 9);
+    scene.end();
+    let page = report(folder.path());
+    let breaks = page.matches("class=\"tl-break\"").count();
+    assert_eq!(breaks, 3, "between three bursts, and before the end");
+    assert!(page.contains("nothing for 11 h 6 min"), "{page}");
+    // Each burst is some dozens of bars, and not one.
+    assert!(page.matches("class=\"tl-bar\"").count() > 100);
+    // Of the killed life, and of no other, the end is red.
+    assert_eq!(page.matches("class=\"tl-failed\"").count(), 1);
 }
 
 fn nothing_that_a_log_holds_is_more_than_text() {

@@ -6,12 +6,13 @@ use std::ops::Range;
 use super::names::{Names, layer, method, place};
 use super::time;
 use super::traffic::EdgeId;
-use crate::audit::entry::{Facility, Form, Kind, Record, Verdict, Who};
+use crate::audit::entry::{Entry, Facility, Form, Kind, Record, Verdict, Who};
 use crate::audit::query::{Effort, Filter, query};
 use crate::audit::runs;
 use crate::audit::store::{Store, StoreError};
 use crate::audit::tables::Tables;
 use crate::audit::traced::{Prefix, Traced};
+use crate::audit::ways::{Step, Way};
 use crate::text::neutralise;
 
 /// Which records.
@@ -180,6 +181,28 @@ impl Wanted {
             filter.method = Some(*number);
         }
         Some(Meant { filter, party, facility, place: at, methods })
+    }
+
+    /// Whether it asks for anything but everything.
+    pub(in crate::cli) fn narrows(&self) -> bool {
+        let Self { layer, edge, method, verdict, kind, trace } = self;
+        let some = layer.is_some() || edge.is_some() || method.is_some() || trace.is_some();
+        some || !verdict.is_empty() || !kind.is_empty()
+    }
+
+    /// Whether a way goes by the layer and the edge that are asked for, and is of the trace.
+    pub(in crate::cli) fn goes_by(&self, tables: &Tables, way: &Way) -> bool {
+        let Some(Meant { party, facility, place, .. }) = self.by(tables) else { return false };
+        let by = |wanted: &dyn Fn(&Step) -> bool| way.steps.iter().any(wanted);
+        let at = |step: &Step| {
+            let reporter = if step.from == Who::NOBODY { step.to } else { step.from };
+            let (facility, edge, method) = (step.facility, step.edge, step.method);
+            EdgeId::of(&Entry { facility, edge, method, reporter, ..Entry::new(Kind::Use) })
+        };
+        party.is_none_or(|(it, n)| by(&|step| it.is(n, step.from) || it.is(n, step.to)))
+            && facility.is_none_or(|facility| by(&|step| step.facility == facility))
+            && place.is_none_or(|place| by(&|step| at(step) == Some(place)))
+            && self.trace.as_ref().is_none_or(|it| way.trace.is_some_and(|trace| it.is_of(trace)))
     }
 
     /// Refuses a name that is in none of the log's tables.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::html::text;
 use super::show::{duration, moment, number};
-use super::story::{Life, PARTS, Story};
+use super::story::{Life, Story};
 use crate::audit::entry::Who;
 use crate::cli::audit::names;
 
@@ -48,22 +48,60 @@ pub(super) fn timeline(story: &Story) -> (String, usize) {
     (out, rows.len() - shown)
 }
 
+/// The most spans of time that are drawn apart.
+const SPANS: usize = 12;
+/// Width of what stands for a time in which nothing happened.
+const BREAK: f64 = 16.0;
+
+/// Where moments are in the picture: spans of time, and breaks between them.
 struct Scale {
-    from: u64,
+    spans: Vec<(u64, u64)>,
+    /// All spans together, in nanoseconds.
     span: u64,
 }
 
 impl Scale {
     fn of(story: &Story) -> Self {
-        let from = story.density.from.unwrap_or(story.total.period.unwrap_or_default().0);
-        let to = story.total.period.unwrap_or_default().1.max(from);
-        let lives = story.lives.shown.iter().filter_map(|life| life.to).max().unwrap_or(0);
-        Self { from, span: (to.max(lives) - from).max(1) }
+        let (from, to) = story.total.period.unwrap_or_default();
+        let mut spans = story.density.busy();
+        // Where there are too many, the shortest breaks are drawn as what they are.
+        while spans.len() > SPANS {
+            let gap = |at: &usize| spans[at + 1].0 - spans[*at].1;
+            let Some(at) = (0..spans.len() - 1).min_by_key(gap) else { break };
+            let (_, end) = spans.remove(at + 1);
+            spans[at].1 = end;
+        }
+        if let Some((_, end)) = spans.last_mut() {
+            *end = to.max(end.saturating_sub(story.density.width)).saturating_add(1);
+        } else {
+            spans.push((from, to.max(from + 1)));
+        }
+        let span = spans.iter().map(|(from, to)| to - from).sum::<u64>().max(1);
+        Self { spans, span }
+    }
+
+    fn from(&self) -> u64 {
+        self.spans.first().map_or(0, |span| span.0)
+    }
+
+    fn to(&self) -> u64 {
+        self.spans.last().map_or(0, |span| span.1)
     }
 
     fn x(&self, at: u64) -> f64 {
-        let since = at.saturating_sub(self.from).min(self.span);
-        LEFT + (WIDTH - LEFT - RIGHT) * wide(since) / wide(self.span)
+        let breaks = BREAK * wide(self.spans.len().saturating_sub(1) as u64);
+        let scale = (WIDTH - LEFT - RIGHT - breaks) / wide(self.span);
+        let mut x = LEFT;
+        for (place, &(from, to)) in self.spans.iter().enumerate() {
+            if at < from && place > 0 {
+                return x - BREAK / 2.0;
+            }
+            if at <= to || place + 1 == self.spans.len() {
+                return x + wide(at.clamp(from, to) - from) * scale;
+            }
+            x += wide(to - from) * scale + BREAK;
+        }
+        x
     }
 }
 
@@ -76,7 +114,7 @@ fn wide(value: u64) -> f64 {
 fn density(story: &Story, scale: &Scale, out: &mut String) {
     let density = &story.density;
     let Some(from) = density.from else { return };
-    let most = density.parts.iter().map(|part| part[0]).max().unwrap_or(1).max(1);
+    let most = density.parts.values().map(|part| part[0]).max().unwrap_or(1).max(1);
     let _ = writeln!(
         out,
         "<text class=\"tl-name\" x=\"{:.0}\" y=\"24\">records</text>\n\
@@ -86,8 +124,7 @@ fn density(story: &Story, scale: &Scale, out: &mut String) {
         text(&number(most)),
         text(&duration(density.width)),
     );
-    let places = (0_u64..).zip(&density.parts).take(PARTS);
-    for (place, [records, refused, alarms]) in places {
+    for (place, [records, refused, alarms]) in &density.parts {
         if *records == 0 {
             continue;
         }
@@ -133,25 +170,48 @@ fn density(story: &Story, scale: &Scale, out: &mut String) {
 }
 
 fn axis(scale: &Scale, height: f64, out: &mut String) {
-    let y = TRAFFIC + 21.0;
     let _ = writeln!(out, "<path class=\"tl-rule\" d=\"M{LEFT} {TRAFFIC}H{:.0}\"/>", WIDTH - RIGHT);
-    for step in 0..=4_u64 {
-        let after = scale.span / 4 * step;
-        let x = scale.x(scale.from.saturating_add(after));
-        let (anchor, words) = match step {
-            0 => ("start", moment(scale.from)),
-            4 => ("end", format!("+{}", duration(scale.span))),
-            _ => ("middle", format!("+{}", duration(after))),
-        };
+    for pair in scale.spans.windows(2) {
+        let (end, next) = (pair[0].1, pair[1].0);
         let _ = writeln!(
             out,
-            "<path class=\"tl-rule\" d=\"M{x:.1} {:.1}V{height:.0}\"/>\
-             <text class=\"tl-time\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
-            TRAFFIC + 30.0,
-            y + 5.0,
-            text(&words)
+            "<g><title>{}</title><rect class=\"tl-break\" x=\"{:.1}\" y=\"8\" width=\"{BREAK}\" \
+             height=\"{:.0}\"/></g>",
+            text(&format!("nothing for {}", duration(next.saturating_sub(end)))),
+            scale.x(next) - BREAK,
+            height - 8.0
         );
     }
+    let begin = scale.from();
+    let since = |at: u64| format!("+{}", duration(at.saturating_sub(begin)));
+    tick(LEFT, "start", &moment(begin), height, out);
+    let mut last = LEFT + 150.0;
+    let end = WIDTH - RIGHT;
+    let mut between = |at: u64, out: &mut String| {
+        let x = scale.x(at);
+        if x - last > 60.0 && end - x > 120.0 {
+            tick(x, "middle", &since(at), height, out);
+            last = x;
+        }
+    };
+    if let [(from, to)] = scale.spans[..] {
+        (1..4).for_each(|step| between(from + (to - from) / 4 * step, out));
+    }
+    for &(next, _) in scale.spans.iter().skip(1) {
+        between(next, out);
+    }
+    tick(end, "end", &since(scale.to()), height, out);
+}
+
+fn tick(x: f64, anchor: &str, words: &str, height: f64, out: &mut String) {
+    let _ = writeln!(
+        out,
+        "<path class=\"tl-rule\" d=\"M{x:.1} {:.1}V{height:.0}\"/>\
+         <text class=\"tl-time\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+        TRAFFIC + 30.0,
+        TRAFFIC + 26.0,
+        text(words)
+    );
 }
 
 /// The lives of each instance, by name and copy.
@@ -170,14 +230,10 @@ fn rows(story: &Story) -> Vec<(String, Vec<&Life>)> {
 }
 
 fn bar(story: &Story, scale: &Scale, life: &Life, y: f64, out: &mut String) {
-    let end = life.to.unwrap_or(scale.from.saturating_add(scale.span));
+    let end = life.to.unwrap_or(scale.to());
     let (x, to) = (scale.x(life.from), scale.x(end));
     let failed = life.status.is_some_and(|status| status != 0);
-    let class = match (life.to, failed) {
-        (None, _) => "tl-life tl-open",
-        (_, true) => "tl-life tl-failed",
-        _ => "tl-life",
-    };
+    let class = if life.to.is_none() { "tl-life tl-open" } else { "tl-life" };
     let name = names::instance(story.names.at(life.record), life.who);
     let name = name.map_or_else(String::new, |it| it.to_string());
     let ended = match (life.to, life.status) {
@@ -197,11 +253,14 @@ fn bar(story: &Story, scale: &Scale, life: &Life, y: f64, out: &mut String) {
         y + 3.0
     );
     if failed {
+        // Only the end is bad.
+        let cap = width.min(5.0);
         let _ = write!(
             out,
-            "<path class=\"tl-end\" d=\"M{:.1} {:.1}l6 6m0 -6l-6 6\"/>",
-            x + width - 3.0,
-            y + 6.0
+            "<rect class=\"tl-failed\" x=\"{:.1}\" y=\"{:.1}\" width=\"{cap:.1}\" height=\"16\" \
+             rx=\"1\"/>",
+            x + width - cap,
+            y + 1.0
         );
     }
     out.push_str("</g>\n");

@@ -14,13 +14,24 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::story::Story;
+use super::filter::{Wanted, Window};
+use super::names::Names;
 use super::{Dir, Failure, damaged, save};
 
 /// Arguments of `cofferdam audit report`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The page tells of what is asked for. Whether the log is sound, whether its
+reporters agree, and which grants nothing used, it says of the whole log.
+
+Exit code 0: written; 1: written, and the log is broken.")]
 pub struct Args {
     #[command(flatten)]
     dir: Dir,
+    #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
+    window: Window,
     /// Where to write it, instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -32,7 +43,9 @@ pub struct Args {
 /// Writes it. Exit code 0: written; 1: written, and the log is broken.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let log = args.dir.open()?;
-    let story = Story::gather(&log, usize::from(args.ways))?;
+    let names = Names::read(&log)?;
+    args.wanted.check(&names).map_err(Failure::usage)?;
+    let story = Story::gather(&log, names, usize::from(args.ways), &args.wanted, &args.window)?;
     let text = page::page(&story);
     save(args.output.as_deref(), |out| out.write_all(text.as_bytes()))?;
     if story.effort.damaged > 0 {

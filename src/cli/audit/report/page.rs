@@ -56,6 +56,12 @@ fn summary(story: &Story, daemon: &str, out: &mut String) {
         text(&moment(to)),
         text(&duration(to.saturating_sub(from))),
     );
+    if story.narrowed {
+        out.push_str(
+            "<p class=\"dim\">This page tells of a part of the log that was asked for. Whether the log is \
+             sound, whether its reporters agree, and which grants nothing used, is said of all of it.</p>\n",
+        );
+    }
     let messages: u64 = story.total.edges.values().map(|edge| edge.all.messages()).sum();
     let calls: u64 = story.total.edges.values().map(|edge| edge.all.latency.total).sum();
     let cards = [
@@ -71,8 +77,14 @@ fn summary(story: &Story, daemon: &str, out: &mut String) {
     ];
     out.push_str("<ul class=\"cards\">\n");
     for (what, count, bad) in cards {
-        let class = if bad && count > 0 { " class=\"bad\"" } else { "" };
-        let _ = writeln!(out, "<li{class}><b>{}</b>{what}</li>", number(count));
+        let mut class = String::new();
+        if bad && count > 0 {
+            class.push_str("bad ");
+        }
+        if count >= 10_000_000 {
+            class.push_str("long");
+        }
+        let _ = writeln!(out, "<li class=\"{}\"><b>{}</b>{what}</li>", class.trim(), number(count));
     }
     out.push_str("</ul>\n");
     verdicts(story, out);
@@ -276,11 +288,10 @@ fn groups<const N: usize>(
     all: &Groups<N>,
     out: &mut String,
 ) {
-    section(title, id, out);
     if all.all == 0 {
-        out.push_str("<p class=\"dim\">None.</p>\n");
         return;
     }
+    section(title, id, out);
     let columns: Vec<&str> =
         ["#count"].into_iter().chain(columns).chain(["last", "#record"]).collect();
     let mut table = Table::new(&columns);
@@ -305,28 +316,44 @@ fn trouble(story: &Story, out: &mut String) {
     let columns = ["layer", "act", "at", "why", "rule"];
     groups("Refusals", "refusals", columns, &story.refusals, out);
     groups("Denials by the kernel", "denials", ["layer", "what", "detail"], &story.denials, out);
-    section("Alarms", "alarms", out);
-    if story.alarms.is_empty() {
-        out.push_str("<p class=\"dim\">None.</p>\n");
-    } else {
-        let mut table = Table::new(&["when", "#record", "what"]);
-        for (record, at, detail) in story.alarms.iter().rev() {
-            let _ = writeln!(
-                table.raw(),
-                "<tr><td class=\"t\">{}</td><td class=\"n\" data-v=\"{record}\">{}</td><td>{}</td></tr>",
-                text(&moment(*at)),
-                number(*record),
-                excerpt(detail, 500)
-            );
-        }
-        out.push_str(&table.end());
-        let all = story.total.of(Kind::Alarm);
-        let shown = story.alarms.len() as u64;
-        if all > shown {
-            let _ = writeln!(out, "<p class=\"dim\">and {} before these</p>", number(all - shown));
-        }
-    }
+    alarms(story, out);
     groups("Lost reports", "losses", ["layer", "edge"], &story.losses, out);
+    let counts = [
+        ("refusals", story.refusals.all),
+        ("denials by the kernel", story.denials.all),
+        ("alarms", story.alarms.len() as u64),
+        ("lost reports", story.losses.all),
+    ];
+    let none: Vec<&str> =
+        counts.iter().filter(|(_, count)| *count == 0).map(|(what, _)| *what).collect();
+    if !none.is_empty() {
+        let what = if story.narrowed { "what was asked for" } else { "the log" };
+        let _ =
+            writeln!(out, "<p class=\"dim none\">There are no {} in {what}.</p>", none.join(", "));
+    }
+}
+
+fn alarms(story: &Story, out: &mut String) {
+    if story.alarms.is_empty() {
+        return;
+    }
+    section("Alarms", "alarms", out);
+    let mut table = Table::new(&["when", "#record", "what"]);
+    for (record, at, detail) in story.alarms.iter().rev() {
+        let _ = writeln!(
+            table.raw(),
+            "<tr><td class=\"t\">{}</td><td class=\"n\" data-v=\"{record}\">{}</td><td>{}</td></tr>",
+            text(&moment(*at)),
+            number(*record),
+            excerpt(detail, 500)
+        );
+    }
+    out.push_str(&table.end());
+    let all = story.total.of(Kind::Alarm);
+    let shown = story.alarms.len() as u64;
+    if all > shown {
+        let _ = writeln!(out, "<p class=\"dim\">and {} before these</p>", number(all - shown));
+    }
 }
 
 fn unused(story: &Story, out: &mut String) {
@@ -377,17 +404,21 @@ fn requests(story: &Story, out: &mut String) {
     let found = &story.ways;
     let _ = writeln!(
         out,
-        "<p>{} requests, connections and messages had consequences. What followed from one is \
-         concluded from time: the same instance did it after it had the request, and before it \
-         answered. {} may be mixed up with others that the instance was at then, and are marked.</p>",
+        "<p>{} requests, connections and messages had consequences. Which step followed from which, \
+         records say that name a trace. Steps in italics don’t: it is concluded from time, for the same \
+         instance did it after it had the request, and before it answered. {} may be mixed up with \
+         others that the instance was at then, and are marked.</p>",
         number(found.all),
         number(found.unsure),
     );
     if found.all == 0 {
         return;
     }
-    for (title, ways) in [("The slowest", &found.slowest), ("The newest", &found.newest)] {
-        let _ = writeln!(out, "<h3>{title}</h3>");
-        out.push_str(&ways::list(story, ways));
-    }
+    out.push_str(
+        "<h3>The slowest</h3>\n<p class=\"dim\">All on one scale; those that took the same steps \
+                  stand for each other.</p>\n",
+    );
+    out.push_str(&ways::slowest(story, &found.slowest));
+    out.push_str("<h3>The newest</h3>\n");
+    out.push_str(&ways::newest(story, &found.newest));
 }

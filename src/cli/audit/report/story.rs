@@ -1,6 +1,7 @@
 //! What a report tells, gathered in one look at the log, in bounded memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::thread::ScopedJoinHandle;
 
 use crate::audit::entry::{Entry, Facility, Kind, Record, Side, Verdict, Who};
 use crate::audit::query::{Effort, Filter, query};
@@ -11,6 +12,7 @@ use crate::audit::usage::Usage;
 use crate::audit::verify::{self, Verified};
 use crate::audit::ways::{Found, Ways};
 use crate::cli::audit::account::{Account, Total};
+use crate::cli::audit::filter::{Sieve, Wanted, Window};
 use crate::cli::audit::names::{self, Names};
 use crate::cli::audit::traffic::whom;
 use crate::policy::plan::Plan;
@@ -46,29 +48,57 @@ pub(super) struct Story {
     pub(super) verified: Verified,
     pub(super) live: bool,
     pub(super) effort: Effort,
+    /// Whether a part of the log was asked for.
+    pub(super) narrowed: bool,
 }
 
 impl Story {
-    /// Reads the log: to verify it, to reconcile it, and to tell of it.
-    pub(super) fn gather(store: &Store, ways: usize) -> Result<Self, StoreError> {
+    /// Reads the log: to verify it, to reconcile it, and to tell what is wanted of it. Each of these
+    /// reads all of it, so they do so side by side.
+    pub(super) fn gather(
+        store: &Store,
+        names: Names,
+        ways: usize,
+        wanted: &Wanted,
+        window: &Window,
+    ) -> Result<Self, StoreError> {
         let live = store.is_held();
-        let options = verify::Options { live, ..verify::Options::default() };
-        let verified = verify::verify(store, &options)?;
-        let names = Names::read(store)?;
         let last = names.eras().last().map(|(_, tables)| tables);
         let plan = last.and_then(plan_of);
         let mut usage = plan.as_ref().map(|plan| Usage::of(plan, false));
-        let (reconciled, _) = reconcile(store, Bounds::default(), |_| {})?;
         let mut ways = Ways::new(ways);
+        if wanted.narrows() {
+            let (names, wanted) = (names.clone(), wanted.clone());
+            ways = ways.only(move |way| wanted.goes_by(names.at(way.record), way));
+        }
         let mut telling = Telling::new(&names);
-        let effort = query(store, &Filter { full: true, ..Filter::default() }, |record| {
-            if let Some(usage) = &mut usage {
-                usage.take(&record);
-            }
-            ways.take(&record);
-            telling.take(&record);
-            true
-        })?;
+        let mut sieve = Sieve::new(wanted.clone());
+        let narrowed = wanted.narrows() || window.since.is_some() || window.until.is_some();
+        let in_time = |real: u64| {
+            window.since.is_none_or(|since| real >= since)
+                && window.until.is_none_or(|until| real < until)
+        };
+        let (verified, reconciled, effort) = std::thread::scope(|scope| {
+            let verified = scope.spawn(|| {
+                let options = verify::Options { live, ..verify::Options::default() };
+                verify::verify(store, &options)
+            });
+            let reconciled = scope.spawn(|| reconcile(store, Bounds::default(), |_| {}));
+            let effort = query(store, &Filter { full: true, ..Filter::default() }, |record| {
+                if let Some(usage) = &mut usage {
+                    usage.take(&record);
+                }
+                if in_time(record.at.real) {
+                    ways.take(&record);
+                    if !narrowed || sieve.accepts(&names, &record) {
+                        telling.take(&record);
+                    }
+                }
+                true
+            });
+            (joined(verified), joined(reconciled), effort)
+        });
+        let (verified, (reconciled, _), effort) = (verified?, reconciled?, effort?);
         let Telling { account, density, lives, refusals, denials, losses, alarms, .. } = telling;
         let total = account.finish();
         Ok(Self {
@@ -86,6 +116,7 @@ impl Story {
             verified,
             live,
             effort,
+            narrowed,
             names,
         })
     }
@@ -94,6 +125,11 @@ impl Story {
     pub(super) fn tables(&self) -> &Tables {
         self.names.at(u64::MAX)
     }
+}
+
+/// What a thread comes to; its panic is this one's.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The plan that the tables' text makes.
@@ -228,19 +264,20 @@ impl<const N: usize> Groups<N> {
     }
 }
 
-/// Records over time, in at most [`PARTS`] equal parts, which grow with the log.
+/// Records over time, in at most [`PARTS`] equal parts, which grow with what there is to tell: times
+/// in which nothing happened take none.
 #[derive(Clone, Debug)]
 pub(super) struct Density {
     pub(super) from: Option<u64>,
     /// Length of a part in nanoseconds.
     pub(super) width: u64,
-    /// Records, refusals and alarms of each.
-    pub(super) parts: Vec<[u64; 3]>,
+    /// Records, refusals and alarms of each part in which there are any, by its place from the first.
+    pub(super) parts: BTreeMap<u64, [u64; 3]>,
 }
 
 impl Default for Density {
     fn default() -> Self {
-        Self { from: None, width: 1_000_000, parts: Vec::new() }
+        Self { from: None, width: 1_000_000, parts: BTreeMap::new() }
     }
 }
 
@@ -259,23 +296,30 @@ impl Density {
         let from = *self.from.get_or_insert(at);
         // A clock that was put back: what came then is at the beginning.
         let since = at.saturating_sub(from);
-        let most = PARTS as u64;
-        while since / self.width >= most {
+        while self.parts.len() >= PARTS && !self.parts.contains_key(&(since / self.width)) {
             self.width = self.width.saturating_mul(2);
-            let sum = |pair: &[[u64; 3]]| {
-                let mut sum = [0; 3];
-                for part in pair {
-                    sum.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
-                }
-                sum
-            };
-            self.parts = self.parts.chunks(2).map(sum).collect();
+            for (place, part) in std::mem::take(&mut self.parts) {
+                let sum = self.parts.entry(place / 2).or_default();
+                sum.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+            }
         }
-        let place = usize::try_from(since / self.width).unwrap_or(0);
-        if self.parts.len() <= place {
-            self.parts.resize(place + 1, [0; 3]);
+        self.parts.entry(since / self.width).or_default()
+    }
+
+    /// When something happened: spans of time, of which no two are near each other.
+    pub(super) fn busy(&self) -> Vec<(u64, u64)> {
+        let from = self.from.unwrap_or(0);
+        let begin = |place: u64| from.saturating_add(place.saturating_mul(self.width));
+        // A break says more than a short gap only where it saves much of the picture.
+        let near = (self.parts.len() as u64 / 4).max(4);
+        let mut busy: Vec<(u64, u64)> = Vec::new();
+        for &place in self.parts.keys() {
+            match busy.last_mut() {
+                Some((_, end)) if place.saturating_sub(*end) <= near => *end = place + 1,
+                _ => busy.push((place, place + 1)),
+            }
         }
-        &mut self.parts[place]
+        busy.into_iter().map(|(first, end)| (begin(first), begin(end))).collect()
     }
 }
 

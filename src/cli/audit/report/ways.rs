@@ -1,6 +1,7 @@
 //! The ways of requests, each as steps beneath each other with bars for their time.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::html::text;
 use super::show::{duration, moment, number};
@@ -11,16 +12,64 @@ use crate::audit::ways::{Step, Way, What};
 use crate::cli::audit::names;
 use crate::cli::audit::traffic::EdgeId;
 
-/// All of them, beneath each other.
-pub(super) fn list(story: &Story, ways: &[std::sync::Arc<Way>]) -> String {
+/// Beneath each other, each on a scale of its own.
+pub(super) fn newest(story: &Story, ways: &[Arc<Way>]) -> String {
     let mut out = String::new();
     for way in ways {
-        one(way, story.names.at(way.record), &mut out);
+        one(way, story.names.at(way.record), span(way), "", &mut out);
     }
     out
 }
 
-fn one(way: &Way, tables: &Tables, out: &mut String) {
+/// On one scale, and those that are alike as one: the slowest of them.
+pub(super) fn slowest(story: &Story, ways: &[Arc<Way>]) -> String {
+    let scale = ways.iter().map(|way| span(way)).max().unwrap_or(1);
+    let mut groups: Vec<(Vec<Shape>, Vec<&Way>)> = Vec::new();
+    for way in ways {
+        let shape = shape(story, way);
+        match groups.iter_mut().find(|(known, _)| *known == shape) {
+            Some((_, alike)) => alike.push(way),
+            None => groups.push((shape, vec![way])),
+        }
+    }
+    let mut out = String::new();
+    for (_, alike) in &groups {
+        let Some((way, others)) = alike.split_first() else { continue };
+        let more = match others {
+            [] => String::new(),
+            [other] => format!("and one like it, {}", duration(other.took())),
+            [first, .., last] => format!(
+                "and {} like it, {} to {}",
+                others.len(),
+                duration(last.took()),
+                duration(first.took())
+            ),
+        };
+        one(way, story.names.at(way.record), scale, &more, &mut out);
+    }
+    out
+}
+
+/// What makes two steps alike: from where, over which edge and which method, and behind which step.
+type Shape = (String, Option<usize>);
+
+/// The steps in the order of the page.
+fn shape(story: &Story, way: &Way) -> Vec<Shape> {
+    let tables = story.names.at(way.record);
+    let order = order(way);
+    let place = |step: usize| order.iter().position(|at| *at == step);
+    // One copy of a layer is as good as another.
+    let shape =
+        |&at: &usize| (line(&way.steps[at], tables, false), way.steps[at].parent.and_then(place));
+    order.iter().map(shape).collect()
+}
+
+/// How long its picture is, in nanoseconds.
+fn span(way: &Way) -> u64 {
+    way.last.saturating_sub(way.begun()).max(1)
+}
+
+fn one(way: &Way, tables: &Tables, span: u64, more: &str, out: &mut String) {
     let Some(first) = way.steps.first() else { return };
     let took = way.took();
     let unsure = if way.unsure() { "<span class=\"tag\">mixed</span>" } else { "" };
@@ -28,12 +77,11 @@ fn one(way: &Way, tables: &Tables, out: &mut String) {
         out,
         "<div class=\"way\"><p><b>{}</b> {} <span class=\"dim\">{} · record {}{}</span>{unsure}</p>",
         text(&duration(took)),
-        text(&line(first, tables)),
+        text(&line(first, tables, true)),
         text(&moment(way.at)),
         text(&number(way.record)),
         way.trace.map_or_else(String::new, |it| format!(" · trace {}", it.hexadecimal())),
     );
-    let span = way.last.saturating_sub(way.begun()).max(1);
     let mut depths: Vec<usize> = Vec::with_capacity(way.steps.len());
     // Steps stand beneath the one from which they followed.
     for at in order(way) {
@@ -61,12 +109,15 @@ fn one(way: &Way, tables: &Tables, out: &mut String) {
              <span class=\"n\">{}</span></div>",
             depth.min(8),
             if at == 0 || step.certain { "" } else { " by-time" },
-            text(&line(step, tables)),
+            text(&line(step, tables, true)),
             if step.unsure { " <span class=\"tag\">unsure</span>" } else { "" },
             part(begin),
             part(lasted.unwrap_or(0)),
             text(&lasted.map_or_else(|| "no answer".to_owned(), duration)),
         );
+    }
+    if !more.is_empty() {
+        let _ = writeln!(out, "<p class=\"dim alike\">{}</p>", text(more));
     }
     if way.more > 0 {
         let _ = writeln!(out, "<p class=\"dim\">and {} steps more</p>", text(&number(way.more)));
@@ -86,11 +137,11 @@ fn order(way: &Way) -> Vec<usize> {
     order
 }
 
-/// `parser → keeper sign` and so on.
-fn line(step: &Step, tables: &Tables) -> String {
+/// `parser → keeper sign` and so on; with the copies' numbers, if that is asked for.
+fn line(step: &Step, tables: &Tables, copies: bool) -> String {
     let layer = |who: Who| {
         names::instance(tables, who).map_or_else(String::new, |it| match it.copy {
-            0 => it.layer.into_owned(),
+            copy if copy == 0 || !copies => it.layer.into_owned(),
             copy => format!("{}/{copy}", it.layer),
         })
     };
