@@ -163,7 +163,7 @@ impl Running {
     /// Waits for a line with all of these.
     fn hears_all(&self, words: &[&str]) {
         loop {
-            let line = self.lines.recv().expect("the daemon runs");
+            let line = self.lines.recv_timeout(Duration::from_secs(30)).expect("a line in time");
             if words.iter().all(|word| line.contains(word)) {
                 return;
             }
@@ -317,7 +317,7 @@ fn reload() {
     let before = seen(&running);
     let (mut times, mut gaps) = (Vec::new(), Vec::new());
     for round in 0..RELOADS {
-        let files = 64 + round;
+        let files = 100 + round;
         std::fs::write(running.policy(), policy(&format!("limits = {{ files = {files} }}")))
             .expect("a policy");
         let _ = running.lines.try_iter().count();
