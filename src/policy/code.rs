@@ -134,6 +134,12 @@ codes! {
 
     // Lives.
     StartCycle = 210, "layers that start after each other";
+
+    // Hosts.
+    UnknownHost = 220, "a host that is not defined";
+    NoHost = 221, "a layer that runs on no host";
+    Across = 222, "something that can't be between two hosts";
+    NoWay = 223, "two hosts that can't reach each other";
 }
 
 impl Code {

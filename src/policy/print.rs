@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Audit, AuditPlan, ChannelPlan, DescriptorPlan, Direction, FilePlan, ListenAddress, Plan, Rate,
+    Audit, AuditPlan, ChannelPlan, DescriptorPlan, Direction, FilePlan, HostPlan, ListenAddress, Plan, Rate,
     ReloadPlan, Transport,
 };
 use super::value::show_size;
@@ -27,6 +27,9 @@ pub const REASON: &str = "printed from a plan, which holds no reasons";
 /// [`PolicyId`](crate::ident::PolicyId); sizes that the kernel gives only to some are warned of
 /// again.
 pub fn print(plan: &Plan) -> String {
+    if let Some(here) = &plan.here {
+        return print(&here.whole);
+    }
     let mut out = Text::default();
     out.line("cofferdam", 1);
     out.line("name", quote(plan.name.as_str()));
@@ -38,6 +41,9 @@ pub fn print(plan: &Plan) -> String {
             // In this table a `${` is what it is.
             out.line(name, toml::Value::from(value.as_str()));
         }
+    }
+    for host in &plan.hosts {
+        self::host(host, &mut out);
     }
     for layer in &plan.layers {
         layer::print(layer, &mut out);
@@ -60,6 +66,16 @@ pub fn print(plan: &Plan) -> String {
     }
     facility::never(plan, &mut out);
     out.0
+}
+
+fn host(host: &HostPlan, out: &mut Text) {
+    out.table("host", host.name.as_str());
+    for (name, key) in ["key", "next-key"].into_iter().zip(&host.keys) {
+        out.line(name, quote(&hex(key)));
+    }
+    if let Some(address) = host.address {
+        out.line("address", quote(&ListenAddress::Tcp(address).to_string()));
+    }
 }
 
 fn channel(channel: &ChannelPlan, out: &mut Text) {

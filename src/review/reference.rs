@@ -37,6 +37,7 @@ pub(super) fn kind(kind: &Kind) -> String {
         Kind::Version => "`1`".to_owned(),
         Kind::Name => "a name".to_owned(),
         Kind::Layer => "a layer".to_owned(),
+        Kind::End => "a layer, or `LAYER@HOST`".to_owned(),
         Kind::Pipe => "`pipe.NAME` or `inherit`".to_owned(),
         Kind::Text => "text".to_owned(),
         Kind::Reason => "a reason".to_owned(),

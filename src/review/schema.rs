@@ -12,6 +12,8 @@ use crate::policy::syscall;
 const NAME: &str = "^[a-z][a-z0-9_-]{0,47}$";
 /// No policy's layer is called as the framework's own are.
 const LAYER: &str = "^(?!cofferdam-)[a-z][a-z0-9_-]{0,47}$";
+/// The same, perhaps with the name of a host.
+const END: &str = "^(?!cofferdam-)[a-z][a-z0-9_-]{0,47}(@[a-z][a-z0-9_-]{0,47})?$";
 const UNITS: &str = "(B|[KMGT]iB|[KMGT]B)";
 const TIME: &str = "(ms|s|m|h|d)";
 /// A string that holds a variable can't be judged before that is put in.
@@ -89,6 +91,7 @@ fn value_schema(kind: &Kind) -> Value {
         Kind::Version => json!({ "const": 1 }),
         Kind::Name => pattern(NAME, kind),
         Kind::Layer => pattern(LAYER, kind),
+        Kind::End => pattern(END, kind),
         Kind::Pipe => pattern(r"^(pipe\.[a-z][a-z0-9_-]{0,47}|inherit)$", kind),
         Kind::Text => json!({ "type": "string" }),
         Kind::Reason => json!({ "type": "string", "pattern": r"\S" }),

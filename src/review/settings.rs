@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::ident::hex;
+use crate::ident::{Name, hex};
 use crate::policy::plan::{
-    Amount, AuditPlan, DirectoryKind, DirectoryPlan, LayerPlan, Limits, LogFull, Plan, Program,
+    Amount, AuditPlan, DirectoryKind, DirectoryPlan, HostPlan, LayerPlan, Limits, LogFull, Plan, Program,
     Protection, Stream, View, ViewPart,
 };
 use crate::policy::value::{show_duration, show_size};
@@ -33,6 +33,8 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
         name: _,
         program,
         instances,
+        first: _,
+        hosts,
         // Facts, or facilities' ends.
         syscalls: _,
         listen: _,
@@ -71,6 +73,7 @@ pub fn settings(layer: &LayerPlan) -> Vec<Setting> {
     let mut all = vec![
         setting("program", key, Bound::flag("program", true, program)),
         setting("instances", "instances", Bound::count("instances", *instances)),
+        setting("hosts", "hosts", Bound::flag("hosts", true, self::hosts(hosts))),
     ];
     for (key, amount) in limits.each() {
         all.push(setting(key, &format!("limits.{key}"), limit(key, amount)));
@@ -138,9 +141,12 @@ pub fn daemon(plan: &Plan) -> Vec<Setting> {
         |rule: &str, bound| Setting { name: rule.to_owned(), rule: rule.to_owned(), bound };
     let served = plan.metrics.map_or("nowhere".to_owned(), |at| format!("at tcp:{at}"));
     let gain = plan.reload.gain;
+    let hosts: Vec<_> = plan.hosts.iter().map(known).collect();
+    let hosts = if hosts.is_empty() { "one machine".to_owned() } else { hosts.join(", ") };
     vec![
         setting("reload.gain", Bound::flag("gain", gain, if gain { "allowed" } else { "refused" })),
         setting("metrics.listen", Bound::flag("listen", plan.metrics.is_some(), served)),
+        setting("host", Bound::flag("host", true, hosts)),
     ]
 }
 
@@ -209,6 +215,24 @@ fn view(view: &View) -> impl Iterator<Item = (String, Bound)> {
 }
 
 /// Root is more than another user's uid, and that is more than one of its own.
+/// On which hosts a layer runs.
+fn hosts(hosts: &[Name]) -> String {
+    let names: Vec<_> = hosts.iter().map(Name::as_str).collect();
+    if names.is_empty() { "one machine".to_owned() } else { names.join(", ") }
+}
+
+/// Whom the daemon takes for which host, and where it calls them.
+fn known(host: &HostPlan) -> String {
+    let mut text = host.name.as_str().to_owned();
+    for key in &host.keys {
+        let _ = write!(text, " {}", hex(key));
+    }
+    if let Some(address) = host.address {
+        let _ = write!(text, " at tcp:{address}");
+    }
+    text
+}
+
 fn uid(uid: Option<u32>) -> Bound {
     let amount = match uid {
         None => 0,

@@ -160,6 +160,8 @@ fn pause() -> bool {
 fn layer(view: View) -> io::Result<LayerPlan> {
     let name = Name::new("probe").map_err(io::Error::other)?;
     Ok(LayerPlan {
+        first: 0,
+        hosts: Vec::new(),
         connect: Vec::new(),
         stdin: None,
         stdout: None,

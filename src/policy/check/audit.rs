@@ -125,6 +125,16 @@ fn no_key(document: &Document, text: Option<&AuditText>, out: &mut Diagnostics) 
 
 /// An X25519 public key, in the one form in which such keys are made.
 fn public_key(text: &At<String>, out: &mut Diagnostics) -> Option<[u8; 32]> {
+    key(text, out, "nothing can be sealed to this key", "`payload-key` is the public key of whoever may read the payloads; the private one stays \
+         with them")
+}
+
+/// The public key of a host.
+pub(super) fn host_key(text: &At<String>, out: &mut Diagnostics) -> Option<[u8; 32]> {
+    key(text, out, "no host has this key", "write what `cofferdam host key` prints on that host")
+}
+
+fn key(text: &At<String>, out: &mut Diagnostics, wrong: &str, help: &str) -> Option<[u8; 32]> {
     let why = match hex(&text.value) {
         None => "a key is 64 hex digits",
         // No private key has such a public key, and everybody knows the secret that it gives.
@@ -134,10 +144,7 @@ fn public_key(text: &At<String>, out: &mut Diagnostics) -> Option<[u8; 32]> {
         Some(key) if !is_canonical(&key) => "no X25519 key pair has this number",
         Some(key) => return Some(key),
     };
-    out.error(Code::BadKey, &text.span, "nothing can be sealed to this key").label(why).help(
-        "`payload-key` is the public key of whoever may read the payloads; the private one stays \
-         with them",
-    );
+    out.error(Code::BadKey, &text.span, wrong).label(why).help(help);
     None
 }
 

@@ -36,6 +36,7 @@ fn one(channel: &ChannelText, layers: &Layers<'_>, out: &mut Diagnostics) -> Opt
         audit: channel.audit(),
         witness: channel.witness(),
         transport: channel.transport(),
+        across: false,
     })
 }
 

@@ -50,6 +50,8 @@ fn one(layer: &LayerText, document: &Document, out: &mut Diagnostics) -> Option<
     let plan = LayerPlan {
         name: own_name?,
         instances: layer.instances().most,
+        first: 0,
+        hosts: Vec::new(),
         elastic: elastic::plan(layer, document, out),
         workers: workers::plan(layer, document, out),
         syscalls: syscalls::plan(

@@ -10,6 +10,7 @@ mod directory;
 mod elastic;
 mod ends;
 mod file;
+mod hosts;
 mod implied;
 mod inetd;
 mod layer;
@@ -154,6 +155,7 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     let layers = Layers::new(document);
     // Everything is looked at before anything that is missing ends the work.
     let confined = layer::all(document, out);
+    let hosts = hosts::all(document, out);
     let channels = channel::all(document, &layers, out);
     let files = file::all(document, &layers, out);
     let facilities = facilities(document, &layers, out);
@@ -170,6 +172,8 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
     let metrics = socket::metrics(document, out);
     let mut plan = Plan {
         name: daemon?,
+        hosts,
+        here: None,
         layers: confined,
         channels,
         files,
@@ -179,6 +183,7 @@ fn judge(document: &Document, tree: &Table, out: &mut Diagnostics) -> Option<Pla
         metrics,
         never,
     };
+    hosts::place(document, &mut plan, out);
     plan.layers.sort_by(|a, b| a.name.cmp(&b.name));
     plan.channels.sort_by(|a, b| a.name.cmp(&b.name));
     plan.files.sort_by(|a, b| a.name.cmp(&b.name));

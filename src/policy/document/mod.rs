@@ -12,7 +12,7 @@ use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
     At, AuditText, CeilingText, ChannelText, ConnectText, DescriptorsText, DirectoryText, FifoText,
-    FileText, LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, MetricsText,
+    FileText, HostText, LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, MetricsText,
     NeverText, Pair, PipeText, QueueText, RegionText, ReloadText, RestartText, SemaphoreText,
     SignalText, Written, level,
 };
@@ -29,6 +29,10 @@ pub(crate) struct Document {
     pub(crate) name: Option<At<String>>,
     /// The layers, in the order of the text.
     pub(crate) layers: Vec<LayerText>,
+    /// The hosts, in the order of the text.
+    pub(crate) hosts: Vec<HostText>,
+    /// Which layer runs on which host, where an end of a channel says so.
+    pub(crate) placed: Vec<(At<String>, At<String>)>,
     /// The channels, in the order of the text.
     pub(crate) channels: Vec<ChannelText>,
     /// The files, in the order of the text.
@@ -69,6 +73,8 @@ impl Document {
             vars: _,
             name: _,
             layers: _,
+            hosts: _,
+            placed: _,
             channels,
             files,
             signals,
@@ -127,11 +133,16 @@ pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
         }
     }
     top.demand("name", "the daemon's name, as in `name = \"signer\"`", out);
+    let mut channels: Vec<ChannelText> = all(&top, out);
+    let ends = channels.iter_mut().flat_map(|it| [&mut it.from, &mut it.to]);
+    let placed = ends.flatten().filter_map(placed).collect();
     Document {
         vars,
         name: top.string("name", out),
         layers: named(&top, LayerText::TABLE, out, language::layer),
-        channels: all(&top, out),
+        hosts: all(&top, out),
+        placed,
+        channels,
         files: all(&top, out),
         signals: all(&top, out),
         queues: all(&top, out),
@@ -145,6 +156,14 @@ pub(crate) fn read(tree: &Table, out: &mut Diagnostics) -> Document {
         metrics: one(&top, out),
         never: never(&top, out),
     }
+}
+
+/// Takes the host off an end of a channel: of `signer@vault`, `signer` and `vault`.
+fn placed(end: &mut At<String>) -> Option<(At<String>, At<String>)> {
+    let (layer, host) = end.value.split_once('@')?;
+    let host = At { value: host.to_owned(), span: end.span.clone() };
+    end.value = layer.to_owned();
+    Some((end.clone(), host))
 }
 
 /// Reads the tree of a ceiling file; `None` if it has no ceiling.

@@ -1,9 +1,10 @@
 //! `[channel.NAME]` and `[file.NAME]`.
 
 use super::kinds::{
-    Any, Boolean, Inside, Integer, Layer, Level, Name, Nested, Path, Rate, Reason, Size, Text,
+    Any, Boolean, Inside, Integer, Level, Name, Nested, Path, Rate, Reason, Size, Text,
     Word, WordList,
 };
+use super::host::End;
 use super::section::{is_empty, not_twice, word};
 use super::{AUDIT, At, BECAUSE, Kind, Section, Takes, string, strings, table, wrong_type};
 use crate::policy::code::Code;
@@ -20,9 +21,10 @@ table! { named CHANNEL, ChannelText: "channel", "[channel.NAME]", "a channel";
     "Messages between two layers. Only these two can read or write them: each end has a key that \
      the other one knows and nobody else has.";
 
-    from: Layer => "the layer that speaks first, as in `from = \"a\"`";
-        "The layer that speaks first and calls methods."; "";
-    to: Layer => "the layer that answers, as in `to = \"b\"`"; "The layer that answers."; "";
+    from: End => "the layer that speaks first, as in `from = \"a\"`";
+        "The layer that speaks first and calls methods; `\"a@one\"` says that it runs on that host."; "";
+    to: End => "the layer that answers, as in `to = \"b\"`";
+        "The layer that answers; `\"b@two\"` says that it runs on that host."; "";
     max: Size<u32, 1, MESSAGE> = 64 << 10;
         "The largest message, in bytes.";
         "Both endpoints check it before they read.";

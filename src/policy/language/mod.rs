@@ -11,6 +11,7 @@ mod audit;
 mod connect;
 mod directory;
 mod facility;
+mod host;
 mod kinds;
 mod layer;
 mod link;
@@ -28,6 +29,7 @@ pub(crate) use facility::{
     FifoText, MapGrant, MappedFileText, PipeText, QueueText, RegionText, SEALING, SemaphoreText,
     SignalText,
 };
+pub(crate) use host::HostText;
 pub(crate) use kinds::{Plain, Takes};
 pub(crate) use layer::{LayerText, LimitsText, ListenText, LogText, RestartText};
 pub(crate) use link::{ChannelText, DescriptorsText, FileText, MethodText};
@@ -88,6 +90,8 @@ pub enum Kind {
     Name,
     /// The name of a layer.
     Layer,
+    /// A layer, perhaps with its host: `signer@vault`.
+    End,
     /// A pipe as an object, `pipe.in`, or `inherit`.
     Pipe,
     /// Any text.

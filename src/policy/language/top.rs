@@ -4,7 +4,9 @@ use super::kinds::{
     Allowed, Any, Boolean, Call, Capability, Inside, Integer, Layer, Level, Most, Object,
     Protection, Reason, Signal, Text,
 };
-use super::{Default, Key, Kind, LimitsText, Section, Table, audit, facility, layer, link, table};
+use super::{
+    Default, Key, Kind, LimitsText, Section, Table, audit, facility, host, layer, link, table,
+};
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::plan::LayerPlan;
@@ -50,6 +52,13 @@ pub(crate) static POLICY: Table = Table {
             Kind::Tables(&layer::LAYER),
             "The layers, `[layer.NAME]`. At least one.",
             "One confined process for each instance.",
+        ),
+        said(
+            "host",
+            Kind::Tables(&host::HOST),
+            "one machine",
+            "The machines on which the layers run.",
+            "",
         ),
         said(
             "channel",

@@ -28,6 +28,8 @@ pub struct ChannelPlan {
     pub witness: bool,
     /// How its records travel.
     pub transport: Transport,
+    /// Whether its ends are on different hosts.
+    pub across: bool,
 }
 
 /// How a channel's records travel.

@@ -18,8 +18,14 @@ pub struct LayerPlan {
     pub name: Name,
     /// What runs in it.
     pub program: Program,
-    /// How many copies run at once, 1 to [`LayerPlan::MAX_INSTANCES`].
+    /// How many copies run at once, 1 to [`LayerPlan::MAX_INSTANCES`]; of a layer with `hosts`, on
+    /// each of them. None in the [part](Plan::on) of a plan that is another host's.
     pub instances: u16,
+    /// The number of its first copy. Only in the [part](Plan::on) of a host, where those of the hosts
+    /// before come first.
+    pub first: u16,
+    /// The hosts on which it runs, sorted. Empty where the policy names none.
+    pub hosts: Vec<Name>,
     /// How many of them there are, if that changes with what there is to do; then `instances` is how
     /// many at most.
     pub elastic: Option<Elastic>,

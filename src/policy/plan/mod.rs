@@ -9,6 +9,7 @@ mod channel;
 mod directory;
 mod edge;
 mod facility;
+mod host;
 mod layer;
 mod members;
 mod protection;
@@ -27,6 +28,7 @@ pub use self::channel::*;
 pub use self::directory::{DirectoryKind, DirectoryPlan};
 pub use self::facility::*;
 pub use self::layer::*;
+pub use self::host::{Here, HostPlan};
 pub use self::members::{End, FacilityKind, Part};
 pub use self::protection::Protection;
 pub use self::socket::*;
@@ -44,6 +46,10 @@ use crate::policy::beneath::touch;
 pub struct Plan {
     /// The daemon's name.
     pub name: Name,
+    /// The hosts that it is on, sorted by name. Empty where the policy names none.
+    pub hosts: Vec<HostPlan>,
+    /// The host whose part this is, where it is one's [part](Plan::on).
+    pub here: Option<Here>,
     /// Its layers, sorted by name.
     pub layers: Vec<LayerPlan>,
     /// Its channels, sorted by name. A channel's number on the wire is its place here.
@@ -95,6 +101,9 @@ impl Plan {
     /// silently share the digest of nothing, so the failure is told.
     pub fn id(&self) -> Result<PolicyId, postcard::Error> {
         use blake2::Digest;
+        if let Some(here) = &self.here {
+            return here.whole.id();
+        }
         let bytes = postcard::to_stdvec(self)?;
         let mut hash = blake2::Blake2s256::new();
         hash.update(b"cofferdam plan 1\0");

@@ -16,6 +16,8 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         name,
         program,
         instances,
+        first: _,
+        hosts,
         elastic,
         workers,
         syscalls: _,
@@ -52,6 +54,9 @@ pub(super) fn print(layer: &LayerPlan, out: &mut Text) {
         Program::Exec(words) => out.line("exec", list(words)),
     }
     out.line("instances", self::instances(*instances, *elastic));
+    if !hosts.is_empty() {
+        out.line("hosts", list(hosts.iter().map(Name::as_str)));
+    }
     self::workers(workers.as_ref(), out);
     syscalls::print(layer, out);
     let sockets = listen.iter().map(|socket| (socket.name.as_str(), self::listen(socket)));
