@@ -65,6 +65,7 @@ pub mod confine;
 pub mod daemon;
 #[doc(hidden)]
 pub mod handle;
+mod host_key;
 pub mod ident;
 pub mod ipc;
 #[doc(hidden)]

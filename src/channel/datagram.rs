@@ -21,6 +21,9 @@ use crate::wire::limits::RECORD;
 /// Room for the descriptors of one message.
 const CONTROL: usize = rustix::cmsg_space!(ScmRights(DescriptorPlan::MAX as usize));
 
+/// Bytes of the largest datagram.
+pub const LARGEST: usize = RECORD;
+
 /// A receiving buffer: room for the largest record. One serves all links of a channel.
 pub struct Buffer(Box<[u8]>);
 
@@ -133,7 +136,7 @@ fn hung_up(socket: BorrowedFd<'_>) -> Result<bool, LinkError> {
 }
 
 /// Sends one datagram with its descriptors. False: the socket is full.
-pub(super) fn send_record(
+pub fn send_record(
     socket: &OwnedFd,
     bytes: &[u8],
     fds: &[OwnedFd],

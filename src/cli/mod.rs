@@ -14,6 +14,7 @@ mod explain;
 mod export;
 mod graph;
 mod here;
+mod host;
 mod learn;
 mod metrics;
 mod read;
@@ -77,6 +78,8 @@ enum Verb {
     Top(top::Args),
     /// Print a running daemon's numbers, for who collects them
     Metrics(metrics::Args),
+    /// Make and print the key by which other hosts know this one
+    Host(host::Args),
     /// Ask an audit log who said what to whom
     Audit(audit::Args),
 }
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Verb::Stop(args) => command::stop(&args),
         Verb::Top(args) => top::run(&args),
         Verb::Metrics(args) => metrics::run(&args),
+        Verb::Host(args) => host::run(&args),
         Verb::Audit(args) => audit::run(&args),
     }
 }

@@ -28,6 +28,13 @@ pub struct Flags {
     /// Write the log as text, as objects of JSON, or to the journal, with fields
     #[arg(long, value_name = "FORMAT", value_parser = log_format)]
     pub log_format: Option<LogFormat>,
+    /// Where the private key of this host is, for a policy whose layers run on several hosts [default:
+    /// /etc/cofferdam/host.key, or as an ordinary user ~/.config/cofferdam/host.key]
+    #[arg(long, value_name = "FILE")]
+    pub host_key: Option<PathBuf>,
+    /// Run the layers of all hosts on this machine, as if the policy named no keys of theirs
+    #[arg(long, conflicts_with = "host_key")]
+    pub one_machine: bool,
     /// Show for every layer and protection what was asked beside what the kernel enforces
     #[arg(long)]
     pub receipts: bool,
@@ -40,13 +47,26 @@ pub struct Flags {
 impl Flags {
     /// Adds what others say: of what there can be only one, the later wins.
     pub(super) fn add(&mut self, other: Self) {
-        let Self { policy, audit, ceiling, vars, users, log_format, receipts, tell_paths } = other;
+        let Self {
+            policy,
+            audit,
+            ceiling,
+            vars,
+            users,
+            log_format,
+            host_key,
+            one_machine,
+            receipts,
+            tell_paths,
+        } = other;
         self.policy = policy.or(self.policy.take());
         self.audit = audit.or(self.audit.take());
         self.ceiling = ceiling.or(self.ceiling.take());
         self.vars.extend(vars);
         self.users = users.or(self.users.take());
         self.log_format = log_format.or(self.log_format.take());
+        self.host_key = host_key.or(self.host_key.take());
+        self.one_machine |= one_machine;
         self.receipts |= receipts;
         self.tell_paths |= tell_paths;
     }

@@ -323,6 +323,8 @@ impl Daemon {
             policy,
             ceiling: flags.ceiling.as_deref(),
             vars: &flags.vars,
+            host_key: flags.host_key.as_deref(),
+            one_machine: flags.one_machine,
             functions: self.functions.keys().map(String::as_str).collect(),
         })
         .map_err(|error| system(error.to_string()))?;

@@ -12,7 +12,7 @@ use crate::wire::life::{Culprit, End, Standing};
 pub(crate) enum Order {
     /// For the auditor: a ring of reports.
     Reports(Arrival),
-    /// For the witness: one end of a link.
+    /// For the witness, or who carries links to other hosts: one end of a link.
     Relay {
         /// The channel's number.
         channel: u16,
@@ -22,6 +22,8 @@ pub(crate) enum Order {
         far: Instance,
         /// How many descriptors a message may carry.
         fds: u8,
+        /// Which link between two hosts it is; 0 on one host.
+        link: u64,
         /// The inner end of the socketpair.
         socket: OwnedFd,
     },
@@ -38,7 +40,14 @@ pub(crate) enum Order {
         seat: u32,
         /// Who it is.
         client: Instance,
+        /// Its public key.
+        key: [u8; 32],
         /// This end of the socket to it.
+        socket: OwnedFd,
+    },
+    /// The socket to a helper that does something for this one.
+    Service {
+        /// This end of the socket.
         socket: OwnedFd,
     },
     /// For a helper: a client has ended.

@@ -1,7 +1,7 @@
 //! The functions of the framework's own layers, by name.
 
 use super::{
-    Function, auditor, connector, control, files, ledger, logger, metrics, proxy, witness,
+    Function, auditor, connector, control, files, hosts, ledger, link, logger, metrics, proxy, witness,
 };
 use crate::ident::Name;
 
@@ -17,6 +17,8 @@ pub(super) fn function(name: &Name) -> Option<Function> {
         proxy::NAME => Function::from_blocking(|layer| proxy::run(&layer)),
         logger::NAME => Function::from_blocking(|layer| logger::run(&layer)),
         metrics::NAME => Function::from_blocking(|layer| metrics::run(&layer)),
+        hosts::NAME => Function::from_blocking(|layer| hosts::run(&layer)),
+        link::NAME => Function::from_blocking(|layer| link::run(&layer)),
         control::NAME => Function::from_blocking(|layer| control::run(&layer)),
         _ => return None,
     })

@@ -249,11 +249,11 @@ impl Shared {
             Heard::Message(ToLayer::PeerDown { channel }, None) => {
                 self.channel_of(channel)?.peer_down();
             }
-            Heard::Message(ToLayer::Relay { channel, near, far, fds }, Some(socket)) => {
-                self.order(Order::Relay { channel, near, far, fds, socket })?;
+            Heard::Message(ToLayer::Relay { channel, near, far, fds, link }, Some(socket)) => {
+                self.order(Order::Relay { channel, near, far, fds, link, socket })?;
             }
-            Heard::Message(ToLayer::Client { seat, client }, Some(socket)) => {
-                self.order(Order::Client { seat, client, socket })?;
+            Heard::Message(ToLayer::Client { seat, client, key }, Some(socket)) => {
+                self.order(Order::Client { seat, client, key, socket })?;
             }
             Heard::Message(ToLayer::ClientGone { seat }, None) => {
                 self.order(Order::ClientGone { seat })?;
@@ -279,6 +279,9 @@ impl Shared {
             }
             Heard::Message(ToLayer::Counter { seat, counter }, Some(file)) => {
                 self.order(Order::Counter { seat, counter, file })?;
+            }
+            Heard::Message(ToLayer::Service(_), Some(socket)) if self.orders.is_some() => {
+                self.order(Order::Service { socket })?;
             }
             Heard::Message(ToLayer::Service(service), Some(socket)) => {
                 let broker = self.services.get(&service);

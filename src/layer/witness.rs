@@ -126,7 +126,7 @@ impl Witness<'_> {
         let came: Vec<_> = self.layer.0.orders.iter().flat_map(Orders::take).collect();
         for order in came {
             match order {
-                Order::Relay { channel, near, far, fds, socket } => {
+                Order::Relay { channel, near, far, fds, socket, .. } => {
                     self.join(Half { channel, near, far, socket }, fds)?;
                 }
                 Order::Departed { channel, peer } => {

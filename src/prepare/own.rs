@@ -12,7 +12,9 @@ use crate::confine::paths::Grant;
 use crate::ident::Name;
 use crate::layer::auditor::{self, orders::Orders};
 use crate::layer::logger::orders::{Marks, Settings};
-use crate::layer::{connector, control, files, ledger, logger, metrics, proxy, witness};
+use crate::layer::{
+    connector, control, files, hosts, ledger, link, logger, metrics, proxy, witness,
+};
 use crate::policy::plan::{FilePlan, LayerPlan, OnFull, Plan, Program, Protection};
 use crate::policy::{self, Inputs};
 use crate::wire::control::{Service, host_part};
@@ -70,6 +72,8 @@ pub(crate) enum Role {
     Control,
     /// Serves the daemon's numbers.
     Metrics,
+    /// Carries what is said to other hosts.
+    Link,
     /// Writes the log on standard error. Nobody else begins before it does.
     Log,
     /// Does something for other layers that ask it.
@@ -100,7 +104,7 @@ pub(crate) struct OwnImage {
 }
 
 /// All there are. The auditor is the first, for its number in the log.
-static OWN: [Own; 10] = [
+static OWN: [Own; 12] = [
     Own {
         role: Role::Auditor,
         name: auditor::NAME,
@@ -145,6 +149,29 @@ static OWN: [Own; 10] = [
         policy: ("witness.toml", include_str!("own/witness.toml")),
         needed: |plan, logged| logged && plan.channels.iter().any(|channel| channel.witness),
         fit: fit_witness,
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Service(Service::Hosts),
+        name: hosts::NAME,
+        policy: ("hosts.toml", include_str!("own/hosts.toml")),
+        needed: |plan, _| plan.channels_across().next().is_some(),
+        fit: fit_hosts,
+        serves: hosts::serves,
+        settings: |plan| hosts::Orders::of(plan).encode(),
+        state: |_| hosts::STATE,
+        files: hosts::files,
+        ..Own::PLAIN
+    },
+    Own {
+        role: Role::Link,
+        name: link::NAME,
+        policy: ("link.toml", include_str!("own/link.toml")),
+        needed: |plan, _| plan.channels_across().next().is_some(),
+        fit: fit_link,
+        settings: |plan| hosts::Orders::of(plan).encode(),
+        ports: link::ports,
+        networked: true,
         ..Own::PLAIN
     },
     Own {
@@ -345,6 +372,20 @@ fn fit_witness(layer: &mut LayerPlan, plan: &Plan) {
         layer.limits.files += links * 2 * (1 + u64::from(channel.most_fds()));
         layer.limits.memory += links * 2 * RECORD as u64;
     }
+}
+
+/// A socket for each client.
+fn fit_hosts(layer: &mut LayerPlan, plan: &Plan) {
+    let clients = plan.layers.iter().filter(|it| hosts::serves(plan, it));
+    layer.limits.files += clients.map(|it| u64::from(it.instances)).sum::<u64>();
+}
+
+/// Each link has a socket, and what is on its way in either direction; and where it listens.
+fn fit_link(layer: &mut LayerPlan, plan: &Plan) {
+    let links: u64 = plan.channels_across().map(|(_, it)| plan.links_across(it)).sum();
+    layer.limits.files += links;
+    layer.limits.memory += links * 2 * link::WINDOW;
+    layer.listen = link::listen(plan).into_iter().collect();
 }
 
 /// Whether a layer may ask for permits, or for room in a queue.

@@ -12,7 +12,8 @@ use caps::Capability;
 
 use super::child::{self, Kind, PrepareError};
 use super::policy_file::{self, PolicyFileError};
-use crate::ident::PolicyId;
+use crate::host_key;
+use crate::ident::{PolicyId, hex};
 use crate::policy::plan::{Plan, Program};
 use crate::policy::{self, Checked, Inputs};
 
@@ -53,6 +54,10 @@ pub(crate) struct Request<'a> {
     pub ceiling: Option<&'a Path>,
     /// Values for what it declares in `[vars]`.
     pub vars: &'a [(String, String)],
+    /// Where the private key of this host is, if not where it usually is.
+    pub host_key: Option<&'a Path>,
+    /// The layers of all hosts run on this machine.
+    pub one_machine: bool,
     /// The functions that the program has registered.
     pub functions: Vec<&'a str>,
 }
@@ -148,6 +153,8 @@ fn accept(name: String, plan: Plan, request: &Request<'_>) -> Result<Planned, Re
     if !unbound.is_empty() {
         return Err(Refusal { is_finding: true, lines: unbound });
     }
+    let plan = placed(plan, request)
+        .map_err(|line| Refusal { is_finding: false, lines: vec![line] })?;
     match plan.id() {
         Ok(id) => Ok(Planned { name, plan, id }),
         Err(error) => {
@@ -155,6 +162,36 @@ fn accept(name: String, plan: Plan, request: &Request<'_>) -> Result<Planned, Re
             Err(Refusal { is_finding: false, lines: vec![line] })
         }
     }
+}
+
+/// What of the plan this machine runs.
+fn placed(plan: Plan, request: &Request<'_>) -> Result<Plan, String> {
+    if request.one_machine || !plan.is_shared() {
+        return Ok(plan.on_one_machine());
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let path = request.host_key.map_or_else(|| host_key::default_path(is_root), Path::to_owned);
+    let path = std::path::absolute(&path).map_err(|error| error.to_string())?;
+    let public = host_key::public(&path);
+    let read = policy_file::read(&public).map_err(|error| {
+        format!(
+            "the policy is for several hosts, and which of them this is can't be told: {error}; \
+             `cofferdam host key` makes a key and prints the line for the policy, `--host-key FILE` \
+             names another file, and with `--one-machine` all layers run here"
+        )
+    })?;
+    let key = host_key::parse(&read).ok_or_else(|| {
+        format!("{} is no host's key; `cofferdam host key` writes it anew", public.display())
+    })?;
+    let host = plan.hosts.iter().find(|host| host.keys.contains(&key));
+    let host = host.map(|host| host.name.clone()).ok_or_else(|| {
+        format!(
+            "the key of this host, {}, is none that the policy names: it belongs into [host.NAME], \
+             as `key`",
+            hex(&key)
+        )
+    })?;
+    Ok(plan.on(&host, &path.display().to_string()))
 }
 
 /// Names that the policy runs and the program doesn't register, and the other way round.

@@ -86,8 +86,16 @@ pub enum IdentityError {
 impl Identity {
     /// Makes a new key pair.
     pub fn generate(chance: &mut dyn Chance) -> Result<Self, IdentityError> {
+        let mut private = Zeroizing::new([0; KEY]);
+        chance.fill(&mut *private)?;
+        Self::take(&mut private)
+    }
+
+    /// Takes a key pair by its private half, and wipes where that was.
+    pub fn take(private: &mut [u8; KEY]) -> Result<Self, IdentityError> {
         let (mut page, kind) = SecretPage::new()?;
-        chance.fill(&mut page.bytes_mut()[..KEY])?;
+        page.bytes_mut()[..KEY].copy_from_slice(private);
+        private.zeroize();
         let mut identity = Self { page, kind, public: PublicKey([0; KEY]) };
         identity.public = PublicKey(x25519(*identity.private(), BASE));
         Ok(identity)

@@ -185,7 +185,7 @@ impl Image {
             return Identity::Mapped { uid: uid.unwrap_or(own), gid };
         }
         // A seat for each copy, and a user for each seat.
-        let uid = uid.unwrap_or_else(|| self.users[usize::from(index)]);
+        let uid = uid.unwrap_or_else(|| self.users[usize::from(self.data.plan.turn(index))]);
         Identity::Own { uid, gid: group.unwrap_or(uid) }
     }
 

@@ -19,7 +19,7 @@ use crate::policy::plan::{OnReload, Program, Ready};
 use crate::prepare::own::Role;
 use crate::prepare::upgrade::facts::Stage;
 use crate::sys::poller::Interest;
-use crate::wire::control::{FromLayer, Object, ToLayer};
+use crate::wire::control::{FromLayer, Object, Service, ToLayer};
 use crate::wire::life::{End, Ending, LimitMet};
 
 /// How long a layer may take to confine itself. It takes milliseconds; on a machine that is
@@ -183,6 +183,13 @@ impl Supervisor<'_> {
                     if self.role(place) == Some(Role::Control) =>
                 {
                     self.command(place, caller, command);
+                }
+                (Ok(Some(FromLayer::Meet(meeting))), Stage::Serving(_))
+                    if self.role(place) == Some(Role::Service(Service::Hosts)) =>
+                {
+                    if let Err(error) = self.meet(&meeting) {
+                        self.log.say(&format!("no link to another host can be made: {error}"));
+                    }
                 }
                 (Ok(Some(FromLayer::CallerGone { caller })), Stage::Serving(_))
                     if self.role(place) == Some(Role::Control) =>

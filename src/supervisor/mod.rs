@@ -12,6 +12,7 @@ mod child;
 mod control;
 mod elastic;
 mod health;
+mod hosts;
 mod image;
 mod listen;
 mod lives;
@@ -247,7 +248,7 @@ impl Life {
         let dormant = image.own.as_ref().is_some_and(|own| own.role == Role::Control);
         match image.plan.first_instances() {
             _ if dormant => Self::Down,
-            first if index >= first => Self::Spare,
+            first if image.plan.turn(index) >= first => Self::Spare,
             _ => Self::Waiting(now),
         }
     }

@@ -153,8 +153,9 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Whether no instance of a layer runs or will come.
+    /// Whether no instance of a layer runs or will come, on this host or another.
     fn is_down(&self, layer: usize) -> bool {
-        self.places.each_of(layer).all(|place| matches!(place.life, Life::Down))
+        !self.plan.is_elsewhere(&self.plan.layers[layer].name)
+            && self.places.each_of(layer).all(|place| matches!(place.life, Life::Down))
     }
 }

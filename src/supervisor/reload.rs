@@ -299,14 +299,14 @@ impl Supervisor<'_> {
     /// for those that have come.
     fn end_those_touched(&mut self, change: &Change) {
         let now = Instant::now();
-        let copies = self.plan.layers.iter().map(|layer| layer.instances).collect::<Vec<_>>();
+        let copies = self.plan.layers.iter().map(crate::policy::plan::LayerPlan::copies).collect::<Vec<_>>();
         for place in 0..self.places.len() {
             let Place { seat, life, retired, fresh, former, .. } = &mut self.places[place];
             if *former {
                 continue;
             }
             let was_retired = *retired;
-            *retired = seat.instance.index >= copies[seat.layer];
+            *retired = !copies[seat.layer].contains(&seat.instance.index);
             seat.restart_by(&self.plan.layers[seat.layer]);
             let own = self.images[seat.layer].data.own.as_ref();
             // Who answers those who asked for this ends by itself, soon after they have gone.
@@ -331,7 +331,7 @@ impl Supervisor<'_> {
             self.changed(place);
         }
         for (layer, copies) in copies.into_iter().enumerate() {
-            for index in 0..copies {
+            for index in copies {
                 let is_it = |it: &Place| it.seat.instance.index == index && !it.former;
                 if self.places.each_of(layer).any(is_it) {
                     continue;

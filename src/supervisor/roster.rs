@@ -105,7 +105,7 @@ impl Seat {
 /// Whether those who start after a layer wait for that copy: not for one that is there only when it is
 /// needed.
 fn is_waited_for(plan: &LayerPlan, index: u16) -> bool {
-    index < plan.first_instances()
+    plan.turn(index) < plan.first_instances()
 }
 
 /// What follows an ending.
@@ -122,7 +122,7 @@ fn restart_of(plan: &LayerPlan) -> Restart {
 pub fn seats(plan: &Plan) -> Vec<Seat> {
     let copies = |(layer, plan): (usize, &LayerPlan)| {
         let plan = plan.clone();
-        (0..plan.instances).map(move |index| Seat::new(layer, &plan, index, false))
+        plan.copies().map(move |index| Seat::new(layer, &plan, index, false))
     };
     plan.layers.iter().enumerate().flat_map(copies).collect()
 }

@@ -128,11 +128,11 @@ impl Supervisor<'_> {
     }
 
     fn join_service(&mut self, service: Service, helper: usize, client: usize) -> io::Result<()> {
-        let (Some((instance, _)), Ok(seat)) = (self.person(client), u32::try_from(client)) else {
+        let (Some((it, key)), Ok(seat)) = (self.person(client), u32::try_from(client)) else {
             return Ok(());
         };
         let (near, far) = service_pair()?;
-        self.tell(helper, &ToLayer::Client { seat, client: instance }, Some(&near));
+        self.tell(helper, &ToLayer::Client { seat, client: it, key }, Some(&near));
         mark::reached("supervisor.service.helper-told");
         self.tell(client, &ToLayer::Service(service), Some(&far));
         mark::reached("supervisor.service.client-told");

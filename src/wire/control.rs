@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::broker::{Answer, Ask};
+use super::hosts::Meeting;
 use super::life::{Culprit, End, Load, Standing};
 use crate::ident::{Instance, Name, PolicyId};
 use crate::policy::plan::Protection;
@@ -81,10 +82,11 @@ pub enum ToLayer {
         peer: Instance,
         /// The peer's public key (X25519).
         key: [u8; 32],
-        /// The generation of the witness that relays this link; 0 if none does.
+        /// The generation of the witness that relays this link, or on a channel to another host the
+        /// link's number; 0 if none does.
         witness: u64,
     },
-    /// For the witness: one end of a link that it relays; the inner end of that instance's
+    /// For the witness, or who carries links to other hosts: one end of a link that it relays; the inner end of that instance's
     /// socketpair goes with it. The link is whole once both ends have come.
     Relay {
         /// The channel's number in the plan.
@@ -95,6 +97,8 @@ pub enum ToLayer {
         far: Instance,
         /// How many descriptors a message may carry.
         fds: u8,
+        /// Which link between two hosts it is; 0 on one host.
+        link: u64,
     },
     /// A peer has ended; nothing new comes from it. On a channel with a witness it is the witness
     /// who hears this: an end has had everything once its link ends.
@@ -116,6 +120,8 @@ pub enum ToLayer {
         seat: u32,
         /// Who it is.
         client: Instance,
+        /// Its public key (X25519).
+        key: [u8; 32],
     },
     /// For a helper: a client has ended. What it said before is in its socket.
     ClientGone {
@@ -255,6 +261,8 @@ pub enum Service {
     Paths,
     /// Connects to hosts that a layer names, and puts credentials into its requests.
     Proxy,
+    /// Says to other hosts who is here, and who of theirs is to be met.
+    Hosts,
 }
 
 /// What a descriptor is that [`ToLayer::Object`] hands over.
@@ -397,6 +405,9 @@ pub enum FromLayer {
         /// What.
         command: Command,
     },
+    /// From the helper that speaks with other hosts: one of this host's instances meets one of another
+    /// host's.
+    Meet(Meeting),
     /// From the helper that people ask: somebody is gone.
     CallerGone {
         /// Who.
@@ -424,6 +435,7 @@ const UP: u8 = 17;
 const WELL: u8 = 18;
 const LOAD: u8 = 19;
 const RELOADED: u8 = 20;
+const MEET: u8 = 21;
 
 const RESTART: u8 = 1;
 const STOP: u8 = 2;
@@ -474,6 +486,7 @@ impl FromLayer {
                 };
                 [&[COMMAND, act][..], &caller.to_le_bytes(), &seat.to_le_bytes()].concat()
             }
+            Self::Meet(meeting) => [&[MEET][..], &meeting.encode()].concat(),
             Self::CallerGone { caller } => [&[CALLER_GONE][..], &caller.to_le_bytes()].concat(),
         }
     }
@@ -549,6 +562,7 @@ impl FromLayer {
                 };
                 Some(Self::Command { caller: u32::from_le_bytes([*c0, *c1, *c2, *c3]), command })
             }
+            [MEET, meeting @ ..] => Meeting::decode(meeting).map(Self::Meet),
             [CALLER_GONE, caller @ ..] => {
                 Some(Self::CallerGone { caller: u32::from_le_bytes(caller.try_into().ok()?) })
             }
@@ -611,6 +625,15 @@ mod tests {
             FromLayer::Command { caller: 1, command: Command::Reload { gain: true } },
             FromLayer::Command { caller: 1, command: Command::Upgrade { gain: true } },
             FromLayer::CallerGone { caller: 1 << 18 },
+            FromLayer::Meet(Meeting {
+                seat: 1 << 20,
+                life: 1 << 40,
+                channel: 258,
+                copy: 3,
+                generation: 1 << 33,
+                link: 1 << 50,
+                key: [7; 32],
+            }),
         ];
         for message in messages {
             assert_eq!(FromLayer::decode(&message.encode()), Some(message));

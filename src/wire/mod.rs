@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod control;
 pub mod event;
+pub mod hosts;
 pub mod life;
 pub mod limits;
 pub mod queue;

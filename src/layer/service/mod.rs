@@ -190,7 +190,7 @@ impl<S: Service> Server<'_, S> {
         let came: Vec<_> = self.layer.0.orders.iter().flat_map(Orders::take).collect();
         for order in came {
             match order {
-                Order::Client { seat, client, socket } => {
+                Order::Client { seat, client, socket, .. } => {
                     self.service.joined(seat, &client);
                     self.replies.join(seat, client, socket)?;
                     reached("service.client.joined");

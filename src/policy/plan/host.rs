@@ -50,12 +50,14 @@ impl Plan {
     /// The plan of a machine on which all layers run: as many copies as on all hosts together.
     #[must_use]
     pub fn on_one_machine(mut self) -> Self {
+        self.hosts = Vec::new();
         for layer in &mut self.layers {
             let hosts = u16::try_from(layer.hosts.len()).unwrap_or(u16::MAX).max(1);
             layer.instances = layer.instances.saturating_mul(hosts);
             if let Some(elastic) = &mut layer.elastic {
                 elastic.min = elastic.min.saturating_mul(hosts);
             }
+            layer.hosts = Vec::new();
         }
         for channel in &mut self.channels {
             channel.across = false;
@@ -112,6 +114,17 @@ impl Plan {
             channel.across && self.is_elsewhere(&channel.from) != self.is_elsewhere(&channel.to)
         };
         (0..).zip(&self.channels).filter(move |(_, channel)| leads(channel))
+    }
+
+    /// How many links of a channel lead to other hosts, between copies of this one and of those.
+    pub fn links_across(&self, channel: &ChannelPlan) -> u64 {
+        let whole = self.here.as_ref().map_or(self, |here| &here.whole);
+        let copies = |layer: &Name| {
+            let found = whole.layers.iter().find(|it| it.name == *layer);
+            let copies = found.map_or(0, |it| usize::from(it.instances) * it.hosts.len());
+            u64::try_from(copies).unwrap_or(u64::MAX)
+        };
+        copies(&channel.from).saturating_mul(copies(&channel.to))
     }
 
     /// The host of a copy of a layer, by its number among those of all hosts.

@@ -1,6 +1,7 @@
 //! One layer: what runs in it, its limits, and what follows its end.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,16 @@ impl LayerPlan {
     /// How the names of the framework's own layers begin, and no policy's: the auditor's, and the
     /// witness's.
     pub const RESERVED: &str = "cofferdam-";
+
+    /// The numbers of its copies.
+    pub fn copies(&self) -> Range<u16> {
+        self.first..self.first.saturating_add(self.instances)
+    }
+
+    /// Which of this host's copies the one of that number is, from 0.
+    pub fn turn(&self, copy: u16) -> u16 {
+        copy.saturating_sub(self.first)
+    }
 
     /// How many copies begin before anybody needs more.
     pub fn first_instances(&self) -> u16 {

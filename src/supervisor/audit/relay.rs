@@ -39,7 +39,7 @@ impl Supervisor<'_> {
         let (far_end, far_inner) = socketpair(plan)?;
         for (near, far, inner) in [(near, far, near_inner), (far, near, far_inner)] {
             let (near, far) = (near.clone(), far.clone());
-            self.tell(place, &ToLayer::Relay { channel, near, far, fds }, Some(&inner));
+            self.tell(place, &ToLayer::Relay { channel, near, far, fds, link: 0 }, Some(&inner));
             mark::reached("supervisor.relay.told");
         }
         Ok([near_end, far_end])
