@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use cofferdam::Layer;
 use cofferdam::ipc::message::{CallError, Channel};
+use cofferdam::ipc::socket::Connection;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+
 use tokio::time::timeout;
 
 use crate::Outcome;
@@ -18,12 +19,12 @@ use crate::protocol::{LINE, Part, Told, Wish};
 const TIME: Duration = Duration::from_secs(10);
 
 pub(crate) async fn door(layer: Layer) -> Outcome {
-    let listener = layer.listener("clients")?;
+    let clients = layer.acceptor("clients")?;
     let jobs = layer.channel("jobs")?;
     loop {
-        let (client, _) = tokio::select! {
+        let client = tokio::select! {
             () = layer.stopping() => return Ok(()),
-            client = listener.accept() => client?,
+            client = clients.accept() => client?,
         };
         let jobs = jobs.clone();
         tokio::spawn(async move {
@@ -33,8 +34,8 @@ pub(crate) async fn door(layer: Layer) -> Outcome {
     }
 }
 
-async fn serve(client: TcpStream, jobs: &Channel) -> std::io::Result<()> {
-    let (read, mut write) = client.into_split();
+async fn serve(client: Connection, jobs: &Channel) -> std::io::Result<()> {
+    let (read, mut write) = tokio::io::split(client);
     let mut line = Vec::new();
     let mut reader = BufReader::new(read.take(LINE as u64));
     let length = timeout(TIME, reader.read_until(b'\n', &mut line)).await??;

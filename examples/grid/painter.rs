@@ -1,8 +1,9 @@
-//! The painter: a process for one tile. It answers one call, and its life ends; the next tile finds
-//! another one, which has nothing of this one's memory.
+//! The painter: a process for one tile. It asks for one, paints it, and its life ends; the next tile
+//! finds another one, which has nothing of this one's memory.
 
 use cofferdam::Layer;
-use cofferdam::ipc::message::{Event, Message};
+use cofferdam::ident::Instance;
+use cofferdam::ipc::message::Message;
 
 use crate::Outcome;
 use crate::picture::paint;
@@ -10,15 +11,15 @@ use crate::protocol::Task;
 
 pub(crate) async fn painter(layer: Layer) -> Outcome {
     let channel = layer.channel("paint")?;
-    while let Some(event) = channel.next().await? {
-        let Event::Request { message, reply, .. } = event else { continue };
-        let task: Task = message.decode()?;
-        if !task.picture.is_fit() || task.tile >= task.picture.tiles() {
-            reply.refuse("there is no such tile").await?;
-            continue;
-        }
-        reply.reply(Message::from(paint(&task.picture, task.tile))).await?;
-        return Ok(());
+    let task = tokio::select! {
+        () = layer.stopping() => return Ok(()),
+        task = channel.call("next").send(Message::default()) => task?,
+    };
+    let (worker, task): (Instance, Vec<u8>) = task.decode()?;
+    let Task { picture, tile } = Message::from(task).decode()?;
+    if !picture.is_fit() || tile >= picture.tiles() {
+        return Err("there is no such tile".into());
     }
+    channel.send_to(&worker, "done", paint(&picture, tile)).await?;
     Ok(())
 }

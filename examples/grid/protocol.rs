@@ -54,7 +54,7 @@ impl Picture {
 
 /// What a client asks for, in a line of JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "do")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Wish {
     /// Paint this, before what has a lower priority.
     Render {
@@ -75,7 +75,7 @@ pub(crate) enum Wish {
 
 /// What a client is told, in a line of JSON; the bytes of a tile follow its line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "is")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Told {
     /// A job was taken.
     Job {

@@ -34,8 +34,8 @@ table! { named LAYER, LayerText: "layer", "[layer.NAME]", "a layer";
          is to do, as in `{ min = 2, max = 64, idle = \"30s\" }`.";
         "Each copy has its own process, user, keys and limits.";
     hosts: Any<Name>, or "where its channels say";
-        "The hosts on which it runs, as in `[\"left\", \"right\"]`: on each of them `instances` copies. \
-         Where all layers run on one machine it runs as many there.";
+        "The hosts on which it runs, as in `[\"left\", \"right\"]`: on each of them `instances` copies, and \
+         as many where all layers run on one machine.";
         "";
     per: Word<Per>, or "none: its lives have no end of their own";
         "What each life of a `run` layer is for: one `connection` of its listening socket, which the \

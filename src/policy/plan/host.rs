@@ -47,16 +47,11 @@ impl Plan {
         self.hosts.iter().find(|host| host.name == name)
     }
 
-    /// The plan of a machine on which all layers run: as many copies as on all hosts together.
+    /// The plan of a machine on which all layers run: as many copies of each as on one of its hosts.
     #[must_use]
     pub fn on_one_machine(mut self) -> Self {
         self.hosts = Vec::new();
         for layer in &mut self.layers {
-            let hosts = u16::try_from(layer.hosts.len()).unwrap_or(u16::MAX).max(1);
-            layer.instances = layer.instances.saturating_mul(hosts);
-            if let Some(elastic) = &mut layer.elastic {
-                elastic.min = elastic.min.saturating_mul(hosts);
-            }
             layer.hosts = Vec::new();
         }
         for channel in &mut self.channels {
