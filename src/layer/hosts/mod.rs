@@ -371,7 +371,7 @@ impl Desk<'_> {
             self.send(&ToLink::Close { line: former.line });
         }
         self.reached.insert(host, Reached { line, link, people: BTreeMap::new() });
-        self.send(&ToLink::Proven { line });
+        self.send(&ToLink::Proven { line, link });
         say(&format!("host {} is reached", self.name(host)));
         let people: Vec<_> = self.people.values().cloned().collect();
         for (instance, key) in people {

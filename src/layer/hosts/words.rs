@@ -41,6 +41,8 @@ pub(crate) enum ToLink {
     Proven {
         /// The connection.
         line: u32,
+        /// Which link between the two hosts it is.
+        link: u64,
     },
     /// End it.
     Close {
@@ -95,7 +97,7 @@ impl ToLink {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Say { line, bytes } => [&head(SAY, *line)[..], bytes].concat(),
-            Self::Proven { line } => head(PROVEN, *line).to_vec(),
+            Self::Proven { line, link } => [&head(PROVEN, *line)[..], &link.to_le_bytes()].concat(),
             Self::Close { line } => head(CLOSE, *line).to_vec(),
             Self::Gone { line, bytes } => [&head(GONE, *line)[..], bytes].concat(),
         }
@@ -106,7 +108,7 @@ impl ToLink {
         let (tag, line, rest) = split(bytes)?;
         Some(match (tag, rest) {
             (SAY, bytes) => Self::Say { line, bytes: bytes.to_vec() },
-            (PROVEN, []) => Self::Proven { line },
+            (PROVEN, link) => Self::Proven { line, link: u64::from_le_bytes(link.try_into().ok()?) },
             (CLOSE, []) => Self::Close { line },
             (GONE, bytes) => Self::Gone { line, bytes: bytes.to_vec() },
             _ => return None,
@@ -141,7 +143,7 @@ mod tests {
         }
         for words in [
             ToLink::Say { line, bytes: vec![3] },
-            ToLink::Proven { line },
+            ToLink::Proven { line, link: 1 << 40 },
             ToLink::Close { line },
             ToLink::Gone { line, bytes: vec![4] },
         ] {

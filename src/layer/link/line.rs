@@ -23,6 +23,7 @@ pub(super) struct Line {
     host: u16,
     stream: TcpStream,
     proven: Cell<bool>,
+    link: Cell<u64>,
     over: Cell<bool>,
     /// What the kernel has no room for yet.
     out: RefCell<Vec<u8>>,
@@ -52,6 +53,7 @@ impl Line {
             host,
             stream,
             proven: Cell::new(false),
+            link: Cell::new(0),
             over: Cell::new(false),
             out: RefCell::default(),
             more: Notify::new(),
@@ -76,8 +78,14 @@ impl Line {
         self.proven.get() && !self.over.get()
     }
 
-    /// It is that host's.
-    pub fn prove(&self) {
+    /// Which link between the two hosts it is.
+    pub fn link(&self) -> u64 {
+        self.link.get()
+    }
+
+    /// It is that host's, and this link to it.
+    pub fn prove(&self, link: u64) {
+        self.link.set(link);
         self.proven.set(true);
         self.proof.notify_one();
     }
@@ -156,10 +164,11 @@ impl Line {
     }
 
     /// Joins an instance of this host to one of the other.
-    pub fn join(self: &Rc<Self>, ends: Ends, socket: OwnedFd) -> io::Result<()> {
+    pub fn join(self: &Rc<Self>, ends: Ends, socket: OwnedFd) {
         let number = self.next.get();
         self.next.set(number.wrapping_add(1));
-        let route = Route::new(number, ends, socket)?;
+        // An end that can't be watched is as good as closed.
+        let Ok(route) = Route::new(number, ends, socket) else { return };
         self.send(&Frame::Open(number, route.ends().clone()));
         let said = route.ends().turned();
         let mut theirs = self.theirs.borrow_mut();
@@ -184,7 +193,6 @@ impl Line {
                 line.theirs.borrow_mut().remove(&theirs);
             }
         });
-        Ok(())
     }
 
     /// An instance of the other host has ended: links to it that never began there are over.

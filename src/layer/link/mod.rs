@@ -18,6 +18,7 @@ mod route;
 mod tcp;
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -82,6 +83,7 @@ async fn serve(layer: &Layer, orders: Orders, door: Option<OwnedFd>) -> io::Resu
         hosts: RefCell::default(),
         lines: RefCell::default(),
         next: RefCell::default(),
+        waiting: RefCell::default(),
     });
     if let Some(door) = door {
         tokio::task::spawn_local(tcp::answer(Rc::clone(&state), door));
@@ -101,6 +103,13 @@ async fn serve(layer: &Layer, orders: Orders, door: Option<OwnedFd>) -> io::Resu
     }
 }
 
+/// An end of a link whose connection isn't proven yet.
+struct Waiting {
+    host: u16,
+    ends: Ends,
+    socket: OwnedFd,
+}
+
 /// What all of its tasks share. They run in one thread.
 struct State {
     orders: Orders,
@@ -110,6 +119,8 @@ struct State {
     lines: RefCell<BTreeMap<u32, Rc<Line>>>,
     /// The number of the next.
     next: RefCell<u32>,
+    /// Ends of links whose connection isn't proven yet, as far as this helper was told.
+    waiting: RefCell<Vec<Waiting>>,
 }
 
 impl State {
@@ -132,11 +143,12 @@ impl State {
             match order {
                 Order::Service { socket } => self.meet_hosts(socket)?,
                 Order::Relay { channel, near, far, link, socket, .. } => {
-                    self.join(channel, near, far, link, socket)?;
+                    self.wait_for(channel, near, far, link, socket);
                 }
                 _ => {}
             }
         }
+        self.join_waiting();
         Ok(())
     }
 
@@ -179,9 +191,10 @@ impl State {
                     line.send(&frame::Frame::Hosts(bytes));
                 }
             }
-            ToLink::Proven { line: number } => {
+            ToLink::Proven { line: number, link } => {
                 if let Some(line) = line(number) {
-                    line.prove();
+                    line.prove(*link);
+                    self.join_waiting();
                 }
             }
             ToLink::Close { line: number } => {
@@ -208,24 +221,31 @@ impl State {
         })
     }
 
-    /// Joins an instance of this host to one of another, by the connection to that.
-    fn join(
-        &self,
-        channel: u16,
-        near: Instance,
-        far: Instance,
-        link: u64,
-        socket: OwnedFd,
-    ) -> io::Result<()> {
+    /// Keeps an end of a link until its connection is proven, which the supervisor may say sooner than
+    /// the other helper.
+    fn wait_for(&self, channel: u16, near: Instance, far: Instance, link: u64, socket: OwnedFd) {
         let edge = self.orders.channels.iter().find(|it| it.number == channel);
         let host = self.orders.host_of(&far.layer, far.index);
-        let lines = self.lines.borrow();
-        let line = lines.values().find(|line| line.is_proven() && Some(line.host()) == host);
-        // Without one, the link is over before it begins; there is another with the next connection.
-        if let (Some(edge), Some(line)) = (edge, line) {
-            line.join(Ends { channel: edge.name.clone(), near, far, link }, socket)?;
+        if let (Some(edge), Some(host)) = (edge, host) {
+            let ends = Ends { channel: edge.name.clone(), near, far, link };
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.retain(|it| it.host != host || it.ends.link >= link);
+            waiting.push(Waiting { host, ends, socket });
         }
-        Ok(())
+    }
+
+    /// Joins instances of this host to those of others whose connection is proven. Ends of a former
+    /// connection are let go.
+    fn join_waiting(&self) {
+        let lines = self.lines.borrow();
+        for it in self.waiting.take() {
+            let line = lines.values().find(|line| line.is_proven() && line.host() == it.host);
+            match line.map(|line| (line, line.link().cmp(&it.ends.link))) {
+                None | Some((_, Ordering::Less)) => self.waiting.borrow_mut().push(it),
+                Some((line, Ordering::Equal)) => line.join(it.ends, it.socket),
+                Some((_, Ordering::Greater)) => {}
+            }
+        }
     }
 
     /// Takes a connection in.
