@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::picture::{Canvas, paint};
-use crate::protocol::{Picture, Told, Wish};
+use crate::protocol::{JobStatus, Picture, Told, Wish};
 use crate::scene::Verb;
 
 /// How long a client goes on when the grid goes away in the middle.
@@ -133,16 +133,17 @@ fn status(grid: SocketAddr) -> Outcome {
         Told::Status(status) => status,
         other => return Err(unexpected(&other)),
     };
-    println!("workers    {}", status.workers.len());
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "workers    {}", status.workers.len())?;
     for worker in &status.workers {
-        println!("           {worker}");
+        writeln!(out, "           {worker}")?;
     }
-    println!("under way  {}", status.under_way);
-    println!("again      {}", status.again);
-    println!("twice      {}", status.twice);
-    println!("jobs       {}", status.jobs.len());
-    for job in &status.jobs {
-        println!("           {}: {}/{} tiles, priority {}", job.job, job.done, job.tiles, job.priority);
+    writeln!(out, "under way  {}", status.under_way)?;
+    writeln!(out, "again      {}", status.again)?;
+    writeln!(out, "twice      {}", status.twice)?;
+    writeln!(out, "jobs       {}", status.jobs.len())?;
+    for JobStatus { job, priority, tiles, done } in &status.jobs {
+        writeln!(out, "           {job}: {done}/{tiles} tiles, priority {priority}")?;
     }
     Ok(())
 }

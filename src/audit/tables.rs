@@ -51,6 +51,9 @@ pub struct Edge {
     /// Whether at most one end reports: what isn't audited, a pipe of programs.
     #[serde(default)]
     pub one_sided: bool,
+    /// Of a channel: whether its other end is on another host, whose log has what that reports.
+    #[serde(default)]
+    pub across: bool,
     /// How many messages a queue holds, how many bytes a pipe. 0 if that isn't known.
     #[serde(default)]
     pub depth: u32,
@@ -82,7 +85,8 @@ impl Tables {
                     .map(|channel| Edge {
                         methods: words(channel.methods.iter().map(|method| &method.name)),
                         witness: channel.witness,
-                        one_sided: channel.audit == Audit::None,
+                        one_sided: channel.audit == Audit::None || channel.across,
+                        across: channel.across && channel.audit != Audit::None,
                         ..edge(&channel.name, words([&channel.from]), words([&channel.to]))
                     })
                     .collect(),

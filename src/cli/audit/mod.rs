@@ -5,6 +5,7 @@
 //! while a daemon writes.
 
 pub(super) mod account;
+mod between;
 pub(super) mod calls;
 mod checkpoints;
 mod export;

@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::between::compare;
 use super::names::{Names, edge, instance};
 use super::{Dir, Failure, Format, damaged, written};
 use crate::audit::entry::Side;
+use crate::audit::store::Store;
 use crate::audit::reconcile::{Bounds, Counts, Disagreement, Outcome, reconcile};
 use crate::cli::audit::traffic::EdgeId;
 
@@ -22,10 +25,15 @@ differently), gap (the receiver passed it over, or nobody reports it), overdue,
 repeated, flood; with a witness hidden (an end is silent) and unwitnessed. Two
 ends that lie together are noticed by a witness alone.
 
+Of a channel to another host each log has what its own end reports: name both logs.
+
 Exit code 0: nobody is under suspicion; 1: somebody is, or the log is broken.")]
 pub struct Args {
     #[command(flatten)]
     dir: Dir,
+    /// The log of another host: compare what the two say of the channels between them
+    #[arg(value_name = "OTHER")]
+    other: Option<PathBuf>,
     /// List no more disagreements than this; all are counted
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     limit: usize,
@@ -37,6 +45,9 @@ pub struct Args {
 /// Reconciles.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let store = args.dir.open()?;
+    if let Some(other) = &args.other {
+        return between(args, [&store, &super::open(other)?]);
+    }
     let names = Names::read(&store)?;
     let live = store.is_held();
     let (mut told, mut more) = (Vec::new(), 0_u64);
@@ -56,6 +67,17 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Err(damaged(effort.damaged));
     }
     Ok(ExitCode::from(u8::from(!counts.honest())))
+}
+
+/// Compares two hosts' logs.
+fn between(args: &Args, stores: [&Store; 2]) -> Result<ExitCode, Failure> {
+    let compared = compare(stores)?;
+    let text = match args.format {
+        Format::Text => compared.text(args.limit),
+        Format::Json => format!("{:#}\n", compared.json(args.limit)),
+    };
+    written(anstream::stdout().write_all(text.as_bytes()))?;
+    Ok(ExitCode::from(u8::from(!compared.honest())))
 }
 
 /// A disagreement in words.

@@ -318,7 +318,11 @@ impl Desk<'_> {
                     self.send(&ToLink::Say { line, bytes });
                 }
                 if greets {
-                    self.speak(line, &Talk::Greet { link: self.count() + 1 });
+                    let link = self.count() + 1;
+                    if let Some(it) = self.lines.get_mut(&line) {
+                        it.greeted = link;
+                    }
+                    self.speak(line, &Talk::Greet { link });
                 }
                 talk.map_or(Ok(()), |talk| self.said(line, talk))
             }
@@ -362,10 +366,12 @@ impl Desk<'_> {
 
     /// A connection is the host's: it takes the place of the former.
     fn proven(&mut self, line: u32, host: u16, theirs: u64) -> io::Result<()> {
-        let link = self.count().saturating_add(1).max(theirs);
-        // Beyond that the count begins anew: more than the log can tell apart.
-        let link = if link > MAX_WITNESS { 1 } else { link };
-        self.set_count(link)?;
+        // What this host said, and not what it would say by now: other hosts are counted too.
+        let ours = self.lines.get(&line).map_or(0, |it| it.greeted);
+        let link = ours.max(theirs);
+        // Beyond that the numbers begin anew, alike on both: more than the log can tell apart.
+        let link = (link.max(1) - 1) % MAX_WITNESS + 1;
+        self.set_count(link.max(self.count()))?;
         if let Some(former) = self.reached.remove(&host) {
             self.lines.remove(&former.line);
             self.send(&ToLink::Close { line: former.line });

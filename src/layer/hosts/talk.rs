@@ -54,6 +54,8 @@ pub(super) enum Talk {
 pub(super) struct Line {
     /// Whose it is said to be; proven once it is met.
     pub host: u16,
+    /// Which link between the two hosts it is, as this host has greeted the other.
+    pub greeted: u64,
     phase: Phase,
     /// When it began, or something was last heard that could be opened.
     pub heard: Instant,
@@ -96,12 +98,12 @@ impl Line {
         let begun = Initiator::new(Arc::clone(identity), key, &prologue, Box::new(OsChance))?;
         let (waiting, message) = begun.write()?;
         let bytes = [&identity.public().0[..], &message].concat();
-        Ok((Self { host, phase: Phase::Called(waiting), heard: Instant::now() }, bytes))
+        Ok((Self { host, greeted: 0, phase: Phase::Called(waiting), heard: Instant::now() }, bytes))
     }
 
     /// Waits to be called.
     pub fn listen(host: u16) -> Self {
-        Self { host, phase: Phase::Listening, heard: Instant::now() }
+        Self { host, greeted: 0, phase: Phase::Listening, heard: Instant::now() }
     }
 
     /// Whether hands were shaken, though perhaps with somebody who repeats what the host once said.
