@@ -47,7 +47,9 @@ fn render(grid: SocketAddr, picture: &Picture, priority: u8) -> Outcome<Canvas> 
     let mut since = Instant::now();
     while !watch(grid, job, &mut canvas, &mut seen, &mut since)? {
         if since.elapsed() >= PATIENCE {
-            return Err(format!("nothing came of job {job} for a minute: it goes on without").into());
+            return Err(
+                format!("nothing came of job {job} for a minute: it goes on without").into()
+            );
         }
         sleep(Duration::from_millis(200));
     }

@@ -247,7 +247,8 @@ impl Dispatcher {
     }
 
     async fn drop_watchers(&mut self, job: u64, why: &str) {
-        let (gone, rest) = std::mem::take(&mut self.watchers).into_iter().partition(|it| it.job == job);
+        let (gone, rest) =
+            std::mem::take(&mut self.watchers).into_iter().partition(|it| it.job == job);
         self.watchers = rest;
         for watcher in Vec::from_iter::<Vec<Watcher>>(gone) {
             drop(watcher.to.fail(why).await);

@@ -57,18 +57,11 @@ impl Picture {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Wish {
     /// Paint this, before what has a lower priority.
-    Render {
-        picture: Picture,
-        priority: u8,
-    },
+    Render { picture: Picture, priority: u8 },
     /// Send the tiles of a job: those that are there, and the others as they come.
-    Watch {
-        job: u64,
-    },
+    Watch { job: u64 },
     /// Paint no more of a job, and forget it.
-    Cancel {
-        job: u64,
-    },
+    Cancel { job: u64 },
     /// Tell how the grid is.
     Status,
 }

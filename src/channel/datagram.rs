@@ -136,11 +136,7 @@ fn hung_up(socket: BorrowedFd<'_>) -> Result<bool, LinkError> {
 }
 
 /// Sends one datagram with its descriptors. False: the socket is full.
-pub fn send_record(
-    socket: &OwnedFd,
-    bytes: &[u8],
-    fds: &[OwnedFd],
-) -> Result<bool, LinkError> {
+pub fn send_record(socket: &OwnedFd, bytes: &[u8], fds: &[OwnedFd]) -> Result<bool, LinkError> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     loop {
         let sent = if fds.is_empty() {

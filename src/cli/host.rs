@@ -101,7 +101,8 @@ fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     beside.push(".new");
     let beside = PathBuf::from(beside);
     let _ = std::fs::remove_file(&beside);
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    let mut file: File =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)

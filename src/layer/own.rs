@@ -1,7 +1,8 @@
 //! The functions of the framework's own layers, by name.
 
 use super::{
-    Function, auditor, connector, control, files, hosts, ledger, link, logger, metrics, proxy, witness,
+    Function, auditor, connector, control, files, hosts, ledger, link, logger, metrics, proxy,
+    witness,
 };
 use crate::ident::Name;
 

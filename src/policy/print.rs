@@ -12,8 +12,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Audit, AuditPlan, ChannelPlan, DescriptorPlan, Direction, FilePlan, HostPlan, ListenAddress, Plan, Rate,
-    ReloadPlan, Transport,
+    Audit, AuditPlan, ChannelPlan, DescriptorPlan, Direction, FilePlan, HostPlan, ListenAddress,
+    Plan, Rate, ReloadPlan, Transport,
 };
 use super::value::show_size;
 use crate::ident::hex;

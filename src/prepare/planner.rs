@@ -153,8 +153,8 @@ fn accept(name: String, plan: Plan, request: &Request<'_>) -> Result<Planned, Re
     if !unbound.is_empty() {
         return Err(Refusal { is_finding: true, lines: unbound });
     }
-    let plan = placed(plan, request)
-        .map_err(|line| Refusal { is_finding: false, lines: vec![line] })?;
+    let plan =
+        placed(plan, request).map_err(|line| Refusal { is_finding: false, lines: vec![line] })?;
     match plan.id() {
         Ok(id) => Ok(Planned { name, plan, id }),
         Err(error) => {

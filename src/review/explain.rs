@@ -63,10 +63,20 @@ pub fn explain(plan: &Plan, layer: &LayerPlan, ways: &Ways) -> Account {
     };
     Account {
         layer: layer.name.clone(),
-        program: format!("{}{copies}", settings::program(&layer.program).1),
+        program: format!("{}{copies}{}", settings::program(&layer.program).1, on_hosts(layer)),
         exposure: exposure(layer, ways),
         subjects: subjects.into_iter().filter(|(_, lines)| !lines.is_empty()).collect(),
         through: through(layer, ways),
+    }
+}
+
+/// Where it runs, as the end of a sentence.
+fn on_hosts(layer: &LayerPlan) -> String {
+    let hosts: Vec<&str> = layer.hosts.iter().map(Name::as_str).collect();
+    match hosts.as_slice() {
+        [] => String::new(),
+        [host] => format!(", on the host {host}"),
+        hosts => format!(", on each of the hosts {}", and(hosts)),
     }
 }
 
@@ -271,7 +281,11 @@ fn on_channel(channel: &ChannelPlan, me: &Name) -> Vec<String> {
         if fds.max == 0 { String::new() } else { format!("with at most {most}") }
     };
     let common = passes(&channel.fds);
-    let common = if common.is_empty() { common } else { format!(", {common}") };
+    let mut common = if common.is_empty() { common } else { format!(", {common}") };
+    if channel.across {
+        // Who carries it can hold it up, and no more.
+        common.push_str(", from host to host");
+    }
     let name = &channel.name;
     if channel.methods.is_empty() {
         return vec![format!("talks both ways with {other} on channel.{name}: anything{common}")];

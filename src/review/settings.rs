@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::ident::{Name, hex};
 use crate::policy::plan::{
-    Amount, AuditPlan, DirectoryKind, DirectoryPlan, HostPlan, LayerPlan, Limits, LogFull, Plan, Program,
-    Protection, Stream, View, ViewPart,
+    Amount, AuditPlan, DirectoryKind, DirectoryPlan, HostPlan, LayerPlan, Limits, LogFull, Plan,
+    Program, Protection, Stream, View, ViewPart,
 };
 use crate::policy::value::{show_duration, show_size};
 use crate::policy::ways::facts::Bound;

@@ -299,7 +299,8 @@ impl Supervisor<'_> {
     /// for those that have come.
     fn end_those_touched(&mut self, change: &Change) {
         let now = Instant::now();
-        let copies = self.plan.layers.iter().map(crate::policy::plan::LayerPlan::copies).collect::<Vec<_>>();
+        let copies =
+            self.plan.layers.iter().map(crate::policy::plan::LayerPlan::copies).collect::<Vec<_>>();
         for place in 0..self.places.len() {
             let Place { seat, life, retired, fresh, former, .. } = &mut self.places[place];
             if *former {

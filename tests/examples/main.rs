@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod grid;
 mod hmi;
 mod hmi_browser;
 #[allow(dead_code, reason = "the example uses what these tests don't")]

@@ -138,6 +138,7 @@ macro_rules! policies {
 policies! {
     converter: "converter.toml",
     dns_forwarder: "dns-forwarder.toml",
+    grid: "grid.toml",
     grid_worker: "grid-worker.toml",
     hello: "hello.toml",
     hmi: "hmi.toml",

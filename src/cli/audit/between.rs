@@ -134,11 +134,16 @@ fn judge(streams: &BTreeMap<Stream, Ends>) -> Compared {
             match received.get(number) {
                 Some(other) if other == hash => compared.matched += 1,
                 Some(_) => wrong(*number, Wrong::Altered),
-                None if highest.is_some_and(|highest| *number < highest) => wrong(*number, Wrong::Gap),
+                None if highest.is_some_and(|highest| *number < highest) => {
+                    wrong(*number, Wrong::Gap)
+                }
                 None => compared.in_flight += 1,
             }
         }
-        received.keys().filter(|it| !sent.contains_key(it)).for_each(|it| wrong(*it, Wrong::Forged));
+        received
+            .keys()
+            .filter(|it| !sent.contains_key(it))
+            .for_each(|it| wrong(*it, Wrong::Forged));
     }
     compared
 }

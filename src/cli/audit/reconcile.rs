@@ -11,8 +11,8 @@ use super::between::compare;
 use super::names::{Names, edge, instance};
 use super::{Dir, Failure, Format, damaged, written};
 use crate::audit::entry::Side;
-use crate::audit::store::Store;
 use crate::audit::reconcile::{Bounds, Counts, Disagreement, Outcome, reconcile};
+use crate::audit::store::Store;
 use crate::cli::audit::traffic::EdgeId;
 
 /// Arguments of `cofferdam audit reconcile`.

@@ -83,7 +83,8 @@ pub(super) fn run(layer: &Layer) -> io::Result<()> {
 /// The host's key, from its file.
 fn identity(shared: &Shared) -> io::Result<Identity> {
     let files = shared.files.lock().unwrap_or_else(PoisonError::into_inner);
-    let file = files.get(KEY).ok_or_else(|| io::Error::other("the host's key wasn't handed over"))?;
+    let file =
+        files.get(KEY).ok_or_else(|| io::Error::other("the host's key wasn't handed over"))?;
     let mut text = Zeroizing::new(vec![0; host_key::MOST]);
     let length = rustix::io::pread(file, &mut text[..], 0)?;
     let key = host_key::parse(&text[..length]);
@@ -343,7 +344,8 @@ impl Desk<'_> {
             Talk::Here { instance, key } if is_proven && self.orders.may_be(&instance, host) => {
                 let Some(reached) = self.reached.get_mut(&host) else { return Ok(()) };
                 let link = reached.link;
-                let same = |it: &Instance| (&it.layer, it.index) == (&instance.layer, instance.index);
+                let same =
+                    |it: &Instance| (&it.layer, it.index) == (&instance.layer, instance.index);
                 reached.people.retain(|it, _| !same(it));
                 reached.people.insert(instance.clone(), key);
                 for (&seat, (near, _)) in &self.people {

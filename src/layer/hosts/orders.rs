@@ -126,7 +126,8 @@ impl Orders {
 
     /// The channels at which a layer ends, each with the layer at the other end.
     pub fn channels_of(&self, layer: &Name) -> impl Iterator<Item = (&Edge, &Name)> {
-        let other = move |edge: &'_ Edge| edge.ends.iter().position(|it| it == layer).map(|it| 1 - it);
+        let other =
+            move |edge: &'_ Edge| edge.ends.iter().position(|it| it == layer).map(|it| 1 - it);
         self.channels.iter().filter_map(move |edge| Some((edge, &edge.ends[other(edge)?])))
     }
 

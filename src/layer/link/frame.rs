@@ -110,7 +110,11 @@ impl<'a> Frame<'a> {
         let frame = match *kind {
             GREETING => {
                 rest = rest.strip_prefix(MAGIC)?;
-                Self::Greeting([take_text(&mut rest)?, take_text(&mut rest)?, take_text(&mut rest)?])
+                Self::Greeting([
+                    take_text(&mut rest)?,
+                    take_text(&mut rest)?,
+                    take_text(&mut rest)?,
+                ])
             }
             HOSTS => Self::Hosts(std::mem::take(&mut rest)),
             OPEN => {

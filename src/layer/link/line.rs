@@ -172,7 +172,8 @@ impl Line {
         self.send(&Frame::Open(number, route.ends().clone()));
         let said = route.ends().turned();
         let mut theirs = self.theirs.borrow_mut();
-        let half = theirs.iter_mut().find(|(_, it)| matches!(it, Theirs::Half(ends, ..) if *ends == said));
+        let half =
+            theirs.iter_mut().find(|(_, it)| matches!(it, Theirs::Half(ends, ..) if *ends == said));
         if let Some((&number, half)) = half {
             let before = std::mem::replace(half, Theirs::Whole(Rc::clone(&route)));
             route.meet(number);

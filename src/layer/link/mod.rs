@@ -216,9 +216,9 @@ impl State {
     fn tell_hosts(&self, words: &FromLink) -> bool {
         let hosts = self.hosts.borrow();
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        hosts.as_ref().is_some_and(|socket| {
-            rustix::net::send(socket, &words.encode(), flags).is_ok()
-        })
+        hosts
+            .as_ref()
+            .is_some_and(|socket| rustix::net::send(socket, &words.encode(), flags).is_ok())
     }
 
     /// Keeps an end of a link until its connection is proven, which the supervisor may say sooner than

@@ -125,8 +125,13 @@ fn no_key(document: &Document, text: Option<&AuditText>, out: &mut Diagnostics) 
 
 /// An X25519 public key, in the one form in which such keys are made.
 fn public_key(text: &At<String>, out: &mut Diagnostics) -> Option<[u8; 32]> {
-    key(text, out, "nothing can be sealed to this key", "`payload-key` is the public key of whoever may read the payloads; the private one stays \
-         with them")
+    key(
+        text,
+        out,
+        "nothing can be sealed to this key",
+        "`payload-key` is the public key of whoever may read the payloads; the private one stays \
+         with them",
+    )
 }
 
 /// The public key of a host.

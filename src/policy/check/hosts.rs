@@ -144,6 +144,8 @@ fn placements<'d>(document: &'d Document, out: &mut Diagnostics) -> Placed<'d> {
         let said = text.map(|it| &it.hosts).filter(|it| !it.is_empty());
         match (said, placed.get(layer.value.as_str())) {
             (_, Some(hosts)) if hosts.contains(&host.value.as_str()) => {}
+            // Its own list was told to be wrong.
+            (Some(_), None) => {}
             (None, None) => {
                 placed.insert(&layer.value, vec![&host.value]);
             }
@@ -282,7 +284,12 @@ fn together(document: &Document, placed: &Placed<'_>, out: &mut Diagnostics) {
     }
     for it in &document.queues {
         let lists = it.send.iter().chain(&it.receive);
-        same("a queue", "it is in one kernel", CHANNEL, &lists.flat_map(|it| &it.value).collect::<Vec<_>>());
+        same(
+            "a queue",
+            "it is in one kernel",
+            CHANNEL,
+            &lists.flat_map(|it| &it.value).collect::<Vec<_>>(),
+        );
     }
     for it in &document.semaphores {
         let layers: Vec<_> = it.holders.iter().flat_map(|it| &it.value).collect();

@@ -12,9 +12,9 @@ use super::diagnostic::Diagnostics;
 use super::language::{self, CEILING_FILE, POLICY, Section, wrong_type};
 pub(crate) use super::language::{
     At, AuditText, CeilingText, ChannelText, ConnectText, DescriptorsText, DirectoryText, FifoText,
-    FileText, HostText, LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText, MetricsText,
-    NeverText, Pair, PipeText, QueueText, RegionText, ReloadText, RestartText, SemaphoreText,
-    SignalText, Written, level,
+    FileText, HostText, LayerText, ListenText, LogText, MapGrant, MappedFileText, MethodText,
+    MetricsText, NeverText, Pair, PipeText, QueueText, RegionText, ReloadText, RestartText,
+    SemaphoreText, SignalText, Written, level,
 };
 use super::plan::Audit;
 use super::tree::{Node, Table, Value};

@@ -1,10 +1,10 @@
 //! `[channel.NAME]` and `[file.NAME]`.
 
-use super::kinds::{
-    Any, Boolean, Inside, Integer, Level, Name, Nested, Path, Rate, Reason, Size, Text,
-    Word, WordList,
-};
 use super::host::End;
+use super::kinds::{
+    Any, Boolean, Inside, Integer, Level, Name, Nested, Path, Rate, Reason, Size, Text, Word,
+    WordList,
+};
 use super::section::{is_empty, not_twice, word};
 use super::{AUDIT, At, BECAUSE, Kind, Section, Takes, string, strings, table, wrong_type};
 use crate::policy::code::Code;

@@ -155,8 +155,9 @@ pub enum Kind {
 }
 
 /// Every table, in reading order. The first one is the policy itself.
-pub const TABLES: [&Table; 26] = [
+pub const TABLES: [&Table; 27] = [
     &top::POLICY,
+    &host::HOST,
     &layer::LAYER,
     &layer::INSTANCES,
     &layer::LISTEN,

@@ -151,4 +151,40 @@ pub(super) const ALL: &[(Code, Explanation)] = &[
             example: "after = [\"keeper\"]",
         },
     ),
+    (
+        Code::UnknownHost,
+        Explanation {
+            why: "What comes behind the `@` of a channel's end, and what a layer's `hosts` names, is a \
+                machine that the policy defines.",
+            way_out: "Write the name as `[host.NAME]` has it, or define the host.",
+            example: "[host.vault]",
+        },
+    ),
+    (
+        Code::NoHost,
+        Explanation {
+            why: "Once hosts have keys, each machine starts the layers that are its own. A layer of no \
+                host would start nowhere, and a host without a key could be anybody.",
+            way_out: "Say of the layer where it runs, and give each host the key that `cofferdam host \
+                key` prints on it. Where one host is named by no layer, those that say nothing are on it.",
+            example: "hosts = [\"vault\"]",
+        },
+    ),
+    (
+        Code::Across,
+        Explanation {
+            why: "Memory, signals, pipes, queues, permits and descriptors belong to one kernel. Only \
+                sealed messages go from one machine to another.",
+            way_out: "Join the layers by a channel, or let them run on the same hosts.",
+            example: "to = \"signer@vault\"",
+        },
+    ),
+    (
+        Code::NoWay,
+        Explanation {
+            why: "Of two hosts that a channel joins one calls the other, so one must have an address.",
+            way_out: "Write `address` for the host that the other one can reach.",
+            example: "address = \"tcp:10.0.0.2:7700\"",
+        },
+    ),
 ];

@@ -110,7 +110,11 @@ impl Builder {
             }
         };
         let memory = show::size(layer.limits.memory);
-        let lines = vec![show::shorten(&program), format!("{} calls, {memory}", names.len())];
+        let mut lines = vec![show::shorten(&program), format!("{} calls, {memory}", names.len())];
+        if !layer.hosts.is_empty() {
+            let hosts: Vec<_> = layer.hosts.iter().map(Name::as_str).collect();
+            lines.push(show::shorten(&format!("on {}", hosts.join(", "))));
+        }
         let exposure = if exposure.is_nan() { 10.0 } else { exposure.clamp(0.0, 10.0) };
         let kind = NodeKind::Layer(exposure, layer.instances);
         let at = self.node(format!("layer.{}", layer.name), kind, layer.name.as_str(), lines);
@@ -192,6 +196,9 @@ impl Builder {
         }
         if channel.transport == Transport::Ring {
             extra.push("ring");
+        }
+        if channel.across {
+            extra.push("host to host");
         }
         if !extra.is_empty() {
             lines.push(extra.join(", "));
