@@ -6,7 +6,7 @@
 //! the middle may have lost what was on its way; what is missing before that, what only its receiver
 //! knows, and what the two say differently, somebody has to explain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -72,15 +72,27 @@ pub(super) struct Compared {
 /// Compares two hosts' logs.
 pub(super) fn compare(stores: [&Store; 2]) -> Result<Compared, Failure> {
     let mut streams = BTreeMap::<Stream, Ends>::new();
+    let mut people = Vec::new();
     for store in stores {
         let mut turns = BTreeMap::new();
         let names = Names::read(store)?;
-        let channels = Filter { kinds: vec![Kind::Use], ..Filter::default() };
+        let channels = Filter { kinds: vec![Kind::Use, Kind::Receipt], ..Filter::default() };
+        let mut own = BTreeSet::new();
         query(store, &channels, |record| {
-            take(&names, &record, &mut turns, &mut streams);
+            if record.entry.kind == Kind::Receipt {
+                own.extend(instance(names.at(record.index), record.entry.peer).map(|it| it.to_string()));
+            } else {
+                take(&names, &record, &mut turns, &mut streams);
+            }
             true
         })?;
+        people.push(own);
     }
+    // What one of the two has said to a third host only that one's log has too.
+    streams.retain(|it, _| {
+        let at = |name| people.iter().position(|own| own.contains(name));
+        matches!((at(&it.sender), at(&it.receiver)), (Some(one), Some(other)) if one != other)
+    });
     Ok(judge(&streams))
 }
 

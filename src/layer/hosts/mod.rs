@@ -29,7 +29,7 @@ use super::order::{Order, Orders as Told};
 use super::run::say;
 use super::{Layer, Shared};
 use crate::host_key;
-use crate::ident::Instance;
+use crate::ident::{Instance, Name};
 use crate::seal::{Identity, PublicKey};
 use crate::wire::control::{FromLayer, Object};
 use crate::wire::hosts::Meeting;
@@ -49,6 +49,10 @@ const ALIVE: Duration = Duration::from_secs(2);
 
 /// A host of which nothing was heard for so long can't be reached.
 const LOST: Duration = Duration::from_secs(8);
+
+/// How long two wait until they meet again whose link has ended, at first; twice as long each time, up
+/// to a minute.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a connection may take until it is proven whose it is.
 const SHAKE: Duration = Duration::from_secs(5);
@@ -73,6 +77,7 @@ pub(super) fn run(layer: &Layer) -> io::Result<()> {
         lines: BTreeMap::new(),
         reached: BTreeMap::new(),
         attempts: BTreeMap::new(),
+        broken: BTreeMap::new(),
         next: Instant::now() + ALIVE,
     };
     desk.take_orders()?;
@@ -106,8 +111,19 @@ struct Desk<'a> {
     reached: BTreeMap<u16, Reached>,
     /// How often a host was called, so that each of its keys has its turn.
     attempts: BTreeMap<u16, usize>,
+    /// Links that ended though both of their ends are there.
+    broken: BTreeMap<Pair, Broken>,
     /// When something is to be said next.
     next: Instant,
+}
+
+/// A channel's number, and the instances that it joins: this host's, and the other's.
+type Pair = (u16, Instance, Instance);
+
+/// How often that has happened, and when they are to meet again.
+struct Broken {
+    times: u32,
+    due: Option<Instant>,
 }
 
 /// A host that is proven.
@@ -127,7 +143,9 @@ impl Desk<'_> {
         let carrier = self.carrier.as_ref().map(|(_, socket)| socket);
         let mut fds = vec![PollFd::new(&control, PollFlags::IN)];
         fds.extend(carrier.map(|socket| PollFd::new(socket, PollFlags::IN)));
-        let rest = self.next.saturating_duration_since(Instant::now());
+        let due = self.broken.values().filter_map(|it| it.due).min();
+        let next = due.map_or(self.next, |due| due.min(self.next));
+        let rest = next.saturating_duration_since(Instant::now());
         match poll(&mut fds, Timespec::try_from(rest).ok().as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -148,6 +166,7 @@ impl Desk<'_> {
             self.next = Instant::now() + ALIVE;
             self.tick();
         }
+        self.meet_again()?;
         Ok(true)
     }
 
@@ -206,12 +225,24 @@ impl Desk<'_> {
             if *other != far.layer {
                 continue;
             }
-            let (copy, generation) = (far.index, far.generation);
-            let (channel, life) = (edge.number, near.generation);
-            let meeting = Meeting { seat, life, channel, copy, generation, link, key };
-            self.layer.0.inbox.say_surely(&FromLayer::Meet(meeting), SHAKE)?;
+            self.meet(seat, edge.number, near, far, key, link)?;
         }
         Ok(())
+    }
+
+    /// Has two introduced to each other on one channel.
+    fn meet(
+        &self,
+        seat: u32,
+        channel: u16,
+        near: &Instance,
+        far: &Instance,
+        key: [u8; 32],
+        link: u64,
+    ) -> io::Result<()> {
+        let (copy, generation, life) = (far.index, far.generation, near.generation);
+        let meeting = Meeting { seat, life, channel, copy, generation, link, key };
+        self.layer.0.inbox.say_surely(&FromLayer::Meet(meeting), SHAKE)
     }
 
     /// Tells of an instance of this host the others that it may meet.
@@ -279,6 +310,46 @@ impl Desk<'_> {
             FromLink::Opened { line, host, calls } => self.opened(line, host, calls),
             FromLink::Closed { line } => self.closed(line, None),
             FromLink::Heard { line, bytes } => return self.heard(line, &bytes),
+            FromLink::Over { line, bytes } => self.link_over(line, &bytes),
+        }
+        Ok(())
+    }
+
+    /// A link has ended. If both of its ends are still there after a moment, they meet again: somebody
+    /// in between has altered a record, for instance, or left one out.
+    fn link_over(&mut self, line: u32, bytes: &[u8]) {
+        let Ok((channel, near, far)) = postcard::from_bytes::<(Name, Instance, Instance)>(bytes)
+        else {
+            return;
+        };
+        let number = self.orders.channels.iter().find(|it| it.name == channel).map(|it| it.number);
+        let mut reached = self.reached.values();
+        let knows = reached.any(|it| it.line == line && it.people.contains_key(&far));
+        if let (Some(number), true) = (number, knows) {
+            let broken = self.broken.entry((number, near, far));
+            let broken = broken.or_insert(Broken { times: 0, due: None });
+            broken.due = Some(Instant::now() + AGAIN.saturating_mul(1 << broken.times.min(8)));
+            broken.times += 1;
+        }
+    }
+
+    /// Has those meet again whose time has come.
+    fn meet_again(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let is_due = |it: &Broken| it.due.is_some_and(|due| due <= now);
+        let due = self.broken.iter().filter(|(_, it)| is_due(it)).map(|(pair, _)| pair.clone());
+        for pair in due.collect::<Vec<_>>() {
+            let (channel, near, far) = &pair;
+            let seat = self.people.iter().find(|(_, (it, _))| it == near).map(|(seat, _)| *seat);
+            let reached = self.reached.values().find(|it| it.people.contains_key(far));
+            if let (Some(seat), Some(reached)) = (seat, reached) {
+                self.meet(seat, *channel, near, far, reached.people[far], reached.link)?;
+                if let Some(broken) = self.broken.get_mut(&pair) {
+                    broken.due = None;
+                }
+            } else {
+                self.broken.remove(&pair);
+            }
         }
         Ok(())
     }

@@ -25,6 +25,13 @@ pub(crate) enum FromLink {
         /// The connection.
         line: u32,
     },
+    /// A link that went through it has, and it hasn't.
+    Over {
+        /// The connection.
+        line: u32,
+        /// Which link, as bytes.
+        bytes: Vec<u8>,
+    },
 }
 
 /// To who carries.
@@ -61,6 +68,7 @@ pub(crate) enum ToLink {
 const OPENED: u8 = 1;
 const HEARD: u8 = 2;
 const CLOSED: u8 = 3;
+const OVER: u8 = 4;
 const SAY: u8 = 1;
 const PROVEN: u8 = 2;
 const CLOSE: u8 = 3;
@@ -75,6 +83,7 @@ impl FromLink {
             }
             Self::Heard { line, bytes } => [&head(HEARD, *line)[..], bytes].concat(),
             Self::Closed { line } => head(CLOSED, *line).to_vec(),
+            Self::Over { line, bytes } => [&head(OVER, *line)[..], bytes].concat(),
         }
     }
 
@@ -87,6 +96,7 @@ impl FromLink {
             }
             (HEARD, bytes) => Self::Heard { line, bytes: bytes.to_vec() },
             (CLOSED, []) => Self::Closed { line },
+            (OVER, bytes) => Self::Over { line, bytes: bytes.to_vec() },
             _ => return None,
         })
     }
@@ -140,6 +150,7 @@ mod tests {
             FromLink::Opened { line, host: 258, calls: true },
             FromLink::Heard { line, bytes: vec![1, 2] },
             FromLink::Closed { line },
+            FromLink::Over { line, bytes: vec![5] },
         ] {
             assert_eq!(FromLink::decode(&words.encode()), Some(words));
         }

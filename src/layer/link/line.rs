@@ -9,7 +9,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::WINDOW;
+use super::{State, WINDOW};
 use super::frame::{Ends, Frame, MOST, MOST_UNPROVEN};
 use super::route::Route;
 use crate::ident::Instance;
@@ -164,7 +164,7 @@ impl Line {
     }
 
     /// Joins an instance of this host to one of the other.
-    pub fn join(self: &Rc<Self>, ends: Ends, socket: OwnedFd) {
+    pub fn join(self: &Rc<Self>, state: &Rc<State>, ends: Ends, socket: OwnedFd) {
         let number = self.next.get();
         self.next.set(number.wrapping_add(1));
         // An end that can't be watched is as good as closed.
@@ -186,12 +186,15 @@ impl Line {
         }
         drop(theirs);
         self.routes.borrow_mut().insert(number, Rc::clone(&route));
-        let line = Rc::clone(self);
+        let (line, state) = (Rc::clone(self), Rc::clone(state));
         tokio::task::spawn_local(async move {
             route.run(&line).await;
             line.routes.borrow_mut().remove(&number);
             if let Some(theirs) = route.theirs() {
                 line.theirs.borrow_mut().remove(&theirs);
+            }
+            if line.is_proven() {
+                state.link_over(&line, route.ends());
             }
         });
     }

@@ -183,7 +183,7 @@ impl State {
         }
     }
 
-    fn told(&self, words: &ToLink) {
+    fn told(self: &Rc<Self>, words: &ToLink) {
         let line = |number: &u32| self.lines.borrow().get(number).cloned();
         match words {
             ToLink::Say { line: number, bytes } => {
@@ -236,15 +236,23 @@ impl State {
 
     /// Joins instances of this host to those of others whose connection is proven. Ends of a former
     /// connection are let go.
-    fn join_waiting(&self) {
+    fn join_waiting(self: &Rc<Self>) {
         let lines = self.lines.borrow();
         for it in self.waiting.take() {
             let line = lines.values().find(|line| line.is_proven() && line.host() == it.host);
             match line.map(|line| (line, line.link().cmp(&it.ends.link))) {
                 None | Some((_, Ordering::Less)) => self.waiting.borrow_mut().push(it),
-                Some((line, Ordering::Equal)) => line.join(it.ends, it.socket),
+                Some((line, Ordering::Equal)) => line.join(self, it.ends, it.socket),
                 Some((_, Ordering::Greater)) => {}
             }
+        }
+    }
+
+    /// A link has ended, and what it went through hasn't: one of its ends is gone, or found something
+    /// wrong with it.
+    fn link_over(&self, line: &Line, Ends { channel, near, far, .. }: &Ends) {
+        if let Ok(bytes) = postcard::to_stdvec(&(channel, near, far)) {
+            self.tell_hosts(&FromLink::Over { line: line.number(), bytes });
         }
     }
 
