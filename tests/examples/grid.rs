@@ -1,12 +1,12 @@
 //! The example `grid` on three hosts, with what real failures and a hostile network do to it. The hosts
 //! are three daemons of this machine, each with its own key and its own part of the policy.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -74,9 +74,7 @@ impl Grid {
 
     /// Starts all hosts. Those that call find `head` at `carrier`.
     fn start_all(&self, carrier: SocketAddr) -> [Daemon; 3] {
-        HOSTS.map(|host| {
-            self.start(host, if host == "head" { self.head } else { carrier }, &[])
-        })
+        HOSTS.map(|host| self.start(host, if host == "head" { self.head } else { carrier }, &[]))
     }
 
     fn client(&self, arguments: &[&str]) -> Command {
@@ -88,7 +86,8 @@ impl Grid {
     /// Has a picture painted, which is compared with one that is painted without a grid.
     fn render(&self, name: &str, size: &str) -> Child {
         let file = self.shared.path().join(name);
-        let arguments = ["render", file.to_str().unwrap(), "--size", size, "--tile", "32", "--check"];
+        let arguments =
+            ["render", file.to_str().unwrap(), "--size", size, "--tile", "32", "--check"];
         let mut command = self.client(&arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
@@ -175,7 +174,8 @@ fn killed_layers_of_any_host_cost_no_tile() {
 fn youngest(daemon: &mut Daemon, layer: &str) -> Option<Pid> {
     while daemon.line_within("is confined, pid ", Duration::ZERO).is_some() {}
     let named = format!(" {layer}/");
-    let line = daemon.seen.iter().rev().find(|it| it.contains(&named) && it.contains("confined, pid"))?;
+    let line =
+        daemon.seen.iter().rev().find(|it| it.contains(&named) && it.contains("confined, pid"))?;
     let pid = line.split("pid ").nth(1)?.split(':').next()?.parse().ok()?;
     Pid::from_raw(pid).filter(|pid| {
         let name = fs::read_to_string(format!("/proc/{}/cmdline", pid.as_raw_pid()));
@@ -183,92 +183,92 @@ fn youngest(daemon: &mut Daemon, layer: &str) -> Option<Pid> {
     })
 }
 
-/// What somebody in the network does to a connection.
+/// What somebody in the network does.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
-    /// Flips a bit of every so many-th byte that goes to `head`.
-    Flip(usize),
+    /// Flips a bit.
+    Flip,
     /// Leaves a byte out.
-    Drop(usize),
+    Drop,
     /// Sends a piece twice.
-    Repeat(usize),
-    /// Sends what an earlier connection said, from its begin.
+    Repeat,
+    /// Sends what was said from the begin of an earlier connection on.
     Replay,
-    /// Says nothing more after so many bytes, and stays.
-    Stall(usize),
-    /// Ends after so many bytes.
-    Cut(usize),
+    /// Puts bytes of its own in between.
+    Insert,
+    /// Says nothing more, and stays.
+    Stall,
+    /// Ends the connection.
+    Cut,
 }
 
-/// Somebody between the hosts. The first connections are harmed, the others are not.
+/// Somebody between the hosts.
 struct Carrier {
     address: SocketAddr,
-    connections: Arc<AtomicUsize>,
+    /// What is still to be done, each after so many bytes more.
+    harms: Arc<Mutex<VecDeque<(usize, Harm)>>>,
 }
 
 impl Carrier {
-    fn start(to: SocketAddr, harms: Vec<Harm>) -> Self {
+    fn start(to: SocketAddr, harms: Vec<(usize, Harm)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&connections);
-        let earlier = Arc::new(Mutex::new(Vec::new()));
+        let harms = Arc::new(Mutex::new(VecDeque::from(harms)));
+        let (known, earlier) = (Arc::clone(&harms), Arc::new(Mutex::new(Vec::new())));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let number = count.fetch_add(1, Ordering::SeqCst);
-                let harm = harms.get(number).copied();
                 let Ok(onward) = TcpStream::connect(to) else { continue };
                 let (back, forth) = (onward.try_clone().unwrap(), stream.try_clone().unwrap());
-                let earlier = Arc::clone(&earlier);
-                thread::spawn(move || copy(&stream, &onward, harm, Some(&earlier)));
-                thread::spawn(move || copy(&back, &forth, None, None));
+                let (harms, earlier) = (Arc::clone(&known), Arc::clone(&earlier));
+                thread::spawn(move || {
+                    copy(&stream, &onward, |bytes| harm(&harms, &earlier, bytes))
+                });
+                thread::spawn(move || copy(&back, &forth, |_| true));
             }
         });
-        Self { address, connections }
+        Self { address, harms }
     }
 }
 
-fn copy(
-    mut from: &TcpStream,
-    mut to: &TcpStream,
-    harm: Option<Harm>,
-    earlier: Option<&Mutex<Vec<u8>>>,
-) {
-    let (mut buffer, mut passed) = (vec![0; 4096], 0);
-    if let (Some(Harm::Replay), Some(earlier)) = (harm, earlier) {
-        let _ = to.write_all(&earlier.lock().unwrap());
+/// Does what is next, if its time has come. False: the connection ends.
+fn harm(
+    harms: &Mutex<VecDeque<(usize, Harm)>>,
+    earlier: &Mutex<Vec<u8>>,
+    bytes: &mut Vec<u8>,
+) -> bool {
+    let mut harms = harms.lock().unwrap();
+    let mut earlier = earlier.lock().unwrap();
+    if earlier.len() < 1 << 16 {
+        earlier.extend_from_slice(bytes);
     }
+    let Some((rest, next)) = harms.front_mut() else { return true };
+    if *rest >= bytes.len() {
+        *rest -= bytes.len();
+        return true;
+    }
+    let (at, next) = (*rest, *next);
+    harms.pop_front();
+    match next {
+        Harm::Flip => bytes[at] ^= 4,
+        Harm::Drop => drop(bytes.remove(at)),
+        Harm::Repeat => bytes.extend_from_within(..),
+        Harm::Replay => bytes.extend_from_slice(&earlier),
+        Harm::Insert => drop(bytes.splice(at..at, [7; 21])),
+        // Longer than any host waits.
+        Harm::Stall => {
+            drop((harms, earlier));
+            thread::sleep(Duration::from_secs(12));
+        }
+        Harm::Cut => return false,
+    }
+    true
+}
+
+fn copy(mut from: &TcpStream, mut to: &TcpStream, mut change: impl FnMut(&mut Vec<u8>) -> bool) {
+    let mut buffer = vec![0; 4096];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let mut bytes = buffer[..length].to_vec();
-        // Harm begins behind the greeting and the handshake, where the grid's own words are.
-        let within = |at: usize| (passed..passed + length).contains(&at).then(|| at - passed);
-        match harm {
-            Some(Harm::Flip(at)) => {
-                if let Some(at) = within(at) {
-                    bytes[at] ^= 4;
-                }
-            }
-            Some(Harm::Drop(at)) => drop(within(at).map(|at| bytes.remove(at))),
-            Some(Harm::Repeat(at)) => {
-                if within(at).is_some() {
-                    bytes.extend_from_within(..);
-                }
-            }
-            Some(Harm::Stall(at)) if passed >= at => {
-                passed += length;
-                continue;
-            }
-            Some(Harm::Cut(at)) if passed >= at => break,
-            _ => {}
-        }
-        passed += length;
-        if let Some(earlier) = earlier {
-            let mut earlier = earlier.lock().unwrap();
-            if earlier.len() < 1 << 16 {
-                earlier.extend_from_slice(&bytes);
-            }
-        }
-        if to.write_all(&bytes).is_err() {
+        if !change(&mut bytes) || to.write_all(&bytes).is_err() {
             break;
         }
     }
@@ -279,34 +279,24 @@ fn copy(
 #[test]
 fn who_carries_the_records_changes_none_of_them() {
     let grid = Grid::new();
-    // One of each in the handshake and one behind it, at places where something else stands each time.
-    let harms = vec![
-        Harm::Flip(60),
-        Harm::Flip(200),
-        Harm::Drop(90),
-        Harm::Repeat(150),
-        Harm::Replay,
-        Harm::Flip(3000),
-        Harm::Drop(5000),
-        Harm::Repeat(7001),
-        Harm::Flip(20_011),
-        Harm::Cut(30_000),
-        Harm::Stall(40_000),
-        Harm::Flip(50_021),
-    ];
-    let count = harms.len();
-    let carrier = Carrier::start(grid.head, harms);
-    let _daemons = grid.start_all(carrier.address);
+    let kinds = [Harm::Flip, Harm::Drop, Harm::Repeat, Harm::Replay, Harm::Insert, Harm::Cut];
+    // In the greeting and the handshake, and then where the grid's own words are.
+    let early = kinds.iter().enumerate().map(|(turn, harm)| (20 + 31 * turn, *harm));
+    let late = (0..4).flat_map(|turn| kinds.map(|harm| (3001 + 517 * turn, harm)));
+    let carrier =
+        Carrier::start(grid.head, early.chain(late).chain([(9000, Harm::Stall)]).collect());
+    let daemons = grid.start_all(carrier.address);
     grid.all_workers();
-    // As often as somebody is harmed, and once more.
-    for number in 0.. {
-        let over = carrier.connections.load(Ordering::SeqCst) > count;
+    for number in 0..8 {
         is_whole(grid.render(&format!("picture-{number}.png"), "480x320"));
-        if over {
+        if carrier.harms.lock().unwrap().is_empty() {
             break;
         }
     }
+    assert_eq!(carrier.harms.lock().unwrap().len(), 0);
     grid.all_workers();
+    // It was noticed.
+    assert!(daemons[0].seen("is no longer reached"), "{}", daemons[0]);
 }
 
 #[test]

@@ -80,7 +80,9 @@ pub(super) fn compare(stores: [&Store; 2]) -> Result<Compared, Failure> {
         let mut own = BTreeSet::new();
         query(store, &channels, |record| {
             if record.entry.kind == Kind::Receipt {
-                own.extend(instance(names.at(record.index), record.entry.peer).map(|it| it.to_string()));
+                own.extend(
+                    instance(names.at(record.index), record.entry.peer).map(|it| it.to_string()),
+                );
             } else {
                 take(&names, &record, &mut turns, &mut streams);
             }

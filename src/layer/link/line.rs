@@ -9,9 +9,9 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::{State, WINDOW};
 use super::frame::{Ends, Frame, MOST, MOST_UNPROVEN};
 use super::route::Route;
+use super::{State, WINDOW};
 use crate::ident::Instance;
 
 /// Links that have begun at the other host and not here, at most.
