@@ -282,9 +282,9 @@ fn who_carries_the_records_changes_none_of_them() {
     let kinds = [Harm::Flip, Harm::Drop, Harm::Repeat, Harm::Replay, Harm::Insert, Harm::Cut];
     // In the greeting and the handshake, and then where the grid's own words are.
     let early = kinds.iter().enumerate().map(|(turn, harm)| (20 + 31 * turn, *harm));
-    let late = (0..4).flat_map(|turn| kinds.map(|harm| (3001 + 517 * turn, harm)));
+    let late = (0..2).flat_map(|turn| kinds.map(|harm| (12_001 + 1517 * turn, harm)));
     let carrier =
-        Carrier::start(grid.head, early.chain(late).chain([(9000, Harm::Stall)]).collect());
+        Carrier::start(grid.head, early.chain(late).chain([(20_000, Harm::Stall)]).collect());
     let daemons = grid.start_all(carrier.address);
     grid.all_workers();
     for number in 0..8 {

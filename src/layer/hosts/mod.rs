@@ -51,7 +51,7 @@ const ALIVE: Duration = Duration::from_secs(2);
 const LOST: Duration = Duration::from_secs(8);
 
 /// How long two wait until they meet again whose link has ended, at first; twice as long each time, up
-/// to a minute.
+/// to 4 s.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a connection may take until it is proven whose it is.
@@ -328,7 +328,7 @@ impl Desk<'_> {
         if let (Some(number), true) = (number, knows) {
             let broken = self.broken.entry((number, near, far));
             let broken = broken.or_insert(Broken { times: 0, due: None });
-            broken.due = Some(Instant::now() + AGAIN.saturating_mul(1 << broken.times.min(8)));
+            broken.due = Some(Instant::now() + AGAIN.saturating_mul(1 << broken.times.min(4)));
             broken.times += 1;
         }
     }
