@@ -35,6 +35,7 @@ pub struct Edges {
 }
 
 /// One facility.
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that is special about it")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Its name.

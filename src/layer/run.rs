@@ -15,7 +15,7 @@ use crate::ident::Name;
 use crate::ipc::gauge::Gauge;
 use crate::ipc::message::{Channel, Companion};
 use crate::seal::PublicKey;
-use crate::wire::control::{FromLayer, ToLayer};
+use crate::wire::control::{FromLayer, Service, ToLayer};
 
 /// What a layer's function comes to: nothing, or the text of its error.
 pub type LayerResult = Result<(), String>;
@@ -280,20 +280,24 @@ impl Shared {
             Heard::Message(ToLayer::Counter { seat, counter }, Some(file)) => {
                 self.order(Order::Counter { seat, counter, file })?;
             }
-            Heard::Message(ToLayer::Service(_), Some(socket)) if self.orders.is_some() => {
-                self.order(Order::Service { socket })?;
-            }
             Heard::Message(ToLayer::Service(service), Some(socket)) => {
-                let broker = self.services.get(&service);
-                broker
-                    .ok_or_else(|| io::Error::other("a helper of another layer"))?
-                    .renew(socket)?;
+                self.renew(service, socket)?;
             }
             Heard::Message(message, _) => {
                 return Err(io::Error::other(format!("{message:?} is out of place")));
             }
         }
         Ok(())
+    }
+
+    /// Takes the socket to another life of a helper.
+    fn renew(&self, service: Service, socket: OwnedFd) -> io::Result<()> {
+        // One of our own uses it as it is.
+        if self.orders.is_some() {
+            return self.order(Order::Service { socket });
+        }
+        let broker = self.services.get(&service);
+        broker.ok_or_else(|| io::Error::other("a helper of another layer"))?.renew(socket)
     }
 
     /// Keeps the connection that this life is for.

@@ -221,7 +221,7 @@ impl Carrier {
                 let (back, forth) = (onward.try_clone().unwrap(), stream.try_clone().unwrap());
                 let (harms, earlier) = (Arc::clone(&known), Arc::clone(&earlier));
                 thread::spawn(move || {
-                    copy(&stream, &onward, |bytes| harm(&harms, &earlier, bytes))
+                    copy(&stream, &onward, |bytes| harm(&harms, &earlier, bytes));
                 });
                 thread::spawn(move || copy(&back, &forth, |_| true));
             }

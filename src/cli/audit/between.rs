@@ -121,7 +121,7 @@ fn take(
         _ => return,
     };
     let name = |who| instance(tables, who).map(|it| it.to_string());
-    let channel = edge(tables, EdgeId::both(entry.facility, entry.edge)).map(|it| it.to_string());
+    let channel = edge(tables, EdgeId::both(entry.facility, entry.edge));
     let (Some(channel), Some(sender), Some(receiver)) = (channel, name(sender), name(receiver))
     else {
         return;
@@ -149,7 +149,7 @@ fn judge(streams: &BTreeMap<Stream, Ends>) -> Compared {
                 Some(other) if other == hash => compared.matched += 1,
                 Some(_) => wrong(*number, Wrong::Altered),
                 None if highest.is_some_and(|highest| *number < highest) => {
-                    wrong(*number, Wrong::Gap)
+                    wrong(*number, Wrong::Gap);
                 }
                 None => compared.in_flight += 1,
             }

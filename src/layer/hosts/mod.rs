@@ -390,11 +390,11 @@ impl Desk<'_> {
                     self.send(&ToLink::Say { line, bytes });
                 }
                 if greets {
-                    let link = self.count() + 1;
+                    let count = self.count() + 1;
                     if let Some(it) = self.lines.get_mut(&line) {
-                        it.greeted = link;
+                        it.greeted = count;
                     }
-                    self.speak(line, &Talk::Greet { link });
+                    self.speak(line, &Talk::Greet { link: count });
                 }
                 talk.map_or(Ok(()), |talk| self.said(line, talk))
             }
@@ -414,13 +414,13 @@ impl Desk<'_> {
             Talk::Greet { link } if !is_proven => return self.proven(line, host, link),
             Talk::Here { instance, key } if is_proven && self.orders.may_be(&instance, host) => {
                 let Some(reached) = self.reached.get_mut(&host) else { return Ok(()) };
-                let link = reached.link;
+                let count = reached.link;
                 let same =
                     |it: &Instance| (&it.layer, it.index) == (&instance.layer, instance.index);
                 reached.people.retain(|it, _| !same(it));
                 reached.people.insert(instance.clone(), key);
                 for (&seat, (near, _)) in &self.people {
-                    self.introduce(seat, near, &instance, key, link)?;
+                    self.introduce(seat, near, &instance, key, count)?;
                 }
             }
             Talk::Gone { instance } if is_proven => {
@@ -441,16 +441,16 @@ impl Desk<'_> {
     fn proven(&mut self, line: u32, host: u16, theirs: u64) -> io::Result<()> {
         // What this host said, and not what it would say by now: other hosts are counted too.
         let ours = self.lines.get(&line).map_or(0, |it| it.greeted);
-        let link = ours.max(theirs);
+        let count = ours.max(theirs);
         // Beyond that the numbers begin anew, alike on both: more than the log can tell apart.
-        let link = (link.max(1) - 1) % MAX_WITNESS + 1;
-        self.set_count(link.max(self.count()))?;
+        let count = (count.max(1) - 1) % MAX_WITNESS + 1;
+        self.set_count(count.max(self.count()))?;
         if let Some(former) = self.reached.remove(&host) {
             self.lines.remove(&former.line);
             self.send(&ToLink::Close { line: former.line });
         }
-        self.reached.insert(host, Reached { line, link, people: BTreeMap::new() });
-        self.send(&ToLink::Proven { line, link });
+        self.reached.insert(host, Reached { line, link: count, people: BTreeMap::new() });
+        self.send(&ToLink::Proven { line, link: count });
         say(&format!("host {} is reached", self.name(host)));
         let people: Vec<_> = self.people.values().cloned().collect();
         for (instance, key) in people {

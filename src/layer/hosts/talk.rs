@@ -143,9 +143,8 @@ impl Line {
                 let (body, tag) = bytes.split_at(at);
                 let (mut body, tag) = (body.to_vec(), tag.try_into().map_err(|_| Fault::Talk)?);
                 session.open(&[], &mut body, &tag)?;
-                let talk = match postcard::take_from_bytes(&body) {
-                    Ok((talk, [])) => talk,
-                    _ => return Err(Fault::Talk),
+                let Ok((talk, [])) = postcard::take_from_bytes(&body) else {
+                    return Err(Fault::Talk);
                 };
                 self.phase = Phase::Sealed(session);
                 self.heard = Instant::now();
@@ -166,11 +165,11 @@ impl Line {
 }
 
 /// What both must agree on besides their keys: which hosts of which daemon, and who calls.
-fn prologue(orders: &Orders, caller: u16, called: u16) -> Vec<u8> {
+fn prologue(orders: &Orders, from: u16, to: u16) -> Vec<u8> {
     let mut bytes = LABEL.to_vec();
     bytes.push(VERSION);
     let name = |host: u16| orders.hosts.get(usize::from(host)).map_or("", |it| it.name.as_str());
-    for text in [orders.daemon.as_str(), name(caller), name(called)] {
+    for text in [orders.daemon.as_str(), name(from), name(to)] {
         bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
         bytes.extend_from_slice(text.as_bytes());
     }

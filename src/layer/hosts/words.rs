@@ -118,8 +118,8 @@ impl ToLink {
         let (tag, line, rest) = split(bytes)?;
         Some(match (tag, rest) {
             (SAY, bytes) => Self::Say { line, bytes: bytes.to_vec() },
-            (PROVEN, link) => {
-                Self::Proven { line, link: u64::from_le_bytes(link.try_into().ok()?) }
+            (PROVEN, rest) => {
+                Self::Proven { line, link: u64::from_le_bytes(rest.try_into().ok()?) }
             }
             (CLOSE, []) => Self::Close { line },
             (GONE, bytes) => Self::Gone { line, bytes: bytes.to_vec() },

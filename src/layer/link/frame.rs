@@ -67,7 +67,9 @@ impl<'a> Frame<'a> {
             Self::Greeting(names) => {
                 out.push(GREETING);
                 out.extend_from_slice(MAGIC);
-                names.iter().for_each(|name| text(name, out));
+                for name in names {
+                    text(name, out);
+                }
             }
             Self::Hosts(bytes) => {
                 out.push(HOSTS);

@@ -80,12 +80,12 @@ async fn greeted(state: &Rc<State>, mut stream: TcpStream) -> io::Result<(Rc<Lin
     let length = usize::try_from(length).ok().filter(|&it| it <= MOST_UNPROVEN);
     let mut bytes = vec![0; length.ok_or_else(wrong)?];
     stream.read_exact(&mut bytes).await?;
-    let Some(Frame::Greeting([daemon, caller, called])) = Frame::read(&bytes) else {
+    let Some(Frame::Greeting([daemon, from, to])) = Frame::read(&bytes) else {
         return Err(wrong());
     };
-    let host = state.orders.hosts.iter().position(|host| host.name.as_str() == caller);
+    let host = state.orders.hosts.iter().position(|host| host.name.as_str() == from);
     let host = host.and_then(|host| u16::try_from(host).ok()).ok_or_else(wrong)?;
-    if daemon != state.orders.daemon.as_str() || called != state.here() {
+    if daemon != state.orders.daemon.as_str() || to != state.here() {
         return Err(wrong());
     }
     let line = state.begin(stream, host, false);

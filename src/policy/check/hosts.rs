@@ -251,6 +251,9 @@ fn across(channel: &ChannelText, placed: &Placed<'_>, out: &mut Diagnostics) -> 
     true
 }
 
+/// The way out where something else can't be.
+const CHANNEL: &str = "let a channel join the layers: it may lead from host to host";
+
 /// What is on one machine: whoever shares it is on the same hosts.
 fn together(document: &Document, placed: &Placed<'_>, out: &mut Diagnostics) {
     let mut same = |what: &str, why: &str, help: &str, layers: &[&At<String>]| {
@@ -264,7 +267,6 @@ fn together(document: &Document, placed: &Placed<'_>, out: &mut Diagnostics) {
                 .help(help);
         }
     };
-    const CHANNEL: &str = "let a channel join the layers: it may lead from host to host";
     let memory = "two machines share no memory";
     for it in &document.regions {
         let layers: Vec<_> = it.grant.iter().flat_map(|it| &it.value).map(|(it, _)| it).collect();
