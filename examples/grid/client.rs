@@ -12,7 +12,7 @@ use crate::protocol::{JobStatus, Picture, Told, Wish};
 use crate::scene::Verb;
 
 /// How long a client goes on when the grid goes away in the middle.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Does what the command line says; gives the exit code.
 pub(crate) fn run(verb: &Verb) -> i32 {

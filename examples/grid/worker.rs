@@ -51,7 +51,7 @@ pub(crate) async fn worker(layer: Layer) -> Outcome {
                     eprintln!("{peer} broke the rules: {why}");
                     worker.lost(&peer).await;
                 }
-                _ => {}
+                Event::PeerDown => {}
             },
         }
         worker.give_out(layer.instance()).await?;

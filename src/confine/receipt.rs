@@ -315,6 +315,8 @@ pub(crate) mod tests {
 
     pub(crate) fn layer() -> LayerPlan {
         LayerPlan {
+            first: 0,
+            hosts: vec![],
             connect: vec![],
             stdin: None,
             stdout: None,

@@ -2,7 +2,7 @@
 //! helper of each other host, tells it which instances are here and which keys they have, and has the
 //! supervisor introduce those of the other host to those of this one.
 //!
-//! It has no network. What it says goes by [`link`](super::link), which has no keys: a connection is
+//! It has no network. What it says goes by `link`, which has no keys: a connection is
 //! nothing but bytes to it until hands were shaken and something was opened that only the other host
 //! can have sealed. Nothing is said to a host that is proven but what concerns channels between the two.
 
@@ -24,7 +24,6 @@ use zeroize::Zeroizing;
 pub(crate) use self::orders::{Orders, files, serves};
 use self::talk::{Fault, Line, MOST, Talk};
 pub(crate) use self::words::{FromLink, ToLink};
-use super::link;
 use super::order::{Order, Orders as Told};
 use super::run::say;
 use super::{Layer, Shared};
@@ -37,6 +36,9 @@ use crate::wire::report::MAX_WITNESS;
 
 /// What the helper is called, as a layer and as a function. No policy may use the name.
 pub(crate) const NAME: &str = "cofferdam-hosts";
+
+/// What the helper is called that carries what is said.
+pub(crate) const LINK: &str = "cofferdam-link";
 
 /// What the file with its private key is called.
 pub(crate) const KEY: &str = "cofferdam-host-key";
@@ -175,7 +177,7 @@ impl Desk<'_> {
         let came: Vec<_> = self.layer.0.orders.iter().flat_map(Told::take).collect();
         for order in came {
             match order {
-                Order::Client { seat, client, socket, .. } if client.layer == *link::NAME => {
+                Order::Client { seat, client, socket, .. } if client.layer == *LINK => {
                     self.lose_all();
                     self.carrier = Some((seat, socket));
                 }

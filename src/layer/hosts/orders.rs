@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KEY, NAME};
+use super::{KEY, LINK, NAME};
 use crate::ident::{Instance, Name};
-use crate::layer::link;
 use crate::policy::plan::{Audit, FilePlan, FileRight, LayerPlan, Plan};
 
 /// Their settings.
@@ -146,7 +145,7 @@ impl Orders {
 pub(crate) fn serves(plan: &Plan, layer: &LayerPlan) -> bool {
     let mut across = plan.channels_across().map(|(_, channel)| [&channel.from, &channel.to]);
     let is_end = |ends: [&Name; 2]| ends.contains(&&layer.name) && layer.instances > 0;
-    if layer.name == *link::NAME { across.next().is_some() } else { across.any(is_end) }
+    if layer.name == *LINK { across.next().is_some() } else { across.any(is_end) }
 }
 
 /// The private key of the host.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::frame::{Ends, Frame, MOST, MOST_UNPROVEN};
-use super::route::Route;
+use super::route::{Out, Route};
 use super::{State, WINDOW};
 use crate::ident::Instance;
 
@@ -111,30 +111,6 @@ impl Line {
     pub async fn ended(&self) {
         while !self.over.get() {
             self.ends.notified().await;
-        }
-    }
-
-    /// Sends a frame: at once, if the kernel has room for it.
-    pub fn send(&self, frame: &Frame<'_>) {
-        self.send_all(|out| frame.write(out));
-    }
-
-    /// Sends what is written.
-    pub fn send_all(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut out = self.out.borrow_mut();
-        let waits = !out.is_empty();
-        write(&mut out);
-        if waits || self.over.get() {
-            return;
-        }
-        // Who waits for it would otherwise be waited for twice: here, and for the task that writes.
-        match self.stream.try_write(&out) {
-            Ok(written) => drop(out.drain(..written)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return self.fail(),
-        }
-        if !out.is_empty() {
-            self.more.notify_one();
         }
     }
 
@@ -261,6 +237,27 @@ impl Line {
         };
         theirs.insert(number, it);
         true
+    }
+}
+
+impl Out for Line {
+    /// Sends what is written: at once, if the kernel has room for it.
+    fn send_all(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut out = self.out.borrow_mut();
+        let waits = !out.is_empty();
+        write(&mut out);
+        if waits || self.over.get() {
+            return;
+        }
+        // Who waits for it would otherwise be waited for twice: here, and for the task that writes.
+        match self.stream.try_write(&out) {
+            Ok(written) => drop(out.drain(..written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return self.fail(),
+        }
+        if !out.is_empty() {
+            self.more.notify_one();
+        }
     }
 }
 

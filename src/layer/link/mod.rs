@@ -32,6 +32,7 @@ use tokio::task::LocalSet;
 
 use self::frame::Ends;
 use self::line::Line;
+use self::route::Out as _;
 use super::Layer;
 use super::hosts::{FromLink, Orders, ToLink};
 use super::order::{Order, Orders as Told};
@@ -40,7 +41,7 @@ use crate::policy::plan::{ListenAddress, ListenPlan, Pass, Plan};
 use crate::sys::socket::watch;
 
 /// What the helper is called, as a layer and as a function. No policy may use the name.
-pub(crate) const NAME: &str = "cofferdam-link";
+pub(crate) use super::hosts::LINK as NAME;
 
 /// The name of the socket on which it listens.
 const DOOR: &str = "door";

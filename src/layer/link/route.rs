@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 
 use super::WINDOW;
 use super::frame::{Ends, Frame};
-use super::line::Line;
 use crate::channel::datagram::{Buffer, send_record};
 use crate::channel::relay::Relay;
 use crate::channel::{LinkError, datagram};
@@ -22,6 +21,17 @@ use crate::sys::socket::watch;
 
 /// Records that are sent together, at most.
 const TOGETHER: usize = 32;
+
+/// Where a link's frames go.
+pub(super) trait Out {
+    /// Sends what is written, in one.
+    fn send_all(&self, write: impl FnOnce(&mut Vec<u8>));
+
+    /// Sends a frame.
+    fn send(&self, frame: &Frame<'_>) {
+        self.send_all(|out| frame.write(out));
+    }
+}
 
 /// A link.
 pub(super) struct Route {
@@ -109,7 +119,7 @@ impl Route {
     }
 
     /// Carries in both directions, until one of the ends is gone.
-    pub async fn run(&self, line: &Line) {
+    pub async fn run(&self, line: &impl Out) {
         tokio::select! {
             () = self.ended() => {}
             () = self.outward(line) => {}
@@ -125,7 +135,7 @@ impl Route {
     }
 
     /// Takes what the instance of this host says, and sends it.
-    async fn outward(&self, line: &Line) {
+    async fn outward(&self, line: &impl Out) {
         let mut buffer = Relay::buffer();
         loop {
             while self.credit.get() < datagram::LARGEST as u64 {
@@ -167,7 +177,7 @@ impl Route {
     }
 
     /// Hands on what came from the other host, and lets it send as much again.
-    async fn hand_on(&self, line: &Line) {
+    async fn hand_on(&self, line: &impl Out) {
         loop {
             let Some(record) = self.inward.borrow_mut().pop_front() else {
                 if self.finished.get() {
@@ -207,7 +217,7 @@ impl Route {
     }
 
     /// What is small stays until it has come to something: a lone record costs no frame more.
-    fn give_credit(&self, line: &Line) {
+    fn give_credit(&self, line: &impl Out) {
         let handed = self.handed.get();
         if let Some(theirs) = self.theirs.get()
             && handed >= WINDOW / 8

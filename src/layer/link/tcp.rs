@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::State;
 use super::frame::{Frame, MOST_UNPROVEN};
 use super::line::{Line, Reader};
+use super::route::Out as _;
 use crate::layer::hosts::FromLink;
 
 /// How long a caller may take to say who it is.

@@ -25,7 +25,7 @@ use crate::wire::life::{Culprit, End};
 /// The form of a state, and of all that two programs say to each other over an upgrade: of an
 /// [`Assembly`], of what is handed over for it, and of what helpers and layers say. It rises with every
 /// change of one of them: a program of another form doesn't take over.
-pub(crate) const FORM: u32 = 5;
+pub(crate) const FORM: u32 = 6;
 
 /// What a state begins with; its form and the digest of the rest follow.
 const MAGIC: &[u8; 16] = b"cofferdam state\n";

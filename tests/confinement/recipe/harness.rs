@@ -29,7 +29,7 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn layer() -> LayerPlan {
     // A plan is only made by the checker; its serialised form is what a child gets as well.
     let text = r#"{
-        "name": "worker", "program": {"Run": "worker"}, "instances": 1, "syscalls": [],
+        "name": "worker", "program": {"Run": "worker"}, "instances": 1, "first": 0, "hosts": [], "syscalls": [],
         "listen": [], "connect": [], "stdin": null, "stdout": null, "stderr": null,
         "limits": {"memory": 268435456, "files": 64, "tasks": 16, "cpu": null, "file_size": 65536}, "restart": {"on": "Never", "max": 0,
         "within": {"secs": 1, "nanos": 0}, "then": "StopDaemon",
