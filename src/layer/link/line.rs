@@ -164,7 +164,7 @@ impl Line {
         self.routes.borrow_mut().insert(number, Rc::clone(&route));
         let (line, state) = (Rc::clone(self), Rc::clone(state));
         tokio::task::spawn_local(async move {
-            route.run(&line).await;
+            route.run(&*line).await;
             line.routes.borrow_mut().remove(&number);
             if let Some(theirs) = route.theirs() {
                 line.theirs.borrow_mut().remove(&theirs);
