@@ -162,8 +162,11 @@ impl Running {
 
     /// Waits for a line with all of these.
     fn hears_all(&self, words: &[&str]) {
+        let mut before = String::new();
         loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(30)).expect("a line in time");
+            let line = self.lines.recv_timeout(Duration::from_secs(30));
+            let line = line.unwrap_or_else(|_| panic!("no {words:?} in time, but:\n{before}"));
+            before.push_str(&line);
             if words.iter().all(|word| line.contains(word)) {
                 return;
             }

@@ -385,7 +385,8 @@ pub(super) fn prepare(
         program,
     })
     .map_err(|error| text(&error))?;
-    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    // The supervisor's was raised after this process was forked, to what it needed then.
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).max(before.descriptors);
     if assembly.descriptors > most {
         return Err(format!(
             "the supervisor may need {} descriptors, and its limit is {most}: that takes a restart \

@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("reload::a_daemon_that_stops_reloads_nothing", stopping),
     ("reload::killed_layers_hold_up_no_reload", killed),
     ("reload::one_of_many_changes", many),
+    ("reload::as_many_descriptors_as_at_the_start_are_enough", descriptors),
     ("reload::calls_go_on_where_their_channel_stays", calls),
 ];
 
@@ -49,13 +50,19 @@ pub(crate) fn layer(name: &str, word: &str, more: &str) -> String {
 
 impl Reloaded {
     fn start(layers: &[String], flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.arg("run").args(flags);
+        Self::start_by(layers, command)
+    }
+
+    /// The same by a command that lacks only the policy.
+    fn start_by(layers: &[String], mut command: Command) -> Self {
         let directory = directory();
         let nanos = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
         let name = format!("reloaded-{}-{nanos}", std::process::id());
         let policy = write_policy(directory.path(), &text(&name, layers));
         let runtime = directory.path().to_owned();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
-        command.arg("run").args(flags).arg(&policy).env("XDG_RUNTIME_DIR", &runtime);
+        command.arg(&policy).env("XDG_RUNTIME_DIR", &runtime);
         let daemon = Daemon::run(command, directory);
         let reloaded = Self { daemon, name, policy, runtime };
         eventually("the layers to run", || {
@@ -372,6 +379,19 @@ fn many() {
     let again: Vec<_> = own.filter(|it| it["generation"] != 1).map(|it| &it["layer"]).collect();
     assert!(again.is_empty(), "{again:?}");
     assert!(daemon.names().contains(&"l49/0.g2".to_owned()));
+}
+
+/// Root's daemon raises its limit of descriptors at the start, where nothing of a reload has it.
+fn descriptors() {
+    let all = |last: &str| -> Vec<String> {
+        (0..8).map(|it| layer(&format!("l{it}"), if it == 7 { last } else { "here" }, "")).collect()
+    };
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 1500 && exec \"$0\" run \"$1\""]);
+    command.arg(env!("CARGO_BIN_EXE_cofferdam"));
+    let daemon = Reloaded::start_by(&all("here"), command);
+    daemon.reload(&all("other"));
+    assert!(daemon.names().contains(&"l7/0.g2".to_owned()));
 }
 
 /// The ends of a channel that stays never notice; those of one that is another begin anew and talk.

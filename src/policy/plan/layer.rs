@@ -20,9 +20,9 @@ pub struct LayerPlan {
     /// What runs in it.
     pub program: Program,
     /// How many copies run at once, 1 to [`LayerPlan::MAX_INSTANCES`]; of a layer with `hosts`, on
-    /// each of them. None in the [part](Plan::on) of a plan that is another host's.
+    /// each of them. None in the [part](super::Plan::on) of a plan that is another host's.
     pub instances: u16,
-    /// The number of its first copy. Only in the [part](Plan::on) of a host, where those of the hosts
+    /// The number of its first copy. Only in the [part](super::Plan::on) of a host, where those of the hosts
     /// before come first.
     pub first: u16,
     /// The hosts on which it runs, sorted. Empty where the policy names none.
