@@ -358,14 +358,13 @@ impl Desk<'_> {
 
     /// There is a connection to what may be that host.
     fn opened(&mut self, line: u32, host: u16, calls: bool) {
-        let proven = |line: &u32| self.reached.values().any(|it| it.line == *line);
-        let strangers = self.lines.keys().filter(|line| !proven(line)).count();
         let Some(keys) = self.orders.met(host).map(|it| it.keys.clone()) else {
             return self.send(&ToLink::Close { line });
         };
-        if strangers >= STRANGERS || keys.is_empty() {
+        if keys.is_empty() {
             return self.send(&ToLink::Close { line });
         }
+        self.make_room();
         if !calls {
             self.lines.insert(line, Line::listen(host));
             return;
@@ -379,6 +378,18 @@ impl Desk<'_> {
                 self.send(&ToLink::Say { line, bytes });
             }
             Err(_) => self.send(&ToLink::Close { line }),
+        }
+    }
+
+    /// Ends what has been longest without proof where there is too much of it: whoever has the key needs
+    /// no longer than an answer takes, so strangers can't keep a host out by waiting.
+    fn make_room(&mut self) {
+        let proven: Vec<_> = self.reached.values().map(|it| it.line).collect();
+        let strangers = self.lines.iter().filter(|(line, _)| !proven.contains(line));
+        let strangers: Vec<_> = strangers.map(|(line, it)| (it.heard, *line)).collect();
+        if let (true, Some((_, oldest))) = (strangers.len() >= STRANGERS, strangers.iter().min()) {
+            self.closed(*oldest, None);
+            self.send(&ToLink::Close { line: *oldest });
         }
     }
 

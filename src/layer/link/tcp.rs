@@ -1,15 +1,15 @@
 //! Connections by TCP: this host calls others, and is called by others.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::State;
@@ -53,23 +53,27 @@ pub(super) async fn answer(state: Rc<State>, door: OwnedFd) {
     let listener = std::net::TcpListener::from(door);
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     let Ok(listener) = listener else { return };
-    let room = Arc::new(Semaphore::new(CALLERS));
+    let mut greetings: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        // Further callers wait in the kernel's queue.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             // No descriptor is free, for instance.
             sleep(AGAIN).await;
             continue;
         };
+        greetings.retain(|it| !it.is_finished());
+        // A host says at once who it is, so whoever has waited longest is no loss.
+        if greetings.len() >= CALLERS
+            && let Some(oldest) = greetings.pop_front()
+        {
+            oldest.abort();
+        }
         let state = Rc::clone(&state);
-        tokio::task::spawn_local(async move {
-            let greeted = timeout(GREETING, greeted(&state, stream)).await;
-            drop(permit);
-            if let Ok(Ok((line, reader))) = greeted {
-                hear(&state, &line, reader).await;
+        let greeting = tokio::task::spawn_local(async move {
+            if let Ok(Ok((line, reader))) = timeout(GREETING, greeted(&state, stream)).await {
+                tokio::task::spawn_local(async move { hear(&state, &line, reader).await });
             }
         });
+        greetings.push_back(greeting.abort_handle());
     }
 }
 
