@@ -145,7 +145,7 @@ fn plan(mode: &str) -> ChannelPlan {
     serde_json::from_value(json!({
         "name": "bench", "from": "caller", "to": "keeper", "max": 1 << 20,
         "methods": methods, "fds": fds,
-        "audit": "None", "witness": false, "transport": "Socket",
+        "audit": "None", "witness": false, "transport": "Socket", "across": false,
     }))
     .expect("a plan")
 }

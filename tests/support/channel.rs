@@ -46,7 +46,7 @@ pub fn plan(methods: &serde_json::Value, fds: u8, kinds: &[&str]) -> ChannelPlan
     serde_json::from_value(json!({
         "name": "test", "from": "caller", "to": "keeper", "max": 16 << 20,
         "methods": methods, "fds": { "max": fds, "kinds": kinds },
-        "audit": "None", "witness": false, "transport": "Socket",
+        "audit": "None", "witness": false, "transport": "Socket", "across": false,
     }))
     .unwrap()
 }
