@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ident::hex;
+use crate::ident::{hex, unhex};
 
 /// The most bytes of such a file.
 pub const MOST: usize = 4096;
@@ -15,15 +15,7 @@ pub const OF_ROOT: &str = "/etc/cofferdam/host.key";
 pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let digits = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"))?;
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut key = [0; 32];
-    for (byte, pair) in key.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let digit = |it: u8| char::from(it).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
-    }
-    Some(key)
+    unhex(digits)
 }
 
 /// A file's text.

@@ -170,6 +170,20 @@ impl fmt::Debug for EdgeId {
     }
 }
 
+/// The 32 bytes that 64 hexadecimal digits of either case stand for; `None` for anything else.
+pub(crate) fn unhex(digits: &[u8]) -> Option<[u8; 32]> {
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let mut bytes = [0; 32];
+    if pairs.len() != bytes.len() || !rest.is_empty() {
+        return None;
+    }
+    let digit = |it: u8| char::from(it).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
@@ -177,4 +191,19 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_is_exact() {
+        assert_eq!(unhex("0a".repeat(32).as_bytes()), Some([10; 32]));
+        assert_eq!(unhex("0A".repeat(32).as_bytes()), Some([10; 32]));
+        for bad in [String::new(), "0".repeat(63), "0".repeat(65), "+1".repeat(32), "é".repeat(32)]
+        {
+            assert_eq!(unhex(bad.as_bytes()), None, "{bad}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 
 use super::entry::Moment;
 use super::hash::Hash;
-use crate::ident::hex;
+use crate::ident::{hex, unhex};
 
 const ORIGIN: &str = "cofferdam-audit/";
 const ED25519: u8 = 1;
@@ -144,7 +144,7 @@ impl Signed {
     fn read(note: &str) -> Option<Self> {
         let (text, signature) = note.split_once("\n\n\u{2014} ")?;
         let mut lines = text.split('\n');
-        let log = unhex(lines.next()?.strip_prefix(ORIGIN)?)?;
+        let log = unhex(lines.next()?.strip_prefix(ORIGIN)?.as_bytes())?;
         let size = lines.next()?.parse().ok()?;
         let root = unbase(lines.next()?)?;
         let mut after = |name: &str| lines.next()?.strip_prefix(name);
@@ -200,17 +200,6 @@ fn note_length(bytes: &[u8]) -> Option<usize> {
 
 fn unbase<const N: usize>(text: &str) -> Option<[u8; N]> {
     STANDARD.decode(text).ok()?.try_into().ok()
-}
-
-fn unhex(text: &str) -> Option<Hash> {
-    let mut out = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in out.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]

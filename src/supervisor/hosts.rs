@@ -4,7 +4,6 @@
 use super::Supervisor;
 use crate::channel::socketpair;
 use crate::ident::Instance;
-use crate::mark;
 use crate::prepare::own::Role;
 use crate::wire::control::ToLayer;
 use crate::wire::hosts::Meeting;
@@ -21,7 +20,6 @@ impl Supervisor<'_> {
         let (outer, inner) = socketpair(&self.plan.channels[usize::from(channel)])?;
         let told = ToLayer::Relay { channel, near, far: far.clone(), fds: 0, link };
         self.tell(carrier, &told, Some(&inner));
-        mark::reached("supervisor.hosts.carrier-told");
         let told = ToLayer::Introduce { channel, peer: far, key, witness: link };
         self.tell(place, &told, Some(&outer));
         Ok(())

@@ -18,6 +18,7 @@ use super::poll::Source;
 use super::roster::Seat;
 use super::{Life, Place, Supervisor};
 use crate::mark;
+use crate::policy::plan::LayerPlan;
 use crate::prepare::assembly::{Assembly, Change};
 use crate::prepare::own::Role;
 use crate::prepare::steward::{Failure, Prepared, Steward, Successor};
@@ -299,8 +300,7 @@ impl Supervisor<'_> {
     /// for those that have come.
     fn end_those_touched(&mut self, change: &Change) {
         let now = Instant::now();
-        let copies =
-            self.plan.layers.iter().map(crate::policy::plan::LayerPlan::copies).collect::<Vec<_>>();
+        let copies = self.plan.layers.iter().map(LayerPlan::copies).collect::<Vec<_>>();
         for place in 0..self.places.len() {
             let Place { seat, life, retired, fresh, former, .. } = &mut self.places[place];
             if *former {

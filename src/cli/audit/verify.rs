@@ -13,7 +13,7 @@ use crate::audit::hash::Hash;
 use crate::audit::note::Notes;
 use crate::audit::store::{Store, Trouble};
 use crate::audit::verify::{Options, Verified, verify};
-use crate::ident::hex;
+use crate::ident::{hex, unhex};
 use crate::text::neutralise;
 
 /// Arguments of `cofferdam audit verify`.
@@ -84,15 +84,7 @@ fn while_dropped(store: &Store, options: &Options) -> Result<Verified, Failure> 
 
 /// 64 hexadecimal digits.
 pub(super) fn digest(text: &str) -> Result<Hash, String> {
-    let mut out = [0; 32];
-    let plain = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !plain {
-        return Err("write 64 hexadecimal digits".to_owned());
-    }
-    for (byte, at) in out.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).unwrap_or(0);
-    }
-    Ok(out)
+    unhex(text.as_bytes()).ok_or_else(|| "write 64 hexadecimal digits".to_owned())
 }
 
 /// The checkpoints in a file. What is none is given as it is, for the verifier to say so.

@@ -464,7 +464,7 @@ impl Desk<'_> {
         }
         self.reached.insert(host, Reached { line, link: count, people: BTreeMap::new() });
         self.send(&ToLink::Proven { line, link: count });
-        say(&format!("host {} is reached", self.name(host)));
+        say(&format!("host {} is reached", self.orders.name(host)));
         let people: Vec<_> = self.people.values().cloned().collect();
         for (instance, key) in people {
             let mut peers = self.orders.channels_of(&instance.layer);
@@ -483,9 +483,9 @@ impl Desk<'_> {
         if self.reached.get(&it.host).is_some_and(|reached| reached.line == line) {
             self.reached.remove(&it.host);
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            say(&format!("host {} is no longer reached{why}", self.name(it.host)));
+            say(&format!("host {} is no longer reached{why}", self.orders.name(it.host)));
         } else if let Some(why) = why {
-            say(&format!("somebody is called host {}: {why}", self.name(it.host)));
+            say(&format!("somebody is called host {}: {why}", self.orders.name(it.host)));
         }
     }
 
@@ -510,10 +510,6 @@ impl Desk<'_> {
         for line in self.lines.keys().copied().collect::<Vec<_>>() {
             self.closed(line, None);
         }
-    }
-
-    fn name(&self, host: u16) -> &str {
-        self.orders.hosts.get(usize::from(host)).map_or("?", |it| it.name.as_str())
     }
 
     /// How many links there have been, of this life and those before.

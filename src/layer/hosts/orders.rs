@@ -112,6 +112,11 @@ impl Orders {
         self.hosts.get(usize::from(self.here))
     }
 
+    /// The name of the host of that number.
+    pub fn name(&self, host: u16) -> &str {
+        self.hosts.get(usize::from(host)).map_or("", |it| it.name.as_str())
+    }
+
     /// The host of that number, if a channel leads there.
     pub fn met(&self, host: u16) -> Option<&Host> {
         self.hosts.get(usize::from(host)).filter(|it| it.is_met && host != self.here)

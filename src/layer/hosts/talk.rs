@@ -168,8 +168,7 @@ impl Line {
 fn prologue(orders: &Orders, from: u16, to: u16) -> Vec<u8> {
     let mut bytes = LABEL.to_vec();
     bytes.push(VERSION);
-    let name = |host: u16| orders.hosts.get(usize::from(host)).map_or("", |it| it.name.as_str());
-    for text in [orders.daemon.as_str(), name(from), name(to)] {
+    for text in [orders.daemon.as_str(), orders.name(from), orders.name(to)] {
         bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
         bytes.extend_from_slice(text.as_bytes());
     }

@@ -123,7 +123,7 @@ impl Line {
     /// Writes what had no room, whenever there is some.
     pub async fn write(self: Rc<Self>) {
         loop {
-            if self.out.borrow().is_empty() {
+            while self.out.borrow().is_empty() {
                 self.more.notified().await;
             }
             if self.stream.writable().await.is_err() {
@@ -133,7 +133,6 @@ impl Line {
             match self.stream.try_write(&out) {
                 Ok(written) => drop(out.drain(..written)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) if out.is_empty() => {}
                 Err(_) => return self.fail(),
             }
         }
@@ -249,7 +248,7 @@ impl Out for Line {
         if waits || self.over.get() {
             return;
         }
-        // Who waits for it would otherwise be waited for twice: here, and for the task that writes.
+        // A lone frame doesn't wait for the task that writes.
         match self.stream.try_write(&out) {
             Ok(written) => drop(out.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

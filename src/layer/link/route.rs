@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -138,13 +137,13 @@ impl Route {
     async fn outward(&self, line: &impl Out) {
         let mut buffer = Relay::buffer();
         loop {
-            while self.credit.get() < datagram::LARGEST as u64 {
+            while !self.may_send() {
                 self.credited.notified().await;
             }
             let Ok(mut ready) = self.socket.readable().await else { return };
             let (mut took, mut failed) = (0, false);
             line.send_all(|out| {
-                while took < TOGETHER && self.credit.get() >= datagram::LARGEST as u64 {
+                while took < TOGETHER && self.may_send() {
                     match self.take(&mut buffer, out) {
                         Ok(true) => took += 1,
                         Ok(false) => break,
@@ -158,7 +157,7 @@ impl Route {
             if failed {
                 return;
             }
-            if took < TOGETHER && self.credit.get() >= datagram::LARGEST as u64 {
+            if took < TOGETHER && self.may_send() {
                 ready.clear_ready();
             }
             // Others have their turn.
@@ -166,6 +165,11 @@ impl Route {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Whether there is credit for a record of any size.
+    fn may_send(&self) -> bool {
+        self.credit.get() >= datagram::LARGEST as u64
     }
 
     /// Takes one record; false: there is none.
@@ -186,10 +190,7 @@ impl Route {
                 self.arrived.notified().await;
                 continue;
             };
-            while !self.hand(&record) {
-                if self.is_over.get() {
-                    return;
-                }
+            loop {
                 let Ok(mut ready) = self.socket.writable().await else { return };
                 if self.hand(&record) {
                     break;
@@ -205,15 +206,12 @@ impl Route {
 
     /// False: there is no room yet.
     fn hand(&self, record: &[u8]) -> bool {
-        match send_record(self.socket.get_ref(), record, &[]) {
-            Ok(sent) => sent,
-            Err(LinkError::System { errno: Errno::TOOMANYREFS, .. }) => false,
+        let sent = send_record(self.socket.get_ref(), record, &[]);
+        sent.unwrap_or_else(|_| {
             // The instance has ended; the other direction sees it too.
-            Err(_) => {
-                self.end();
-                true
-            }
-        }
+            self.end();
+            true
+        })
     }
 
     /// What is small stays until it has come to something: a lone record costs no frame more.

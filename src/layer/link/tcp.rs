@@ -37,8 +37,9 @@ pub(super) async fn call(state: Rc<State>, host: u16, address: SocketAddr) {
             && stream.set_nodelay(true).is_ok()
         {
             let line = state.begin(stream, host, true);
-            let names = [state.here(), state.name(host)];
-            line.send(&Frame::Greeting([state.orders.daemon.as_str(), names[0], names[1]]));
+            let State { orders, .. } = &*state;
+            let names = [orders.daemon.as_str(), orders.name(orders.here), orders.name(host)];
+            line.send(&Frame::Greeting(names));
             let reader = Reader::new(Rc::clone(&line));
             hear(&state, &line, reader).await;
             wait = if line.is_proven() { AGAIN } else { wait };
@@ -90,7 +91,7 @@ async fn greeted(state: &Rc<State>, mut stream: TcpStream) -> io::Result<(Rc<Lin
     };
     let host = state.orders.hosts.iter().position(|host| host.name.as_str() == from);
     let host = host.and_then(|host| u16::try_from(host).ok()).ok_or_else(wrong)?;
-    if daemon != state.orders.daemon.as_str() || to != state.here() {
+    if daemon != state.orders.daemon.as_str() || to != state.orders.name(state.orders.here) {
         return Err(wrong());
     }
     let line = state.begin(stream, host, false);
@@ -120,14 +121,4 @@ async fn hear(state: &Rc<State>, line: &Rc<Line>, mut reader: Reader) {
     }
     state.over(line);
     writing.abort();
-}
-
-impl State {
-    fn here(&self) -> &str {
-        self.orders.own().map_or("", |host| host.name.as_str())
-    }
-
-    fn name(&self, host: u16) -> &str {
-        self.orders.hosts.get(usize::from(host)).map_or("", |host| host.name.as_str())
-    }
 }

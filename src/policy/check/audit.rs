@@ -1,5 +1,6 @@
 //! Checking `[audit]`, and whether what facilities say of it fits together.
 
+use crate::ident::unhex;
 use crate::policy::code::Code;
 use crate::policy::diagnostic::Diagnostics;
 use crate::policy::document::{At, AuditText, Document};
@@ -140,7 +141,7 @@ pub(super) fn host_key(text: &At<String>, out: &mut Diagnostics) -> Option<[u8; 
 }
 
 fn key(text: &At<String>, out: &mut Diagnostics, wrong: &str, help: &str) -> Option<[u8; 32]> {
-    let why = match hex(&text.value) {
+    let why = match unhex(text.value.as_bytes()) {
         None => "a key is 64 hex digits",
         // No private key has such a public key, and everybody knows the secret that it gives.
         Some(key) if secret::agree(&[1; 32], &PublicKey(key)).is_err() => {
@@ -157,19 +158,6 @@ fn key(text: &At<String>, out: &mut Diagnostics, wrong: &str, help: &str) -> Opt
 fn is_canonical(key: &[u8; 32]) -> bool {
     let above = key[31] > 0x7f || (key[31] == 0x7f && key[1..31].iter().all(|byte| *byte == 0xff));
     !(above && (key[31] > 0x7f || key[0] >= 0xed))
-}
-
-fn hex(text: &str) -> Option<[u8; 32]> {
-    let mut key = [0; 32];
-    let digits = text.as_bytes();
-    if digits.len() != 2 * key.len() {
-        return None;
-    }
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|it| u8::try_from(it).ok());
-    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(key)
 }
 
 /// What is kept is never less than one segment, or the one that is being written would have to go.
@@ -235,15 +223,5 @@ mod tests {
         assert!(!is_canonical(&key(0xed, 0xff, 0x7f)), "2^255 - 19");
         assert!(!is_canonical(&key(9, 0, 0x80)));
         assert!(is_canonical(&key(0xff, 0xfe, 0x7f)));
-    }
-
-    #[test]
-    fn hex_is_exact() {
-        assert_eq!(hex(&"0a".repeat(32)), Some([10; 32]));
-        assert_eq!(hex(&"0A".repeat(32)), Some([10; 32]));
-        for bad in [String::new(), "0".repeat(63), "0".repeat(65), "+1".repeat(32), "é".repeat(32)]
-        {
-            assert_eq!(hex(&bad), None, "{bad}");
-        }
     }
 }
